@@ -1,0 +1,81 @@
+"""Shape, range and finiteness errors, worded once (floor 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+class LensphysError(ValueError):
+    """A fault in what the user gave: the message says what was expected, what came and what to do.
+
+    The command line prints it as one sentence and exits with code 2.
+    """
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """Raise if ``x`` holds NaN or infinite values.
+
+    Args:
+        name: what the argument is called in the message.
+        x: any shape.
+
+    Raises:
+        LensphysError: naming how many values are not finite.
+    """
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise LensphysError(f"{name} holds {bad} NaN or infinite values of {x.numel()}: mask or replace them first")
+
+
+def check_images(name: str, x: Tensor, channels: int = 1) -> None:
+    """Raise unless ``x`` is a batch of images ``(B, channels, H, W)``.
+
+    Raises:
+        LensphysError: with the shape that came.
+    """
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise LensphysError(f"{name} must have the shape (B, {channels}, H, W), got {tuple(x.shape)}")
+
+
+def check_same_shape(name_a: str, a: Sequence[int], name_b: str, b: Sequence[int]) -> None:
+    """Raise unless two shapes agree.
+
+    Raises:
+        LensphysError: naming both arguments and both shapes.
+    """
+    if tuple(a) != tuple(b):
+        raise LensphysError(f"{name_a} and {name_b} must have the same shape, got {tuple(a)} and {tuple(b)}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number above zero.
+
+    Raises:
+        LensphysError: with the value that came.
+    """
+    if not 0 < value < float("inf"):
+        raise LensphysError(f"{name} must be positive and finite, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless ``value`` is one of ``choices``.
+
+    Raises:
+        LensphysError: listing the choices.
+    """
+    if value not in choices:
+        raise LensphysError(f"unknown {name} {value!r}: choose one of {', '.join(sorted(choices))}")
+
+
+def check_file(name: str, path: Path) -> None:
+    """Raise unless ``path`` is an existing file.
+
+    Raises:
+        LensphysError: with the path.
+    """
+    if not path.is_file():
+        raise LensphysError(f"{name} not found: {path} is not a file")

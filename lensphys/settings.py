@@ -1,0 +1,90 @@
+"""Strict typed settings and YAML files (floor 0): every config of the project is a `Strict` model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lensphys.checks import LensphysError, check_file
+
+
+class Strict(BaseModel):
+    """A settings model that refuses unknown keys, wrong types and later changes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def parse(cls, tree: dict[str, Any], where: str) -> Self:
+        """Validate a plain tree of settings.
+
+        Args:
+            tree: nested dicts, lists and scalars, as YAML gives them.
+            where: what the tree is called in the message (a file name).
+
+        Raises:
+            LensphysError: one sentence that names each faulty key.
+        """
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise LensphysError(f"{where}: " + "; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(top)"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    if error["type"] == "missing":
+        return f"missing key '{key}'"
+    return f"'{key}': {error['msg']}, got {error['input']!r}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Raises:
+        LensphysError: if the file is missing, is not YAML or does not hold a mapping.
+    """
+    check_file("settings file", path)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LensphysError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise LensphysError(f"{path} must hold a mapping of keys to values, got {type(tree).__name__}")
+    return tree
+
+
+def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Return a copy of ``tree`` with ``a.b=value`` assignments applied (values are read as YAML).
+
+    Example:
+        >>> override({"a": {"b": 1}}, ["a.b=2", "c=x"])
+        {'a': {'b': 2}, 'c': 'x'}
+
+    Raises:
+        LensphysError: if an assignment has no ``=`` or goes through something that is not a mapping.
+    """
+    result = _copy(tree)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise LensphysError(f"--set takes key=value (a.b=value for a nested key), got {assignment!r}")
+        *parents, last = path.split(".")
+        node = result
+        for key in parents:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise LensphysError(f"--set {assignment}: '{key}' is a value, not a group of keys")
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise LensphysError(f"--set {assignment}: the value is not valid YAML") from None
+    return result
+
+
+def _copy(tree: Any) -> Any:
+    return {k: _copy(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
