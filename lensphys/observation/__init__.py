@@ -1,0 +1,23 @@
+"""PSF, pixels, noise and instrument presets (floor 5)."""
+
+from lensphys.observation.camera import Camera, Observation, block_sum
+from lensphys.observation.instrument import Instrument, instrument_names
+from lensphys.observation.noise import ErrorMap, ExposureNoise, Noise, RectifiedCountNoise, background_error_map
+from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
+
+__all__ = [
+    "PSF",
+    "Camera",
+    "ErrorMap",
+    "ExposureNoise",
+    "GaussianPSF",
+    "Instrument",
+    "NoPSF",
+    "Noise",
+    "Observation",
+    "PixelPSF",
+    "RectifiedCountNoise",
+    "background_error_map",
+    "block_sum",
+    "instrument_names",
+]

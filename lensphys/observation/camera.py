@@ -1,0 +1,131 @@
+"""The camera: from a lensed light distribution to the image that a telescope records (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lensphys.checks import LensphysError, check_images, check_same_shape
+from lensphys.deflection import DeflectionField
+from lensphys.grid import PixelGrid
+from lensphys.observation.noise import Noise
+from lensphys.observation.psf import PSF, NoPSF
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pixels, PSF and supersampling: the linear part of an observation.
+
+    Args:
+        grid: the pixels.
+        psf: what blurs the image on these pixels.
+        supersampling: each pixel is the sum of this many squared points; 1 evaluates it at its centre (legacy data).
+
+    Example:
+        >>> from lensphys.profiles import SIS, Sersic
+        >>> from lensphys.observation import GaussianPSF
+        >>> camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.08))
+        >>> field = DeflectionField.of(SIS(theta_E=1.0), camera.grid)
+        >>> camera.render(Sersic(amp=1.0, R_sersic=0.25, n_sersic=1.0), field).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    grid: PixelGrid
+    psf: PSF = NoPSF()
+    supersampling: int = 1
+
+    def __post_init__(self) -> None:
+        if self.supersampling < 1:
+            raise LensphysError(f"supersampling must be 1 or more, got {self.supersampling}")
+
+    def at(self, factor: float) -> Camera:
+        """Return the camera with pixels ``factor`` times as small, the same field of view and the same PSF on the sky.
+
+        An oversampled camera needs fewer points a pixel: the supersampling shrinks with the pixels.
+        """
+        return replace(
+            self, grid=self.grid.resampled(factor), supersampling=max(1, round(self.supersampling / max(factor, 1)))
+        )
+
+    def render(self, light: Callable[[Tensor], Tensor], field: DeflectionField) -> Tensor:
+        """Return the clean image of a source seen through a lens.
+
+        Args:
+            light: beta (B, 2, H', W') [arcsec] -> surface brightness (B, 1, H', W') [flux / arcsec^2].
+            field: the deflection, on any grid of this field of view.
+
+        Returns:
+            (B, 1, H, W) [flux per pixel].
+        """
+        fine = self.grid.resampled(self.supersampling)
+        return self.expose(light(field.at(fine).beta) * fine.pixel_area)
+
+    def expose(self, flux: Tensor) -> Tensor:
+        """Return the clean image of a flux map on this camera's (supersampled) pixels: sum, then blur.
+
+        Args:
+            flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
+        """
+        return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
+
+
+def block_sum(flux: Tensor, grid: PixelGrid) -> Tensor:
+    """Return a map of flux per pixel (B, C, sH, sW) summed into the pixels of ``grid``, (B, C, H, W).
+
+    Raises:
+        LensphysError: if the map does not divide into whole pixels.
+    """
+    factor = flux.shape[-1] // grid.width
+    if flux.shape[-2:] != (factor * grid.height, factor * grid.width) or factor < 1:
+        raise LensphysError(f"a map of {tuple(flux.shape[-2:])} does not divide into {grid.height} x {grid.width} pixels")
+    return F.avg_pool2d(flux, factor) * factor**2 if factor > 1 else flux
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A batch of low-resolution images, and all that is known of how they were taken.
+
+    Args:
+        image: (B, 1, H, W) [flux per pixel].
+        camera: pixels and PSF.
+        noise: the noise law.
+        mask: (B or 1, 1, H, W), True where a pixel counts; all if None.
+
+    Raises:
+        LensphysError: if shapes do not fit.
+    """
+
+    image: Tensor
+    camera: Camera
+    noise: Noise
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_images("image", self.image)
+        check_same_shape("image", self.image.shape[-2:], "pixel grid", self.camera.grid.shape)
+        if self.mask is not None:
+            check_same_shape("mask", self.mask.shape[-2:], "image", self.image.shape[-2:])
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def weight(self) -> Tensor:
+        """1 where a pixel counts and 0 elsewhere, (B, 1, H, W)."""
+        if self.mask is None:
+            return torch.ones_like(self.image)
+        return self.mask.to(self.image).expand_as(self.image)
+
+    def chi2(self, clean: Tensor) -> Tensor:
+        """Return sum (y - E[y])^2 / variance over the counted pixels, (B,), for a clean model image."""
+        residual = (self.image - self.noise.expected(clean)) ** 2 / self.noise.variance(clean)
+        return (residual * self.weight).flatten(1).sum(1)
+
+    @property
+    def counted(self) -> Tensor:
+        """Number of counted pixels, (B,)."""
+        return self.weight.flatten(1).sum(1)

@@ -1,0 +1,213 @@
+"""Noise laws: what a detector makes of a clean image, and how sure one can be of each pixel (floor 5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lensphys.checks import LensphysError, check_images, check_positive
+
+
+class Noise(Protocol):
+    """A noise law. Images are (B, 1, H, W) in the unit of the data."""
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return the mean of the noisy image, given the clean one."""
+        ...
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return the variance of the noisy image, given the clean one."""
+        ...
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a noisy image."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExposureNoise:
+    """Gaussian background (sky and read-out) plus photon noise in its Gaussian limit, as lenstronomy has it.
+
+    Args:
+        background_rms: [e-/s] per pixel.
+        exposure_time: total [s].
+    """
+
+    background_rms: float
+    exposure_time: float
+
+    def __post_init__(self) -> None:
+        check_positive("background_rms", self.background_rms)
+        check_positive("exposure_time", self.exposure_time)
+
+    @classmethod
+    def from_instrument(
+        cls,
+        *,
+        read_noise: float,
+        sky_brightness: float,
+        zero_point: float,
+        exposure_time: float,
+        num_exposures: int,
+        pixel_scale: float,
+    ) -> ExposureNoise:
+        """Return the noise of an exposure.
+
+        Args:
+            read_noise: [e-] per pixel and read-out.
+            sky_brightness: [mag / arcsec^2].
+            zero_point: magnitude of 1 e-/s.
+            exposure_time: of one exposure [s].
+            num_exposures: how many are added.
+            pixel_scale: [arcsec].
+
+        Source: lenstronomy.Util.data_util.bkg_noise.
+        """
+        total = exposure_time * num_exposures
+        sky = 10 ** (-0.4 * (sky_brightness - zero_point)) * pixel_scale**2
+        return cls(math.sqrt(num_exposures * read_noise**2 + total * sky) / total, total)
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return the clean image: this noise has no bias."""
+        return clean
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return background_rms^2 + I / t."""
+        return self.background_rms**2 + clean.clamp(min=0) / self.exposure_time
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the clean image plus Gaussian noise of this variance."""
+        return clean + self.variance(clean).sqrt() * _normal(clean, generator)
+
+
+@dataclass(frozen=True)
+class RectifiedCountNoise:
+    """Counts whose background was cut off at zero: the noise of the legacy Model 1.
+
+    x = Poisson(max(0, N(m, s^2 + m))) for a clean image m in counts. The cut leaves a pedestal of 0.4 s where there is
+    no light. In another unit (counts times c) the photon terms scale with c, which ``shot`` carries:
+    variance = s^2 + shot * m for m >> s, shot = 2 in counts.
+
+    Args:
+        background_rms: s, (B, 1, 1, 1) [unit of the image].
+        shot: photon variance per unit flux, (B, 1, 1, 1) [unit of the image].
+    """
+
+    background_rms: Tensor
+    shot: Tensor
+
+    @classmethod
+    def from_image(cls, image: Tensor) -> RectifiedCountNoise:
+        """Estimate both numbers from the image itself.
+
+        The background comes from the faintest third of the 5 x 5 local means (half of a cut Gaussian has the mean
+        s / sqrt(2 pi)), the photon noise from the scatter of bright pixels about their four neighbours.
+
+        Args:
+            image: (B, 1, H, W), positive somewhere.
+
+        Raises:
+            LensphysError: if an image is zero everywhere.
+        """
+        check_images("image", image)
+        local = F.avg_pool2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+        flat = local.flatten(1)
+        if bool((flat.amax(1) <= 0).any()):
+            raise LensphysError("an image is zero everywhere: its noise cannot be estimated")
+        faint = flat <= flat.quantile(1 / 3, dim=1, keepdim=True)
+        background = ((image.flatten(1) * faint).sum(1) / faint.sum(1)) * math.sqrt(2 * math.pi)
+        background = torch.maximum(background, 1e-6 * flat.amax(1))[:, None]
+        neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
+        scatter = (image - F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)).flatten(1) ** 2 / 1.25
+        bright = flat > torch.maximum(2 * background, flat.quantile(0.8, dim=1, keepdim=True))
+        count = bright.sum(1, keepdim=True).clamp(min=1)
+        excess = ((scatter - background**2) * bright).sum(1, keepdim=True) / count
+        shot = excess / ((flat * bright).sum(1, keepdim=True) / count).clamp(min=1e-12)
+        floor = 1e-3 * background**2 / flat.amax(1, keepdim=True)
+        return cls(background[:, :, None, None], torch.maximum(shot, floor)[:, :, None, None])
+
+    def _cut_gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        m = clean.clamp(min=0)
+        sigma = (self.background_rms**2 + 0.5 * self.shot * m).sqrt()
+        t = m / sigma
+        density = torch.exp(-0.5 * t**2) / math.sqrt(2 * math.pi)
+        below = 0.5 * (1 + torch.erf(t / math.sqrt(2)))
+        return m * below + sigma * density, (m**2 + sigma**2) * below + m * sigma * density
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return m Phi(m/sigma) + sigma phi(m/sigma): the mean of a Gaussian cut at zero."""
+        return self._cut_gaussian(clean)[0]
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return the variance of the cut Gaussian plus the photon noise of what it lets through."""
+        mean, square = self._cut_gaussian(clean)
+        return square - mean**2 + 0.5 * self.shot * mean
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return Poisson(max(0, N(m, s^2 + m))), in the unit of the image."""
+        unit = 0.5 * self.shot
+        sigma = (self.background_rms**2 + unit * clean.clamp(min=0)).sqrt()
+        cut = (clean + sigma * _normal(clean, generator)).clamp(min=0)
+        return torch.poisson(cut / unit, generator=generator) * unit
+
+
+@dataclass(frozen=True)
+class ErrorMap:
+    """Gaussian noise of a known standard deviation in each pixel.
+
+    Args:
+        sigma: (B or 1, 1, H, W) [unit of the image], positive.
+
+    Raises:
+        LensphysError: if a value is not positive and finite.
+    """
+
+    sigma: Tensor
+
+    def __post_init__(self) -> None:
+        check_images("error map", self.sigma)
+        bad = int((~(torch.isfinite(self.sigma) & (self.sigma > 0))).sum())
+        if bad:
+            raise LensphysError(f"the error map holds {bad} values that are not positive and finite: mask those pixels")
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return the clean image: this noise has no bias."""
+        return clean
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return sigma^2, of the shape of the image."""
+        return (self.sigma**2).expand_as(clean)
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the clean image plus Gaussian noise."""
+        return clean + self.sigma * _normal(clean, generator)
+
+
+def background_error_map(image: Tensor) -> ErrorMap:
+    """Return white noise estimated from the image itself: for data that come without any noise information.
+
+    sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
+
+    Args:
+        image: (B, 1, H, W).
+
+    Raises:
+        LensphysError: if an image is constant.
+    """
+    neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
+    local = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)
+    difference = (image - local).flatten(1) / math.sqrt(1.25)
+    faint = local.flatten(1) <= local.flatten(1).median(1, keepdim=True).values
+    sigma = 1.4826 * torch.stack([d[f].abs().median() for d, f in zip(difference, faint, strict=True)])
+    if bool((sigma <= 0).any()):
+        raise LensphysError("the noise cannot be estimated from an image without scatter: give --error or --instrument")
+    return ErrorMap(sigma[:, None, None, None].expand_as(image))
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
