@@ -1,0 +1,54 @@
+"""What every method returns (floor 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from lensphys.checks import check_images, check_same_shape
+from lensphys.deflection import DeflectionField
+from lensphys.grid import PixelGrid
+from lensphys.observation import Camera, Observation
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A super-resolved batch, and the physics behind it where the method has any.
+
+    Args:
+        image: (B, 1, sH, sW) [flux per pixel], in the unit of the low-resolution image; no noise, no pedestal.
+        camera: pixels and PSF of ``image``.
+        observed: (B, 1, H, W) [flux per pixel], the clean low-resolution image that the method predicts.
+        deflection: the deflection field on the pixels of ``image``; None for methods without one.
+        source: beta (B, 2, H', W') [arcsec] -> surface brightness (B, 1, H', W'); None for methods without one.
+        parameters: named physical parameters, each (B,).
+
+    Raises:
+        LensphysError: if shapes do not fit.
+    """
+
+    image: Tensor
+    camera: Camera
+    observed: Tensor
+    deflection: DeflectionField | None = None
+    source: Callable[[Tensor], Tensor] | None = None
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_images("image", self.image)
+        check_same_shape("image", self.image.shape[-2:], "camera grid", self.camera.grid.shape)
+
+    def source_image(self, grid: PixelGrid) -> Tensor | None:
+        """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""
+        return None if self.source is None else self.source(grid.positions(like=self.image))
+
+
+class Method(Protocol):
+    """One way to super-resolve: interpolation, a network, a fit."""
+
+    def predict(self, observation: Observation, scale: int) -> Prediction:
+        """Return the super-resolved batch, with pixels ``scale`` times as small."""
+        ...
