@@ -131,6 +131,25 @@ class RectifiedCountNoise:
         floor = 1e-3 * background**2 / flat.amax(1, keepdim=True)
         return cls(background[:, :, None, None], torch.maximum(shot, floor)[:, :, None, None])
 
+    def updated(self, image: Tensor, clean: Tensor) -> RectifiedCountNoise:
+        """Return both numbers estimated anew, now that the clean image is known, (B, 1, H, W) like the image.
+
+        Two weighted regressions: the background from the pedestal under faint pixels, the photon noise from the
+        squared residuals of bright ones.
+        """
+        faint = (clean < 0.1 * self.background_rms).to(image)
+        pixels = faint.sum((1, 2, 3), keepdim=True)
+        ratio = (image * faint).sum((1, 2, 3), keepdim=True) / (self.expected(clean) * faint).sum(
+            (1, 2, 3), keepdim=True
+        ).clamp(min=1e-30)
+        background = torch.where(pixels >= 100, self.background_rms * ratio, self.background_rms)
+        bright = (clean > 2 * background).to(image)
+        pixels = bright.sum((1, 2, 3), keepdim=True)
+        excess = ((image - clean) ** 2 - background**2) * bright
+        shot = excess.sum((1, 2, 3), keepdim=True) / (clean * bright).sum((1, 2, 3), keepdim=True).clamp(min=1e-30)
+        known = (pixels >= 100) & (shot > 0.1 * self.shot) & (shot < 10 * self.shot)
+        return RectifiedCountNoise(background, torch.where(known, shot, self.shot))
+
     def _cut_gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         m = clean.clamp(min=0)
         sigma = (self.background_rms**2 + 0.5 * self.shot * m).sqrt()

@@ -1,0 +1,16 @@
+"""Fits of sources and lenses: batched least squares in bounded parameters with priors (floor 6)."""
+
+from lensphys.fitting.lens import LensFit, einstein_radius, fit_lens
+from lensphys.fitting.levenberg import LeastSquaresFit, gauss_newton_step, levenberg_marquardt
+from lensphys.fitting.parameters import Parameter, ParameterSpace
+
+__all__ = [
+    "LeastSquaresFit",
+    "LensFit",
+    "Parameter",
+    "ParameterSpace",
+    "einstein_radius",
+    "fit_lens",
+    "gauss_newton_step",
+    "levenberg_marquardt",
+]

@@ -1,0 +1,74 @@
+"""Bounded parameters with priors: what an optimiser moves freely and a profile reads in physical units (floor 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A physical parameter between two bounds, with a Gaussian prior.
+
+    Args:
+        name: the field's name for it.
+        low: lower bound.
+        high: upper bound.
+        mean: of the prior.
+        sigma: of the prior; infinite for none. For a logarithmic parameter both are in its logarithm's value space:
+            ``mean`` is the median and ``sigma`` is in e-folds.
+        logarithmic: whether the logarithm is what is uniform between the bounds, and normal in the prior.
+    """
+
+    name: str
+    low: float
+    high: float
+    mean: float = 0.0
+    sigma: float = math.inf
+    logarithmic: bool = False
+
+
+class ParameterSpace:
+    """An ordered set of bounded parameters: unconstrained vectors (B, P) <-> named physical values (B,)."""
+
+    def __init__(self, parameters: list[Parameter]) -> None:
+        self.parameters = parameters
+        self.names = [p.name for p in parameters]
+
+        def inner(p: Parameter, value: float) -> float:
+            return math.log(value) if p.logarithmic else value
+
+        self._low = torch.tensor([inner(p, p.low) for p in parameters], dtype=torch.float64)
+        self._span = torch.tensor([inner(p, p.high) for p in parameters], dtype=torch.float64) - self._low
+        self._log = [p.logarithmic for p in parameters]
+        self._informed = [i for i, p in enumerate(parameters) if p.sigma < math.inf]
+        self._mean = torch.tensor([inner(parameters[i], parameters[i].mean) for i in self._informed], dtype=torch.float64)
+        self._sigma = torch.tensor([parameters[i].sigma for i in self._informed], dtype=torch.float64)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def _inner(self, u: Tensor) -> Tensor:
+        return self._low.to(u) + self._span.to(u) * torch.sigmoid(u)
+
+    def physical(self, u: Tensor) -> dict[str, Tensor]:
+        """Return the named values, each (B,), of unconstrained vectors (B, P)."""
+        inner = self._inner(u)
+        return {
+            name: torch.exp(inner[:, i]) if self._log[i] else inner[:, i] for i, name in enumerate(self.names)
+        }
+
+    def unconstrained(self, values: dict[str, Tensor]) -> Tensor:
+        """Return the vectors (B, P) of named values (B,); values at or outside of a bound move just inside."""
+        columns = [torch.log(values[n]) if log else values[n] for n, log in zip(self.names, self._log, strict=True)]
+        inner = torch.stack(torch.broadcast_tensors(*columns), dim=1)
+        fraction = (inner - self._low.to(inner)) / self._span.to(inner)
+        return torch.logit(fraction.clamp(1e-3, 1 - 1e-3))
+
+    def prior_residual(self, u: Tensor) -> Tensor:
+        """Return (value - mean) / sigma of the parameters that have a prior, (B, number of priors)."""
+        inner = self._inner(u)[:, self._informed]
+        return (inner - self._mean.to(u)) / self._sigma.to(u)
