@@ -3,6 +3,12 @@
 from lensphys.fitting.lens import LensFit, einstein_radius, fit_lens
 from lensphys.fitting.levenberg import LeastSquaresFit, gauss_newton_step, levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
+from lensphys.fitting.sersic import (
+    sersic_brightest_pixel,
+    sersic_least_squares,
+    sersic_moments,
+    sersic_through_lens,
+)
 
 __all__ = [
     "LeastSquaresFit",
@@ -13,4 +19,8 @@ __all__ = [
     "fit_lens",
     "gauss_newton_step",
     "levenberg_marquardt",
+    "sersic_brightest_pixel",
+    "sersic_least_squares",
+    "sersic_moments",
+    "sersic_through_lens",
 ]

@@ -15,6 +15,7 @@ from lensphys.fitting.levenberg import LeastSquaresFit, levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
 from lensphys.observation import Noise, Observation, RectifiedCountNoise
+from lensphys.observation.noise import rows_of
 from lensphys.profiles import SIE, SIS, MassProfile, Sersic, Shear
 from lensphys.tracing import reconstruct_source
 
@@ -167,7 +168,7 @@ class _Problem:
 
     def residual(self, u: Tensor, rows: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma of all pixels and the prior's residuals, (b, H W + priors)."""
-        expected = noise_rows(self.observation.noise, rows).expected(self.render(u, rows))
+        expected = rows_of(self.observation.noise, rows).expected(self.render(u, rows))
         data = (self.observation.image[rows] - expected) * self.inverse_sigma[rows]
         return torch.cat([data.flatten(1), self.space.prior_residual(u)], dim=1)
 
@@ -210,13 +211,6 @@ class _Problem:
         power = model.square().flatten(1).sum(1).clamp(min=1e-30)
         values["amp"] = (overlap / power).clamp(min=1e-3)
         return -(overlap**2) / power, self.space.unconstrained(values)
-
-
-def noise_rows(noise: Noise, rows: Tensor) -> Noise:
-    """Return the noise law of some images of a batch."""
-    if isinstance(noise, RectifiedCountNoise):
-        return RectifiedCountNoise(noise.background_rms[rows], noise.shot[rows])
-    return noise
 
 
 def smoothed(image: Tensor) -> Tensor:

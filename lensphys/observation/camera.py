@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_images, check_same_shape
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.observation.noise import Noise
+from lensphys.observation.noise import Noise, rows_of
 from lensphys.observation.psf import PSF, NoPSF
 
 
@@ -113,12 +113,23 @@ class Observation:
     def __len__(self) -> int:
         return len(self.image)
 
+    def __getitem__(self, rows: Tensor) -> Observation:
+        """Return some images (rows, indices) of the batch."""
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
+        return replace(self, image=self.image[rows], noise=rows_of(self.noise, rows), mask=mask)
+
     @property
     def weight(self) -> Tensor:
         """1 where a pixel counts and 0 elsewhere, (B, 1, H, W)."""
         if self.mask is None:
             return torch.ones_like(self.image)
         return self.mask.to(self.image).expand_as(self.image)
+
+    def interpolated(self, grid: PixelGrid, *, mode: str = "bicubic") -> Tensor:
+        """Return the image interpolated onto another grid, (B, 1, H', W') [flux per pixel of that grid]."""
+        position = grid.positions(like=self.image)
+        density = self.camera.grid.sample(self.image, position, mode=mode, padding="border")
+        return density * (grid.pixel_area / self.camera.grid.pixel_area)
 
     def chi2(self, clean: Tensor) -> Tensor:
         """Return sum (y - E[y])^2 / variance over the counted pixels, (B,), for a clean model image."""

@@ -228,5 +228,14 @@ def background_error_map(image: Tensor) -> ErrorMap:
     return ErrorMap(sigma[:, None, None, None].expand_as(image))
 
 
+def rows_of(noise: Noise, rows: Tensor) -> Noise:
+    """Return the noise law of some images (rows, indices) of a batch."""
+    if isinstance(noise, RectifiedCountNoise):
+        return RectifiedCountNoise(noise.background_rms[rows], noise.shot[rows])
+    if isinstance(noise, ErrorMap) and len(noise.sigma) > 1:
+        return ErrorMap(noise.sigma[rows])
+    return noise
+
+
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -1,0 +1,150 @@
+"""Sersic fits of a source (floor 6): from its image, or through the lens from the observation itself."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lensphys.checks import check_images, check_same_shape
+from lensphys.deflection import DeflectionField
+from lensphys.fitting.levenberg import Residual, gauss_newton_step, levenberg_marquardt
+from lensphys.fitting.parameters import Parameter, ParameterSpace
+from lensphys.grid import PixelGrid
+from lensphys.observation import Observation
+from lensphys.observation.noise import rows_of
+from lensphys.profiles import Sersic
+from lensphys.profiles.light import sersic_b
+
+# An exponential disc weighed by its square: R_sersic over the rms radius.
+_RADIUS_PER_RMS = 1.37
+
+
+def source_parameters(radius: float) -> ParameterSpace:
+    """Return the seven parameters of a Sersic within ``radius`` [arcsec]; ``amp`` in units of the brightest pixel."""
+    ellipticity = dict(low=-0.6, high=0.6, mean=0.0, sigma=0.3)
+    return ParameterSpace(
+        [
+            Parameter("amp", 1e-4, 1e3, logarithmic=True),
+            Parameter("R_sersic", 0.01, radius, 0.25, 1.0, logarithmic=True),
+            Parameter("n_sersic", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
+            Parameter("e1", **ellipticity),
+            Parameter("e2", **ellipticity),
+            Parameter("center_x", -radius, radius),
+            Parameter("center_y", -radius, radius),
+        ]
+    )
+
+
+def sersic_brightest_pixel(image: Tensor, grid: PixelGrid, *, R_sersic: float = 0.25, n_sersic: float = 1.0) -> Sersic:
+    """Return a round Sersic of fixed size at the brightest pixel, with that pixel's brightness, as S1 has it.
+
+    Differentiable in the brightness only.
+
+    Args:
+        image: (B, 1, H, W) [flux / arcsec^2].
+        grid: its pixels in the source plane.
+        R_sersic: [arcsec].
+        n_sersic: Sersic index.
+    """
+    _check_source(image, grid)
+    peak, index = image.flatten(1).max(1)
+    centre = grid.positions(like=image).flatten(2)[0][:, index]
+    amp = peak * torch.exp(-sersic_b(image.new_tensor(n_sersic)))
+    return Sersic(amp, R_sersic, n_sersic, 0.0, 0.0, centre[0], centre[1])
+
+
+def sersic_moments(image: Tensor, grid: PixelGrid) -> Sersic:
+    """Return the n = 1 Sersic that has the image's centroid, size, ellipticity and flux; differentiable.
+
+    The moments are weighed by the squared brightness, which keeps the noise of the faint outskirts out.
+
+    Args:
+        image: (B, 1, H, W) [flux / arcsec^2].
+        grid: its pixels in the source plane.
+    """
+    _check_source(image, grid)
+    light = image.clamp(min=0)
+    weight = light.square() / light.square().flatten(1).sum(1).clamp(min=1e-30)[:, None, None, None]
+    position = grid.positions(like=image)
+    centre = (weight * position).flatten(2).sum(2)
+    d = position - centre[:, :, None, None]
+    xx, yy = (weight[:, 0] * d.square().unbind(1)[0]).flatten(1).sum(1), (weight[:, 0] * d[:, 1] ** 2).flatten(1).sum(1)
+    xy = (weight[:, 0] * d[:, 0] * d[:, 1]).flatten(1).sum(1)
+    floor = grid.pixel_area / 12
+    area = ((xx + floor) * (yy + floor) - xy**2).clamp(min=floor**2).sqrt()
+    e1, e2 = (part / (xx + yy + 2 * floor + 2 * area) for part in (xx - yy, 2 * xy))
+    size = _RADIUS_PER_RMS * (2 * area).sqrt()
+    unit = Sersic(1.0, size, 1.0, e1, e2, centre[:, 0], centre[:, 1])
+    shape = unit(position)
+    overlap = (light * shape).flatten(1).sum(1) / shape.square().flatten(1).sum(1).clamp(min=1e-30)
+    return Sersic(overlap, size, 1.0, e1, e2, centre[:, 0], centre[:, 1])
+
+
+def sersic_least_squares(image: Tensor, grid: PixelGrid, *, steps: int = 15) -> Sersic:
+    """Return the Sersic that fits a source image best in all seven parameters; differentiable in the image.
+
+    Args:
+        image: (B, 1, H, W) [flux / arcsec^2].
+        grid: its pixels in the source plane.
+        steps: of Levenberg-Marquardt, before the last, differentiable one.
+    """
+    start = sersic_moments(image.detach(), grid)
+    position = grid.positions(like=image)
+    unit = image.detach().flatten(1).amax(1).clamp(min=1e-30)
+    space = source_parameters(grid.radius)
+    sigma = 1e-2 * math.sqrt(grid.height * grid.width)  # lets the priors count as a hundredth of the peak, in total
+
+    def residual(u: Tensor, rows: Tensor) -> Tensor:
+        model = Sersic(**space.physical(u))(position)
+        data = (image[rows] / unit[rows, None, None, None] - model) / sigma
+        return torch.cat([data.flatten(1), 1e-2 * space.prior_residual(u)], dim=1)
+
+    return _solve(residual, space, start, unit, steps)
+
+
+def sersic_through_lens(observation: Observation, field: DeflectionField, start: Sersic, *, steps: int = 8) -> Sersic:
+    """Return the Sersic that, lensed by a given field and observed, fits the images best, weighed by their noise.
+
+    Differentiable in the field: the loss of the re-observed image reaches the deflection through the source as well.
+
+    Args:
+        observation: images (B, 1, H, W) and how they were taken.
+        field: the deflection, on any grid of this field of view.
+        start: where to start, each parameter a number or (B,).
+        steps: of Levenberg-Marquardt, before the last, differentiable one.
+    """
+    camera, image = observation.camera, observation.image
+    beta = field.at(camera.grid.resampled(camera.supersampling)).beta
+    unit = image.flatten(1).amax(1).clamp(min=1e-30) / camera.grid.pixel_area
+    space = source_parameters(camera.grid.radius)
+    area = camera.grid.pixel_area / camera.supersampling**2
+    weight = (observation.weight / observation.noise.variance(image.clamp(min=0))).sqrt()
+    beta = beta.expand(len(image), -1, -1, -1)
+
+    def residual(u: Tensor, rows: Tensor) -> Tensor:
+        values = space.physical(u)
+        values["amp"] = values["amp"] * unit[rows]
+        clean = camera.expose(Sersic(**values)(beta[rows]) * area)
+        data = (image[rows] - rows_of(observation.noise, rows).expected(clean)) * weight[rows]
+        return torch.cat([data.flatten(1), space.prior_residual(u)], dim=1)
+
+    return _solve(residual, space, start, unit, steps)
+
+
+def _solve(residual: Residual, space: ParameterSpace, start: Sersic, unit: Tensor, steps: int) -> Sersic:
+    """Return the Sersic at the minimum, with ``amp`` back in flux / arcsec^2."""
+    with torch.no_grad():
+        values = {name: torch.as_tensor(getattr(start, name)).to(unit).expand_as(unit) for name in space.names}
+        values["amp"] = (values["amp"] / unit).clamp(min=1e-3)
+        u = levenberg_marquardt(residual, space.unconstrained(values), steps=steps, tolerance=1e-4).x
+    if torch.is_grad_enabled():
+        u = gauss_newton_step(residual, u)
+    fitted = space.physical(u)
+    return Sersic(**(fitted | {"amp": fitted["amp"] * unit}))
+
+
+def _check_source(image: Tensor, grid: PixelGrid) -> None:
+    check_images("source image", image)
+    check_same_shape("source image", image.shape[-2:], "source grid", grid.shape)

@@ -1,0 +1,31 @@
+"""Losses between images, for supervised training (floor 7)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lensphys.checks import check_same_shape
+from lensphys.settings import Strict
+
+
+class ImageLossSettings(Strict):
+    """Mean absolute (``l1``), mean squared (``mse``) or Charbonnier difference of two images."""
+
+    kind: Literal["l1", "mse", "charbonnier"] = "l1"
+
+    def __call__(self, image: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of images (B, 1, H, W) against their targets, a scalar.
+
+        Raises:
+            LensphysError: if the shapes differ.
+        """
+        check_same_shape("image", image.shape, "target", target.shape)
+        if self.kind == "l1":
+            return F.l1_loss(image, target)
+        if self.kind == "mse":
+            return F.mse_loss(image, target)
+        return torch.sqrt((image - target).square() + 1e-6).mean()

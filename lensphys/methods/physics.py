@@ -1,0 +1,118 @@
+"""The unsupervised physics method of S1 (floor 8): a deflection network, a ray tracer and a fitted Sersic source."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from lensphys.checks import LensphysError
+from lensphys.deflection import DeflectionField
+from lensphys.fitting import (
+    einstein_radius,
+    sersic_brightest_pixel,
+    sersic_least_squares,
+    sersic_moments,
+    sersic_through_lens,
+)
+from lensphys.grid import PixelGrid
+from lensphys.losses.physics import PhysicsLossSettings, min_max
+from lensphys.methods.prediction import Prediction
+from lensphys.networks import DeflectionNetwork, NetworkSettings, PolarHeadSettings
+from lensphys.observation import Observation, RectifiedCountNoise
+from lensphys.profiles import Sersic
+from lensphys.settings import Strict
+from lensphys.tracing import reconstruct_source
+
+SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens"]
+
+
+class PhysicsSettings(Strict):
+    """The method of S1, in its published form or consistent with the observation.
+
+    ``source``: how the Sersic is found. ``brightest_pixel`` is S1's (R = 0.25", n = 1); ``moments`` and ``least_squares``
+    fit the back-projected source; ``through_lens`` fits the LR image itself through the network's deflection.
+    ``extent``: half width of the source plane [arcsec].
+    """
+
+    name: Literal["physics"]
+    network: NetworkSettings
+    head: PolarHeadSettings = PolarHeadSettings()
+    scale: PositiveInt = 2
+    source: SourceFit = "through_lens"
+    extent: PositiveFloat = 1.0
+    loss: PhysicsLossSettings
+
+    def build(self) -> PhysicsMethod:
+        """Return the method with a fresh network."""
+        return PhysicsMethod(self)
+
+
+class PhysicsMethod(nn.Module):
+    """LR image -> deflection -> source -> Sersic -> re-lensed at any resolution; trained on LR images alone."""
+
+    needs_truth = False
+
+    def __init__(self, settings: PhysicsSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = DeflectionNetwork(settings.network.build(2, settings.scale), settings.head)
+
+    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
+        """Return the super-resolved batch; another scale than the network's own interpolates its deflection."""
+        field = self.network(min_max(observation.image), observation.camera.grid)
+        source = self._source(observation, field)
+        if not torch.is_grad_enabled():
+            source = conserving_flux(source, observation, field)
+        camera = observation.camera.at(scale or self.network.scale)
+        seen = field.at(camera.grid)
+        observed = observation.camera.render(source, field)
+        with torch.no_grad():
+            parameters = {"theta_E": einstein_radius(field)}
+        return Prediction(camera.render(source, seen), camera, observed, seen, source, parameters)
+
+    def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
+        """Return the named terms of the loss, and ``loss``; ``truth`` is not looked at."""
+        return self.settings.loss.evaluate(self.predict(observation), observation, epoch)
+
+    def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
+        """Return what the best checkpoint is chosen by: the loss with its first epoch's weights."""
+        return self.settings.loss.evaluate(self.predict(observation), observation, 0)["loss"]
+
+    def _source(self, observation: Observation, field: DeflectionField) -> Sersic:
+        side = max(5, round(2 * self.settings.extent / field.grid.scale))
+        grid = PixelGrid(side, side, field.grid.scale)
+        if self.settings.source == "through_lens":
+            with torch.no_grad():
+                start = sersic_moments(self._reconstruction(observation, field, grid), grid)
+            return sersic_through_lens(observation, field, start)
+        fit = {
+            "brightest_pixel": sersic_brightest_pixel,
+            "moments": sersic_moments,
+            "least_squares": sersic_least_squares,
+        }[self.settings.source]
+        return fit(self._reconstruction(observation, field, grid), grid)
+
+    def _reconstruction(self, observation: Observation, field: DeflectionField, grid: PixelGrid) -> Tensor:
+        image = observation.interpolated(field.grid) / field.grid.pixel_area
+        if isinstance(observation.noise, RectifiedCountNoise):
+            pedestal = observation.noise.expected(torch.zeros_like(observation.image))[..., :1, :1]
+            image = (image - pedestal / observation.camera.grid.pixel_area).clamp(min=0)
+        return reconstruct_source(image, field, grid)
+
+
+def conserving_flux(source: Sersic, observation: Observation, field: DeflectionField) -> Sersic:
+    """Return the source with the amplitude that gives the re-observed image the flux of the LR image.
+
+    Raises:
+        LensphysError: if the model has no flux at all.
+    """
+    clean = observation.camera.render(source, field)
+    expected, slope = torch.func.jvp(observation.noise.expected, (clean,), (clean,))
+    missing = ((observation.image - expected) * observation.weight).flatten(1).sum(1)
+    total = (slope * observation.weight).flatten(1).sum(1)
+    if bool((total <= 0).any()):
+        raise LensphysError("the fitted source sends no light into the image")
+    return Sersic(**(vars(source) | {"amp": source.amp * (1 + missing / total).clamp(0.5, 2.0)}))

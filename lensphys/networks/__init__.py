@@ -1,0 +1,23 @@
+"""Networks, one architecture a file; all map (B, 1, H, W) to (B, C, scale H, scale W) (floor 6)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lensphys.networks.deflection import DeflectionNetwork, PolarHeadSettings
+from lensphys.networks.residual import ResidualCNN, ResidualSettings
+from lensphys.networks.srresnet import SRResNet, SRResNetSettings
+
+NETWORKS = {"residual": ResidualSettings, "srresnet": SRResNetSettings}
+NetworkSettings = Annotated[ResidualSettings | SRResNetSettings, Field(discriminator="name")]
+
+__all__ = [
+    "NETWORKS",
+    "DeflectionNetwork",
+    "NetworkSettings",
+    "PolarHeadSettings",
+    "ResidualCNN",
+    "ResidualSettings",
+    "SRResNet",
+    "SRResNetSettings",
+]

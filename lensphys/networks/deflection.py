@@ -1,0 +1,64 @@
+"""The deflection network (floor 6): a backbone with radial and tangential heads that yields a `DeflectionField`."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveFloat, model_validator
+from torch import Tensor, nn
+
+from lensphys.checks import check_images
+from lensphys.deflection import DeflectionField
+from lensphys.grid import PixelGrid
+from lensphys.settings import Strict
+
+
+class PolarHeadSettings(Strict):
+    """Bounds of the two heads [arcsec]; the published ones, 0.5..1.6 and 0.0025 * 1.1 / 2, are the defaults.
+
+    ``radial_low`` above zero makes alpha positive by construction. ``gain`` scales the last batch norm at the start: 1 as
+    published, 0 to begin from a field that is the same for every image.
+    """
+
+    radial_low: PositiveFloat = 0.5
+    radial_high: PositiveFloat = 1.6
+    tangential_limit: PositiveFloat = 0.0025 * 1.1 / 2
+    gain: float = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PolarHeadSettings:
+        if self.radial_low >= self.radial_high:
+            raise ValueError(f"radial_low {self.radial_low} must be below radial_high {self.radial_high}")
+        return self
+
+
+class DeflectionNetwork(nn.Module):
+    """LR image -> alpha_r and alpha_t at the finer resolution -> `DeflectionField`.
+
+    Args:
+        backbone: images (B, 1, H, W) -> maps (B, 2, sH, sW), with an attribute ``scale``; any network of this folder.
+        head: bounds of the two parts.
+    """
+
+    def __init__(self, backbone: nn.Module, head: PolarHeadSettings) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.bounds = head
+        last = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d)][-1]
+        if head.gain != 1.0:
+            nn.init.constant_(last.weight, head.gain) if isinstance(last, nn.BatchNorm2d) else last.weight.data.mul_(head.gain)
+
+    @property
+    def scale(self) -> int:
+        """The upscaling factor."""
+        return int(self.backbone.scale)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, grid: PixelGrid) -> DeflectionField:
+        """Return the deflection of normalised images (B, 1, H, W) that stand on ``grid``."""
+        check_images("image", image)
+        radial, tangential = torch.sigmoid(self.backbone(image)).chunk(2, dim=1)
+        b = self.bounds
+        return DeflectionField.from_polar(
+            b.radial_low + (b.radial_high - b.radial_low) * radial,
+            b.tangential_limit * (2 * tangential - 1),
+            grid.resampled(self.scale),
+        )

@@ -1,0 +1,75 @@
+"""The residual CNN of S1 (floor 6)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from lensphys.settings import Strict
+
+
+class ResidualBlock(nn.Module):
+    """conv3 - BN - ReLU - conv5 - BN - ReLU, added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 5, padding=2, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + body(x), (B, C, H, W)."""
+        return x + self.body(x)
+
+
+class ResidualCNN(nn.Module):
+    """conv3 - BN - ReLU, residual blocks, conv9 + long skip, pixel shuffle, conv3, BN: the SISR network of S1.
+
+    Args:
+        in_channels: of the image.
+        out_channels: of the output at the finer resolution.
+        channels: width (S1: 64, 0.9 M parameters).
+        blocks: residual blocks (S1: 3).
+        scale: any whole upscaling factor (S1: 2).
+    """
+
+    def __init__(
+        self, in_channels: int = 1, out_channels: int = 2, *, channels: int = 64, blocks: int = 3, scale: int = 2
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
+        self.body = nn.Sequential(
+            *(ResidualBlock(channels) for _ in range(blocks)), nn.Conv2d(channels, channels, 9, padding=4)
+        )
+        self.upsample = nn.Sequential(nn.Conv2d(channels, channels * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.tail = nn.Sequential(nn.Conv2d(channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
+        x = self.head(image)
+        return self.tail(self.upsample(x + self.body(x)))
+
+
+class ResidualSettings(Strict):
+    """S1's residual CNN: 64 channels, 3 blocks as published; 16 channels, 2 blocks train on two cores."""
+
+    name: Literal["residual"]
+    channels: PositiveInt = 64
+    blocks: PositiveInt = 3
+
+    def build(self, out_channels: int, scale: int) -> ResidualCNN:
+        """Return the network."""
+        return ResidualCNN(1, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)
