@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the command line shows its help without loading torch
+    from torch import Tensor
 
 
 class LensphysError(ValueError):
@@ -26,7 +27,7 @@ def check_finite(name: str, x: Tensor) -> None:
     Raises:
         LensphysError: naming how many values are not finite.
     """
-    bad = int((~torch.isfinite(x)).sum())
+    bad = int((~x.isfinite()).sum())
     if bad:
         raise LensphysError(f"{name} holds {bad} NaN or infinite values of {x.numel()}: mask or replace them first")
 

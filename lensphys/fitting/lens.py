@@ -200,7 +200,7 @@ class _Problem:
         field = DeflectionField.of(SIS(theta_E), grid, like=arc)
         centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
         zero = torch.zeros_like(theta_E)
-        values = {name: zero for name in self.space.names}
+        values = dict.fromkeys(self.space.names, zero)
         values |= {"theta_E": theta_E, "source_x": centre[:, 0], "source_y": centre[:, 1]}
         values |= {"amp": torch.ones_like(zero), "n_sersic": torch.ones_like(zero)}
         values["R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
@@ -252,10 +252,10 @@ def einstein_radius(field: DeflectionField) -> Tensor:
     edge = 0.5 * min(field.grid.shape) * field.grid.scale
     index = (radius / edge * bins).long()
     inside = index < bins
-    counts = torch.zeros(bins, dtype=radius.dtype).index_add(0, index[inside], torch.ones_like(radius[inside]))
+    counts = radius.new_zeros(bins).index_add(0, index[inside], torch.ones_like(radius[inside]))
     excess = (field.radial.flatten(1) - radius)[:, inside]
-    mean = torch.zeros(len(excess), bins, dtype=radius.dtype).index_add(1, index[inside], excess) / counts.clamp(min=1)
-    middle = (torch.arange(bins, dtype=radius.dtype) + 0.5) * edge / bins
+    mean = radius.new_zeros(len(excess), bins).index_add(1, index[inside], excess) / counts.clamp(min=1)
+    middle = (torch.arange(bins, dtype=radius.dtype, device=radius.device) + 0.5) * edge / bins
     crossing = (mean[:, :-1] > 0) & (mean[:, 1:] <= 0)
     first = crossing.float().argmax(1, keepdim=True)
     above, below = mean.gather(1, first)[:, 0], mean.gather(1, first + 1)[:, 0]

@@ -1,1 +1,36 @@
 """Ways to learn or compute super-resolution, one a file; all return a `Prediction` (floor 8)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lensphys.methods.fit import PerImageFit
+from lensphys.methods.interpolation import Interpolation
+from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
+from lensphys.methods.prediction import Method, Prediction, TrainableMethod
+from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
+
+# What a name on the command line means: methods that need no training ...
+READY = {
+    "bicubic": Interpolation(name="bicubic"),
+    "bilinear": Interpolation(name="bilinear"),
+    "fit": PerImageFit(),
+}
+# ... and what a config may train.
+TRAINABLE = {"physics": PhysicsSettings, "supervised": SupervisedSettings}
+TrainableSettings = Annotated[PhysicsSettings | SupervisedSettings, Field(discriminator="name")]
+
+__all__ = [
+    "READY",
+    "TRAINABLE",
+    "Interpolation",
+    "Method",
+    "PerImageFit",
+    "PhysicsMethod",
+    "PhysicsSettings",
+    "Prediction",
+    "SupervisedMethod",
+    "SupervisedSettings",
+    "TrainableMethod",
+    "TrainableSettings",
+]

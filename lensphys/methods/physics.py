@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
@@ -19,7 +19,7 @@ from lensphys.fitting import (
 )
 from lensphys.grid import PixelGrid
 from lensphys.losses.physics import PhysicsLossSettings, min_max
-from lensphys.methods.prediction import Prediction
+from lensphys.methods.prediction import Prediction, TrainableMethod
 from lensphys.networks import DeflectionNetwork, NetworkSettings, PolarHeadSettings
 from lensphys.observation import Observation, RectifiedCountNoise
 from lensphys.profiles import Sersic
@@ -50,7 +50,7 @@ class PhysicsSettings(Strict):
         return PhysicsMethod(self)
 
 
-class PhysicsMethod(nn.Module):
+class PhysicsMethod(TrainableMethod):
     """LR image -> deflection -> source -> Sersic -> re-lensed at any resolution; trained on LR images alone."""
 
     needs_truth = False
@@ -63,10 +63,14 @@ class PhysicsMethod(nn.Module):
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the super-resolved batch; another scale than the network's own interpolates its deflection."""
         field = self.network(min_max(observation.image), observation.camera.grid)
+        with torch.autocast(observation.image.device.type, enabled=False):  # mixed precision is for the network alone
+            return self._relens(observation, field, scale or self.network.scale)
+
+    def _relens(self, observation: Observation, field: DeflectionField, scale: int) -> Prediction:
         source = self._source(observation, field)
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():  # in training the loss itself asks for the flux
             source = conserving_flux(source, observation, field)
-        camera = observation.camera.at(scale or self.network.scale)
+        camera = observation.camera.at(scale)
         seen = field.at(camera.grid)
         observed = observation.camera.render(source, field)
         with torch.no_grad():

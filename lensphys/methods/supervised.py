@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.losses.image import ImageLossSettings
-from lensphys.methods.prediction import Prediction
+from lensphys.methods.prediction import Prediction, TrainableMethod
 from lensphys.networks import NetworkSettings
 from lensphys.observation import Observation, block_sum
 from lensphys.settings import Strict
@@ -28,7 +28,7 @@ class SupervisedSettings(Strict):
         return SupervisedMethod(self)
 
 
-class SupervisedMethod(nn.Module):
+class SupervisedMethod(TrainableMethod):
     """LR image -> network -> HR image."""
 
     needs_truth = True

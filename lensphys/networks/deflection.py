@@ -55,7 +55,7 @@ class DeflectionNetwork(nn.Module):
     def forward(self, image: Tensor, grid: PixelGrid) -> DeflectionField:
         """Return the deflection of normalised images (B, 1, H, W) that stand on ``grid``."""
         check_images("image", image)
-        radial, tangential = torch.sigmoid(self.backbone(image)).chunk(2, dim=1)
+        radial, tangential = torch.sigmoid(self.backbone(image).float()).chunk(2, dim=1)
         b = self.bounds
         return DeflectionField.from_polar(
             b.radial_low + (b.radial_high - b.radial_low) * radial,

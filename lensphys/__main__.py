@@ -1,0 +1,5 @@
+"""``python -m lensphys``: the command line."""
+
+from lensphys.cli import main
+
+main()

@@ -1,0 +1,253 @@
+"""The command line (floor 12): each command reads its arguments and calls the library."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Optional, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+import lensphys
+from lensphys.checks import LensphysError, check_choice
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    help="Super-resolve strong gravitational lenses from low-resolution images alone. Start with `lensphys demo`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_console, _errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+
+Assignments = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
+]
+
+
+def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what the user got wrong into one sentence and exit code 2, and Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except LensphysError as error:
+            _errors.print(f"error: {error}", markup=False)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            _errors.print("interrupted: what was finished is kept; the same command (train: with --resume) goes on")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        _console.print(lensphys.__version__)
+        raise typer.Exit
+
+
+@app.command()
+@_one_sentence
+def simulate(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the bare name of one in simulations/.")],
+    n: Annotated[int, typer.Option("-n", help="Samples of each class.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
+    classes: Annotated[Optional[str], typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file, whatever the number of workers.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    assignments: Assignments = None,
+) -> None:
+    """Simulate lensed images with their truth; an interrupted run goes on when it is started again.
+
+    Examples:
+
+    `lensphys simulate model_3 -n 1000 -o train.h5 --workers 4`
+
+    `lensphys simulate model_2 -n 100 -o test.h5 --classes no_sub,cdm --seed 7 --set hr_noise=true`
+    """
+    from lensphys.simulation.recipe import Recipe
+    from lensphys.simulation.writer import simulate as run
+
+    chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
+    path = run(Recipe.named(recipe, assignments or []), n, out, classes=chosen, seed=seed, workers=workers)
+    _console.print(f"wrote {path}")
+
+
+@app.command()
+@_one_sentence
+def train(
+    experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The run folder.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
+    assignments: Assignments = None,
+) -> None:
+    """Train a method; where the experiment names a recipe, its data are simulated into the run folder first.
+
+    Examples:
+
+    `lensphys train experiments/unsupervised/model_3.yaml -o runs/model_3`
+
+    `lensphys train experiment.yaml -o runs/a --set training.epochs=5 --set training.devices=2`
+
+    `lensphys train experiment.yaml -o runs/a --resume`
+    """
+    from lensphys.config import Experiment, training_data
+    from lensphys.config import train as run
+
+    settings = Experiment.read(experiment, assignments or [])
+    method = settings.build()
+    parameters = sum(p.numel() for p in method.parameters())
+    _console.print(f"{settings.method.name}, {settings.method.network.name}: {parameters} parameters")
+    if dry_run:
+        return
+    with training_data(settings.data, out) as lenses:
+        run(settings, method, lenses, out, resume=resume)
+    _console.print(f"trained: {out}")
+
+
+@app.command()
+@_one_sentence
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
+    run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="Instead of a run: bicubic, bilinear or fit.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+) -> None:
+    """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
+
+    Examples:
+
+    `lensphys evaluate runs/model_3 --data test.h5 -o results/model_3`
+
+    `lensphys evaluate --method fit --data test.h5 -o results/fit`
+    """
+    from lensphys.data.lens_file import LensFile
+    from lensphys.evaluation.evaluate import evaluate as judge
+    from lensphys.methods import READY
+    from lensphys.provenance import provenance
+
+    name = method or (run.name if run is not None else "")
+    chosen = _method(run, method)
+    with LensFile(data) as lenses:
+        judged = judge(
+            chosen,
+            lenses,
+            name=name,
+            data=data.stem,
+            baseline=None if method == "bicubic" else READY["bicubic"],
+            baseline_name="bicubic",
+            limit=limit,
+            batch_size=batch_size,
+        )
+        judged.write(out, provenance(method=name, run=run and run.name, data=data.name, identity=lenses.identity))
+    _console.print((out / "table.md").read_text(), markup=False)
+    _console.print(f"wrote {out}")
+
+
+@app.command("super-resolve")
+@_one_sentence
+def super_resolve(
+    image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
+    run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="fit (the default), bicubic or bilinear.")] = None,  # noqa: UP045
+    scale: Annotated[int, typer.Option(min=1, max=16, help="Pixels become so many times as small.")] = 2,
+    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
+    psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS or .npy: odd-sized, sum 1.")] = None,  # noqa: UP045
+    error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
+    pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+) -> None:
+    """Super-resolve your own images; without a trained run, each image is fitted on its own.
+
+    In FITS files the extensions ARC or SCI, ERR, MASK and PSF are used where present; the output's WCS keeps each source
+    at its sky position.
+
+    Examples:
+
+    `lensphys super-resolve lens.fits -o lens_sr.fits`
+
+    `lensphys super-resolve stack.npy -o sr.npz --instrument model_2 --run runs/model_2`
+
+    `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
+    """
+    from lensphys.data.images import check_output, read_images, write_images
+    from lensphys.inference import super_resolve as resolve
+    from lensphys.observation import Instrument
+    from lensphys.provenance import provenance
+
+    check_output(image, out)
+    chosen = _method(run, method or ("fit" if run is None else None))
+    preset = Instrument.named(instrument) if instrument is not None else None
+    images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
+    for remark in images.remarks:
+        _errors.print(f"note: {remark}", markup=False)
+    result = resolve(chosen, images.observation, scale)
+    write_images(out, images, result, scale, provenance(input=image.name, method=method or str(run or "fit"), scale=scale))
+    numbers = " ".join(f"{k} {float(result[k].mean()):.4g}" for k in ("chi2", "theta_E") if k in result)
+    _console.print(f"wrote {out}: {numbers}")
+
+
+@app.command("list")
+@_one_sentence
+def list_(kind: Annotated[str, typer.Argument(help="recipes, instruments, networks, methods or all.")] = "all") -> None:
+    """List what names mean something: recipes, instruments, networks and methods."""
+    from lensphys.methods import READY, TRAINABLE
+    from lensphys.networks import NETWORKS
+    from lensphys.observation import Instrument, instrument_names
+    from lensphys.simulation.recipe import Recipe, recipe_names
+
+    kinds = {
+        "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
+        "instruments": {name: Instrument.named(name).description for name in instrument_names()},
+        "networks": {name: _first_line(settings) for name, settings in NETWORKS.items()},
+        "methods": {name: _first_line(type(m)) for name, m in READY.items()}
+        | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
+    }
+    check_choice("kind", kind, [*kinds, "all"])
+    for title in kinds if kind == "all" else [kind]:
+        _console.print(f"[bold]{title}[/]")
+        for name, line in kinds[title].items():
+            _console.print(f"  {name:24s} {line}", markup=False)
+
+
+@app.command()
+@_one_sentence
+def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for everything.")] = Path("demo")) -> None:
+    """Do the whole job on two cores in a few minutes: simulate, train from LR images alone, super-resolve, compare."""
+    from lensphys.demo import demo as run
+
+    run(out)
+
+
+def _method(run: Path | None, method: str | None):  # type: ignore[no-untyped-def]
+    """Return the method of a run folder or of a name."""
+    from lensphys.config import load_run
+    from lensphys.methods import READY
+
+    if (run is None) == (method is None):
+        raise LensphysError("give either a run folder or --method")
+    if run is not None:
+        return load_run(run)
+    check_choice("method", str(method), list(READY))
+    return READY[str(method)]
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").splitlines()[0]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,67 @@
+"""Super-resolving a set of images of any size, a chunk at a time (floor 11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from lensphys.grid import PixelGrid
+from lensphys.methods import Method, Prediction
+from lensphys.observation import Observation
+
+_SOURCE_PIXELS = 100
+
+
+def super_resolve(method: Method, observation: Observation, scale: int, *, batch_size: int = 16) -> dict[str, Any]:
+    """Return what a method makes of a set of images.
+
+    Args:
+        method: any `Method`.
+        observation: images (N, 1, H, W) and how they were taken.
+        scale: pixels become so many times as small.
+        batch_size: images at once.
+
+    Returns:
+        ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
+        freedom; where the method has them ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,)
+        [arcsec], ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec].
+    """
+    rows = torch.arange(len(observation)).split(batch_size)
+    source_grid = _source_grid(observation.camera.grid)
+    chunks = []
+    with torch.no_grad():
+        for chunk in track(rows, description="super-resolving", transient=True):
+            part = observation[chunk]
+            chunks.append(_planes(method.predict(part, scale), part, source_grid))
+    result: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    if "source" in result:
+        result["source_scale"] = source_grid.scale
+    return result
+
+
+def _source_grid(grid: PixelGrid) -> PixelGrid:
+    """The inner half of the field of view: where the sources of strong lenses are."""
+    return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, grid.radius / _SOURCE_PIXELS)
+
+
+def _planes(prediction: Prediction, observation: Observation, source_grid: PixelGrid) -> dict[str, np.ndarray]:
+    residual = (observation.image - observation.noise.expected(prediction.observed)) * observation.weight
+    planes: dict[str, Tensor | None] = {
+        "image": prediction.image[:, 0],
+        "residual": residual[:, 0],
+        "chi2": observation.chi2(prediction.observed) / observation.counted,
+        "theta_E": prediction.parameters.get("theta_E"),
+    }
+    field = prediction.deflection
+    if field is not None:
+        planes |= {"alpha": field.alpha, "kappa": field.kappa[:, 0]}
+    source = prediction.source_image(source_grid)
+    if source is not None:
+        planes["source"] = source[:, 0]
+    return {name: x.float().cpu().numpy() for name, x in planes.items() if x is not None}
+
+

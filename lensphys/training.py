@@ -1,0 +1,271 @@
+"""The training loop (floor 9): one for every method; CPU, GPUs and machines through lightning-fabric."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field, PositiveFloat, PositiveInt
+from rich.progress import Progress
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from lensphys.checks import LensphysError, check_choice
+from lensphys.data.lens_file import LensFile
+from lensphys.methods import TrainableMethod
+from lensphys.provenance import whole_file
+from lensphys.settings import Strict
+
+CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
+
+
+class TrainingSettings(Strict):
+    """How a method is trained (Adam).
+
+    ``devices``, ``nodes`` and ``accelerator`` are lightning-fabric's: ``--set training.devices=4`` trains on four GPUs,
+    and with ``nodes=2`` the same command, started on both machines by torchrun or SLURM, trains on two.
+    """
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    clip_gradient: PositiveFloat | None = 1.0
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: PositiveInt = 1
+    nodes: PositiveInt = 1
+
+    def rate_at(self, progress: float) -> float:
+        """Return the learning rate after a fraction ``progress`` of the training; cosine ends at a hundredth."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Batches:
+    """The batches of a data set: the same ones for the same seed and epoch, whoever asks and in whatever process.
+
+    Args:
+        lenses: the data.
+        settings: batch size and validation fraction.
+        seed: of the split and of the order.
+        needs_truth: whether HR images are read at all.
+
+    Raises:
+        LensphysError: if HR images are needed and missing, or there are too few images.
+    """
+
+    def __init__(self, lenses: LensFile, settings: TrainingSettings, seed: int, needs_truth: bool) -> None:
+        if needs_truth and not lenses.has_truth:
+            raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
+        order = torch.randperm(len(lenses), generator=torch.Generator().manual_seed(seed))
+        held_out = max(1, round(settings.validation_fraction * len(lenses)))
+        if len(lenses) - held_out < settings.batch_size * settings.devices * settings.nodes:
+            raise LensphysError(
+                f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} on each device: "
+                "simulate more or lower training.batch_size"
+            )
+        self.lenses, self.needs_truth, self.seed = lenses, needs_truth, seed
+        self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
+        self.size = settings.batch_size
+
+    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
+        mixed = self.training[torch.randperm(len(self.training), generator=generator)]
+        count = len(mixed) // (self.size * ranks)
+        return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
+
+    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of the validation batches of one process."""
+        mine = self.validation[rank::ranks] if len(self.validation) >= ranks else self.validation
+        return list(mine.split(self.size))
+
+    def read(self, index: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
+        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
+        image = self.lenses.lr(index.numpy()).to(device)
+        truth = None
+        if self.needs_truth:
+            factor = torch.as_tensor(self.lenses.read("flux_scale", index.numpy()))[:, None, None, None]
+            truth = (torch.as_tensor(self.lenses.read("hr", index.numpy())) * factor).float().to(device)
+        return self.instrument.observation(image), truth
+
+    @property
+    def instrument(self) -> Any:
+        """The instrument of the LR images."""
+        return self.lenses.instrument
+
+
+def train(method: TrainableMethod, lenses: LensFile, settings: TrainingSettings, run: Path, *, seed: int = 0) -> None:
+    """Train a method, or go on from the last checkpoint of the run folder.
+
+    The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation score),
+    ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C writes a checkpoint before it leaves.
+
+    Args:
+        method: with fresh weights.
+        lenses: the data; HR images are touched only if the method needs them.
+        settings: how to train.
+        run: the folder.
+        seed: of the split and the order of the images.
+
+    Raises:
+        LensphysError: if the data do not fit, the checkpoint is another method's, or the loss is no longer finite.
+    """
+    if settings.accelerator == "gpu" and not torch.cuda.is_available():
+        raise LensphysError("training.accelerator is gpu, but no GPU is available: use auto or cpu")
+    parallel = settings.devices * settings.nodes > 1
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy="ddp" if parallel else "auto",
+        precision=settings.precision,
+    )
+    fabric.launch()
+    batches = Batches(lenses, settings, seed, method.needs_truth)
+    _Run(fabric, method, batches, settings, run).go()
+
+
+class _Run:
+    """The state of a training: everything that a checkpoint holds."""
+
+    def __init__(
+        self, fabric: Fabric, method: TrainableMethod, batches: Batches, settings: TrainingSettings, folder: Path
+    ) -> None:
+        self.fabric, self.method, self.batches, self.settings, self.folder = fabric, method, batches, settings, folder
+        optimizer = torch.optim.Adam(method.parameters(), lr=settings.learning_rate)
+        self.module, self.optimizer = fabric.setup(method, optimizer)
+        for name in ("training_terms", "validation_score"):
+            self.module.mark_forward_method(name)
+        self.epoch, self.step = 0, 0  # step within the epoch
+        self.sums: dict[str, float] = {}
+        self.best = math.inf
+        self.seconds = 0.0
+        if (folder / CHECKPOINT).exists():
+            self._load()
+
+    def go(self) -> None:
+        """Train to the last epoch."""
+        writer = SummaryWriter(str(self.folder / "tensorboard")) if self.fabric.is_global_zero else None
+        self._forget_later_records()
+        try:
+            for record in self._epochs(writer):
+                if self.fabric.is_global_zero:
+                    with (self.folder / LOG).open("a") as log:
+                        log.write(json.dumps(record) + "\n")
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def _epochs(self, writer: SummaryWriter | None) -> Iterator[dict[str, float]]:
+        settings = self.settings
+        with Progress(disable=not self.fabric.is_global_zero) as progress:
+            bar = progress.add_task("training", total=settings.epochs, completed=self.epoch)
+            while self.epoch < settings.epochs:
+                started = time.monotonic()
+                steps = self.batches.of_epoch(self.epoch, self.fabric.global_rank, self.fabric.world_size)
+                self.method.train()
+                while self.step < len(steps):
+                    terms = self._step(steps[self.step], len(steps))
+                    self.step += 1
+                    for name, value in terms.items():
+                        self.sums[name] = self.sums.get(name, 0.0) + value
+                        if writer is not None:
+                            writer.add_scalar(f"train/{name}", value, self.epoch * len(steps) + self.step)
+                    progress.update(bar, completed=self.epoch + self.step / len(steps))
+                score = self._validate()
+                self.seconds += time.monotonic() - started
+                means = {name: self._mean(total / len(steps)) for name, total in self.sums.items()}
+                record = {"epoch": self.epoch, **means, "validation": score, "seconds": round(self.seconds, 2)}
+                if writer is not None:
+                    writer.add_scalar("validation", score, (self.epoch + 1) * len(steps))
+                self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+                yield record
+                self._keep_best(score)
+                self._save()
+                progress.update(bar, description=f"epoch {self.epoch}: validation {score:.4g}")
+
+    def _step(self, index: Tensor, steps: int) -> dict[str, float]:
+        rate = self.settings.rate_at((self.epoch + self.step / steps) / self.settings.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        observation, truth = self.batches.read(index, self.fabric.device)
+        terms = self.module.training_terms(observation, truth, self.epoch)
+        if not bool(torch.isfinite(terms["loss"])):
+            raise LensphysError(
+                f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower training.learning_rate; "
+                f"{self.folder / CHECKPOINT} holds the last good state"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(terms["loss"])
+        if self.settings.clip_gradient is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.settings.clip_gradient)
+        self.optimizer.step()
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _validate(self) -> float:
+        self.method.eval()
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for index in self.batches.of_validation(self.fabric.global_rank, self.fabric.world_size):
+                observation, truth = self.batches.read(index, self.fabric.device)
+                total += float(self.module.validation_score(observation, truth)) * len(index)
+                count += len(index)
+        return self._mean(total / count)
+
+    def _mean(self, value: float) -> float:
+        return float(self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="mean"))
+
+    def _keep_best(self, score: float) -> None:
+        if score < self.best or not (self.folder / WEIGHTS).exists():
+            self.best = score
+            if self.fabric.is_global_zero:
+                with whole_file(self.folder / WEIGHTS) as temporary:
+                    save_file({k: v.contiguous() for k, v in self.method.state_dict().items()}, temporary)
+
+    def _save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "best", "seconds")},
+            "data": self.batches.lenses.identity,
+        }
+        with whole_file(self.folder / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+
+    def _load(self) -> None:
+        path = self.folder / CHECKPOINT
+        try:
+            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+            self.method.load_state_dict(state["method"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["random"].cpu())
+            progress, data = state["progress"], state["data"]
+        except Exception as error:
+            raise LensphysError(f"{path} is damaged or belongs to another method ({error}): remove it to start anew") from None
+        check_choice("data set (the run was started on another one)", data, [self.batches.lenses.identity])
+        for name, value in progress.items():
+            setattr(self, name, value)
+
+    def _forget_later_records(self) -> None:
+        """Cut the log after the last finished epoch, so that a killed run does not log an epoch twice."""
+        path = self.folder / LOG
+        if self.fabric.is_global_zero and path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(lines[: self.epoch]))
