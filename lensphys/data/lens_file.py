@@ -1,0 +1,187 @@
+"""The project's HDF5 files of simulated lenses, to read (floor 5)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lensphys.checks import LensphysError, check_file
+from lensphys.grid import PixelGrid
+from lensphys.observation import Instrument
+
+FORMAT = "lensphys lenses"
+FORMAT_VERSION = 1
+_ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
+
+Index = int | slice | Sequence[int] | NDArray[np.integer[Any]]
+
+
+class LensFile:
+    """A file that ``lensphys simulate`` wrote, read-only; opened anew in each process, so data loaders can share it.
+
+    Low-resolution images alone are enough: nothing else is read until it is asked for, and /hr* may be missing.
+
+    Args:
+        path: the HDF5 file.
+
+    Raises:
+        LensphysError: if the file is missing, cut short, or was not written by lensphys.
+
+    Example::
+
+        with LensFile("model_2.h5") as lenses:
+            batch = lenses.lr([0, 1, 2])  # (3, 1, 64, 64)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: h5py.File | None = None
+        self._process = 0
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        attributes = self._open().attrs
+        if attributes.get("format") != FORMAT:
+            raise LensphysError(f"{self.path} was not written by lensphys: make such a file with 'lensphys simulate'")
+        if attributes.get("format_version") != FORMAT_VERSION:
+            raise LensphysError(
+                f"{self.path} has the format version {attributes.get('format_version')}, this lensphys reads "
+                f"{FORMAT_VERSION}: simulate it again"
+            )
+        missing = [name for name in _ATTRIBUTES if name not in attributes]
+        if "lr" not in self._open():
+            missing.append("/lr")
+        if missing:
+            raise LensphysError(f"{self.path} lacks {', '.join(missing)}: it is damaged, simulate it again")
+
+    def _open(self) -> h5py.File:
+        # an HDF5 handle does not survive a fork
+        if self._file is None or self._process != os.getpid():
+            check_file("lens file", self.path)
+            try:
+                self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+            except OSError as error:
+                raise LensphysError(
+                    f"{self.path} is not a whole HDF5 file (cut short, or another format): copy or simulate it again "
+                    f"({error})"
+                ) from None
+        return self._file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None, "_process": 0}
+
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __len__(self) -> int:
+        return int(self._open()["lr"].shape[0])
+
+    @property
+    def identity(self) -> str:
+        """Hash of the recipe, instrument, seed, classes, number and versions that made the file."""
+        return str(self._open().attrs["identity"])
+
+    @property
+    def instrument(self) -> Instrument:
+        """The instrument of the low-resolution images."""
+        return Instrument.parse(json.loads(self._open().attrs["instrument"]), f"instrument of {self.path}")
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; labels count in this order."""
+        return [str(name) for name in self._open().attrs["classes"]]
+
+    @property
+    def upscale(self) -> int:
+        """HR pixels are so many times as small."""
+        return int(self._open().attrs["upscale"])
+
+    @property
+    def grid_lr(self) -> PixelGrid:
+        """Pixels of /lr."""
+        height, width = self._open()["lr"].shape[-2:]
+        return PixelGrid(int(height), int(width), float(self._open().attrs["pixel_scale_lr"]))
+
+    @property
+    def grid_hr(self) -> PixelGrid:
+        """Pixels of /hr and /alpha_hr."""
+        return self.grid_lr.resampled(self.upscale)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the file holds clean high-resolution images."""
+        return "hr_clean" in self._open()
+
+    @property
+    def labels(self) -> NDArray[np.integer[Any]]:
+        """Index of each sample's class in `classes`, (N,)."""
+        return self._dataset("label")[:]
+
+    def read(self, name: str, index: Index = slice(None)) -> NDArray[Any]:
+        """Return some samples of a dataset, (n, ...): the first axis stays for a single index too.
+
+        Args:
+            name: ``lr, hr, hr_clean, lr_clean, alpha_hr, flux_scale, ...``.
+            index: which samples, in any order.
+
+        Raises:
+            LensphysError: if there is no such dataset or sample, or the file is damaged.
+        """
+        dataset = self._dataset(name)
+        try:
+            if isinstance(index, slice):
+                return dataset[index]
+            # HDF5 wants rising indices, each once
+            rows, back = np.unique(self._rows(index), return_inverse=True)
+            return dataset[rows][back] if len(rows) else dataset[:0]
+        except OSError as error:
+            raise LensphysError(f"{self.path}: /{name} is damaged ({error}): copy or simulate it again") from None
+
+    def lr(self, index: Index = slice(None)) -> Tensor:
+        """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
+        return torch.from_numpy(np.ascontiguousarray(self.read("lr", index), dtype=np.float32))
+
+    def lens_model(self, index: int) -> dict[str, Any]:
+        """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""
+        model: dict[str, Any] = json.loads(self.read("lens_model", index)[0])
+        return model
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        file = self._open()
+        if name not in file:
+            raise LensphysError(
+                f"{self.path} has no /{name}, only {', '.join(sorted(file))}: choose one, or simulate it again"
+            )
+        return file[name]
+
+    def _rows(self, index: int | Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        rows = np.atleast_1d(np.asarray(index, dtype=np.int64))
+        rows = np.where(rows < 0, rows + len(self), rows)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
+        return rows

@@ -1,0 +1,107 @@
+"""Dark-matter populations: what a class adds to the main lens, as point masses (floor 9)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from lensphys.settings import Strict
+from lensphys.simulation.distributions import Distribution
+
+
+@dataclass(frozen=True)
+class PointMasses:
+    """Point masses about the main lens.
+
+    Args:
+        mass: (K,) [solar masses].
+        x: (K,) [arcsec], from the centre of the lens.
+        y: (K,) [arcsec].
+        axion_mass: [eV]; NaN where the population has none.
+    """
+
+    mass: NDArray[np.float64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    axion_mass: float = math.nan
+
+
+class NoSubstructure(Strict):
+    """The main lens alone."""
+
+    kind: Literal["none"]
+
+    def sample(self, rng: np.random.Generator) -> PointMasses:
+        """Return no masses, without drawing anything."""
+        return PointMasses(np.empty(0), np.empty(0), np.empty(0))
+
+
+class Vortex(Strict):
+    """A vortex of axion dark matter: equal point masses on a line through the centre of the lens.
+
+    Args:
+        mass: of all points together [solar masses].
+        points: how many, evenly spaced from end to end, both ends included.
+        axion_mass: m [eV].
+        half_length: from the centre to an end for m = 1e-22 eV [arcsec]; it goes as 1/m.
+    """
+
+    kind: Literal["vortex"]
+    mass: PositiveFloat
+    points: Annotated[int, Field(ge=2)]
+    axion_mass: Distribution
+    half_length: PositiveFloat
+
+    def sample(self, rng: np.random.Generator) -> PointMasses:
+        """Return the points of one vortex, in a direction drawn uniformly."""
+        axion_mass = self.axion_mass.sample(rng)
+        angle = rng.uniform(0, 2 * math.pi)
+        length = self.half_length * 1e-22 / axion_mass
+        along = np.linspace(-length, length, self.points)
+        mass = np.full(self.points, self.mass / self.points)
+        return PointMasses(mass, along * math.cos(angle), along * math.sin(angle), axion_mass)
+
+
+class SubHalos(Strict):
+    """Cold dark matter: a fixed number of point-like sub-halos.
+
+    Args:
+        number: how many.
+        slope: of dN/dM. The legacy data are quoted with -1.9, but the masses in them follow -0.9 (fitted to 150 of
+            them: -0.94 +- 0.03; -1.9 is excluded), as if the quoted power had been taken per logarithm of mass.
+        lightest: [solar masses].
+        heaviest: [solar masses].
+        radius: from the centre of the lens [arcsec]; the angle is uniform.
+    """
+
+    kind: Literal["subhalos"]
+    number: PositiveInt
+    slope: float
+    lightest: PositiveFloat
+    heaviest: PositiveFloat
+    radius: Distribution
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.lightest < self.heaviest:
+            raise ValueError(f"lightest must be below heaviest, got {self.lightest:g} and {self.heaviest:g}")
+        if self.slope == -1:
+            raise ValueError("slope -1 has no power law as its integral: write -1.000001")
+        return self
+
+    def sample(self, rng: np.random.Generator) -> PointMasses:
+        """Return the sub-halos of one lens, their masses by the inverse of the cumulative power law."""
+        power = self.slope + 1
+        low, high = self.lightest**power, self.heaviest**power
+        mass = (low + rng.uniform(size=self.number) * (high - low)) ** (1 / power)
+        r = np.array([self.radius.sample(rng) for _ in range(self.number)])
+        angle = rng.uniform(0, 2 * math.pi, self.number)
+        return PointMasses(mass, r * np.cos(angle), r * np.sin(angle))
+
+
+Population = Annotated[NoSubstructure | Vortex | SubHalos, Field(discriminator="kind")]

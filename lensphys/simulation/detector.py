@@ -1,0 +1,105 @@
+"""From clean images to what a detector records, by the noise laws of the instrument (floor 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.observation import Instrument, Noise, RectifiedCountNoise
+from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
+from lensphys.simulation.recipe import Recipe
+
+
+class Detector(Protocol):
+    """What records an image. Images are (1, 1, H, W), float64."""
+
+    @property
+    def flux_scale(self) -> float:
+        """The factor from the unit of clean images to that of the recorded LR image."""
+        ...
+
+    def lr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the LR image [unit of the instrument] of a clean one [flux per pixel]."""
+        ...
+
+    def hr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the legacy noisy HR image of a clean one, both [flux per pixel]."""
+        ...
+
+
+@dataclass(frozen=True)
+class CountDetector:
+    """Counts cut at zero: the legacy Model 1.
+
+    Args:
+        exposure_time: t [s].
+        background_rms: b [flux per pixel].
+    """
+
+    exposure_time: float
+    background_rms: float
+
+    @property
+    def flux_scale(self) -> float:
+        """The exposure time."""
+        return self.exposure_time
+
+    def lr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return Poisson(max(0, t (I + N(0, sqrt(I / t)) + N(0, b)))) [counts]."""
+        background = clean.new_tensor(self.exposure_time * self.background_rms).reshape(1, 1, 1, 1)
+        noise = RectifiedCountNoise(background, torch.full_like(background, 2.0))
+        return noise.sample(self.exposure_time * clean, generator)
+
+    def hr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return Poisson(t I) / t [flux per pixel]."""
+        return torch.poisson(self.exposure_time * clean, generator=generator) / self.exposure_time
+
+
+@dataclass(frozen=True)
+class ExposureDetector:
+    """An instrument with known noise, at the scale of LR and of HR pixels."""
+
+    lr_noise: Noise
+    hr_noise: Noise
+    flux_scale: float = 1.0
+
+    def lr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the noisy LR image."""
+        return self.lr_noise.sample(clean, generator)
+
+    def hr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the HR image with the noise of a detector of such pixels."""
+        return self.hr_noise.sample(clean, generator)
+
+
+def check_detector(recipe: Recipe, instrument: Instrument) -> None:
+    """Raise unless the recipe says what the instrument's noise needs.
+
+    Raises:
+        LensphysError: with what is missing or too much.
+    """
+    where = f"recipe '{recipe.description}' with the instrument {recipe.instrument}"
+    if isinstance(instrument.noise, EstimatedNoiseSettings):
+        raise LensphysError(f"{where}: noise that is estimated from images cannot be simulated: give its numbers")
+    in_counts = isinstance(instrument.noise, RectifiedCountNoiseSettings)
+    if in_counts and recipe.counts is None:
+        raise LensphysError(f"{where}: missing key 'counts' (exposure_time and background_rms)")
+    if not in_counts and recipe.counts is not None:
+        raise LensphysError(f"{where}: 'counts' is for instruments in counts, this one knows its noise: remove the key")
+    if recipe.source.magnitude is not None and instrument.zero_point is None:
+        raise LensphysError(f"{where}: a magnitude needs an instrument with a zero point: give source.amp instead")
+
+
+def draw_detector(recipe: Recipe, instrument: Instrument, rng: np.random.Generator) -> Detector:
+    """Return the detector of one sample."""
+    if recipe.counts is not None:
+        exposure_time = recipe.counts.exposure_time.sample(rng)
+        return CountDetector(exposure_time, recipe.counts.background_rms.sample(rng))
+    fine = instrument.model_copy(update={"pixel_scale": instrument.pixel_scale / recipe.upscale})
+    blank = torch.zeros(1, 1, 1, 1)  # the law is known: it needs no image
+    return ExposureDetector(instrument.noise_of(blank), fine.noise_of(blank))

@@ -1,0 +1,122 @@
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lensphys.checks import LensphysError
+from lensphys.data import LensFile
+from lensphys.grid import PixelGrid
+from lensphys.observation import Instrument
+from lensphys.simulation import Recipe, simulate
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    recipe = Recipe.named("model_2", ["height=12", "width=16", "upscale=3"])
+    return simulate(recipe, 2, tmp_path_factory.mktemp("lens") / "a.h5")
+
+
+@pytest.fixture
+def copy(path, tmp_path) -> Path:
+    target = tmp_path / "copy.h5"
+    target.write_bytes(path.read_bytes())
+    return target
+
+
+def test_properties(path):
+    with LensFile(path) as file:
+        assert file.classes == ["no_sub", "axion", "cdm"] and file.upscale == 3 and len(file) == 6
+        assert file.grid_lr == PixelGrid(12, 16, 0.101)
+        assert file.grid_hr == PixelGrid(36, 48, 0.101 / 3)
+        assert file.instrument == Instrument.named("model_2")
+        assert file.has_truth and file.labels.tolist() == [0, 1, 2, 0, 1, 2]
+        assert set(file.lens_model(2)) == {"lens_model_list", "kwargs_lens", "source_light_model_list", "kwargs_source"}
+        assert len(file.lens_model(2)["kwargs_lens"]) == 26
+
+
+def test_reads_samples_in_any_order(path):
+    with LensFile(path) as file:
+        whole = file.lr()
+        assert whole.shape == (6, 1, 12, 16) and whole.dtype == torch.float32
+        for index in ([4, 1, 4, -1], np.array([5, 0]), slice(1, 4), 3, []):
+            rows = [index] if isinstance(index, int) else index
+            assert torch.equal(file.lr(index), whole[rows])
+        assert file.read("alpha_hr", 0).shape == (1, 2, 36, 48)
+        with pytest.raises(LensphysError, match="holds 6 samples: index 6 is out of range"):
+            file.lr(6)
+        with pytest.raises(LensphysError, match=r"has no /hrr, only alpha_hr, axion_mass"):
+            file.read("hrr")
+
+
+def test_low_resolution_images_alone_are_enough(copy):
+    with h5py.File(copy, "a") as file:
+        for name in ("hr", "hr_clean", "alpha_hr"):
+            del file[name]
+    with LensFile(copy) as file:
+        assert not file.has_truth and file.lr([0, 5]).shape == (2, 1, 12, 16)
+        with pytest.raises(LensphysError, match="has no /hr_clean"):
+            file.read("hr_clean")
+
+
+class _Images(Dataset):
+    def __init__(self, file: LensFile) -> None:
+        self.file = file
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.file.lr(index)[0]
+
+
+def test_works_in_data_loader_workers_and_through_pickle(path):
+    with LensFile(path) as file:
+        whole = file.lr()
+        batches = list(DataLoader(_Images(file), batch_size=2, num_workers=2))
+        assert torch.equal(torch.cat(batches), whole)
+        assert torch.equal(pickle.loads(pickle.dumps(file)).lr(), whole)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(LensphysError, match=r"lens file not found: .*nothing.h5 is not a file"):
+        LensFile(tmp_path / "nothing.h5")
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
+def test_truncated_file_is_refused(copy, keep):
+    data = copy.read_bytes()
+    copy.write_bytes(data[: int(keep if keep >= 1 else keep * len(data))])
+    with pytest.raises(LensphysError, match=r"copy.h5 is not a whole HDF5 file .* copy or simulate it again"):
+        LensFile(copy)
+
+
+def test_damaged_images_are_named(copy):
+    with h5py.File(copy) as file:
+        chunk = file["lr"].id.get_chunk_info(0)
+    data = bytearray(copy.read_bytes())
+    data[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\0" * chunk.size
+    copy.write_bytes(data)
+    with LensFile(copy) as file, pytest.raises(LensphysError, match=r"copy.h5: /lr is damaged"):
+        file.lr(0)
+
+
+def test_foreign_files_are_refused(copy, tmp_path):
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["lr"] = np.zeros((1, 1, 2, 2))
+    with pytest.raises(LensphysError, match="was not written by lensphys: make such a file with 'lensphys simulate'"):
+        LensFile(tmp_path / "foreign.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(LensphysError, match="is not a whole HDF5 file"):
+        LensFile(tmp_path / "text.h5")
+    with h5py.File(copy, "a") as file:
+        del file["lr"], file.attrs["upscale"]
+    with pytest.raises(LensphysError, match="lacks upscale, /lr: it is damaged"):
+        LensFile(copy)
+    with h5py.File(copy, "a") as file:
+        file.attrs["format_version"] = 99
+    with pytest.raises(LensphysError, match="has the format version 99, this lensphys reads 1"):
+        LensFile(copy)
