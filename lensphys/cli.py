@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Optional, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 
 import lensphys
 from lensphys.checks import LensphysError, check_choice
+
+if TYPE_CHECKING:
+    from lensphys.methods import Method
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,8 +174,8 @@ def super_resolve(
 ) -> None:
     """Super-resolve your own images; without a trained run, each image is fitted on its own.
 
-    In FITS files the extensions ARC or SCI, ERR, MASK and PSF are used where present; the output's WCS keeps each source
-    at its sky position.
+    In FITS files the extensions ARC or SCI, ERR, MASK and PSF are used where present; the output's WCS keeps
+    each source at its sky position.
 
     Examples:
 
@@ -194,7 +197,9 @@ def super_resolve(
     for remark in images.remarks:
         _errors.print(f"note: {remark}", markup=False)
     result = resolve(chosen, images.observation, scale)
-    write_images(out, images, result, scale, provenance(input=image.name, method=method or str(run or "fit"), scale=scale))
+    write_images(
+        out, images, result, scale, provenance(input=image.name, method=method or str(run or "fit"), scale=scale)
+    )
     numbers = " ".join(f"{k} {float(result[k].mean()):.4g}" for k in ("chi2", "theta_E") if k in result)
     _console.print(f"wrote {out}: {numbers}")
 
@@ -231,7 +236,7 @@ def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for e
     run(out)
 
 
-def _method(run: Path | None, method: str | None):  # type: ignore[no-untyped-def]
+def _method(run: Path | None, method: str | None) -> Method:
     """Return the method of a run folder or of a name."""
     from lensphys.config import load_run
     from lensphys.methods import READY

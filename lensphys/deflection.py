@@ -45,7 +45,12 @@ class DeflectionField:
 
     @classmethod
     def of(
-        cls, formula: Callable[[Tensor], Tensor], grid: PixelGrid, *, like: Tensor | None = None, centre: Tensor | None = None
+        cls,
+        formula: Callable[[Tensor], Tensor],
+        grid: PixelGrid,
+        *,
+        like: Tensor | None = None,
+        centre: Tensor | None = None,
     ) -> DeflectionField:
         """Return the field of a mass profile (any callable theta -> alpha) on a grid; dtype and device of ``like``."""
         return cls(formula(grid.positions(like=like)), grid, centre, formula)

@@ -104,7 +104,9 @@ class PixelGrid:
         """
         check_images("position", position, channels=2)
         if image.ndim != 4 or tuple(image.shape[-2:]) != self.shape:
-            raise LensphysError(f"image must have the shape (B, C, {self.height}, {self.width}), got {tuple(image.shape)}")
+            raise LensphysError(
+                f"image must have the shape (B, C, {self.height}, {self.width}), got {tuple(image.shape)}"
+            )
         batch = max(len(image), len(position))
         u = self.normalised(position).expand(batch, -1, -1, -1)
         image = image.expand(batch, -1, -1, -1)

@@ -63,5 +63,3 @@ def _planes(prediction: Prediction, observation: Observation, source_grid: Pixel
     if source is not None:
         planes["source"] = source[:, 0]
     return {name: x.float().cpu().numpy() for name, x in planes.items() if x is not None}
-
-

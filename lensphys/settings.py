@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +10,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lensphys.checks import LensphysError, check_file
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a text, because it has no dot; everybody means a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class Strict(BaseModel):
@@ -50,7 +60,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     check_file("settings file", path)
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LensphysError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -62,8 +72,8 @@ def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """Return a copy of ``tree`` with ``a.b=value`` assignments applied (values are read as YAML).
 
     Example:
-        >>> override({"a": {"b": 1}}, ["a.b=2", "c=x"])
-        {'a': {'b': 2}, 'c': 'x'}
+        >>> override({"a": {"b": 1}}, ["a.b=2e-3", "c=x"])
+        {'a': {'b': 0.002}, 'c': 'x'}
 
     Raises:
         LensphysError: if an assignment has no ``=`` or goes through something that is not a mapping.
@@ -80,7 +90,7 @@ def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 raise LensphysError(f"--set {assignment}: '{key}' is a value, not a group of keys")
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = yaml.load(text, _Loader)
         except yaml.YAMLError:
             raise LensphysError(f"--set {assignment}: the value is not valid YAML") from None
     return result

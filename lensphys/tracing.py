@@ -17,7 +17,7 @@ def trace(field: DeflectionField, light: Callable[[Tensor], Tensor]) -> Tensor:
 
     Args:
         field: the deflection on the pixels wanted.
-        light: beta (B, 2, H, W) [arcsec] -> S (B, 1, H, W) [flux / arcsec^2]: `profiles.Sersic`, `profiles.ImageSource`.
+        light: beta (B, 2, H, W) [arcsec] -> S (B, 1, H, W) [flux / arcsec^2]: `Sersic`, `ImageSource`.
 
     Returns:
         (B, 1, H, W) [flux / arcsec^2].

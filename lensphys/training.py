@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lensphys.checks import LensphysError, check_choice
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod
+from lensphys.observation import Observation
 from lensphys.provenance import whole_file
 from lensphys.settings import Strict
 
@@ -71,9 +72,10 @@ class Batches:
         held_out = max(1, round(settings.validation_fraction * len(lenses)))
         if len(lenses) - held_out < settings.batch_size * settings.devices * settings.nodes:
             raise LensphysError(
-                f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} on each device: "
+                f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} a device: "
                 "simulate more or lower training.batch_size"
             )
+        self.instrument = lenses.instrument
         self.lenses, self.needs_truth, self.seed = lenses, needs_truth, seed
         self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
         self.size = settings.batch_size
@@ -90,7 +92,7 @@ class Batches:
         mine = self.validation[rank::ranks] if len(self.validation) >= ranks else self.validation
         return list(mine.split(self.size))
 
-    def read(self, index: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
+    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
         """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
         image = self.lenses.lr(index.numpy()).to(device)
         truth = None
@@ -99,16 +101,11 @@ class Batches:
             truth = (torch.as_tensor(self.lenses.read("hr", index.numpy())) * factor).float().to(device)
         return self.instrument.observation(image), truth
 
-    @property
-    def instrument(self) -> Any:
-        """The instrument of the LR images."""
-        return self.lenses.instrument
-
 
 def train(method: TrainableMethod, lenses: LensFile, settings: TrainingSettings, run: Path, *, seed: int = 0) -> None:
     """Train a method, or go on from the last checkpoint of the run folder.
 
-    The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation score),
+    The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation),
     ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C writes a checkpoint before it leaves.
 
     Args:
@@ -227,7 +224,8 @@ class _Run:
         return self._mean(total / count)
 
     def _mean(self, value: float) -> float:
-        return float(self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="mean"))
+        total = self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="mean")
+        return float(cast(Tensor, total))
 
     def _keep_best(self, score: float) -> None:
         if score < self.best or not (self.folder / WEIGHTS).exists():
@@ -258,7 +256,9 @@ class _Run:
             torch.set_rng_state(state["random"].cpu())
             progress, data = state["progress"], state["data"]
         except Exception as error:
-            raise LensphysError(f"{path} is damaged or belongs to another method ({error}): remove it to start anew") from None
+            raise LensphysError(
+                f"{path} is damaged or belongs to another method ({error}): remove it to start anew"
+            ) from None
         check_choice("data set (the run was started on another one)", data, [self.batches.lenses.identity])
         for name, value in progress.items():
             setattr(self, name, value)

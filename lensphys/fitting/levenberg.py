@@ -18,7 +18,7 @@ class LeastSquaresFit:
     Args:
         x: (B, P), the parameters.
         cost: (B,), 1/2 sum of squared residuals.
-        gradient_norm: (B,), largest |J^T r| over the norms of J's columns and of r: the cosine that the optimum makes 0.
+        gradient_norm: (B,), largest |J^T r| over the norms of J's columns and of r: a cosine, 0 at an optimum.
         hessian: (B, P, P), J^T J at x.
     """
 
@@ -39,10 +39,16 @@ def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Ten
     basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(lambda p: residual(p, rows), (x,), (direction.expand_as(x),))
+        return value_and_slope(lambda p: residual(p, rows), x, direction.expand_as(x))
 
-    values, tangents = torch.func.vmap(along, out_dims=(None, 1))(basis)
-    return values, tangents
+    values, tangents = torch.func.vmap(along)(basis)  # the values come out once for each direction, all the same
+    return values[0], tangents.transpose(0, 1)
+
+
+def value_and_slope(function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Return f(x) and its derivative along a direction (of the shape of x), by forward-mode differentiation."""
+    value, slope = torch.func.jvp(function, (x,), (direction,))[:2]
+    return value, slope
 
 
 def normal_equations(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

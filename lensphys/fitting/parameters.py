@@ -45,7 +45,9 @@ class ParameterSpace:
         self._span = torch.tensor([inner(p, p.high) for p in parameters], dtype=torch.float64) - self._low
         self._log = [p.logarithmic for p in parameters]
         self._informed = [i for i, p in enumerate(parameters) if p.sigma < math.inf]
-        self._mean = torch.tensor([inner(parameters[i], parameters[i].mean) for i in self._informed], dtype=torch.float64)
+        self._mean = torch.tensor(
+            [inner(parameters[i], parameters[i].mean) for i in self._informed], dtype=torch.float64
+        )
         self._sigma = torch.tensor([parameters[i].sigma for i in self._informed], dtype=torch.float64)
 
     def __len__(self) -> int:
@@ -57,9 +59,7 @@ class ParameterSpace:
     def physical(self, u: Tensor) -> dict[str, Tensor]:
         """Return the named values, each (B,), of unconstrained vectors (B, P)."""
         inner = self._inner(u)
-        return {
-            name: torch.exp(inner[:, i]) if self._log[i] else inner[:, i] for i, name in enumerate(self.names)
-        }
+        return {name: torch.exp(inner[:, i]) if self._log[i] else inner[:, i] for i, name in enumerate(self.names)}
 
     def unconstrained(self, values: dict[str, Tensor]) -> Tensor:
         """Return the vectors (B, P) of named values (B,); values at or outside of a bound move just inside."""

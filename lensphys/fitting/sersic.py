@@ -23,14 +23,13 @@ _RADIUS_PER_RMS = 1.37
 
 def source_parameters(radius: float) -> ParameterSpace:
     """Return the seven parameters of a Sersic within ``radius`` [arcsec]; ``amp`` in units of the brightest pixel."""
-    ellipticity = dict(low=-0.6, high=0.6, mean=0.0, sigma=0.3)
     return ParameterSpace(
         [
             Parameter("amp", 1e-4, 1e3, logarithmic=True),
             Parameter("R_sersic", 0.01, radius, 0.25, 1.0, logarithmic=True),
             Parameter("n_sersic", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
-            Parameter("e1", **ellipticity),
-            Parameter("e2", **ellipticity),
+            Parameter("e1", -0.6, 0.6, 0.0, 0.3),
+            Parameter("e2", -0.6, 0.6, 0.0, 0.3),
             Parameter("center_x", -radius, radius),
             Parameter("center_y", -radius, radius),
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -79,8 +79,8 @@ class ImageConsistency(LossTerm):
 class IntensityConservation(LossTerm):
     """Squared relative difference between the flux of the re-observed image and that of the LR image.
 
-    Lensing conserves surface brightness, I(theta) = S(beta(theta)), and the tracer does so by construction; what is left
-    to ask is that no flux appears or is lost on the way to the detector.
+    Lensing conserves surface brightness, I(theta) = S(beta(theta)), and the tracer does so by construction; what is
+    left to ask is that no flux appears or is lost on the way to the detector.
     """
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
@@ -115,17 +115,24 @@ class VariationDensity(LossTerm):
 
 
 class ObservationConsistency(LossTerm):
-    """chi^2 per pixel / 2 of the re-lensed model observed through PSF and pixels, against the LR image (ours)."""
+    """chi^2 per pixel of the re-lensed model, observed through PSF and pixels, against the LR image (ours).
+
+    ``form``: ``chi2`` is the likelihood, chi^2 / 2. ``log`` is 1/2 log(1 + chi^2), much the same near the noise limit;
+    an image that the model cannot explain (substructure in a smooth lens) then weighs no more than others.
+    """
+
+    form: Literal["chi2", "log"] = "chi2"
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the mean over the batch; 1/2 where the model is right and the noise known.
+        """Return the mean over the batch; 1/2 (or 1/2 log 2) where the model is right and the noise known.
 
         The variance is taken from the model but not differentiated: a larger variance is no way to a better fit.
         """
         clean = prediction.observed
         residual = observation.image - observation.noise.expected(clean)
         chi2 = residual.square() / observation.noise.variance(clean.detach()) * observation.weight
-        return 0.5 * (chi2.flatten(1).sum(1) / observation.counted).mean()
+        reduced = chi2.flatten(1).sum(1) / observation.counted
+        return 0.5 * (torch.log1p(reduced) if self.form == "log" else reduced).mean()
 
 
 class PhysicsLossSettings(Strict):

@@ -11,7 +11,7 @@ from lensphys.methods.prediction import Method, Prediction, TrainableMethod
 from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
 
 # What a name on the command line means: methods that need no training ...
-READY = {
+READY: dict[str, Method] = {
     "bicubic": Interpolation(name="bicubic"),
     "bilinear": Interpolation(name="bilinear"),
     "fit": PerImageFit(),

@@ -17,6 +17,7 @@ from lensphys.fitting import (
     sersic_moments,
     sersic_through_lens,
 )
+from lensphys.fitting.levenberg import value_and_slope
 from lensphys.grid import PixelGrid
 from lensphys.losses.physics import PhysicsLossSettings, min_max
 from lensphys.methods.prediction import Prediction, TrainableMethod
@@ -32,8 +33,9 @@ SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens
 class PhysicsSettings(Strict):
     """The method of S1, in its published form or consistent with the observation.
 
-    ``source``: how the Sersic is found. ``brightest_pixel`` is S1's (R = 0.25", n = 1); ``moments`` and ``least_squares``
-    fit the back-projected source; ``through_lens`` fits the LR image itself through the network's deflection.
+    ``source``: how the Sersic is found. ``brightest_pixel`` is S1's (R = 0.25", n = 1); ``moments`` and
+    ``least_squares`` fit the back-projected source; ``through_lens`` fits the LR image itself through the
+    network's deflection.
     ``extent``: half width of the source plane [arcsec].
     """
 
@@ -114,7 +116,7 @@ def conserving_flux(source: Sersic, observation: Observation, field: DeflectionF
         LensphysError: if the model has no flux at all.
     """
     clean = observation.camera.render(source, field)
-    expected, slope = torch.func.jvp(observation.noise.expected, (clean,), (clean,))
+    expected, slope = value_and_slope(observation.noise.expected, clean, clean)
     missing = ((observation.image - expected) * observation.weight).flatten(1).sum(1)
     total = (slope * observation.weight).flatten(1).sum(1)
     if bool((total <= 0).any()):

@@ -15,8 +15,8 @@ from lensphys.settings import Strict
 class PolarHeadSettings(Strict):
     """Bounds of the two heads [arcsec]; the published ones, 0.5..1.6 and 0.0025 * 1.1 / 2, are the defaults.
 
-    ``radial_low`` above zero makes alpha positive by construction. ``gain`` scales the last batch norm at the start: 1 as
-    published, 0 to begin from a field that is the same for every image.
+    ``radial_low`` above zero makes alpha positive by construction. ``gain`` scales the last layer's weights at the
+    start: 1 as published, 0 to begin from a field that is the same for every image.
     """
 
     radial_low: PositiveFloat = 0.5
@@ -44,8 +44,7 @@ class DeflectionNetwork(nn.Module):
         self.backbone = backbone
         self.bounds = head
         last = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d)][-1]
-        if head.gain != 1.0:
-            nn.init.constant_(last.weight, head.gain) if isinstance(last, nn.BatchNorm2d) else last.weight.data.mul_(head.gain)
+        last.weight.data.mul_(head.gain)
 
     @property
     def scale(self) -> int:

@@ -81,7 +81,9 @@ def block_sum(flux: Tensor, grid: PixelGrid) -> Tensor:
     """
     factor = flux.shape[-1] // grid.width
     if flux.shape[-2:] != (factor * grid.height, factor * grid.width) or factor < 1:
-        raise LensphysError(f"a map of {tuple(flux.shape[-2:])} does not divide into {grid.height} x {grid.width} pixels")
+        raise LensphysError(
+            f"a map of {tuple(flux.shape[-2:])} does not divide into {grid.height} x {grid.width} pixels"
+        )
     return F.avg_pool2d(flux, factor) * factor**2 if factor > 1 else flux
 
 

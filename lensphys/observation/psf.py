@@ -56,7 +56,9 @@ class GaussianPSF:
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
-        sigma = torch.as_tensor(self.fwhm, dtype=image.dtype, device=image.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
+        sigma = (
+            torch.as_tensor(self.fwhm, dtype=image.dtype, device=image.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
+        )
         radius = int(self.truncate * float(sigma.max()) + 0.5)
         if radius == 0:
             return image
@@ -89,7 +91,7 @@ class PixelPSF:
             raise LensphysError(f"a PSF kernel must be square (K, K), got {tuple(k.shape)}")
         if len(k) % 2 == 0:
             raise LensphysError(
-                f"a PSF kernel must have an odd number of pixels, so that a pixel is its centre, got {len(k)} x {len(k)}: "
+                f"a PSF kernel must have an odd number of pixels, so that one is its centre, got {len(k)} x {len(k)}: "
                 "resample it onto an odd grid"
             )
         check_finite("the PSF kernel", k)

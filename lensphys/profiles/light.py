@@ -31,8 +31,8 @@ def brightness_sersic(
 ) -> Tensor:
     """Return the surface brightness of an elliptical Sersic profile.
 
-    I = amp exp(-b_n ((R / R_sersic)^(1/n) - 1)), R^2 = q x'^2 + y'^2 / q = |z - e conj(z)|^2 / (1 - |e|^2), so that it is
-    smooth in (e1, e2) through e = 0.
+    I = amp exp(-b_n ((R / R_sersic)^(1/n) - 1)), R^2 = q x'^2 + y'^2 / q = |z - e conj(z)|^2 / (1 - |e|^2), so that
+    it is smooth in (e1, e2) through e = 0.
 
     Args:
         beta: (B or 1, 2, H, W) [arcsec].

@@ -1,0 +1,307 @@
+"""Judge a method on a file of lenses, with a baseline and the ceiling beside it (floor 10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.evaluation import metrics
+from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure, save_figure
+from lensphys.evaluation.statistics import summary
+from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
+from lensphys.grid import PixelGrid
+from lensphys.methods.prediction import Method, Prediction
+from lensphys.observation import Observation
+from lensphys.provenance import whole_file, write_json
+
+if TYPE_CHECKING:
+    from lensphys.data.lens_file import LensFile
+
+_SOURCE_PIXELS = 100
+_EXAMPLES = 1  # images of each class in the figure of samples
+_CEILING = "ceiling (noise-free truth)"
+
+Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a method reached on each image, beside a baseline and the ceiling.
+
+    Args:
+        data: name of the data set.
+        classes: their names.
+        index: which images of the file were judged, (N,).
+        labels: their classes, (N,), indices into ``classes``.
+        names: how ``method``, ``baseline`` and ``ceiling`` are called.
+        values: role -> metric -> one number an image, (N,); NaN where there is none.
+        samples: rows of the figure of samples.
+        seed: of the bootstrap.
+    """
+
+    data: str
+    classes: list[str]
+    index: np.ndarray
+    labels: np.ndarray
+    names: dict[str, str]
+    values: dict[str, Values]
+    samples: list[Sample] = field(default_factory=list)
+    seed: int = 0
+
+    def tree(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` holds: a `statistics.summary` for each role, class (and ``all``) and metric."""
+        chosen = {c: self.labels == k for k, c in enumerate(self.classes)} | {ALL: np.ones(len(self.labels), bool)}
+        results = {
+            role: {
+                c: {m: summary(x[rows], self.seed) for m, x in values.items() if m != "seconds"}
+                for c, rows in chosen.items()
+            }
+            for role, values in self.values.items()
+        }
+        seconds = {
+            role: float(np.median(values["seconds"])) for role, values in self.values.items() if "seconds" in values
+        }
+        return {
+            "data": self.data,
+            "classes": self.classes,
+            "images": {c: int(rows.sum()) for c, rows in chosen.items()},
+            "names": self.names,
+            "median_seconds_per_image": seconds,
+            "results": results,
+        }
+
+    def write(self, folder: Path, provenance: dict[str, Any]) -> None:
+        """Write ``metrics.json``, ``table.md``, ``samples.npz`` (one number an image) and the figures, as PNG.
+
+        Args:
+            folder: made if it is not there.
+            provenance: `provenance.provenance` of the run.
+        """
+        tree = {"provenance": provenance, **self.tree()}
+        write_json(folder / "metrics.json", tree)
+        with whole_file(folder / "table.md") as temporary:
+            temporary.write_text(metrics_table(tree))
+        arrays: dict[str, Any] = {f"{role}/{m}": x for role, values in self.values.items() for m, x in values.items()}
+        with whole_file(folder / "samples.npz") as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, index=self.index, label=self.labels, **arrays)
+        if self.samples:
+            save_figure(sample_figure(self.samples, name=self.names["method"]), folder / "figures" / "samples.png")
+        for metric in ("psnr_flux", "psnr_seed"):
+            shown = {
+                self.names[r]: v[metric] for r, v in self.values.items() if metric in v and np.isfinite(v[metric]).any()
+            }
+            if shown:
+                figure = distribution_figure(shown, self.labels, self.classes, heading=COLUMNS[metric][0])
+                save_figure(figure, folder / "figures" / f"{metric}.png")
+
+
+def evaluate(
+    method: Method,
+    file: LensFile,
+    *,
+    name: str,
+    data: str = "",
+    baseline: Method | None = None,
+    baseline_name: str = "bicubic",
+    batch_size: int = 32,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Evaluation:
+    """Return how well a method does on the images of a file; metrics whose truth the file lacks are left out.
+
+    Args:
+        method: what is judged.
+        file: LR images and their truth.
+        name: of the method, in the results.
+        data: name of the data set, in the results.
+        baseline: judged beside the method, batch by batch; none if None.
+        baseline_name: its name.
+        batch_size: images at a time.
+        limit: at most this many images of each class, the first ones; all if None.
+        seed: of the bootstrap.
+        device: where the methods compute.
+
+    Raises:
+        LensphysError: if there is nothing to judge, or a method's image does not fit the HR image.
+    """
+    if batch_size < 1:
+        raise LensphysError(f"batch_size must be 1 or more, got {batch_size}")
+    labels = np.asarray(file.labels)
+    index = _first_of_each(labels, limit)
+    batches = np.split(index, range(batch_size, len(index), batch_size))
+    methods = {"method": method} | ({"baseline": baseline} if baseline is not None else {})
+    values, samples = _judge_all(methods, file, _progress(batches, f"evaluating {name}"), device)
+    return Evaluation(
+        data=data,
+        classes=list(file.classes),
+        index=index,
+        labels=labels[index],
+        names={"method": name, "baseline": baseline_name, "ceiling": _CEILING},
+        values=values,
+        samples=samples,
+        seed=seed,
+    )
+
+
+def _judge_all(
+    methods: dict[str, Method], file: LensFile, batches: Iterable[np.ndarray], device: str
+) -> tuple[dict[str, Values], list[Sample]]:
+    labels = np.asarray(file.labels)
+    shown = set(_first_of_each(labels, _EXAMPLES).tolist())
+    parts: dict[str, list[Values]] = {role: [] for role in (*methods, "ceiling")}
+    samples: list[Sample] = []
+    for batch in batches:
+        truth = _Truth.read(file, batch)
+        observation = file.instrument.observation(file.lr(batch).to(device))
+        for role, method in methods.items():
+            prediction, seconds = _timed(method, observation, file.upscale)
+            values = _judge(prediction, observation, truth)
+            parts[role].append(values | {"seconds": np.full(len(batch), seconds)})
+            if role == "method":
+                titles = {k: f"{file.classes[labels[i]]}, {i}" for k, i in enumerate(batch.tolist()) if i in shown}
+                samples += _samples(titles, prediction, observation, truth, values)
+        parts["ceiling"].append(_ceiling(observation, truth))
+    return {role: _joined(found) for role, found in parts.items()}, samples
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What a file knows of some lenses, in float64; None where it does not."""
+
+    flux_scale: Tensor  # (n, 1, 1, 1), flux units -> unit of the LR image
+    hr: Tensor | None
+    hr_clean: Tensor | None
+    lr_clean: Tensor | None
+    alpha: Tensor | None
+    theta_E: Tensor | None
+
+    @classmethod
+    def read(cls, file: LensFile, index: np.ndarray) -> _Truth:
+        found: dict[str, Tensor | None] = {}
+        for name in ("flux_scale", "hr", "hr_clean", "lr_clean", "alpha_hr", "theta_E"):
+            try:
+                x = torch.as_tensor(np.asarray(file.read(name, index)), dtype=torch.float64)
+            except (LensphysError, KeyError):
+                x = None
+            found[name] = x[:, None] if x is not None and x.ndim == 3 else x
+        scale = found.pop("flux_scale")
+        scale = torch.ones(len(index), dtype=torch.float64) if scale is None else scale
+        return cls(scale.reshape(-1, 1, 1, 1), alpha=found.pop("alpha_hr"), **found)
+
+
+def _first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
+    """The first ``limit`` indices of each label, in ascending order (as HDF5 wants them)."""
+    if limit is not None and limit < 1:
+        raise LensphysError(f"the number of images of each class must be 1 or more, got {limit}")
+    index = np.sort(np.concatenate([np.flatnonzero(labels == k)[:limit] for k in np.unique(labels)] or [labels]))
+    if len(index) == 0:
+        raise LensphysError("the file holds no images to evaluate")
+    return index
+
+
+def _progress(batches: list[np.ndarray], description: str) -> Iterable[np.ndarray]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(batches, description=description, console=Console(stderr=True), transient=True)
+
+
+def _timed(method: Method, observation: Observation, scale: int) -> tuple[Prediction, float]:
+    """The prediction, and seconds per image."""
+    start = time.perf_counter()
+    prediction = method.predict(observation, scale)
+    prediction.image.detach().cpu()  # waits for a GPU
+    return prediction, (time.perf_counter() - start) / len(observation)
+
+
+def _judge(prediction: Prediction, observation: Observation, truth: _Truth) -> Values:
+    """Every metric that prediction and truth allow, (n,)."""
+    image = _double(prediction.image) / truth.flux_scale
+    found = {"chi2_dof": observation.chi2(prediction.observed.detach()) / observation.counted}
+    if truth.hr_clean is not None:
+        found |= metrics.flux_protocol(image, truth.hr_clean)
+        found["flux_bias"] = metrics.flux_bias(image, truth.hr_clean)
+        if truth.alpha is not None and prediction.deflection is not None:
+            alpha = _double(prediction.deflection.alpha).expand(len(image), -1, -1, -1)
+            found["alpha_error"] = metrics.alpha_error(alpha, truth.alpha, truth.hr_clean)
+    if truth.hr is not None:
+        found |= metrics.seed_protocol(image, truth.hr)
+    if truth.theta_E is not None and "theta_E" in prediction.parameters:
+        found["theta_E_error"] = _double(prediction.parameters["theta_E"]) / truth.theta_E - 1
+    return {metric: _double(x).numpy() for metric, x in found.items()}
+
+
+def _ceiling(observation: Observation, truth: _Truth) -> Values:
+    """What the truth itself would score, where that is limited by noise."""
+    found = {}
+    if truth.lr_clean is not None:
+        clean = (truth.lr_clean * truth.flux_scale).to(observation.image)
+        found["chi2_dof"] = observation.chi2(clean) / observation.counted
+    if truth.hr is not None and truth.hr_clean is not None:
+        found |= metrics.seed_protocol(truth.hr_clean, truth.hr)
+    return {metric: _double(x).numpy() for metric, x in found.items()}
+
+
+def _joined(batches: list[Values]) -> Values:
+    """Values of all batches, NaN where a batch lacks a metric."""
+    sizes = [max((len(x) for x in values.values()), default=0) for values in batches]
+    names = dict.fromkeys(metric for values in batches for metric in values)
+    return {
+        m: np.concatenate([values.get(m, np.full(n, np.nan)) for values, n in zip(batches, sizes, strict=True)])
+        for m in names
+    }
+
+
+def _samples(
+    titles: dict[int, str], prediction: Prediction, observation: Observation, truth: _Truth, values: Values
+) -> Iterator[Sample]:
+    """Rows of the figure of samples; ``titles`` names the rows of the batch that they show."""
+    if not titles:
+        return
+    grid, lens = observation.camera.grid, prediction.deflection
+    source_grid = _source_grid(prediction)
+    source = prediction.source_image(source_grid)
+
+    def plane(x: Tensor | None, row: int) -> np.ndarray | None:
+        return None if x is None else _double(x)[row if len(x) > 1 else 0, 0].numpy()
+
+    scaled = None if truth.hr_clean is None else truth.hr_clean * truth.flux_scale
+    for row, title in titles.items():
+        yield Sample(
+            title=title,
+            field=(grid.width * grid.scale / 2, grid.height * grid.scale / 2),
+            lr=_double(observation.image)[row, 0].numpy(),
+            sr=_double(prediction.image)[row, 0].numpy(),
+            hr=plane(scaled, row),
+            alpha=None if lens is None else plane(torch.linalg.vector_norm(lens.alpha, dim=1, keepdim=True), row),
+            kappa=None if lens is None else plane(lens.kappa, row),
+            source=plane(source, row),
+            source_field=(source_grid.radius, source_grid.radius),
+            psnr=float(values["psnr_flux"][row]) if "psnr_flux" in values else None,
+        )
+
+
+def _source_grid(prediction: Prediction) -> PixelGrid:
+    """A grid of the source plane that holds all that the bright part of the images comes from."""
+    radius = 1.0
+    if prediction.deflection is not None:
+        image = prediction.image.detach()
+        bright = image > 0.2 * image.flatten(1).amax(1)[:, None, None, None]
+        reach = prediction.deflection.beta.detach().abs().amax(1, keepdim=True)
+        seen = reach.expand_as(image)[bright]
+        radius = 1.3 * float(seen.quantile(0.99)) if 0 < len(seen) < 10_000_000 else radius
+    radius = radius if 0 < radius < float("inf") else 1.0
+    return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, 2 * radius / _SOURCE_PIXELS)
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.detach().to("cpu", torch.float64)

@@ -1,0 +1,271 @@
+"""Figures of an evaluation and of a training (floor 10): matplotlib ``Figure`` objects, without pyplot's state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lensphys.checks import LensphysError, check_same_shape
+from lensphys.provenance import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito: told apart with every kind of colour vision
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_DPI = 160
+_STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of `sample_figure`. Images are arrays (H, W); None where a method or a file has none.
+
+    Args:
+        title: what it shows: class and number.
+        field: half width and half height of the images [arcsec].
+        lr: low-resolution image [flux per LR pixel].
+        sr: super-resolved image [flux per HR pixel].
+        hr: noise-free target [flux per HR pixel], in the same unit.
+        alpha: |alpha| [arcsec].
+        kappa: convergence.
+        source: [flux / arcsec^2].
+        source_field: half width and half height of the source image [arcsec].
+        psnr: in the flux protocol [dB].
+    """
+
+    title: str
+    field: tuple[float, float]
+    lr: np.ndarray
+    sr: np.ndarray
+    hr: np.ndarray | None = None
+    alpha: np.ndarray | None = None
+    kappa: np.ndarray | None = None
+    source: np.ndarray | None = None
+    source_field: tuple[float, float] = (1.0, 1.0)
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class _Panel:
+    image: np.ndarray
+    field: tuple[float, float]
+    cmap: str
+    low: float
+    high: float
+    note: str = ""
+
+
+def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
+    """Return images of some samples: LR, SR, HR, SR - HR, |alpha|, kappa and source, a row a sample.
+
+    LR, SR and HR share a colour scale, surface brightness in units of the target's peak (without a target, of the SR
+    image's). Columns that no sample has are left out.
+
+    Args:
+        samples: the rows.
+        name: the method's, over the SR column.
+
+    Raises:
+        LensphysError: if there is no sample.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    if not samples:
+        raise LensphysError("a figure of samples needs at least one sample, got none")
+    rows = [_panels(sample, name) for sample in samples]
+    order = ["LR", name, "HR", f"{name} − HR", r"$|\alpha|$ [arcsec]", r"$\kappa$", "source"]
+    headings = [heading for heading in order if any(heading in row for row in rows)]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.68 * len(rows) + 0.45), dpi=_DPI, layout="constrained")
+        axes = figure.subplots(len(rows), len(headings), squeeze=False)
+        for row, sample, line in zip(rows, samples, axes, strict=True):
+            for heading, ax in zip(headings, line, strict=True):
+                _draw(ax, row.get(heading))
+            line[0].set_ylabel(f"{sample.title}\ny [arcsec]")
+        for heading, ax in zip(headings, axes[0], strict=True):
+            ax.set_title(heading)
+        for ax in axes[-1]:
+            ax.set_xlabel("x [arcsec]")
+    return figure
+
+
+def distribution_figure(
+    values: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], *, heading: str = "PSNR [dB]"
+) -> Figure:
+    """Return histograms of a metric, a panel a class, with dashed lines at the means; only finite values count.
+
+    Args:
+        values: method -> one number an image, (N,).
+        labels: class of each image, (N,), indices into ``classes``.
+        classes: their names.
+        heading: what is shown.
+
+    Raises:
+        LensphysError: if values and labels differ in length.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    for name, x in values.items():
+        check_same_shape(f"values of {name}", np.shape(x), "labels", np.shape(labels))
+    finite = np.concatenate([x[np.isfinite(x)] for x in values.values()]) if values else np.zeros(0)
+    edges = np.histogram_bin_edges(finite, bins=min(40, 5 + math.isqrt(len(labels))))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.4 * len(classes) + 0.6, 2.4), dpi=_DPI, layout="constrained")
+        axes = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True)[0]
+        for k, (ax, label) in enumerate(zip(axes, classes, strict=True)):
+            for (name, x), colour in zip(values.items(), _COLOURS, strict=False):
+                x = x[(labels == k) & np.isfinite(x)]
+                ax.hist(x, edges, histtype="stepfilled", color=colour, alpha=0.35, linewidth=0)
+                ax.hist(x, edges, histtype="step", color=colour, linewidth=1.2, label=name)
+                if len(x):
+                    ax.axvline(x.mean(), color=colour, linestyle="--", linewidth=1)
+            ax.set_title(label)
+            ax.set_xlabel(heading)
+        axes[0].set_ylabel("images")
+        figure.legend(*_line_handles(values), loc="outside upper center", ncols=max(1, len(values)), frameon=False)
+    return figure
+
+
+def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return training curves, a panel a quantity; ``train/loss`` and ``valid/loss`` share one.
+
+    Args:
+        records: the lines of a JSON-lines log: ``step`` or ``epoch``, and numbers.
+
+    Raises:
+        LensphysError: if no record has a step or an epoch and a number.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    axis = "step" if any("step" in record for record in records) else "epoch"
+    panels = _curves(records, axis)
+    if not panels:
+        raise LensphysError("a figure of losses needs records with a 'step' or an 'epoch' and a number, found none")
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.8 * columns + 0.4, 2.1 * rows + 0.2), dpi=_DPI, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).flat
+        for ax, (quantity, curves) in zip(axes, panels.items(), strict=False):
+            _draw_curves(ax, quantity, curves)
+            ax.set_xlabel(axis)
+        for ax in list(axes)[len(panels) :]:
+            ax.set_axis_off()
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DPI)
+
+
+def _panels(sample: Sample, name: str) -> dict[str, _Panel]:
+    peak = float(np.max(sample.sr if sample.hr is None else sample.hr))
+    peak = peak if math.isfinite(peak) and peak > 0 else 1.0
+    # the same surface brightness fills a larger LR pixel with more flux
+    lr = sample.lr * sample.lr.size / sample.sr.size
+    note = "" if sample.psnr is None else f"{sample.psnr:.1f} dB"
+    panels = {
+        "LR": _Panel(lr / peak, sample.field, "inferno", 0, 1),
+        name: _Panel(sample.sr / peak, sample.field, "inferno", 0, 1, note),
+    }
+    if sample.hr is not None:
+        panels["HR"] = _Panel(sample.hr / peak, sample.field, "inferno", 0, 1)
+        residual = (sample.sr - sample.hr) / peak
+        limit = _percentile(np.abs(residual), 99.8)
+        panels[f"{name} − HR"] = _Panel(residual, sample.field, "RdBu_r", -limit, limit)
+    if sample.alpha is not None:
+        low, high = _percentile(sample.alpha, 0), _percentile(sample.alpha, 100)
+        # a nearly constant field (an isothermal sphere) should look constant
+        low = min(low, 0.95 * high)
+        panels[r"$|\alpha|$ [arcsec]"] = _Panel(sample.alpha, sample.field, "viridis", low, high)
+    if sample.kappa is not None:
+        low, high = _percentile(sample.kappa, 1), _percentile(sample.kappa, 99)
+        panels[r"$\kappa$"] = _Panel(sample.kappa, sample.field, "cividis", min(low, 0), high)
+    if sample.source is not None:
+        source = sample.source / max(_percentile(sample.source, 100), 1e-30)
+        panels["source"] = _Panel(source, sample.source_field, "inferno", 0, 1)
+    return panels
+
+
+def _percentile(x: np.ndarray, q: float) -> float:
+    finite = x[np.isfinite(x)]
+    return float(np.percentile(finite, q)) if finite.size else 0.0
+
+
+def _draw(ax: Axes, panel: _Panel | None) -> None:
+    if panel is None:
+        ax.set_axis_off()
+        return
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    x, y = panel.field
+    high = panel.high if panel.high > panel.low else panel.low + 1e-12
+    shown = ax.imshow(
+        panel.image,
+        origin="lower",
+        extent=(-x, x, -y, y),
+        cmap=panel.cmap,
+        vmin=panel.low,
+        vmax=high,
+        interpolation="none",
+    )
+    ax.locator_params(nbins=4)
+    ax.text(0.05, 0.94, panel.note, transform=ax.transAxes, color="white", va="top")
+    number = ScalarFormatter(useMathText=True)
+    number.set_powerlimits((-2, 3))
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03, ticks=MaxNLocator(nbins=4), format=number)
+    bar.ax.yaxis.get_offset_text().set_fontsize(6)
+
+
+def _line_handles(names: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
+    from matplotlib.lines import Line2D
+
+    return [Line2D([], [], color=colour) for _, colour in zip(names, _COLOURS, strict=False)], list(names)
+
+
+def _curves(records: Sequence[Mapping[str, Any]], axis: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """quantity -> series -> points; the quantity is what follows the last ``/`` of a key."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for record in records:
+        for key, y in record.items():
+            number = isinstance(y, int | float) and not isinstance(y, bool) and math.isfinite(y)
+            if axis in record and number and key not in ("step", "epoch"):
+                series, _, quantity = key.rpartition("/")
+                panels.setdefault(quantity, {}).setdefault(series, []).append((float(record[axis]), float(y)))
+    return panels
+
+
+def _draw_curves(ax: Axes, quantity: str, curves: dict[str, list[tuple[float, float]]]) -> None:
+    for (series, points), colour in zip(curves.items(), _COLOURS, strict=False):
+        x, y = np.array(points).T
+        ax.plot(x, y, color=colour, linewidth=1.2, marker="." if len(x) < 20 else None, markersize=4, label=series)
+    everything = np.array([y for points in curves.values() for _, y in points])
+    if everything.min() > 0 and everything.max() > 10 * everything.min():
+        ax.set_yscale("log")
+    ax.set_title(quantity)
+    if any(curves):
+        ax.legend(frameon=False)
