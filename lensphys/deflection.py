@@ -79,6 +79,12 @@ class DeflectionField:
         )
         return DeflectionField.from_polar(radial, tangential, grid, self.centre)
 
+    def plus(self, formula: Callable[[Tensor], Tensor]) -> DeflectionField:
+        """Return the field with the deflection of a mass profile (any callable theta -> alpha) added."""
+        own = self.formula
+        total = None if own is None else (lambda theta: own(theta) + formula(theta))
+        return DeflectionField(self.alpha + formula(self.theta), self.grid, self.centre, total)
+
     @property
     def theta(self) -> Tensor:
         """Image-plane positions, (1, 2, H, W) [arcsec]."""

@@ -53,11 +53,10 @@ def back_project(image: Tensor, field: DeflectionField, source_grid: PixelGrid) 
     batch = max(len(image), len(beta))
     stacked = torch.cat([image, torch.ones_like(image)], dim=1).expand(batch, -1, -1, -1)
     blank = torch.zeros(batch, 2, *source_grid.shape, dtype=image.dtype, device=image.device, requires_grad=True)
+    differentiable = torch.is_grad_enabled() and (image.requires_grad or beta.requires_grad)
     with torch.enable_grad():
         sampled = source_grid.sample(blank, beta)
-        (adjoint,) = torch.autograd.grad(sampled, blank, stacked, create_graph=torch.is_grad_enabled())
-    if not (image.requires_grad or beta.requires_grad):
-        adjoint = adjoint.detach()
+        (adjoint,) = torch.autograd.grad(sampled, blank, stacked, create_graph=differentiable)
     return adjoint[:, :1], adjoint[:, 1:]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lensphys.data.lens_file import LensFile
 
 _SOURCE_PIXELS = 100
+_TRUTH = ("flux_scale", "hr", "hr_clean", "lr_clean", "alpha_hr", "theta_E")
 _EXAMPLES = 1  # images of each class in the figure of samples
 _CEILING = "ceiling (noise-free truth)"
 
@@ -159,15 +161,16 @@ def _judge_all(
     shown = set(_first_of_each(labels, _EXAMPLES).tolist())
     parts: dict[str, list[Values]] = {role: [] for role in (*methods, "ceiling")}
     samples: list[Sample] = []
+    held = _held(file)
     for batch in batches:
-        truth = _Truth.read(file, batch)
+        truth = _Truth.read(file, held, batch)
         observation = file.instrument.observation(file.lr(batch).to(device))
         for role, method in methods.items():
             prediction, seconds = _timed(method, observation, file.upscale)
             values = _judge(prediction, observation, truth)
             parts[role].append(values | {"seconds": np.full(len(batch), seconds)})
             if role == "method":
-                titles = {k: f"{file.classes[labels[i]]}, {i}" for k, i in enumerate(batch.tolist()) if i in shown}
+                titles = {k: f"{file.classes[labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown}
                 samples += _samples(titles, prediction, observation, truth, values)
         parts["ceiling"].append(_ceiling(observation, truth))
     return {role: _joined(found) for role, found in parts.items()}, samples
@@ -185,17 +188,24 @@ class _Truth:
     theta_E: Tensor | None
 
     @classmethod
-    def read(cls, file: LensFile, index: np.ndarray) -> _Truth:
-        found: dict[str, Tensor | None] = {}
-        for name in ("flux_scale", "hr", "hr_clean", "lr_clean", "alpha_hr", "theta_E"):
-            try:
-                x = torch.as_tensor(np.asarray(file.read(name, index)), dtype=torch.float64)
-            except (LensphysError, KeyError):
-                x = None
-            found[name] = x[:, None] if x is not None and x.ndim == 3 else x
-        scale = found.pop("flux_scale")
+    def read(cls, file: LensFile, names: frozenset[str], index: np.ndarray) -> _Truth:
+        found: dict[str, Tensor | None] = dict.fromkeys(_TRUTH)
+        for name in names:
+            x = torch.as_tensor(np.asarray(file.read(name, index)), dtype=torch.float64)
+            found[name] = x[:, None] if x.ndim == 3 else x
+        scale, alpha = found.pop("flux_scale"), found.pop("alpha_hr")
         scale = torch.ones(len(index), dtype=torch.float64) if scale is None else scale
-        return cls(scale.reshape(-1, 1, 1, 1), alpha=found.pop("alpha_hr"), **found)
+        return cls(scale.reshape(-1, 1, 1, 1), alpha=alpha, **found)
+
+
+def _held(file: LensFile) -> frozenset[str]:
+    """The truths that a file holds: asking for no row fails where a dataset is missing, not where it is damaged."""
+    held = set()
+    for name in _TRUTH:
+        with suppress(LensphysError):
+            file.read(name, slice(0, 0))
+            held.add(name)
+    return frozenset(held)
 
 
 def _first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
@@ -218,7 +228,8 @@ def _progress(batches: list[np.ndarray], description: str) -> Iterable[np.ndarra
 def _timed(method: Method, observation: Observation, scale: int) -> tuple[Prediction, float]:
     """The prediction, and seconds per image."""
     start = time.perf_counter()
-    prediction = method.predict(observation, scale)
+    with torch.no_grad():
+        prediction = method.predict(observation, scale)
     prediction.image.detach().cpu()  # waits for a GPU
     return prediction, (time.perf_counter() - start) / len(observation)
 

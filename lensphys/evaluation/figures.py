@@ -96,7 +96,7 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     order = ["LR", name, "HR", f"{name} − HR", r"$|\alpha|$ [arcsec]", r"$\kappa$", "source"]
     headings = [heading for heading in order if any(heading in row for row in rows)]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.68 * len(rows) + 0.45), dpi=_DPI, layout="constrained")
+        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.5 * len(rows) + 0.4), dpi=_DPI, layout="constrained")
         axes = figure.subplots(len(rows), len(headings), squeeze=False)
         for row, sample, line in zip(rows, samples, axes, strict=True):
             for heading, ax in zip(headings, line, strict=True):
@@ -167,11 +167,11 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     rows = math.ceil(len(panels) / columns)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(2.8 * columns + 0.4, 2.1 * rows + 0.2), dpi=_DPI, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).flat
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, (quantity, curves) in zip(axes, panels.items(), strict=False):
             _draw_curves(ax, quantity, curves)
             ax.set_xlabel(axis)
-        for ax in list(axes)[len(panels) :]:
+        for ax in axes[len(panels) :]:
             ax.set_axis_off()
     return figure
 
@@ -198,9 +198,8 @@ def _panels(sample: Sample, name: str) -> dict[str, _Panel]:
         limit = _percentile(np.abs(residual), 99.8)
         panels[f"{name} − HR"] = _Panel(residual, sample.field, "RdBu_r", -limit, limit)
     if sample.alpha is not None:
-        low, high = _percentile(sample.alpha, 0), _percentile(sample.alpha, 100)
-        # a nearly constant field (an isothermal sphere) should look constant
-        low = min(low, 0.95 * high)
+        low, high = _percentile(sample.alpha, 1), _percentile(sample.alpha, 99)
+        low = min(low, 0.95 * high)  # a constant |alpha| (an isothermal sphere) should look constant
         panels[r"$|\alpha|$ [arcsec]"] = _Panel(sample.alpha, sample.field, "viridis", low, high)
     if sample.kappa is not None:
         low, high = _percentile(sample.kappa, 1), _percentile(sample.kappa, 99)
@@ -264,7 +263,7 @@ def _draw_curves(ax: Axes, quantity: str, curves: dict[str, list[tuple[float, fl
         x, y = np.array(points).T
         ax.plot(x, y, color=colour, linewidth=1.2, marker="." if len(x) < 20 else None, markersize=4, label=series)
     everything = np.array([y for points in curves.values() for _, y in points])
-    if everything.min() > 0 and everything.max() > 10 * everything.min():
+    if everything.min() > 0 and everything.max() > 30 * everything.min():
         ax.set_yscale("log")
     ax.set_title(quantity)
     if any(curves):

@@ -4,6 +4,7 @@ from lensphys.fitting.lens import LensFit, einstein_radius, fit_lens
 from lensphys.fitting.levenberg import LeastSquaresFit, gauss_newton_step, levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.fitting.sersic import (
+    joint_through_lens,
     sersic_brightest_pixel,
     sersic_least_squares,
     sersic_moments,
@@ -18,6 +19,7 @@ __all__ = [
     "einstein_radius",
     "fit_lens",
     "gauss_newton_step",
+    "joint_through_lens",
     "levenberg_marquardt",
     "sersic_brightest_pixel",
     "sersic_least_squares",

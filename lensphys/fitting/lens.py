@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
-from lensphys.fitting.levenberg import levenberg_marquardt, value_and_slope
+from lensphys.fitting.levenberg import levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
 from lensphys.observation import Noise, Observation, RectifiedCountNoise
@@ -121,8 +121,9 @@ def fit_lens(observation: Observation, *, starts: int = 3, steps: int = 60) -> L
             problem = problem.renewed(u)
             final = levenberg_marquardt(problem.residual, u, steps=steps // 2)
             u = final.x
+        rows = torch.arange(len(u), device=u.device)
         values = problem.space.physical(u)
-        values["amp"] = values["amp"] * problem.unit * problem.flux_ratio(u)
+        values["amp"] = values["amp"] * problem.unit * problem.observation.flux_ratio(problem.render(u, rows))
         return LensFit(
             values, problem.observation.noise, final.gradient_norm if final else torch.zeros_like(values["amp"])
         )
@@ -171,17 +172,6 @@ class _Problem:
         expected = rows_of(self.observation.noise, rows).expected(self.render(u, rows))
         data = (self.observation.image[rows] - expected) * self.inverse_sigma[rows]
         return torch.cat([data.flatten(1), self.space.prior_residual(u)], dim=1)
-
-    def flux_ratio(self, u: Tensor) -> Tensor:
-        """Return the factor (B,) on the amplitude that gives the model the image's flux inside the mask.
-
-        One Newton step, because the expected image need not be linear in the clean one.
-        """
-        rows = torch.arange(len(u), device=u.device)
-        clean, weight = self.render(u, rows), self.observation.weight
-        expected, slope = value_and_slope(self.observation.noise.expected, clean, clean)
-        missing = ((self.observation.image - expected) * weight).flatten(1).sum(1)
-        return (1 + missing / (slope * weight).flatten(1).sum(1)).clamp(0.5, 2.0)
 
     def starting_points(self, count: int) -> Tensor:
         """Return the ``count`` best starts of each image, (B, count, P)."""

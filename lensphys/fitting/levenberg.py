@@ -39,16 +39,11 @@ def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Ten
     basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        return value_and_slope(lambda p: residual(p, rows), x, direction.expand_as(x))
+        value, slope = torch.func.jvp(lambda p: residual(p, rows), (x,), (direction.expand_as(x),))[:2]
+        return value, slope
 
     values, tangents = torch.func.vmap(along)(basis)  # the values come out once for each direction, all the same
     return values[0], tangents.transpose(0, 1)
-
-
-def value_and_slope(function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Return f(x) and its derivative along a direction (of the shape of x), by forward-mode differentiation."""
-    value, slope = torch.func.jvp(function, (x,), (direction,))[:2]
-    return value, slope
 
 
 def normal_equations(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

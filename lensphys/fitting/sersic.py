@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
 from lensphys.observation.noise import rows_of
-from lensphys.profiles import Sersic
+from lensphys.profiles import SIS, MassProfile, Sersic, Shear
 from lensphys.profiles.light import sersic_b
 
 # An exponential disc weighed by its square: R_sersic over the rms radius.
@@ -100,7 +102,7 @@ def sersic_least_squares(image: Tensor, grid: PixelGrid, *, steps: int = 15) -> 
         data = (image[rows] / unit[rows, None, None, None] - model) / sigma
         return torch.cat([data.flatten(1), 1e-2 * space.prior_residual(u)], dim=1)
 
-    return _solve(residual, space, start, unit, steps)
+    return _source(_solve(residual, space, start, unit, steps))
 
 
 def sersic_through_lens(observation: Observation, field: DeflectionField, start: Sersic, *, steps: int = 8) -> Sersic:
@@ -114,34 +116,82 @@ def sersic_through_lens(observation: Observation, field: DeflectionField, start:
         start: where to start, each parameter a number or (B,).
         steps: of Levenberg-Marquardt, before the last, differentiable one.
     """
+    space = source_parameters(observation.camera.grid.radius)
+    return _source(_fit_through_lens(observation, field, start, space, None, steps))
+
+
+def joint_through_lens(
+    observation: Observation, field: DeflectionField, start: Sersic, *, steps: int = 10
+) -> tuple[Sersic, MassProfile]:
+    """Return the Sersic and a smooth correction to a given field that together fit the images best.
+
+    The correction, an SIS of either sign plus a shear, takes up what a network's field has wrong as a whole (its
+    Einstein radius, a stretch), which no network predicts to the hundredth of a pixel that bright arcs show.
+    Differentiable in the field, like `sersic_through_lens`.
+
+    Args:
+        observation: images (B, 1, H, W) and how they were taken.
+        field: the deflection, on any grid of this field of view.
+        start: where to start, each parameter a number or (B,).
+        steps: of Levenberg-Marquardt, before the last, differentiable one.
+    """
+    source = source_parameters(observation.camera.grid.radius).parameters
+    space = ParameterSpace([*source, *_CORRECTION])
+    values = _fit_through_lens(observation, field, start, space, _correction, steps)
+    return _source(values), _correction(values)
+
+
+_CORRECTION = [
+    Parameter("theta_E", -0.5, 0.5, 0.0, 0.1),
+    Parameter("gamma1", -0.3, 0.3, 0.0, 0.05),
+    Parameter("gamma2", -0.3, 0.3, 0.0, 0.05),
+]
+
+
+def _correction(values: dict[str, Tensor]) -> MassProfile:
+    return SIS(values["theta_E"]) + Shear(values["gamma1"], values["gamma2"])
+
+
+def _source(values: dict[str, Tensor]) -> Sersic:
+    return Sersic(**{f.name: values[f.name] for f in fields(Sersic)})
+
+
+def _fit_through_lens(
+    observation: Observation,
+    field: DeflectionField,
+    start: Sersic,
+    space: ParameterSpace,
+    correction: Callable[[dict[str, Tensor]], MassProfile] | None,
+    steps: int,
+) -> dict[str, Tensor]:
+    """Return the named values, each (B,), of a source and (if any) a correction to the field, fitted to the images."""
     camera, image = observation.camera, observation.image
-    beta = field.at(camera.grid.resampled(camera.supersampling)).beta
+    fine = field.at(camera.grid.resampled(camera.supersampling))
+    beta = fine.beta.expand(len(image), -1, -1, -1)
     unit = image.flatten(1).amax(1).clamp(min=1e-30) / camera.grid.pixel_area
-    space = source_parameters(camera.grid.radius)
-    area = camera.grid.pixel_area / camera.supersampling**2
     weight = (observation.weight / observation.noise.variance(image.clamp(min=0))).sqrt()
-    beta = beta.expand(len(image), -1, -1, -1)
 
     def residual(u: Tensor, rows: Tensor) -> Tensor:
         values = space.physical(u)
         values["amp"] = values["amp"] * unit[rows]
-        clean = camera.expose(Sersic(**values)(beta[rows]) * area)
+        source_plane = beta[rows] if correction is None else beta[rows] - correction(values)(fine.theta)
+        clean = camera.expose(_source(values)(source_plane) * fine.grid.pixel_area)
         data = (image[rows] - rows_of(observation.noise, rows).expected(clean)) * weight[rows]
         return torch.cat([data.flatten(1), space.prior_residual(u)], dim=1)
 
     return _solve(residual, space, start, unit, steps)
 
 
-def _solve(residual: Residual, space: ParameterSpace, start: Sersic, unit: Tensor, steps: int) -> Sersic:
-    """Return the Sersic at the minimum, with ``amp`` back in flux / arcsec^2."""
+def _solve(residual: Residual, space: ParameterSpace, start: Sersic, unit: Tensor, steps: int) -> dict[str, Tensor]:
+    """Return the named values at the minimum, with ``amp`` back in flux / arcsec^2; a correction starts at 0."""
     with torch.no_grad():
-        values = {name: torch.as_tensor(getattr(start, name)).to(unit).expand_as(unit) for name in space.names}
+        values = {n: torch.as_tensor(getattr(start, n, 0.0)).to(unit).expand_as(unit) for n in space.names}
         values["amp"] = (values["amp"] / unit).clamp(min=1e-3)
         u = levenberg_marquardt(residual, space.unconstrained(values), steps=steps, tolerance=1e-4).x
     if torch.is_grad_enabled():
         u = gauss_newton_step(residual, u)
     fitted = space.physical(u)
-    return Sersic(**(fitted | {"amp": fitted["amp"] * unit}))
+    return fitted | {"amp": fitted["amp"] * unit}
 
 
 def _check_source(image: Tensor, grid: PixelGrid) -> None:

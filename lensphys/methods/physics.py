@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.fitting import (
     einstein_radius,
+    joint_through_lens,
     sersic_brightest_pixel,
     sersic_least_squares,
     sersic_moments,
     sersic_through_lens,
 )
-from lensphys.fitting.levenberg import value_and_slope
 from lensphys.grid import PixelGrid
 from lensphys.losses.physics import PhysicsLossSettings, min_max
 from lensphys.methods.prediction import Prediction, TrainableMethod
@@ -27,7 +27,7 @@ from lensphys.profiles import Sersic
 from lensphys.settings import Strict
 from lensphys.tracing import reconstruct_source
 
-SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens"]
+SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens", "joint"]
 
 
 class PhysicsSettings(Strict):
@@ -35,7 +35,7 @@ class PhysicsSettings(Strict):
 
     ``source``: how the Sersic is found. ``brightest_pixel`` is S1's (R = 0.25", n = 1); ``moments`` and
     ``least_squares`` fit the back-projected source; ``through_lens`` fits the LR image itself through the
-    network's deflection.
+    network's deflection; ``joint`` fits a smooth correction of that deflection along with it.
     ``extent``: half width of the source plane [arcsec].
     """
 
@@ -43,7 +43,7 @@ class PhysicsSettings(Strict):
     network: NetworkSettings
     head: PolarHeadSettings = PolarHeadSettings()
     scale: PositiveInt = 2
-    source: SourceFit = "through_lens"
+    source: SourceFit = "joint"
     extent: PositiveFloat = 1.0
     loss: PhysicsLossSettings
 
@@ -69,9 +69,10 @@ class PhysicsMethod(TrainableMethod):
             return self._relens(observation, field, scale or self.network.scale)
 
     def _relens(self, observation: Observation, field: DeflectionField, scale: int) -> Prediction:
-        source = self._source(observation, field)
+        source, field = self._solve_source(observation, field)
         if not torch.is_grad_enabled():  # in training the loss itself asks for the flux
-            source = conserving_flux(source, observation, field)
+            ratio = observation.flux_ratio(observation.camera.render(source, field))
+            source = replace(source, amp=source.amp * ratio)
         camera = observation.camera.at(scale)
         seen = field.at(camera.grid)
         observed = observation.camera.render(source, field)
@@ -87,19 +88,23 @@ class PhysicsMethod(TrainableMethod):
         """Return what the best checkpoint is chosen by: the loss with its first epoch's weights."""
         return self.settings.loss.evaluate(self.predict(observation), observation, 0)["loss"]
 
-    def _source(self, observation: Observation, field: DeflectionField) -> Sersic:
+    def _solve_source(self, observation: Observation, field: DeflectionField) -> tuple[Sersic, DeflectionField]:
+        """Return the source, and the field with the smooth correction that was fitted along with it, if any."""
         side = max(5, round(2 * self.settings.extent / field.grid.scale))
         grid = PixelGrid(side, side, field.grid.scale)
-        if self.settings.source == "through_lens":
+        if self.settings.source in ("through_lens", "joint"):
             with torch.no_grad():
                 start = sersic_moments(self._reconstruction(observation, field, grid), grid)
-            return sersic_through_lens(observation, field, start)
+            if self.settings.source == "through_lens":
+                return sersic_through_lens(observation, field, start), field
+            source, correction = joint_through_lens(observation, field, start)
+            return source, field.plus(correction)
         fit = {
             "brightest_pixel": sersic_brightest_pixel,
             "moments": sersic_moments,
             "least_squares": sersic_least_squares,
         }[self.settings.source]
-        return fit(self._reconstruction(observation, field, grid), grid)
+        return fit(self._reconstruction(observation, field, grid), grid), field
 
     def _reconstruction(self, observation: Observation, field: DeflectionField, grid: PixelGrid) -> Tensor:
         image = observation.interpolated(field.grid) / field.grid.pixel_area
@@ -107,18 +112,3 @@ class PhysicsMethod(TrainableMethod):
             pedestal = observation.noise.expected(torch.zeros_like(observation.image))[..., :1, :1]
             image = (image - pedestal / observation.camera.grid.pixel_area).clamp(min=0)
         return reconstruct_source(image, field, grid)
-
-
-def conserving_flux(source: Sersic, observation: Observation, field: DeflectionField) -> Sersic:
-    """Return the source with the amplitude that gives the re-observed image the flux of the LR image.
-
-    Raises:
-        LensphysError: if the model has no flux at all.
-    """
-    clean = observation.camera.render(source, field)
-    expected, slope = value_and_slope(observation.noise.expected, clean, clean)
-    missing = ((observation.image - expected) * observation.weight).flatten(1).sum(1)
-    total = (slope * observation.weight).flatten(1).sum(1)
-    if bool((total <= 0).any()):
-        raise LensphysError("the fitted source sends no light into the image")
-    return Sersic(**(vars(source) | {"amp": source.amp * (1 + missing / total).clamp(0.5, 2.0)}))

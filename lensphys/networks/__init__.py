@@ -5,17 +5,20 @@ from typing import Annotated
 from pydantic import Field
 
 from lensphys.networks.deflection import DeflectionNetwork, PolarHeadSettings
+from lensphys.networks.pyramid import PyramidCNN, PyramidSettings
 from lensphys.networks.residual import ResidualCNN, ResidualSettings
 from lensphys.networks.srresnet import SRResNet, SRResNetSettings
 
-NETWORKS = {"residual": ResidualSettings, "srresnet": SRResNetSettings}
-NetworkSettings = Annotated[ResidualSettings | SRResNetSettings, Field(discriminator="name")]
+NETWORKS = {"pyramid": PyramidSettings, "residual": ResidualSettings, "srresnet": SRResNetSettings}
+NetworkSettings = Annotated[PyramidSettings | ResidualSettings | SRResNetSettings, Field(discriminator="name")]
 
 __all__ = [
     "NETWORKS",
     "DeflectionNetwork",
     "NetworkSettings",
     "PolarHeadSettings",
+    "PyramidCNN",
+    "PyramidSettings",
     "ResidualCNN",
     "ResidualSettings",
     "SRResNet",

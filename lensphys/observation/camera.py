@@ -133,6 +133,15 @@ class Observation:
         density = self.camera.grid.sample(self.image, position, mode=mode, padding="border")
         return density * (grid.pixel_area / self.camera.grid.pixel_area)
 
+    def flux_ratio(self, clean: Tensor) -> Tensor:
+        """Return the factor (B,) on a clean model image that gives it the image's flux inside the mask.
+
+        One Newton step, because the expected image need not be linear in the clean one; between 1/2 and 2.
+        """
+        expected, slope = torch.func.jvp(self.noise.expected, (clean,), (clean,))[:2]
+        missing = ((self.image - expected) * self.weight).flatten(1).sum(1)
+        return (1 + missing / (slope * self.weight).flatten(1).sum(1)).nan_to_num(1.0).clamp(0.5, 2.0)
+
     def chi2(self, clean: Tensor) -> Tensor:
         """Return sum (y - E[y])^2 / variance over the counted pixels, (B,), for a clean model image."""
         residual = (self.image - self.noise.expected(clean)) ** 2 / self.noise.variance(clean)

@@ -55,7 +55,7 @@ def deflection_sie(
 
         alpha = theta_E sqrt(1 - |e|^2) u F(conj(e) u^2),   F(p) = arctan(sqrt p) / sqrt p = 2F1(1, 1/2; 3/2; -p)
 
-    F through its continued fraction 1/(1 + p/(3 + 4p/(5 + 9p/(7 + ...)))), exact to 1e-7 for |e| < 0.8.
+    F through its continued fraction 1/(1 + p/(3 + 4p/(5 + 9p/(7 + ...)))), exact to 2e-7 for |e| <= 0.6 (5e-5 at 0.8).
 
     Args:
         theta: (B or 1, 2, H, W) [arcsec].
