@@ -1,0 +1,202 @@
+"""The training loop: it learns, it resumes exactly, it runs on two processes, and it keeps what it has."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lensphys.checks import LensphysError
+from lensphys.config import Experiment, load_run, train
+from lensphys.data.lens_file import LensFile
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
+from lensphys.training import LOG, TrainingSettings
+
+PHYSICS = {
+    "name": "physics",
+    "network": {"name": "residual", "channels": 4, "blocks": 1},
+    "head": {"radial_low": 0.3, "gain": 0.0, "tangential_limit": 0.1},
+    "source": "moments",
+    "loss": {"observation": {"form": "log"}, "variation_density": {}},
+}
+SUPERVISED = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
+
+
+@pytest.fixture(scope="module")
+def lenses(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "small.h5"
+    return simulate(Recipe.named("model_3", ["height=32", "width=32"]), 10, path, classes=["no_sub", "cdm"])
+
+
+def experiment(file, method=PHYSICS, **training) -> Experiment:
+    training = {"epochs": 3, "batch_size": 6, "learning_rate": 1e-3, "accelerator": "cpu"} | training
+    return Experiment.parse({"data": {"file": str(file)}, "method": method, "training": training}, "test")
+
+
+def run(settings: Experiment, folder: Path, *, resume: bool = False) -> list[dict]:
+    with LensFile(settings.data.file) as lenses:
+        train(settings, settings.build(), lenses, folder, resume=resume)
+    return records(folder)
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def losses(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("method", [PHYSICS, SUPERVISED], ids=["physics", "supervised"])
+def test_training_lowers_the_loss_and_leaves_a_run_that_loads(lenses, tmp_path, method):
+    settings = experiment(lenses, method, epochs=6, learning_rate=1e-2)
+    rows = run(settings, tmp_path)
+    assert [row["epoch"] for row in rows] == list(range(6))
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    loaded = load_run(tmp_path)
+    with LensFile(lenses) as file, torch.no_grad():
+        observation = file.instrument.observation(file.lr([0, 1]))
+        assert loaded.predict(observation).image.shape == (2, 1, 64, 64)
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert json.loads((tmp_path / "provenance.json").read_text())["experiment"]["seed"] == 0
+
+
+def test_every_term_of_the_loss_is_logged(lenses, tmp_path):
+    assert {"observation", "variation_density", "loss", "validation"} <= set(run(experiment(lenses, epochs=1), tmp_path)[0])
+
+
+def test_a_run_stopped_within_an_epoch_goes_on_with_the_same_losses(lenses, tmp_path, monkeypatch):
+    """Ctrl-C after the first step of the second epoch: the logs agree to the last digit with an uninterrupted run."""
+    settings = experiment(lenses)
+    whole = losses(run(settings, tmp_path / "whole"))
+    method = settings.build()
+    calls, terms = [], type(method).training_terms
+
+    def interrupted(self, *args):
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return terms(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(method), "training_terms", interrupted)
+        run(settings, tmp_path / "cut")
+    assert len(records(tmp_path / "cut")) == 1
+    assert losses(run(settings, tmp_path / "cut", resume=True)) == whole
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(lenses, tmp_path):
+    """SIGKILL leaves no time for anything: the run goes on from the last finished epoch."""
+    settings = experiment(lenses, epochs=200, schedule="constant")
+    config = tmp_path / "experiment.yaml"
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+    command = [sys.executable, "-m", "lensphys", "train", str(config), "-o", str(tmp_path / "cut")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log, deadline = tmp_path / "cut" / LOG, time.monotonic() + 90
+    while not (log.exists() and log.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(records(tmp_path / "cut"))
+    assert 2 <= done < 200
+    shorter = experiment(lenses, epochs=done + 2, schedule="constant")  # a constant rate does not know the last epoch
+    assert losses(run(shorter, tmp_path / "cut", resume=True)) == losses(run(shorter, tmp_path / "whole"))
+
+
+def test_lr_only_training_never_reads_a_high_resolution_image(lenses, tmp_path, monkeypatch):
+    read = LensFile.read
+
+    def watched(self, name, *args):
+        assert not name.startswith("hr"), name
+        return read(self, name, *args)
+
+    monkeypatch.setattr(LensFile, "read", watched)
+    run(experiment(lenses, epochs=1), tmp_path)
+
+
+def test_a_run_is_not_overwritten(lenses, tmp_path):
+    settings = experiment(lenses, epochs=1)
+    run(settings, tmp_path)
+    with pytest.raises(LensphysError, match="already holds a run"):
+        run(settings, tmp_path)
+
+
+def test_resuming_with_another_method_is_refused(lenses, tmp_path):
+    run(experiment(lenses, epochs=1), tmp_path)
+    with pytest.raises(LensphysError, match="other settings"):
+        run(experiment(lenses, SUPERVISED, epochs=1), tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_said_to_be_so(lenses, tmp_path):
+    settings = experiment(lenses, epochs=1)
+    run(settings, tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(LensphysError, match=r"last\.ckpt is damaged"):
+        run(settings, tmp_path, resume=True)
+
+
+def test_weights_that_do_not_fit_are_said_to_be_so(lenses, tmp_path):
+    run(experiment(lenses, epochs=1), tmp_path / "a")
+    run(experiment(lenses, SUPERVISED, epochs=1), tmp_path / "b")
+    shutil.copy(tmp_path / "b" / "best.safetensors", tmp_path / "a" / "best.safetensors")
+    with pytest.raises(LensphysError, match="does not fit"):
+        load_run(tmp_path / "a")
+
+
+def test_a_missing_run_is_said_to_be_so(tmp_path):
+    with pytest.raises(LensphysError, match="run folder not found"):
+        load_run(tmp_path / "nowhere")
+    with pytest.raises(LensphysError, match="no trained weights"):
+        load_run(tmp_path)
+
+
+def test_too_few_images_for_a_batch(lenses, tmp_path):
+    with pytest.raises(LensphysError, match="too few for a batch of 64"):
+        run(experiment(lenses, batch_size=64), tmp_path)
+
+
+def test_a_gpu_that_is_not_there(lenses, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LensphysError, match="no GPU is available"):
+        run(experiment(lenses, accelerator="gpu"), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(lenses, tmp_path, monkeypatch):
+    settings = experiment(lenses)
+    nothing = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(type(settings.build()), "training_terms", lambda self, *args: {"loss": nothing * 1})
+    with pytest.raises(LensphysError, match="not finite at epoch 0, step 0"):
+        run(settings, tmp_path)
+
+
+def test_the_cosine_schedule_ends_at_a_hundredth():
+    settings = TrainingSettings(epochs=2, learning_rate=1e-3)
+    assert settings.rate_at(0.0) == pytest.approx(1e-3)
+    assert settings.rate_at(1.0) == pytest.approx(1e-5)
+    assert TrainingSettings(epochs=2, schedule="constant").rate_at(0.7) == 1e-3
+
+
+def test_two_processes_train_together(lenses, tmp_path):
+    """The same command on two processes (gloo): each sees half of every batch pair, and one log is written."""
+    settings = experiment(lenses, epochs=2, batch_size=3, devices=2)
+    config = tmp_path / "experiment.yaml"
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lensphys", "train", str(config), "-o", str(tmp_path / "run")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [row["epoch"] for row in records(tmp_path / "run")] == [0, 1]
+    load_run(tmp_path / "run")
