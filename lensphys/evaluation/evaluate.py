@@ -306,10 +306,10 @@ def _source_grid(prediction: Prediction) -> PixelGrid:
     radius = 1.0
     if prediction.deflection is not None:
         image = prediction.image.detach()
-        bright = image > 0.2 * image.flatten(1).amax(1)[:, None, None, None]
+        bright = image > 0.1 * image.flatten(1).amax(1)[:, None, None, None]
         reach = prediction.deflection.beta.detach().abs().amax(1, keepdim=True)
         seen = reach.expand_as(image)[bright]
-        radius = 1.3 * float(seen.quantile(0.99)) if 0 < len(seen) < 10_000_000 else radius
+        radius = 1.5 * float(seen.quantile(0.99)) if 0 < len(seen) < 10_000_000 else radius
     radius = radius if 0 < radius < float("inf") else 1.0
     return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, 2 * radius / _SOURCE_PIXELS)
 

@@ -1,0 +1,398 @@
+"""Metrics against scikit-image and analytic cases; statistics, tables, figures, and evaluations of a fake file."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from lensphys.checks import LensphysError
+from lensphys.deflection import DeflectionField
+from lensphys.evaluation import metrics
+from lensphys.evaluation.evaluate import evaluate
+from lensphys.evaluation.figures import Sample, distribution_figure, loss_figure, sample_figure, save_figure
+from lensphys.evaluation.statistics import summary
+from lensphys.evaluation.tables import metrics_table, read_metrics, readme_table, replace_between_markers
+from lensphys.methods.prediction import Prediction
+from lensphys.observation import Instrument
+from lensphys.profiles import SIS, Sersic
+
+SHAPE = (24, 20)  # LR rows and columns
+
+
+def images(seed: int = 0, batch: int = 2, height: int = 24, width: int = 20) -> torch.Tensor:
+    return torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_both_protocols_are_scikit_image_on_their_normalised_images():
+    target = 7 * images(0) + 2
+    image = target + 0.3 * images(1) - 0.1
+    found = metrics.flux_protocol(image, target) | metrics.seed_protocol(image, target)
+    for k in range(2):
+        a, b = image[k, 0].numpy(), target[k, 0].numpy()
+        stretched = (a - a.min()) / np.ptp(a), (b - b.min()) / np.ptp(b)
+        normalised = {"flux": (a / b.max(), b / b.max()), "seed": stretched}
+        for protocol, (x, y) in normalised.items():
+            psnr, ssim = peak_signal_noise_ratio(y, x, data_range=1), structural_similarity(y, x, data_range=1)
+            assert found[f"psnr_{protocol}"][k].item() == pytest.approx(psnr, abs=1e-9)
+            assert found[f"ssim_{protocol}"][k].item() == pytest.approx(ssim, abs=1e-12)
+            assert found[f"mse_{protocol}"][k].item() == pytest.approx(np.mean((x - y) ** 2), rel=1e-12)
+
+
+def test_a_known_offset_has_a_known_score():
+    target = images()
+    target = target / target.flatten(1).amax(1)[:, None, None, None] * 50
+    image = target + 0.5  # 1 % of the peak
+    assert torch.allclose(
+        metrics.flux_protocol(image, target)["psnr_flux"], torch.full((2,), 40.0, dtype=torch.float64)
+    )
+    assert torch.allclose(metrics.flux_protocol(image, target)["mse_flux"], torch.full((2,), 1e-4, dtype=torch.float64))
+    # the seed protocol is blind to offset and gain: that is why the flux protocol comes first
+    assert bool((metrics.seed_protocol(3 * image, target)["mse_seed"] < 1e-25).all())
+
+
+def test_equal_images_have_infinite_psnr_and_ssim_one():
+    found = metrics.flux_protocol(images(), images().numpy())
+    assert found["psnr_flux"].tolist() == [math.inf, math.inf]
+    assert found["ssim_flux"].tolist() == [1.0, 1.0]
+
+
+def test_one_nan_spoils_only_its_own_image():
+    target, image = images(0), images(1)
+    image[0, 0, 3, 3] = math.nan
+    for found in (metrics.flux_protocol(image, target), metrics.seed_protocol(image, target)):
+        for name, x in found.items():
+            assert torch.isnan(x).tolist() == [True, False], name
+
+
+def test_flux_bias_and_min_max():
+    target = images()
+    assert metrics.flux_bias(1.02 * target, target).tolist() == pytest.approx([0.02, 0.02])
+    assert metrics.normalise_min_max(torch.full((1, 1, 4, 3), 2.5)).abs().max() == 0  # constant: not NaN
+
+
+def test_alpha_error_counts_only_where_the_arc_shines():
+    target, light = torch.zeros(2, 2, 6, 5), torch.zeros(2, 1, 6, 5)
+    alpha = torch.full((2, 2, 6, 5), 9.0)  # far off in the dark
+    light[:, :, 2, 3], light[:, :, 0, 0] = 4.0, -1.0  # negative light has no weight
+    alpha[:, 0, 2, 3], alpha[:, 1, 2, 3] = 0.3, 0.4
+    assert metrics.alpha_error(alpha, target, light).tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
+
+
+def test_metrics_refuse_what_does_not_fit():
+    small, dark = images(0, 2, 6), images() * torch.tensor([1.0, 0.0])[:, None, None, None]
+    field, turned, light = torch.zeros(1, 2, 6, 5), torch.zeros(1, 2, 5, 6), torch.zeros(1, 1, 6, 5)
+    for call, message in (
+        (
+            lambda: metrics.flux_protocol(small, images()),
+            r"image and target must have the same shape, got \(2, 1, 6, 20\)",
+        ),
+        (lambda: metrics.mse(images()[0, 0], images()), r"image must have the shape \(B, 1, H, W\), got \(24, 20\)"),
+        (lambda: metrics.flux_protocol(images(), dark), "1 of 2 target images have no positive pixel"),
+        (lambda: metrics.ssim(small, small), r"7 x 7 pixels or more, got \(6, 20\)"),
+        (lambda: metrics.alpha_error(field, turned, light), "alpha and true alpha must have the same shape"),
+        (lambda: metrics.alpha_error(field, field, turned[:, :1]), "alpha and light must have the same shape"),
+    ):
+        with pytest.raises(LensphysError, match=message):
+            call()
+
+
+def test_the_interval_covers_the_true_mean_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    inside = 0
+    for trial in range(200):
+        found = summary(random.exponential(2.0, size=60), seed=trial)
+        inside += found["low"] <= 2.0 <= found["high"]
+    # 95 % nominal; the percentile bootstrap of a skewed sample of 60 covers 93 %, with a binomial scatter of 1.8 %
+    assert 0.87 <= inside / 200 <= 0.98
+
+
+def test_summary_leaves_out_and_counts_what_is_not_finite():
+    found = summary([1.0, 3.0, None, math.nan, math.inf])
+    assert (found["mean"], found["n"], found["missing"]) == (2.0, 2, 3)
+    assert found["std"] == pytest.approx(math.sqrt(2))
+    assert summary([None]) == {"mean": None, "std": None, "low": None, "high": None, "n": 0, "missing": 1}
+    assert summary([4.0])["low"] == summary([4.0])["high"] == 4.0
+    x = np.arange(30.0)
+    assert summary(x, seed=1) == summary(x, seed=1) != summary(x, seed=2)
+
+
+class FakeFile:
+    """Six noisy SIS lenses of two classes in the interface of a `LensFile`; in counts when ``scale`` is not 1."""
+
+    instrument = Instrument.named("model_3")
+    upscale = 2
+    classes = ("no_sub", "cdm")
+
+    def __init__(self, scale: float = 1.0, missing: tuple[str, ...] = (), noise: float = 0.02):
+        self.labels = np.array([0, 1, 0, 1, 0, 1])
+        n = len(self.labels)
+        low = self.instrument.camera(*SHAPE)
+        self.theta_E = torch.linspace(0.45, 0.55, n, dtype=torch.float64)
+        self.source = Sersic(amp=40.0, R_sersic=0.12, n_sersic=1.0, center_x=0.1)
+        field = self.deflection(low.at(2).grid)
+        hr, lr = (camera.render(self.source, field) for camera in (low.at(2), low))
+        generator = torch.Generator().manual_seed(0)
+        self.tables = {
+            "hr_clean": hr[:, 0],
+            "hr": hr[:, 0] + noise * torch.randn(hr[:, 0].shape, generator=generator, dtype=torch.float64),
+            "lr_clean": lr[:, 0],
+            "alpha_hr": field.alpha,
+            "flux_scale": torch.full((n,), scale, dtype=torch.float64),
+            "theta_E": self.theta_E,
+        }
+        self.image = scale * self.instrument.noise_of(lr).sample(lr, generator)
+        for name in missing:
+            del self.tables[name]
+
+    def deflection(self, grid, factor: float = 1.0, index=slice(None)) -> DeflectionField:
+        return DeflectionField.of(SIS(theta_E=factor * self.theta_E[index]), grid, like=self.theta_E)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def lr(self, index) -> torch.Tensor:
+        return self.image[index].float()
+
+    def read(self, name: str, index) -> np.ndarray:
+        if name not in self.tables:
+            raise LensphysError(f"no dataset {name}")
+        return self.tables[name][index].numpy().astype(np.float32)
+
+
+class Bicubic:
+    def predict(self, observation, scale):
+        assert not torch.is_grad_enabled()  # methods may do something else in training
+        image = F.interpolate(observation.image, scale_factor=scale, mode="bicubic") / scale**2
+        return Prediction(image, observation.camera.at(scale), observation.image)
+
+
+class Coarse(Bicubic):
+    def predict(self, observation, scale):
+        return super().predict(observation, 1)
+
+
+class Oracle:
+    """Knows the lens up to a factor in theta_E; must be asked in the order of the file."""
+
+    def __init__(self, file: FakeFile, factor: float = 1.0):
+        self.file, self.factor, self.seen = file, factor, 0
+
+    def predict(self, observation, scale):
+        index = slice(self.seen, self.seen + len(observation))
+        self.seen += len(observation)
+        camera = observation.camera.at(scale)
+        field = self.file.deflection(camera.grid, self.factor, index)
+        unit = self.file.tables["flux_scale"][0]
+        theta_E = self.factor * self.file.theta_E[index]
+        image, observed = (unit * c.render(self.file.source, field) for c in (camera, observation.camera))
+        return Prediction(image, camera, observed, field, self.file.source, {"theta_E": theta_E})
+
+
+def test_an_oracle_beats_bicubic_and_the_numbers_are_right():
+    file = FakeFile()
+    found = evaluate(Oracle(file, 1.01), file, name="oracle", baseline=Bicubic(), batch_size=4, seed=3)
+    ours, bicubic = found.values["method"], found.values["baseline"]
+    assert (ours["psnr_flux"] > bicubic["psnr_flux"] + 3).all()
+    assert ours["theta_E_error"] == pytest.approx(np.full(6, 0.01), abs=1e-6)
+    # an SIS deflects by theta_E everywhere, so its error is 1 % of theta_E wherever one looks
+    assert ours["alpha_error"] == pytest.approx(0.01 * file.theta_E.numpy(), rel=1e-4)
+    assert "alpha_error" not in bicubic and "theta_E_error" not in bicubic
+    image = Oracle(file, 1.01).predict(file.instrument.observation(file.lr(slice(0, 6))), 2).image
+    expected = metrics.flux_protocol(image, file.tables["hr_clean"][:, None])
+    assert ours["psnr_flux"] == pytest.approx(expected["psnr_flux"].numpy(), abs=1e-3)  # the file is float32
+
+
+def test_the_truth_has_chi2_one_and_no_flux_bias():
+    file = FakeFile()
+    found = evaluate(Oracle(file), file, name="oracle")
+    ours, ceiling = found.values["method"], found.values["ceiling"]
+    # 480 pixels: a scatter of sqrt(2 / 480) = 0.065 an image, 0.026 for the mean of six
+    assert ours["chi2_dof"].mean() == pytest.approx(1, abs=0.1)
+    assert ceiling["chi2_dof"] == pytest.approx(ours["chi2_dof"], rel=1e-3)
+    assert np.abs(ours["flux_bias"]).max() < 1e-5
+    assert ours["psnr_seed"] == pytest.approx(ceiling["psnr_seed"], abs=1e-2)
+    assert "psnr_flux" not in ceiling and "baseline" not in found.values
+
+
+def test_counts_are_judged_in_flux_units():
+    flux, counts = FakeFile(), FakeFile(scale=500.0)
+    # the noise law of the instrument is in flux units, so only metrics of the SR image can agree
+    one = evaluate(Oracle(flux, 1.02), flux, name="a").values["method"]
+    other = evaluate(Oracle(counts, 1.02), counts, name="a").values["method"]
+    for metric in ("psnr_flux", "ssim_flux", "psnr_seed", "flux_bias", "alpha_error"):
+        assert other[metric] == pytest.approx(one[metric], rel=1e-4, abs=1e-6), metric
+
+
+def test_limit_is_a_number_of_images_of_each_class():
+    found = evaluate(Bicubic(), FakeFile(), name="bicubic", limit=2, batch_size=3)
+    assert found.index.tolist() == [0, 1, 2, 3]
+    assert found.tree()["images"] == {"no_sub": 2, "cdm": 2, "all": 4}
+
+
+def test_evaluation_refuses_what_it_cannot_judge():
+    file = FakeFile()
+    with pytest.raises(LensphysError, match="images of each class must be 1 or more, got 0"):
+        evaluate(Bicubic(), file, name="bicubic", limit=0)
+    with pytest.raises(LensphysError, match="batch_size must be 1 or more, got 0"):
+        evaluate(Bicubic(), file, name="bicubic", batch_size=0)
+    file.labels = np.zeros(0, int)
+    with pytest.raises(LensphysError, match="holds no images to evaluate"):
+        evaluate(Bicubic(), file, name="bicubic")
+    with pytest.raises(LensphysError, match="image and target must have the same shape"):
+        evaluate(Coarse(), FakeFile(), name="coarse")
+
+
+def test_without_truth_there_is_still_chi2(tmp_path):
+    file = FakeFile(missing=("hr", "hr_clean", "lr_clean", "alpha_hr", "flux_scale", "theta_E"))
+    found = evaluate(Bicubic(), file, name="bicubic")
+    assert set(found.values["method"]) == {"chi2_dof", "seconds"}
+    found.write(tmp_path, {})
+    assert (tmp_path / "figures" / "samples.png").stat().st_size > 5000
+    assert "chi^2" in (tmp_path / "table.md").read_text()
+
+
+def test_write_gives_valid_json_a_table_samples_and_figures(tmp_path):
+    file = FakeFile(noise=0.0)
+    found = evaluate(Oracle(file), file, name="oracle", data="set A", baseline=Bicubic())
+    found.values["method"]["psnr_flux"][0] = math.nan  # a fit that diverged
+    found.write(tmp_path, {"commit": "abc"})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    tree = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert tree["provenance"] == {"commit": "abc"} and tree["data"] == "set A"
+    assert set(tree["results"]) == {"method", "baseline", "ceiling"}
+    cell = tree["results"]["baseline"]["cdm"]["psnr_flux"]
+    values = found.values["baseline"]["psnr_flux"][found.labels == 1]
+    assert cell["mean"] == pytest.approx(values.mean()) and cell["n"] == 3 and cell["low"] < cell["mean"] < cell["high"]
+    assert tree["results"]["ceiling"]["all"]["psnr_seed"]["mean"] is None
+    assert tree["median_seconds_per_image"]["method"] > 0
+
+    table = (tmp_path / "table.md").read_text()
+    assert table.splitlines()[0] == "| metric | image | no_sub | cdm | all |"
+    assert "no noise" in table and "oracle: 1 of 6 images gave no finite PSNR" in table
+    assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
+
+    saved = np.load(tmp_path / "samples.npz")
+    assert np.array_equal(saved["baseline/psnr_flux"], found.values["baseline"]["psnr_flux"])
+    assert saved["label"].tolist() == [0, 1, 0, 1, 0, 1]
+    for name in ("samples", "psnr_flux", "psnr_seed"):
+        path = tmp_path / "figures" / f"{name}.png"
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+    assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".tmp")]
+
+
+def test_a_damaged_truth_is_an_error_and_not_a_missing_metric():
+    class Damaged(FakeFile):
+        def read(self, name, index):
+            if name == "hr_clean" and not isinstance(index, slice):
+                raise LensphysError("/hr_clean is damaged")
+            return super().read(name, index)
+
+    with pytest.raises(LensphysError, match="hr_clean is damaged"):
+        evaluate(Bicubic(), Damaged(), name="bicubic")
+
+
+def result(data: str, name: str, psnr: float, baseline: float = 50.0) -> dict:
+    def of(mean):
+        return {"no_sub": {"psnr_flux": summary([mean, mean])}, "all": {"psnr_flux": summary([mean, mean])}}
+
+    names = {"method": name, "baseline": "bicubic", "ceiling": "ceiling"}
+    results = {"method": of(psnr), "baseline": of(baseline), "ceiling": {"no_sub": {}, "all": {}}}
+    return {"data": data, "classes": ["no_sub"], "names": names, "results": results}
+
+
+def test_metrics_table_text():
+    assert metrics_table(result("A", "fit", 60.0)) == (
+        "| metric | image | no_sub | all |\n"
+        "| --- | --- | --- | --- |\n"
+        "| PSNR, flux protocol [dB] | fit | 60.00 [60.00, 60.00] | 60.00 [60.00, 60.00] |\n"
+        "|  | bicubic | 50.00 [50.00, 50.00] | 50.00 [50.00, 50.00] |\n"
+    )
+
+
+def test_readme_table_combines_files_and_marks_the_best(tmp_path):
+    paths = []
+    for k, tree in enumerate([result("A", "fit", 60.0), result("B", "fit", 40.0), result("A", "net", 55.0)]):
+        paths.append(tmp_path / f"{k}.json")
+        paths[-1].write_text(json.dumps(tree))
+    assert readme_table(paths) == (
+        "| method | A no_sub | B no_sub |\n"
+        "| --- | --- | --- |\n"
+        "| bicubic | 50.0 | **50.0** |\n"
+        "| fit | **60.0** | 40.0 |\n"
+        "| net | 55.0 | – |\n"
+    )
+
+
+def test_read_metrics_refuses_other_files(tmp_path):
+    with pytest.raises(LensphysError, match="metrics file not found"):
+        read_metrics(tmp_path / "none.json")
+    path = tmp_path / "a.json"
+    for text, message in (("{", "is not valid JSON"), ("[]", "is not the metrics.json of an evaluation")):
+        path.write_text(text)
+        with pytest.raises(LensphysError, match=message):
+            read_metrics(path)
+
+
+def test_replace_between_markers():
+    text = "# A\n<!-- table:a -->\nold\n<!-- /table -->\nmid \\1\n<!-- table:b --><!-- /table -->\nend"
+    once = replace_between_markers(text, "b", "| new \\g<0> |\n")
+    assert once == text.replace("<!-- table:b --><!--", "<!-- table:b -->\n| new \\g<0> |\n<!--")
+    assert replace_between_markers(once, "b", "| new \\g<0> |") == once
+    for faulty in ("none", "<!-- table:a --> open", "<!-- table:a --><!-- table:b --><!-- /table -->", text + text):
+        with pytest.raises(LensphysError, match="must hold <!-- table:a --> followed by <!-- /table -->, once"):
+            replace_between_markers(faulty, "a", "new")
+
+
+def test_sample_figure_leaves_out_columns_that_nobody_has():
+    lr, sr = np.ones((6, 5)), np.ones((12, 10))
+    plain = Sample("a", (0.5, 0.6), lr, sr)
+    assert [ax.get_title() for ax in sample_figure([plain]).axes if ax.get_title()] == ["LR", "SR"]
+    full = replace(plain, hr=sr, alpha=sr, kappa=sr, source=sr, psnr=40.0)
+    figure = sample_figure([plain, full], name="fit")
+    headings = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert headings == ["LR", "fit", "HR", "fit − HR", r"$|\alpha|$ [arcsec]", r"$\kappa$", "source"]
+    with pytest.raises(LensphysError, match="at least one sample, got none"):
+        sample_figure([])
+
+
+def test_sample_figure_puts_the_first_row_below_and_the_residual_is_symmetric():
+    sr, hr = np.zeros((12, 10)), np.ones((12, 10))
+    figure = sample_figure([Sample("a", (0.5, 0.6), np.ones((6, 5)), sr + 0.9 * hr, hr)])
+    shown = {ax.get_title(): ax.images[0] for ax in figure.axes if ax.get_title()}
+    assert all(image.origin == "lower" for image in shown.values())
+    assert shown["LR"].get_extent() == [-0.5, 0.5, -0.6, 0.6]
+    low, high = shown["SR − HR"].get_clim()
+    assert low == -high < 0
+    # 4 HR pixels of 1 make an LR pixel of 4: one of 1 has a quarter of the surface brightness
+    assert float(shown["LR"].get_array().max()) == pytest.approx(0.25)
+
+
+def test_distribution_figure_takes_what_is_not_finite_and_refuses_other_lengths(tmp_path):
+    values = {"fit": np.array([40.0, np.nan, 42.0]), "bicubic": np.array([30.0, 31.0, np.inf])}
+    save_figure(distribution_figure(values, np.array([0, 0, 1]), ["a", "b"]), tmp_path / "f.png")
+    assert (tmp_path / "f.png").stat().st_size > 5000
+    with pytest.raises(LensphysError, match="values of fit and labels must have the same shape"):
+        distribution_figure(values, np.array([0, 0]), ["a", "b"])
+
+
+def test_loss_figure_has_a_panel_a_quantity():
+    more = {"note": "x", "flag": True, "psnr": 30.0}
+    records = [{"step": k, "train/loss": 100.0 * 0.8**k, "valid/loss": 120.0 * 0.8**k, **more} for k in range(30)]
+    figure = loss_figure(records)
+    shown = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
+    assert set(shown) == {"loss", "psnr"}
+    assert len(shown["loss"].lines) == 2
+    assert (shown["loss"].get_yscale(), shown["psnr"].get_yscale()) == ("log", "linear")
+    assert loss_figure([{"epoch": 1, "loss": math.nan}, {"epoch": 2, "loss": 1.0}]).axes[0].get_xlabel() == "epoch"
+    with pytest.raises(LensphysError, match="records with a 'step' or an 'epoch' and a number"):
+        loss_figure([{"loss": 1.0}])
