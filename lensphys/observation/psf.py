@@ -52,14 +52,14 @@ class GaussianPSF:
     truncate: float = 5.0
 
     def __post_init__(self) -> None:
-        check_positive("PSF FWHM", float(torch.as_tensor(self.fwhm).min()))
+        check_positive("PSF FWHM", float(torch.as_tensor(self.fwhm).detach().min()))
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
         sigma = (
             torch.as_tensor(self.fwhm, dtype=image.dtype, device=image.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
         )
-        radius = int(self.truncate * float(sigma.max()) + 0.5)
+        radius = int(self.truncate * float(sigma.detach().max()) + 0.5)
         if radius == 0:
             return image
         x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)

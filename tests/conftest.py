@@ -1,0 +1,33 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def float64() -> Iterator[None]:
+    """Double precision for a whole module: `pytestmark = pytest.mark.usefixtures("float64")`."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A fresh generator with a fixed seed."""
+    return torch.Generator().manual_seed(7)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the checkout; tests that need it are skipped without it."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("there is no shared/ folder beside the checkout")
+    return folder

@@ -1,0 +1,172 @@
+"""The floor plan, walked: who imports whom, what an import costs, and rules that a reader relies on."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lensphys"
+
+# A module imports from strictly lower floors, or from its own package. A half floor stands above its neighbours of the
+# same whole number. The longest name that fits a module is its floor: a file may stand lower than its package.
+FLOORS: dict[str, float] = {
+    "lensphys": 0,  # the version
+    "lensphys.checks": 0,
+    "lensphys.settings": 0.5,  # words its errors with checks
+    "lensphys.provenance": 0.5,
+    "lensphys.grid": 1,
+    "lensphys.derivatives": 1,
+    "lensphys.deflection": 2,
+    "lensphys.profiles": 3,
+    "lensphys.tracing": 4,
+    "lensphys.observation": 5,
+    "lensphys.data": 5.5,  # a file of images knows the instrument that took them
+    "lensphys.networks": 6,
+    "lensphys.fitting": 6,
+    "lensphys.methods.prediction": 6.5,  # what a loss judges and a method returns
+    "lensphys.losses": 7,
+    "lensphys.methods": 8,
+    "lensphys.simulation": 8.5,  # knows nothing of networks or training: only observation and data
+    "lensphys.training": 9,
+    "lensphys.evaluation": 10,
+    "lensphys.config": 11,
+    "lensphys.inference": 11,
+    "lensphys.demo": 11.5,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
+    "lensphys.cli": 12,
+    "lensphys.__main__": 12.5,  # starts the command line
+}
+
+SOURCES = {
+    ".".join(("lensphys", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
+every_module = pytest.mark.parametrize("module", SOURCES)
+
+
+def place(module: str) -> str:
+    """The longest entry of the floor plan that a module falls under."""
+    return max((name for name in FLOORS if name != "lensphys" and f"{module}.".startswith(f"{name}.")),
+               key=len, default="lensphys")  # fmt: skip
+
+
+def package(module: str) -> str:
+    """The sub-package that a module belongs to, or the module itself at the top level."""
+    return ".".join(module.split(".")[:2])
+
+
+def imports(module: str) -> set[str]:
+    """All of lensphys that a module imports, anywhere in the file."""
+    found = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in SOURCES else str(node.module))
+    return {name for name in found if name.split(".")[0] == "lensphys"}
+
+
+def test_every_module_has_a_floor_and_every_floor_a_module():
+    assert {place(module) for module in SOURCES} == set(FLOORS)
+    assert [module for module in SOURCES if place(module) == "lensphys"] == ["lensphys"]
+
+
+@every_module
+def test_a_module_imports_from_lower_floors_only(module):
+    for other in imports(module):
+        if package(other) != package(module):
+            assert FLOORS[place(other)] < FLOORS[place(module)], f"{module} imports {other}"
+
+
+def test_no_package_imports_itself_in_a_circle():
+    inside = {m: {i for i in imports(m) if package(i) == package(m) and i != m} for m in SOURCES}
+    while inside:
+        free = {m for m, needed in inside.items() if not needed & set(inside)}
+        assert free, f"circular imports among {sorted(inside)}"
+        inside = {m: needed for m, needed in inside.items() if m not in free}
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_lensphys_costs_nothing():
+    heavy = ["torch", "numpy", "lenstronomy", "matplotlib", "astropy", "scipy", "h5py", "pydantic"]
+    assert python(f"import lensphys, sys; print([m for m in {heavy} if m in sys.modules])").strip() == "[]"
+
+
+# `losses.physics` needs `methods.prediction`, whose package needs `losses.physics`: works from methods, not from losses
+KNOWN_CIRCLES = {"lensphys.losses.physics"}
+
+
+def test_every_module_can_be_the_first_one_imported_and_simulators_stay_out():
+    # a circle between packages shows only when it is entered at the wrong place
+    names = sorted(set(SOURCES) - {"lensphys.__main__"})
+    found = python(f"""
+import importlib, sys
+import lensphys.methods, lensphys.inference
+print([m for m in ("lenstronomy", "astropy", "matplotlib", "skimage") if m in sys.modules])
+for name in {names}:
+    for loaded in [m for m in sys.modules if m.split(".")[0] == "lensphys"]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        print(name)
+""").split("\n")
+    assert found[0] == "[]"
+    assert set(found[1:-1]) <= KNOWN_CIRCLES
+
+
+def test_grid_sample_is_called_in_one_place():
+    callers = {
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr == "grid_sample")
+        or (isinstance(node, ast.Name) and node.id == "grid_sample")
+        or (isinstance(node, ast.ImportFrom) and "grid_sample" in [alias.name for alias in node.names])
+    }
+    assert callers == {"lensphys.grid"}
+
+
+@every_module
+def test_input_is_never_checked_with_assert(module):
+    assert not [node.lineno for node in ast.walk(TREES[module]) if isinstance(node, ast.Assert)]
+
+
+@every_module
+def test_files_stay_short_and_say_what_they_are(module):
+    assert len(SOURCES[module].read_text().splitlines()) < 400
+    assert ast.get_docstring(TREES[module])
+
+
+def test_every_folder_is_packaged():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = config["options"]["packages"].split()
+    assert len(listed) == len(set(listed))
+    holds = {path.parent for path in PACKAGE.rglob("*") if path.suffix in (".py", ".yaml") and path.is_file()}
+    folders = {".".join(("lensphys", *folder.relative_to(PACKAGE).parts)) for folder in holds}
+    assert set(listed) == folders | {"lensphys.simulations"}  # the recipes stand beside the package in a checkout
+
+
+def test_every_data_file_is_packaged():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = {key: value.split() for key, value in config["options.package_data"].items()}
+    for path in PACKAGE.rglob("*"):
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
+            folder = ".".join(("lensphys", *path.parent.relative_to(PACKAGE).parts))
+            assert any(path.match(pattern) for pattern in patterns.get(folder, [])), path
