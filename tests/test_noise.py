@@ -1,0 +1,238 @@
+"""Noise laws: statistics of their samples, lenstronomy as the oracle, estimates from the image itself."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.deflection import DeflectionField
+from lensphys.grid import PixelGrid
+from lensphys.observation import (
+    Camera,
+    ErrorMap,
+    ExposureNoise,
+    Instrument,
+    Observation,
+    RectifiedCountNoise,
+    background_error_map,
+)
+from lensphys.observation.noise import rows_of
+from lensphys.profiles import SIS, Sersic
+
+pytestmark = pytest.mark.usefixtures("float64")
+LIKE = torch.zeros((), dtype=torch.float64)
+
+
+def rand(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def flat(level: float, side: int = 300) -> Tensor:
+    return torch.full((2, 1, side, side + 10), level)
+
+
+def batch_numbers(a: float, b: float) -> Tensor:
+    return torch.tensor([a, b]).reshape(2, 1, 1, 1)
+
+
+NOISES = {
+    "exposure": ExposureNoise(0.3, 50.0),
+    "rectified": RectifiedCountNoise(batch_numbers(3.0, 1.5), batch_numbers(2.0, 0.4)),
+    "error map": ErrorMap(batch_numbers(0.5, 2.0).expand(2, 1, 300, 310)),
+}
+
+
+@pytest.mark.parametrize("level", [0.0, 0.7, 20.0])
+@pytest.mark.parametrize("name", NOISES)
+def test_samples_have_the_mean_and_variance_of_their_law(name, level, generator):
+    noise, clean = NOISES[name], flat(level)
+    sample = noise.sample(clean, generator)
+    expected, variance = noise.expected(clean), noise.variance(clean)
+    assert sample.shape == expected.shape == variance.shape == clean.shape
+    for row in (0, 1):
+        x, pixels = sample[row], sample[row].numel()
+        mean, spread = expected[row].mean(), variance[row].mean()
+        fourth = ((x - x.mean()) ** 4).mean()
+        # five standard errors: of the mean sqrt(v / N), of the variance sqrt((m4 - v^2) / N)
+        assert abs(x.mean() - mean) < 5 * (spread / pixels).sqrt()
+        assert abs(x.var() - spread) < 5 * ((fourth - spread**2) / pixels).sqrt()
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_a_noise_law_is_finite_and_differentiable_in_the_clean_image(name):
+    noise = {**NOISES, "error map": ErrorMap(batch_numbers(0.5, 2.0).expand(2, 1, 3, 4))}[name]
+    clean = (0.1 + rand(2, 1, 3, 4)).requires_grad_()
+    assert torch.autograd.gradcheck(noise.expected, (clean,))
+    assert torch.autograd.gradcheck(noise.variance, (clean,), check_grad_dtypes=False) or name == "error map"
+    dark = -torch.ones(2, 1, 3, 4)
+    assert bool((noise.variance(dark) > 0).all())
+    assert bool(noise.expected(dark).isfinite().all())
+
+
+def test_the_same_seed_gives_the_same_noise(generator):
+    clean = flat(1.0, 10)
+    for noise in (NOISES["exposure"], NOISES["rectified"]):
+        a, b = (noise.sample(clean, torch.Generator().manual_seed(3)) for _ in range(2))
+        assert torch.equal(a, b)
+        assert not torch.equal(a, noise.sample(clean, generator))
+
+
+@pytest.mark.parametrize("name", ["model_2", "model_3"])
+def test_exposure_noise_is_lenstronomys(name):
+    from lenstronomy.SimulationAPI.observation_api import SingleBand
+
+    instrument = Instrument.named(name)
+    noise = instrument.noise_of(torch.zeros(1, 1, 4, 5))
+    numbers = instrument.noise.model_dump(exclude={"kind"})
+    band = SingleBand(
+        **numbers,
+        pixel_scale=instrument.pixel_scale,
+        magnitude_zero_point=instrument.zero_point,
+        ccd_gain=1.0,
+        seeing=instrument.psf.fwhm,
+    )
+    assert noise.background_rms == pytest.approx(band.background_noise, rel=1e-12)
+    flux = np.array([[0.0, 0.5], [3.0, 40.0]])
+    expected = band.flux_noise(flux) ** 2 + band.background_noise**2
+    np.testing.assert_allclose(noise.variance(torch.tensor(flux)[None, None])[0, 0].numpy(), expected, rtol=1e-12)
+    assert instrument.flux(20.0) == pytest.approx(band.magnitude2cps(20.0), rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "module", "preset", "band"), [
+    ("model_2", "Euclid", "Euclid", "VIS"),
+    ("model_3", "HST", "HST", "WFC3_F160W"),
+])  # fmt: skip
+def test_presets_are_lenstronomys(name, module, preset, band):
+    import importlib
+
+    cls = getattr(importlib.import_module(f"lenstronomy.SimulationAPI.ObservationConfig.{module}"), preset)
+    theirs = cls(band=band, psf_type="GAUSSIAN", coadd_years=None if preset == "HST" else 6).kwargs_single_band()
+    ours = Instrument.named(name)
+    assert ours.zero_point == theirs["magnitude_zero_point"]
+    assert ours.psf.fwhm == theirs["seeing"]
+    for key in ("read_noise", "sky_brightness", "exposure_time", "num_exposures"):
+        assert getattr(ours.noise, key) == theirs[key], key
+    if name == "model_2":
+        assert ours.pixel_scale == theirs["pixel_scale"]
+
+
+def arc(t: float, batch: int = 24) -> Tensor:
+    """Clean Model 1 images in counts, as the legacy data draw their sources; exposure t [s]."""
+    camera = Instrument.named("model_1").camera(75, 75)
+    x, y = 0.35 * (2 * torch.rand(2, batch, generator=torch.Generator().manual_seed(1)) - 1)
+    source = Sersic(20.0, 0.25, 1.0, -0.1, 0.1, x, y)
+    return t * camera.render(source, DeflectionField.of(SIS(1.2814905676), camera.grid, like=LIKE))
+
+
+def counts(t: float, unit: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Clean and noisy Model 1 images and their background rms, in counts times a unit."""
+    clean, b = arc(t), 0.01 * t
+    same = torch.ones(len(clean), 1, 1, 1)
+    image = RectifiedCountNoise(b * same, 2 * same).sample(clean, generator)
+    return unit * clean, unit * image, unit * b
+
+
+@pytest.mark.parametrize("t", [10**3.0, 10**3.5])
+@pytest.mark.parametrize("unit", [1.0, 0.01])
+def test_the_background_is_estimated_from_the_image(t, unit, generator):
+    clean, image, b = counts(t, unit, generator)
+    first = RectifiedCountNoise.from_image(image)
+    assert first.background_rms.shape == first.shot.shape == (24, 1, 1, 1)
+    ratio = first.background_rms / b
+    # the wings of the arc reach where the background is read: too high, by up to a half
+    assert float(ratio.median()) == pytest.approx(1.15, abs=0.15)
+    assert bool(((ratio > 0.9) & (ratio < 1.6)).all())
+    ratio = first.updated(image, clean).background_rms / b
+    # 100 to 1000 faint pixels, each with a scatter of 1.5 times its mean: 5 to 15 % a standard error
+    assert float(ratio.median()) == pytest.approx(1, abs=0.05)
+    assert bool(((ratio > 0.75) & (ratio < 1.25)).all())
+
+
+def photon_noise(t: float, unit: float, generator: torch.Generator) -> Tensor:
+    """Estimated over true photon noise of each image."""
+    clean, image, _ = counts(t, unit, generator)
+    return RectifiedCountNoise.from_image(image).updated(image, clean).shot / (2 * unit)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.01])
+def test_the_photon_noise_is_estimated_from_the_image(unit, generator):
+    found = photon_noise(10**3.0, unit, generator)
+    # 24 images of a few hundred bright pixels each: 4 % a standard error of the median
+    assert float(found.median()) == pytest.approx(1, abs=0.12)
+    assert float(((found > 0.6) & (found < 1.5)).double().mean()) > 0.9
+
+
+@pytest.mark.xfail(reason="a background read too high leaves no photon noise, and `updated` keeps within 10 x of that")
+@pytest.mark.parametrize("t", [10**3.0, 10**3.5])
+def test_the_photon_noise_is_estimated_from_every_image(t, generator):
+    assert bool((photon_noise(t, 1.0, generator) > 0.3).all())
+
+
+def test_an_update_without_faint_or_bright_pixels_keeps_the_first_guess():
+    first = RectifiedCountNoise(batch_numbers(3.0, 1.0), batch_numbers(2.0, 2.0))
+    clean = torch.full((2, 1, 12, 13), 0.7) * batch_numbers(3.0, 1.0)  # neither below 0.1 nor above 2 background rms
+    found = first.updated(clean, clean)
+    assert torch.equal(found.background_rms, first.background_rms)
+    assert torch.equal(found.shot, first.shot)
+
+
+def test_white_noise_is_estimated_from_the_image(generator):
+    clean = arc(1.0, batch=2)
+    sigma = batch_numbers(0.002, 0.005)
+    found = background_error_map(ErrorMap(sigma.expand_as(clean)).sample(clean, generator))
+    assert found.sigma.shape == clean.shape
+    # the MAD of N / 2 = 2800 pixels that share neighbours: 2.5 % a standard error
+    torch.testing.assert_close(found.sigma, sigma.expand_as(clean), rtol=0.1, atol=0)
+
+
+def test_an_error_map_serves_a_batch():
+    noise = ErrorMap(torch.full((1, 1, 3, 4), 0.5))
+    assert noise.variance(torch.zeros(2, 1, 3, 4)).shape == (2, 1, 3, 4)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_faulty_error_maps(value):
+    sigma = torch.ones(1, 1, 3, 4)
+    sigma[0, 0, 1, 2] = value
+    with pytest.raises(LensphysError, match="holds 1 values that are not positive and finite: mask those pixels"):
+        ErrorMap(sigma)
+
+
+def test_faulty_noises():
+    with pytest.raises(LensphysError, match=r"error map must have the shape \(B, 1, H, W\), got \(3, 4\)"):
+        ErrorMap(torch.ones(3, 4))
+    with pytest.raises(LensphysError, match="background_rms must be positive and finite, got 0"):
+        ExposureNoise(0.0, 10.0)
+    with pytest.raises(LensphysError, match="exposure_time must be positive and finite, got -1"):
+        ExposureNoise(1.0, -1.0)
+    with pytest.raises(LensphysError, match=r"image must have the shape \(B, 1, H, W\)"):
+        RectifiedCountNoise.from_image(torch.ones(8, 9))
+    with pytest.raises(LensphysError, match="an image is zero everywhere: its noise cannot be estimated"):
+        RectifiedCountNoise.from_image(torch.stack([torch.ones(1, 8, 9), torch.zeros(1, 8, 9)]))
+    with pytest.raises(LensphysError, match="image without scatter: give --error or --instrument"):
+        background_error_map(torch.ones(2, 1, 8, 9))
+
+
+def test_rows_of_each_noise_law():
+    rows = torch.tensor([1])
+    rectified, errors = NOISES["rectified"], NOISES["error map"]
+    assert rows_of(NOISES["exposure"], rows) is NOISES["exposure"]
+    found = rows_of(rectified, rows)
+    assert torch.equal(found.background_rms, rectified.background_rms[1:])
+    assert torch.equal(found.shot, rectified.shot[1:])
+    assert torch.equal(rows_of(errors, rows).sigma, errors.sigma[1:])
+    one = ErrorMap(torch.ones(1, 1, 3, 4))
+    assert rows_of(one, rows) is one
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_chi2_of_the_true_image_is_the_number_of_pixels(name, generator):
+    noise, clean = NOISES[name], 20 * rand(2, 1, 300, 310) + 5
+    taken = Observation(noise.sample(clean, generator), Camera(PixelGrid(300, 310, 0.1)), noise)
+    # five standard errors sqrt(2 / N) of a reduced chi^2 of Gaussian pixels (Poisson ones are a little wider)
+    assert taken.chi2(clean) / taken.counted == pytest.approx([1, 1], abs=6 * math.sqrt(2 / 93_000))
