@@ -94,12 +94,13 @@ class LensFit:
         return sersic_source(self.values)
 
 
-def fit_lens(observation: Observation, *, starts: int = 3, steps: int = 60) -> LensFit:
+def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
     """Fit SIE + shear + Sersic to each image of a batch, by Levenberg-Marquardt from several starts.
 
     The starts are SIS lenses of `START_FACTORS` times the arc's radius, each with the source that it back-projects; the
-    ``starts`` that fit best go on. The noise variance is that of the model, renewed twice. At the end the amplitude
-    takes the whole flux inside the mask (intensity conservation).
+    ``starts`` that fit best go on with each pixel at its centre, and the best of them is finished with the camera's own
+    sampling and the noise variance of the model, renewed twice. At the end the amplitude takes the whole flux inside
+    the mask (intensity conservation).
 
     Args:
         observation: images (B, 1, H, W) and how they were taken.
@@ -111,12 +112,14 @@ def fit_lens(observation: Observation, *, starts: int = 3, steps: int = 60) -> L
     """
     check_finite("image", observation.image)
     with torch.no_grad():
-        problem = _Problem.of(observation, observation.noise)
+        quick = replace(observation, camera=replace(observation.camera, supersampling=1))
+        problem = _Problem.of(quick, observation.noise)
         u = problem.starting_points(starts)
         rows = torch.arange(len(observation), device=u.device).repeat_interleave(starts)
         first = levenberg_marquardt(problem.residual, u.flatten(0, 1), rows=rows, steps=steps // 2, tolerance=1e-3)
         best = first.cost.reshape(-1, starts).argmin(1)
         u = first.x.reshape(-1, starts, u.shape[-1])[torch.arange(len(best)), best]
+        problem = replace(problem, observation=observation)
         for _ in range(2):
             problem = problem.renewed(u)
             final = levenberg_marquardt(problem.residual, u, steps=steps // 2)

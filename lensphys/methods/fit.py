@@ -27,7 +27,7 @@ class PerImageFit(Strict):
     """
 
     name: Literal["fit"] = "fit"
-    starts: PositiveInt = 3
+    starts: PositiveInt = 4
     steps: PositiveInt = 60
 
     def predict(self, observation: Observation, scale: int) -> Prediction:

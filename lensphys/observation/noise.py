@@ -105,8 +105,8 @@ class RectifiedCountNoise:
     def from_image(cls, image: Tensor) -> RectifiedCountNoise:
         """Estimate both numbers from the image itself.
 
-        The background comes from the three faintest corners, which arcs do not reach (half of a cut Gaussian has the
-        mean s / sqrt(2 pi)), the photon noise from the scatter of bright pixels about their four neighbours.
+        The background comes from the faintest corner, which the wings of an arc reach least (a Gaussian cut at zero has
+        the mean s / sqrt(2 pi)), the photon noise from the scatter of bright pixels about their four neighbours.
 
         Args:
             image: (B, 1, H, W), positive somewhere.
@@ -122,7 +122,7 @@ class RectifiedCountNoise:
         side = max(2, min(image.shape[-2:]) // 5)
         ends = (slice(None, side), slice(-side, None))
         corners = torch.stack([image[:, 0, y, x].mean((1, 2)) for y in ends for x in ends], dim=1)
-        background = corners.sort(1).values[:, :3].mean(1) * math.sqrt(2 * math.pi)
+        background = corners.amin(1) * math.sqrt(2 * math.pi)
         background = torch.maximum(background, 1e-6 * flat.amax(1))[:, None]
         neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
         scatter = (image - F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)).flatten(1) ** 2 / 1.25

@@ -1,0 +1,49 @@
+"""Plain arrays: .npy files in, .npz files out (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensphys.checks import LensphysError, check_file
+from lensphys.provenance import whole_file
+
+
+def read_npy(name: str, path: Path) -> NDArray[np.float32]:
+    """Return the array of an .npy file as native float32, of any shape.
+
+    Args:
+        name: what the file is called in the message.
+        path: the file.
+
+    Raises:
+        LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers.
+    """
+    check_file(name, path)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+        if "Object arrays" in str(error):
+            raise LensphysError(f"{name} {path} holds Python objects: save an array of numbers") from None
+        raise LensphysError(f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
+    if array.dtype.kind not in "iuf":
+        raise LensphysError(f"{name} {path} holds {array.dtype} values: save real numbers, as float32")
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays (and texts) to an .npz file, whole or not at all.
+
+    Raises:
+        LensphysError: if the file cannot be written.
+    """
+    # an open file, because numpy appends .npz to a name
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
