@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite
@@ -145,7 +144,7 @@ class _Problem:
     def of(cls, observation: Observation, noise: Noise, clean: Tensor | None = None) -> _Problem:
         """Return the problem with the variance of a clean image, by default the smoothed image itself."""
         grid = observation.camera.grid
-        clean = smoothed(observation.image) if clean is None else clean
+        clean = smoothed(observation.image * observation.weight) if clean is None else clean
         inverse_sigma = (observation.weight / noise.variance(clean)).sqrt()
         peak = (observation.image * observation.weight).flatten(1).amax(1)
         if bool((peak <= 0).any()):
@@ -206,11 +205,6 @@ class _Problem:
         return -(overlap**2) / power, self.space.unconstrained(values)
 
 
-def smoothed(image: Tensor) -> Tensor:
-    """Return the 3 x 3 running mean of images (B, 1, H, W)."""
-    return F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-
-
 def arc_light(observation: Observation, inverse_sigma: Tensor) -> Tensor:
     """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, (B, 1, H, W), the rest zero.
 
@@ -218,7 +212,7 @@ def arc_light(observation: Observation, inverse_sigma: Tensor) -> Tensor:
         LensphysError: if an image has none.
     """
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
-    light = smoothed((observation.image - pedestal) * observation.weight)
+    light = replace(observation, image=(observation.image - pedestal) * observation.weight).smoothed
     arc = light * (light * inverse_sigma > 1.0)  # the mean of 9 pixels has a third of their noise
     if bool((arc.flatten(1).sum(1) <= 0).any()):
         raise LensphysError("no pixel of an image stands 3 sigma out of its noise: there is nothing to fit")

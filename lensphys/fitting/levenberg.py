@@ -121,6 +121,7 @@ def gauss_newton_step(residual: Residual, x: Tensor) -> Tensor:
 
 def _damped_step(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
-    scale = diagonal.clamp(min=1e-12 * float(diagonal.max().clamp(min=1e-280)))
-    damped = hessian + torch.diag_embed(damping[:, None] * scale + 1e-12 * scale.amax(1, keepdim=True))
+    largest = diagonal.amax(1, keepdim=True).clamp(min=1e-280)  # of each sample, so that none depends on the others
+    scale = torch.maximum(diagonal, 1e-12 * largest)
+    damped = hessian + torch.diag_embed(damping[:, None] * scale + 1e-12 * largest)
     return -torch.linalg.solve(damped, gradient)

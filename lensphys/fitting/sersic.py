@@ -91,7 +91,7 @@ def sersic_least_squares(image: Tensor, grid: PixelGrid, *, steps: int = 15) -> 
         grid: its pixels in the source plane.
         steps: of Levenberg-Marquardt, before the last, differentiable one.
     """
-    start = sersic_moments(image.detach(), grid)
+    first = sersic_moments(image.detach(), grid)
     position = grid.positions(like=image)
     unit = image.detach().flatten(1).amax(1).clamp(min=1e-30)
     space = source_parameters(grid.radius)
@@ -102,7 +102,8 @@ def sersic_least_squares(image: Tensor, grid: PixelGrid, *, steps: int = 15) -> 
         data = (image[rows] / unit[rows, None, None, None] - model) / sigma
         return torch.cat([data.flatten(1), 1e-2 * space.prior_residual(u)], dim=1)
 
-    return _source(_solve(residual, space, start, unit, steps))
+    u = _differentiable(residual, _minimum(residual, _start(space, first, unit), steps))
+    return _source(_physical(space, u, unit))
 
 
 def sersic_through_lens(observation: Observation, field: DeflectionField, start: Sersic, *, steps: int = 8) -> Sersic:
@@ -169,27 +170,47 @@ def _fit_through_lens(
     fine = field.at(camera.grid.resampled(camera.supersampling))
     beta = fine.beta.expand(len(image), -1, -1, -1)
     unit = image.flatten(1).amax(1).clamp(min=1e-30) / camera.grid.pixel_area
-    weight = (observation.weight / observation.noise.variance(image.clamp(min=0))).sqrt()
 
-    def residual(u: Tensor, rows: Tensor) -> Tensor:
+    def render(u: Tensor, rows: Tensor) -> Tensor:
         values = space.physical(u)
         values["amp"] = values["amp"] * unit[rows]
         source_plane = beta[rows] if correction is None else beta[rows] - correction(values)(fine.theta)
-        clean = camera.expose(_source(values)(source_plane) * fine.grid.pixel_area)
-        data = (image[rows] - rows_of(observation.noise, rows).expected(clean)) * weight[rows]
-        return torch.cat([data.flatten(1), space.prior_residual(u)], dim=1)
+        return camera.expose(_source(values)(source_plane) * fine.grid.pixel_area)
 
-    return _solve(residual, space, start, unit, steps)
+    def weighed(clean: Tensor) -> Residual:
+        # the variance is that of a smooth image: that of the noisy one would favour pixels that came out faint
+        weight = (observation.weight / observation.noise.variance(clean)).sqrt().detach()
+
+        def residual(u: Tensor, rows: Tensor) -> Tensor:
+            data = (image[rows] - rows_of(observation.noise, rows).expected(render(u, rows))) * weight[rows]
+            return torch.cat([data.flatten(1), space.prior_residual(u)], dim=1)
+
+        return residual
+
+    u = _minimum(weighed(observation.smoothed), _start(space, start, unit), steps)
+    with torch.no_grad():
+        clean = render(u, torch.arange(len(u), device=u.device))
+    u = _differentiable(weighed(clean), _minimum(weighed(clean), u, steps))
+    return _physical(space, u, unit)
 
 
-def _solve(residual: Residual, space: ParameterSpace, start: Sersic, unit: Tensor, steps: int) -> dict[str, Tensor]:
-    """Return the named values at the minimum, with ``amp`` back in flux / arcsec^2; a correction starts at 0."""
+def _start(space: ParameterSpace, start: Sersic, unit: Tensor) -> Tensor:
+    """Return the unconstrained vectors (B, P) of a source; the correction of a deflection starts at 0."""
     with torch.no_grad():
         values = {n: torch.as_tensor(getattr(start, n, 0.0)).to(unit).expand_as(unit) for n in space.names}
-        values["amp"] = (values["amp"] / unit).clamp(min=1e-3)
-        u = levenberg_marquardt(residual, space.unconstrained(values), steps=steps, tolerance=1e-4).x
-    if torch.is_grad_enabled():
-        u = gauss_newton_step(residual, u)
+        return space.unconstrained(values | {"amp": (values["amp"] / unit).clamp(min=1e-3)})
+
+
+def _minimum(residual: Residual, u: Tensor, steps: int) -> Tensor:
+    return levenberg_marquardt(residual, u, steps=steps, tolerance=1e-4).x
+
+
+def _differentiable(residual: Residual, u: Tensor) -> Tensor:
+    return gauss_newton_step(residual, u) if torch.is_grad_enabled() else u
+
+
+def _physical(space: ParameterSpace, u: Tensor, unit: Tensor) -> dict[str, Tensor]:
+    """Return the named values, each (B,), with ``amp`` back in flux / arcsec^2."""
     fitted = space.physical(u)
     return fitted | {"amp": fitted["amp"] * unit}
 
