@@ -144,9 +144,9 @@ class _Problem:
     def of(cls, observation: Observation, noise: Noise, clean: Tensor | None = None) -> _Problem:
         """Return the problem with the variance of a clean image, by default the smoothed image itself."""
         grid = observation.camera.grid
-        clean = smoothed(observation.image * observation.weight) if clean is None else clean
+        clean = observation.smoothed if clean is None else clean
         inverse_sigma = (observation.weight / noise.variance(clean)).sqrt()
-        peak = (observation.image * observation.weight).flatten(1).amax(1)
+        peak = observation.peak
         if bool((peak <= 0).any()):
             raise LensphysError("an image has no positive pixel inside the mask: there is nothing to fit")
         observation = replace(observation, noise=noise)
@@ -212,7 +212,7 @@ def arc_light(observation: Observation, inverse_sigma: Tensor) -> Tensor:
         LensphysError: if an image has none.
     """
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
-    light = replace(observation, image=(observation.image - pedestal) * observation.weight).smoothed
+    light = replace(observation, image=observation.image - pedestal).smoothed
     arc = light * (light * inverse_sigma > 1.0)  # the mean of 9 pixels has a third of their noise
     if bool((arc.flatten(1).sum(1) <= 0).any()):
         raise LensphysError("no pixel of an image stands 3 sigma out of its noise: there is nothing to fit")

@@ -169,7 +169,7 @@ def _fit_through_lens(
     camera, image = observation.camera, observation.image
     fine = field.at(camera.grid.resampled(camera.supersampling))
     beta = fine.beta.expand(len(image), -1, -1, -1)
-    unit = image.flatten(1).amax(1).clamp(min=1e-30) / camera.grid.pixel_area
+    unit = observation.peak.clamp(min=1e-30) / camera.grid.pixel_area
 
     def render(u: Tensor, rows: Tensor) -> Tensor:
         values = space.physical(u)

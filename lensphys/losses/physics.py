@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -17,10 +17,12 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.methods.prediction import Prediction
 from lensphys.observation import Observation
 from lensphys.settings import Strict
 from lensphys.tracing import reconstruct_source, trace
+
+if TYPE_CHECKING:  # the methods that make predictions import their losses
+    from lensphys.methods.prediction import Prediction
 
 Weight = Annotated[float, Field(ge=0)]
 

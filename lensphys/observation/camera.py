@@ -127,6 +127,16 @@ class Observation:
             return torch.ones_like(self.image)
         return self.mask.to(self.image).expand_as(self.image)
 
+    @property
+    def smoothed(self) -> Tensor:
+        """The 3 x 3 running mean of the counted pixels, the others zero, (B, 1, H, W): a first guess of the clean image."""
+        return F.avg_pool2d(F.pad(self.image * self.weight, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+    @property
+    def peak(self) -> Tensor:
+        """The brightest counted pixel of each image, (B,), or zero."""
+        return (self.image * self.weight).flatten(1).amax(1)
+
     def interpolated(self, grid: PixelGrid, *, mode: str = "bicubic") -> Tensor:
         """Return the image interpolated onto another grid, (B, 1, H', W') [flux per pixel of that grid]."""
         position = grid.positions(like=self.image)

@@ -149,8 +149,7 @@ class RectifiedCountNoise:
         pixels = bright.sum((1, 2, 3), keepdim=True)
         excess = ((image - clean) ** 2 - background**2) * bright
         shot = excess.sum((1, 2, 3), keepdim=True) / (clean * bright).sum((1, 2, 3), keepdim=True).clamp(min=1e-30)
-        known = (pixels >= 100) & (shot > 0.1 * self.shot) & (shot < 10 * self.shot)
-        return RectifiedCountNoise(background, torch.where(known, shot, self.shot))
+        return RectifiedCountNoise(background, torch.where((pixels >= 100) & (shot > 0), shot, self.shot))
 
     def _cut_gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         m = clean.clamp(min=0)
