@@ -129,7 +129,7 @@ class Observation:
 
     @property
     def smoothed(self) -> Tensor:
-        """The 3 x 3 running mean of the counted pixels, the others zero, (B, 1, H, W): a first guess of the clean image."""
+        """The 3 x 3 running mean of the counted pixels, (B, 1, H, W): a first guess of the clean image."""
         return F.avg_pool2d(F.pad(self.image * self.weight, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
     @property
