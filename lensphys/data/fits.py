@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import string
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +75,7 @@ def read_fits_image(path: Path) -> FitsImage:
         planes = {n: _plane(path, n, found[n]) for n in (name, *_NOT_THE_IMAGE) if n in found}
         psf_scale = pixel_scale(found["PSF"].header, f"{path}[PSF]") if "PSF" in found else None
         header = found[name].header.copy()
-    tables = [key for key in _DISTORTION_TABLES if key in header]
-    if tables:
-        raise LensphysError(f"{path} has a WCS with distortion tables ({tables[0]}): resample (drizzle) the image first")
+    _check_rescalable(path, header)
     return FitsImage(
         planes[name], header, name, planes.get("ERR"), planes.get("MASK"), planes.get("PSF"), psf_scale
     )  # fmt: skip
@@ -104,14 +105,19 @@ def read_fits_plane(name: str, path: Path, extension: str) -> tuple[Array, float
 def _opened(name: str, path: Path) -> Iterator[fits.HDUList]:
     check_file(name, path)
     try:
+        # unpacked here, because astropy takes the end of a cut archive for the end of the file
+        data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*truncated.*")
-            with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
+            # astropy would go on with the extensions before the damage
+            warnings.filterwarnings("error", message="(?s).*(truncated|corrupt)")
+            with fits.open(BytesIO(data), lazy_load_hdus=False) as hdus:
                 yield hdus
     except LensphysError:
         raise
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, Warning, fits.VerifyError, zlib.error) as e:
-        raise LensphysError(f"{name} {path} is not a whole FITS file (cut short, or another format): {e}") from None
+        raise LensphysError(
+            f"{name} {path} is not a whole FITS file (cut short, or another format): {str(e)[:60]!r}"
+        ) from None
 
 
 def _images(hdus: fits.HDUList) -> dict[str, Any]:
@@ -124,8 +130,8 @@ def _images(hdus: fits.HDUList) -> dict[str, Any]:
 
 
 def _plane(path: Path, name: str, hdu: Any) -> Array:
-    if len(hdu.shape) != 2:
-        raise LensphysError(f"{path}[{name}] has the shape {tuple(hdu.shape)}, expected one image (H, W): save one plane")
+    if len(hdu.shape) != 2 or 0 in hdu.shape:
+        raise LensphysError(f"{path}[{name}] has the shape {hdu.shape}, expected one image (H, W): save one plane")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
         return np.ascontiguousarray(hdu.data, dtype=np.float32)  # FITS is big-endian, torch is not
 
@@ -172,13 +178,13 @@ def rescaled_header(header: fits.Header, factor: int) -> fits.Header:
         factor: how many small pixels make a large one, along a side.
     """
     new = _described(header)
-    for key in [f"PC1_1{a}" for a in ("", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")] + ["CTYPE1"]:
-        if key in new and f"CD1_1{key[5:]}" not in new:  # FITS: what is not there is 1, or 0 for CRPIX
+    for alt in ("", *string.ascii_uppercase):  # FITS: what is not there is 0 for CRPIX and 1 for CDELT
+        if any(f"{key}{alt}" in new for key in ("CTYPE1", "CRPIX1", "CDELT1", "PC1_1", "CD1_1")):
+            has_cd = any(f"CD{i}_{j}{alt}" in new for i in "12" for j in "12")
             for axis in "12":
-                new.setdefault(f"CDELT{axis}{key[5:] if key != 'CTYPE1' else ''}", 1.0)
-    if "CTYPE1" in new:
-        for axis in "12":
-            new.setdefault(f"CRPIX{axis}", 0.0)
+                new.setdefault(f"CRPIX{axis}{alt}", 0.0)
+                if not has_cd:
+                    new.setdefault(f"CDELT{axis}{alt}", 1.0)
     for key in list(new):
         if re.fullmatch(r"CRPIX[12][A-Z]?", key):
             new[key] = (new[key] - 0.5) * factor + 0.5
@@ -187,6 +193,17 @@ def rescaled_header(header: fits.Header, factor: int) -> fits.Header:
         elif power := re.fullmatch(r"[AB]P?_(\d)_(\d)", key):
             new[key] = new[key] * float(factor) ** (1 - int(power[1]) - int(power[2]))
     return new
+
+
+def _check_rescalable(path: Path, header: fits.Header) -> None:
+    """Raise now if the WCS cannot be rescaled, not after the long computation."""
+    tables = [key for key in _DISTORTION_TABLES if key in header]
+    if tables:
+        raise LensphysError(f"{path} has a WCS with distortion tables ({tables[0]}): drizzle the image first")
+    try:
+        rescaled_header(header, 2)
+    except (TypeError, ValueError) as error:
+        raise LensphysError(f"{path} has a WCS with values that are not numbers: repair it ({error})") from None
 
 
 def _described(header: fits.Header) -> fits.Header:
@@ -199,7 +216,7 @@ def _described(header: fits.Header) -> fits.Header:
 
 def is_surface_brightness(header: fits.Header) -> bool:
     """Return whether BUNIT says that a pixel holds flux per solid angle (MJy/sr), not flux."""
-    return re.search(r"(\bsr\b|steradian|arcsec|\bdeg)", str(header.get("BUNIT", ""))) is not None
+    return re.search(r"\bsr\b|steradian|arcsec", str(header.get("BUNIT", ""))) is not None
 
 
 def write_fits(
@@ -253,8 +270,7 @@ def _result_header(
     new = rescaled_header(header, scale)
     new["PIXSCALE"] = (pixel_scale / scale, "[arcsec]")
     if "THETA_E" in new:  # what others published must not pass for our result
-        new.rename_keyword("THETA_E", "THETA_E0")
-        new.comments["THETA_E0"] = "THETA_E of the input"
+        new["THETA_E0"] = (new.pop("THETA_E"), "THETA_E of the input")
     for key, name, comment in (("THETA_E", "theta_E", "[arcsec] Einstein radius"), ("CHI2", "chi2", "per pixel, LR")):
         if name in results:
             value = float(results[name][0])

@@ -22,13 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, check_same_shape
-from lensphys.data.fits import (
-    is_surface_brightness,
-    pixel_scale as fits_pixel_scale,
-    read_fits_image,
-    read_fits_plane,
-    write_fits,
-)
+from lensphys.data.fits import is_surface_brightness, read_fits_image, read_fits_plane, write_fits
+from lensphys.data.fits import pixel_scale as fits_pixel_scale
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.grid import PixelGrid
@@ -113,15 +108,12 @@ def read_images(
     remarks: list[str] = []
     contents = _contents(path, pixel_scale, remarks)
     instrument = instrument or contents.instrument
-    scale = pixel_scale or contents.scale or (instrument.pixel_scale if instrument else None)
-    if pixel_scale is not None:
-        scale = pixel_scale
-    if scale is None:
-        raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
+    scale = _pixel_scale(path, pixel_scale, contents, instrument)
+    height, width = contents.pixels.shape[-2:]
+    grid = PixelGrid(height, width, scale)
     if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
-        remarks.append(f'pixels of {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
+        remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
-    grid = PixelGrid(*contents.pixels.shape[-2:], scale)
     image, good = _cleaned(path, contents.pixels, remarks)
     blur = _psf(contents, scale, instrument, psf, remarks)
     noise, known = _noise(contents, image, good, instrument, error, remarks)
@@ -129,7 +121,7 @@ def read_images(
     if contents.mask is not None:
         mask = mask & torch.from_numpy(contents.mask)
     if not bool(mask.flatten(1).any(1).all()):
-        raise LensphysError(f"{path}: an image has no pixel that counts (mask, error map and finite values taken together)")
+        raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; our simulated data evaluate it at its centre
     camera = Camera(grid, blur, 2 if isinstance(blur, PixelPSF) and contents.instrument is None else 1)
     observation = Observation(image, camera, noise, None if bool(mask.all()) else mask)
@@ -166,9 +158,9 @@ def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: i
     Args:
         path: the file.
         images: what was super-resolved.
-        results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa``
-            (N, sH, sW), ``source`` (N, S, S) [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual`` (N, H, W)
-            [flux per pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec].
+        results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``alpha`` (N, 2, sH, sW) [arcsec],
+            ``kappa`` (N, sH, sW), ``source`` (N, S, S) [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual``
+            (N, H, W) [flux per pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec].
         scale: s, pixels are so many times as small.
         provenance: where the results come from.
 
@@ -215,10 +207,17 @@ def _contents(path: Path, pixel_scale: float | None, remarks: list[str]) -> _Con
             return _Contents(file.lr()[:, 0].numpy(), file.grid_lr.scale, instrument=file.instrument)
     pixels = read_npy("input", path)
     if pixels.ndim != 3:
-        raise LensphysError(
-            f"{path} must be a stack of images (N, H, W), got {pixels.shape}: one image (H, W) is a stack image[None]"
-        )
+        remedy = "save image[None]" if pixels.ndim == 2 else "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
+        raise LensphysError(f"{path} must be a stack of images (N, H, W), got {pixels.shape}: {remedy}")
     return _Contents(pixels)
+
+
+def _pixel_scale(path: Path, given: float | None, contents: _Contents, instrument: Instrument | None) -> float:
+    scales = (given, contents.scale, instrument.pixel_scale if instrument is not None else None)
+    scale = next((s for s in scales if s is not None), None)
+    if scale is None:
+        raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
+    return scale
 
 
 def _fits_contents(path: Path, pixel_scale: float | None, remarks: list[str]) -> _Contents:
@@ -255,14 +254,15 @@ def _cleaned(path: Path, pixels: Array, remarks: list[str]) -> tuple[Tensor, Ten
     for i in range(len(image)):
         which = f"image {i} of {path}" if len(image) > 1 else str(path)
         if bad[i] > size / 2:
-            raise LensphysError(f"{which} has {bad[i]} NaN or infinite pixels of {size}, more than half: cut it smaller")
+            raise LensphysError(f"{which} has {bad[i]} NaN or infinite pixels of {size}, more than half: cut them off")
         peak = float(image[i].abs().max())
         if peak == 0:
             raise LensphysError(f"{which} is zero everywhere: there is nothing to super-resolve")
         if not _SINGLE_PRECISION[0] <= peak <= _SINGLE_PRECISION[1]:
-            raise LensphysError(f"{which} has values up to {peak:.1e}, out of reach of float32: use another unit of flux")
+            raise LensphysError(f"{which} has values up to {peak:.1e}, out of reach of float32: use another flux unit")
     if bad.any():
-        remarks.append(f"{int(bad.sum())} NaN or infinite pixels in {int((bad > 0).sum())} of {len(bad)} images are masked")
+        total, images = int(bad.sum()), int((bad > 0).sum())
+        remarks.append(f"{total} NaN or infinite pixels, in {images} of {len(bad)} images, are masked")
     return image, good
 
 
@@ -312,7 +312,7 @@ def _error_map(name: str, sigma: Array, image: Tensor, remarks: list[str]) -> tu
 
 
 def _without_holes(image: Tensor, good: Tensor) -> Tensor:
-    """The images with pixels of their own faint parts in the place of bad ones: zeros would pass for a lack of noise."""
+    """The images with pixels of their own faint parts for bad ones: zeros would look like less noise."""
     if good.all():
         return image
     image = image.clone()

@@ -1,0 +1,265 @@
+"""FITS in and out: sources stay at their sky position, flux stays, faulty files give one clear sentence."""
+
+import gzip
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from lensphys.checks import LensphysError
+from lensphys.data.fits import (
+    is_surface_brightness,
+    pixel_scale,
+    read_fits_image,
+    read_fits_plane,
+    rescaled_header,
+    write_fits,
+)
+
+H, W, SCALE = 12, 16, 0.05
+STEP = SCALE / 3600
+COS, SIN = np.cos(0.7), np.sin(0.7)
+ROTATION = {"1_1": -COS, "1_2": SIN, "2_1": SIN, "2_2": COS}
+
+
+def header(**cards) -> fits.Header:
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
+    place = {"CRPIX1": 5.3, "CRPIX2": -2.1, "CRVAL1": 150.1, "CRVAL2": 41.7}
+    return fits.Header({"BUNIT": "counts/s", **sky, **place, **cards})
+
+
+CD = header(**{f"CD{key}": value * STEP for key, value in ROTATION.items()})
+PC = header(CDELT1=STEP, CDELT2=STEP, **{f"PC{key}": value for key, value in ROTATION.items()})
+PC_ALONE = header(**{f"PC{key}": value * STEP for key, value in ROTATION.items()})
+CDELT = header(CDELT1=-STEP, CDELT2=STEP)
+CROTA = header(CDELT1=-STEP, CDELT2=STEP, CROTA2=33.0)
+SIP = header(**{f"CD{key}": value * STEP for key, value in ROTATION.items()})
+SIP.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"})
+SIP.update({"A_ORDER": 2, "B_ORDER": 3, "A_2_0": 1e-3, "A_1_1": -2e-3, "B_0_2": 3e-3, "B_1_2": 1e-4})
+HEADERS = {"cd": CD, "pc": PC, "pc_alone": PC_ALONE, "cdelt": CDELT, "crota": CROTA, "sip": SIP}
+every_header = pytest.mark.parametrize("low", HEADERS.values(), ids=HEADERS)
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(0).normal(1, 0.1, (H, W)).astype(np.float32)
+
+
+def save(path, hdus: dict[str, np.ndarray], card: fits.Header | None = None):
+    listed = fits.HDUList([fits.PrimaryHDU()])
+    listed.extend([fits.ImageHDU(data, card, name=name) for name, data in hdus.items()])
+    listed.writeto(path)
+    return path
+
+
+def arcsec_apart(a, b) -> float:
+    a, b = np.asarray(a), np.asarray(b)
+    return float(np.hypot((a[0] - b[0]) * np.cos(np.radians(b[1])), a[1] - b[1]).max() * 3600)
+
+
+@every_header
+@pytest.mark.parametrize("factor", [2, 3])
+def test_each_position_keeps_its_place_on_the_sky(low, factor):
+    high = rescaled_header(low, factor)
+    # the outer edge of the first pixel is at -0.5, for pixels of any size
+    x, y = np.array([-0.5, 0.0, 3.2, W - 0.5]), np.array([-0.5, 0.0, 7.9, H - 0.5])
+    before = WCS(low).all_pix2world(x, y, 0)
+    after = WCS(high).all_pix2world((x + 0.5) * factor - 0.5, (y + 0.5) * factor - 0.5, 0)
+    assert arcsec_apart(before, after) < 1e-6
+    assert pixel_scale(high, "image") == pytest.approx(pixel_scale(low, "image") / factor, rel=1e-9)
+
+
+def test_an_alternate_description_and_missing_cards_go_along():
+    low = CD.copy()
+    low.update({"CTYPE1A": "LINEAR", "CTYPE2A": "LINEAR", "CRPIX1A": 1.0, "CDELT1A": 4.0})
+    high = rescaled_header(low, 2)
+    assert (high["CRPIX1A"], high["CRPIX2A"], high["CDELT1A"], high["CDELT2A"]) == (1.5, -0.5, 2.0, 0.5)
+    bare = header(CDELT1=-STEP, CDELT2=STEP)
+    del bare["CRPIX1"], bare["CRPIX2"]
+    sky = WCS(bare).all_pix2world(3.0, 4.0, 0)
+    assert arcsec_apart(sky, WCS(rescaled_header(bare, 2)).all_pix2world(6.5, 8.5, 0)) < 1e-6
+    assert "CRPIX1" not in rescaled_header(fits.Header({"BUNIT": "counts"}), 2)
+
+
+@pytest.mark.parametrize("low", [CD, PC, CDELT], ids=["cd", "pc", "cdelt"])
+def test_a_source_is_found_where_it_was(tmp_path, low):
+    # light in one LR pixel, then in the block of SR pixels that it covers: the WCS of the files must agree
+    sharp = np.zeros((1, 3 * H, 3 * W), np.float32)
+    sharp[0, 3 * 7 : 3 * 8, 3 * 4 : 3 * 5] = 1
+    write_fits(tmp_path / "sr.fits", low, {"image": sharp}, scale=3, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "sr.fits") as hdus:
+        rows, columns = np.nonzero(hdus[0].data)
+        found = WCS(hdus[0].header).all_pix2world(columns.mean(), rows.mean(), 0)
+    assert arcsec_apart(found, WCS(low).all_pix2world(4, 7, 0)) < 1e-6
+
+
+def results(factor: int) -> dict:
+    n = np.random.default_rng(1)
+    fine = (1, factor * H, factor * W)
+    return {
+        "image": np.repeat(np.repeat(image()[None], factor, 1), factor, 2) / factor**2,
+        "alpha": n.normal(size=(1, 2, *fine[1:])).astype(np.float32),
+        "kappa": n.normal(size=fine).astype(np.float32),
+        "source": n.normal(size=(1, 20, 20)).astype(np.float32),
+        "source_scale": 0.01,
+        "residual": n.normal(size=(1, H, W)).astype(np.float32),
+        "chi2": np.array([1.02]),
+        "theta_E": np.array([1.25]),
+    }
+
+
+def test_what_is_written(tmp_path):
+    low, made = CD.copy(), results(2)
+    low.update({"OBJECT": "a lens", "PIXSCALE": SCALE, "THETA_E": 9.0, "BZERO": 32768, "XTENSION": "IMAGE"})
+    write_fits(tmp_path / "a.fits", low, made, scale=2, pixel_scale=SCALE, provenance={"commit": "abc", "scale": 2})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "ALPHA", "KAPPA", "SOURCE", "RESIDUAL"]
+        first = hdus[0].header
+        assert hdus[0].data.sum() == pytest.approx(image().sum(), rel=1e-6)
+        for name in ("alpha", "kappa", "source", "residual"):
+            assert np.array_equal(hdus[name].data, made[name][0])
+        assert (first["BUNIT"], first["OBJECT"], first["THETA_E0"]) == ("counts/s", "a lens", 9.0)
+        assert (first["THETA_E"], first["CHI2"], first["PIXSCALE"]) == (1.25, 1.02, SCALE / 2)
+        assert "BZERO" not in first and "lensphys commit: \"abc\"" in list(first["HISTORY"])  # fmt: skip
+        assert (hdus["SOURCE"].header["PIXSCALE"], hdus["SOURCE"].header["BUNIT"]) == (0.01, "counts/s/arcsec2")
+        assert (hdus["ALPHA"].header["BUNIT"], hdus["KAPPA"].header["BUNIT"]) == ("arcsec", "")
+        sky = [WCS(hdus[k].header).all_pix2world(*p, 0) for k, p in ((0, (6.5, 8.5)), ("RESIDUAL", (3, 4)))]
+        assert arcsec_apart(*sky) < 1e-6
+        assert arcsec_apart(sky[0], WCS(hdus["KAPPA"].header).all_pix2world(6.5, 8.5, 0)) < 1e-9
+    again = read_fits_image(tmp_path / "a.fits")  # a result can be read again
+    assert again.extension == "PRIMARY" and np.array_equal(again.image, made["image"][0])
+
+
+def test_only_what_is_known_is_written(tmp_path):
+    low = CD.copy()
+    low["THETA_E"] = 9.0
+    made = {"image": results(2)["image"], "chi2": np.array([np.nan])}
+    write_fits(tmp_path / "a.fits", low, made, scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert len(hdus) == 1 and "THETA_E" not in hdus[0].header
+        assert hdus[0].header["CHI2"] is None
+
+
+def test_surface_brightness_stays_one(tmp_path):
+    low, made = CD.copy(), results(2)
+    low["BUNIT"] = "MJy/sr"
+    write_fits(tmp_path / "a.fits", low, made, scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert hdus[0].data.mean() == pytest.approx(image().mean(), rel=1e-6)  # not its sum
+        assert hdus["SOURCE"].data == pytest.approx(made["source"][0] * SCALE**2)
+        assert hdus["SOURCE"].header["BUNIT"] == "MJy/sr"
+    units = ["MJy sr-1", "mJy/arcsec2", "counts/s", "electron", "sroads", ""]
+    assert [is_surface_brightness(fits.Header({"BUNIT": u})) for u in units] == [True, True, False, False, False, False]
+    assert not is_surface_brightness(fits.Header())
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LensphysError, match=r"cannot write .*a.fits"):
+        write_fits(tmp_path / "file" / "a.fits", CD, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with pytest.raises(KeyError):
+        write_fits(tmp_path / "a.fits", CD, {}, scale=2, pixel_scale=SCALE, provenance={})
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_reads_the_lens_subtracted_image_and_its_companions(tmp_path):
+    planes = {"SCI": image(), "ARC": image() + 1, "ERR": image() * 0.1, "MASK": np.ones((H, W), np.uint8)}
+    path = save(tmp_path / "a.fits", {**planes, "PSF": np.ones((3, 3))})
+    found = read_fits_image(path)
+    assert found.extension == "ARC" and np.array_equal(found.image, planes["ARC"])
+    assert np.array_equal(found.error, planes["ERR"]) and found.mask.all() and found.psf.shape == (3, 3)
+    for array in (found.image, found.error, found.mask, found.psf):
+        assert array.dtype == np.float32 and array.dtype.isnative
+    assert found.psf_scale is None
+    found = read_fits_image(save(tmp_path / "b.fits", {"ERR": image(), "SCI": planes["SCI"]}))
+    assert found.extension == "SCI" and np.array_equal(found.image, planes["SCI"]) and found.mask is None
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<i2", "u1", ">i4"])
+def test_any_type_of_number_in_any_unnamed_extension(tmp_path, dtype):
+    data = np.arange(H * W).reshape(H, W).astype(dtype)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones(5)), fits.ImageHDU(data)]).writeto(tmp_path / "a.fits")
+    found = read_fits_image(tmp_path / "a.fits")
+    assert found.extension == "2" and np.array_equal(found.image, data) and found.image.dtype == np.float32
+
+
+def test_scaled_compressed_and_zipped(tmp_path):
+    data = np.arange(H * W, dtype=np.uint16).reshape(H, W)  # astropy stores it with BZERO
+    packed = fits.CompImageHDU(data, name="SCI")
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(tmp_path / "a.fits")
+    assert np.array_equal(read_fits_image(tmp_path / "a.fits").image, data)
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress((tmp_path / "a.fits").read_bytes()))
+    assert np.array_equal(read_fits_image(tmp_path / "b.fits.gz").image, data)
+
+
+def test_one_plane(tmp_path):
+    path = save(tmp_path / "a.fits", {"X": image(), "PSF": image() + 1}, CDELT)
+    plane, scale = read_fits_plane("PSF file", path, "PSF")
+    assert np.array_equal(plane, image() + 1) and scale == pytest.approx(SCALE)
+    assert np.array_equal(read_fits_plane("PSF file", path, "ERR")[0], image())
+    save(tmp_path / "b.fits", {"X": np.ones(3)})
+    with pytest.raises(LensphysError, match=r"PSF file .*b.fits has no image \(H, W\)"):
+        read_fits_plane("PSF file", tmp_path / "b.fits", "PSF")
+
+
+def test_pixel_scale_of_a_header():
+    assert pixel_scale(fits.Header(), "image") is None
+    assert pixel_scale(fits.Header({"PIXSCALE": 0.03}), "image") == 0.03
+    assert pixel_scale(header(PIXSCALE=7.0, CDELT1=-STEP, CDELT2=STEP), "image") == pytest.approx(SCALE)
+    linear = fits.Header({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR", "CDELT1": 1.0, "CDELT2": 1.0, "PIXSCALE": 0.03})
+    assert pixel_scale(linear, "image") == 0.03
+    assert pixel_scale(header(), "image") is None  # a WCS without a scale would give pixels of a degree
+    for value in (0.0, -1.0, "small", True):
+        with pytest.raises(LensphysError, match=r"image has PIXSCALE = .*, expected arcsec above zero: give --pixel"):
+            pixel_scale(fits.Header({"PIXSCALE": value}), "image")
+
+
+def test_pixels_that_are_not_square():
+    assert pixel_scale(header(CDELT1=-STEP * 1.009, CDELT2=STEP), "image") == pytest.approx(SCALE, rel=0.01)
+    with pytest.raises(LensphysError, match=r'image has pixels of 0.051" x 0.05": resample it onto square ones'):
+        pixel_scale(header(CDELT1=-STEP * 1.02, CDELT2=STEP), "image")
+
+
+def test_a_faulty_wcs(tmp_path):
+    with pytest.raises(LensphysError, match=r"image has a faulty WCS: repair it, or give --pixel-scale"):
+        pixel_scale(header(CDELT1=0.0, CDELT2=0.0), "image")
+    path = save(tmp_path / "a.fits", {"SCI": image()}, header(CDELT1="much", CDELT2=STEP))
+    with pytest.raises(LensphysError, match=r"has a WCS with values that are not numbers: repair it"):
+        read_fits_image(path)
+    path = save(tmp_path / "b.fits", {"SCI": image()}, header(CPDIS1="LOOKUP"))
+    with pytest.raises(LensphysError, match=r"WCS with distortion tables \(CPDIS1\): drizzle the image first"):
+        read_fits_image(path)
+
+
+def test_files_without_an_image(tmp_path):
+    with pytest.raises(LensphysError, match=r"has no image \(H, W\): save the cut-out as the primary image or as SCI"):
+        read_fits_image(save(tmp_path / "a.fits", {"MASK": image(), "CUBE": np.ones((2, H, W))}))
+    with pytest.raises(LensphysError, match=r"\[SCI\] has the shape \(2, 12, 16\), expected one image \(H, W\)"):
+        read_fits_image(save(tmp_path / "b.fits", {"SCI": np.ones((2, H, W))}))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 2880, 0.5, 0.97])
+def test_truncated_files(tmp_path, keep):
+    path = save(tmp_path / "a.fits", {"SCI": np.ones((60, 60)), "ERR": np.ones((60, 60))})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep if keep >= 1 or keep == 0 else keep * len(data))])
+    expected = "has no image" if keep == 2880 else "is not a whole FITS file"  # 2880: a whole, empty primary HDU
+    with pytest.raises(LensphysError, match=expected):
+        read_fits_image(path)
+
+
+def test_truncated_archive(tmp_path):
+    path = save(tmp_path / "a.fits", {"SCI": image()})
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress(path.read_bytes())[:-400])
+    with pytest.raises(LensphysError, match=r"is not a whole FITS file"):
+        read_fits_image(tmp_path / "b.fits.gz")
+
+
+def test_foreign_and_missing_files(tmp_path):
+    (tmp_path / "a.fits").write_text("hello " * 1000)
+    with pytest.raises(
+        LensphysError, match=r"input .*a.fits is not a whole FITS file \(cut short, or another format\)"
+    ):
+        read_fits_image(tmp_path / "a.fits")
+    with pytest.raises(LensphysError, match=r"PSF file not found: .*b.fits"):
+        read_fits_plane("PSF file", tmp_path / "b.fits", "PSF")

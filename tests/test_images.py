@@ -1,0 +1,393 @@
+"""The user's images: what is read, what is assumed and said, what is refused, and what is written."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from lensphys.checks import LensphysError
+from lensphys.data.images import check_output, read_images, write_images
+from lensphys.data.lens_file import LensFile
+from lensphys.grid import PixelGrid
+from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, background_error_map
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
+
+H, W = 12, 16
+EUCLID = Instrument.named("model_2")
+SLACS = Path(__file__).parents[2] / "shared" / "real" / "hst_slacs"
+
+
+def stack(n: int = 2, height: int = H, width: int = W) -> np.ndarray:
+    """Sky of rms 0.1 about 0, and a bright spot."""
+    images = np.random.default_rng(0).normal(0, 0.1, (n, height, width)).astype(np.float32)
+    images[:, 5:8, 5:8] += 3
+    return images
+
+
+def saved(path: Path, array) -> Path:
+    np.save(path, array)
+    return path
+
+
+def cut_out(path: Path, **planes) -> Path:
+    hdus = [fits.PrimaryHDU()]
+    for name, data in planes.items():
+        hdus.append(fits.ImageHDU(data, fits.Header({"PIXSCALE": 0.05}) if name in ("SCI", "ARC") else None, name=name))
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def kernel(size: int = 5, total: float = 1.0) -> np.ndarray:
+    return np.full((size, size), total / size**2, np.float32)
+
+
+@pytest.fixture(scope="module")
+def lenses(tmp_path_factory) -> Path:
+    recipe = Recipe.named("model_2", ["height=12", "width=16"])
+    return simulate(recipe, 1, tmp_path_factory.mktemp("lenses") / "a.h5")
+
+
+@pytest.fixture
+def npy(tmp_path) -> Path:
+    return saved(tmp_path / "a.npy", stack())
+
+
+def test_a_stack_and_an_instrument(npy):
+    images = read_images(npy, instrument=EUCLID)
+    seen = images.observation
+    assert torch.equal(seen.image[:, 0], torch.from_numpy(stack()))  # no flip: rows are y, columns are x
+    assert seen.camera.grid == PixelGrid(H, W, 0.101) and seen.camera.supersampling == 1 and seen.mask is None
+    assert seen.camera.psf == GaussianPSF(0.16) and isinstance(seen.noise, ExposureNoise)
+    assert images.header is None and images.remarks == []
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<i4", "u2"])
+def test_any_type_of_number(tmp_path, dtype):
+    array = (100 + 10 * stack()).astype(dtype)
+    image = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID).observation.image
+    assert image.dtype == torch.float32 and np.array_equal(image[:, 0], array.astype(np.float32))
+
+
+def test_nothing_known_is_said(npy):
+    images = read_images(npy, pixel_scale=0.07)
+    assert images.observation.camera.psf == NoPSF() and images.observation.camera.grid.scale == 0.07
+    assert isinstance(images.observation.noise, ErrorMap)
+    assert [r.split(":")[0] for r in images.remarks] == ["no PSF is known", "no noise is known"]
+
+
+def test_what_is_given_goes_first(tmp_path, npy):
+    psf, error = saved(tmp_path / "psf.npy", kernel()), saved(tmp_path / "error.npy", np.full((H, W), 0.2))
+    images = read_images(npy, instrument=EUCLID, psf=psf, error=error, pixel_scale=0.05)
+    camera = images.observation.camera
+    assert camera.grid.scale == 0.05 and isinstance(camera.psf, PixelPSF) and camera.psf.scale == 0.05
+    assert camera.supersampling == 2
+    assert images.observation.noise.variance(images.observation.image).sqrt() == pytest.approx(0.2)
+    assert images.remarks == ['the pixels have 0.05", not the 0.101" of the instrument']
+
+
+def test_the_sky_of_an_instrument_follows_the_pixel(npy):
+    noise = [
+        read_images(npy, instrument=EUCLID, pixel_scale=s).observation.noise.background_rms for s in (0.101, 0.202)
+    ]
+    read_out = 4 * 4.2**2 / 2264**2
+    assert (noise[1] ** 2 - read_out) / (noise[0] ** 2 - read_out) == pytest.approx(4, rel=1e-3)
+
+
+def test_a_fits_file_goes_before_the_instrument(tmp_path):
+    error = np.full((H, W), 0.3, np.float32)
+    path = cut_out(tmp_path / "a.fits", SCI=stack()[0], ERR=error, PSF=kernel(31))  # a PSF larger than the image
+    images = read_images(path, instrument=EUCLID)
+    assert images.observation.camera.grid == PixelGrid(H, W, 0.05) and images.observation.camera.supersampling == 2
+    assert images.observation.camera.psf.kernel.shape == (31, 31) and images.observation.camera.psf.scale == 0.05
+    assert torch.equal(images.observation.noise.sigma[0, 0], torch.from_numpy(error))
+    assert images.header["PIXSCALE"] == 0.05
+    given = fits.PrimaryHDU(kernel(7), fits.Header({"PIXSCALE": 0.025}))
+    given.writeto(tmp_path / "psf.fits")
+    images = read_images(path, psf=tmp_path / "psf.fits", error=saved(tmp_path / "e.npy", 2 * error), pixel_scale=0.06)
+    assert images.observation.camera.psf.kernel.shape == (7, 7) and images.observation.camera.psf.scale == 0.025
+    assert images.observation.camera.grid.scale == 0.06
+    assert torch.equal(images.observation.noise.sigma[0, 0], torch.from_numpy(2 * error))
+
+
+def test_the_mask_says_which_pixels_count(tmp_path):
+    mask, error = np.ones((H, W), np.uint8), np.full((H, W), 0.1, np.float32)
+    mask[:, :4] = 0
+    error[0, 10], error[1, 10], error[2, 10], error[3, 10] = 0, -1, np.nan, np.inf
+    image = stack()[0]
+    image[4, 10] = np.nan
+    images = read_images(cut_out(tmp_path / "a.fits", ARC=image, ERR=error, MASK=mask))
+    expected = mask.astype(bool)
+    expected[:5, 10] = False
+    assert np.array_equal(images.observation.mask[0, 0], expected)
+    assert torch.isfinite(images.observation.image).all() and images.observation.image[0, 0, 4, 10] == 0
+    assert (images.observation.noise.sigma == 0.1).all()  # the median stands in
+    assert images.remarks == [
+        "the image is that of the extension ARC",
+        "MASK: 144 of 192 pixels count, those where it is not zero",
+        "1 NaN or infinite pixels, in 1 of 1 images, are masked",
+        "no PSF is known: none is assumed (give --psf or --instrument)",
+        "ERR: 4 values that are not positive and finite are masked",
+    ]
+
+
+def test_surface_brightness_is_said(tmp_path):
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(stack()[0], fits.Header({"PIXSCALE": 0.03, "BUNIT": "MJy/sr"})).writeto(path)
+    assert any("a surface brightness (MJy/sr)" in remark for remark in read_images(path).remarks)
+
+
+def test_bad_pixels_of_a_stack_are_masked_in_their_image(tmp_path):
+    array = stack(3)
+    array[1, 0, :3] = [np.nan, np.inf, -np.inf]
+    images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
+    assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 0]
+    assert torch.isfinite(images.observation.image).all()
+    assert images.remarks == ["3 NaN or infinite pixels, in 1 of 3 images, are masked"]
+
+
+def test_bad_pixels_do_not_pass_for_a_lack_of_noise(tmp_path):
+    array = stack(1, 64, 64)
+    whole = background_error_map(torch.from_numpy(array)[None]).sigma.mean()
+    array[:, :, :28] = np.nan  # 44 %
+    sigma = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05).observation.noise.sigma.mean()
+    assert sigma == pytest.approx(float(whole), rel=0.1) and whole == pytest.approx(0.1, rel=0.1)
+
+
+def test_error_maps_of_a_stack(tmp_path, npy):
+    for shape in [(H, W), (1, H, W), (2, H, W)]:
+        error = np.random.default_rng(1).uniform(0.1, 0.2, shape).astype(np.float32)
+        noise = read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", error)).observation.noise
+        assert np.array_equal(noise.sigma[-1, 0], error.reshape(-1, H, W)[-1])
+
+
+def test_our_own_files(lenses, tmp_path):
+    with LensFile(lenses) as file:
+        seen = read_images(lenses).observation
+        assert torch.equal(seen.image, file.lr()) and seen.camera == file.instrument.camera(12, 16)
+    assert isinstance(seen.noise, ExposureNoise)
+    psf = saved(tmp_path / "psf.npy", kernel())
+    seen = read_images(lenses, psf=psf, instrument=Instrument.named("model_3")).observation
+    assert isinstance(seen.camera.psf, PixelPSF) and seen.camera.supersampling == 1 and seen.camera.grid.scale == 0.101
+    assert seen.noise.exposure_time == 5400
+
+
+BAD_ARRAYS = {
+    "one image": (stack()[0], r"must be a stack of images \(N, H, W\), got \(12, 16\): save image\[None\]"),
+    "channels": (stack()[:, None], r"must be a stack of images \(N, H, W\), got \(2, 1, 12, 16\): save stack\[:, 0\]"),
+    "a row": (np.ones(9), r"must be a stack of images \(N, H, W\), got \(9,\): reshape it"),
+    "colours": (np.ones((32, 32, 3)), r"images \(N, H, W\) must have 8 x 8 pixels or more, got \(32, 32, 3\)"),
+    "empty": (np.ones((0, 32, 32)), r"must have 8 x 8 pixels or more, got \(0, 32, 32\)"),
+    "objects": (np.array([[["a", None]]], dtype=object), "holds Python objects: save an array of numbers"),
+    "texts": (np.full((2, H, W), "1.0"), "holds <U3 values: save real numbers, as float32"),
+    "complex": (np.ones((2, H, W), complex), "holds complex128 values: save real numbers"),
+    "booleans": (np.ones((2, H, W), bool), "holds bool values: save real numbers"),
+    "zero": (stack() * np.array([1, 0])[:, None, None], "image 1 of .* is zero everywhere: there is nothing to super-"),
+    "constant": (np.ones((1, H, W)), "noise cannot be estimated from an image without scatter: give --error"),
+    "bad": (np.where(np.arange(H * W).reshape(H, W) < 97, np.nan, stack(1)), "has 97 NaN or infinite pixels of 192"),
+    "too faint": (stack() * 1e-19, "image 0 of .* has values up to 3.*e-19, out of reach of float32"),
+    "too bright": (stack() * 1e20, "has values up to 3.*e[+]20, out of reach of float32: use another flux unit"),
+    "overflowing": (np.full((1, H, W), 1e300), "192 NaN or infinite pixels of 192, more than half"),
+}
+
+
+@pytest.mark.parametrize(("array", "message"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_bad_arrays(tmp_path, array, message):
+    with pytest.raises(LensphysError, match=message):
+        read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+
+
+def test_bad_npy_files(tmp_path, npy):
+    cut = tmp_path / "cut.npy"
+    for content in (npy.read_bytes()[:-10], npy.read_bytes()[:20], b"", b"hello"):
+        cut.write_bytes(content)
+        with pytest.raises(LensphysError, match=r"input .*cut.npy is not a whole .npy file: save it anew"):
+            read_images(cut, pixel_scale=0.05)
+    with open(cut, "wb") as file:
+        np.savez(file, a=stack())
+    with pytest.raises(LensphysError, match=r"is an .npz archive: save one array"):
+        read_images(cut, pixel_scale=0.05)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.fits", "a.h5"])
+def test_missing_files(tmp_path, npy, name):
+    (tmp_path / "a.npy").rename(tmp_path / "b.npy")
+    with pytest.raises(LensphysError, match=f"input not found: .*{name} is not a file"):
+        read_images(tmp_path / name)
+    for option in ("psf", "error"):
+        with pytest.raises(LensphysError, match=f"not found: .*{name} is not a file|must be a .fits or .npy file"):
+            read_images(tmp_path / "b.npy", instrument=EUCLID, **{option: tmp_path / name})
+    (tmp_path / "c.h5").write_text("hello")
+    with pytest.raises(LensphysError, match=r"PSF file .*c.h5 must be a .fits or .npy file"):
+        read_images(tmp_path / "b.npy", instrument=EUCLID, psf=tmp_path / "c.h5")
+
+
+def test_truncated_and_foreign_hdf5(lenses, tmp_path):
+    (tmp_path / "cut.h5").write_bytes(lenses.read_bytes()[:3000])
+    with pytest.raises(LensphysError, match=r"cut.h5 is not a whole HDF5 file"):
+        read_images(tmp_path / "cut.h5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["lr"] = stack()
+    with pytest.raises(LensphysError, match=r"foreign.h5 was not written by lensphys"):
+        read_images(tmp_path / "foreign.h5")
+
+
+def test_unknown_kinds(tmp_path):
+    (tmp_path / "a.png").write_text("")
+    with pytest.raises(LensphysError, match=r"unknown kind of file .*a.png: expected a name that ends in one of .fits"):
+        read_images(tmp_path / "a.png")
+
+
+def test_no_pixel_scale(tmp_path, npy):
+    fits.PrimaryHDU(stack()[0]).writeto(tmp_path / "a.fits")
+    for path in (npy, tmp_path / "a.fits"):
+        with pytest.raises(LensphysError, match=r"has no pixel scale: give --pixel-scale in arcsec, or --instrument"):
+            read_images(path)
+        with pytest.raises(LensphysError, match=r"pixel scale must be positive and finite, got -1"):
+            read_images(path, pixel_scale=-1.0)
+    assert read_images(tmp_path / "a.fits", pixel_scale=0.04).observation.camera.grid.scale == 0.04
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -1e-5, "CDELT2": 2e-5}
+    fits.PrimaryHDU(stack()[0], fits.Header(sky)).writeto(tmp_path / "a.fits")
+    with pytest.raises(LensphysError, match=r'a.fits has pixels of 0.036" x 0.072": resample it onto square ones'):
+        read_images(tmp_path / "a.fits")
+
+
+BAD_PSFS = {
+    "even": (kernel(6), "must have an odd number of pixels, so that one is its centre, got 6 x 6"),
+    "sum": (kernel(5, 0.95), "must sum to 1, this one sums to 0.95: divide it by its sum"),
+    "oblong": (np.ones((3, 5)) / 15, r"must be square \(K, K\), got \(3, 5\)"),
+    "nan": (np.full((3, 3), np.nan), "PSF kernel holds 9 NaN or infinite values"),
+}
+
+
+@pytest.mark.parametrize(("psf", "message"), BAD_PSFS.values(), ids=BAD_PSFS)
+def test_bad_psfs(tmp_path, npy, psf, message):
+    with pytest.raises(LensphysError, match=message):
+        read_images(npy, instrument=EUCLID, psf=saved(tmp_path / "psf.npy", psf))
+    with pytest.raises(LensphysError, match=message):
+        read_images(cut_out(tmp_path / "a.fits", SCI=stack()[0], PSF=psf.astype(np.float32)))
+
+
+def test_bad_error_maps_and_masks(tmp_path, npy):
+    for shape in [(W, H), (3, H, W), (1, 1, H, W)]:
+        error = saved(tmp_path / "e.npy", np.ones(shape))
+        with pytest.raises(LensphysError, match=r"error map .*e.npy must have the shape of the image, \(12, 16\), got"):
+            read_images(npy, instrument=EUCLID, error=error)
+    with pytest.raises(LensphysError, match=r"has no value that is positive and finite: it must hold standard dev"):
+        read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", np.zeros((H, W))))
+    path = cut_out(tmp_path / "a.fits", SCI=stack()[0], ERR=np.ones((H, W + 1)))
+    with pytest.raises(LensphysError, match=r"ERR must have the shape of the image, \(12, 16\), got \(12, 17\)"):
+        read_images(path)
+    path = cut_out(tmp_path / "b.fits", SCI=stack()[0], MASK=np.ones((H, W + 1)))
+    with pytest.raises(LensphysError, match=r"b.fits\[MASK\] and image must have the same shape"):
+        read_images(path)
+    path = cut_out(tmp_path / "c.fits", SCI=stack()[0], MASK=np.zeros((H, W)))
+    with pytest.raises(LensphysError, match=r"an image has no pixel that counts"):
+        read_images(path)
+
+
+def test_outputs_that_cannot_be(tmp_path):
+    for source, good, bad in [
+        ("a.fits", "b.fits", "b.npz"),
+        ("a.fits.gz", "b.FIT", "b.fits.gz"),
+        ("a.npy", "b.npz", "b.npy"),
+        ("a.h5", "b.hdf5", "b.fits"),
+    ]:
+        check_output(tmp_path / source, tmp_path / "new" / good)
+        with pytest.raises(LensphysError, match=rf"output of {source} must be named \*\..*, got .*{bad}"):
+            check_output(tmp_path / source, tmp_path / bad)
+    assert list(tmp_path.iterdir()) == []  # looking leaves no trace
+    with pytest.raises(LensphysError, match=r"unknown kind of file a.tiff"):
+        check_output(Path("a.tiff"), Path("b.fits"))
+    with pytest.raises(LensphysError, match=r"is the input: choose another name"):
+        check_output(tmp_path / "a.fits", tmp_path / "new" / ".." / "a.fits")
+    (tmp_path / "folder.fits").mkdir()
+    with pytest.raises(LensphysError, match=r"cannot write .*folder.fits: it is a folder"):
+        check_output(tmp_path / "a.fits", tmp_path / "folder.fits")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LensphysError, match=r"cannot write .*b.fits: Not a directory"):
+        check_output(tmp_path / "a.fits", tmp_path / "file" / "deeper" / "b.fits")
+
+
+def results(n: int, scale: int = 2) -> dict:
+    fine = (scale * H, scale * W)
+    return {
+        "image": np.repeat(np.repeat(stack(n), scale, 1), scale, 2) / scale**2,
+        "alpha": np.ones((n, 2, *fine), np.float32),
+        "kappa": np.ones((n, *fine), np.float32),
+        "source": np.ones((n, 10, 10), np.float32),
+        "source_scale": 0.01,
+        "residual": np.zeros((n, H, W), np.float32),
+        "chi2": np.full(n, 1.1),
+        "theta_E": np.full(n, 1.2),
+    }
+
+
+def test_npz_out(npy, tmp_path):
+    images, made = read_images(npy, instrument=EUCLID), results(2)
+    write_images(tmp_path / "b.npz", images, made, 2, {"commit": None, "input": Path("a.npy")})
+    with np.load(tmp_path / "b.npz", allow_pickle=False) as file:
+        assert set(file) == {*made, "provenance"}
+        assert all(np.array_equal(file[name], made[name]) for name in made)
+        assert file["image"].sum() == pytest.approx(stack().sum(), rel=1e-5)
+        assert json.loads(str(file["provenance"])) == {"commit": None, "input": "a.npy"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "b.npz"]
+
+
+def test_hdf5_out(lenses, tmp_path):
+    images, made = read_images(lenses), results(3)
+    write_images(tmp_path / "b.h5", images, made, 2, {"commit": None, "versions": {"a": "1"}, "method": "fit"})
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file.attrs["kind"] == "lensphys super-resolved images"
+        assert file.attrs["method"] == "fit" and json.loads(file.attrs["versions"]) == {"a": "1"}
+        assert file.attrs["scale"] == 2 and file.attrs["pixel_scale_lr"] == 0.101
+        assert all(np.array_equal(file[name][()], made[name]) for name in made)
+
+
+def test_fits_out(tmp_path):
+    images = read_images(cut_out(tmp_path / "a.fits", SCI=stack()[0]))
+    write_images(tmp_path / "b.fits", images, results(1), 2, {})
+    with fits.open(tmp_path / "b.fits") as hdus:
+        assert hdus[0].header["PIXSCALE"] == 0.025 and hdus[0].header["THETA_E"] == 1.2
+        assert hdus[0].data.sum() == pytest.approx(stack()[0].sum(), rel=1e-5)
+
+
+def test_results_that_cannot_be_written(npy, tmp_path):
+    images = read_images(npy, instrument=EUCLID)
+    with pytest.raises(LensphysError, match=r"super-resolved image and input at scale 3 must have the same shape"):
+        write_images(tmp_path / "b.npz", images, results(2), 3, {})
+    with pytest.raises(LensphysError, match=r"only a FITS input gives a FITS output, choose .npz or .h5"):
+        write_images(tmp_path / "b.fits", images, results(2), 2, {})
+    for name in ("b.npz", "b.h5"):
+        with pytest.raises(LensphysError, match=f"cannot write .*{name}"):
+            write_images(npy / name, images, results(2), 2, {})
+
+
+@pytest.mark.skipif(not SLACS.is_dir(), reason="no real data beside the checkout")
+def test_real_lenses(tmp_path):
+    paths = sorted(SLACS.glob("*.fits"))
+    assert len(paths) == 7
+    for path in paths:
+        images = read_images(path)
+        seen, header = images.observation, images.header
+        assert seen.image.shape == (1, 1, header["NAXIS2"], header["NAXIS1"]) and seen.image.dtype == torch.float32
+        assert seen.camera.grid.scale == pytest.approx(header["PIXSCALE"], rel=2e-3)
+        assert isinstance(seen.camera.psf, PixelPSF) and seen.camera.supersampling == 2
+        assert isinstance(seen.noise, ErrorMap) and torch.isfinite(seen.image).all()
+        # MASK is where the arcs are: a ring at the published Einstein radius counts, the edge does not
+        x, y = seen.camera.grid.positions()[0]
+        ring = (torch.hypot(x, y) / header["THETA_E"] - 1).abs() < 0.15
+        assert seen.mask[0, 0][ring].all() and not seen.mask.all()
+        high, (h, w) = tmp_path / path.name, seen.camera.grid.shape
+        write_images(high, images, {"image": np.zeros((1, 2 * h, 2 * w), np.float32)}, 2, {})
+        with fits.open(high) as hdus:
+            there = WCS(hdus[0].header).all_pix2world(20.5, 40.5, 0)
+            assert np.allclose(there, WCS(header).all_pix2world(10, 20, 0), rtol=0, atol=1e-6 / 3600)
