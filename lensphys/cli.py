@@ -125,6 +125,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
     run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
     method: Annotated[Optional[str], typer.Option(help="Instead of a run: bicubic, bilinear or fit.")] = None,  # noqa: UP045
+    name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
 ) -> None:
@@ -141,8 +142,8 @@ def evaluate(
     from lensphys.methods import READY
     from lensphys.provenance import provenance
 
-    name = method or (run.name if run is not None else "")
     chosen = _method(run, method)
+    name = name or method or (run.name if run is not None else "")
     with LensFile(data) as lenses:
         judged = judge(
             chosen,

@@ -1,0 +1,240 @@
+"""The command line as a user meets it: the whole job on tiny data, and one clear sentence for each mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from lensphys.cli import app
+from lensphys.data.lens_file import LensFile
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--set", "height=32", "--set", "width=32", "--classes", "no_sub,cdm"]
+EXPERIMENT = {
+    "data": {"recipe": "model_3", "n": 10, "classes": ["no_sub", "cdm"], "set": ["height=32", "width=32"]},
+    "method": {
+        "name": "physics",
+        "network": {"name": "pyramid", "channels": 4, "levels": 2},
+        "head": {"radial_low": 0.3, "gain": 0.0},
+        "source": "joint",
+        "loss": {"observation": {"form": "log"}, "variation_density": {}},
+    },
+    "training": {"epochs": 1, "batch_size": 6, "accelerator": "cpu"},
+}
+
+
+def lensphys(*arguments: object) -> tuple[int, str]:
+    """Exit code and all that was printed."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def refused(*arguments: object) -> str:
+    """The one sentence that a faulty command gets, with exit code 2."""
+    code, output = lensphys(*arguments)
+    assert code == 2, output
+    sentences = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1, output
+    assert "Traceback" not in output
+    return sentences[0]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder with a tiny data set and a trained run."""
+    folder = tmp_path_factory.mktemp("work")
+    assert lensphys("simulate", "model_3", "-n", 3, "-o", folder / "test.h5", "--set", "hr_noise=true", *TINY)[0] == 0
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    assert lensphys("train", folder / "experiment.yaml", "-o", folder / "run")[0] == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", [[], ["simulate"], ["train"], ["evaluate"], ["super-resolve"], ["list"], ["demo"]])
+def test_every_command_explains_itself(command):
+    code, output = lensphys(*command, "--help")
+    assert code == 0
+    assert "Usage" in output
+    if command and command[0] in ("simulate", "train", "evaluate", "super-resolve"):
+        assert "Examples" in output
+
+
+def test_list_names_everything():
+    code, output = lensphys("list")
+    assert code == 0
+    for word in ("model_1", "model_2", "model_3", "pyramid", "residual", "srresnet", "bicubic", "fit", "physics"):
+        assert word in output
+    assert "model_1" not in lensphys("list", "networks")[1]
+    assert "unknown kind 'telescope'" in refused("list", "telescope")
+
+
+def test_simulate_writes_what_was_asked(work):
+    with LensFile(work / "test.h5") as lenses:
+        assert len(lenses) == 6 and lenses.grid_lr.shape == (32, 32)
+
+
+def test_evaluate_a_run_and_a_method(work, tmp_path):
+    for arguments in ([work / "run"], ["--method", "bicubic"], ["--method", "fit"]):
+        code, output = lensphys("evaluate", *arguments, "--data", work / "test.h5", "-o", tmp_path / "out")
+        assert code == 0, output
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert metrics["results"]["method"]["no_sub"]["psnr_flux"]["mean"] > 20
+        assert "PSNR" in (tmp_path / "out" / "table.md").read_text()
+        assert len(list((tmp_path / "out" / "figures").glob("*.png"))) >= 2
+
+
+@pytest.mark.parametrize("how", ["run", "fit", "bicubic"])
+def test_super_resolve_our_own_file(work, tmp_path, how):
+    import h5py
+
+    option = ["--run", work / "run"] if how == "run" else ["--method", how]
+    code, output = lensphys("super-resolve", work / "test.h5", "-o", tmp_path / "o.h5", *option)
+    assert code == 0, output
+    with h5py.File(tmp_path / "o.h5") as out, LensFile(work / "test.h5") as lenses:
+        assert out["image"].shape == (6, 64, 64)
+        flux = lenses.lr()[:, 0].sum((1, 2)).numpy()
+        np.testing.assert_allclose(out["image"][:].sum((1, 2)), flux, rtol=0.02)
+        assert ("alpha" in out) == (how != "bicubic")
+
+
+def test_super_resolve_a_stack_at_another_scale(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        np.save(tmp_path / "stack.npy", lenses.lr()[:2, 0].numpy())
+    stack, out = tmp_path / "stack.npy", tmp_path / "o.npz"
+    code, output = lensphys("super-resolve", stack, "-o", out, "--instrument", "model_3", "--scale", 3)
+    assert code == 0, output
+    with np.load(out) as made:
+        assert made["image"].shape == (2, 96, 96)
+        assert made["alpha"].shape == (2, 2, 96, 96)
+        assert made["theta_E"].shape == made["chi2"].shape == (2,)
+        assert 0.7 < made["theta_E"][0] < 0.95
+
+
+def test_super_resolve_fits(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        image = lenses.lr()[0, 0].numpy()
+    fits.PrimaryHDU(image).writeto(tmp_path / "a.fits")
+    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", tmp_path / "b.fits", "--instrument", "model_3")
+    assert code == 0, output
+    with fits.open(tmp_path / "b.fits") as hdus:
+        assert hdus[0].data.shape == (64, 64)
+        assert hdus[0].data.sum() == pytest.approx(image.sum(), rel=0.02)
+        assert 0.7 < hdus[0].header["THETA_E"] < 0.95
+
+
+def test_mistakes_in_simulate(tmp_path):
+    out = tmp_path / "a.h5"
+    assert "modl_3" in refused("simulate", "modl_3", "-n", 2, "-o", out)
+    assert "unknown key 'hight'" in refused("simulate", "model_3", "-n", 2, "-o", out, "--set", "hight=3")
+    assert "'height'" in refused("simulate", "model_3", "-n", 2, "-o", out, "--set", "height=tall")
+    assert "wdm" in refused("simulate", "model_3", "-n", 2, "-o", out, "--classes", "wdm")
+    assert "key=value" in refused("simulate", "model_3", "-n", 2, "-o", out, "--set", "height")
+    (tmp_path / "file").write_text("")
+    assert "cannot" in refused("simulate", "model_3", "-n", 1, "-o", tmp_path / "file" / "a.h5", *TINY)
+    (tmp_path / "foreign.h5").write_text("hello")
+    assert "foreign.h5" in refused("simulate", "model_3", "-n", 1, "-o", tmp_path / "foreign.h5", *TINY)
+
+
+def test_mistakes_in_train(work, tmp_path):
+    config = work / "experiment.yaml"
+    assert "not found" in refused("train", tmp_path / "nowhere.yaml", "-o", tmp_path / "r")
+    assert "unknown key 'training.epoch'" in refused("train", config, "-o", tmp_path / "r", "--set", "training.epoch=3")
+    assert "'training.epochs'" in refused("train", config, "-o", tmp_path / "r", "--set", "training.epochs=many")
+    assert "already holds a run" in refused("train", config, "-o", work / "run")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    assert "not valid YAML" in refused("train", tmp_path / "bad.yaml", "-o", tmp_path / "r")
+    (tmp_path / "cut.h5").write_bytes((work / "test.h5").read_bytes()[:5000])
+    data = "data={file: %s}" % (tmp_path / "cut.h5")
+    assert "not a whole HDF5 file" in refused("train", config, "-o", tmp_path / "r", "--set", data)
+    (tmp_path / "file").write_text("")
+    whole = "data={file: %s}" % (work / "test.h5")
+    assert "cannot write" in refused("train", config, "-o", tmp_path / "file" / "r", "--set", whole)
+
+
+def test_mistakes_in_evaluate(work, tmp_path):
+    out = tmp_path / "out"
+    assert "run folder not found" in refused("evaluate", tmp_path / "none", "--data", work / "test.h5", "-o", out)
+    assert "unknown method" in refused("evaluate", "--method", "magic", "--data", work / "test.h5", "-o", out)
+    assert "either a run folder or --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
+    assert "not found" in refused("evaluate", "--method", "fit", "--data", tmp_path / "no.h5", "-o", out)
+
+
+def test_mistakes_in_super_resolve(work, tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((4, 8, 8), "f4"))
+    out = tmp_path / "o.npz"
+    assert ".npz" in refused("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.fits")
+    assert "--pixel-scale" in refused("super-resolve", tmp_path / "a.npy", "-o", out)
+    assert "unknown instrument" in refused("super-resolve", tmp_path / "a.npy", "-o", out, "--instrument", "hubble")
+    np.save(tmp_path / "rank.npy", np.ones((8, 8), "f4"))
+    assert "(N, H, W)" in refused("super-resolve", tmp_path / "rank.npy", "-o", out, "--pixel-scale", 0.1)
+    np.save(tmp_path / "zero.npy", np.zeros((1, 8, 8), "f4"))
+    assert "zero" in refused("super-resolve", tmp_path / "zero.npy", "-o", out, "--pixel-scale", 0.1)
+    np.save(tmp_path / "psf.npy", np.full((4, 4), 1 / 16, "f4"))
+    psf = ["--psf", tmp_path / "psf.npy", "--pixel-scale", 0.1]
+    assert "odd number of pixels" in refused("super-resolve", tmp_path / "a.npy", "-o", out, *psf)
+    (tmp_path / "file").write_text("")
+    assert "writ" in refused("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "file" / "o.npz")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["simulate", "model_1", "-n", "2000", "-o", "big.h5"],
+        ["train", "experiment.yaml", "-o", "long", "--set", "training.epochs=9999"],
+    ],
+    ids=["simulate", "train"],
+)
+def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
+    (tmp_path / "experiment.yaml").write_text((work / "experiment.yaml").read_text())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lensphys", *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    kept = tmp_path / ("big.h5.parts" if command[0] == "simulate" else "long/log.jsonl")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (kept.is_file() or (kept.is_dir() and len(list(kept.iterdir())) > 1)):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "Traceback" not in errors
+    assert kept.exists()
+    assert not (tmp_path / "big.h5").exists()
+    if command[0] == "train":
+        assert (tmp_path / "long" / "last.ckpt").exists()
+
+
+def test_every_experiment_is_valid(tmp_path):
+    configs = sorted((ROOT / "experiments").rglob("*.yaml"))
+    assert configs
+    for config in [*configs, ROOT / "lensphys" / "demo.yaml"]:
+        code, output = lensphys("train", config, "-o", tmp_path / "run", "--dry-run")
+        assert code == 0, f"{config}: {output}"
+    assert not (tmp_path / "run").exists()
+
+
+def example(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_examples_run(tmp_path):
+    assert "peak magnification" in example("trace_a_lens.py")
+    assert "lenstronomy gives the stored deflection" in example("simulate_a_data_set.py", tmp_path / "a")
+    assert "physics" in example("train_from_lr_images.py", tmp_path / "b", 10)
+    assert "| example |" in example("super_resolve_fits.py", tmp_path / "c")
