@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from lensphys.data.images import read_images, write_images
 from lensphys.deflection import DeflectionField
 from lensphys.evaluation.figures import save_figure
+from lensphys.evaluation.readme import real_table
 from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
 from lensphys.methods import READY
@@ -64,7 +65,7 @@ def row_of(path: Path, out: Path, axes) -> dict:
         ax.imshow(panel, origin="lower", vmin=low, vmax=top, cmap="magma")
         ax.set_title(title if ax is not axes[0] else path.stem[:16], fontsize=8)
         ax.axis("off")
-    published = images.header.get("THETA_E")
+    published = images.header.get("THETA_E") if images.header is not None else None
     theta_E = float(result["theta_E"][0])
     return {
         "lens": path.stem,
@@ -88,14 +89,8 @@ def main(out: Path, folder: Path | None) -> None:
     rows = [row_of(path, out, line) for path, line in zip(paths, axes, strict=True)]
     save_figure(figure, out / "figure.png")
     write_json(out / "table.json", {"rows": rows, **provenance(method="fit", scale=2)})
-    lines = ["| lens | theta_E | published | ratio | chi^2/dof | flux bias in mask |", "|---|---|---|---|---|---|"]
-    for r in rows:
-        published = f"{r['published']:.3f} | {r['ratio']:.3f}" if r["published"] else "- | -"
-        lines.append(
-            f"| {r['lens']} | {r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_mask']:.1e} |"
-        )
-    (out / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    (out / "table.md").write_text(real_table(rows) + "\n")
+    print(real_table(rows))
 
 
 if __name__ == "__main__":

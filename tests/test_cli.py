@@ -208,7 +208,7 @@ def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
     while time.monotonic() < deadline and not (kept.is_file() or (kept.is_dir() and len(list(kept.iterdir())) > 1)):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "interrupted" in errors and "Traceback" not in errors
     assert kept.exists()

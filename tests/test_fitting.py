@@ -326,7 +326,7 @@ def test_nan_is_refused(small):
 
 def test_light_below_the_noise_is_refused(small):
     deep = ErrorMap(100 * small.observation.noise.sigma)
-    with pytest.raises(LensphysError, match="stands 3 sigma out of its noise"):
+    with pytest.raises(LensphysError, match="nothing stands 5 sigma out of the noise in"):
         fit_lens(replace(small.observation, noise=deep))
 
 

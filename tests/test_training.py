@@ -70,7 +70,8 @@ def test_training_lowers_the_loss_and_leaves_a_run_that_loads(lenses, tmp_path, 
 
 
 def test_every_term_of_the_loss_is_logged(lenses, tmp_path):
-    assert {"observation", "variation_density", "loss", "validation"} <= set(run(experiment(lenses, epochs=1), tmp_path)[0])
+    record = run(experiment(lenses, epochs=1), tmp_path)[0]
+    assert {"observation", "variation_density", "loss", "validation"} <= set(record)
 
 
 def test_a_run_stopped_within_an_epoch_goes_on_with_the_same_losses(lenses, tmp_path, monkeypatch):

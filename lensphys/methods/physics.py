@@ -64,6 +64,7 @@ class PhysicsMethod(TrainableMethod):
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the super-resolved batch; another scale than the network's own interpolates its deflection."""
+        observation = replace(observation, image=observation.image * observation.weight)
         field = self.network(min_max(observation.image), observation.camera.grid)
         with torch.autocast(observation.image.device.type, enabled=False):  # mixed precision is for the network alone
             return self._relens(observation, field, scale or self.network.scale)

@@ -47,8 +47,8 @@ class SupervisedMethod(TrainableMethod):
         own = self.settings.scale
         if scale not in (None, own):
             raise LensphysError(f"this network was trained for a scale of {own}, not {scale}")
-        unit = observation.image.flatten(1).amax(1).clamp(min=1e-30)[:, None, None, None]
-        image = self.network(observation.image / unit) * unit / own**2
+        unit = observation.peak.clamp(min=1e-30)[:, None, None, None]
+        image = self.network(observation.image * observation.weight / unit) * unit / own**2
         return Prediction(image, observation.camera.at(own), block_sum(image, observation.camera.grid))
 
     def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ class SupervisedMethod(TrainableMethod):
             raise LensphysError("supervised training needs HR images: this data set has none")
         prediction = self.predict(observation)
         check_same_shape("SR image", prediction.image.shape, "HR image", truth.shape)
-        unit = observation.image.flatten(1).amax(1).clamp(min=1e-30)[:, None, None, None] / self.settings.scale**2
+        unit = observation.peak.clamp(min=1e-30)[:, None, None, None] / self.settings.scale**2
         return {"loss": self.settings.loss(prediction.image / unit, truth / unit)}
 
     def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
