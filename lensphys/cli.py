@@ -33,6 +33,8 @@ Assignments = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
 ]
 
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
+
 
 def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what the user got wrong into one sentence and exit code 2, and Ctrl-C into 130."""
@@ -128,6 +130,7 @@ def evaluate(
     name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    device: Device = "auto",
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
 
@@ -142,7 +145,8 @@ def evaluate(
     from lensphys.methods import READY
     from lensphys.provenance import provenance
 
-    chosen = _method(run, method)
+    where = _device(device)
+    chosen = _method(run, method, where)
     name = name or method or (run.name if run is not None else "")
     with LensFile(data) as lenses:
         judged = judge(
@@ -154,6 +158,7 @@ def evaluate(
             baseline_name="bicubic",
             limit=limit,
             batch_size=batch_size,
+            device=where,
         )
         judged.write(out, provenance(method=name, run=run and run.name, data=data.name, identity=lenses.identity))
     _console.print((out / "table.md").read_text(), markup=False)
@@ -172,6 +177,7 @@ def super_resolve(
     psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS or .npy: odd-sized, sum 1.")] = None,  # noqa: UP045
     error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+    device: Device = "auto",
 ) -> None:
     """Super-resolve your own images; without a trained run, each image is fitted on its own.
 
@@ -192,12 +198,13 @@ def super_resolve(
     from lensphys.provenance import provenance
 
     check_output(image, out)
-    chosen = _method(run, method or ("fit" if run is None else None))
+    where = _device(device)
+    chosen = _method(run, method or ("fit" if run is None else None), where)
     preset = Instrument.named(instrument) if instrument is not None else None
     images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
     for remark in images.remarks:
         _errors.print(f"note: {remark}", markup=False)
-    result = resolve(chosen, images.observation, scale)
+    result = resolve(chosen, images.observation, scale, device=where)
     write_images(
         out, images, result, scale, provenance(input=image.name, method=method or str(run or "fit"), scale=scale)
     )
@@ -237,7 +244,17 @@ def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for e
     run(out)
 
 
-def _method(run: Path | None, method: str | None) -> Method:
+def _device(name: str) -> str:
+    """Return ``cpu`` or ``cuda``; auto is a GPU where there is one."""
+    import torch
+
+    check_choice("device", name, ["auto", "cpu", "cuda"])
+    if name == "cuda" and not torch.cuda.is_available():
+        raise LensphysError("--device cuda: no GPU is available, use auto or cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _method(run: Path | None, method: str | None, device: str) -> Method:
     """Return the method of a run folder or of a name."""
     from lensphys.config import load_run
     from lensphys.methods import READY
@@ -245,7 +262,7 @@ def _method(run: Path | None, method: str | None) -> Method:
     if (run is None) == (method is None):
         raise LensphysError("give either a run folder or --method")
     if run is not None:
-        return load_run(run)
+        return load_run(run).to(device)
     check_choice("method", str(method), list(READY))
     return READY[str(method)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lensphys.provenance import provenance, whole_file, write_json
 from lensphys.settings import Strict, override, read_yaml
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.training import CHECKPOINT, WEIGHTS, TrainingSettings
+from lensphys.training import CHECKPOINT, LOG, WEIGHTS, TrainingSettings
 
 CONFIG = "config.yaml"
 
@@ -99,6 +100,9 @@ def train(experiment: Experiment, method: TrainableMethod, lenses: LensFile, run
     """
     open_run(run, experiment, resume=resume)
     training.train(method, lenses, experiment.training, run, seed=experiment.seed)
+    from lensphys.evaluation.figures import loss_figure, save_figure
+
+    save_figure(loss_figure([json.loads(line) for line in (run / LOG).read_text().splitlines()]), run / "losses.png")
 
 
 def open_run(run: Path, experiment: Experiment, *, resume: bool) -> None:

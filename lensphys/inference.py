@@ -16,7 +16,9 @@ from lensphys.observation import Observation
 _SOURCE_PIXELS = 100
 
 
-def super_resolve(method: Method, observation: Observation, scale: int, *, batch_size: int = 16) -> dict[str, Any]:
+def super_resolve(
+    method: Method, observation: Observation, scale: int, *, batch_size: int = 16, device: str = "cpu"
+) -> dict[str, Any]:
     """Return what a method makes of a set of images.
 
     Args:
@@ -24,6 +26,7 @@ def super_resolve(method: Method, observation: Observation, scale: int, *, batch
         observation: images (N, 1, H, W) and how they were taken.
         scale: pixels become so many times as small.
         batch_size: images at once.
+        device: where the method computes.
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
@@ -35,7 +38,7 @@ def super_resolve(method: Method, observation: Observation, scale: int, *, batch
     chunks = []
     with torch.no_grad():
         for chunk in track(rows, description="super-resolving", transient=True):
-            part = observation[chunk]
+            part = observation[chunk].to(device)
             chunks.append(_planes(method.predict(part, scale), part, source_grid))
     result: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     if "source" in result:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -31,7 +31,8 @@ class TrainingSettings(Strict):
     """How a method is trained (Adam).
 
     ``devices``, ``nodes`` and ``accelerator`` are lightning-fabric's: ``--set training.devices=4`` trains on four GPUs,
-    and with ``nodes=2`` the same command, started on both machines by torchrun or SLURM, trains on two.
+    and with ``nodes=2`` the same command, started on both machines by torchrun or SLURM, trains on two. ``tracker``:
+    where every term goes step by step; ``log.jsonl`` has the epochs in any case.
     """
 
     epochs: PositiveInt
@@ -44,12 +45,51 @@ class TrainingSettings(Strict):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt = 1
     nodes: PositiveInt = 1
+    tracker: Literal["tensorboard", "wandb"] = "tensorboard"
 
     def rate_at(self, progress: float) -> float:
         """Return the learning rate after a fraction ``progress`` of the training; cosine ends at a hundredth."""
         if self.schedule == "constant":
             return self.learning_rate
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Tracker(Protocol):
+    """What takes scalars step by step: TensorBoard's ``SummaryWriter`` or anything with its two methods."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Take one number."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+class _WeightsAndBiases:
+    """A W&B run as a `Tracker`."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise LensphysError(
+                "training.tracker is wandb: pip install 'lensphys[wandb]', or use tensorboard"
+            ) from None
+        self._run = wandb.init(project="lensphys", name=folder.name, dir=folder)
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        self._run.log({tag: scalar_value}, step=global_step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def tracker(name: str, folder: Path) -> Tracker:
+    """Return the tracker of a run folder: ``tensorboard`` or ``wandb``.
+
+    Raises:
+        LensphysError: if W&B is asked for and not installed.
+    """
+    return _WeightsAndBiases(folder) if name == "wandb" else SummaryWriter(str(folder / "tensorboard"))
 
 
 class Batches:
@@ -153,7 +193,7 @@ class _Run:
 
     def go(self) -> None:
         """Train to the last epoch."""
-        writer = SummaryWriter(str(self.folder / "tensorboard")) if self.fabric.is_global_zero else None
+        writer = tracker(self.settings.tracker, self.folder) if self.fabric.is_global_zero else None
         self._forget_later_records()
         try:
             for record in self._epochs(writer):
@@ -167,7 +207,7 @@ class _Run:
             if writer is not None:
                 writer.close()
 
-    def _epochs(self, writer: SummaryWriter | None) -> Iterator[dict[str, float]]:
+    def _epochs(self, writer: Tracker | None) -> Iterator[dict[str, float]]:
         settings = self.settings
         with Progress(disable=not self.fabric.is_global_zero) as progress:
             bar = progress.add_task("training", total=settings.epochs, completed=self.epoch)

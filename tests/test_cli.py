@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
@@ -167,6 +168,10 @@ def test_mistakes_in_evaluate(work, tmp_path):
     assert "unknown method" in refused("evaluate", "--method", "magic", "--data", work / "test.h5", "-o", out)
     assert "either a run folder or --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
     assert "not found" in refused("evaluate", "--method", "fit", "--data", tmp_path / "no.h5", "-o", out)
+    here = ["--method", "fit", "--data", work / "test.h5", "-o", out]
+    assert "unknown device 'tpu'" in refused("evaluate", *here, "--device", "tpu")
+    if not torch.cuda.is_available():
+        assert "no GPU is available" in refused("evaluate", *here, "--device", "cuda")
 
 
 def test_mistakes_in_super_resolve(work, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,6 +67,7 @@ def test_training_lowers_the_loss_and_leaves_a_run_that_loads(lenses, tmp_path, 
         observation = file.instrument.observation(file.lr([0, 1]))
         assert loaded.predict(observation).image.shape == (2, 1, 64, 64)
     assert list((tmp_path / "tensorboard").iterdir())
+    assert (tmp_path / "losses.png").stat().st_size > 5000
     assert json.loads((tmp_path / "provenance.json").read_text())["experiment"]["seed"] == 0
 
 
@@ -110,6 +112,28 @@ def test_a_killed_run_goes_on_with_the_same_losses(lenses, tmp_path):
     assert 2 <= done < 200
     shorter = experiment(lenses, epochs=done + 2, schedule="constant")  # a constant rate does not know the last epoch
     assert losses(run(shorter, tmp_path / "cut", resume=True)) == losses(run(shorter, tmp_path / "whole"))
+
+
+def test_weights_and_biases_gets_every_term(lenses, tmp_path, monkeypatch):
+    seen = {}
+
+    class FakeRun:
+        def log(self, terms, step):
+            seen.setdefault(step, {}).update(terms)
+
+        def finish(self):
+            seen["finished"] = True
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **options: FakeRun()))
+    run(experiment(lenses, epochs=1, tracker="wandb"), tmp_path)
+    assert seen["finished"]
+    assert {"train/observation", "train/variation_density", "train/loss"} <= set(seen[1])
+
+
+def test_weights_and_biases_that_is_not_there(lenses, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(LensphysError, match=r"pip install 'lensphys\[wandb\]'"):
+        run(experiment(lenses, epochs=1, tracker="wandb"), tmp_path)
 
 
 def test_lr_only_training_never_reads_a_high_resolution_image(lenses, tmp_path, monkeypatch):

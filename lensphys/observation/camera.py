@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_images, check_same_shape
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.observation.noise import Noise, rows_of
+from lensphys.observation.noise import Noise, moved, rows_of
 from lensphys.observation.psf import PSF, NoPSF
 
 
@@ -119,6 +119,11 @@ class Observation:
         """Return some images (rows, indices) of the batch."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
         return replace(self, image=self.image[rows], noise=rows_of(self.noise, rows), mask=mask)
+
+    def to(self, device: torch.device | str) -> Observation:
+        """Return the batch on a device (a PSF goes where the image it blurs is)."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return replace(self, image=self.image.to(device), noise=moved(self.noise, device), mask=mask)
 
     @property
     def weight(self) -> Tensor:

@@ -229,6 +229,13 @@ def background_error_map(image: Tensor) -> ErrorMap:
     return ErrorMap(sigma[:, None, None, None].expand_as(image))
 
 
+def moved(noise: Noise, device: torch.device | str) -> Noise:
+    """Return the noise law with its tensors on a device."""
+    if isinstance(noise, RectifiedCountNoise):
+        return RectifiedCountNoise(noise.background_rms.to(device), noise.shot.to(device))
+    return ErrorMap(noise.sigma.to(device)) if isinstance(noise, ErrorMap) else noise
+
+
 def rows_of(noise: Noise, rows: Tensor) -> Noise:
     """Return the noise law of some images (rows, indices) of a batch."""
     if isinstance(noise, RectifiedCountNoise):
