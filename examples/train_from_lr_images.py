@@ -30,8 +30,7 @@ def main(folder: Path, images: int) -> None:
         },
         "example",
     )
-    with LensFile(learn) as lenses:
-        train(experiment, experiment.build(), lenses, folder / "run", resume=True)
+    train(experiment, folder / "run", resume=True)
     with LensFile(unseen) as lenses, torch.no_grad():
         observation = lenses.instrument.observation(lenses.lr())
         truth = lenses.read("hr_clean")

@@ -1,4 +1,4 @@
-"""Shape, range and finiteness errors, worded once (floor 0)."""
+"""Shape, range and finiteness errors, worded once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The command line (floor 12): each command reads its arguments and calls the library."""
+"""The command line: each command reads its arguments and calls the library."""
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, ParamSpec, TypeVar
@@ -35,6 +36,12 @@ Assignments = Annotated[
 
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
 
+_KEPT = {
+    "simulate": "the finished shards are kept, the same command goes on",
+    "train": "the state is kept, the same command with --resume goes on",
+    "demo": "what is finished is kept, the same command goes on",
+}
+
 
 def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what the user got wrong into one sentence and exit code 2, and Ctrl-C into 130."""
@@ -47,7 +54,7 @@ def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
             _errors.print(f"error: {error}", markup=False)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            _errors.print("interrupted: what was finished is kept; the same command (train: with --resume) goes on")
+            _errors.print(f"interrupted: {_KEPT.get(command.__name__, 'nothing was written')}")
             raise typer.Exit(130) from None
 
     return wrapped
@@ -84,7 +91,7 @@ def simulate(
 
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
     path = run(Recipe.named(recipe, assignments or []), n, out, classes=chosen, seed=seed, workers=workers)
-    _console.print(f"wrote {path}")
+    _console.print(f"wrote {path}", markup=False)
 
 
 @app.command()
@@ -102,22 +109,20 @@ def train(
 
     `lensphys train experiments/unsupervised/model_3.yaml -o runs/model_3`
 
-    `lensphys train experiment.yaml -o runs/a --set training.epochs=5 --set training.devices=2`
+    `lensphys train experiment.yaml -o runs/a --set training.epochs=5 --set data='{file: mine.h5}'`
 
     `lensphys train experiment.yaml -o runs/a --resume`
     """
-    from lensphys.config import Experiment, training_data
+    from lensphys.config import Experiment
     from lensphys.config import train as run
 
     settings = Experiment.read(experiment, assignments or [])
-    method = settings.build()
-    parameters = sum(p.numel() for p in method.parameters())
+    parameters = sum(p.numel() for p in settings.build().parameters())
     _console.print(f"{settings.method.name}, {settings.method.network.name}: {parameters} parameters")
     if dry_run:
         return
-    with training_data(settings.data, out) as lenses:
-        run(settings, method, lenses, out, resume=resume)
-    _console.print(f"trained: {out}")
+    run(settings, out, resume=resume)
+    _console.print(f"trained: {out}", markup=False)
 
 
 @app.command()
@@ -143,11 +148,12 @@ def evaluate(
     from lensphys.data.lens_file import LensFile
     from lensphys.evaluation.evaluate import evaluate as judge
     from lensphys.methods import READY
-    from lensphys.provenance import provenance
+    from lensphys.provenance import check_writable, provenance
 
     where = _device(device)
     chosen = _method(run, method, where)
     name = name or method or (run.name if run is not None else "")
+    check_writable(out)
     with LensFile(data) as lenses:
         judged = judge(
             chosen,
@@ -160,9 +166,10 @@ def evaluate(
             batch_size=batch_size,
             device=where,
         )
-        judged.write(out, provenance(method=name, run=run and run.name, data=data.name, identity=lenses.identity))
+        origin = json.loads((run / "provenance.json").read_text()) if run is not None else None
+        judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
     _console.print((out / "table.md").read_text(), markup=False)
-    _console.print(f"wrote {out}")
+    _console.print(f"wrote {out}", markup=False)
 
 
 @app.command("super-resolve")
@@ -172,7 +179,10 @@ def super_resolve(
     out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
     run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
     method: Annotated[Optional[str], typer.Option(help="fit (the default), bicubic or bilinear.")] = None,  # noqa: UP045
-    scale: Annotated[int, typer.Option(min=1, max=16, help="Pixels become so many times as small.")] = 2,
+    scale: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
+    ] = None,
     instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
     psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS or .npy: odd-sized, sum 1.")] = None,  # noqa: UP045
     error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
@@ -192,6 +202,9 @@ def super_resolve(
 
     `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
     """
+    import numpy as np
+
+    from lensphys.config import run_instrument
     from lensphys.data.images import check_output, read_images, write_images
     from lensphys.inference import super_resolve as resolve
     from lensphys.observation import Instrument
@@ -200,16 +213,17 @@ def super_resolve(
     check_output(image, out)
     where = _device(device)
     chosen = _method(run, method or ("fit" if run is None else None), where)
-    preset = Instrument.named(instrument) if instrument is not None else None
+    preset = Instrument.named(instrument) if instrument is not None else (run_instrument(run) if run else None)
+    factor = scale or int(getattr(chosen, "scale", 2))
     images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
     for remark in images.remarks:
         _errors.print(f"note: {remark}", markup=False)
-    result = resolve(chosen, images.observation, scale, device=where)
+    result = resolve(chosen, images.observation, factor, device=where)
     write_images(
-        out, images, result, scale, provenance(input=image.name, method=method or str(run or "fit"), scale=scale)
+        out, images, result, factor, provenance(input=image.name, method=method or str(run or "fit"), scale=factor)
     )
-    numbers = " ".join(f"{k} {float(result[k].mean()):.4g}" for k in ("chi2", "theta_E") if k in result)
-    _console.print(f"wrote {out}: {numbers}")
+    numbers = " ".join(f"{k} {float(np.nanmean(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
+    _console.print(f"wrote {out}: {numbers}", markup=False)
 
 
 @app.command("list")

@@ -1,10 +1,9 @@
-"""Experiments: strict YAML -> typed settings, and the run folder that a training leaves behind (floor 11)."""
+"""Experiments: strict YAML -> typed settings, and the run folder that a training leaves behind."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -16,13 +15,14 @@ from lensphys import training
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod, TrainableSettings
+from lensphys.observation import Instrument
 from lensphys.provenance import provenance, whole_file, write_json
 from lensphys.settings import Strict, override, read_yaml
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training import CHECKPOINT, LOG, WEIGHTS, TrainingSettings
 
-CONFIG = "config.yaml"
+CONFIG, INSTRUMENT = "config.yaml", "instrument.yaml"
 
 
 class DataSettings(Strict):
@@ -42,7 +42,7 @@ class DataSettings(Strict):
     @model_validator(mode="after")
     def _one_origin(self) -> DataSettings:
         if (self.file is None) == (self.recipe is None):
-            raise ValueError("give either 'file' or 'recipe'")
+            raise ValueError("give either 'file' or 'recipe' (--set data='{file: x.h5}' replaces the whole group)")
         return self
 
 
@@ -85,41 +85,69 @@ def training_data(settings: DataSettings, run: Path) -> LensFile:
     )
 
 
-def train(experiment: Experiment, method: TrainableMethod, lenses: LensFile, run: Path, *, resume: bool) -> None:
-    """Train a method in a run folder: see `training.train` for what the folder holds.
+def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
+    """Train the method of an experiment in a run folder, on data that are simulated first where it names a recipe.
+
+    See `training.train` for what the folder holds; besides ``config.yaml``, ``instrument.yaml``, ``provenance.json``
+    and ``losses.png``.
 
     Args:
-        experiment: the settings, written into the folder.
-        method: built from them.
-        lenses: the data.
+        experiment: the settings.
         run: the folder.
         resume: go on with the run that the folder holds, if any.
 
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.
     """
-    open_run(run, experiment, resume=resume)
-    training.train(method, lenses, experiment.training, run, seed=experiment.seed)
-    from lensphys.evaluation.figures import loss_figure, save_figure
+    fabric = training.launch(experiment.training)
+    if fabric.is_global_zero:  # the others find the data whole and the folder ready
+        check_run(run, experiment, resume=resume)
+        training_data(experiment.data, run).close()
+    fabric.barrier()
+    with training_data(experiment.data, run) as lenses:
+        if fabric.is_global_zero:
+            describe_run(run, experiment, lenses.instrument)
+        training.train(fabric, experiment.build(), lenses, experiment.training, run, seed=experiment.seed)
+    if fabric.is_global_zero:
+        from lensphys.evaluation.figures import loss_figure, save_figure
 
-    save_figure(loss_figure([json.loads(line) for line in (run / LOG).read_text().splitlines()]), run / "losses.png")
+        records = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+        save_figure(loss_figure(records), run / "losses.png")
 
 
-def open_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
-    """Make a run folder, or check that it may be gone on with.
+def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
+    """Raise unless a folder is free, or may be gone on with.
 
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not asked for, or holds another experiment's.
     """
-    config = run / CONFIG
-    tree = experiment.model_dump(mode="json", exclude_none=True)
     if (run / CHECKPOINT).exists() and not resume:
         raise LensphysError(f"{run} already holds a run: go on with it (--resume) or choose another folder")
-    if config.exists() and resume and _without_hardware(read_yaml(config)) != _without_hardware(tree):
-        raise LensphysError(f"{run} holds a run with other settings ({config}): resume with the same ones")
-    with whole_file(config) as temporary:
-        temporary.write_text("# The resolved experiment of this run.\n" + yaml.safe_dump(tree, sort_keys=False))
+    if (run / CONFIG).exists() and resume:
+        before = Experiment.read(run / CONFIG, [])
+        if _without_hardware(before) != _without_hardware(experiment):
+            raise LensphysError(f"{run} holds a run with other settings ({CONFIG}): resume with the same ones")
+
+
+def describe_run(run: Path, experiment: Experiment, instrument: Instrument) -> None:
+    """Write the resolved experiment, the instrument of its images, and where the run comes from, into its folder."""
+    tree = experiment.model_dump(mode="json")
+    for name, comment, values in (
+        (CONFIG, "The resolved experiment of this run.", tree),
+        (INSTRUMENT, "The instrument of its images.", instrument.model_dump(mode="json")),
+    ):
+        with whole_file(run / name) as temporary:
+            temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
     write_json(run / "provenance.json", provenance(experiment=tree))
+
+
+def run_instrument(run: Path) -> Instrument:
+    """Return the instrument whose images a run was trained on.
+
+    Raises:
+        LensphysError: if the folder does not say.
+    """
+    return Instrument.named(str(run / INSTRUMENT))
 
 
 def load_run(run: Path) -> TrainableMethod:
@@ -140,8 +168,9 @@ def load_run(run: Path) -> TrainableMethod:
     return method.eval()
 
 
-def _without_hardware(tree: dict[str, Any]) -> dict[str, Any]:
+def _without_hardware(experiment: Experiment) -> Experiment:
     """A run may go on with other devices or more epochs, but not with another method or other data."""
-    training = {k: v for k, v in tree["training"].items() if k not in ("devices", "nodes", "accelerator", "epochs")}
-    data = {k: v for k, v in tree["data"].items() if k != "workers"}
-    return {**tree, "training": training, "data": data}
+    machine = {"devices": 1, "nodes": 1, "accelerator": "auto", "epochs": 1, "tracker": "tensorboard"}
+    settings = experiment.training.model_copy(update=machine)
+    data = experiment.data.model_copy(update={"workers": 1})
+    return experiment.model_copy(update={"training": settings, "data": data})

@@ -1,4 +1,4 @@
-"""The deflection field (floor 2): what analytic profiles and networks both yield."""
+"""The deflection field: what analytic profiles and networks both yield."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job in a few minutes (floor 12): simulate, train without any HR image, super-resolve, compare."""
+"""The main job in a few minutes: simulate, train without any HR image, super-resolve, compare."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def demo(folder: Path) -> None:
     training_data(experiment.data, run).close()
     simulate(Recipe.named("model_3", ["hr_noise=true"]), _UNSEEN, folder / "unseen.h5", seed=2, workers=2)
     console.print("[bold]2/4[/] training a deflection network on the low-resolution images alone")
-    with training_data(experiment.data, run) as lenses:
-        train(experiment, experiment.build(), lenses, run, resume=True)
+    train(experiment, run, resume=True)
     methods: dict[str, Method] = {"physics network": load_run(run), "per-image fit": READY["fit"]}
     tables = []
     with LensFile(folder / "unseen.h5") as lenses:

@@ -1,4 +1,4 @@
-"""Finite differences on a pixel grid (floor 1): second order inside, second order one-sided at the edge."""
+"""Finite differences on a pixel grid: second order inside, second order one-sided at the edge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixel grids and the only place where arcsec, pixels and ``grid_sample`` coordinates meet (floor 1)."""
+"""Pixel grids and the only place where arcsec, pixels and ``grid_sample`` coordinates meet."""
 
 from __future__ import annotations
 

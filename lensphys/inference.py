@@ -1,4 +1,4 @@
-"""Super-resolving a set of images of any size, a chunk at a time (floor 11)."""
+"""Super-resolving a set of images of any size, a chunk at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def super_resolve(
     source_grid = _source_grid(observation.camera.grid)
     chunks = []
     with torch.no_grad():
-        for chunk in track(rows, description="super-resolving", transient=True):
+        for chunk in track(rows, description="super-resolving", transient=True, console=Console(stderr=True)):
             part = observation[chunk].to(device)
             chunks.append(_planes(method.predict(part, scale), part, source_grid))
     result: dict[str, Any] = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -56,7 +57,7 @@ def _planes(prediction: Prediction, observation: Observation, source_grid: Pixel
     planes: dict[str, Tensor | None] = {
         "image": prediction.image[:, 0],
         "residual": residual[:, 0],
-        "chi2": observation.chi2(prediction.observed) / observation.counted,
+        "chi2": prediction.reduced_chi2(observation),
         "theta_E": prediction.parameters.get("theta_E"),
     }
     field = prediction.deflection

@@ -1,4 +1,4 @@
-"""Where a file came from (floor 0): versions, commit and hardware; and writing files whole or not at all."""
+"""Where a file came from: versions, commit and hardware; and writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -24,19 +25,20 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the git commit of the checkout that lensphys runs from, or None outside of one."""
-    try:
-        out = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
+    """Return the git commit of the checkout that lensphys runs from (``-dirty`` if changed), or None outside of one."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=10, check=True
         )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an installed copy may lie within somebody else's checkout
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return out.stdout.strip()
 
 
 def hardware() -> str:
@@ -50,6 +52,19 @@ def hardware() -> str:
 def provenance(**extra: Any) -> dict[str, Any]:
     """Return what every result file carries: versions, commit, hardware, and the caller's own entries."""
     return {"versions": versions(), "commit": commit(), "hardware": hardware(), **extra}
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and raise unless files can be written into it: to be called before a long computation.
+
+    Raises:
+        LensphysError: with the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise LensphysError(f"cannot write into {folder}: {error.strerror or error}") from None
 
 
 @contextmanager

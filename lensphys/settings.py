@@ -1,4 +1,4 @@
-"""Strict typed settings and YAML files (floor 0): every config of the project is a `Strict` model."""
+"""Strict typed settings and YAML files: every config of the project is a `Strict` model."""
 
 from __future__ import annotations
 

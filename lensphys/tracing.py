@@ -1,4 +1,4 @@
-"""The ray tracer (floor 4): from the image plane to the source plane and back."""
+"""The ray tracer: from the image plane to the source plane and back."""
 
 from __future__ import annotations
 

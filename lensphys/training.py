@@ -1,9 +1,11 @@
-"""The training loop (floor 9): one for every method; CPU, GPUs and machines through lightning-fabric."""
+"""The training loop: one for every method; CPU, GPUs and machines through lightning-fabric."""
 
 from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +14,13 @@ from typing import Annotated, Literal, Protocol, cast
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field, PositiveFloat, PositiveInt
+from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod
 from lensphys.observation import Observation
@@ -142,14 +145,38 @@ class Batches:
         return self.instrument.observation(image), truth
 
 
-def train(method: TrainableMethod, lenses: LensFile, settings: TrainingSettings, run: Path, *, seed: int = 0) -> None:
+def launch(settings: TrainingSettings) -> Fabric:
+    """Return lightning-fabric with all processes of a training running; from here on each line runs in every one.
+
+    Raises:
+        LensphysError: if a GPU is asked for and there is none.
+    """
+    gpu = torch.cuda.is_available()
+    if settings.accelerator == "gpu" and not gpu:
+        raise LensphysError("training.accelerator is gpu, but no GPU is available: use auto or cpu")
+    fabric = Fabric(
+        accelerator="cuda" if gpu and settings.accelerator != "cpu" else "cpu",
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
+        precision=settings.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def train(
+    fabric: Fabric, method: TrainableMethod, lenses: LensFile, settings: TrainingSettings, run: Path, *, seed: int = 0
+) -> None:
     """Train a method, or go on from the last checkpoint of the run folder.
 
     The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation),
-    ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C writes a checkpoint before it leaves.
+    ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C lets the step end and writes a checkpoint. Several
+    machines need a run folder on a disk that they share.
 
     Args:
-        method: with fresh weights.
+        fabric: from `launch`.
+        method: with fresh weights, the same in every process.
         lenses: the data; HR images are touched only if the method needs them.
         settings: how to train.
         run: the folder.
@@ -158,19 +185,51 @@ def train(method: TrainableMethod, lenses: LensFile, settings: TrainingSettings,
     Raises:
         LensphysError: if the data do not fit, the checkpoint is another method's, or the loss is no longer finite.
     """
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise LensphysError("training.accelerator is gpu, but no GPU is available: use auto or cpu")
-    parallel = settings.devices * settings.nodes > 1
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy="ddp" if parallel else "auto",
-        precision=settings.precision,
-    )
-    fabric.launch()
     batches = Batches(lenses, settings, seed, method.needs_truth)
     _Run(fabric, method, batches, settings, run).go()
+    fabric.barrier()
+
+
+class _Batch:
+    """What a step works on. A plain object: Fabric would take a tuple or a dataclass apart and cast its tensors."""
+
+    def __init__(self, observation: Observation, truth: Tensor | None, epoch: int) -> None:
+        self.observation, self.truth, self.epoch = observation, truth, epoch
+
+
+class _Objective(nn.Module):
+    """A method behind one ``forward``, which is where precision and data parallelism act."""
+
+    def __init__(self, method: TrainableMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: _Batch) -> dict[str, Tensor]:
+        if self.training:
+            return self.method.training_terms(batch.observation, batch.truth, batch.epoch)
+        return {"score": self.method.validation_score(batch.observation, batch.truth)}
+
+
+class _Interrupts:
+    """Ctrl-C as a wish that is granted between two steps; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.wished = False
+
+    def __enter__(self) -> _Interrupts:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._wish)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _wish(self, number: int, frame: object) -> None:
+        if self.wished:
+            raise KeyboardInterrupt
+        self.wished = True
 
 
 class _Run:
@@ -181,9 +240,7 @@ class _Run:
     ) -> None:
         self.fabric, self.method, self.batches, self.settings, self.folder = fabric, method, batches, settings, folder
         optimizer = torch.optim.Adam(method.parameters(), lr=settings.learning_rate)
-        self.module, self.optimizer = fabric.setup(method, optimizer)
-        for name in ("training_terms", "validation_score"):
-            self.module.mark_forward_method(name)
+        self.module, self.optimizer = fabric.setup(_Objective(method), optimizer)
         self.epoch, self.step = 0, 0  # step within the epoch
         self.sums: dict[str, float] = {}
         self.best = math.inf
@@ -196,10 +253,11 @@ class _Run:
         writer = tracker(self.settings.tracker, self.folder) if self.fabric.is_global_zero else None
         self._forget_later_records()
         try:
-            for record in self._epochs(writer):
-                if self.fabric.is_global_zero:
-                    with (self.folder / LOG).open("a") as log:
-                        log.write(json.dumps(record) + "\n")
+            with _Interrupts() as interrupts:
+                for record in self._epochs(writer, interrupts):
+                    if self.fabric.is_global_zero:
+                        with (self.folder / LOG).open("a") as log:
+                            log.write(json.dumps(record) + "\n")
         except KeyboardInterrupt:
             self._save()
             raise
@@ -207,14 +265,14 @@ class _Run:
             if writer is not None:
                 writer.close()
 
-    def _epochs(self, writer: Tracker | None) -> Iterator[dict[str, float]]:
+    def _epochs(self, writer: Tracker | None, interrupts: _Interrupts) -> Iterator[dict[str, float]]:
         settings = self.settings
-        with Progress(disable=not self.fabric.is_global_zero) as progress:
+        with Progress(disable=not self.fabric.is_global_zero, console=Console(stderr=True)) as progress:
             bar = progress.add_task("training", total=settings.epochs, completed=self.epoch)
             while self.epoch < settings.epochs:
                 started = time.monotonic()
                 steps = self.batches.of_epoch(self.epoch, self.fabric.global_rank, self.fabric.world_size)
-                self.method.train()
+                self.module.train()
                 while self.step < len(steps):
                     terms = self._step(steps[self.step], len(steps))
                     self.step += 1
@@ -223,6 +281,8 @@ class _Run:
                         if writer is not None:
                             writer.add_scalar(f"train/{name}", value, self.epoch * len(steps) + self.step)
                     progress.update(bar, completed=self.epoch + self.step / len(steps))
+                    if self._anyone(interrupts.wished):
+                        raise KeyboardInterrupt
                 score = self._validate()
                 self.seconds += time.monotonic() - started
                 means = {name: self._mean(total / len(steps)) for name, total in self.sums.items()}
@@ -240,26 +300,27 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         observation, truth = self.batches.read(index, self.fabric.device)
-        terms = self.module.training_terms(observation, truth, self.epoch)
+        terms = self.module(_Batch(observation, truth, self.epoch))
         if not bool(torch.isfinite(terms["loss"])):
             raise LensphysError(
-                f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower training.learning_rate; "
-                f"{self.folder / CHECKPOINT} holds the last good state"
+                f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower training.learning_rate "
+                "and start again, or --resume from the last finished epoch"
             )
         self.optimizer.zero_grad()
         self.fabric.backward(terms["loss"])
-        if self.settings.clip_gradient is not None:
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=self.settings.clip_gradient)
+        clip = self.settings.clip_gradient
+        if clip is not None:  # an overflow of 16-mixed is not an error: its scaler skips the step
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=clip, error_if_nonfinite=False)
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def _validate(self) -> float:
-        self.method.eval()
+        self.module.eval()
         total, count = 0.0, 0
         with torch.no_grad():
             for index in self.batches.of_validation(self.fabric.global_rank, self.fabric.world_size):
                 observation, truth = self.batches.read(index, self.fabric.device)
-                total += float(self.module.validation_score(observation, truth)) * len(index)
+                total += float(self.module(_Batch(observation, truth, 0))["score"]) * len(index)
                 count += len(index)
         return self._mean(total / count)
 
@@ -267,12 +328,16 @@ class _Run:
         total = self.fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="mean")
         return float(cast(Tensor, total))
 
+    def _anyone(self, wished: bool) -> bool:
+        """Whether any process was asked to stop: all must stop at the same step."""
+        return wished if self.fabric.world_size == 1 else self._mean(float(wished)) > 0
+
     def _keep_best(self, score: float) -> None:
         if score < self.best or not (self.folder / WEIGHTS).exists():
-            self.best = score
             if self.fabric.is_global_zero:
                 with whole_file(self.folder / WEIGHTS) as temporary:
                     save_file({k: v.contiguous() for k, v in self.method.state_dict().items()}, temporary)
+            self.best = score
 
     def _save(self) -> None:
         if not self.fabric.is_global_zero:
@@ -280,6 +345,7 @@ class _Run:
         state = {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
             "random": torch.get_rng_state(),
             "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "best", "seconds")},
             "data": self.batches.lenses.identity,
@@ -293,13 +359,15 @@ class _Run:
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
             torch.set_rng_state(state["random"].cpu())
             progress, data = state["progress"], state["data"]
         except Exception as error:
             raise LensphysError(
                 f"{path} is damaged or belongs to another method ({error}): remove it to start anew"
             ) from None
-        check_choice("data set (the run was started on another one)", data, [self.batches.lenses.identity])
+        if data != self.batches.lenses.identity:
+            raise LensphysError(f"{self.folder} was trained on other data than {self.batches.lenses.path}")
         for name, value in progress.items():
             setattr(self, name, value)
 

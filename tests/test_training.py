@@ -43,8 +43,7 @@ def experiment(file, method=PHYSICS, **training) -> Experiment:
 
 
 def run(settings: Experiment, folder: Path, *, resume: bool = False) -> list[dict]:
-    with LensFile(settings.data.file) as lenses:
-        train(settings, settings.build(), lenses, folder, resume=resume)
+    train(settings, folder, resume=resume)
     return records(folder)
 
 

@@ -1,4 +1,4 @@
-"""Lens images in files (floor 5)."""
+"""Lens images in files."""
 
 from lensphys.data.lens_file import LensFile
 

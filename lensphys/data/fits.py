@@ -1,4 +1,4 @@
-"""FITS cut-outs of real lenses, to read, and super-resolved ones with their place on the sky, to write (floor 5)."""
+"""FITS cut-outs of real lenses, to read, and super-resolved ones with their place on the sky, to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's own images: FITS, .npy stacks and our HDF5 files in, the same kind out (floor 5).
+"""The user's own images: FITS, .npy stacks and our HDF5 files in, the same kind out.
 
 Rows of an array are y, growing upwards, and columns are x, exactly as the array stands in the file (a FITS image shown
 with ``origin="lower"``): nothing is flipped or rotated. All positions in arcsec (deflections, lens and source centres)
@@ -122,8 +122,9 @@ def read_images(
         mask = mask & torch.from_numpy(contents.mask)
     if not bool(mask.flatten(1).any(1).all()):
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
-    # a telescope's pixel integrates over its area; our simulated data evaluate it at its centre
-    camera = Camera(grid, blur, 2 if isinstance(blur, PixelPSF) and contents.instrument is None else 1)
+    # a telescope's pixel integrates over its area; an instrument says so of itself
+    own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
+    camera = Camera(grid, blur, instrument.supersampling if instrument is not None and not own_psf else 2)
     observation = Observation(image, camera, noise, None if bool(mask.all()) else mask)
     return ImageSet(observation, contents.header, remarks)
 

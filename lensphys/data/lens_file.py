@@ -1,4 +1,4 @@
-"""The project's HDF5 files of simulated lenses, to read (floor 5)."""
+"""The project's HDF5 files of simulated lenses, to read."""
 
 from __future__ import annotations
 
@@ -67,6 +67,20 @@ class LensFile:
             missing.append("/lr")
         if missing:
             raise LensphysError(f"{self.path} lacks {', '.join(missing)}: it is damaged, simulate it again")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        """HR images and deflections belong to the LR images, pixel for pixel: `upscale` times as fine."""
+        file, (height, width) = self._open(), self.grid_lr.shape
+        fine = (height * self.upscale, width * self.upscale)
+        pixels = {"hr": fine, "hr_clean": fine, "alpha_hr": fine, "lr_clean": (height, width)}
+        for name in (name for name in (*pixels, "label", "flux_scale") if name in file):
+            shape = file[name].shape
+            if shape[0] != len(self) or shape[-2:] != pixels.get(name, shape[-2:]):
+                raise LensphysError(
+                    f"{self.path}: /{name} {shape} does not match /lr {file['lr'].shape} at {self.upscale} x: "
+                    "it is damaged, simulate it again"
+                )
 
     def _open(self) -> h5py.File:
         # an HDF5 handle does not survive a fork

@@ -1,4 +1,4 @@
-"""Plain arrays: .npy files in, .npz files out (floor 5)."""
+"""Plain arrays: .npy files in, .npz files out."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Metrics, statistics, tables and figures: how every method is judged (floor 10)."""
+"""Metrics, statistics, tables and figures: how every method is judged."""

@@ -1,4 +1,4 @@
-"""Judge a method on a file of lenses, with a baseline and the ceiling beside it (floor 10)."""
+"""Judge a method on a file of lenses, with a baseline and the ceiling beside it."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def _timed(method: Method, observation: Observation, scale: int) -> tuple[Predic
 def _judge(prediction: Prediction, observation: Observation, truth: _Truth) -> Values:
     """Every metric that prediction and truth allow, (n,)."""
     image = _double(prediction.image) / truth.flux_scale
-    found = {"chi2_dof": observation.chi2(prediction.observed.detach()) / observation.counted}
+    found = {"chi2_dof": prediction.reduced_chi2(observation).detach()}
     if truth.hr_clean is not None:
         found |= metrics.flux_protocol(image, truth.hr_clean)
         found["flux_bias"] = metrics.flux_bias(image, truth.hr_clean)

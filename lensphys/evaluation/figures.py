@@ -1,4 +1,4 @@
-"""Figures of an evaluation and of a training (floor 10): matplotlib ``Figure`` objects, without pyplot's state."""
+"""Figures of an evaluation and of a training: matplotlib ``Figure`` objects, without pyplot's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image and lens metrics, one number an image (floor 10).
+"""Image and lens metrics, one number an image.
 
 Flux protocol: flux units, the target is the noise-free HR image, and its maximum is the peak.
 Seed protocol: SR image and (noisy) target are min-max normalised one by one, as in the published results. The noise of

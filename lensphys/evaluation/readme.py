@@ -1,4 +1,4 @@
-"""The tables of the README, generated from committed results: ``python -m lensphys.evaluation.readme`` (floor 10)."""
+"""The tables of the README, generated from committed results: ``python -m lensphys.evaluation.readme``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean, scatter and bootstrap interval of a metric (floor 10)."""
+"""Mean, scatter and bootstrap interval of a metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown tables from the ``metrics.json`` that an evaluation writes (floor 10)."""
+"""Markdown tables from the ``metrics.json`` that an evaluation writes."""
 
 from __future__ import annotations
 

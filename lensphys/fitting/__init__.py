@@ -1,4 +1,4 @@
-"""Fits of sources and lenses: batched least squares in bounded parameters with priors (floor 6)."""
+"""Fits of sources and lenses: batched least squares in bounded parameters with priors."""
 
 from lensphys.fitting.lens import LensFit, einstein_radius, fit_lens
 from lensphys.fitting.levenberg import LeastSquaresFit, gauss_newton_step, levenberg_marquardt

@@ -1,4 +1,4 @@
-"""The per-image fit (floor 6): SIE + shear + Sersic to one low-resolution image, through tracing and observation."""
+"""The per-image fit: SIE + shear + Sersic to one low-resolution image, through tracing and observation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.levenberg import levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
-from lensphys.grid import PixelGrid
+from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.observation import Noise, Observation, RectifiedCountNoise
 from lensphys.observation.noise import rows_of
 from lensphys.profiles import SIE, SIS, MassProfile, Sersic, Shear
@@ -76,11 +76,13 @@ class LensFit:
         values: named parameters, each (B,), positions in arcsec, ``amp`` in flux / arcsec^2.
         noise: the noise law, its numbers estimated anew from the residuals where the instrument does not know them.
         gradient_norm: (B,), the gradient's cosine at the end (see `LeastSquaresFit`).
+        seen: (B,), whether anything stands 5 sigma out of the noise; else the values mean nothing.
     """
 
     values: dict[str, Tensor]
     noise: Noise
     gradient_norm: Tensor
+    seen: Tensor
 
     @property
     def mass(self) -> MassProfile:
@@ -103,13 +105,14 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
 
     Args:
         observation: images (B, 1, H, W) and how they were taken.
-        starts: how many starts are optimised for each image.
+        starts: how many starts are optimised for each image, at most 8.
         steps: at most so many Jacobians a start.
 
     Raises:
-        LensphysError: if an image holds NaN, or no pixel stands out of its noise.
+        LensphysError: if an image holds NaN, or no positive pixel.
     """
     check_finite("image", observation.image)
+    starts = min(starts, len(START_FACTORS))
     with torch.no_grad():
         quick = replace(observation, camera=replace(observation.camera, supersampling=1))
         problem = _Problem.of(quick, observation.noise)
@@ -124,11 +127,10 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
             final = levenberg_marquardt(problem.residual, u, steps=steps // 2)
             u = final.x
         rows = torch.arange(len(u), device=u.device)
+        seen = arc_light(problem.observation, problem.inverse_sigma)[1]
         values = problem.space.physical(u)
         values["amp"] = values["amp"] * problem.unit * problem.observation.flux_ratio(problem.render(u, rows))
-        return LensFit(
-            values, problem.observation.noise, final.gradient_norm if final else torch.zeros_like(values["amp"])
-        )
+        return LensFit(values, problem.observation.noise, final.gradient_norm, seen)
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class _Problem:
 
     def starting_points(self, count: int) -> Tensor:
         """Return the ``count`` best starts of each image, (B, count, P)."""
-        arc = arc_light(self.observation, self.inverse_sigma)
+        arc = arc_light(self.observation, self.inverse_sigma)[0]
         costs, points = zip(*(self._start(arc, factor) for factor in START_FACTORS), strict=True)
         order = torch.stack(costs, dim=1).argsort(1)[:, :count]
         stacked = torch.stack(points, dim=1)
@@ -186,7 +188,8 @@ class _Problem:
     def _start(self, arc: Tensor, factor: float) -> tuple[Tensor, Tensor]:
         """Return the cost (B,) and the parameters (B, P) of an SIS of ``factor`` times the arc's radius."""
         grid = self.observation.camera.grid
-        radius = (grid.positions(like=arc).norm(dim=1, keepdim=True) * arc).flatten(1).sum(1) / arc.flatten(1).sum(1)
+        distance = grid.positions(like=arc).norm(dim=1, keepdim=True)
+        radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)
         theta_E = (factor * radius).clamp(0.06 * grid.radius, 0.95 * grid.radius)
         source_grid = PixelGrid(41, 41, grid.radius / 41)
         field = DeflectionField.of(SIS(theta_E), grid, like=arc)
@@ -205,21 +208,23 @@ class _Problem:
         return -(overlap**2) / power, self.space.unconstrained(values)
 
 
-def arc_light(observation: Observation, inverse_sigma: Tensor) -> Tensor:
-    """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, (B, 1, H, W), the rest zero.
+def arc_light(observation: Observation, inverse_sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, the rest zero; and if it is any.
 
-    Raises:
-        LensphysError: if nothing in an image stands 5 sigma out: of thousands of pixels some pass 3 by chance.
+    Args:
+        observation: images (B, 1, H, W).
+        inverse_sigma: one over the noise of each pixel, 0 where masked, (B, 1, H, W).
+
+    Returns:
+        light (B, 1, H, W) and whether anything stands 5 sigma out (B,): of thousands of pixels some pass 3 by chance.
+        Of an image where nothing does, all positive light.
     """
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
     light = replace(observation, image=observation.image - pedestal).smoothed
     significance = 3 * light * inverse_sigma  # the mean of 9 pixels has a third of their noise
-    empty = significance.flatten(1).amax(1) < 5
-    if bool(empty.any()):
-        raise LensphysError(
-            f"nothing stands 5 sigma out of the noise in {int(empty.sum())} of {len(empty)} images: leave them out"
-        )
-    return light * (significance > 3)
+    seen = significance.flatten(1).amax(1) >= 5
+    faint = seen[:, None, None, None] & (significance < 3)
+    return torch.where(faint, torch.zeros_like(light), light.clamp(min=0)), seen
 
 
 def moments(image: Tensor, grid: PixelGrid) -> tuple[Tensor, Tensor]:
@@ -243,7 +248,8 @@ def einstein_radius(field: DeflectionField) -> Tensor:
     index = (radius / edge * bins).long()
     inside = index < bins
     counts = radius.new_zeros(bins).index_add(0, index[inside], torch.ones_like(radius[inside]))
-    excess = (field.radial.flatten(1) - radius)[:, inside]
+    radial = polar_from_cartesian(field.alpha, field.theta)[0]  # about the origin, like the radius
+    excess = (radial.flatten(1) - radius)[:, inside]
     mean = radius.new_zeros(len(excess), bins).index_add(1, index[inside], excess) / counts.clamp(min=1)
     middle = (torch.arange(bins, dtype=radius.dtype, device=radius.device) + 0.5) * edge / bins
     crossing = (mean[:, :-1] > 0) & (mean[:, 1:] <= 0)

@@ -1,4 +1,4 @@
-"""Batched Levenberg-Marquardt least squares (floor 6)."""
+"""Batched Levenberg-Marquardt least squares."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def levenberg_marquardt(
         names = torch.arange(len(x0), device=x0.device) if rows is None else rows
         x = x0.detach().clone()
         cost, gradient, hessian, cosine = normal_equations(residual, x, names)
+        cost = torch.where(cost.isfinite(), cost, torch.inf)  # a start without a value loses against any other
         damping = torch.full_like(cost, 1e-2)
         growth = torch.full_like(cost, 2.0)
         active = torch.arange(len(x), device=x.device)[cosine > tolerance]

@@ -1,4 +1,4 @@
-"""Bounded parameters with priors: what an optimiser moves freely and a profile reads in physical units (floor 6)."""
+"""Bounded parameters with priors: what an optimiser moves freely and a profile reads in physical units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sersic fits of a source (floor 6): from its image, or through the lens from the observation itself."""
+"""Sersic fits of a source: from its image, or through the lens from the observation itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses between images, for supervised training (floor 7)."""
+"""Losses between images, for supervised training."""
 
 from __future__ import annotations
 

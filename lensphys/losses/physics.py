@@ -1,4 +1,4 @@
-"""The multi-scale physics loss of S1, term by term, and its noise-weighted, consistent form (floor 9).
+"""The multi-scale physics loss of S1, term by term, and its noise-weighted, consistent form.
 
 Each term is an object: called with a `Prediction` and the `Observation` it was made from, it returns a scalar that does
 not depend on the unit of the image. `PhysicsLossSettings` weighs them, switches them and names them in the logs.

@@ -1,4 +1,4 @@
-"""Ways to learn or compute super-resolution, one a file; all return a `Prediction` (floor 8)."""
+"""Ways to learn or compute super-resolution, one a file; all return a `Prediction`."""
 
 from typing import Annotated
 

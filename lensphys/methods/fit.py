@@ -1,4 +1,4 @@
-"""The per-image fit (floor 8): super-resolution with no training at all."""
+"""The per-image fit: super-resolution with no training at all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class PerImageFit(Strict):
         fits = [fit_lens(observation[r], starts=self.starts, steps=self.steps) for r in rows.split(chunk)]
         values = {name: torch.cat([f.values[name] for f in fits]) for name in fits[0].values}
         cosine = torch.cat([f.gradient_norm for f in fits]).to(observation.image)
-        return render(values, observation, scale, {"gradient_norm": cosine})
+        prediction = render(values, observation, scale, {"gradient_norm": cosine})
+        seen = torch.cat([f.seen for f in fits])
+        prediction.parameters["theta_E"] = torch.where(seen, values["theta_E"], torch.nan)
+        return prediction
 
 
 def render(values: dict[str, Tensor], observation: Observation, scale: int, more: dict[str, Tensor]) -> Prediction:
@@ -48,5 +51,11 @@ def render(values: dict[str, Tensor], observation: Observation, scale: int, more
     centre = torch.stack([values["center_x"], values["center_y"]], dim=1)
     field = DeflectionField.of(mass, camera.grid, like=observation.image, centre=centre)
     return Prediction(
-        camera.render(source, field), camera, observation.camera.render(source, field), field, source, values | more
+        camera.render(source, field),
+        camera,
+        observation.camera.render(source, field),
+        field,
+        source,
+        values | more,
+        len(values),
     )

@@ -1,4 +1,4 @@
-"""Interpolation (floor 8): the baselines that any method has to beat."""
+"""Interpolation: the baselines that any method has to beat."""
 
 from __future__ import annotations
 

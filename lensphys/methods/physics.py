@@ -1,4 +1,4 @@
-"""The unsupervised physics method of S1 (floor 8): a deflection network, a ray tracer and a fitted Sersic source."""
+"""The unsupervised physics method of S1: a deflection network, a ray tracer and a fitted Sersic source."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ from lensphys.tracing import reconstruct_source
 SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens", "joint"]
 
 
+_FITTED = {"through_lens": 7, "joint": 10}  # numbers fitted to the LR image itself
+
+
 class PhysicsSettings(Strict):
     """The method of S1, in its published form or consistent with the observation.
 
@@ -57,6 +60,11 @@ class PhysicsMethod(TrainableMethod):
 
     needs_truth = False
 
+    @property
+    def scale(self) -> int:
+        """The upscaling factor that the method was trained for."""
+        return self.settings.scale
+
     def __init__(self, settings: PhysicsSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -71,7 +79,7 @@ class PhysicsMethod(TrainableMethod):
 
     def _relens(self, observation: Observation, field: DeflectionField, scale: int) -> Prediction:
         source, field = self._solve_source(observation, field)
-        if not torch.is_grad_enabled():  # in training the loss itself asks for the flux
+        if not self.training:  # in training the loss itself asks for the flux
             ratio = observation.flux_ratio(observation.camera.render(source, field))
             source = replace(source, amp=source.amp * ratio)
         camera = observation.camera.at(scale)
@@ -79,7 +87,15 @@ class PhysicsMethod(TrainableMethod):
         observed = observation.camera.render(source, field)
         with torch.no_grad():
             parameters = {"theta_E": einstein_radius(field)}
-        return Prediction(camera.render(source, seen), camera, observed, seen, source, parameters)
+        return Prediction(
+            camera.render(source, seen),
+            camera,
+            observed,
+            seen,
+            source,
+            parameters,
+            _FITTED.get(self.settings.source, 0),
+        )
 
     def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
         """Return the named terms of the loss, and ``loss``; ``truth`` is not looked at."""

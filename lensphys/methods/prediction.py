@@ -1,4 +1,4 @@
-"""What every method returns (floor 8)."""
+"""What every method returns."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Prediction:
         deflection: the deflection field on the pixels of ``image``; None for methods without one.
         source: beta (B, 2, H', W') [arcsec] -> surface brightness (B, 1, H', W'); None for methods without one.
         parameters: named physical parameters, each (B,).
+        fitted: how many numbers were fitted to each image.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -37,10 +38,15 @@ class Prediction:
     deflection: DeflectionField | None = None
     source: Callable[[Tensor], Tensor] | None = None
     parameters: dict[str, Tensor] = field(default_factory=dict)
+    fitted: int = 0
 
     def __post_init__(self) -> None:
         check_images("image", self.image)
         check_same_shape("image", self.image.shape[-2:], "camera grid", self.camera.grid.shape)
+
+    def reduced_chi2(self, observation: Observation) -> Tensor:
+        """Return chi^2 of the predicted LR image per degree of freedom (counted pixels less fitted numbers), (B,)."""
+        return observation.chi2(self.observed) / (observation.counted - self.fitted).clamp(min=1)
 
     def source_image(self, grid: PixelGrid) -> Tensor | None:
         """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""

@@ -1,4 +1,4 @@
-"""Supervised super-resolution (floor 8): any network, trained on LR-HR pairs."""
+"""Supervised super-resolution: any network, trained on LR-HR pairs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class SupervisedMethod(TrainableMethod):
 
     needs_truth = True
 
+    @property
+    def scale(self) -> int:
+        """The upscaling factor that the method was trained for."""
+        return self.settings.scale
+
     def __init__(self, settings: SupervisedSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -49,6 +54,9 @@ class SupervisedMethod(TrainableMethod):
             raise LensphysError(f"this network was trained for a scale of {own}, not {scale}")
         unit = observation.peak.clamp(min=1e-30)[:, None, None, None]
         image = self.network(observation.image * observation.weight / unit) * unit / own**2
+        if not self.training:
+            ratio = observation.flux_ratio(block_sum(image, observation.camera.grid))
+            image = image * ratio[:, None, None, None]
         return Prediction(image, observation.camera.at(own), block_sum(image, observation.camera.grid))
 
     def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:

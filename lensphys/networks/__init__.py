@@ -1,4 +1,4 @@
-"""Networks, one architecture a file; all map (B, 1, H, W) to (B, C, scale H, scale W) (floor 6)."""
+"""Networks, one architecture a file; all map (B, 1, H, W) to (B, C, scale H, scale W)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The deflection network (floor 6): a backbone with radial and tangential heads that yields a `DeflectionField`."""
+"""The deflection network: a backbone with radial and tangential heads that yields a `DeflectionField`."""
 
 from __future__ import annotations
 

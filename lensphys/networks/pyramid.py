@@ -1,7 +1,8 @@
-"""The compact deflection backbone (floor 6): an encoder-decoder that sees the whole image and trains on two cores."""
+"""The compact deflection backbone: an encoder-decoder that sees the whole image and trains on two cores."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal
 
@@ -20,7 +21,7 @@ class ConvBlock(nn.Sequential):
         layers: list[nn.Module] = []
         for channels, step in ((in_channels, stride), (out_channels, 1)):
             layers += [nn.Conv2d(channels, out_channels, 3, stride=step, padding=1)]
-            layers += [nn.GroupNorm(min(8, out_channels), out_channels), nn.GELU()]
+            layers += [nn.GroupNorm(math.gcd(8, out_channels), out_channels), nn.GELU()]
         super().__init__(*layers)
 
 

@@ -1,4 +1,4 @@
-"""The residual CNN of S1 (floor 6)."""
+"""The residual CNN of S1."""
 
 from __future__ import annotations
 

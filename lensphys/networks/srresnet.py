@@ -1,4 +1,4 @@
-"""SRResNet (floor 6)."""
+"""SRResNet."""
 
 from __future__ import annotations
 

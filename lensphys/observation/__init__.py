@@ -1,4 +1,4 @@
-"""PSF, pixels, noise and instrument presets (floor 5)."""
+"""PSF, pixels, noise and instrument presets."""
 
 from lensphys.observation.camera import Camera, Observation, block_sum
 from lensphys.observation.instrument import Instrument, instrument_names

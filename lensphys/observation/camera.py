@@ -1,4 +1,4 @@
-"""The camera: from a lensed light distribution to the image that a telescope records (floor 5)."""
+"""The camera: from a lensed light distribution to the image that a telescope records."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class Observation:
     @property
     def smoothed(self) -> Tensor:
         """The 3 x 3 running mean of the counted pixels, (B, 1, H, W): a first guess of the clean image."""
-        return F.avg_pool2d(F.pad(self.image * self.weight, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        padded = F.pad(torch.cat([self.image * self.weight, self.weight], dim=1), (1, 1, 1, 1), mode="replicate")
+        light, counted = F.avg_pool2d(padded, 3, stride=1).split(1, dim=1)
+        return light / counted.clamp(min=1 / 9)
 
     @property
     def peak(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Instrument presets: versioned numbers of a telescope, from YAML files beside this one or of the user (floor 5)."""
+"""Instrument presets: versioned numbers of a telescope, from YAML files beside this one or of the user."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ class EstimatedNoiseSettings(Strict):
 class Instrument(Strict):
     """A telescope: pixel scale [arcsec], PSF, noise, and the zero point that turns magnitudes into its unit.
 
+    ``supersampling``: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do.
+
     Example:
         >>> Instrument.named("model_2").noise_of(torch.rand(1, 1, 8, 8)).exposure_time
         2264.0
@@ -74,6 +76,7 @@ class Instrument(Strict):
     pixel_scale: PositiveFloat
     unit: Literal["counts", "e-/s"]
     zero_point: float | None = None
+    supersampling: PositiveInt = 2
     psf: Annotated[NoPSFSettings | GaussianPSFSettings, Field(discriminator="kind")]
     noise: Annotated[
         ExposureNoiseSettings | RectifiedCountNoiseSettings | EstimatedNoiseSettings, Field(discriminator="kind")
@@ -104,7 +107,7 @@ class Instrument(Strict):
 
     def camera(self, height: int, width: int) -> Camera:
         """Return the camera with H x W of its pixels."""
-        return Camera(PixelGrid(height, width, self.pixel_scale), self.psf.build())
+        return Camera(PixelGrid(height, width, self.pixel_scale), self.psf.build(), self.supersampling)
 
     def noise_of(self, image: Tensor) -> Noise:
         """Return the noise law of images (B, 1, H, W): from its numbers, or estimated from the images."""

@@ -1,4 +1,4 @@
-"""Noise laws: what a detector makes of a clean image, and how sure one can be of each pixel (floor 5)."""
+"""Noise laws: what a detector makes of a clean image, and how sure one can be of each pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Point spread functions: an image of a star, as objects that blur (floor 5)."""
+"""Point spread functions: an image of a star, as objects that blur."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Analytic mass and light profiles, batched over the first axis (floor 3)."""
+"""Analytic mass and light profiles, batched over the first axis."""
 
 from lensphys.profiles.light import ImageSource, Sersic
 from lensphys.profiles.mass import NFW, SIE, SIS, MassProfile, MassSum, PointMass, Shear

@@ -1,4 +1,4 @@
-"""Light profiles (floor 3): surface brightness [flux / arcsec^2] of a source, differentiable in every parameter."""
+"""Light profiles: surface brightness [flux / arcsec^2] of a source, differentiable in every parameter."""
 
 from __future__ import annotations
 

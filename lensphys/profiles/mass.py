@@ -1,4 +1,4 @@
-"""Mass profiles (floor 3): pure formulas for the deflection, and thin classes that hold their parameters.
+"""Mass profiles: pure formulas for the deflection, and thin classes that hold their parameters.
 
 Every parameter is a number or a tensor (B,); positions are (B or 1, 2, H, W), deflections (B, 2, H, W), in arcsec.
 A core of 1e-6" keeps values and gradients finite at the centres; at 0.01" it changes a deflection by 5e-9.

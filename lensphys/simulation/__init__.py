@@ -1,4 +1,4 @@
-"""Data sets made from recipes: dark-matter populations, the lenstronomy engine, the writer (floor 9)."""
+"""Data sets made from recipes: dark-matter populations, the lenstronomy engine, the writer."""
 
 from lensphys.simulation.recipe import Recipe, recipe_names
 from lensphys.simulation.writer import simulate

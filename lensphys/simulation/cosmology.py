@@ -1,4 +1,4 @@
-"""The distances that define the legacy data: Einstein radii of masses, and the deflection scale (floor 9)."""
+"""The distances that define the legacy data: Einstein radii of masses, and the deflection scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dark-matter populations: what a class adds to the main lens, as point masses (floor 9)."""
+"""Dark-matter populations: what a class adds to the main lens, as point masses."""
 
 from __future__ import annotations
 

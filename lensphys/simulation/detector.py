@@ -1,4 +1,4 @@
-"""From clean images to what a detector records, by the noise laws of the instrument (floor 9)."""
+"""From clean images to what a detector records, by the noise laws of the instrument."""
 
 from __future__ import annotations
 

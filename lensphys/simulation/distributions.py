@@ -1,4 +1,4 @@
-"""Random numbers of a recipe: a plain number, or ``{kind: uniform, low: 0, high: 1}`` and its like (floor 9)."""
+"""Random numbers of a recipe: a plain number, or ``{kind: uniform, low: 0, high: 1}`` and its like."""
 
 from __future__ import annotations
 

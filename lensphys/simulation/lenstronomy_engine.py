@@ -1,4 +1,4 @@
-"""The reference engine: clean images and deflections by lenstronomy (floor 9)."""
+"""The reference engine: clean images and deflections by lenstronomy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: everything that defines a simulated data set, from the YAML files in ``simulations/`` (floor 9)."""
+"""Recipes: everything that defines a simulated data set, from the YAML files in ``simulations/``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One sample of a data set: a scene, its clean images and its noise, from one seed (floor 9)."""
+"""One sample of a data set: a scene, its clean images and its noise, from one seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One lens and its source, drawn from a recipe, in the words of lenstronomy (floor 9)."""
+"""One lens and its source, drawn from a recipe, in the words of lenstronomy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards: what a simulation has finished so far, in a folder beside its file (floor 9)."""
+"""Shards: what a simulation has finished so far, in a folder beside its file."""
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """Hash of all of it."""
-        text = json.dumps({"format_version": FORMAT_VERSION, "shard": SHARD} | self.attributes(), sort_keys=True)
+        """Hash of what was asked for; the versions that made it are no part of it, an upgrade does not end a run."""
+        asked = {name: value for name, value in self.attributes().items() if name != "versions"}
+        text = json.dumps({"format_version": FORMAT_VERSION, "shard": SHARD} | asked, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""From a recipe to one HDF5 file: the same bytes for the same seed, with any number of processes (floor 9)."""
+"""From a recipe to one HDF5 file: the same bytes for the same seed, with any number of processes."""
 
 from __future__ import annotations
 
