@@ -219,10 +219,13 @@ def super_resolve(
     for remark in images.remarks:
         _errors.print(f"note: {remark}", markup=False)
     result = resolve(chosen, images.observation, factor, device=where)
-    write_images(
-        out, images, result, factor, provenance(input=image.name, method=method or str(run or "fit"), scale=factor)
-    )
-    numbers = " ".join(f"{k} {float(np.nanmean(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
+    lost = np.flatnonzero(np.isnan(result.get("theta_E", np.zeros(1))))
+    if len(lost):
+        numbers = ", ".join(map(str, lost))
+        _errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
+    origin = provenance(input=image.name, method=method or str(run or "fit"), scale=factor)
+    write_images(out, images, result, factor, origin)
+    numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     _console.print(f"wrote {out}: {numbers}", markup=False)
 
 

@@ -162,6 +162,69 @@ def test_mistakes_in_train(work, tmp_path):
     assert "cannot write" in refused("train", config, "-o", tmp_path / "file" / "r", "--set", whole)
 
 
+def test_supervised_through_the_command_line(work, tmp_path):
+    network = {"name": "srresnet", "channels": 4, "blocks": 1}
+    config = EXPERIMENT | {
+        "method": {"name": "supervised", "network": network},
+        "data": {"file": str(work / "test.h5")},
+    }
+    config["training"] = {"epochs": 1, "batch_size": 2, "accelerator": "cpu"}
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(config))
+    assert lensphys("train", tmp_path / "e.yaml", "-o", tmp_path / "run")[0] == 0
+    code, output = lensphys("super-resolve", work / "test.h5", "-o", tmp_path / "o.h5", "--run", tmp_path / "run")
+    assert code == 0, output
+    wrong = ["super-resolve", work / "test.h5", "-o", tmp_path / "p.h5", "--run", tmp_path / "run", "--scale", 3]
+    assert "trained for a scale of 2, not 3" in refused(*wrong)
+
+
+def test_a_run_knows_its_instrument(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        np.save(tmp_path / "a.npy", lenses.lr()[:1, 0].numpy())
+    code, output = lensphys("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz", "--run", work / "run")
+    assert code == 0, output
+    assert "no PSF" not in output
+
+
+def test_lr_and_hr_that_do_not_match(work, tmp_path):
+    import h5py
+
+    (tmp_path / "a.h5").write_bytes((work / "test.h5").read_bytes())
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["hr"]
+        file["hr"] = np.zeros((6, 1, 48, 48), "f4")
+    message = refused("evaluate", "--method", "bicubic", "--data", tmp_path / "a.h5", "-o", tmp_path / "out")
+    assert "/hr (6, 1, 48, 48) does not match /lr (6, 1, 32, 32) at 2 x" in message
+
+
+def test_a_faint_image_does_not_end_the_stack(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        stack = lenses.lr()[:3, 0].numpy()
+    stack[1] = np.random.default_rng(0).normal(0, stack.std() / 1000, stack[1].shape)
+    np.save(tmp_path / "a.npy", stack)
+    where = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz"]
+    code, output = lensphys(*where, "--instrument", "model_3")
+    assert code == 0, output
+    assert "theta_E is NaN) in image 1" in output
+    with np.load(tmp_path / "o.npz") as made:
+        assert np.isfinite(made["image"]).all()
+        assert np.isnan(made["theta_E"]).tolist() == [False, True, False]
+
+
+def test_nan_and_an_unnormalised_psf(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        image = lenses.lr()[0, 0].numpy()
+    image[3, 4] = np.nan
+    fits.PrimaryHDU(image).writeto(tmp_path / "a.fits")
+    out = tmp_path / "b.fits"
+    assert "--pixel-scale" in refused("super-resolve", tmp_path / "a.fits", "-o", out)
+    np.save(tmp_path / "psf.npy", np.full((3, 3), 0.1, "f4"))
+    psf = ["--psf", tmp_path / "psf.npy", "--instrument", "model_3"]
+    assert "divide it by its sum" in refused("super-resolve", tmp_path / "a.fits", "-o", out, *psf)
+    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", out, "--instrument", "model_3")
+    assert code == 0, output
+    assert "mask" in output
+
+
 def test_mistakes_in_evaluate(work, tmp_path):
     out = tmp_path / "out"
     assert "run folder not found" in refused("evaluate", tmp_path / "none", "--data", work / "test.h5", "-o", out)
@@ -169,6 +232,10 @@ def test_mistakes_in_evaluate(work, tmp_path):
     assert "either a run folder or --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
     assert "not found" in refused("evaluate", "--method", "fit", "--data", tmp_path / "no.h5", "-o", out)
     here = ["--method", "fit", "--data", work / "test.h5", "-o", out]
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "out"
+    message = refused("evaluate", "--method", "fit", "--data", work / "test.h5", "-o", folder)
+    assert "cannot write into" in message
     assert "unknown device 'tpu'" in refused("evaluate", *here, "--device", "tpu")
     if not torch.cuda.is_available():
         assert "no GPU is available" in refused("evaluate", *here, "--device", "cuda")

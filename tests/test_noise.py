@@ -144,9 +144,9 @@ def test_the_background_is_estimated_from_the_image(t, unit, generator):
     first = RectifiedCountNoise.from_image(image)
     assert first.background_rms.shape == first.shot.shape == (24, 1, 1, 1)
     ratio = first.background_rms / b
-    # the wings of the arc reach where the background is read: too high, by up to a half
-    assert float(ratio.median()) == pytest.approx(1.15, abs=0.15)
-    assert bool(((ratio > 0.9) & (ratio < 1.6)).all())
+    # the faintest of four corners of 225 pixels, each mean with a scatter of 10 %, and the wings of the arc in some
+    assert float(ratio.median()) == pytest.approx(1, abs=0.1)
+    assert bool(((ratio > 0.7) & (ratio < 1.4)).all())
     ratio = first.updated(image, clean).background_rms / b
     # 100 to 1000 faint pixels, each with a scatter of 1.5 times its mean: 5 to 15 % a standard error
     assert float(ratio.median()) == pytest.approx(1, abs=0.05)
@@ -167,7 +167,6 @@ def test_the_photon_noise_is_estimated_from_the_image(unit, generator):
     assert float(((found > 0.6) & (found < 1.5)).double().mean()) > 0.9
 
 
-@pytest.mark.xfail(reason="a background read too high leaves no photon noise, and `updated` keeps within 10 x of that")
 @pytest.mark.parametrize("t", [10**3.0, 10**3.5])
 def test_the_photon_noise_is_estimated_from_every_image(t, generator):
     assert bool((photon_noise(t, 1.0, generator) > 0.3).all())

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,6 +18,8 @@ import yaml
 from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, train
 from lensphys.data.lens_file import LensFile
+from lensphys.methods import PhysicsMethod
+from lensphys.networks import ResidualCNN
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training import LOG, TrainingSettings
@@ -111,6 +114,49 @@ def test_a_killed_run_goes_on_with_the_same_losses(lenses, tmp_path):
     assert 2 <= done < 200
     shorter = experiment(lenses, epochs=done + 2, schedule="constant")  # a constant rate does not know the last epoch
     assert losses(run(shorter, tmp_path / "cut", resume=True)) == losses(run(shorter, tmp_path / "whole"))
+
+
+def test_mixed_precision_reaches_the_network_alone(lenses, tmp_path, monkeypatch):
+    """bf16-mixed: the backbone computes in bfloat16, the physics (and the loss) in float32."""
+    seen = {}
+    forward, relens = ResidualCNN.forward, PhysicsMethod._relens
+
+    def watched_forward(self, image):
+        out = forward(self, image)
+        seen["backbone"] = self.body[-1](torch.zeros(1, 4, 3, 3)).dtype
+        return out
+
+    def watched_relens(self, observation, field, scale):
+        seen["physics"] = (
+            field.alpha.dtype,
+            torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).dtype,
+        )
+        return relens(self, observation, field, scale)
+
+    monkeypatch.setattr(ResidualCNN, "forward", watched_forward)
+    monkeypatch.setattr(PhysicsMethod, "_relens", watched_relens)
+    rows = run(experiment(lenses, epochs=1, precision="bf16-mixed"), tmp_path)
+    assert seen == {"backbone": torch.bfloat16, "physics": (torch.float32, torch.float32)}
+    assert np.isfinite(rows[0]["loss"])
+
+
+def test_a_real_ctrl_c_lets_the_step_end(lenses, tmp_path, monkeypatch):
+    """The signal arrives within a step; the step is finished and counted once, and the run goes on exactly."""
+    settings = experiment(lenses)
+    whole = losses(run(settings, tmp_path / "whole"))
+    calls, terms = [], PhysicsMethod.training_terms
+
+    def interrupted(self, *args):
+        calls.append(args)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return terms(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PhysicsMethod, "training_terms", interrupted)
+        run(settings, tmp_path / "cut")
+    assert len(calls) == 4
+    assert losses(run(settings, tmp_path / "cut", resume=True)) == whole
 
 
 def test_weights_and_biases_gets_every_term(lenses, tmp_path, monkeypatch):
