@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# pytest-xdist runs a worker a core: more threads than cores, here or in a started process, only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 
