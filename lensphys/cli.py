@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, ParamSpec, TypeVar
@@ -290,4 +291,6 @@ def _first_line(thing: object) -> str:
 
 def main() -> None:
     """Run the command line."""
+    # Threads that spin while they wait make a busy machine ten times slower; this must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
