@@ -27,9 +27,9 @@ class PixelGrid:
         LensphysError: if a size or the scale is not positive.
 
     Example:
-        >>> grid = PixelGrid(2, 3, 0.1)
+        >>> grid = PixelGrid(2, 3, 0.5)
         >>> grid.positions()[0, 0, 0].tolist()
-        [-0.1, 0.0, 0.1]
+        [-0.5, 0.0, 0.5]
     """
 
     height: int

@@ -67,6 +67,7 @@ class Instrument(Strict):
     ``supersampling``: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do.
 
     Example:
+        >>> import torch
         >>> Instrument.named("model_2").noise_of(torch.rand(1, 1, 8, 8)).exposure_time
         2264.0
     """
