@@ -70,19 +70,21 @@ class Experiment(Strict):
             return self.method.build()
 
 
-def training_data(settings: DataSettings, run: Path) -> LensFile:
-    """Return the data of an experiment; those of a recipe are simulated into the run folder, if not done yet.
+def training_data(settings: DataSettings, run: Path) -> Path:
+    """Return the file of an experiment's data; those of a recipe are simulated into the run folder, if not done yet.
 
     Raises:
-        LensphysError: if the file is missing or foreign, or the recipe is faulty.
+        LensphysError: if the recipe is faulty, or the folder holds other data.
     """
-    if settings.file is not None:
-        return LensFile(settings.file)
-    recipe = Recipe.named(str(settings.recipe), settings.set)
-    path = run / "train.h5"
-    return LensFile(
+    path = _data_path(settings, run)
+    if settings.recipe is not None:
+        recipe = Recipe.named(settings.recipe, settings.set)
         simulate(recipe, settings.n, path, classes=settings.classes, seed=settings.seed, workers=settings.workers)
-    )
+    return path
+
+
+def _data_path(settings: DataSettings, run: Path) -> Path:
+    return Path(settings.file) if settings.file is not None else run / "train.h5"
 
 
 def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
@@ -102,9 +104,9 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     fabric = training.launch(experiment.training)
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
-        training_data(experiment.data, run).close()
+        training_data(experiment.data, run)
     fabric.barrier()
-    with training_data(experiment.data, run) as lenses:
+    with LensFile(_data_path(experiment.data, run)) as lenses:
         if fabric.is_global_zero:
             describe_run(run, experiment, lenses.instrument)
         training.train(fabric, experiment.build(), lenses, experiment.training, run, seed=experiment.seed)

@@ -29,7 +29,7 @@ def demo(folder: Path) -> None:
     experiment = Experiment.read(_EXPERIMENT, [])
     console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 36 unseen ones to judge by")
     run = folder / "run"
-    training_data(experiment.data, run).close()
+    training_data(experiment.data, run)
     simulate(Recipe.named("model_3", ["hr_noise=true"]), _UNSEEN, folder / "unseen.h5", seed=2, workers=2)
     console.print("[bold]2/4[/] training a deflection network on the low-resolution images alone")
     train(experiment, run, resume=True)
