@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
+from lensphys.interrupts import Interrupts
 from lensphys.methods import TrainableMethod
 from lensphys.observation import Observation
 from lensphys.provenance import whole_file
@@ -210,28 +209,6 @@ class _Objective(nn.Module):
         return {"score": self.method.validation_score(batch.observation, batch.truth)}
 
 
-class _Interrupts:
-    """Ctrl-C as a wish that is granted between two steps; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.wished = False
-
-    def __enter__(self) -> _Interrupts:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._wish)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _wish(self, number: int, frame: object) -> None:
-        if self.wished:
-            raise KeyboardInterrupt
-        self.wished = True
-
-
 class _Run:
     """The state of a training: everything that a checkpoint holds."""
 
@@ -253,7 +230,7 @@ class _Run:
         writer = tracker(self.settings.tracker, self.folder) if self.fabric.is_global_zero else None
         self._forget_later_records()
         try:
-            with _Interrupts() as interrupts:
+            with Interrupts() as interrupts:
                 for record in self._epochs(writer, interrupts):
                     if self.fabric.is_global_zero:
                         with (self.folder / LOG).open("a") as log:
@@ -265,7 +242,7 @@ class _Run:
             if writer is not None:
                 writer.close()
 
-    def _epochs(self, writer: Tracker | None, interrupts: _Interrupts) -> Iterator[dict[str, float]]:
+    def _epochs(self, writer: Tracker | None, interrupts: Interrupts) -> Iterator[dict[str, float]]:
         settings = self.settings
         with Progress(disable=not self.fabric.is_global_zero, console=Console(stderr=True)) as progress:
             bar = progress.add_task("training", total=settings.epochs, completed=self.epoch)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lensphys.checks import LensphysError, check_choice
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, LensFile
+from lensphys.interrupts import Interrupts
 from lensphys.observation import Instrument
 from lensphys.provenance import whole_file
 from lensphys.simulation.detector import check_detector
@@ -71,9 +72,12 @@ def simulate(
         bar = progress.add_task("simulating", total=len(plan), completed=len(plan) - left)
         processes = min(workers, len(todo))
         run = _in_processes(plan, parts, todo, processes) if processes > 1 else _in_this_process(plan, parts, todo)
-        with closing(run):  # on Ctrl-C the workers stop at once, not when the exception is forgotten
+        # on Ctrl-C the workers stop at once, not when the exception is forgotten
+        with closing(run), Interrupts() as interrupts:
             for finished in run:
                 progress.advance(bar, finished)
+                if interrupts.wished:
+                    raise KeyboardInterrupt
         bar = progress.add_task("writing", total=len(plan))
         _assemble(plan, parts, out, lambda samples: progress.advance(bar, samples))
     remove_parts(parts)
