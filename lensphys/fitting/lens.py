@@ -117,19 +117,19 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
         quick = replace(observation, camera=replace(observation.camera, supersampling=1))
         problem = _Problem.of(quick, observation.noise)
         u = problem.starting_points(starts)
-        rows = torch.arange(len(observation), device=u.device).repeat_interleave(starts)
+        everyone = torch.arange(len(observation), device=u.device)
+        rows = everyone.repeat_interleave(starts)
         first = levenberg_marquardt(problem.residual, u.flatten(0, 1), rows=rows, steps=steps // 2, tolerance=1e-3)
         best = first.cost.reshape(-1, starts).argmin(1)
-        u = first.x.reshape(-1, starts, u.shape[-1])[torch.arange(len(best)), best]
+        u = first.x.reshape(-1, starts, u.shape[-1])[everyone, best]
         problem = replace(problem, observation=observation)
         for _ in range(2):
             problem = problem.renewed(u)
             final = levenberg_marquardt(problem.residual, u, steps=steps // 2)
             u = final.x
-        rows = torch.arange(len(u), device=u.device)
         seen = arc_light(problem.observation, problem.inverse_sigma)[1]
         values = problem.space.physical(u)
-        values["amp"] = values["amp"] * problem.unit * problem.observation.flux_ratio(problem.render(u, rows))
+        values["amp"] = values["amp"] * problem.unit * problem.observation.flux_ratio(problem.render(u, everyone))
         return LensFit(values, problem.observation.noise, final.gradient_norm, seen)
 
 
