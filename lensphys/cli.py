@@ -132,7 +132,7 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
     run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
-    method: Annotated[Optional[str], typer.Option(help="Instead of a run: bicubic, bilinear or fit.")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="Instead of a run: see `list methods`.")] = None,  # noqa: UP045
     name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
@@ -179,13 +179,17 @@ def super_resolve(
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
     run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
-    method: Annotated[Optional[str], typer.Option(help="fit (the default), bicubic or bilinear.")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="fit (the default): see `list methods`.")] = None,  # noqa: UP045
     scale: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
     ] = None,
     instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
     psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS or .npy: odd-sized, sum 1.")] = None,  # noqa: UP045
+    target_psf: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="PSF that the result shall have, FITS or .npy, on its pixels; by default the image's own."),
+    ] = None,
     error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
     device: Device = "auto",
@@ -202,11 +206,13 @@ def super_resolve(
     `lensphys super-resolve stack.npy -o sr.npz --instrument model_2 --run runs/model_2`
 
     `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
+
+    `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
     """
     import numpy as np
 
     from lensphys.config import run_instrument
-    from lensphys.data.images import check_output, read_images, write_images
+    from lensphys.data.images import check_output, read_images, with_target_psf, write_images
     from lensphys.inference import super_resolve as resolve
     from lensphys.observation import Instrument
     from lensphys.provenance import provenance
@@ -217,6 +223,8 @@ def super_resolve(
     preset = Instrument.named(instrument) if instrument is not None else (run_instrument(run) if run else None)
     factor = scale or int(getattr(chosen, "scale", 2))
     images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
+    if target_psf is not None:
+        images = with_target_psf(images, target_psf, factor)
     for remark in images.remarks:
         _errors.print(f"note: {remark}", markup=False)
     result = resolve(chosen, images.observation, factor, device=where)
@@ -224,7 +232,8 @@ def super_resolve(
     if len(lost):
         numbers = ", ".join(map(str, lost))
         _errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
-    origin = provenance(input=image.name, method=method or str(run or "fit"), scale=factor)
+    sharp = {} if target_psf is None else {"target_psf": target_psf.name}
+    origin = provenance(input=image.name, method=method or str(run or "fit"), scale=factor, **sharp)
     write_images(out, images, result, factor, origin)
     numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     _console.print(f"wrote {out}: {numbers}", markup=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,23 @@ def read_images(
     camera = Camera(grid, blur, instrument.supersampling if instrument is not None and not own_psf else 2)
     observation = Observation(image, camera, noise, None if bool(mask.all()) else mask)
     return ImageSet(observation, contents.header, remarks)
+
+
+def with_target_psf(images: ImageSet, path: Path, scale: int) -> ImageSet:
+    """Return the images with the PSF that the super-resolved ones shall have.
+
+    Args:
+        images: to be super-resolved.
+        path: FITS or .npy kernel (K, K), K odd, sum 1, on super-resolved pixels unless its header has a pixel scale.
+        scale: pixels become so many times as small.
+
+    Raises:
+        LensphysError: if the file or its kernel is faulty.
+    """
+    kernel, own = _plane("target PSF file", path, "PSF")
+    camera = images.observation.camera
+    sharp = PixelPSF(torch.from_numpy(kernel), own or camera.grid.scale / scale)
+    return replace(images, observation=replace(images.observation, camera=replace(camera, sharp=sharp)))
 
 
 def check_output(source: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ from lensphys.methods.fit import PerImageFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.prediction import Method, Prediction, TrainableMethod
+from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
 
 # What a name on the command line means: methods that need no training ...
@@ -15,6 +16,7 @@ READY: dict[str, Method] = {
     "bicubic": Interpolation(name="bicubic"),
     "bilinear": Interpolation(name="bilinear"),
     "fit": PerImageFit(),
+    "richardson_lucy": RichardsonLucy(),
 }
 # ... and what a config may train.
 TRAINABLE = {"physics": PhysicsSettings, "supervised": SupervisedSettings}
@@ -29,6 +31,7 @@ __all__ = [
     "PhysicsMethod",
     "PhysicsSettings",
     "Prediction",
+    "RichardsonLucy",
     "SupervisedMethod",
     "SupervisedSettings",
     "TrainableMethod",

@@ -13,7 +13,7 @@ from lensphys.checks import LensphysError, check_images, check_same_shape
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
 from lensphys.observation.noise import Noise, moved, rows_of
-from lensphys.observation.psf import PSF, NoPSF
+from lensphys.observation.psf import PSF, NoPSF, PixelPSF
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Camera:
         grid: the pixels.
         psf: what blurs the image on these pixels.
         supersampling: each pixel is the sum of this many squared points; 1 evaluates it at its centre (legacy data).
+        sharp: the PSF that a super-resolved image shall have; the camera's own if None.
 
     Example:
         >>> from lensphys.profiles import SIS, Sersic
@@ -37,19 +38,21 @@ class Camera:
     grid: PixelGrid
     psf: PSF = NoPSF()
     supersampling: int = 1
+    sharp: PSF | None = None
 
     def __post_init__(self) -> None:
         if self.supersampling < 1:
             raise LensphysError(f"supersampling must be 1 or more, got {self.supersampling}")
 
     def at(self, factor: float) -> Camera:
-        """Return the camera with pixels ``factor`` times as small, the same field of view and the same PSF on the sky.
+        """Return the camera of the super-resolved image: pixels ``factor`` times as small, the same field of view.
 
-        An oversampled camera needs fewer points a pixel: the supersampling shrinks with the pixels.
+        Its PSF is the target PSF ``sharp``, or without one the same PSF on the sky, for every factor, 1 included. An
+        oversampled camera needs fewer points a pixel: the supersampling shrinks with the pixels.
         """
-        return replace(
-            self, grid=self.grid.resampled(factor), supersampling=max(1, round(self.supersampling / max(factor, 1)))
-        )
+        points = max(1, round(self.supersampling / max(factor, 1)))
+        psf = self.psf if self.sharp is None else self.sharp
+        return replace(self, grid=self.grid.resampled(factor), psf=psf, supersampling=points)
 
     def render(self, light: Callable[[Tensor], Tensor], field: DeflectionField) -> Tensor:
         """Return the clean image of a source seen through a lens.
@@ -67,9 +70,15 @@ class Camera:
     def expose(self, flux: Tensor) -> Tensor:
         """Return the clean image of a flux map on this camera's (supersampled) pixels: sum, then blur.
 
+        A kernel that is known on finer pixels than the camera's blurs before the sum, as light does: after it, what a
+        pixel sum aliases would stay in the image (up to 2 sigma at S/N 50, a PSF of 0.5" on pixels of 0.2").
+
         Args:
             flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
         """
+        points = flux.shape[-1] // self.grid.width
+        if points > 1 and isinstance(self.psf, PixelPSF) and self.psf.scale < 0.99 * self.grid.scale:
+            return block_sum(self.psf.blur(flux, self.grid.scale / points), self.grid)
         return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
 
 
