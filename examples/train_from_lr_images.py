@@ -32,7 +32,7 @@ def main(folder: Path, images: int) -> None:
     )
     train(experiment, folder / "run", resume=True)
     with LensFile(unseen) as lenses, torch.no_grad():
-        observation = lenses.instrument.observation(lenses.lr())
+        observation = lenses.observation()
         truth = lenses.read("hr_clean")
         for name, method in {"bicubic": READY["bicubic"], "physics": load_run(folder / "run")}.items():
             psnr = flux_protocol(method.predict(observation, 2).image, torch.as_tensor(truth))["psnr_flux"]

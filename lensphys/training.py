@@ -117,7 +117,6 @@ class Batches:
                 f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} a device: "
                 "simulate more or lower training.batch_size"
             )
-        self.instrument = lenses.instrument
         self.lenses, self.needs_truth, self.seed = lenses, needs_truth, seed
         self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
         self.size = settings.batch_size
@@ -136,12 +135,11 @@ class Batches:
 
     def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
         """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
-        image = self.lenses.lr(index.numpy()).to(device)
         truth = None
         if self.needs_truth:
             factor = torch.as_tensor(self.lenses.read("flux_scale", index.numpy()))[:, None, None, None]
             truth = (torch.as_tensor(self.lenses.read("hr", index.numpy())) * factor).float().to(device)
-        return self.instrument.observation(image), truth
+        return self.lenses.observation(index.numpy(), device), truth
 
 
 def launch(settings: TrainingSettings) -> Fabric:

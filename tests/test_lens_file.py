@@ -62,6 +62,35 @@ def test_low_resolution_images_alone_are_enough(copy):
             file.read("hr_clean")
 
 
+def test_without_conditions_the_instrument_tells_all(path):
+    with LensFile(path) as file:
+        taken, preset = file.observation([4, 1]), file.instrument.observation(file.lr([4, 1]))
+        assert torch.equal(taken.image, preset.image)
+        assert (taken.camera, taken.noise) == (preset.camera, preset.noise)
+
+
+def test_each_image_comes_with_its_own_conditions(copy):
+    drawn = {name: np.linspace(low, 2 * low, 6) for name, low in (("psf_fwhm", 0.1), ("exposure_time", 900))}
+    with h5py.File(copy, "a") as file:
+        file["background_rms"] = np.linspace(0.1, 0.2, 6)
+        for name, values in drawn.items():
+            file[name] = values
+    with LensFile(copy) as file:
+        taken = file.observation([4, 1, 4])
+        assert torch.equal(taken.image, file.lr([4, 1, 4]))
+        for found, values in (
+            (taken.camera.psf.fwhm, drawn["psf_fwhm"]),
+            (taken.noise.exposure_time, drawn["exposure_time"]),
+        ):
+            assert found.flatten().tolist() == pytest.approx(values[[4, 1, 4]].tolist(), rel=1e-6)
+        assert taken.image.dtype == taken.noise.variance(taken.image).dtype == torch.float32
+    with h5py.File(copy, "a") as file:
+        del file["psf_fwhm"]
+        file["psf_fwhm"] = np.ones(5)
+    with pytest.raises(LensphysError, match=r"/psf_fwhm \(5,\) does not match /lr .* it is damaged"):
+        LensFile(copy)
+
+
 class _Images(Dataset):
     def __init__(self, file: LensFile) -> None:
         self.file = file

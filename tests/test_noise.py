@@ -21,7 +21,6 @@ from lensphys.observation import (
     RectifiedCountNoise,
     background_error_map,
 )
-from lensphys.observation.noise import rows_of
 from lensphys.profiles import SIS, Sersic
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -42,6 +41,7 @@ def batch_numbers(a: float, b: float) -> Tensor:
 
 NOISES = {
     "exposure": ExposureNoise(0.3, 50.0),
+    "exposure of each image": ExposureNoise(batch_numbers(0.3, 0.9), batch_numbers(50.0, 8.0)),
     "rectified": RectifiedCountNoise(batch_numbers(3.0, 1.5), batch_numbers(2.0, 0.4)),
     "error map": ErrorMap(batch_numbers(0.5, 2.0).expand(2, 1, 300, 310)),
 }
@@ -209,6 +209,12 @@ def test_faulty_noises():
         ExposureNoise(0.0, 10.0)
     with pytest.raises(LensphysError, match="exposure_time must be positive and finite, got -1"):
         ExposureNoise(1.0, -1.0)
+    with pytest.raises(LensphysError, match=r"background_rms must be positive and finite, got -0\.5"):
+        ExposureNoise(batch_numbers(1.0, -0.5), 10.0)
+    with pytest.raises(LensphysError, match="exposure_time must be positive and finite, got inf"):
+        ExposureNoise(1.0, batch_numbers(1.0, float("inf")))
+    with pytest.raises(LensphysError, match=r"exposure_time must be a number or have the shape .*, got \(2,\)"):
+        ExposureNoise(1.0, torch.tensor([1.0, 2.0]))
     with pytest.raises(LensphysError, match=r"image must have the shape \(B, 1, H, W\)"):
         RectifiedCountNoise.from_image(torch.ones(8, 9))
     with pytest.raises(LensphysError, match="an image is zero everywhere: its noise cannot be estimated"):
@@ -217,16 +223,23 @@ def test_faulty_noises():
         background_error_map(torch.ones(2, 1, 8, 9))
 
 
-def test_rows_of_each_noise_law():
-    rows = torch.tensor([1])
-    rectified, errors = NOISES["rectified"], NOISES["error map"]
-    assert rows_of(NOISES["exposure"], rows) is NOISES["exposure"]
-    found = rows_of(rectified, rows)
-    assert torch.equal(found.background_rms, rectified.background_rms[1:])
-    assert torch.equal(found.shot, rectified.shot[1:])
-    assert torch.equal(rows_of(errors, rows).sigma, errors.sigma[1:])
+def test_rows_of_each_noise_law(generator):
+    index, clean = torch.tensor([1, 0, 1]), 1 + rand(2, 1, 300, 310)
+    for name, noise in NOISES.items():
+        found = noise.rows(index)
+        assert torch.equal(found.variance(clean[index]), noise.variance(clean)[index]), name
+        assert torch.equal(found.expected(clean[index]), noise.expected(clean)[index]), name
+    assert NOISES["exposure"].rows(index) is NOISES["exposure"]
     one = ErrorMap(torch.ones(1, 1, 3, 4))
-    assert rows_of(one, rows) is one
+    assert torch.equal(one.rows(index).sigma, one.sigma)
+
+
+def test_a_noise_law_moves_with_its_tensors():
+    for name, noise in NOISES.items():
+        tensors = [x for x in vars(noise.to("meta")).values() if isinstance(x, Tensor)]
+        assert all(x.is_meta for x in tensors), name
+        assert bool(tensors) == (name != "exposure")
+        assert not any(x.is_meta for x in vars(noise).values() if isinstance(x, Tensor)), name
 
 
 @pytest.mark.parametrize("name", NOISES)

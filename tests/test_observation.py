@@ -14,6 +14,7 @@ from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
 from lensphys.observation import (
     Camera,
+    Conditions,
     ErrorMap,
     ExposureNoise,
     GaussianPSF,
@@ -170,6 +171,44 @@ def test_rows_of_an_observation():
     shared_mask = observation(mask[:1])[torch.tensor([1, 0])]
     assert torch.equal(shared_mask.mask, mask[:1])
     assert observation()[torch.tensor([0])].mask is None
+
+
+def varied() -> tuple[Observation, Conditions]:
+    numbers = (torch.tensor(x) for x in ([0.09, 0.3, 0.16], [500.0, 5000.0, 1000.0], [0.02, 0.005, 0.01]))
+    conditions = Conditions(*numbers)
+    return Instrument.named("model_3").observation(1 + rand(3, 1, 12, 14), conditions), conditions
+
+
+def test_each_image_has_its_own_psf_and_noise():
+    taken, conditions = varied()
+    clean = rand(3, 1, 12, 14)
+    blurred, variance = taken.camera.expose(clean), taken.noise.variance(clean)
+    chi2, index = taken.chi2(clean), torch.tensor([2, 1])
+    for observation, rows in ((taken[index], [2, 1]), (taken.to("cpu"), [0, 1, 2])):
+        torch.testing.assert_close(observation.camera.expose(clean[rows]), blurred[rows])
+        torch.testing.assert_close(observation.chi2(clean[rows]), chi2[rows])
+    for i, (fwhm, t, rms) in enumerate(zip(*vars(conditions).values(), strict=True)):
+        alone = GaussianPSF(float(fwhm)).blur(clean[i : i + 1], 0.08)
+        torch.testing.assert_close(blurred[i : i + 1], alone)
+        torch.testing.assert_close(variance[i], rms**2 + clean[i] / t)
+    moved = taken.to("meta")
+    assert moved.image.is_meta and moved.camera.psf.fwhm.is_meta and moved.noise.exposure_time.is_meta
+
+
+def test_a_camera_cuts_and_moves_both_of_its_psfs():
+    sharp = GaussianPSF(torch.tensor([0.05, 0.1, 0.2]))
+    camera = Camera(PixelGrid(6, 7, 0.1), GaussianPSF(torch.tensor([0.3, 0.4, 0.5])), sharp=sharp)
+    part = camera.rows(torch.tensor([2, 0]))
+    assert part.psf.fwhm.tolist() == [0.5, 0.3] and part.sharp.fwhm.tolist() == [0.2, 0.05]
+    assert camera.to("meta").sharp.fwhm.is_meta and camera.to("meta").psf.fwhm.is_meta
+    assert Camera(camera.grid).rows(torch.tensor([1])) == Camera(camera.grid)
+
+
+def test_faulty_conditions():
+    with pytest.raises(LensphysError, match="exposure_time and background_rms make the noise together"):
+        Conditions(exposure_time=torch.ones(2))
+    with pytest.raises(LensphysError, match=r"psf_fwhm must have the shape \(B,\), got \(2, 1\)"):
+        Conditions(psf_fwhm=torch.ones(2, 1))
 
 
 def test_masked_pixels_do_not_count():

@@ -66,7 +66,7 @@ def test_training_lowers_the_loss_and_leaves_a_run_that_loads(lenses, tmp_path, 
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     loaded = load_run(tmp_path)
     with LensFile(lenses) as file, torch.no_grad():
-        observation = file.instrument.observation(file.lr([0, 1]))
+        observation = file.observation([0, 1])
         assert loaded.predict(observation).image.shape == (2, 1, 64, 64)
     assert list((tmp_path / "tensorboard").iterdir())
     assert (tmp_path / "losses.png").stat().st_size > 5000

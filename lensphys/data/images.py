@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from lensphys.grid import PixelGrid
 from lensphys.observation import (
     PSF,
     Camera,
+    Conditions,
     ErrorMap,
     Instrument,
     Noise,
@@ -77,6 +79,7 @@ class _Contents:
     error: Array | None = None
     kernel: tuple[Array, float | None] | None = None
     instrument: Instrument | None = None
+    conditions: Conditions = Conditions()
     header: Header | None = None
 
 
@@ -96,7 +99,8 @@ def read_images(
     Args:
         path: FITS (.fits, .fit, .fits.gz: one image in ARC, SCI or the first HDU, and ERR, MASK where nonzero pixels
             count, PSF where present), .npy (N, H, W), or an HDF5 file of ``lensphys simulate``.
-        instrument: for the pixel scale, the PSF and the noise, where nothing else gives them.
+        instrument: for the pixel scale, the PSF and the noise, where nothing else gives them. What was drawn for each
+            image of a lens file goes before the numbers of this instrument if the file names the same one.
         psf: FITS or .npy kernel (K, K), K odd, sum 1, on the image's pixels unless its header has a pixel scale.
         error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W).
         pixel_scale: [arcsec].
@@ -107,6 +111,7 @@ def read_images(
     check_file("input", path)
     remarks: list[str] = []
     contents = _contents(path, pixel_scale, remarks)
+    conditions = contents.conditions if instrument in (None, contents.instrument) else Conditions()
     instrument = instrument or contents.instrument
     scale = _pixel_scale(path, pixel_scale, contents, instrument)
     height, width = contents.pixels.shape[-2:]
@@ -115,8 +120,10 @@ def read_images(
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = _cleaned(path, contents.pixels, remarks)
-    blur = _psf(contents, scale, instrument, psf, remarks)
-    noise, known = _noise(contents, image, good, instrument, error, remarks)
+    preset_psf = None if instrument is None else instrument.psf_of(conditions)
+    blur = _psf(contents, scale, preset_psf, psf, remarks)
+    preset_noise = None if instrument is None else partial(instrument.noise_of, conditions=conditions)
+    noise, known = _noise(contents, image, good, preset_noise, error, remarks)
     mask = good & known
     if contents.mask is not None:
         mask = mask & torch.from_numpy(contents.mask)
@@ -222,7 +229,8 @@ def _contents(path: Path, pixel_scale: float | None, remarks: list[str]) -> _Con
         return _fits_contents(path, pixel_scale, remarks)
     if kind == "HDF5":
         with LensFile(path) as file:
-            return _Contents(file.lr()[:, 0].numpy(), file.grid_lr.scale, instrument=file.instrument)
+            images, scale = file.lr()[:, 0].numpy(), file.grid_lr.scale
+            return _Contents(images, scale, instrument=file.instrument, conditions=file.conditions())
     pixels = read_npy("input", path)
     if pixels.ndim != 3:
         remedy = "save image[None]" if pixels.ndim == 2 else "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
@@ -284,14 +292,12 @@ def _cleaned(path: Path, pixels: Array, remarks: list[str]) -> tuple[Tensor, Ten
     return image, good
 
 
-def _psf(
-    contents: _Contents, scale: float, instrument: Instrument | None, path: Path | None, remarks: list[str]
-) -> PSF:
+def _psf(contents: _Contents, scale: float, preset: PSF | None, path: Path | None, remarks: list[str]) -> PSF:
     kernel = contents.kernel if path is None else _plane("PSF file", path, "PSF")
     if kernel is not None:
         return PixelPSF(torch.from_numpy(kernel[0]), kernel[1] or scale)
-    if instrument is not None:
-        return instrument.psf.build()
+    if preset is not None:
+        return preset
     remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
     return NoPSF()
 
@@ -300,7 +306,7 @@ def _noise(
     contents: _Contents,
     image: Tensor,
     good: Tensor,
-    instrument: Instrument | None,
+    preset: Callable[[Tensor], Noise] | None,
     path: Path | None,
     remarks: list[str],
 ) -> tuple[Noise, Tensor]:
@@ -310,8 +316,8 @@ def _noise(
         return _error_map("ERR" if path is None else f"error map {path}", sigma, image, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     filled = _without_holes(image, good)
-    if instrument is not None:
-        return instrument.noise_of(filled), everywhere
+    if preset is not None:
+        return preset(filled), everywhere
     remarks.append("no noise is known: it is estimated from the image (give --error or --instrument)")
     return background_error_map(filled), everywhere
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file
 from lensphys.grid import PixelGrid
-from lensphys.observation import Instrument
+from lensphys.observation import Conditions, Instrument, Observation
+from lensphys.observation.instrument import CONDITIONS
 
 FORMAT = "lensphys lenses"
 FORMAT_VERSION = 1
@@ -40,7 +41,7 @@ class LensFile:
     Example::
 
         with LensFile("model_2.h5") as lenses:
-            batch = lenses.lr([0, 1, 2])  # (3, 1, 64, 64)
+            batch = lenses.observation([0, 1, 2])  # 3 images of (1, 64, 64)
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -74,7 +75,7 @@ class LensFile:
         file, (height, width) = self._open(), self.grid_lr.shape
         fine = (height * self.upscale, width * self.upscale)
         pixels = {"hr": fine, "hr_clean": fine, "alpha_hr": fine, "lr_clean": (height, width)}
-        for name in (name for name in (*pixels, "label", "flux_scale") if name in file):
+        for name in (name for name in (*pixels, "label", "flux_scale", *CONDITIONS) if name in file):
             shape = file[name].shape
             if shape[0] != len(self) or shape[-2:] != pixels.get(name, shape[-2:]):
                 raise LensphysError(
@@ -122,7 +123,7 @@ class LensFile:
 
     @property
     def instrument(self) -> Instrument:
-        """The instrument of the low-resolution images."""
+        """The instrument of the low-resolution images; what they do not share with it is in `conditions`."""
         return Instrument.parse(json.loads(self._open().attrs["instrument"]), f"instrument of {self.path}")
 
     @property
@@ -179,6 +180,15 @@ class LensFile:
     def lr(self, index: Index = slice(None)) -> Tensor:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
         return torch.from_numpy(np.ascontiguousarray(self.read("lr", index), dtype=np.float32))
+
+    def conditions(self, index: Index = slice(None)) -> Conditions:
+        """Return what of the PSF and the noise was drawn for each of some images, float32."""
+        drawn = [name for name in CONDITIONS if name in self._open()]
+        return Conditions(**{name: torch.as_tensor(self.read(name, index), dtype=torch.float32) for name in drawn})
+
+    def observation(self, index: Index = slice(None), device: torch.device | str = "cpu") -> Observation:
+        """Return low-resolution images and how each of them was taken."""
+        return self.instrument.observation(self.lr(index).to(device), self.conditions(index).to(device))
 
     def lens_model(self, index: int) -> dict[str, Any]:
         """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""

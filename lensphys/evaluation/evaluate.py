@@ -164,7 +164,7 @@ def _judge_all(
     held = _held(file)
     for batch in batches:
         truth = _Truth.read(file, held, batch)
-        observation = file.instrument.observation(file.lr(batch).to(device))
+        observation = file.observation(batch, device)
         for role, method in methods.items():
             prediction, seconds = _timed(method, observation, file.upscale)
             values = _judge(prediction, observation, truth)

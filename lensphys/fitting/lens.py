@@ -14,7 +14,6 @@ from lensphys.fitting.levenberg import levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.observation import Noise, Observation, RectifiedCountNoise
-from lensphys.observation.noise import rows_of
 from lensphys.profiles import SIE, SIS, MassProfile, Sersic, Shear
 from lensphys.tracing import reconstruct_source
 
@@ -167,13 +166,13 @@ class _Problem:
         """Return the clean images (b, 1, H, W) of parameters (b, P)."""
         values = self.space.physical(u)
         values["amp"] = values["amp"] * self.unit[rows]
-        camera = self.observation.camera
+        camera = self.observation.camera.rows(rows)
         fine = camera.grid.resampled(camera.supersampling)
         return camera.render(sersic_source(values), DeflectionField.of(macro_lens(values), fine, like=u))
 
     def residual(self, u: Tensor, rows: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma of all pixels and the prior's residuals, (b, H W + priors)."""
-        expected = rows_of(self.observation.noise, rows).expected(self.render(u, rows))
+        expected = self.observation.noise.rows(rows).expected(self.render(u, rows))
         data = (self.observation.image[rows] - expected) * self.inverse_sigma[rows]
         return torch.cat([data.flatten(1), self.space.prior_residual(u)], dim=1)
 

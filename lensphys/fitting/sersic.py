@@ -15,7 +15,6 @@ from lensphys.fitting.levenberg import Residual, gauss_newton_step, levenberg_ma
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
-from lensphys.observation.noise import rows_of
 from lensphys.profiles import SIS, MassProfile, Sersic, Shear
 from lensphys.profiles.light import sersic_b
 
@@ -175,14 +174,14 @@ def _fit_through_lens(
         values = space.physical(u)
         values["amp"] = values["amp"] * unit[rows]
         source_plane = beta[rows] if correction is None else beta[rows] - correction(values)(fine.theta)
-        return camera.expose(_source(values)(source_plane) * fine.grid.pixel_area)
+        return camera.rows(rows).expose(_source(values)(source_plane) * fine.grid.pixel_area)
 
     def weighed(clean: Tensor) -> Residual:
         # the variance is that of a smooth image: that of the noisy one would favour pixels that came out faint
         weight = (observation.weight / observation.noise.variance(clean)).sqrt().detach()
 
         def residual(u: Tensor, rows: Tensor) -> Tensor:
-            data = (image[rows] - rows_of(observation.noise, rows).expected(render(u, rows))) * weight[rows]
+            data = (image[rows] - observation.noise.rows(rows).expected(render(u, rows))) * weight[rows]
             return torch.cat([data.flatten(1), space.prior_residual(u)], dim=1)
 
         return residual

@@ -1,13 +1,14 @@
 """PSF, pixels, noise and instrument presets."""
 
 from lensphys.observation.camera import Camera, Observation, block_sum
-from lensphys.observation.instrument import Instrument, instrument_names
+from lensphys.observation.instrument import Conditions, Instrument, instrument_names
 from lensphys.observation.noise import ErrorMap, ExposureNoise, Noise, RectifiedCountNoise, background_error_map
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 
 __all__ = [
     "PSF",
     "Camera",
+    "Conditions",
     "ErrorMap",
     "ExposureNoise",
     "GaussianPSF",

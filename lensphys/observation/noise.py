@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_images, check_positive
+from lensphys.observation.per_image import PerImage
 
 
 class Noise(Protocol):
@@ -28,22 +29,39 @@ class Noise(Protocol):
         """Return a noisy image."""
         ...
 
+    def rows(self, index: Tensor) -> Self:
+        """Return the law of some images (indices) of the batch."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the law with its tensors on a device."""
+        ...
+
 
 @dataclass(frozen=True)
-class ExposureNoise:
+class ExposureNoise(PerImage):
     """Gaussian background (sky and read-out) plus photon noise in its Gaussian limit, as lenstronomy has it.
 
     Args:
-        background_rms: [e-/s] per pixel.
-        exposure_time: total [s].
+        background_rms: [e-/s] per pixel: a number, or a tensor (B, 1, 1, 1) with one for each image.
+        exposure_time: total [s], likewise.
+
+    Raises:
+        LensphysError: if a number is not positive and finite, or a tensor has another shape.
     """
 
-    background_rms: float
-    exposure_time: float
+    background_rms: float | Tensor
+    exposure_time: float | Tensor
 
     def __post_init__(self) -> None:
-        check_positive("background_rms", self.background_rms)
-        check_positive("exposure_time", self.exposure_time)
+        for name, value in (("background_rms", self.background_rms), ("exposure_time", self.exposure_time)):
+            if not isinstance(value, Tensor):
+                check_positive(name, value)
+                continue
+            if value.ndim != 4 or value.shape[1:] != (1, 1, 1):
+                raise LensphysError(f"{name} must be a number or have the shape (B, 1, 1, 1), got {tuple(value.shape)}")
+            for extreme in (value.min(), value.max()):
+                check_positive(name, float(extreme))
 
     @classmethod
     def from_instrument(
@@ -86,7 +104,7 @@ class ExposureNoise:
 
 
 @dataclass(frozen=True)
-class RectifiedCountNoise:
+class RectifiedCountNoise(PerImage):
     """Counts whose background was cut off at zero: the noise of the legacy Model 1.
 
     x = Poisson(max(0, N(m, s^2 + m))) for a clean image m in counts. The cut leaves a pedestal of 0.4 s where there is
@@ -177,7 +195,7 @@ class RectifiedCountNoise:
 
 
 @dataclass(frozen=True)
-class ErrorMap:
+class ErrorMap(PerImage):
     """Gaussian noise of a known standard deviation in each pixel.
 
     Args:
@@ -227,22 +245,6 @@ def background_error_map(image: Tensor) -> ErrorMap:
     if bool((sigma <= 0).any()):
         raise LensphysError("the noise cannot be estimated from an image without scatter: give --error or --instrument")
     return ErrorMap(sigma[:, None, None, None].expand_as(image))
-
-
-def moved(noise: Noise, device: torch.device | str) -> Noise:
-    """Return the noise law with its tensors on a device."""
-    if isinstance(noise, RectifiedCountNoise):
-        return RectifiedCountNoise(noise.background_rms.to(device), noise.shot.to(device))
-    return ErrorMap(noise.sigma.to(device)) if isinstance(noise, ErrorMap) else noise
-
-
-def rows_of(noise: Noise, rows: Tensor) -> Noise:
-    """Return the noise law of some images (rows, indices) of a batch."""
-    if isinstance(noise, RectifiedCountNoise):
-        return RectifiedCountNoise(noise.background_rms[rows], noise.shot[rows])
-    if isinstance(noise, ErrorMap) and len(noise.sigma) > 1:
-        return ErrorMap(noise.sigma[rows])
-    return noise
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite, check_positive
 from lensphys.grid import PixelGrid
+from lensphys.observation.per_image import PerImage
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _LARGEST_DIRECT_KERNEL = 15  # pixels; above it the FFT is faster
@@ -24,9 +25,17 @@ class PSF(Protocol):
         """Return the blurred image (B, 1, H, W) of an image (B, 1, H, W) with pixels of ``scale`` [arcsec]."""
         ...
 
+    def rows(self, index: Tensor) -> Self:
+        """Return the PSF of some images (indices) of the batch."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the PSF with its tensors on a device."""
+        ...
+
 
 @dataclass(frozen=True)
-class NoPSF:
+class NoPSF(PerImage):
     """No blur at all."""
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
@@ -35,7 +44,7 @@ class NoPSF:
 
 
 @dataclass(frozen=True)
-class GaussianPSF:
+class GaussianPSF(PerImage):
     """A circular Gaussian, sampled at pixel centres and normalised; edge pixels are repeated outside of the image.
 
     This is lenstronomy's ``GAUSSIAN`` to the last digit (``scipy.ndimage.gaussian_filter``, ``mode="nearest"``).
@@ -45,25 +54,30 @@ class GaussianPSF:
         truncate: radius at which the kernel ends [sigma].
 
     Raises:
-        LensphysError: if a width is not positive.
+        LensphysError: if a width is not positive and finite.
     """
 
     fwhm: float | Tensor
     truncate: float = 5.0
+    _widest: float = field(init=False, repr=False, compare=False)  # known here, so that no blur makes a GPU wait
 
     def __post_init__(self) -> None:
-        check_positive("PSF FWHM", float(torch.as_tensor(self.fwhm).detach().min()))
+        widths = torch.as_tensor(self.fwhm, dtype=None if isinstance(self.fwhm, Tensor) else torch.float64).detach()
+        for extreme in (widths.min(), widths.max()):
+            check_positive("PSF FWHM", float(extreme))
+        object.__setattr__(self, "_widest", float(widths.max()))
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
         sigma = (
             torch.as_tensor(self.fwhm, dtype=image.dtype, device=image.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
         )
-        radius = int(self.truncate * float(sigma.detach().max()) + 0.5)
+        radius = int(self.truncate * self._widest / _FWHM_PER_SIGMA / scale + 0.5)
         if radius == 0:
             return image
         x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-        kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+        # each kernel ends at its own radius: an image looks the same in any batch
+        kernel = torch.exp(-0.5 * (x / sigma) ** 2) * (x.abs() <= (self.truncate * sigma + 0.5).floor())
         kernel = (kernel / kernel.sum(1, keepdim=True)).expand(len(image), -1)
         planes = F.pad(image, (radius,) * 4, mode="replicate").transpose(0, 1)
         planes = F.conv2d(planes, kernel[:, None, :, None], groups=len(image))
@@ -71,8 +85,8 @@ class GaussianPSF:
 
 
 @dataclass(frozen=True)
-class PixelPSF:
-    """A kernel on pixels, as telescopes publish it; nothing comes in from outside of the image.
+class PixelPSF(PerImage):
+    """A kernel on pixels, as telescopes publish it, one for all images; nothing comes in from outside of the image.
 
     Args:
         kernel: (K, K), K odd, sum 1.
@@ -99,6 +113,10 @@ class PixelPSF:
         total = float(k.sum())
         if abs(total - 1) > 0.01:
             raise LensphysError(f"a PSF kernel must sum to 1, this one sums to {total:.4g}: divide it by its sum")
+
+    def rows(self, index: Tensor) -> Self:
+        """Return the same PSF: its kernel is that of every image."""
+        return self
 
     def at(self, scale: float) -> Tensor:
         """Return the kernel on pixels of another scale (bicubic, normalised, odd-sized), (K', K')."""

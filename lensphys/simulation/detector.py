@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError
-from lensphys.observation import Instrument, Noise, RectifiedCountNoise
-from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
+from lensphys.observation import Conditions, Instrument, Noise, RectifiedCountNoise
+from lensphys.observation.instrument import CONDITIONS, EstimatedNoiseSettings, RectifiedCountNoiseSettings
 from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.scene import positive
 
 
 class Detector(Protocol):
@@ -84,22 +85,46 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
         LensphysError: with what is missing or too much.
     """
     where = f"recipe '{recipe.description}' with the instrument {recipe.instrument}"
-    if isinstance(instrument.noise, EstimatedNoiseSettings):
+    drawn = recipe.conditions is not None and recipe.conditions.exposure_time is not None
+    if isinstance(instrument.noise, EstimatedNoiseSettings) and not drawn:
         raise LensphysError(f"{where}: noise that is estimated from images cannot be simulated: give its numbers")
     in_counts = isinstance(instrument.noise, RectifiedCountNoiseSettings)
     if in_counts and recipe.counts is None:
         raise LensphysError(f"{where}: missing key 'counts' (exposure_time and background_rms)")
+    if in_counts and drawn:
+        raise LensphysError(
+            f"{where}: 'counts' gives its noise, 'conditions' may only draw psf_fwhm: remove the others"
+        )
     if not in_counts and recipe.counts is not None:
         raise LensphysError(f"{where}: 'counts' is for instruments in counts, this one knows its noise: remove the key")
     if recipe.source.magnitude is not None and instrument.zero_point is None:
         raise LensphysError(f"{where}: a magnitude needs an instrument with a zero point: give source.amp instead")
 
 
-def draw_detector(recipe: Recipe, instrument: Instrument, rng: np.random.Generator) -> Detector:
-    """Return the detector of one sample."""
+def draw_conditions(recipe: Recipe, rng: np.random.Generator) -> dict[str, float]:
+    """Return what the recipe varies from image to image: the fields of `Conditions`, by name."""
+    if recipe.conditions is None:
+        return {}
+    varied = {name: x for name in CONDITIONS if (x := getattr(recipe.conditions, name)) is not None}
+    return {name: positive(f"conditions.{name}", x.sample(rng)) for name, x in varied.items()}
+
+
+def draw_detector(
+    recipe: Recipe, instrument: Instrument, rng: np.random.Generator, conditions: dict[str, float] | None = None
+) -> Detector:
+    """Return the detector of one sample, taken under the conditions that were drawn for it."""
     if recipe.counts is not None:
         exposure_time = recipe.counts.exposure_time.sample(rng)
         return CountDetector(exposure_time, recipe.counts.background_rms.sample(rng))
     fine = instrument.model_copy(update={"pixel_scale": instrument.pixel_scale / recipe.upscale})
+    coarse = conditions or {}
+    finer = {name: x / recipe.upscale if name == "background_rms" else x for name, x in coarse.items()}
     blank = torch.zeros(1, 1, 1, 1)  # the law is known: it needs no image
-    return ExposureDetector(instrument.noise_of(blank), fine.noise_of(blank))
+    return ExposureDetector(
+        instrument.noise_of(blank, conditions_of(coarse)), fine.noise_of(blank, conditions_of(finer))
+    )
+
+
+def conditions_of(drawn: dict[str, float]) -> Conditions:
+    """Return the conditions of one sample as those of a batch of one."""
+    return Conditions(**{name: torch.tensor([x], dtype=torch.float64) for name, x in drawn.items()})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lensphys.observation import Camera, Instrument
+from lensphys.observation import PSF, Camera, Instrument
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene
 
@@ -38,17 +38,17 @@ class LenstronomyEngine:
 
     Args:
         recipe: gives the number of pixels.
-        instrument: gives their scale and the PSF.
+        instrument: gives their scale and, where a sample has none of its own, the PSF.
     """
 
     def __init__(self, recipe: Recipe, instrument: Instrument) -> None:
         self._lr = instrument.camera(recipe.height, recipe.width)
         self._hr = self._lr.at(recipe.upscale)
 
-    def render(self, scene: Scene) -> Rendered:
-        """Return the clean images of a scene, and its deflection."""
-        lr, _ = _image(self._lr, scene)
-        hr, alpha = _image(self._hr, scene)
+    def render(self, scene: Scene, psf: PSF | None = None) -> Rendered:
+        """Return the clean images of a scene, and its deflection; ``psf`` in place of the instrument's."""
+        cameras = (camera if psf is None else replace(camera, psf=psf) for camera in (self._lr, self._hr))
+        (lr, _), (hr, alpha) = (_image(camera, scene) for camera in cameras)
         return Rendered(lr, hr, alpha)
 
 

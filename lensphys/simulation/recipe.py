@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 import lensphys
 from lensphys.checks import check_choice
@@ -76,6 +84,26 @@ class Counts(Strict):
     background_rms: Distribution
 
 
+class VariedConditions(Strict):
+    """What is drawn anew for each image, and stored with it; the instrument's own where a key is not given.
+
+    Args:
+        psf_fwhm: of a Gaussian PSF in place of the instrument's [arcsec].
+        exposure_time: total [s].
+        background_rms: of an LR pixel [flux per pixel]; an HR pixel has it divided by ``upscale``, as sky has.
+    """
+
+    psf_fwhm: Distribution | None = None
+    exposure_time: Distribution | None = None
+    background_rms: Distribution | None = None
+
+    @model_validator(mode="after")
+    def _whole_noise(self) -> Self:
+        if (self.exposure_time is None) != (self.background_rms is None):
+            raise ValueError("exposure_time and background_rms make the noise together: give both or neither")
+        return self
+
+
 class Recipe(Strict):
     """A data set: instrument, pixels, lens, source and classes.
 
@@ -91,6 +119,7 @@ class Recipe(Strict):
         z_source: redshift of the source.
         z_source_convention: redshift that the deflections of masses are quoted for; that of the source if not given.
         counts: exposure of instruments in counts.
+        conditions: PSF and noise that vary from image to image; those of the instrument if not given.
         lens: the main lens.
         shear: external shear; none if not given.
         source: the source.
@@ -113,6 +142,7 @@ class Recipe(Strict):
     z_source: PositiveFloat
     z_source_convention: PositiveFloat | None = None
     counts: Counts | None = None
+    conditions: VariedConditions | None = None
     lens: Annotated[SISLens | SIELens, Field(discriminator="kind")]
     shear: Shear | None = None
     source: Source
@@ -126,6 +156,14 @@ class Recipe(Strict):
                 f"z_lens must lie between 0 and the source, got {self.z_lens:g} for a source at {nearest:g}"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_conditions(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # files and shards written before there was this key stay those of their recipe
+        tree: dict[str, Any] = whole(self)
+        if tree.get("conditions", True) is None:
+            del tree["conditions"]
+        return tree
 
     @classmethod
     def named(cls, name_or_path: str | Path, overrides: list[str] | None = None) -> Self:

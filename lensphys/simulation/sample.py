@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.observation import Instrument
-from lensphys.simulation.detector import draw_detector
+from lensphys.simulation.detector import conditions_of, draw_conditions, draw_detector
 from lensphys.simulation.lenstronomy_engine import LenstronomyEngine
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene, draw_scene
@@ -32,6 +32,7 @@ class Sample:
         alpha_hr: (2, sH, sW) [arcsec].
         flux_scale: from flux per pixel to the unit of ``lr``.
         scene: what was rendered.
+        conditions: what of the PSF and the noise was drawn for this lens, by its name in `Conditions`.
     """
 
     lr: Image
@@ -41,6 +42,7 @@ class Sample:
     alpha_hr: Image
     flux_scale: float
     scene: Scene
+    conditions: dict[str, float] = field(default_factory=dict)
 
 
 def sample_seed(seed: int, class_name: str, index: int) -> np.random.SeedSequence:
@@ -55,8 +57,9 @@ def draw_sample(
     parameters, lr_seed, hr_seed = seed.spawn(3)
     rng = np.random.default_rng(parameters)
     scene = draw_scene(recipe, instrument, class_name, rng)
-    detector = draw_detector(recipe, instrument, rng)
-    clean = engine.render(scene)
+    conditions = draw_conditions(recipe, rng)
+    detector = draw_detector(recipe, instrument, rng, conditions)
+    clean = engine.render(scene, instrument.psf_of(conditions_of(conditions)))
     return Sample(
         lr=_recorded(detector.lr, clean.lr, lr_seed),
         lr_clean=clean.lr[None].astype(np.float32),
@@ -65,6 +68,7 @@ def draw_sample(
         alpha_hr=clean.alpha_hr.astype(np.float32),
         flux_scale=detector.flux_scale,
         scene=scene,
+        conditions=conditions,
     )
 
 

@@ -68,9 +68,9 @@ def _scale(recipe: Recipe) -> float:
 def _main_lens(recipe: Recipe, rng: np.random.Generator) -> Keywords:
     lens = recipe.lens
     if lens.theta_E is not None:
-        theta_E = _positive("lens.theta_E", lens.theta_E.sample(rng))
+        theta_E = positive("lens.theta_E", lens.theta_E.sample(rng))
     elif lens.mass is not None:
-        mass = _positive("lens.mass", lens.mass.sample(rng))
+        mass = positive("lens.mass", lens.mass.sample(rng))
         theta_E = mass**0.5 * einstein_radius_of_solar_mass(recipe.z_lens, recipe.z_source) * _scale(recipe)
     shape = ("e1", "e2") if isinstance(lens, SIELens) else ()
     return {"theta_E": theta_E} | {k: getattr(lens, k).sample(rng) for k in (*shape, "center_x", "center_y")}
@@ -81,7 +81,7 @@ def _source(recipe: Recipe, instrument: Instrument, rng: np.random.Generator) ->
     keys = ("R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")
     values: Keywords = {k: getattr(source, k).sample(rng) for k in keys}
     for key in ("R_sersic", "n_sersic"):
-        _positive(f"source.{key}", values[key])
+        positive(f"source.{key}", values[key])
     if source.amp is not None:
         amp = source.amp.sample(rng)
     elif source.magnitude is not None:
@@ -89,10 +89,15 @@ def _source(recipe: Recipe, instrument: Instrument, rng: np.random.Generator) ->
 
         unit_flux = LightModel(["SERSIC_ELLIPSE"]).total_flux([{"amp": 1.0} | values])[0]
         amp = float(instrument.flux(source.magnitude.sample(rng)) / unit_flux)
-    return {"amp": _positive("source.amp", amp)} | values
+    return {"amp": positive("source.amp", amp)} | values
 
 
-def _positive(key: str, value: float) -> float:
+def positive(key: str, value: float) -> float:
+    """Return a drawn value.
+
+    Raises:
+        LensphysError: if it is not positive.
+    """
     if not value > 0:
         raise LensphysError(f"the recipe drew {value:g} for {key}, which must be positive: narrow its distribution")
     return value

@@ -159,4 +159,5 @@ def _row(sample: Sample, label: int) -> Arrays:
         "flux_scale": np.float64(sample.flux_scale),
         "lens_model": np.bytes_(sample.scene.text().encode()),
     }
+    row |= {name: np.float64(value) for name, value in sample.conditions.items()}
     return row if sample.hr is None else row | {"hr": sample.hr}

@@ -177,7 +177,8 @@ def _create(file: h5py.File, plan: Plan, first: Arrays) -> None:
     recorded = plan.instrument.unit
     flux = "counts/s" if recorded == "counts" else recorded
     units = {"lr": f"{recorded} per pixel", "alpha_hr": "arcsec", "axion_mass": "eV", "theta_E": "arcsec"}
-    units |= dict.fromkeys(("hr", "hr_clean", "lr_clean"), f"{flux} per pixel")
+    units |= dict.fromkeys(("hr", "hr_clean", "lr_clean", "background_rms"), f"{flux} per pixel")
+    units |= {"psf_fwhm": "arcsec", "exposure_time": "s"}
     for name, array in first.items():
         shape = (len(plan), *array.shape[1:])
         if name == "lens_model":

@@ -1,0 +1,30 @@
+"""What noise laws and PSFs share: numbers that differ from image to image, cut and moved with their images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class PerImage:
+    """An object whose tensors have one entry for each image of a batch (B, ...), or a single one for all (1, ...)."""
+
+    def rows(self, index: Tensor) -> Self:
+        """Return the object for some images (indices) of the batch."""
+        return self._changed(lambda x: x[index] if x.ndim and len(x) > 1 else x)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the object with its tensors on a device."""
+        return self._changed(lambda x: x.to(device))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        tensors = {name: change(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        if not tensors:
+            return self
+        other = copy.copy(self)  # its numbers were checked before: looking at them again would make a GPU wait
+        vars(other).update(tensors)
+        return other

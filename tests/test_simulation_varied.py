@@ -1,0 +1,203 @@
+"""The recipe in which every image has its own lens, PSF and noise; and recipes without it stay as they were."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from lenstronomy.Data.imaging_data import ImageData
+from lenstronomy.Data.psf import PSF
+from lenstronomy.ImSim.image_model import ImageModel
+from lenstronomy.LensModel.lens_model import LensModel
+from lenstronomy.LightModel.light_model import LightModel
+
+from lensphys.checks import LensphysError
+from lensphys.data import LensFile
+from lensphys.data.images import read_images
+from lensphys.deflection import DeflectionField
+from lensphys.observation import GaussianPSF, Instrument
+from lensphys.profiles import SIE, Sersic, Shear
+from lensphys.simulation import Recipe, simulate
+from lensphys.training import Batches, TrainingSettings
+
+EXTREME = ["conditions.psf_fwhm={kind: uniform, low: 0.05, high: 0.5}"]
+CONDITIONS = ("psf_fwhm", "exposure_time", "background_rms")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Eight lenses without substructure whose PSFs differ up to ten times in width."""
+    return simulate(
+        Recipe.named("varied", EXTREME), 8, tmp_path_factory.mktemp("varied") / "a.h5", classes=["no_sub"], seed=4
+    )
+
+
+def model(file: LensFile) -> tuple[Sersic, SIE]:
+    """The truth of all images in our own profiles, (B,) each."""
+    trees = [file.lens_model(i) for i in range(len(file))]
+
+    def numbers(key: str, position: int) -> dict[str, torch.Tensor]:
+        tables = [tree[key][position] for tree in trees]
+        return {k: torch.tensor([t[k] for t in tables], dtype=torch.float64) for k in tables[0]}
+
+    return Sersic(**numbers("kwargs_source", 0)), SIE(**numbers("kwargs_lens", 0)) + Shear(**numbers("kwargs_lens", 1))
+
+
+def test_each_image_was_taken_as_the_file_says(path):
+    """Our profiles, the file's PSF widths and noise give chi^2 = 1 for each image; its neighbour's do not."""
+    with LensFile(path) as file:
+        taken = file.observation()
+        source, mass = model(file)
+        assert float(taken.camera.psf.fwhm.max() / taken.camera.psf.fwhm.min()) > 3
+        field = DeflectionField.of(mass, taken.camera.grid, like=torch.empty(0, dtype=torch.float64))
+        clean = taken.camera.render(source, field)
+        assert torch.from_numpy(file.read("theta_E")).tolist() == mass.profiles[0].theta_E.tolist()
+        # centre-of-pixel images of float32, the same on LR and HR pixels
+        assert float((clean - torch.from_numpy(file.read("lr_clean"))).abs().max() / clean.max()) < 1e-5
+        fine = taken.camera.at(2)
+        hr = fine.render(source, DeflectionField.of(mass, fine.grid, like=clean))
+        assert float((hr - torch.from_numpy(file.read("hr_clean"))).abs().max() / hr.max()) < 1e-5
+        chi2 = taken.chi2(clean) / taken.counted
+        assert bool(((chi2 > 0.9) & (chi2 < 1.1)).all()), chi2  # 1 +- sqrt(2 / 4096) = 0.02
+        other = taken.camera.rows(torch.arange(8).roll(1)).render(source, field)
+        assert float((taken.chi2(other) / taken.counted).median()) > 2
+        shuffled = taken.noise.rows(torch.arange(8).roll(1)).variance(clean)
+        ratio = ((taken.image - clean) ** 2 / shuffled).mean((1, 2, 3))
+        assert float(ratio.log().abs().mean()) > 0.5  # with its own noise: 0.02
+
+
+def test_the_engine_blurs_as_lenstronomy_does(path):
+    with LensFile(path) as file:
+        for i in (0, 5):
+            tree = file.lens_model(i)
+            for name, pixels, scale in (("lr_clean", 64, 0.08), ("hr_clean", 128, 0.04)):
+                corner = -(pixels - 1) / 2 * scale
+                data = ImageData(
+                    image_data=np.zeros((pixels, pixels)),
+                    ra_at_xy_0=corner,
+                    dec_at_xy_0=corner,
+                    transform_pix2angle=np.eye(2) * scale,
+                )
+                image = ImageModel(
+                    data,
+                    PSF("GAUSSIAN", fwhm=float(file.read("psf_fwhm", i)[0])),
+                    lens_model_class=LensModel(tree["lens_model_list"]),
+                    source_model_class=LightModel(tree["source_light_model_list"]),
+                ).image(tree["kwargs_lens"], tree["kwargs_source"])
+                # stored as float32
+                assert np.abs(image - file.read(name, i)[0, 0]).max() < 2e-7 * image.max()
+
+
+def test_the_file_gives_back_what_was_drawn(path):
+    with h5py.File(path) as raw, LensFile(path) as file:
+        assert {name: raw[name].attrs["unit"] for name in CONDITIONS} == {
+            "psf_fwhm": "arcsec", "exposure_time": "s", "background_rms": "e-/s per pixel"
+        }  # fmt: skip
+        assert all(raw[name].shape == (8,) and len(set(raw[name][:])) == 8 for name in CONDITIONS)
+        recipe = Recipe.parse(json.loads(raw.attrs["recipe"]), "attribute")
+        assert recipe == Recipe.named("varied", EXTREME) and recipe.conditions is not None
+        part, whole = file.observation([6, 1, 6]), file.observation()[torch.tensor([6, 1, 6])]
+        assert torch.equal(part.image, whole.image)
+        assert torch.equal(part.camera.psf.fwhm, whole.camera.psf.fwhm)
+        assert torch.equal(part.noise.variance(part.image), whole.noise.variance(part.image))
+        assert part.noise.exposure_time.flatten().tolist() == pytest.approx(raw["exposure_time"][:][[6, 1, 6]].tolist())
+
+
+def test_training_and_users_see_the_conditions_of_each_image(path):
+    """The batches of a training, and `read_images`, with the run's instrument, another one, and a user's own."""
+    with LensFile(path) as file:
+        fwhm, rms = (torch.from_numpy(file.read(name)).float() for name in ("psf_fwhm", "background_rms"))
+        batches = Batches(file, TrainingSettings(epochs=1, batch_size=4), 0, needs_truth=True)
+        index = batches.of_epoch(0, 0, 1)[0]
+        taken, truth = batches.read(index, torch.device("cpu"))
+        assert torch.equal(taken.camera.psf.fwhm, fwhm[index]) and len(truth) == 4
+        assert torch.equal(taken.noise.background_rms.flatten(), rms[index])
+    for instrument in (None, Instrument.named("model_3")):
+        taken = read_images(path, instrument=instrument).observation
+        assert torch.equal(taken.camera.psf.fwhm, fwhm)
+        assert torch.equal(taken.noise.background_rms.flatten(), rms)
+    other = read_images(path, instrument=Instrument.named("model_2")).observation
+    assert other.camera.psf == GaussianPSF(0.16) and other.noise.exposure_time == 2264
+
+
+def test_the_recipe_spans_what_it_says(tmp_path):
+    recipe = Recipe.named("varied", ["height=64", "upscale=1"])
+    with LensFile(simulate(recipe, 40, tmp_path / "a.h5", classes=["no_sub"])) as file:
+        source, mass = model(file)
+        sie, shear = mass.profiles
+        low, high = file.read("theta_E").min(), file.read("theta_E").max()
+        assert 0.6 <= low < 0.7 and 1.3 < high <= 1.4
+        for size, most in ((torch.hypot(sie.e1, sie.e2), 0.3), (torch.hypot(shear.gamma1, shear.gamma2), 0.08)):
+            assert 0.7 * most < float(size.max()) <= most
+        assert 0.03 < float(sie.center_x.std()) < 0.07  # 0.05 +- 0.006
+        assert float(source.R_sersic.max()) > 0.36 and float(source.n_sersic.min()) < 1.2
+        fluxes = [LightModel(["SERSIC_ELLIPSE"]).total_flux(file.lens_model(i)["kwargs_source"])[0] for i in range(40)]
+        assert 4 < max(fluxes) / min(fluxes) < 5.02
+        clean = file.read("lr_clean").max((1, 2, 3))
+        sn = clean / np.sqrt(file.read("background_rms") ** 2 + clean / file.read("exposure_time"))
+        assert 20 < np.percentile(sn, 5) < 60 and 150 < np.percentile(sn, 95) < 400
+
+
+@pytest.mark.parametrize("name", ["axion", "cdm"])
+def test_substructure_is_that_of_the_other_recipes(name):
+    varied, legacy = Recipe.named("varied"), Recipe.named("model_3")
+    assert varied.classes[name] == legacy.classes[name]
+    assert varied.z_source_convention == legacy.z_source_convention
+
+
+def test_noisy_hr_images_have_the_sky_of_their_pixels(tmp_path):
+    changes = [*EXTREME, "hr_noise=true", "conditions.background_rms=0.4"]
+    with LensFile(simulate(Recipe.named("varied", changes), 2, tmp_path / "a.h5", classes=["no_sub"])) as file:
+        clean = file.read("hr_clean").astype(np.float64)
+        variance = 0.2**2 + clean / file.read("exposure_time")[:, None, None, None]
+        chi2 = ((file.read("hr") - clean) ** 2 / variance).mean((1, 2, 3))
+        assert chi2 == pytest.approx([1, 1], abs=5 * math.sqrt(2 / 128**2))
+
+
+def test_instruments_in_counts_may_vary_their_psf(tmp_path):
+    recipe = Recipe.named(
+        "model_1_older", ["height=20", "width=24", "conditions={psf_fwhm: {kind: uniform, low: 0.05, high: 0.2}}"]
+    )
+    with LensFile(simulate(recipe, 2, tmp_path / "a.h5", classes=["no_sub"])) as file:
+        fwhm = file.read("psf_fwhm")
+        assert fwhm[0] != fwhm[1] and file.observation().camera.psf.fwhm.tolist() == pytest.approx(fwhm.tolist())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ("varied", ["conditions={exposure_time: 100}"], "make the noise together: give both or neither"),
+        ("varied", ["conditions.fwhm=0.1"], "unknown key 'conditions.fwhm'"),
+        ("varied", ["conditions.psf_fwhm=-0.1"], "drew -0.1 for conditions.psf_fwhm, which must be positive"),
+        ("model_1", ["conditions={exposure_time: 100, background_rms: 0.1}"], "'conditions' may only draw psf_fwhm"),
+    ],
+)
+def test_faulty_conditions_are_refused(recipe, changes, message, tmp_path):
+    with pytest.raises(LensphysError, match=message):
+        simulate(Recipe.named(recipe, changes), 1, tmp_path / "x.h5")
+
+
+# of files written before there were conditions: identity, and the sum of the LR images 2 and 4 (cdm, axion)
+BEFORE = {
+    "model_1": ("b70fe2a45548252a2ccdd70d34b6ba7cf648a0ef608c556ed4c37ef4fe09f82b", 9254.0, 2390.0),
+    "model_1_older": ("d8b824bbce1c0810ca9bcf1ad699d9d110220a97d90fbf1ae3c75406d568ea8a", 9659.0, 2437.0),
+    "model_2": ("f2710f037647ed9621a0a1661a74f84600fef1f8bdfa56e87c819f3872585804", 643.1436157, 1333.8583984),
+    "model_2_zp24": ("31b862fe8821a936ac9e270cd40ee3c1ba1bfdc4e61fcd38f8c7b8ab95727793", 131.9582519, 273.4679870),
+    "model_3": ("61b2c3337cea611508a8b6ccbc4f1815b4c6db9745e5ed2b0de78247129218b2", 533.5533447, 1139.4742432),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_recipes_without_conditions_make_the_files_they_made(name, tmp_path):
+    out = simulate(Recipe.named(name, ["height=20", "width=24", "hr_noise=false"]), 3, tmp_path / "a.h5", seed=5)
+    with LensFile(out) as file:
+        identity, *sums = BEFORE[name]
+        assert file.identity == identity
+        assert file.lr([2, 4]).double().sum((1, 2, 3)).tolist() == pytest.approx(sums, rel=1e-6)
+        for condition in CONDITIONS:
+            with pytest.raises(LensphysError, match=f"has no /{condition}"):
+                file.read(condition)
