@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_images, check_same_shape
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.observation.noise import Noise, moved, rows_of
+from lensphys.observation.noise import Noise
 from lensphys.observation.psf import PSF, NoPSF, PixelPSF
 
 
@@ -53,6 +53,17 @@ class Camera:
         points = max(1, round(self.supersampling / max(factor, 1)))
         psf = self.psf if self.sharp is None else self.sharp
         return replace(self, grid=self.grid.resampled(factor), psf=psf, supersampling=points)
+
+    def rows(self, index: Tensor) -> Camera:
+        """Return the camera of some images (indices) of a batch, with their PSF widths."""
+        return self._with(lambda psf: psf.rows(index))
+
+    def to(self, device: torch.device | str) -> Camera:
+        """Return the camera with the tensors of its PSF on a device."""
+        return self._with(lambda psf: psf.to(device))
+
+    def _with(self, change: Callable[[PSF], PSF]) -> Camera:
+        return replace(self, psf=change(self.psf), sharp=None if self.sharp is None else change(self.sharp))
 
     def render(self, light: Callable[[Tensor], Tensor], field: DeflectionField) -> Tensor:
         """Return the clean image of a source seen through a lens.
@@ -128,12 +139,14 @@ class Observation:
     def __getitem__(self, rows: Tensor) -> Observation:
         """Return some images (rows, indices) of the batch."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
-        return replace(self, image=self.image[rows], noise=rows_of(self.noise, rows), mask=mask)
+        camera, noise = self.camera.rows(rows), self.noise.rows(rows)
+        return replace(self, image=self.image[rows], camera=camera, noise=noise, mask=mask)
 
     def to(self, device: torch.device | str) -> Observation:
-        """Return the batch on a device (a PSF goes where the image it blurs is)."""
+        """Return the batch on a device."""
         mask = None if self.mask is None else self.mask.to(device)
-        return replace(self, image=self.image.to(device), noise=moved(self.noise, device), mask=mask)
+        camera, noise = self.camera.to(device), self.noise.to(device)
+        return replace(self, image=self.image.to(device), camera=camera, noise=noise, mask=mask)
 
     @property
     def weight(self) -> Tensor:
