@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Residual = Callable[[Tensor, Tensor], Tensor]
+Linearised = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, rows) -> residuals (B, N), Jacobian (B, P, N)
 
 
 @dataclass(frozen=True)
@@ -46,39 +47,50 @@ def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Ten
     return values[0], tangents.transpose(0, 1)
 
 
-def normal_equations(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return cost (B,), J^T r (B, P), J^T J (B, P, P), in float64, and the gradient's cosine (B,)."""
-    r, j = value_and_jacobian(residual, x, rows)
-    gradient = torch.einsum("bpn,bn->bp", j, r).double()
-    hessian = torch.einsum("bpn,bqn->bpq", j, j).double()
-    cost = 0.5 * r.double().square().sum(1)
+def forward_mode(residual: Residual) -> Linearised:
+    """Return residuals and their Jacobian by forward-mode differentiation: see `value_and_jacobian`."""
+    return lambda x, rows: value_and_jacobian(residual, x, rows)
+
+
+def normal_equations(r: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return cost (B,), J^T r (B, P), J^T J (B, P, P), in float64, and the gradient's cosine (B,).
+
+    Args:
+        r: residuals, (B, N).
+        j: their Jacobian, (B, P, N).
+    """
+    r, j = r.double(), j.double()  # a column may be a million times as long as another
+    gradient = torch.einsum("bpn,bn->bp", j, r)
+    hessian = j @ j.transpose(1, 2)
+    cost = 0.5 * r.square().sum(1)
     size = torch.diagonal(hessian, dim1=1, dim2=2).sqrt() * (2 * cost).sqrt()[:, None]
     cosine = (gradient.abs() / size.clamp(min=1e-300)).amax(1)
     return cost, gradient, hessian, cosine
 
 
 def levenberg_marquardt(
-    residual: Residual, x0: Tensor, *, steps: int = 50, tolerance: float = 1e-5, rows: Tensor | None = None
+    linearised: Linearised, x0: Tensor, *, steps: int = 50, tolerance: float = 1e-5, rows: Tensor | None = None
 ) -> LeastSquaresFit:
-    """Minimise 1/2 |residual(x)|^2 for each sample of a batch.
+    """Minimise 1/2 |r(x)|^2 for each sample of a batch.
 
     Samples that have converged leave the batch, so the cost follows the slowest few only. A step that would raise the
     cost is never taken. Not differentiable: see `gauss_newton_step` for a last step that is.
 
     Args:
-        residual: (x (b, P), rows (b,)) -> (b, N); rows are indices into the batch.
+        linearised: (x (b, P), rows (b,)) -> residuals (b, N) and their Jacobian (b, P, N); rows are indices into the
+            batch. See `forward_mode`.
         x0: (B, P), where to start.
         steps: at most so many Jacobians.
         tolerance: a sample has converged when its gradient cosine is below this, or its cost no longer falls by more
             than a millionth.
-        rows: (B,), the name of each row of x0 for ``residual``; 0..B-1 if None.
+        rows: (B,), the name of each row of x0 for ``linearised``; 0..B-1 if None.
 
     Source: Levenberg 1944; Marquardt 1963; Madsen, Nielsen & Tingleff 2004 (the damping rule).
     """
     with torch.no_grad():
         names = torch.arange(len(x0), device=x0.device) if rows is None else rows
         x = x0.detach().clone()
-        cost, gradient, hessian, cosine = normal_equations(residual, x, names)
+        cost, gradient, hessian, cosine = normal_equations(*linearised(x, names))
         cost = torch.where(cost.isfinite(), cost, torch.inf)  # a start without a value loses against any other
         damping = torch.full_like(cost, 1e-2)
         growth = torch.full_like(cost, 2.0)
@@ -86,9 +98,9 @@ def levenberg_marquardt(
         for _ in range(steps):
             if len(active) == 0:
                 break
-            step = _damped_step(gradient[active], hessian[active], damping[active])
+            step = damped_step(gradient[active], hessian[active], damping[active])
             trial = x[active] + step.to(x.dtype)
-            new = normal_equations(residual, trial, names[active])
+            new = normal_equations(*linearised(trial, names[active]))
             predicted = -(step * (gradient[active] + 0.5 * torch.einsum("bpq,bq->bp", hessian[active], step))).sum(1)
             gain = (cost[active] - new[0]) / predicted.clamp(min=1e-300)
             better = (new[0] < cost[active]) & torch.isfinite(new[0])
@@ -117,10 +129,11 @@ def gauss_newton_step(residual: Residual, x: Tensor) -> Tensor:
         hessian = torch.einsum("bpn,bqn->bpq", j, j).double()
     r = residual(x.detach(), rows)
     gradient = torch.einsum("bpn,bn->bp", j, r).double()
-    return x.detach() + _damped_step(gradient, hessian, torch.full_like(gradient[:, 0], 1e-9)).to(x.dtype)
+    return x.detach() + damped_step(gradient, hessian, torch.full_like(gradient[:, 0], 1e-9)).to(x.dtype)
 
 
-def _damped_step(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+def damped_step(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+    """Return -(H + damping diag H)^-1 g, (B, P), of gradients (B, P), Hessians (B, P, P) and damping (B,)."""
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
     largest = diagonal.amax(1, keepdim=True).clamp(min=1e-280)  # of each sample, so that none depends on the others
     scale = torch.maximum(diagonal, 1e-12 * largest)

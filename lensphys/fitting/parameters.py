@@ -61,6 +61,13 @@ class ParameterSpace:
         inner = self._inner(u)
         return {name: torch.exp(inner[:, i]) if self._log[i] else inner[:, i] for i, name in enumerate(self.names)}
 
+    def slopes(self, u: Tensor) -> Tensor:
+        """Return d value / d u of each parameter at unconstrained vectors (B, P), (B, P)."""
+        fraction = torch.sigmoid(u)
+        inner = self._span.to(u) * fraction * (1 - fraction)
+        logarithmic = torch.tensor(self._log, device=u.device)
+        return torch.where(logarithmic, inner * self._inner(u).exp(), inner)
+
     def unconstrained(self, values: dict[str, Tensor]) -> Tensor:
         """Return the vectors (B, P) of named values (B,); values at or outside of a bound move just inside."""
         columns = [torch.log(values[n]) if log else values[n] for n, log in zip(self.names, self._log, strict=True)]
@@ -72,3 +79,11 @@ class ParameterSpace:
         """Return (value - mean) / sigma of the parameters that have a prior, (B, number of priors)."""
         inner = self._inner(u)[:, self._informed]
         return (inner - self._mean.to(u)) / self._sigma.to(u)
+
+    def prior_slopes(self, u: Tensor) -> Tensor:
+        """Return the Jacobian of `prior_residual`, (B, P, number of priors)."""
+        fraction = torch.sigmoid(u[:, self._informed])
+        slopes = self._span.to(u)[self._informed] * fraction * (1 - fraction) / self._sigma.to(u)
+        jacobian = u.new_zeros(len(u), len(self), len(self._informed))
+        jacobian[:, self._informed, torch.arange(len(self._informed))] = slopes
+        return jacobian

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensphys.checks import check_images, check_same_shape
 from lensphys.deflection import DeflectionField
-from lensphys.fitting.levenberg import Residual, gauss_newton_step, levenberg_marquardt
+from lensphys.fitting.levenberg import Residual, forward_mode, gauss_newton_step, levenberg_marquardt
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
@@ -201,7 +201,7 @@ def _start(space: ParameterSpace, start: Sersic, unit: Tensor) -> Tensor:
 
 
 def _minimum(residual: Residual, u: Tensor, steps: int) -> Tensor:
-    return levenberg_marquardt(residual, u, steps=steps, tolerance=1e-4).x
+    return levenberg_marquardt(forward_mode(residual), u, steps=steps, tolerance=1e-4).x
 
 
 def _differentiable(residual: Residual, u: Tensor) -> Tensor:

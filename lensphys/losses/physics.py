@@ -120,10 +120,13 @@ class ObservationConsistency(LossTerm):
     """chi^2 per pixel of the re-lensed model, observed through PSF and pixels, against the LR image (ours).
 
     ``form``: ``chi2`` is the likelihood, chi^2 / 2. ``log`` is 1/2 log(1 + chi^2), much the same near the noise limit;
-    an image that the model cannot explain (substructure in a smooth lens) then weighs no more than others.
+    an image that the model cannot explain (substructure in a smooth lens) then weighs no more than others. ``floor``:
+    a share of the brightest pixel that is added to the noise in quadrature. At first a network misses by far more than
+    the noise; a floor of a few per cent keeps the loss from being blind to everything but the last hundredth.
     """
 
     form: Literal["chi2", "log"] = "chi2"
+    floor: Weight = 0.0
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
         """Return the mean over the batch; 1/2 (or 1/2 log 2) where the model is right and the noise known.
@@ -132,7 +135,8 @@ class ObservationConsistency(LossTerm):
         """
         clean = prediction.observed
         residual = observation.image - observation.noise.expected(clean)
-        chi2 = residual.square() / observation.noise.variance(clean.detach()) * observation.weight
+        floor = (self.floor * observation.peak)[:, None, None, None].square()
+        chi2 = residual.square() / (observation.noise.variance(clean.detach()) + floor) * observation.weight
         reduced = chi2.flatten(1).sum(1) / observation.counted
         return 0.5 * (torch.log1p(reduced) if self.form == "log" else reduced).mean()
 

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lensphys.methods.fit import PerImageFit
+from lensphys.methods.amortised import AmortisedMethod, AmortisedSettings, Refined
+from lensphys.methods.fit import PerImageFit, RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.prediction import Method, Prediction, TrainableMethod
@@ -16,21 +17,26 @@ READY: dict[str, Method] = {
     "bicubic": Interpolation(name="bicubic"),
     "bilinear": Interpolation(name="bilinear"),
     "fit": PerImageFit(),
+    "refine": RefinedFit(),
     "richardson_lucy": RichardsonLucy(),
 }
 # ... and what a config may train.
-TRAINABLE = {"physics": PhysicsSettings, "supervised": SupervisedSettings}
-TrainableSettings = Annotated[PhysicsSettings | SupervisedSettings, Field(discriminator="name")]
+TRAINABLE = {"amortised": AmortisedSettings, "physics": PhysicsSettings, "supervised": SupervisedSettings}
+TrainableSettings = Annotated[AmortisedSettings | PhysicsSettings | SupervisedSettings, Field(discriminator="name")]
 
 __all__ = [
     "READY",
     "TRAINABLE",
+    "AmortisedMethod",
+    "AmortisedSettings",
     "Interpolation",
     "Method",
     "PerImageFit",
     "PhysicsMethod",
     "PhysicsSettings",
     "Prediction",
+    "Refined",
+    "RefinedFit",
     "RichardsonLucy",
     "SupervisedMethod",
     "SupervisedSettings",

@@ -1,21 +1,33 @@
-"""The per-image fit: super-resolution with no training at all."""
+"""The per-image fits: super-resolution with no training at all."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveInt
-from torch import Tensor
+from pydantic import Field, PositiveInt
 
-from lensphys.deflection import DeflectionField
-from lensphys.fitting import fit_lens
-from lensphys.fitting.lens import macro_lens, sersic_source
-from lensphys.methods.prediction import Prediction
+from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Refinement, Search, fit_lens
+from lensphys.methods.lens_model import full_prediction, smooth_prediction
+from lensphys.methods.prediction import Prediction, joined
 from lensphys.observation import Observation
 from lensphys.settings import Strict
 
-_PIXELS_AT_ONCE = 400_000  # image pixels times starts; the Jacobian of 14 parameters is what fills the memory
+_PIXELS_AT_ONCE = 200_000  # image pixels times starts; the Jacobian of all parameters is what fills the memory
+
+Share = Annotated[float, Field(ge=0)]
+
+
+def in_chunks(
+    observation: Observation, scale: float, starts: int, one: Callable[[Observation], Prediction]
+) -> Prediction:
+    """Return the prediction of a batch, made a part at a time, so that no batch exhausts the memory."""
+    camera = observation.camera
+    size = camera.grid.height * camera.grid.width * max(camera.supersampling, scale) ** 2 / 4
+    chunk = max(1, int(_PIXELS_AT_ONCE / (size * starts)))
+    rows = torch.arange(len(observation), device=observation.image.device)
+    return joined([one(observation[part]) for part in rows.split(chunk)])
 
 
 class PerImageFit(Strict):
@@ -32,30 +44,54 @@ class PerImageFit(Strict):
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the fitted models, rendered on pixels ``scale`` times as small."""
-        size = observation.camera.grid.height * observation.camera.grid.width * observation.camera.supersampling**2
-        chunk = max(1, _PIXELS_AT_ONCE // (size * self.starts))
-        rows = torch.arange(len(observation), device=observation.image.device)
-        fits = [fit_lens(observation[r], starts=self.starts, steps=self.steps) for r in rows.split(chunk)]
-        values = {name: torch.cat([f.values[name] for f in fits]) for name in fits[0].values}
-        cosine = torch.cat([f.gradient_norm for f in fits]).to(observation.image)
-        prediction = render(values, observation, scale, {"gradient_norm": cosine})
-        seen = torch.cat([f.seen for f in fits])
-        prediction.parameters["theta_E"] = torch.where(seen, values["theta_E"], torch.nan)
-        return prediction
+
+        def one(part: Observation) -> Prediction:
+            return smooth_prediction(fit_lens(part, starts=self.starts, steps=self.steps), scale)
+
+        return in_chunks(observation, scale, self.starts, one)
 
 
-def render(values: dict[str, Tensor], observation: Observation, scale: int, more: dict[str, Tensor]) -> Prediction:
-    """Return the prediction of named SIE + shear + Sersic parameters, each (B,)."""
-    camera = observation.camera.at(scale)
-    mass, source = macro_lens(values), sersic_source(values)
-    centre = torch.stack([values["center_x"], values["center_y"]], dim=1)
-    field = DeflectionField.of(mass, camera.grid, like=observation.image, centre=centre)
-    return Prediction(
-        camera.render(source, field),
-        camera,
-        observation.camera.render(source, field),
-        field,
-        source,
-        values | more,
-        len(values),
-    )
+class RefinedFit(Strict):
+    """Lens, sub-halos, potential and source fitted to each image until nothing more pays, with an error bar.
+
+    Args:
+        rounds: of the search for sub-halos and of the optimiser after it, at most.
+        gain: what a sub-halo must gain in ln likelihood.
+        undetected: see `Posterior.undetected`; by calibration on simulated lenses.
+        starts: how many starts are optimised for each image.
+        priors: of the potential and of the source's free-form part.
+    """
+
+    name: Literal["refine"] = "refine"
+    rounds: PositiveInt = 12
+    gain: Share = 12.0
+    undetected: Share = 0.25
+    starts: PositiveInt = 4
+    priors: FieldPriors = FieldPriors()
+
+    @property
+    def refinement(self) -> Refinement:
+        """The optimiser."""
+        return Refinement(Search(gain=self.gain, rounds=self.rounds), self.priors, starts=self.starts)
+
+    def predict(
+        self, observation: Observation, scale: int, start: Callable[[LensProblem], LensState] | None = None
+    ) -> Prediction:
+        """Return the super-resolved batch with its standard deviation.
+
+        Args:
+            observation: images (B, 1, H, W) and how they were taken.
+            scale: pixels become so many times as small.
+            start: problem -> state to start from; several starts if None.
+        """
+
+        def one(part: Observation) -> Prediction:
+            return full_prediction(self.fit(part, start), scale, undetected=self.undetected, priors=self.priors)
+
+        with torch.no_grad():
+            return in_chunks(observation, scale, self.starts, one)
+
+    def fit(self, observation: Observation, start: Callable[[LensProblem], LensState] | None = None) -> LensFit:
+        """Return the optimum of each image."""
+        problem = LensProblem.of(observation)
+        return self.refinement(problem, None if start is None else start(problem))

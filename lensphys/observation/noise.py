@@ -29,6 +29,14 @@ class Noise(Protocol):
         """Return a noisy image."""
         ...
 
+    def updated(self, image: Tensor, clean: Tensor) -> Self:
+        """Return the law with its unknown numbers estimated anew, from noisy images and their clean models."""
+        ...
+
+    def merged(self, index: Tensor, part: Self) -> Self:
+        """Return the law with that of some images (indices) replaced by ``part``."""
+        ...
+
     def rows(self, index: Tensor) -> Self:
         """Return the law of some images (indices) of the batch."""
         ...
@@ -38,8 +46,16 @@ class Noise(Protocol):
         ...
 
 
+class KnownNoise(PerImage):
+    """A law whose numbers the instrument knows."""
+
+    def updated(self, image: Tensor, clean: Tensor) -> Self:
+        """Return the law as it is."""
+        return self
+
+
 @dataclass(frozen=True)
-class ExposureNoise(PerImage):
+class ExposureNoise(KnownNoise):
     """Gaussian background (sky and read-out) plus photon noise in its Gaussian limit, as lenstronomy has it.
 
     Args:
@@ -195,7 +211,7 @@ class RectifiedCountNoise(PerImage):
 
 
 @dataclass(frozen=True)
-class ErrorMap(PerImage):
+class ErrorMap(KnownNoise):
     """Gaussian noise of a known standard deviation in each pixel.
 
     Args:

@@ -21,6 +21,16 @@ class PerImage:
         """Return the object with its tensors on a device."""
         return self._changed(lambda x: x.to(device))
 
+    def merged(self, index: Tensor, part: Self) -> Self:
+        """Return the object with the entries of some images (indices) replaced by those of ``part``."""
+        theirs = iter(x for x in vars(part).values() if isinstance(x, Tensor))
+
+        def change(x: Tensor) -> Tensor:
+            new = next(theirs)
+            return x.index_copy(0, index, new) if x.ndim and len(x) > 1 else new
+
+        return self._changed(change)
+
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
         tensors = {name: change(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
         if not tensors:

@@ -58,6 +58,48 @@ def brightness_sersic(
     return (as_planes(amp, beta) * torch.exp(-sersic_b(n) * (reduced - 1)))[:, None]
 
 
+def brightness_sersic_derivatives(
+    beta: Tensor,
+    amp: Parameter,
+    R_sersic: Parameter,
+    n_sersic: Parameter,
+    e1: Parameter,
+    e2: Parameter,
+    center_x: Parameter,
+    center_y: Parameter,
+) -> tuple[Tensor, Tensor]:
+    """Return the brightness of a Sersic profile and its derivatives by its seven parameters, in closed form.
+
+    Args as for `brightness_sersic`.
+
+    Returns:
+        I (B, 1, H, W) [flux / arcsec^2] and its derivatives by amp, R_sersic, n_sersic, e1, e2, center_x, center_y,
+        (B, 7, H, W); those by beta are minus the last two.
+    """
+    x, y = offset(beta, center_x, center_y)
+    e1, e2 = as_planes(e1, beta), as_planes(e2, beta)
+    amp, size, n = as_planes(amp, beta), as_planes(R_sersic, beta), as_planes(n_sersic, beta)
+    q, b = 1 - e1**2 - e2**2, sersic_b(n)
+    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
+    w2 = wx**2 + wy**2
+    radius2 = w2 / q + SMOOTHING**2
+    stretch = 0.5 * torch.log(radius2) - torch.log(size)  # ln(R / R_sersic)
+    reduced = torch.exp(stretch / n)
+    light = amp * torch.exp(-b * (reduced - 1))
+    falling = light * b * reduced / n  # -dI / d ln R
+    geometry = -falling / (radius2 * q)  # dI / d(R^2), times 2 Re(conj(w) dw) / q
+    columns = [
+        light / amp,
+        falling / size,
+        falling * stretch / n - 1.9992 * light * (reduced - 1),
+        geometry * (-wx * x + wy * y + w2 * e1 / q),  # dw = -conj(z)
+        geometry * (-wx * y - wy * x + w2 * e2 / q),  # dw = -i conj(z)
+        geometry * (-wx * (1 - e1) + wy * e2),
+        geometry * (wx * e2 - wy * (1 + e1)),
+    ]
+    return light[:, None], torch.stack(torch.broadcast_tensors(*columns), dim=1)
+
+
 @dataclass(frozen=True)
 class Sersic:
     """Elliptical Sersic source: see `brightness_sersic`.

@@ -1,0 +1,198 @@
+"""The amortised fit: a network that knows the survey looks once, and a few Gauss-Newton steps end its answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from lensphys.deflection import DeflectionField
+from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Search
+from lensphys.fitting.fields import with_proposal
+from lensphys.fitting.lens import arc_light, minimised
+from lensphys.fitting.levenberg import damped_step
+from lensphys.fitting.subhalos import add_subhalos
+from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
+from lensphys.methods.fit import RefinedFit, Share, in_chunks
+from lensphys.methods.lens_model import full_prediction
+from lensphys.methods.prediction import Prediction, TrainableMethod
+from lensphys.networks.encoder import EncoderSettings
+from lensphys.observation import Observation
+from lensphys.settings import Strict
+
+_INSTRUMENT = 4  # numbers that tell the network how an image was taken
+
+
+class AmortisedSettings(Strict):
+    """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
+
+    ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time, end a forward pass;
+    ``unrolled`` steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
+    """
+
+    name: Literal["amortised"]
+    network: EncoderSettings = EncoderSettings()
+    scale: PositiveInt = 2
+    steps: NonNegativeInt = 3
+    rounds: NonNegativeInt = 1
+    a_round: PositiveInt = 3
+    unrolled: NonNegativeInt = 0
+    undetected: Share = 0.25
+    prior: Share = 1.0
+    priors: FieldPriors = FieldPriors()
+    loss: Annotated[PhysicsLossSettings, Field(validate_default=True)] = PhysicsLossSettings(
+        observation=ObservationConsistency(form="log")
+    )
+
+    def build(self) -> AmortisedMethod:
+        """Return the method with a fresh network."""
+        return AmortisedMethod(self)
+
+
+class AmortisedMethod(TrainableMethod):
+    """LR image and instrument -> network -> Gauss-Newton -> SR image with its standard deviation."""
+
+    def __init__(self, settings: AmortisedSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = settings.network.build(14, _INSTRUMENT)
+        self.centre = nn.Parameter(torch.zeros(14))  # the survey's typical lens, unconstrained
+        with torch.no_grad():
+            self.centre.copy_(_typical())
+
+    @property
+    def scale(self) -> int:
+        """The upscaling factor used where none is asked for; any other will do."""
+        return self.settings.scale
+
+    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
+        """Return one forward pass: the network, a few Gauss-Newton steps, what the model leaves over."""
+
+        def one(part: Observation) -> Prediction:
+            return full_prediction(
+                self.fit(part),
+                scale or self.settings.scale,
+                undetected=self.settings.undetected,
+                priors=self.settings.priors,
+                quick=True,
+            )
+
+        with torch.no_grad():
+            return in_chunks(observation, scale or self.settings.scale, 1, one)
+
+    def refined(self, rounds: int | None = None) -> Refined:
+        """Return the method that goes on from the network's answer, for so many rounds or to convergence."""
+        s = self.settings
+        settings = RefinedFit(undetected=s.undetected, priors=s.priors)
+        return Refined(self, settings if rounds is None else settings.model_copy(update={"rounds": rounds}))
+
+    def state(self, problem: LensProblem) -> LensState:
+        """Return what the network sees in a batch of images."""
+        observation = problem.observation
+        image = observation.image * observation.weight / observation.peak.clamp(min=1e-30)[:, None, None, None]
+        macro, psi = self.network(image, instrument_numbers(problem))
+        sigma = self.settings.priors.potential.sigma(problem.potential, like=macro)
+        modes = psi.shape[-1]
+        state = LensState.smooth(self.centre + macro)
+        return LensState(state.macro, state.subhalos, psi * sigma[:modes, :modes], state.light)
+
+    def fit(self, observation: Observation) -> LensFit:
+        """Return where the forward pass ends; at no stage does the cost rise."""
+        problem = LensProblem.of(observation)
+        seen = self.state(problem)
+        smooth = LensState.smooth(seen.macro)
+        end = minimised(problem, smooth, steps=self.settings.steps)
+        state = smooth.moved(end.x)
+        problem = problem.renewed(state)
+        state = with_proposal(problem, state, seen.potential)
+        search = Search(rounds=self.settings.rounds, a_round=self.settings.a_round, steps=self.settings.steps)
+        problem, state = add_subhalos(problem, state, search)
+        return LensFit(state, problem, end.gradient_norm, arc_light(problem)[1])
+
+    def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
+        """Return the physics terms and the priors of a batch, all from the LR images."""
+        problem = LensProblem.of(observation)
+        state = self.state(problem)
+        for _ in range(self.settings.unrolled):
+            state = unrolled_step(problem, state)
+        terms = self.settings.loss.evaluate(self._prediction(problem, state), observation, epoch)
+        sigma = self.settings.priors.potential.sigma(problem.potential, like=state.macro)
+        modes = state.potential.shape[-1]
+        z = state.potential / sigma[:modes, :modes].clamp(min=1e-30) * (sigma[:modes, :modes] > 0)
+        prior = 0.5 * problem.prior(state.vector).square().sum(1) + 0.5 * z.square().sum((1, 2))
+        terms["prior"] = (prior / observation.counted).mean()
+        return terms | {"loss": terms["loss"] + self.settings.prior * terms["prior"]}
+
+    def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
+        """Return what the best checkpoint is chosen by: the loss on LR images."""
+        return self.training_terms(observation, truth, 0)["loss"]
+
+    def _prediction(self, problem: LensProblem, state: LensState) -> Prediction:
+        """The bare model at the pixels of the images themselves: what the loss judges."""
+        model, camera = problem.model(state), problem.observation.camera
+        centre = torch.stack([model.values["center_x"], model.values["center_y"]], dim=1)
+        field = DeflectionField.of(model.mass, problem.fine, like=state.macro, centre=centre)
+        observed = camera.render(model.source, field)
+        return Prediction(observed, camera, observed, field, model.source, model.values, state.macro.shape[1])
+
+
+class Refined:
+    """A trained network's answer, refined to the optimum of each image: a `Method`.
+
+    Args:
+        start: the network.
+        settings: how far and with what priors.
+    """
+
+    def __init__(self, start: AmortisedMethod, settings: RefinedFit) -> None:
+        self.start = start
+        self.settings = settings
+
+    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
+        """Return the refined batch with its standard deviation."""
+
+        def seen(problem: LensProblem) -> LensState:
+            state = self.start.state(problem)
+            return LensState.smooth(state.macro)
+
+        return self.settings.predict(observation, scale or self.start.scale, seen)
+
+
+def unrolled_step(problem: LensProblem, state: LensState) -> LensState:
+    """Return the state after a damped Gauss-Newton step on macro and sub-halos, differentiable throughout."""
+    residual, columns = problem.system(state)
+    residual, columns = residual.double(), columns.double()
+    gradient = torch.einsum("bpn,bn->bp", columns, residual)
+    hessian = columns @ columns.transpose(1, 2)
+    step = damped_step(gradient, hessian, torch.full_like(gradient[:, 0], 1e-2))
+    return state.moved(state.vector + step.to(state.macro).clamp(-1, 1))
+
+
+def instrument_numbers(problem: LensProblem) -> Tensor:
+    """Return PSF width [pixels], noise of a dark and of the brightest pixel [peak], pixel scale [arcsec], (B, 4): logs.
+
+    The width of a PSF is the side of the square that holds as much light as evenly: 1 / sqrt(sum of squares).
+    """
+    observation = problem.observation
+    camera, image = observation.camera, observation.image
+    point = torch.zeros(len(observation), 1, *camera.grid.shape, dtype=image.dtype, device=image.device)
+    point[:, :, camera.grid.height // 2, camera.grid.width // 2] = 1
+    width = camera.psf.blur(point, camera.grid.scale).square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt()
+    peak = observation.peak.clamp(min=1e-30)[:, None, None, None]
+    levels = [observation.noise.variance(x).flatten(1).mean(1).sqrt() for x in (0 * image, peak.expand_as(image))]
+    dark, bright = (level / peak.flatten() for level in levels)
+    scale = torch.full_like(width, camera.grid.scale)
+    numbers = [width, 30 * dark, 30 * bright, scale / 0.08]
+    return torch.stack([x.clamp(min=1e-6).log() for x in numbers], dim=1)
+
+
+def _typical() -> Tensor:
+    """Unconstrained parameters of a lens with half the field's radius at its Einstein radius or so."""
+    from lensphys.fitting.problem import lens_parameters
+
+    space = lens_parameters(2.5)
+    zero = torch.zeros(1)
+    values = dict.fromkeys(space.names, zero) | {"theta_E": zero + 1.0, "amp": zero + 1.0, "n_sersic": zero + 1.0}
+    return space.unconstrained(values | {"R_sersic": zero + 0.25})[0]

@@ -1,0 +1,119 @@
+"""Smooth random fields in a cosine basis: the correction to a lens's potential, and to a source's light.
+
+A field is f(p) = sum_ab c_ab (2/L) cos(k_a (x + L/2)) cos(k_b (y + L/2)) with k_a = pi a / L, on a square of side L
+about the origin: the basis of the discrete cosine transform, but known, with its gradient, at every position. It does
+not depend on any pixel grid, so the field of a low-resolution image is that of its super-resolved one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.grid import PixelGrid
+from lensphys.profiles.mass import MassProfile
+from lensphys.settings import Strict
+
+
+@dataclass(frozen=True)
+class CosineBasis:
+    """The modes of a square field. Coefficients (B, m, m) with m < n are those of the first, widest modes.
+
+    Args:
+        modes: number of modes n along each axis.
+        side: L [arcsec]; the field is periodic (mirrored) beyond.
+
+    Raises:
+        LensphysError: if there is no mode or no field.
+    """
+
+    modes: int
+    side: float
+
+    def __post_init__(self) -> None:
+        if self.modes < 2 or not self.side > 0:
+            raise LensphysError(f"a cosine basis needs 2 modes or more and a side, got {self.modes} and {self.side}")
+
+    @classmethod
+    def covering(cls, grid: PixelGrid, modes: int) -> CosineBasis:
+        """Return the basis of a field 10 % wider than ``grid``, so that its mirrored edge lies outside."""
+        return cls(modes, 2.2 * grid.radius)
+
+    def wavenumbers(self, like: Tensor) -> Tensor:
+        """Return k = pi a / L, (n,) [rad / arcsec]."""
+        return math.pi / self.side * torch.arange(self.modes, dtype=like.dtype, device=like.device)
+
+    def _along(self, x: Tensor, modes: int) -> tuple[Tensor, Tensor]:
+        """Values and slopes of the first modes along an axis, each (..., modes), at coordinates (...) [arcsec]."""
+        k = self.wavenumbers(x)[:modes]
+        phase = (x + self.side / 2)[..., None] * k
+        norm = math.sqrt(2 / self.side)
+        return norm * torch.cos(phase), -norm * k * torch.sin(phase)
+
+    def at(self, position: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return coefficients (B, n, n), [b, a] = (y, x), -> the field (B, 1, H, W) at positions (B or 1, 2, H, W)."""
+        (cx, _), (cy, _) = (self._along(position[:, axis], self.modes) for axis in (0, 1))
+        return lambda coefficients: _contract(cy, coefficients, cx)[:, None]
+
+    def gradient(self, coefficients: Tensor, position: Tensor) -> Tensor:
+        """Return the gradient (B, 2, H, W) [1 / arcsec], channel 0 = d/dx, at positions (B or 1, 2, H, W)."""
+        (cx, sx), (cy, sy) = (self._along(position[:, axis], coefficients.shape[-1]) for axis in (0, 1))
+        return torch.stack([_contract(cy, coefficients, sx), _contract(sy, coefficients, cx)], dim=1)
+
+    def gradient_on(self, coefficients: Tensor, grid: PixelGrid) -> Tensor:
+        """Return the gradient on the pixels of a grid, (B, 2, H, W): two matrix products, much the fastest."""
+        theta = grid.positions(like=coefficients)
+        modes = coefficients.shape[-1]
+        (cx, sx), (cy, sy) = self._along(theta[0, 0, 0], modes), self._along(theta[0, 1, :, 0], modes)
+        return torch.stack([cy @ coefficients @ sx.T, sy @ coefficients @ cx.T], dim=1)
+
+
+def _contract(y: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
+    return torch.einsum("bhwj,bhwj->bhw", torch.einsum("bhwi,bij->bhwj", y, coefficients), x)
+
+
+class FieldPrior(Strict):
+    """A Gaussian random field: independent modes, each normal with sigma A (1 + (k / k0)^2)^(-p/2).
+
+    Point-like sub-halos have a flat spectrum of kappa, so a potential that holds them falls as k^-2.
+
+    Args:
+        amplitude: A [arcsec times the unit of the field]; 0 for no field.
+        scale: k0 [rad / arcsec].
+        slope: p.
+    """
+
+    amplitude: Annotated[float, Field(ge=0)] = 0.1
+    scale: PositiveFloat = 2.0
+    slope: PositiveFloat = 3.0
+
+    def sigma(self, basis: CosineBasis, like: Tensor) -> Tensor:
+        """Return the standard deviation of each coefficient, (n, n); no constant mode."""
+        k = basis.wavenumbers(like)
+        k2 = k[:, None] ** 2 + k**2
+        sigma = self.amplitude * (1 + k2 / self.scale**2) ** (-self.slope / 2)
+        return sigma * (k2 > 0)
+
+
+@dataclass(frozen=True)
+class PotentialField(MassProfile):
+    """A lensing potential psi in a cosine basis: alpha = grad psi, without curl at any resolution.
+
+    Args:
+        coefficients: (B, n, n) [arcsec^3].
+        basis: the modes.
+    """
+
+    coefficients: Tensor
+    basis: CosineBasis
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """Return alpha, (B, 2, H, W) [arcsec], at theta (B or 1, 2, H, W) [arcsec]."""
+        return self.basis.gradient(self.coefficients, theta)
