@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, ParamSpec, TypeVar
 
@@ -33,6 +34,21 @@ _console, _errors = Console(soft_wrap=True, highlight=False), Console(stderr=Tru
 Assignments = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
+]
+
+Weights = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="NAME", help="Weights that come with the package: see `list weights`."),
+]
+
+Refine = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        min=0,
+        metavar="K",
+        help="Of weights or an amortised run: 0 is one forward pass, K so many rounds of refinement; by default until "
+        "nothing more pays.",
+    ),
 ]
 
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
@@ -132,7 +148,9 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
     run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
+    weights: Weights = None,
     method: Annotated[Optional[str], typer.Option(help="Instead of a run: see `list methods`.")] = None,  # noqa: UP045
+    refine: Refine = None,
     name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
@@ -144,6 +162,8 @@ def evaluate(
 
     `lensphys evaluate runs/model_3 --data test.h5 -o results/model_3`
 
+    `lensphys evaluate --weights model_3 --refine 0 --data test.h5 -o results/one_pass`
+
     `lensphys evaluate --method fit --data test.h5 -o results/fit`
     """
     from lensphys.data.lens_file import LensFile
@@ -152,12 +172,12 @@ def evaluate(
     from lensphys.provenance import check_writable, provenance
 
     where = _device(device)
-    chosen = _method(run, method, where)
-    name = name or method or (run.name if run is not None else "")
+    chosen = _chosen(run, weights, method, refine, where)
+    name = name or chosen.name
     check_writable(out)
     with LensFile(data) as lenses:
         judged = judge(
-            chosen,
+            chosen.method,
             lenses,
             name=name,
             data=data.stem,
@@ -167,7 +187,7 @@ def evaluate(
             batch_size=batch_size,
             device=where,
         )
-        origin = json.loads((run / "provenance.json").read_text()) if run is not None else None
+        origin = json.loads((chosen.folder / "provenance.json").read_text()) if chosen.folder is not None else None
         judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
     _console.print((out / "table.md").read_text(), markup=False)
     _console.print(f"wrote {out}", markup=False)
@@ -178,8 +198,10 @@ def evaluate(
 def super_resolve(
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
+    weights: Weights = None,
     run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
-    method: Annotated[Optional[str], typer.Option(help="fit (the default): see `list methods`.")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="refine (the default): see `list methods`.")] = None,  # noqa: UP045
+    refine: Refine = None,
     scale: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
@@ -194,7 +216,7 @@ def super_resolve(
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
     device: Device = "auto",
 ) -> None:
-    """Super-resolve your own images; without a trained run, each image is fitted on its own.
+    """Super-resolve your own images; without a trained network, each image is fitted on its own.
 
     In FITS files the extensions ARC or SCI, ERR, MASK and PSF are used where present; the output's WCS keeps
     each source at its sky position.
@@ -202,6 +224,10 @@ def super_resolve(
     Examples:
 
     `lensphys super-resolve lens.fits -o lens_sr.fits`
+
+    `lensphys super-resolve stack.npy -o sr.npz --weights model_2`
+
+    `lensphys super-resolve stack.npy -o quick.npz --weights model_2 --refine 0`
 
     `lensphys super-resolve stack.npy -o sr.npz --instrument model_2 --run runs/model_2`
 
@@ -219,21 +245,24 @@ def super_resolve(
 
     check_output(image, out)
     where = _device(device)
-    chosen = _method(run, method or ("fit" if run is None else None), where)
-    preset = Instrument.named(instrument) if instrument is not None else (run_instrument(run) if run else None)
-    factor = scale or int(getattr(chosen, "scale", 2))
+    if run is None and weights is None and method is None:
+        method = "refine"
+    chosen = _chosen(run, weights, method, refine, where)
+    own = run_instrument(chosen.folder) if chosen.folder is not None and instrument is None else None
+    preset = Instrument.named(instrument) if instrument is not None else own
+    factor = scale or chosen.scale
     images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
     if target_psf is not None:
         images = with_target_psf(images, target_psf, factor)
     for remark in images.remarks:
         _errors.print(f"note: {remark}", markup=False)
-    result = resolve(chosen, images.observation, factor, device=where)
+    result = resolve(chosen.method, images.observation, factor, device=where)
     lost = np.flatnonzero(np.isnan(result.get("theta_E", np.zeros(1))))
     if len(lost):
         numbers = ", ".join(map(str, lost))
         _errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
     sharp = {} if target_psf is None else {"target_psf": target_psf.name}
-    origin = provenance(input=image.name, method=method or str(run or "fit"), scale=factor, **sharp)
+    origin = provenance(input=image.name, method=chosen.name, scale=factor, **sharp)
     write_images(out, images, result, factor, origin)
     numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     _console.print(f"wrote {out}: {numbers}", markup=False)
@@ -241,12 +270,15 @@ def super_resolve(
 
 @app.command("list")
 @_one_sentence
-def list_(kind: Annotated[str, typer.Argument(help="recipes, instruments, networks, methods or all.")] = "all") -> None:
-    """List what names mean something: recipes, instruments, networks and methods."""
+def list_(
+    kind: Annotated[str, typer.Argument(help="recipes, instruments, networks, methods, weights or all.")] = "all",
+) -> None:
+    """List what names mean something: recipes, instruments, networks, methods and weights."""
     from lensphys.methods import READY, TRAINABLE
     from lensphys.networks import NETWORKS
     from lensphys.observation import Instrument, instrument_names
     from lensphys.simulation.recipe import Recipe, recipe_names
+    from lensphys.weights import weights_description, weights_names
 
     kinds = {
         "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
@@ -254,6 +286,7 @@ def list_(kind: Annotated[str, typer.Argument(help="recipes, instruments, networ
         "networks": {name: _first_line(settings) for name, settings in NETWORKS.items()},
         "methods": {name: _first_line(type(m)) for name, m in READY.items()}
         | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
+        "weights": {name: weights_description(name) for name in weights_names()},
     }
     check_choice("kind", kind, [*kinds, "all"])
     for title in kinds if kind == "all" else [kind]:
@@ -281,17 +314,49 @@ def _device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _method(run: Path | None, method: str | None, device: str) -> Method:
-    """Return the method of a run folder or of a name."""
-    from lensphys.config import load_run
+@dataclass(frozen=True)
+class _Chosen:
+    """What super-resolves, what tables call it, and the folder of its run or weights, if it has one."""
+
+    method: Method
+    name: str
+    folder: Path | None = None
+    scale: int = 2
+
+
+def _chosen(run: Path | None, weights: str | None, method: str | None, refine: int | None, device: str) -> _Chosen:
+    """Return the method of a run folder, of weights or of a name."""
     from lensphys.methods import READY
 
-    if (run is None) == (method is None):
-        raise LensphysError("give either a run folder or --method")
+    if sum(x is not None for x in (run, weights, method)) != 1:
+        raise LensphysError("give one of a run folder, --weights and --method")
+    if method is not None:
+        check_choice("method", method, list(READY))
+        if refine is not None:
+            raise LensphysError("--refine goes on from a network's answer: give --weights or a run, not --method")
+        return _Chosen(READY[method], method)
     if run is not None:
-        return load_run(run).to(device)
-    check_choice("method", str(method), list(READY))
-    return READY[str(method)]
+        return _trained(run, run.name, refine, device)
+    from lensphys.weights import weights_folder
+
+    return _trained(weights_folder(str(weights)), f"{weights} weights", refine, device)
+
+
+def _trained(folder: Path, name: str, refine: int | None, device: str) -> _Chosen:
+    """Return a trained method, refined where it can be."""
+    from lensphys.config import load_run
+    from lensphys.methods import AmortisedMethod
+
+    method = load_run(folder).to(device)
+    scale = int(getattr(method, "scale", 2))
+    if not isinstance(method, AmortisedMethod):
+        if refine is not None:
+            raise LensphysError(f"--refine goes on from an amortised network's answer, and {folder} holds another one")
+        return _Chosen(method, name, folder, scale)
+    if refine == 0:
+        return _Chosen(method, f"{name}, one pass", folder, scale)
+    how = "refined" if refine is None else f"refined {refine} x"
+    return _Chosen(method.refined(refine), f"{name}, {how}", folder, scale)
 
 
 def _first_line(thing: object) -> str:

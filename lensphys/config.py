@@ -22,7 +22,7 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training import CHECKPOINT, LOG, WEIGHTS, TrainingSettings
 
-CONFIG, INSTRUMENT = "config.yaml", "instrument.yaml"
+CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
 
 
 class DataSettings(Strict):
@@ -140,7 +140,7 @@ def describe_run(run: Path, experiment: Experiment, instrument: Instrument) -> N
     ):
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
-    write_json(run / "provenance.json", provenance(experiment=tree))
+    write_json(run / PROVENANCE, provenance(experiment=tree))
 
 
 def run_instrument(run: Path) -> Instrument:

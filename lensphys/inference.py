@@ -31,8 +31,10 @@ def super_resolve(
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
-        freedom; where the method has them ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,)
-        [arcsec], ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec].
+        freedom; where the method has them ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
+        ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
+        sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found,
+        ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec].
     """
     rows = torch.arange(len(observation)).split(batch_size)
     source_grid = _source_grid(observation.camera.grid)
@@ -54,11 +56,15 @@ def _source_grid(grid: PixelGrid) -> PixelGrid:
 
 def _planes(prediction: Prediction, observation: Observation, source_grid: PixelGrid) -> dict[str, np.ndarray]:
     residual = (observation.image - observation.noise.expected(prediction.observed)) * observation.weight
+    found = prediction.parameters
     planes: dict[str, Tensor | None] = {
         "image": prediction.image[:, 0],
+        "sigma": None if prediction.sigma is None else prediction.sigma[:, 0],
+        "constrained": None if prediction.constrained is None else prediction.constrained[:, 0],
         "residual": residual[:, 0],
         "chi2": prediction.reduced_chi2(observation),
-        "theta_E": prediction.parameters.get("theta_E"),
+        "theta_E": found.get("theta_E"),
+        "subhalos": found["subhalos"].int() if "subhalos" in found else None,
     }
     field = prediction.deflection
     if field is not None:
@@ -66,4 +72,6 @@ def _planes(prediction: Prediction, observation: Observation, source_grid: Pixel
     source = prediction.source_image(source_grid)
     if source is not None:
         planes["source"] = source[:, 0]
-    return {name: x.float().cpu().numpy() for name, x in planes.items() if x is not None}
+    return {
+        name: (x.float() if x.is_floating_point() else x).cpu().numpy() for name, x in planes.items() if x is not None
+    }

@@ -38,6 +38,7 @@ FLOORS: dict[str, float] = {
     "lensphys.evaluation": 10,
     "lensphys.config": 11,
     "lensphys.inference": 11,
+    "lensphys.weights": 11.2,  # run folders that come with the package
     "lensphys.demo": 11.5,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
     "lensphys.cli": 12,
     "lensphys.__main__": 12.5,  # starts the command line

@@ -233,8 +233,8 @@ def write_fits(
     Args:
         path: the file.
         header: of the low-resolution image.
-        results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``alpha, kappa, source, source_scale,
-            residual, chi2, theta_E``, as `images.write_images` has them.
+        results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``sigma, constrained, alpha, kappa,
+            source, source_scale, residual, chi2, theta_E, subhalos``, as `images.write_images` has them.
         scale: s.
         pixel_scale: of the low-resolution image [arcsec].
         provenance: becomes HISTORY.
@@ -244,11 +244,16 @@ def write_fits(
     """
     fine = _result_header(header, results, scale, pixel_scale, provenance)
     unit = str(header.get("BUNIT", ""))
-    image, source_unit, source_factor = results["image"][0], f"{unit}/arcsec2" if unit else "1/arcsec2", 1.0
+    factor, source_unit, source_factor = 1, f"{unit}/arcsec2" if unit else "1/arcsec2", 1.0
     if is_surface_brightness(header):  # flux per pixel in units of BUNIT times a large pixel, back to BUNIT
-        image, source_unit, source_factor = image * scale**2, unit, pixel_scale**2
-    hdus = [fits.PrimaryHDU(image, fine)]
+        factor, source_unit, source_factor = scale**2, unit, pixel_scale**2
+    hdus = [fits.PrimaryHDU(results["image"][0] * factor, fine)]
     sky = rescaled_header(header, scale)
+    if "sigma" in results:
+        hdus.append(_extension("SIGMA", results["sigma"][0] * factor, sky, unit, "standard deviation of the image"))
+    if "constrained" in results:
+        share = "deflection: 1 by the data, 0 by the prior"
+        hdus.append(_extension("CONSTRAINED", results["constrained"][0], sky, "", share))
     if "alpha" in results:
         hdus.append(_extension("ALPHA", results["alpha"][0], sky, "arcsec", "x (along columns), y; not RA and Dec"))
     if "kappa" in results:
@@ -275,6 +280,8 @@ def _result_header(
         if name in results:
             value = float(results[name][0])
             new[key] = (value if np.isfinite(value) else None, comment)  # FITS has no NaN in headers
+    if "subhalos" in results:
+        new["SUBHALOS"] = (int(results["subhalos"][0]), "sub-halos found")
     new["LENSPHYS"] = (lensphys.__version__, "version that super-resolved this image")
     for name, entry in provenance.items():
         new.add_history(f"lensphys {name}: {json.dumps(entry, default=str)}")

@@ -183,9 +183,10 @@ def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: i
     Args:
         path: the file.
         images: what was super-resolved.
-        results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``alpha`` (N, 2, sH, sW) [arcsec],
-            ``kappa`` (N, sH, sW), ``source`` (N, S, S) [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual``
-            (N, H, W) [flux per pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec].
+        results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``sigma`` (N, sH, sW) [flux per pixel],
+            ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
+            [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual`` (N, H, W) [flux per pixel], ``chi2`` (N,) per
+            degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,).
         scale: s, pixels are so many times as small.
         provenance: where the results come from.
 

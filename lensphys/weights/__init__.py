@@ -1,0 +1,42 @@
+"""Trained networks that come with the package: each a folder laid out like a run of ``lensphys train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lensphys.checks import check_choice
+from lensphys.config import CONFIG, Experiment, load_run
+from lensphys.simulation.recipe import Recipe
+from lensphys.training import WEIGHTS
+
+FOLDER = Path(__file__).parent
+
+
+def weights_names() -> list[str]:
+    """Return the names of the weights that come with the package."""
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{WEIGHTS}"))
+
+
+def weights_folder(name: str) -> Path:
+    """Return the folder of some weights, which `config.load_run` reads.
+
+    Raises:
+        LensphysError: listing the names, if this is none of them.
+    """
+    check_choice("weights", name, weights_names())
+    return FOLDER / name
+
+
+def weights_description(name: str) -> str:
+    """Return a line on what the weights were trained on, and how large they are.
+
+    Raises:
+        LensphysError: if there are no such weights.
+    """
+    folder = weights_folder(name)
+    data = Experiment.read(folder / CONFIG, []).data
+    recipe = Recipe.named(str(data.recipe), data.set)
+    images = data.n * len(data.classes or recipe.classes)
+    parameters = sum(p.numel() for p in load_run(folder).parameters())
+    size = (folder / WEIGHTS).stat().st_size / 1e6
+    return f"{recipe.description}: {images} LR images; {parameters} parameters, {size:.1f} MB"

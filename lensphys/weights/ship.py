@@ -1,0 +1,79 @@
+"""Take the weights of a finished run into the package: ``python -m lensphys.weights.ship RUN NAME``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from lensphys.checks import LensphysError, check_choice, check_file
+from lensphys.config import CONFIG, INSTRUMENT, PROVENANCE, Experiment, load_run
+from lensphys.provenance import check_writable, write_json
+from lensphys.simulation.recipe import recipe_names
+from lensphys.training import WEIGHTS
+from lensphys.weights import FOLDER
+
+LIMIT = 20_000_000  # bytes, of all weights together
+
+_METHOD = "amortised"
+
+
+def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
+    """Return the folder of new weights: what `config.load_run` reads, copied from a run, whole or not at all.
+
+    Weights of that name are replaced. ``provenance.json`` gains the command that makes them again.
+
+    Args:
+        run: a finished run of the amortised method, trained on one of the package's recipes.
+        name: what ``--weights`` will call them.
+        into: the folder of all weights.
+
+    Raises:
+        LensphysError: if the run is unfinished, of another method or trained on a file of somebody's own, or all
+            weights together would be more than 20 MB.
+    """
+    if not name.isidentifier():
+        raise LensphysError(f"weights cannot be called {name!r}: use letters, digits and _, as in model_3")
+    load_run(run)
+    for file in (INSTRUMENT, PROVENANCE):
+        check_file(f"{file} of the run", run / file)
+    origin = json.loads((run / PROVENANCE).read_text())
+    _check_shippable(run, Experiment.read(run / CONFIG, []), origin)
+    files = (WEIGHTS, CONFIG, INSTRUMENT)
+    others = [path for path in into.glob(f"*/{WEIGHTS}") if path.parent.name != name]
+    total = sum(path.stat().st_size for path in [*others, run / WEIGHTS])
+    if total > LIMIT:
+        raise LensphysError(
+            f"all weights together would be {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: shrink {run}"
+        )
+    check_writable(into)
+    with tempfile.TemporaryDirectory(dir=into, prefix=".") as temporary:
+        made = Path(temporary) / name
+        made.mkdir()
+        for file in files:
+            shutil.copyfile(run / file, made / file)
+        again = f"lensphys train lensphys/weights/{name}/{CONFIG} -o runs/{name}"
+        write_json(made / PROVENANCE, {"command": again, **origin})
+        if (into / name).exists():
+            (into / name).rename(Path(temporary) / "before")
+        return made.rename(into / name)
+
+
+def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, dict[str, dict[str, object]]]) -> None:
+    """Others must be able to make the weights again, and a path of this machine is nobody's business."""
+    if experiment.method.name != _METHOD:
+        raise LensphysError(f"{run} was trained by the method {experiment.method.name}: only {_METHOD} runs ship")
+    if experiment.data.recipe is None or origin["experiment"]["data"]["recipe"] is None:
+        raise LensphysError(f"{run} was trained on a file: weights ship if data.recipe says how to simulate theirs")
+    check_choice("recipe", experiment.data.recipe, recipe_names())
+
+
+if __name__ == "__main__":
+    try:
+        if len(sys.argv) != 3:
+            raise LensphysError("expected two arguments: python -m lensphys.weights.ship RUN NAME")
+        print(f"shipped {ship(Path(sys.argv[1]), sys.argv[2])}")
+    except LensphysError as error:
+        sys.exit(f"error: {error}")
