@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +15,8 @@ from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.evaluation import metrics
 from lensphys.evaluation.evaluate import evaluate
-from lensphys.evaluation.figures import Sample, distribution_figure, loss_figure, sample_figure, save_figure
 from lensphys.evaluation.statistics import summary
-from lensphys.evaluation.tables import metrics_table, read_metrics, readme_table, replace_between_markers
+from lensphys.evaluation.tables import metrics_table, read_metrics, replace_between_markers
 from lensphys.methods.prediction import Prediction
 from lensphys.observation import Instrument
 from lensphys.profiles import SIS, Sersic
@@ -83,6 +81,29 @@ def test_alpha_error_counts_only_where_the_arc_shines():
     light[:, :, 2, 3], light[:, :, 0, 0] = 4.0, -1.0  # negative light has no weight
     alpha[:, 0, 2, 3], alpha[:, 1, 2, 3] = 0.3, 0.4
     assert metrics.alpha_error(alpha, target, light).tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
+
+
+def test_an_honest_error_bar_covers_68_percent_of_the_arc():
+    target = images(0, 2, 100, 120)
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    dark = target < 0.05 * target.flatten(1).amax(1)[:, None, None, None]
+    image = target + 0.02 * noise + dark * 9.0  # what lies outside of the arc does not count
+    found = metrics.coverage(image, torch.full_like(target, 0.02), target)
+    # 11400 pixels: a scatter of 0.0044
+    assert found["coverage"].tolist() == pytest.approx([0.6827] * 2, abs=0.015)
+    assert found["sigma_ratio"].tolist() == pytest.approx([1.0] * 2, abs=0.03)
+    twice = metrics.coverage(image, torch.full_like(target, 0.04), target)
+    assert twice["coverage"].tolist() == pytest.approx([0.9545] * 2, abs=0.01)
+    assert twice["sigma_ratio"].tolist() == pytest.approx([0.5] * 2, abs=0.015)
+
+
+def test_an_error_bar_that_is_nan_is_neither_right_nor_wrong():
+    target, sigma = images(), torch.full_like(images(), 0.02)
+    sigma[1, 0, target[1, 0] > 0.9] = math.nan
+    found = metrics.coverage(target, sigma, target)
+    assert found["coverage"][0] == 1 and math.isnan(found["coverage"][1]) and math.isnan(found["sigma_ratio"][1])
+    with pytest.raises(LensphysError, match="sigma and target must have the same shape"):
+        metrics.coverage(target, sigma[:, :, :5], target)
 
 
 def test_metrics_refuse_what_does_not_fit():
@@ -195,7 +216,8 @@ class Oracle:
         unit = self.file.tables["flux_scale"][0]
         theta_E = self.factor * self.file.theta_E[index]
         image, observed = (unit * c.render(self.file.source, field) for c in (camera, observation.camera))
-        return Prediction(image, camera, observed, field, self.file.source, {"theta_E": theta_E})
+        sigma = torch.full_like(image, 0.01 * float(unit))
+        return Prediction(image, camera, observed, field, self.file.source, {"theta_E": theta_E}, sigma=sigma)
 
 
 def test_an_oracle_beats_bicubic_and_the_numbers_are_right():
@@ -206,7 +228,7 @@ def test_an_oracle_beats_bicubic_and_the_numbers_are_right():
     assert ours["theta_E_error"] == pytest.approx(np.full(6, 0.01), abs=1e-6)
     # an SIS deflects by theta_E everywhere, so its error is 1 % of theta_E wherever one looks
     assert ours["alpha_error"] == pytest.approx(0.01 * file.theta_E.numpy(), rel=1e-4)
-    assert "alpha_error" not in bicubic and "theta_E_error" not in bicubic
+    assert not {"alpha_error", "theta_E_error", "coverage"} & set(bicubic)
     image = Oracle(file, 1.01).predict(file.observation(slice(0, 6)), 2).image
     expected = metrics.flux_protocol(image, file.tables["hr_clean"][:, None])
     assert ours["psnr_flux"] == pytest.approx(expected["psnr_flux"].numpy(), abs=1e-3)  # the file is float32
@@ -229,7 +251,7 @@ def test_counts_are_judged_in_flux_units():
     # the noise law of the instrument is in flux units, so only metrics of the SR image can agree
     one = evaluate(Oracle(flux, 1.02), flux, name="a").values["method"]
     other = evaluate(Oracle(counts, 1.02), counts, name="a").values["method"]
-    for metric in ("psnr_flux", "ssim_flux", "psnr_seed", "flux_bias", "alpha_error"):
+    for metric in ("psnr_flux", "ssim_flux", "psnr_seed", "flux_bias", "alpha_error", "coverage", "sigma_ratio"):
         assert other[metric] == pytest.approx(one[metric], rel=1e-4, abs=1e-6), metric
 
 
@@ -281,6 +303,7 @@ def test_write_gives_valid_json_a_table_samples_and_figures(tmp_path):
 
     table = (tmp_path / "table.md").read_text()
     assert table.splitlines()[0] == "| metric | image | no_sub | cdm | all |"
+    assert "| 68 % interval covers | oracle | 1.000 [1.000, 1.000] |" in table
     assert "no noise" in table and "oracle: 1 of 6 images gave no finite PSNR" in table
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
 
@@ -322,20 +345,6 @@ def test_metrics_table_text():
     )
 
 
-def test_readme_table_combines_files_and_marks_the_best(tmp_path):
-    paths = []
-    for k, tree in enumerate([result("A", "fit", 60.0), result("B", "fit", 40.0), result("A", "net", 55.0)]):
-        paths.append(tmp_path / f"{k}.json")
-        paths[-1].write_text(json.dumps(tree))
-    assert readme_table(paths) == (
-        "| method | A no_sub | B no_sub |\n"
-        "| --- | --- | --- |\n"
-        "| bicubic | 50.0 | **50.0** |\n"
-        "| fit | **60.0** | 40.0 |\n"
-        "| net | 55.0 | – |\n"
-    )
-
-
 def test_read_metrics_refuses_other_files(tmp_path):
     with pytest.raises(LensphysError, match="metrics file not found"):
         read_metrics(tmp_path / "none.json")
@@ -354,48 +363,3 @@ def test_replace_between_markers():
     for faulty in ("none", "<!-- table:a --> open", "<!-- table:a --><!-- table:b --><!-- /table -->", text + text):
         with pytest.raises(LensphysError, match="must hold <!-- table:a --> followed by <!-- /table -->, once"):
             replace_between_markers(faulty, "a", "new")
-
-
-def test_sample_figure_leaves_out_columns_that_nobody_has():
-    lr, sr = np.ones((6, 5)), np.ones((12, 10))
-    plain = Sample("a", (0.5, 0.6), lr, sr)
-    assert [ax.get_title() for ax in sample_figure([plain]).axes if ax.get_title()] == ["LR", "SR"]
-    full = replace(plain, hr=sr, alpha=sr, kappa=sr, source=sr, psnr=40.0)
-    figure = sample_figure([plain, full], name="fit")
-    headings = [ax.get_title() for ax in figure.axes if ax.get_title()]
-    assert headings == ["LR", "fit", "HR", "fit − HR", r"$|\alpha|$ [arcsec]", r"$\kappa$", "source"]
-    with pytest.raises(LensphysError, match="at least one sample, got none"):
-        sample_figure([])
-
-
-def test_sample_figure_puts_the_first_row_below_and_the_residual_is_symmetric():
-    sr, hr = np.zeros((12, 10)), np.ones((12, 10))
-    figure = sample_figure([Sample("a", (0.5, 0.6), np.ones((6, 5)), sr + 0.9 * hr, hr)])
-    shown = {ax.get_title(): ax.images[0] for ax in figure.axes if ax.get_title()}
-    assert all(image.origin == "lower" for image in shown.values())
-    assert shown["LR"].get_extent() == [-0.5, 0.5, -0.6, 0.6]
-    low, high = shown["SR − HR"].get_clim()
-    assert low == -high < 0
-    # 4 HR pixels of 1 make an LR pixel of 4: one of 1 has a quarter of the surface brightness
-    assert float(shown["LR"].get_array().max()) == pytest.approx(0.25)
-
-
-def test_distribution_figure_takes_what_is_not_finite_and_refuses_other_lengths(tmp_path):
-    values = {"fit": np.array([40.0, np.nan, 42.0]), "bicubic": np.array([30.0, 31.0, np.inf])}
-    save_figure(distribution_figure(values, np.array([0, 0, 1]), ["a", "b"]), tmp_path / "f.png")
-    assert (tmp_path / "f.png").stat().st_size > 5000
-    with pytest.raises(LensphysError, match="values of fit and labels must have the same shape"):
-        distribution_figure(values, np.array([0, 0]), ["a", "b"])
-
-
-def test_loss_figure_has_a_panel_a_quantity():
-    more = {"note": "x", "flag": True, "psnr": 30.0}
-    records = [{"step": k, "train/loss": 100.0 * 0.8**k, "valid/loss": 120.0 * 0.8**k, **more} for k in range(30)]
-    figure = loss_figure(records)
-    shown = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
-    assert set(shown) == {"loss", "psnr"}
-    assert len(shown["loss"].lines) == 2
-    assert (shown["loss"].get_yscale(), shown["psnr"].get_yscale()) == ("log", "linear")
-    assert loss_figure([{"epoch": 1, "loss": math.nan}, {"epoch": 2, "loss": 1.0}]).axes[0].get_xlabel() == "epoch"
-    with pytest.raises(LensphysError, match="records with a 'step' or an 'epoch' and a number"):
-        loss_figure([{"loss": 1.0}])

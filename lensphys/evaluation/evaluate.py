@@ -17,6 +17,7 @@ from lensphys.checks import LensphysError
 from lensphys.evaluation import metrics
 from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure, save_figure
 from lensphys.evaluation.statistics import summary
+from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_substructure
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
 from lensphys.grid import PixelGrid
 from lensphys.methods.prediction import Method, Prediction
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _SOURCE_PIXELS = 100
 _TRUTH = ("flux_scale", "hr", "hr_clean", "lr_clean", "alpha_hr", "theta_E")
+_SCENE = "lens_model"
 _EXAMPLES = 1  # images of each class in the figure of samples
 _CEILING = "ceiling (noise-free truth)"
 
@@ -171,7 +173,11 @@ def _judge_all(
             parts[role].append(values | {"seconds": np.full(len(batch), seconds)})
             if role == "method":
                 titles = {k: f"{file.classes[labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown}
-                samples += _samples(titles, prediction, observation, truth, values)
+                masses = None
+                if titles and _SCENE in held:
+                    models = [file.lens_model(i) for i in batch.tolist() if i in shown]
+                    masses = true_substructure(models, prediction.camera.grid)
+                samples += _samples(titles, prediction, observation, truth, values, masses)
         parts["ceiling"].append(_ceiling(observation, truth))
     return {role: _joined(found) for role, found in parts.items()}, samples
 
@@ -190,7 +196,7 @@ class _Truth:
     @classmethod
     def read(cls, file: LensFile, names: frozenset[str], index: np.ndarray) -> _Truth:
         found: dict[str, Tensor | None] = dict.fromkeys(_TRUTH)
-        for name in names:
+        for name in names - {_SCENE}:
             x = torch.as_tensor(np.asarray(file.read(name, index)), dtype=torch.float64)
             found[name] = x[:, None] if x.ndim == 3 else x
         scale, alpha = found.pop("flux_scale"), found.pop("alpha_hr")
@@ -201,7 +207,7 @@ class _Truth:
 def _held(file: LensFile) -> frozenset[str]:
     """The truths that a file holds: asking for no row fails where a dataset is missing, not where it is damaged."""
     held = set()
-    for name in _TRUTH:
+    for name in (*_TRUTH, _SCENE):
         with suppress(LensphysError):
             file.read(name, slice(0, 0))
             held.add(name)
@@ -241,6 +247,8 @@ def _judge(prediction: Prediction, observation: Observation, truth: _Truth) -> V
     if truth.hr_clean is not None:
         found |= metrics.flux_protocol(image, truth.hr_clean)
         found["flux_bias"] = metrics.flux_bias(image, truth.hr_clean)
+        if prediction.sigma is not None:
+            found |= metrics.coverage(image, _double(prediction.sigma) / truth.flux_scale, truth.hr_clean)
         if truth.alpha is not None and prediction.deflection is not None:
             alpha = _double(prediction.deflection.alpha).expand(len(image), -1, -1, -1)
             found["alpha_error"] = metrics.alpha_error(alpha, truth.alpha, truth.hr_clean)
@@ -273,9 +281,14 @@ def _joined(batches: list[Values]) -> Values:
 
 
 def _samples(
-    titles: dict[int, str], prediction: Prediction, observation: Observation, truth: _Truth, values: Values
+    titles: dict[int, str],
+    prediction: Prediction,
+    observation: Observation,
+    truth: _Truth,
+    values: Values,
+    masses: Tensor | None,
 ) -> Iterator[Sample]:
-    """Rows of the figure of samples; ``titles`` names the rows of the batch that they show."""
+    """Rows of the figure of samples; ``titles`` names the rows of the batch, ``masses`` has their true substructure."""
     if not titles:
         return
     grid, lens = observation.camera.grid, prediction.deflection
@@ -286,7 +299,8 @@ def _samples(
         return None if x is None else _double(x)[row if len(x) > 1 else 0, 0].numpy()
 
     scaled = None if truth.hr_clean is None else truth.hr_clean * truth.flux_scale
-    for row, title in titles.items():
+    kappa, beyond = None if lens is None else soft_kappa(lens), beyond_macro(prediction)
+    for k, (row, title) in enumerate(titles.items()):
         yield Sample(
             title=title,
             field=(grid.width * grid.scale / 2, grid.height * grid.scale / 2),
@@ -294,7 +308,10 @@ def _samples(
             sr=_double(prediction.image)[row, 0].numpy(),
             hr=plane(scaled, row),
             alpha=None if lens is None else plane(torch.linalg.vector_norm(lens.alpha, dim=1, keepdim=True), row),
-            kappa=None if lens is None else plane(lens.kappa, row),
+            kappa=plane(kappa, row),
+            substructure=plane(beyond, row),
+            true_substructure=None if lens is None else plane(masses, k),
+            sigma=plane(prediction.sigma, row),
             source=plane(source, row),
             source_field=(source_grid.radius, source_grid.radius),
             psnr=float(values["psnr_flux"][row]) if "psnr_flux" in values else None,

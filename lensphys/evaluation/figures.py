@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Okabe & Ito: told apart with every kind of colour vision
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _DPI = 160
+_SIGMA, _ALPHA, _KAPPA = r"$\sigma$", r"$|\alpha|$ [arcsec]", r"$\kappa$"
+_BEYOND, _TRUE = r"$\delta\kappa$", r"true $\delta\kappa$"  # beyond the smooth lens
+_LEAST_KAPPA = 0.01  # where there is no substructure, rounding errors should not fill the colour scale
 _STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 9,
@@ -46,7 +49,10 @@ class Sample:
         sr: super-resolved image [flux per HR pixel].
         hr: noise-free target [flux per HR pixel], in the same unit.
         alpha: |alpha| [arcsec].
-        kappa: convergence.
+        sigma: standard deviation that the method states for ``sr`` [flux per HR pixel].
+        kappa: convergence; this and the next two are best smoothed a little, for point masses to be seen.
+        substructure: convergence beyond the smooth macro lens.
+        true_substructure: the same of the truth.
         source: [flux / arcsec^2].
         source_field: half width and half height of the source image [arcsec].
         psnr: in the flux protocol [dB].
@@ -58,7 +64,10 @@ class Sample:
     sr: np.ndarray
     hr: np.ndarray | None = None
     alpha: np.ndarray | None = None
+    sigma: np.ndarray | None = None
     kappa: np.ndarray | None = None
+    substructure: np.ndarray | None = None
+    true_substructure: np.ndarray | None = None
     source: np.ndarray | None = None
     source_field: tuple[float, float] = (1.0, 1.0)
     psnr: float | None = None
@@ -72,13 +81,15 @@ class _Panel:
     low: float
     high: float
     note: str = ""
+    logarithmic: bool = False
 
 
 def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
-    """Return images of some samples: LR, SR, HR, SR - HR, |alpha|, kappa and source, a row a sample.
+    """Return images of some samples, a row a sample: LR, SR, HR, SR - HR, sigma, |alpha|, kappa, its parts, source.
 
     LR, SR and HR share a colour scale, surface brightness in units of the target's peak (without a target, of the SR
-    image's). Columns that no sample has are left out.
+    image's); so do sigma and |SR - HR|, and delta kappa (beyond the smooth lens) and its truth. Columns that no sample
+    has are left out, and |alpha| gives way to delta kappa.
 
     Args:
         samples: the rows.
@@ -93,7 +104,7 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     if not samples:
         raise LensphysError("a figure of samples needs at least one sample, got none")
     rows = [_panels(sample, name) for sample in samples]
-    order = ["LR", name, "HR", f"{name} − HR", r"$|\alpha|$ [arcsec]", r"$\kappa$", "source"]
+    order = ["LR", name, "HR", f"{name} − HR", _SIGMA, _ALPHA, _KAPPA, _BEYOND, _TRUE, "source"]
     headings = [heading for heading in order if any(heading in row for row in rows)]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.5 * len(rows) + 0.4), dpi=_DPI, layout="constrained")
@@ -197,13 +208,29 @@ def _panels(sample: Sample, name: str) -> dict[str, _Panel]:
         residual = (sample.sr - sample.hr) / peak
         limit = _percentile(np.abs(residual), 99.8)
         panels[f"{name} − HR"] = _Panel(residual, sample.field, "RdBu_r", -limit, limit)
-    if sample.alpha is not None:
+        if sample.sigma is not None:
+            panels[_SIGMA] = _Panel(sample.sigma / peak, sample.field, "viridis", 0, limit)
+    elif sample.sigma is not None:
+        panels[_SIGMA] = _Panel(sample.sigma / peak, sample.field, "viridis", 0, _percentile(sample.sigma / peak, 99.8))
+    return panels | _lens_panels(sample)
+
+
+def _lens_panels(sample: Sample) -> dict[str, _Panel]:
+    panels = {}
+    if sample.alpha is not None and sample.substructure is None:
         low, high = _percentile(sample.alpha, 1), _percentile(sample.alpha, 99)
         low = min(low, 0.95 * high)  # a constant |alpha| (an isothermal sphere) should look constant
-        panels[r"$|\alpha|$ [arcsec]"] = _Panel(sample.alpha, sample.field, "viridis", low, high)
+        panels[_ALPHA] = _Panel(sample.alpha, sample.field, "viridis", low, high)
     if sample.kappa is not None:
-        low, high = _percentile(sample.kappa, 1), _percentile(sample.kappa, 99)
-        panels[r"$\kappa$"] = _Panel(sample.kappa, sample.field, "cividis", min(low, 0), high)
+        high = max(_percentile(sample.kappa, 99.5), 1e-6)
+        low = max(_percentile(sample.kappa, 1), high / 100)
+        panels[_KAPPA] = _Panel(sample.kappa, sample.field, "cividis", low, high, logarithmic=True)
+    pair = {_BEYOND: sample.substructure, _TRUE: sample.true_substructure}
+    known = {heading: x for heading, x in pair.items() if x is not None}
+    limit = max([_percentile(np.abs(x), 99.7) for x in known.values()], default=0.0)
+    limit = max(limit, _LEAST_KAPPA)
+    for heading, x in known.items():
+        panels[heading] = _Panel(x, sample.field, "RdBu_r", -limit, limit)
     if sample.source is not None:
         source = sample.source / max(_percentile(sample.source, 100), 1e-30)
         panels["source"] = _Panel(source, sample.source_field, "inferno", 0, 1)
@@ -219,7 +246,8 @@ def _draw(ax: Axes, panel: _Panel | None) -> None:
     if panel is None:
         ax.set_axis_off()
         return
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, ScalarFormatter
 
     x, y = panel.field
     high = panel.high if panel.high > panel.low else panel.low + 1e-12
@@ -228,15 +256,17 @@ def _draw(ax: Axes, panel: _Panel | None) -> None:
         origin="lower",
         extent=(-x, x, -y, y),
         cmap=panel.cmap,
-        vmin=panel.low,
-        vmax=high,
+        norm=(LogNorm if panel.logarithmic else Normalize)(panel.low, high, clip=panel.logarithmic),
         interpolation="none",
     )
     ax.locator_params(nbins=4)
     ax.text(0.05, 0.94, panel.note, transform=ax.transAxes, color="white", va="top")
     number = ScalarFormatter(useMathText=True)
     number.set_powerlimits((-2, 3))
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03, ticks=MaxNLocator(nbins=4), format=number)
+    ticks = LogLocator(subs=(1, 3)) if panel.logarithmic else MaxNLocator(nbins=4)
+    form = FormatStrFormatter("%g") if panel.logarithmic else number
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03, ticks=ticks, format=form)
+    bar.minorticks_off()
     bar.ax.yaxis.get_offset_text().set_fontsize(6)
 
 

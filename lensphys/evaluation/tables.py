@@ -17,6 +17,8 @@ COLUMNS = {
     "ssim_seed": ("SSIM, seed protocol", ".4f"),
     "chi2_dof": ("chi^2 per degree of freedom", ".3f"),
     "flux_bias": ("flux bias", "+.4f"),
+    "coverage": ("68 % interval covers", ".3f"),
+    "sigma_ratio": ("rms error / sigma", ".3f"),
     "alpha_error": ("alpha error [arcsec]", ".4f"),
     "theta_E_error": ("theta_E relative error", "+.4f"),
 }

@@ -1,0 +1,54 @@
+"""What bends the arcs beyond a smooth lens, as images of convergence to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lensphys.deflection import DeflectionField
+from lensphys.fitting.problem import LENS, macro_lens
+from lensphys.grid import PixelGrid
+from lensphys.methods.prediction import Prediction
+from lensphys.observation import GaussianPSF
+from lensphys.profiles import PointSwarm
+
+_FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
+
+
+def soft_kappa(field: DeflectionField) -> Tensor:
+    """Return kappa, smoothed by three pixels (FWHM), so that point masses can be seen, (B, 1, H, W)."""
+    return GaussianPSF(_FWHM * field.grid.scale).blur(field.kappa, field.grid.scale)
+
+
+def beyond_macro(prediction: Prediction) -> Tensor | None:
+    """Return the smoothed kappa of a prediction less that of its SIE + shear, (B, 1, H, W); None if it names no such.
+
+    The deflections are subtracted before the derivative, for the SIE's kappa is infinite at its centre.
+    """
+    field, values = prediction.deflection, prediction.parameters
+    if field is None or any(name not in values for name in LENS):
+        return None
+    macro = macro_lens({name: values[name].to(field.alpha) for name in LENS})(field.theta)
+    return soft_kappa(DeflectionField(field.alpha - macro, field.grid))
+
+
+def true_substructure(models: Sequence[dict[str, Any]], grid: PixelGrid) -> Tensor:
+    """Return the smoothed kappa of all the point masses of simulated lenses, (B, 1, H, W).
+
+    Args:
+        models: what `LensFile.lens_model` returns, one a lens.
+        grid: the pixels.
+    """
+    images = []
+    for model in models:
+        names, values = model["lens_model_list"], model["kwargs_lens"]
+        points = [v for name, v in zip(names, values, strict=True) if name == "POINT_MASS"]
+        strength, x, y = (
+            torch.tensor([[f(p) for p in points]], dtype=torch.float64).reshape(1, -1)
+            for f in (lambda p: p["theta_E"] ** 2, lambda p: p["center_x"], lambda p: p["center_y"])
+        )
+        images.append(soft_kappa(DeflectionField.of(PointSwarm(strength, x, y), grid, like=strength)))
+    return torch.cat(images)
