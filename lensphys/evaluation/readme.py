@@ -4,26 +4,106 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lensphys.evaluation.tables import readme_table, replace_between_markers
+import numpy as np
+
+from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics, replace_between_markers
 from lensphys.provenance import whole_file
+
+Row = dict[str, Any]
+
+MODELS = ("model_1", "model_2", "model_3")
+_CLASSES = ("no_sub", "axion", "cdm")
+# where a method's results stand, and what the table calls it; None: as its metrics.json does
+_METHODS: dict[str, str | None] = {
+    "published/{model}": None,
+    "unsupervised/{model}": None,
+    "fit/{model}": None,
+    "supervised/{model}": None,
+    "amortised/{model}/one_pass": "amortised, one forward pass",
+    "amortised/{model}/refined": "amortised, refined",
+}
+_STUDIES = {
+    "scales": "Finer pixels, without retraining (PSNR [dB] at that scale)",
+    "sparsity": "A fifth of the training images (PSNR [dB])",
+    "seeds": "Trained anew with other seeds (PSNR [dB])",
+    "psf": "Told a wrong PSF (PSNR [dB])",
+    "varied": "Varied recipe: SIE + shear, free centre, varied source, flux, PSF and noise (PSNR [dB])",
+}
+_GROUND = (
+    'The same lenses as a telescope on the ground would see them (PSF of 0.5", 4 x 4 pixels summed, S/N 50),\n'
+    "super-resolved 4x onto Hubble's pixels and PSF: sum (SR - HST)^2 / sum HST^2 inside the mask, the best in bold."
+)
+_SPEED = "Speed: milliseconds an image, and the memory at the peak."
 
 
 def readme_with_tables(root: Path) -> str:
-    """Return the README of a checkout with its tables made anew from ``experiments/``.
+    """Return the README of a checkout with its tables made anew from ``experiments/``; without results, without table.
 
     Raises:
-        LensphysError: if a result or a marker is missing.
+        LensphysError: if a marker is missing, or a file is not the result of an evaluation.
     """
     text = (root / "README.md").read_text()
-    results = sorted(path for path in root.glob("experiments/*/*/metrics.json"))
-    text = replace_between_markers(text, "simulated", readme_table(results))
-    rows = json.loads((root / "experiments/real/slacs/table.json").read_text())["rows"]
-    return replace_between_markers(text, "real", real_table(rows))
+    experiments = root / "experiments"
+    simulated = "\n".join(f"**{model}**\n\n{model_table(experiments, model)}" for model in MODELS)
+    text = replace_between_markers(text, "simulated", simulated)
+    tables: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "real": ("real/slacs/table.json", lambda tree: real_table(tree["rows"])),
+        "ground": ("real/ground/table.json", lambda tree: ground_table(tree["arcs"])),
+        "studies": ("amortised/studies.json", studies_tables),
+        "speed": ("speed/speed.json", speed_table),
+    }
+    for name, (path, table) in tables.items():
+        file = experiments / path
+        text = replace_between_markers(text, name, table(json.loads(file.read_text())) if file.is_file() else "")
+    return text
 
 
-def real_table(rows: list[dict[str, float]]) -> str:
+def model_table(experiments: Path, model: str) -> str:
+    """Return the Markdown table of one data set: a row a method, the best PSNR and SSIM of each class in bold.
+
+    Bicubic interpolation is that of the evaluation with the most images. chi^2, flux bias and coverage are means over
+    all images.
+
+    Args:
+        experiments: the folder of all experiments.
+        model: name of the data set.
+
+    Raises:
+        LensphysError: if a file is not the result of an evaluation.
+    """
+    paths = {experiments / where.format(model=model) / "metrics.json": label for where, label in _METHODS.items()}
+    trees = [(read_metrics(path), label) for path, label in paths.items() if path.is_file()]
+    rows = [_method_row(label or tree["names"]["method"], tree, "method") for tree, label in trees]
+    baselines = [_method_row(tree["names"]["baseline"], tree, "baseline") for tree, _ in trees]
+    if baselines:
+        rows.insert(0, max(baselines, key=lambda row: row["images"]))
+    scores = [(f"PSNR {c}", (c, "psnr_flux"), ".1f") for c in _CLASSES]
+    scores += [(f"SSIM {c}", (c, "ssim_flux"), ".5f") for c in _CLASSES]
+    judged = [("chi^2 / dof", "chi2_dof", ".2f"), ("flux bias", "flux_bias", "+.1e"), ("coverage", "coverage", ".2f")]
+    body = []
+    for row in rows:
+        cells = [bold(row[key], max((r[key] for r in rows if r[key] is not None), default=0.0), spec)
+                 for _, key, spec in scores]  # fmt: skip
+        cells += [_number(row[ALL, metric], spec) for _, metric, spec in judged]
+        body.append([row["name"], str(row["images"]), *cells])
+    return markdown(["method", "images a class", *(h for h, _, _ in scores), *(h for h, _, _ in judged)], body)
+
+
+def _method_row(name: str, tree: dict[str, Any], role: str) -> dict[Any, Any]:
+    results = tree["results"].get(role, {})
+    row: dict[Any, Any] = {
+        (c, metric): results.get(c, {}).get(metric, {}).get("mean")
+        for c in (*_CLASSES, ALL)
+        for metric in ("psnr_flux", "ssim_flux", "chi2_dof", "flux_bias", "coverage")
+    }
+    return row | {"name": name, "images": max(tree["images"].get(c, 0) for c in _CLASSES)}
+
+
+def real_table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of the real lenses, from the rows that ``examples/super_resolve_fits.py`` writes."""
     lines = [
         "| lens | theta_E | published | ratio | chi^2 / dof | flux bias in the mask |",
@@ -34,6 +114,107 @@ def real_table(rows: list[dict[str, float]]) -> str:
         numbers = f"{r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_mask']:+.1e}"
         lines.append(f"| {r['lens']} | {numbers} |")
     return "\n".join(lines)
+
+
+def ground_table(arcs: Row) -> str:
+    """Return the Markdown table of the ground-based views of real lenses, and a line that counts.
+
+    Args:
+        arcs: ``rows`` and ``summary``, as ``experiments/real/ground/ground.py`` writes them.
+    """
+    rows = arcs["rows"]
+    names = list(dict.fromkeys(name for row in rows for name in row["methods"]))
+    lensing = [n for n in names if any("ratio" in row["methods"].get(n, {}) for row in rows)]
+    body = []
+    for row in rows:
+        found = row["methods"]
+        best = min(found[n]["error"] for n in names if n in found)
+        cells = [bold(found.get(n, {}).get("error"), best, ".3f") for n in names]
+        cells += [_number(row["hst_noise"], ".3f"), _number(row["published"], ".3f")]
+        cells += [_number(found.get(n, {}).get("ratio"), ".3f") for n in lensing]
+        body.append([row["lens"], *cells])
+    head = ["lens", *(_spaced(n) for n in names), "noise of HST", "published theta_E"]
+    counts = [
+        f"{_spaced(n)}: below both baselines on {s['below_baselines']} of {s['lenses']} lenses, theta_E within 5 % on "
+        f"{s['theta_E_within_5_percent']}"
+        for n, s in arcs["summary"].items()
+    ]
+    table = markdown([*head, *(f"theta_E of {_spaced(n)} / published" for n in lensing)], body)
+    return f"{_GROUND}\n\n{table}\n{'; '.join(counts)}.\n"
+
+
+def studies_tables(rows: Sequence[Row]) -> str:
+    """Return a captioned Markdown table for each study, with differences to its first setting in brackets.
+
+    Args:
+        rows: what ``experiments/amortised/studies.py`` writes: ``study, setting, method, cell, n, psnr`` and, where
+            asked for, ``theta_E_median`` and ``theta_E_failures``.
+    """
+    return "\n".join(
+        f"{_STUDIES.get(study, study)}:\n\n{_study_table([row for row in rows if row['study'] == study], study)}"
+        for study in dict.fromkeys(row["study"] for row in rows)
+    )
+
+
+def _study_table(rows: Sequence[Row], study: str) -> str:
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    lines = list(dict.fromkeys((_method(row), row["setting"]) for row in rows))
+    methods = list(dict.fromkeys(method for method, _ in lines))
+    lines.sort(key=lambda line: methods.index(line[0]))
+    found = {(_method(row), row["setting"], row["cell"]): row for row in rows}
+    nothing: Row = {}
+    body = []
+    for method, setting in lines:
+        first = next(s for m, s in lines if m == method)
+        shown = []
+        for cell in cells:
+            own, reference = (found.get((method, s, cell), nothing).get("psnr") for s in (setting, first))
+            plain = setting == first or study == "seeds" or own is None or reference is None
+            shown.append(_number(own, ".2f") if plain else f"{own:.2f} ({own - reference:+.2f})")
+        body.append([method, setting, *shown])
+    if study == "seeds":
+        body += _spread(found, cells)
+    table = markdown(["method", "setting", *cells], body)
+    lensing = [row for row in rows if row.get("theta_E_median") is not None]
+    if lensing:
+        head = ["method", "setting", "cell", "images", "median theta_E error", "off by over 5 %"]
+        numbers = [
+            [_method(r), r["setting"], r["cell"], str(r["n"]), f"{r['theta_E_median']:.2%}",
+             f"{r['theta_E_failures']:.1%}"] for r in lensing
+        ]  # fmt: skip
+        table += "\n" + markdown(head, numbers)
+    return table
+
+
+def _spread(found: dict[tuple[str, str, str], Row], cells: Sequence[str]) -> list[list[str]]:
+    body = []
+    for method in dict.fromkeys(m for m, _, _ in found):
+        by_cell = [[row["psnr"] for (m, _, c), row in found.items() if (m, c) == (method, cell)] for cell in cells]
+        body.append([method, "standard deviation", *(f"{np.std(x, ddof=1):.2f}" if x[1:] else ABSENT for x in by_cell)])
+        body.append([method, "largest − smallest", *(f"{np.ptp(x):.2f}" if x[1:] else ABSENT for x in by_cell)])
+    return body
+
+
+def speed_table(rows: Sequence[Row]) -> str:
+    """Return the Markdown table of the benchmark, from what ``experiments/speed`` holds."""
+    body = [
+        [r["what"], r["device"], str(r["batch"]), f"{r['median_ms']:.1f}", _number(r.get("iqr_ms"), ".1f"),
+         _number(r.get("peak_mib"), ".0f"), r["hardware"], str(r["commit"])[:7]] for r in rows
+    ]  # fmt: skip
+    head = ["what", "device", "batch", "ms an image, median", "IQR [ms]", "peak memory [MiB]", "hardware", "commit"]
+    return f"{_SPEED}\n\n{markdown(head, body)}"
+
+
+def _method(row: Row) -> str:
+    return str(row.get("method") or "")
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _number(x: float | None, spec: str) -> str:
+    return ABSENT if x is None else f"{x:{spec}}"
 
 
 if __name__ == "__main__":

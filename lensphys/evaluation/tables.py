@@ -24,7 +24,7 @@ COLUMNS = {
 }
 ALL = "all"
 _ROLES = ("method", "baseline", "ceiling")
-_ABSENT = "–"
+ABSENT = "–"
 
 
 def metrics_table(tree: dict[str, Any]) -> str:
@@ -39,10 +39,10 @@ def metrics_table(tree: dict[str, Any]) -> str:
         for role in _ROLES:
             results = tree["results"].get(role, {})
             cells = [_cell(results.get(c, {}).get(metric), spec, role, metric) for c in classes]
-            if any(cell != _ABSENT for cell in cells):
+            if any(cell != ABSENT for cell in cells):
                 rows.append([heading, tree["names"][role], *cells])
                 heading = ""
-    return _markdown(["metric", "image", *classes], rows) + _missing_note(tree)
+    return markdown(["metric", "image", *classes], rows) + _missing_note(tree)
 
 
 def readme_table(paths: Sequence[Path]) -> str:
@@ -71,8 +71,8 @@ def readme_table(paths: Sequence[Path]) -> str:
                 if column not in columns:
                     columns.append(column)
     best = {c: max(row[c] for row in rows.values() if c in row) for c in columns}
-    body = [[name, *(_bold(row.get(c), best[c]) for c in columns)] for name, row in rows.items()]
-    return _markdown(["method", *columns], body)
+    body = [[name, *(bold(row.get(c), best[c]) for c in columns)] for name, row in rows.items()]
+    return markdown(["method", *columns], body)
 
 
 def replace_between_markers(readme_text: str, name: str, table: str) -> str:
@@ -109,19 +109,26 @@ def read_metrics(path: Path) -> dict[str, Any]:
     return tree
 
 
+def bold(value: float | None, best: float, spec: str = ".1f") -> str:
+    """Return a number as it stands in a table: a dash where there is none, bold where it reads like the best."""
+    if value is None:
+        return ABSENT
+    text = f"{value:{spec}}"
+    return f"**{text}**" if text == f"{best:{spec}}" else text
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
 def _cell(summary: dict[str, Any] | None, spec: str, role: str, metric: str) -> str:
     if summary is None:
-        return _ABSENT
+        return ABSENT
     if summary["mean"] is None:
-        return "no noise" if role == "ceiling" and metric == "psnr_seed" and summary["missing"] else _ABSENT
+        return "no noise" if role == "ceiling" and metric == "psnr_seed" and summary["missing"] else ABSENT
     return f"{summary['mean']:{spec}} [{summary['low']:{spec}}, {summary['high']:{spec}}]"
-
-
-def _bold(mean: float | None, best: float) -> str:
-    if mean is None:
-        return _ABSENT
-    text = f"{mean:.1f}"
-    return f"**{text}**" if text == f"{best:.1f}" else text
 
 
 def _missing_note(tree: dict[str, Any]) -> str:
@@ -135,8 +142,3 @@ def _missing_note(tree: dict[str, Any]) -> str:
                 f"{tree['names'][role]}: {psnr['missing']} of {total} images gave no finite PSNR and are left out."
             )
     return "".join(f"\n{note}\n" for note in notes)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
