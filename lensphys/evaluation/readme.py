@@ -161,19 +161,19 @@ def _study_table(rows: Sequence[Row], study: str) -> str:
     lines = list(dict.fromkeys((_method(row), row["setting"]) for row in rows))
     methods = list(dict.fromkeys(method for method, _ in lines))
     lines.sort(key=lambda line: methods.index(line[0]))
-    found = {(_method(row), row["setting"], row["cell"]): row for row in rows}
-    nothing: Row = {}
+    psnr: dict[tuple[str, str, str], float] = {(_method(r), r["setting"], r["cell"]): r["psnr"] for r in rows}
     body = []
     for method, setting in lines:
         first = next(s for m, s in lines if m == method)
         shown = []
         for cell in cells:
-            own, reference = (found.get((method, s, cell), nothing).get("psnr") for s in (setting, first))
-            plain = setting == first or study == "seeds" or own is None or reference is None
-            shown.append(_number(own, ".2f") if plain else f"{own:.2f} ({own - reference:+.2f})")
+            own, reference = psnr.get((method, setting, cell)), psnr.get((method, first, cell))
+            plain = setting == first or study == "seeds"
+            change = "" if plain or own is None or reference is None else f" ({own - reference:+.2f})"
+            shown.append(_number(own, ".2f") + change)
         body.append([method, setting, *shown])
     if study == "seeds":
-        body += _spread(found, cells)
+        body += _spread(psnr, cells)
     table = markdown(["method", "setting", *cells], body)
     lensing = [row for row in rows if row.get("theta_E_median") is not None]
     if lensing:
@@ -186,10 +186,10 @@ def _study_table(rows: Sequence[Row], study: str) -> str:
     return table
 
 
-def _spread(found: dict[tuple[str, str, str], Row], cells: Sequence[str]) -> list[list[str]]:
+def _spread(psnr: dict[tuple[str, str, str], float], cells: Sequence[str]) -> list[list[str]]:
     body = []
-    for method in dict.fromkeys(m for m, _, _ in found):
-        by_cell = [[row["psnr"] for (m, _, c), row in found.items() if (m, c) == (method, cell)] for cell in cells]
+    for method in dict.fromkeys(m for m, _, _ in psnr):
+        by_cell = [[x for (m, _, c), x in psnr.items() if (m, c) == (method, cell)] for cell in cells]
         body.append([method, "standard deviation", *(f"{np.std(x, ddof=1):.2f}" if x[1:] else ABSENT for x in by_cell)])
         body.append([method, "largest − smallest", *(f"{np.ptp(x):.2f}" if x[1:] else ABSENT for x in by_cell)])
     return body
