@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from lensphys.deflection import DeflectionField
+from lensphys.fitting import LensProblem, LensState
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Instrument, Noise, Observation, RectifiedCountNoise
 from lensphys.profiles import SIE, SIS, MassProfile, Sersic, Shear
+from lensphys.profiles.mass import deflection_shear
 
 THETA_E = {"model_1": 1.2814906, "model_2": 0.8128249, "model_3": 0.8128249}
 SIZE = {"model_1": (75, 71), "model_2": (48, 52), "model_3": (48, 52)}
@@ -104,3 +106,27 @@ def relative(found: Tensor | float, known: Tensor | float) -> float:
 def finite(x: Tensor) -> bool:
     """Whether all values are finite numbers."""
     return math.isfinite(float(x.detach().abs().sum()))
+
+
+def small_problem(lenses: Lenses, **settings: int) -> tuple[LensProblem, LensState]:
+    """The least-squares problem of `small_lenses`, and the truth as its state."""
+    problem, (sie, shear), source = LensProblem.of(lenses.observation, **settings), lenses.mass.profiles, lenses.source
+    gx, gy = deflection_shear(torch.zeros(1, 2, 1, 1).to(problem.unit), shear.gamma1, shear.gamma2, sie.center_x,
+                              sie.center_y)[:, :, 0, 0].unbind(1)  # fmt: skip
+    known = {"theta_E": sie.theta_E, "e1": sie.e1, "e2": sie.e2, "center_x": sie.center_x, "center_y": sie.center_y}
+    known |= {"gamma1": shear.gamma1, "gamma2": shear.gamma2, "amp": source.amp / problem.unit}
+    known |= {"R_sersic": source.R_sersic, "n_sersic": source.n_sersic, "source_e1": source.e1, "source_e2": source.e2}
+    # the model's shear is about the lens's centre: the source is seen through another constant deflection
+    known |= {"source_x": source.center_x - gx, "source_y": source.center_y - gy}
+    values = {name: torch.as_tensor(value).to(problem.unit).expand(len(problem)) for name, value in known.items()}
+    return problem, LensState.smooth(problem.space.unconstrained(values))
+
+
+def seen_as(problem: LensProblem, state: LensState, noise: float = 1.0, seed: int = 3) -> LensProblem:
+    """The problem with the images of another state, and so many times its error map as noise."""
+    observation, generator = problem.observation, torch.Generator().manual_seed(seed)
+    if not isinstance(observation.noise, ErrorMap):
+        raise TypeError("only an error map tells how much noise to add")
+    clean = problem.render(state)
+    scatter = torch.randn(clean.shape, generator=generator, dtype=clean.dtype) * observation.noise.sigma
+    return replace(problem, observation=replace(observation, image=clean + noise * scatter))

@@ -16,6 +16,7 @@ from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings,
 from lensphys.methods import (
     READY,
     TRAINABLE,
+    AmortisedSettings,
     Interpolation,
     Method,
     PerImageFit,
@@ -26,6 +27,7 @@ from lensphys.methods import (
 )
 from lensphys.methods import fit as fit_module
 from lensphys.networks import NETWORKS, PolarHeadSettings
+from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation, block_sum
 
 TINY = {"residual": {"channels": 6, "blocks": 1}, "srresnet": {"channels": 6, "blocks": 1}}
@@ -49,10 +51,18 @@ def supervised(network: str = "srresnet", scale: int = 2, **settings: object) ->
     return SupervisedSettings(name="supervised", network=tiny, scale=scale, **settings).build()
 
 
+def amortised() -> TrainableMethod:
+    torch.manual_seed(0)
+    return AmortisedSettings(name="amortised", network=EncoderSettings(channels=8, levels=3, modes=4)).build()
+
+
 METHODS: dict[str, Callable[[], Method]] = {name: (lambda m=method: m) for name, method in READY.items()}
+METHODS["amortised"] = lambda: amortised().eval()
 METHODS |= {f"physics {source}": (lambda s=source: physics(s).eval()) for source in SOURCES}
 METHODS |= {f"supervised {network}": (lambda n=network: supervised(n).eval()) for network in NETWORKS}
-LENSING = [name for name in METHODS if name == "fit" or name.startswith("physics")]
+FITS = ["fit", "refine", "amortised"]
+LENSING = [name for name in METHODS if name in FITS or name.startswith("physics")]
+MODELS = [name for name in LENSING if name not in ("refine", "amortised")]  # their image is the model and no more
 ANY_SCALE = [name for name in METHODS if not name.startswith("supervised")]
 
 
@@ -100,13 +110,22 @@ def test_a_prediction_fits_its_camera(lenses, name, scale):
         assert found.source_image(PixelGrid(9, 7, 0.2)) is None
 
 
-@pytest.mark.parametrize("name", LENSING)
+@pytest.mark.parametrize("name", MODELS)
 def test_image_and_observed_are_the_source_seen_through_the_deflection(lenses, name):
     found = predict(name, lenses.observation)
     torch.testing.assert_close(found.image, found.camera.render(found.source, found.deflection), rtol=1e-4, atol=1e-6)
     # the same light on coarser pixels: they see the centre of an arc that the PSF of a pixel and a half blurs
     coarse = block_sum(found.image, lenses.observation.camera.grid)
     assert bool((psnr(found.observed, coarse) > 20).all())
+
+
+@pytest.mark.parametrize("name", ["refine", "amortised"])
+def test_an_error_bar_comes_with_the_image(lenses, name):
+    found = predict(name, lenses.observation)
+    assert found.sigma.shape == found.constrained.shape == found.image.shape
+    assert finite(found.sigma) and bool((found.sigma >= 0).all()) and float(found.sigma.max()) > 0
+    assert bool(((found.constrained >= 0) & (found.constrained <= 1)).all())
+    assert {"subhalos", "gradient_norm"} <= set(found.parameters)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -125,7 +144,10 @@ def test_an_image_does_not_depend_on_its_batch(lenses, name):
 
 
 # The rescaling to the image's flux ends at a factor of 2, and an untrained network's brightest pixel may need more.
-@pytest.mark.parametrize("name", [name for name in ANY_SCALE if name != "physics brightest_pixel"])
+UNTRAINED = ("physics brightest_pixel", "amortised")
+
+
+@pytest.mark.parametrize("name", [name for name in ANY_SCALE if name not in UNTRAINED])
 def test_the_flux_is_that_of_the_low_resolution_image(lenses, name):
     found = predict(name, lenses.observation)
     tolerance = 1e-5 if name in ("bicubic", "bilinear") else 0.01
@@ -254,9 +276,11 @@ def test_the_supervised_loss_does_not_depend_on_the_unit(lenses):
 # ---------------------------------------------------------------- learning
 
 
-def trained(method: TrainableMethod, observation: Observation, truth: Tensor | None, steps: int) -> list[float]:
+def trained(
+    method: TrainableMethod, observation: Observation, truth: Tensor | None, steps: int, rate: float = 1e-2
+) -> list[float]:
     """The loss at each Adam step on one batch."""
-    optimiser = torch.optim.Adam(method.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam(method.parameters(), lr=rate)
     losses = []
     for _ in range(steps):
         loss = method.training_terms(observation, truth, 0)["loss"]
@@ -282,5 +306,6 @@ def test_the_physics_method_overfits_one_batch(lenses, source):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_published_loss_falls_with_each_network(lenses, network):
-    losses = trained(physics("brightest_pixel", network, published_loss()), lenses.observation, None, 20)
+    # its brightest pixel jumps: at a rate of 0.01 the last digit decides where it ends
+    losses = trained(physics("brightest_pixel", network, published_loss()), lenses.observation, None, 20, rate=3e-3)
     assert losses[-1] < 0.85 * losses[0]

@@ -60,7 +60,7 @@ class CosineBasis:
     def at(self, position: Tensor) -> Callable[[Tensor], Tensor]:
         """Return coefficients (B, n, n), [b, a] = (y, x), -> the field (B, 1, H, W) at positions (B or 1, 2, H, W)."""
         (cx, _), (cy, _) = (self._along(position[:, axis], self.modes) for axis in (0, 1))
-        return lambda coefficients: _contract(cy, coefficients, cx)[:, None]
+        return lambda c: _contract(cy[..., : c.shape[-1]], c, cx[..., : c.shape[-1]])[:, None]
 
     def gradient(self, coefficients: Tensor, position: Tensor) -> Tensor:
         """Return the gradient (B, 2, H, W) [1 / arcsec], channel 0 = d/dx, at positions (B or 1, 2, H, W)."""
