@@ -19,7 +19,7 @@ from lensphys.settings import Strict
 
 POTENTIAL, LIGHT = 0, 1
 _HELD_OUT = 10  # every so-many-th pixel tells how strong the field of an image is
-_TRIALS = (0.3, 0.1, 1.0)  # of the survey's amplitude; where the first gains nothing the others are not tried
+_TRIALS = (1.0, 0.3)  # of the survey's amplitude; where the first gains nothing the others are not tried
 _PAYS = 4.0  # ln likelihood of the held-out pixels that a field must gain
 
 Blocks = tuple[Tensor, Tensor]  # something for each entry of the vector, (B, P), and for each mode, (B, n, n)
@@ -33,7 +33,7 @@ class FieldPriors(Strict):
         light: prior of the source's free-form part; its amplitude in arcsec, in units of the image's peak.
     """
 
-    potential: FieldPrior = FieldPrior(amplitude=0.1, scale=2.0, slope=3.0)
+    potential: FieldPrior = FieldPrior(amplitude=0.01, scale=2.0, slope=2.5)
     light: FieldPrior = FieldPrior(amplitude=0.0, scale=3.0, slope=3.0)
 
     def of(self, which: int) -> FieldPrior:

@@ -79,10 +79,16 @@ def finish(problem: LensProblem, state: LensState, steps: int) -> LensFit:
     return LensFit(state, problem, end.gradient_norm, arc_light(problem)[1])
 
 
-def minimised(problem: LensProblem, state: LensState, *, steps: int, tolerance: float = 1e-5) -> LeastSquaresFit:
+def minimised(
+    problem: LensProblem, state: LensState, *, steps: int, tolerance: float = 1e-5, damping: float = 1e-2
+) -> LeastSquaresFit:
     """Return where Levenberg-Marquardt takes macro and sub-halos; the fields of the state stay."""
     return levenberg_marquardt(
-        lambda x, rows: problem[rows].system(state[rows].moved(x)), state.vector, steps=steps, tolerance=tolerance
+        lambda x, rows: problem[rows].system(state[rows].moved(x)),
+        state.vector,
+        steps=steps,
+        tolerance=tolerance,
+        damping=damping,
     )
 
 

@@ -69,7 +69,13 @@ def normal_equations(r: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def levenberg_marquardt(
-    linearised: Linearised, x0: Tensor, *, steps: int = 50, tolerance: float = 1e-5, rows: Tensor | None = None
+    linearised: Linearised,
+    x0: Tensor,
+    *,
+    steps: int = 50,
+    tolerance: float = 1e-5,
+    rows: Tensor | None = None,
+    damping: float = 1e-2,
 ) -> LeastSquaresFit:
     """Minimise 1/2 |r(x)|^2 for each sample of a batch.
 
@@ -84,6 +90,7 @@ def levenberg_marquardt(
         tolerance: a sample has converged when its gradient cosine is below this, or its cost no longer falls by more
             than a millionth.
         rows: (B,), the name of each row of x0 for ``linearised``; 0..B-1 if None.
+        damping: of the first step; less where the start is known to be good.
 
     Source: Levenberg 1944; Marquardt 1963; Madsen, Nielsen & Tingleff 2004 (the damping rule).
     """
@@ -92,13 +99,13 @@ def levenberg_marquardt(
         x = x0.detach().clone()
         cost, gradient, hessian, cosine = normal_equations(*linearised(x, names))
         cost = torch.where(cost.isfinite(), cost, torch.inf)  # a start without a value loses against any other
-        damping = torch.full_like(cost, 1e-2)
+        dampings = torch.full_like(cost, damping)
         growth = torch.full_like(cost, 2.0)
         active = torch.arange(len(x), device=x.device)[cosine > tolerance]
         for _ in range(steps):
             if len(active) == 0:
                 break
-            step = damped_step(gradient[active], hessian[active], damping[active])
+            step = damped_step(gradient[active], hessian[active], dampings[active])
             trial = x[active] + step.to(x.dtype)
             new = normal_equations(*linearised(trial, names[active]))
             predicted = -(step * (gradient[active] + 0.5 * torch.einsum("bpq,bq->bp", hessian[active], step))).sum(1)
@@ -110,9 +117,9 @@ def levenberg_marquardt(
             for whole, part in zip((cost, gradient, hessian, cosine), new, strict=True):
                 whole[taken] = part[better]
             shrink = torch.clamp(1 - (2 * gain - 1) ** 3, min=1 / 3)
-            damping[active] = torch.where(better, damping[active] * shrink, damping[active] * growth[active])
+            dampings[active] = torch.where(better, dampings[active] * shrink, dampings[active] * growth[active])
             growth[active] = torch.where(better, 2.0, growth[active] * 2)
-            done = (cosine[active] < tolerance) | (better & (fall < 1e-6) & (gain > 0.1)) | (damping[active] > 1e12)
+            done = (cosine[active] < tolerance) | (better & (fall < 1e-6) & (gain > 0.1)) | (dampings[active] > 1e12)
             active = active[~done]
         return LeastSquaresFit(x, cost, cosine, hessian)
 

@@ -13,6 +13,7 @@ from lensphys.fitting.lens import LensFit, finish, minimised, multistart
 from lensphys.fitting.problem import LensProblem, LensState
 from lensphys.fitting.subhalos import Search, add_subhalos
 
+_WRONG = 4.0  # chi^2 per pixel above which a fit may stand in a false minimum
 _POOR = 3.0  # sigma of chi^2 above its expectation, where a smooth lens does not do
 
 
@@ -52,15 +53,17 @@ class Refinement:
 
     def _restarted(self, fit: LensFit) -> LensFit:
         """Try other starts for the images that the fit explains badly: it may stand in a false minimum."""
-        rows = poor(fit.problem, fit.state).nonzero()[:, 0]
+        problem = fit.problem
+        reduced = problem.residual(fit.state).square().sum(1) / problem.observation.counted
+        rows = (reduced > _WRONG).nonzero()[:, 0]
         if len(rows) == 0:
             return fit
-        part = fit.problem[rows]
+        part = problem[rows]
         other = finish(part, multistart(part, self.starts, self.steps), self.steps)
         better = other.problem.cost(other.state) < other.problem.cost(fit.state[rows])
         rows, part = rows[better], other.problem[better]
         macro = fit.state.macro.index_copy(0, rows, other.state.macro[better])
-        return replace(fit, state=LensState.smooth(macro), problem=fit.problem.with_rows(rows, part))
+        return replace(fit, state=LensState.smooth(macro), problem=problem.with_rows(rows, part))
 
     def _with_field(self, problem: LensProblem, state: LensState, which: int) -> tuple[LensProblem, LensState]:
         """Add a field where something is left to explain and the held-out pixels vote for it."""

@@ -50,21 +50,22 @@ def add_subhalos(problem: LensProblem, state: LensState, search: Search) -> tupl
     """
     active = torch.arange(len(problem), device=state.macro.device)
     for _ in range(search.rounds):
+        if len(active) == 0:
+            break
         part, old = problem[active], state[active]
         found, gain = strongest(part, old, search.a_round)
         found[..., 0] = torch.where(gain > search.gain, found[..., 0], EMPTY)
         some = (gain > search.gain).any(1)
-        if not bool(some.any()):
-            break
         active, part, old = active[some], part[some], old[some]
-        trial = replace(old, subhalos=torch.cat([old.subhalos, found[some]], dim=1))
-        end = minimised(part, trial, steps=search.steps, tolerance=1e-3)
-        better = end.cost < part.cost(old) - 0.5 * search.gain
-        active, trial = active[better], trial.moved(end.x)[better]
         if len(active) == 0:
             break
-        state = state.with_rows(active, trial)
-        problem = problem.with_rows(active, part[better].renewed(trial))
+        trial = replace(old, subhalos=torch.cat([old.subhalos, found[some]], dim=1))
+        end = minimised(part, trial, steps=search.steps, tolerance=1e-3, damping=1e-3)
+        better = end.cost < part.cost(old) - 0.5 * search.gain
+        active, trial = active[better], trial.moved(end.x)[better]
+        if len(active):
+            state = state.with_rows(active, trial)
+            problem = problem.with_rows(active, part[better].renewed(trial))
     return problem, state
 
 

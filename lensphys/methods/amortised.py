@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Search
-from lensphys.fitting.fields import with_proposal
+from lensphys.fitting.fields import POTENTIAL, fit_field, with_proposal
 from lensphys.fitting.lens import arc_light, minimised
 from lensphys.fitting.levenberg import damped_step
+from lensphys.fitting.refine import poor
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, Share, in_chunks
@@ -22,22 +23,25 @@ from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
 from lensphys.settings import Strict
 
+_EXPLAINED = 2.0  # chi^2 per pixel that a potential field may leave; above it, sub-halos are looked for
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
 
 class AmortisedSettings(Strict):
     """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
 
-    ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time, end a forward pass;
-    ``unrolled`` steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
+    A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time,
+    each with ``polish`` more steps; a potential field takes ``iterations`` of conjugate gradients. ``unrolled`` steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
     """
 
     name: Literal["amortised"]
     network: EncoderSettings = EncoderSettings()
     scale: PositiveInt = 2
     steps: NonNegativeInt = 3
-    rounds: NonNegativeInt = 1
+    rounds: NonNegativeInt = 2
     a_round: PositiveInt = 3
+    polish: PositiveInt = 2
+    iterations: PositiveInt = 15
     unrolled: NonNegativeInt = 0
     undetected: Share = 0.25
     prior: Share = 1.0
@@ -103,13 +107,34 @@ class AmortisedMethod(TrainableMethod):
         problem = LensProblem.of(observation)
         seen = self.state(problem)
         smooth = LensState.smooth(seen.macro)
-        end = minimised(problem, smooth, steps=self.settings.steps)
+        end = minimised(problem, smooth, steps=self.settings.steps, damping=1e-3)
         state = smooth.moved(end.x)
         problem = problem.renewed(state)
         state = with_proposal(problem, state, seen.potential)
-        search = Search(rounds=self.settings.rounds, a_round=self.settings.a_round, steps=self.settings.steps)
-        problem, state = add_subhalos(problem, state, search)
+        problem, state = self._with_substructure(problem, state)
         return LensFit(state, problem, end.gradient_norm, arc_light(problem)[1])
+
+    def _with_substructure(self, problem: LensProblem, state: LensState) -> tuple[LensProblem, LensState]:
+        """Add a potential field where that explains an image, else the sub-halos that pay."""
+        settings = self.settings
+        rows = poor(problem, state).nonzero()[:, 0]
+        if len(rows) and settings.priors.potential.amplitude > 0:
+            part = problem[rows]
+            full = torch.ones_like(part.unit)
+            bent = fit_field(
+                part, state[rows], settings.priors, POTENTIAL, full, steps=1, iterations=settings.iterations
+            )
+            enough = part.residual(bent).square().mean(1) < _EXPLAINED
+            rows = rows[enough]
+            if len(rows):
+                problem = problem.with_rows(rows, part[enough].renewed(bent[enough]))
+                state = state.with_rows(rows, bent[enough])
+        others = torch.ones_like(problem.unit, dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
+        if len(others) == 0:
+            return problem, state
+        search = Search(rounds=settings.rounds, a_round=settings.a_round, steps=settings.polish)
+        part, some = add_subhalos(problem[others], state[others], search)
+        return problem.with_rows(others, part), state.with_rows(others, some)
 
     def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
         """Return the physics terms and the priors of a batch, all from the LR images."""
