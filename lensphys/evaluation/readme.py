@@ -176,7 +176,7 @@ def _study_table(rows: Sequence[Row], study: str) -> str:
         body += _spread(psnr, cells)
     table = markdown(["method", "setting", *cells], body)
     lensing = [row for row in rows if row.get("theta_E_median") is not None]
-    if lensing:
+    if lensing and study == "varied":
         head = ["method", "setting", "cell", "images", "median theta_E error", "off by over 5 %"]
         numbers = [
             [_method(r), r["setting"], r["cell"], str(r["n"]), f"{r['theta_E_median']:.2%}",
