@@ -321,6 +321,8 @@ def results(n: int, scale: int = 2) -> dict:
     fine = (scale * H, scale * W)
     return {
         "image": np.repeat(np.repeat(stack(n), scale, 1), scale, 2) / scale**2,
+        "sigma": np.full((n, *fine), 0.1, np.float32),
+        "constrained": np.ones((n, *fine), np.float32),
         "alpha": np.ones((n, 2, *fine), np.float32),
         "kappa": np.ones((n, *fine), np.float32),
         "source": np.ones((n, 10, 10), np.float32),
@@ -328,6 +330,7 @@ def results(n: int, scale: int = 2) -> dict:
         "residual": np.zeros((n, H, W), np.float32),
         "chi2": np.full(n, 1.1),
         "theta_E": np.full(n, 1.2),
+        "subhalos": np.full(n, 3),
     }
 
 
@@ -357,6 +360,9 @@ def test_fits_out(tmp_path):
     write_images(tmp_path / "b.fits", images, results(1), 2, {})
     with fits.open(tmp_path / "b.fits") as hdus:
         assert hdus[0].header["PIXSCALE"] == 0.025 and hdus[0].header["THETA_E"] == 1.2
+        assert hdus[0].header["SUBHALOS"] == 3
+        for name in ("SIGMA", "CONSTRAINED"):
+            assert hdus[name].data.shape == hdus[0].data.shape
         assert hdus[0].data.sum() == pytest.approx(stack()[0].sum(), rel=1e-5)
 
 
