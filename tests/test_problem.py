@@ -127,7 +127,12 @@ def test_the_jacobian_is_that_of_forward_mode(truth, kind, full):
     torch.testing.assert_close(found, known, rtol=1e-9, atol=1e-9)
     size = jacobian.norm(dim=2, keepdim=True).clamp(min=1e-3)
     # 1e-5: the SIE's F' is exact, its F a rational approximation
-    torch.testing.assert_close(columns / size, jacobian / size, rtol=0, atol=1e-5)
+    wrong = ((columns - jacobian) / size).abs() > 1e-5
+    # where alpha jumps, in the (smaller) pixel that holds the lens's centre, the slope is cut: seen through the PSF
+    distance = problem.observation.camera.grid.positions(like=known).norm(dim=1).flatten()
+    near = torch.nn.functional.pad(distance < 0.5, (0, known.shape[1] - len(distance)))
+    assert not bool(wrong[:, :, ~near].any())
+    assert kind == "integrating pixels" or not bool(wrong.any())
     assert bool((columns[:, :14].norm(dim=2) > 0).all())
 
 
@@ -175,7 +180,7 @@ def test_empty_places_change_nothing(truth):
     torch.testing.assert_close(problem.cost(more), problem.cost(state), rtol=1e-12, atol=0)
     residual, columns = problem.system(more)
     assert columns.shape[1] == 14 + 9
-    assert float(columns[:, 14:].abs().max()) < 1e-9 * float(columns[:, :14].abs().max())
+    assert float(columns[:, 14:].abs().max()) == 0
     torch.testing.assert_close(residual[:, : -3 * 3], problem.system(state)[0])
     assert float(residual[:, -9:].abs().max()) == 0
 
@@ -250,7 +255,7 @@ def test_noise_laws_are_merged(truth):
 def test_counts_learn_their_noise_from_the_model(truth):
     """From the true clean image the law's numbers come out within their statistical error."""
     clean = truth[0].render(truth[1]).repeat(1, 1, 4, 4)
-    law = RectifiedCountNoise(torch.full((2, 1, 1, 1), 0.1), torch.full((2, 1, 1, 1), 0.01))
+    law = RectifiedCountNoise(torch.full((2, 1, 1, 1), 0.1), torch.full((2, 1, 1, 1), 0.1))
     image = law.sample(clean, torch.Generator().manual_seed(2))
     wrong = RectifiedCountNoise(0.7 * law.background_rms, 2 * law.shot)
     for _ in range(4):

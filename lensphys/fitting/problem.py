@@ -388,7 +388,8 @@ def by_subhalos(subhalos: Tensor, theta: Tensor, slope: Tensor, core: float) -> 
         return slope.new_zeros(len(slope), 0, *slope.shape[-2:])
     strength, x, y = subhalos[..., None, None].unbind(2)
     dx, dy = theta[:, :1] - x, theta[:, 1:] - y
-    scale = strength.exp() / (dx**2 + dy**2 + core**2)
+    # exactly zero where none is: a drift by the last digit would count as a sub-halo
+    scale = strength.exp() * (strength > EMPTY) / (dx**2 + dy**2 + core**2)
     gx, gy = slope[:, :1], slope[:, 1:]
     along = scale * (gx * dx + gy * dy)  # slope . alpha
     steep = 2 * along / (dx**2 + dy**2 + core**2)
