@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
@@ -10,13 +11,15 @@ from lensphys.config import Experiment, load_run, train, training_data
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.evaluation.tables import readme_table
-from lensphys.methods import READY, Method
+from lensphys.methods import READY, AmortisedMethod, Method
 from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.weights import weights_folder
 
 _EXPERIMENT = Path(__file__).parent / "demo.yaml"
 _UNSEEN = 12  # of each class
+_WEIGHTS = "model_3"
 
 
 def demo(folder: Path) -> None:
@@ -27,18 +30,23 @@ def demo(folder: Path) -> None:
     """
     console = Console()
     experiment = Experiment.read(_EXPERIMENT, [])
-    console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 36 unseen ones to judge by")
+    console.print("[bold]1/3[/] simulating Model 3 (HST-like): 240 images to learn from, 36 unseen ones to judge by")
     run = folder / "run"
     training_data(experiment.data, run)
     simulate(Recipe.named("model_3", ["hr_noise=true"]), _UNSEEN, folder / "unseen.h5", seed=2, workers=2)
-    console.print("[bold]2/4[/] training a deflection network on the low-resolution images alone")
+    console.print("[bold]2/3[/] training the amortised fit on the low-resolution images alone")
     train(experiment, run, resume=True)
-    methods: dict[str, Method] = {"physics network": load_run(run), "per-image fit": READY["fit"]}
+    shipped = cast(AmortisedMethod, load_run(weights_folder(_WEIGHTS)))
+    methods: dict[str, Method] = {
+        "small training": load_run(run),
+        "weights, one pass": shipped,
+        "weights, refined": shipped.refined(),
+    }
     tables = []
     with LensFile(folder / "unseen.h5") as lenses:
-        for number, (name, method) in enumerate(methods.items(), 3):
-            console.print(f"[bold]{number}/4[/] super-resolving unseen images: {name}")
-            out = folder / name.replace(" ", "_")
+        for name, method in methods.items():
+            console.print(f"[bold]3/3[/] super-resolving unseen images: {name}")
+            out = folder / name.replace(",", "").replace(" ", "_")
             judged = evaluate(method, lenses, name=name, baseline=READY["bicubic"], baseline_name="bicubic")
             judged.write(out, provenance(method=name, data=lenses.identity))
             tables.append(out / "metrics.json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,9 +74,11 @@ def test_every_command_explains_itself(command):
 def test_list_names_everything():
     code, output = lensphys("list")
     assert code == 0
-    for word in ("model_1", "model_2", "model_3", "pyramid", "residual", "srresnet", "bicubic", "fit", "physics"):
+    words = ("model_1", "model_2", "model_3", "pyramid", "residual", "srresnet", "bicubic", "fit", "refine", "physics")
+    for word in (*words, "parameters"):
         assert word in output
     assert "model_1" not in lensphys("list", "networks")[1]
+    assert re.search(r"model_3 +legacy Model 3.* LR images; .* parameters, .* MB", lensphys("list", "weights")[1])
     assert "unknown kind 'telescope'" in refused("list", "telescope")
 
 
@@ -106,6 +109,63 @@ def test_super_resolve_our_own_file(work, tmp_path, how):
         flux = lenses.lr()[:, 0].sum((1, 2)).numpy()
         np.testing.assert_allclose(out["image"][:].sum((1, 2)), flux, rtol=0.02)
         assert ("alpha" in out) == (how != "bicubic")
+        assert "sigma" not in out
+
+
+@pytest.mark.parametrize("refine", [None, 0, 1])
+def test_super_resolve_with_weights(work, tmp_path, refine):
+    with LensFile(work / "test.h5") as lenses:
+        np.save(tmp_path / "a.npy", lenses.lr()[:2, 0].numpy())
+    how = ["--weights", "model_3", *([] if refine is None else ["--refine", refine])]
+    code, output = lensphys("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz", *how)
+    assert code == 0, output
+    assert "no PSF" not in output  # the weights know their instrument
+    with np.load(tmp_path / "o.npz") as made:
+        assert made["image"].shape == made["sigma"].shape == made["constrained"].shape == (2, 64, 64)
+        assert np.isfinite(made["image"]).all() and (made["sigma"] > 0).all()
+        assert made["subhalos"].shape == (2,)
+        named = {None: "refined", 0: "one pass", 1: "refined 1 x"}[refine]
+        assert json.loads(str(made["provenance"]))["method"] == f"model_3 weights, {named}"
+
+
+def test_without_a_choice_each_image_is_refined(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        fits.PrimaryHDU(lenses.lr()[0, 0].numpy()).writeto(tmp_path / "a.fits")
+    out = tmp_path / "b.fits"
+    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", out, "--instrument", "model_3")
+    assert code == 0, output
+    with fits.open(out) as hdus:
+        assert hdus["SIGMA"].data.shape == hdus["CONSTRAINED"].data.shape == (64, 64)
+        assert (hdus["SIGMA"].data > 0).all() and hdus[0].header["SUBHALOS"] >= 0
+        assert 'lensphys method: "refine"' in str(hdus[0].header["HISTORY"])
+
+
+def test_evaluate_weights(work, tmp_path):
+    from lensphys.weights import weights_folder
+
+    out = ["--data", work / "test.h5", "--limit", 1, "-o", tmp_path / "out"]
+    for how, name in [
+        (["--weights", "model_3", "--refine", 0], "model_3 weights, one pass"),
+        ([weights_folder("model_3"), "--refine", 1], "model_3, refined 1 x"),  # as a run of the user's own
+    ]:
+        code, output = lensphys("evaluate", *how, *out)
+        assert code == 0, output
+        assert name in output
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        assert metrics["provenance"]["trained"]["experiment"]["method"]["name"] == "amortised"
+
+
+def test_mistakes_with_weights(work, tmp_path):
+    here = ["super-resolve", work / "test.h5", "-o", tmp_path / "o.h5"]
+    one = "give one of a run folder, --weights and --method"
+    assert one in refused(*here, "--weights", "model_3", "--method", "fit")
+    assert one in refused(*here, "--weights", "model_3", "--run", work / "run")
+    assert one in refused(*here, "--run", work / "run", "--method", "fit")
+    assert "unknown weights 'model_9': choose one of model_1, " in refused(*here, "--weights", "model_9")
+    assert "--refine goes on from a network's answer" in refused(*here, "--method", "fit", "--refine", 1)
+    assert "from an amortised network's answer" in refused(*here, "--run", work / "run", "--refine", 1)
+    code, output = lensphys(*here, "--weights", "model_3", "--refine", -1)
+    assert code == 2 and "--refine" in output
 
 
 def test_super_resolve_a_stack_at_another_scale(work, tmp_path):
@@ -229,7 +289,7 @@ def test_mistakes_in_evaluate(work, tmp_path):
     out = tmp_path / "out"
     assert "run folder not found" in refused("evaluate", tmp_path / "none", "--data", work / "test.h5", "-o", out)
     assert "unknown method" in refused("evaluate", "--method", "magic", "--data", work / "test.h5", "-o", out)
-    assert "either a run folder or --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
+    assert "one of a run folder, --weights and --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
     assert "not found" in refused("evaluate", "--method", "fit", "--data", tmp_path / "no.h5", "-o", out)
     here = ["--method", "fit", "--data", work / "test.h5", "-o", out]
     (tmp_path / "file").write_text("")
@@ -292,6 +352,7 @@ def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
 def test_every_experiment_is_valid(tmp_path):
     configs = sorted((ROOT / "experiments").rglob("*.yaml"))
     assert configs
+    configs += sorted((ROOT / "lensphys" / "weights").rglob("config.yaml"))
     for config in [*configs, ROOT / "lensphys" / "demo.yaml"]:
         code, output = lensphys("train", config, "-o", tmp_path / "run", "--dry-run")
         assert code == 0, f"{config}: {output}"
