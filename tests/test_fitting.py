@@ -316,7 +316,9 @@ def test_each_image_of_a_batch_has_its_own_error_map(small):
     for i in range(2):
         alone = fit_lens(observation[torch.tensor([i])])
         for name in ("theta_E", "R_sersic", "source_x", "source_y"):  # float32: sums are rounded otherwise
-            torch.testing.assert_close(values(together)[name][i], values(alone)[name][0], rtol=0.01, atol=0.005, msg=name)
+            torch.testing.assert_close(
+                values(together)[name][i], values(alone)[name][0], rtol=0.01, atol=0.005, msg=name
+            )
 
 
 def test_an_image_without_light_is_refused(small):

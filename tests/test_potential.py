@@ -45,7 +45,9 @@ def test_the_deflection_is_that_of_finite_differences():
         shift = torch.zeros(1, 2, 1, 1)
         shift[0, axis] = step
         found = (BASIS.at(positions() + shift)(coefficients) - BASIS.at(positions() - shift)(coefficients)) / (2 * step)
-        torch.testing.assert_close(BASIS.gradient(coefficients, positions())[:, axis], found[:, 0], rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(
+            BASIS.gradient(coefficients, positions())[:, axis], found[:, 0], rtol=1e-7, atol=1e-7
+        )
 
 
 def test_one_mode_is_the_cosine_of_the_docstring():
@@ -175,7 +177,7 @@ def test_the_derivatives_of_an_sie(shape):
     known, known_slopes = derivatives_of(deflection_sie, positions(), parameters)
     torch.testing.assert_close(alpha, known, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(alpha, SIE(*parameters)(positions()), rtol=1e-12, atol=1e-12)
-    # F is a rational approximation (2e-7 at |e| = 0.6), whose own derivative is not F'; and 1e-7 is the core's, 0.01" off
+    # F is a rational approximation (2e-7 at |e| = 0.6), whose own derivative is not F'; 1e-7: the core's, 0.01" off
     limit = {"0.5": 5e-6, "tiny": 3e-7}.get(shape, 1e-8)
     torch.testing.assert_close(slopes, known_slopes, rtol=1e-7, atol=limit)
 

@@ -1,0 +1,251 @@
+"""The amortised fit: its network, its loss from low-resolution images alone, and what a forward pass ends with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from lenses import Lenses, finite, one_thread, small_lenses  # noqa: F401
+from pydantic import ValidationError
+
+from lensphys.fitting import LensProblem, LensState
+from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
+from lensphys.methods import AmortisedMethod, AmortisedSettings
+from lensphys.methods import fit as fit_module
+from lensphys.methods.amortised import instrument_numbers, unrolled_step
+from lensphys.methods.prediction import joined
+from lensphys.networks.encoder import EncoderSettings
+from lensphys.observation import ErrorMap, GaussianPSF
+
+TINY = EncoderSettings(channels=8, levels=3, modes=4)
+
+
+def amortised(**settings: object) -> AmortisedMethod:
+    torch.manual_seed(0)
+    return AmortisedSettings(name="amortised", network=TINY, **settings).build()
+
+
+@pytest.fixture(scope="module")
+def lenses() -> Lenses:
+    return small_lenses(3, height=28, width=32)
+
+
+# ---------------------------------------------------------------- settings and network
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"step": 3}, "step"),
+        ({"steps": -1}, "steps"),
+        ({"a_round": 0}, "a_round"),
+        ({"undetected": -0.1}, "undetected"),
+        ({"network": {"levels": 1}}, "levels"),
+        ({"network": {"modes": 41}}, "modes"),
+        ({"network": {"name": "pyramid"}}, "name"),
+        ({"priors": {"potential": {"amplitud": 1}}}, "amplitud"),
+    ],
+)
+def test_settings_are_strict(wrong, named):
+    with pytest.raises(ValidationError, match=named):
+        AmortisedSettings(name="amortised", **wrong)
+
+
+def test_the_network_answers_for_images_of_any_shape():
+    network = TINY.build(14, 4)
+    for shape in ((32, 36), (75, 75), (40, 29)):
+        macro, psi = network(torch.rand(2, 1, *shape), torch.zeros(2, 4))
+        assert macro.shape == (2, 14) and psi.shape == (2, 4, 4)
+    image = torch.rand(2, 1, 32, 36)
+    numbers = torch.zeros(2, 4)
+    told = numbers.clone()
+    told[1, 0] = 1.0
+    one, other = network(image, numbers)[0], network(image, told)[0]
+    torch.testing.assert_close(one[0], other[0])
+    assert float((one[1] - other[1]).abs().max().detach()) > 0  # it listens to the instrument
+
+
+def test_the_state_that_the_network_sees(lenses):
+    method, problem = amortised(), LensProblem.of(lenses.observation)
+    state = method.state(problem)
+    assert state.macro.shape == (3, 14)
+    assert state.subhalos.shape == (3, 0, 3)
+    assert state.potential.shape == (3, 4, 4)
+    assert float(state.potential[:, 0, 0].abs().max().detach()) == 0  # no constant mode
+    assert float(state.light.abs().max()) == 0
+    with torch.no_grad():
+        assert finite(problem.render(state))
+        values = problem.model(state).values
+    assert bool(((values["theta_E"] > 0.3) & (values["theta_E"] < 2)).all())  # the typical lens, to start with
+
+
+def test_a_masked_pixel_is_not_seen(lenses):
+    mask = torch.ones(1, 1, 28, 32, dtype=torch.bool)
+    mask[..., 3:9, 4:12] = False
+    image = lenses.observation.image
+    seen = [replace(lenses.observation, image=x, mask=mask) for x in (image, torch.where(mask, image, 1e3))]
+    states = [amortised().state(LensProblem.of(x)) for x in seen]
+    torch.testing.assert_close(states[1].macro, states[0].macro)
+
+
+# ---------------------------------------------------------------- the instrument
+
+
+def test_the_network_is_told_how_the_image_was_taken(lenses):
+    observation = lenses.observation
+
+    def numbers(camera: dict | None = None, **changes: object) -> torch.Tensor:
+        changed = replace(observation, camera=replace(observation.camera, **(camera or {})), **changes)
+        return instrument_numbers(LensProblem.of(changed))
+
+    first = numbers()
+    assert first.shape == (3, 4) and finite(first)
+    widths = numbers(camera={"psf": GaussianPSF(torch.tensor([0.2, 0.4, 0.8]))})
+    assert bool((widths[1:, 0] > widths[:-1, 0]).all())
+    torch.testing.assert_close(widths[:1], first[:1])
+    assert float(widths[2, 0] - widths[1, 0]) == pytest.approx(math.log(2), abs=0.1)
+    louder = numbers(noise=ErrorMap(2 * observation.noise.sigma))
+    torch.testing.assert_close(louder - first, torch.tensor([0, 1, 1, 0]) * torch.tensor(2.0).log().expand(3, 4))
+    grid = replace(observation.camera.grid, scale=0.3)
+    wide = numbers(camera={"grid": grid, "psf": GaussianPSF(0.4)})  # the same picture of twice the size
+    torch.testing.assert_close(wide - first, torch.tensor([0, 0, 0, 1]) * torch.tensor(2.0).log().expand(3, 4))
+    unit = numbers(image=observation.image * 64, noise=ErrorMap(64 * observation.noise.sigma))
+    torch.testing.assert_close(unit, first)
+
+
+# ---------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("unrolled", [0, 1])
+def test_the_loss_reaches_every_parameter(lenses, unrolled):
+    method = amortised(unrolled=unrolled)
+    terms = method.training_terms(lenses.observation, None, 0)
+    assert set(terms) == {"observation", "prior", "loss"}
+    assert all(finite(term) for term in terms.values())
+    terms["loss"].backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None and finite(parameter.grad), name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_training_looks_at_no_truth(lenses):
+    method = amortised().eval()
+    known = method.training_terms(lenses.observation, None, 0)
+    other = method.training_terms(lenses.observation, torch.full((3, 1, 56, 64), torch.nan), 0)
+    assert all(float(known[name].detach()) == float(other[name].detach()) for name in known)
+    assert float(method.validation_score(lenses.observation, None).detach()) == float(known["loss"].detach())
+    assert not method.needs_truth
+
+
+def test_an_unrolled_step_lowers_the_cost(lenses):
+    problem, method = LensProblem.of(lenses.observation), amortised()
+    seen = method.state(problem)
+    with torch.no_grad():
+        known = LensState.smooth(fit_module.fit_lens(lenses.observation).state.macro)
+        near = known.moved(known.vector + 0.05 * torch.randn(3, 14, generator=torch.Generator().manual_seed(1)))
+        costs = [problem.cost(near)]
+        for _ in range(3):
+            near = unrolled_step(problem, near)
+            costs.append(problem.cost(near))
+        assert bool((costs[1] < costs[0]).all()) and bool((costs[3] < 1.05 * problem.cost(known)).all())
+    step = unrolled_step(problem, seen)
+    assert float((step.macro - seen.macro).abs().max().detach()) <= 1 + 1e-5
+    assert step.macro.requires_grad
+
+
+def test_four_images_are_overfitted():
+    loss = PhysicsLossSettings(observation=ObservationConsistency(form="log", floor=0.03))
+    observation, method = small_lenses(4, height=28, width=32).observation, amortised(loss=loss)
+    optimiser = torch.optim.Adam(method.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(60):
+        total = method.training_terms(observation, None, 0)["loss"]
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        losses.append(float(total.detach()))
+    assert losses[-1] < 0.5 * losses[0], losses[::10]
+
+
+# ---------------------------------------------------------------- one forward pass
+
+
+@pytest.mark.parametrize("scale", [2, 3, 8])
+def test_a_forward_pass_works_at_every_scale(lenses, scale):
+    observation = lenses.observation
+    found = amortised().eval().predict(observation, scale)
+    shape = (3, 1, scale * 28, scale * 32)
+    assert found.image.shape == found.sigma.shape == found.constrained.shape == shape
+    assert all(finite(x) for x in (found.image, found.sigma, found.constrained))
+    assert not found.image.requires_grad
+    assert found.deflection is not None and found.deflection.formula is not None
+    assert found.deflection.centre is not None and found.deflection.centre.shape == (3, 2)
+    assert found.deflection.radial.shape == found.deflection.tangential.shape == shape
+    assert found.observed.shape == observation.image.shape
+    # the radial and the tangential view are those of the same field
+    whole = found.deflection.radial.square() + found.deflection.tangential.square()
+    torch.testing.assert_close(whole, found.deflection.alpha.square().sum(1, keepdim=True), rtol=1e-3, atol=1e-5)
+
+
+def test_the_field_is_the_same_at_every_scale(lenses):
+    method = amortised().eval()
+    two, four = (method.predict(lenses.observation, scale).deflection for scale in (2, 4))
+    torch.testing.assert_close(two.at(four.grid).alpha, four.alpha, rtol=1e-5, atol=1e-5)
+
+
+def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
+    method = amortised().eval()
+    with torch.no_grad():
+        problem = LensProblem.of(lenses.observation)
+        seen = method.state(problem)
+        fit = method.fit(lenses.observation)
+        assert bool((fit.problem.cost(fit.state) <= problem.cost(LensState.smooth(seen.macro))).all())
+    none = amortised(steps=0, rounds=0).eval()
+    with torch.no_grad():
+        assert torch.equal(none.fit(lenses.observation).state.macro, none.state(problem).macro)
+
+
+def test_chunks_are_joined_to_the_whole(lenses, monkeypatch):
+    method = amortised(steps=1, rounds=0).eval()
+    whole = method.predict(lenses.observation, 2)
+    monkeypatch.setattr(fit_module, "_PIXELS_AT_ONCE", 2 * 28 * 32)
+    parts = method.predict(lenses.observation, 2)
+    for name in ("image", "observed", "sigma", "constrained"):
+        known = getattr(whole, name)
+        torch.testing.assert_close(getattr(parts, name), known, rtol=1e-2, atol=1e-3 * float(known.max()), msg=name)
+    assert parts.parameters.keys() == whole.parameters.keys()
+    assert all(value.shape == (3,) for value in parts.parameters.values())
+    assert torch.as_tensor(parts.fitted).shape == (3,)
+    fine = whole.deflection.grid.resampled(2)
+    torch.testing.assert_close(parts.deflection.at(fine).alpha, whole.deflection.at(fine).alpha, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(parts.deflection.radial, whole.deflection.radial, rtol=1e-2, atol=1e-3)
+    beta = whole.deflection.beta
+    torch.testing.assert_close(parts.source(beta), whole.source(beta), rtol=2e-2, atol=1e-2 * float(beta.max()))
+    torch.testing.assert_close(parts.reduced_chi2(lenses.observation), whole.reduced_chi2(lenses.observation),
+                               rtol=0.02, atol=0)  # fmt: skip
+
+
+def test_one_part_is_the_whole(lenses):
+    found = amortised(steps=0, rounds=0).eval().predict(lenses.observation, 2)
+    assert joined([found]) is found
+
+
+def test_the_refined_answer_is_better_than_the_forward_pass(lenses):
+    method = amortised().eval()
+    once, refined = method.predict(lenses.observation, 2), method.refined(2).predict(lenses.observation, 2)
+    chi2 = [x.reduced_chi2(lenses.observation) for x in (once, refined)]
+    assert bool((chi2[1] <= chi2[0] + 0.02).all()), chi2
+    assert bool((chi2[1] < 2).all()), chi2  # from a network that has learned nothing
+    assert method.refined().settings.rounds > 2
+    assert method.refined(2).predict(lenses.observation).image.shape == once.image.shape
+
+
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="a fit at chi^2 1.3 to 2.7 a pixel is not restarted: sub-halos make up for a bad start",
+)
+def test_smooth_lenses_get_no_subhalos_from_a_bad_start(lenses):
+    found = amortised().eval().refined(2).predict(lenses.observation)  # the network has learned nothing
+    assert float(found.parameters["subhalos"].max()) == 0
