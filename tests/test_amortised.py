@@ -202,9 +202,6 @@ def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
         seen = method.state(problem)
         fit = method.fit(lenses.observation)
         assert bool((fit.problem.cost(fit.state) <= problem.cost(LensState.smooth(seen.macro))).all())
-    none = amortised(steps=0, rounds=0).eval()
-    with torch.no_grad():
-        assert torch.equal(none.fit(lenses.observation).state.macro, none.state(problem).macro)
 
 
 def test_chunks_are_joined_to_the_whole(lenses, monkeypatch):
@@ -242,10 +239,6 @@ def test_the_refined_answer_is_better_than_the_forward_pass(lenses):
     assert method.refined(2).predict(lenses.observation).image.shape == once.image.shape
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="a fit at chi^2 1.3 to 2.7 a pixel is not restarted: sub-halos make up for a bad start",
-)
 def test_smooth_lenses_get_no_subhalos_from_a_bad_start(lenses):
     found = amortised().eval().refined(2).predict(lenses.observation)  # the network has learned nothing
     assert float(found.parameters["subhalos"].max()) == 0

@@ -201,10 +201,6 @@ def test_a_right_proposal_is_taken_as_it_is_and_one_of_half_the_size_doubled(ben
         torch.testing.assert_close(factor, torch.full((2,), wanted), rtol=0.25, atol=0)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="the factor is that of the joint step, but macro parameters do not take their part of it",
-)
 def test_a_proposal_lowers_the_cost(bent):
     problem, state, psi = bent
     assert bool((problem.cost(with_proposal(problem, state, psi)) < problem.cost(state)).all())

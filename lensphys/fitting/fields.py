@@ -197,13 +197,17 @@ def with_proposal(problem: LensProblem, state: LensState, psi: Tensor) -> LensSt
     residual, columns = problem.with_priors(seen, state)
     alpha = problem.potential.gradient_on(psi, problem.fine)
     change = problem.whitened((seen.slope * alpha).sum(1, keepdim=True), seen.weight)[:, 0]
-    basis, _ = torch.linalg.qr(columns.transpose(1, 2))
+    basis, upper = torch.linalg.qr(columns.transpose(1, 2))
     change = F.pad(change, (0, residual.shape[1] - change.shape[1]))
     free = change - ((change[:, None] @ basis) @ basis.transpose(1, 2))[:, 0]
     power = free.square().sum(1).clamp(min=1e-12)
-    factor = -(free * residual).sum(1) / power
-    pays = (0.5 * factor.square() * power > _PAYS) & (factor > 0)
-    return replace(state, potential=psi * (factor.clamp(max=2.0) * pays)[:, None, None])
+    factor = (-(free * residual).sum(1) / power).clamp(0, 2)
+    left = residual + factor[:, None] * change
+    step = torch.linalg.solve_triangular(upper, basis.transpose(1, 2) @ left[:, :, None], upper=True)[:, :, 0]
+    trial = replace(state.moved(state.vector - step), potential=psi * factor[:, None, None])
+    pays = problem.cost(trial) < problem.cost(state) - _PAYS
+    none = replace(state, potential=torch.zeros_like(psi))
+    return none.with_rows(pays.nonzero()[:, 0], trial[pays])
 
 
 def sampled(
@@ -248,6 +252,18 @@ def field_sigma(problem: LensProblem, priors: FieldPriors, which: int, strength:
     """Return the prior widths of a field's coefficients, (B, n, n), for factors on its amplitude (B,)."""
     basis = problem.light if which == LIGHT else problem.potential
     return priors.of(which).sigma(basis, like=strength) * strength[:, None, None]
+
+
+def field_cost(problem: LensProblem, state: LensState, priors: FieldPriors) -> Tensor:
+    """Return chi^2 / 2 plus all priors, those of the fields at their survey's amplitude included, (B,)."""
+    total = problem.cost(state)
+    for which in (POTENTIAL, LIGHT):
+        coefficients = _field(problem, state, which)[1]
+        if bool((coefficients != 0).any()):
+            sigma = field_sigma(problem, priors, which, torch.ones_like(problem.unit))
+            size = coefficients.shape[-1]
+            total = total + 0.5 * _unit(coefficients, sigma[:, :size, :size]).square().sum((1, 2))
+    return total
 
 
 def conjugate_gradients(

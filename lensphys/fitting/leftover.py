@@ -39,11 +39,11 @@ class Leftover:
 def leftover(observation: Observation, clean: Tensor) -> Leftover:
     """Return what of y - E[model] stands out of the noise, by block thresholding.
 
-    In a window of L = 25 pixels the residual is multiplied by (1 - lambda / chi^2)+, chi^2 the window's mean squared
-    residual in units of the noise: the Wiener factor estimated from the data, with lambda - ln lambda = 1 + 2 ln(N) / L
-    so that pure noise passes in none of the N pixels' windows. Where the model is right nothing is added. Dark pixels
-    of counts that were cut at zero have long tails: lambda - 1 grows with the scatter of their squares, which their
-    kurtosis tells.
+    In a window of L = 25 pixels (those of them that count) the residual is multiplied by (1 - lambda / chi^2)+, chi^2
+    the window's mean squared residual in units of the noise: the Wiener factor estimated from the data, with
+    lambda - ln lambda = 1 + 2 ln(N) / L so that pure noise passes in none of the N pixels' windows. Where the model is
+    right nothing is added. Dark pixels of counts that were cut at zero have long tails: lambda - 1 grows with the
+    scatter of their squares, which their kurtosis tells.
 
     Args:
         observation: images (B, 1, H, W).
@@ -56,7 +56,7 @@ def leftover(observation: Observation, clean: Tensor) -> Leftover:
     pad = (_WINDOW // 2,) * 4
 
     def local(x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(x, pad, mode="replicate"), _WINDOW, stride=1)
+        return F.avg_pool2d(F.pad(x, pad), _WINDOW, stride=1)
 
     counted = local(observation.weight).clamp(min=1 / _WINDOW**2)
     squared = residual.square() / variance
@@ -65,16 +65,19 @@ def leftover(observation: Observation, clean: Tensor) -> Leftover:
     number = dark.sum((2, 3), keepdim=True).clamp(min=1)
     power = ((squared * dark).sum((2, 3), keepdim=True) / number).clamp(min=1e-6)
     kurtosis = (squared.square() * dark).sum((2, 3), keepdim=True) / number / power.square()
-    excess = _threshold(observation.weight[0].numel()) - 1
+    excess = _threshold(observation.weight[0].numel(), _WINDOW**2 * counted) - 1
     threshold = 1 + excess * torch.where(dark > 0, ((kurtosis - 1) / 2).clamp(min=1).sqrt(), 1.0)
     share = (1 - threshold / chi2.clamp(min=1e-6)).clamp(min=0) * observation.weight
     return Leftover(share, share * residual, share * variance + (1 - share).square() * share * residual.square())
 
 
-def _threshold(pixels: int) -> float:
-    """Solve lambda - ln lambda = 1 + 2 ln(N) / L for lambda > 1, by fixed-point iteration (the slope is below 1)."""
-    right = 1 + 2 * math.log(max(pixels, 2)) / _WINDOW**2
-    value = 2.0
+def _threshold(pixels: int, counted: Tensor) -> Tensor:
+    """Solve lambda - ln lambda = 1 + 2 ln(N) / L for lambda > 1, by fixed-point iteration (the slope is below 1).
+
+    L is the number of counted pixels of each window: at the edge of the image or of a mask there are fewer.
+    """
+    right = 1 + 2 * math.log(max(pixels, 2)) / counted
+    value = 2 * right
     for _ in range(50):
-        value = right + math.log(value)
+        value = right + value.log()
     return value

@@ -13,7 +13,7 @@ from lensphys.fitting.lens import LensFit, finish, minimised, multistart
 from lensphys.fitting.problem import LensProblem, LensState
 from lensphys.fitting.subhalos import Search, add_subhalos
 
-_WRONG = 4.0  # chi^2 per pixel above which a fit may stand in a false minimum
+_UNEXPLAINED = 1.2  # chi^2 per pixel above which a field is tried: it costs as much as all the rest
 _POOR = 3.0  # sigma of chi^2 above its expectation, where a smooth lens does not do
 
 
@@ -54,8 +54,7 @@ class Refinement:
     def _restarted(self, fit: LensFit) -> LensFit:
         """Try other starts for the images that the fit explains badly: it may stand in a false minimum."""
         problem = fit.problem
-        reduced = problem.residual(fit.state).square().sum(1) / problem.observation.counted
-        rows = (reduced > _WRONG).nonzero()[:, 0]
+        rows = poor(problem, fit.state).nonzero()[:, 0]
         if len(rows) == 0:
             return fit
         part = problem[rows]
@@ -67,8 +66,10 @@ class Refinement:
 
     def _with_field(self, problem: LensProblem, state: LensState, which: int) -> tuple[LensProblem, LensState]:
         """Add a field where something is left to explain and the held-out pixels vote for it."""
-        rows = poor(problem, state).nonzero()[:, 0]
-        if len(rows) == 0 or self.priors.of(which).amplitude == 0:
+        if self.priors.of(which).amplitude == 0:
+            return problem, state
+        rows = (poor(problem, state) & (reduced_chi2(problem, state) > _UNEXPLAINED)).nonzero()[:, 0]
+        if len(rows) == 0:
             return problem, state
         part, some = problem[rows], state[rows]
         strength = field_strength(part, some, self.priors, which)
@@ -84,3 +85,8 @@ def poor(problem: LensProblem, state: LensState) -> Tensor:
     """Return which images the model leaves more of than the noise allows, (B,), by chi^2."""
     chi2, counted = problem.residual(state).square().sum(1), problem.observation.counted
     return chi2 - counted > _POOR * math.sqrt(2) * counted.sqrt()
+
+
+def reduced_chi2(problem: LensProblem, state: LensState) -> Tensor:
+    """Return chi^2 per counted pixel, (B,)."""
+    return problem.residual(state).square().sum(1) / problem.observation.counted

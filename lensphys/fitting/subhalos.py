@@ -104,7 +104,8 @@ def _screened(problem: LensProblem, seen: Response, left: Tensor, count: int) ->
     kx, ky = _kernel(grid, like=left)
     data = _correlated(pull[:, 0], kx) + _correlated(pull[:, 1], ky)
     power = _correlated(steep[:, 0], kx**2) + _correlated(steep[:, 1], ky**2) + 2 * _correlated(cross[:, 0], kx * ky)
-    score = torch.where(data > 0, data.square() / power.clamp(min=1e-6 * float(power.max())), 0.0)
+    floor = 1e-6 * power.amax((1, 2), keepdim=True) + 1e-30
+    score = torch.where(data > 0, data.square() / torch.maximum(power, floor), 0.0)
     theta = grid.positions(like=left)
     found = []
     for _ in range(count):

@@ -12,7 +12,6 @@ from lensphys.fitting.problem import LensProblem, LensState
 from lensphys.profiles import CosineBasis, FieldPrior
 
 
-
 def learned_potential(
     problem: LensProblem, state: LensState, priors: FieldPriors, *, rounds: int = 6, seed: int = 0
 ) -> FieldPrior:

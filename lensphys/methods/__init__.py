@@ -9,6 +9,7 @@ from lensphys.methods.fit import PerImageFit, RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.prediction import Method, Prediction, TrainableMethod
+from lensphys.methods.restored import Restoration
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
 
@@ -18,6 +19,7 @@ READY: dict[str, Method] = {
     "bilinear": Interpolation(name="bilinear"),
     "fit": PerImageFit(),
     "refine": RefinedFit(),
+    "restore": Restoration(),
     "richardson_lucy": RichardsonLucy(),
 }
 # ... and what a config may train.
@@ -37,6 +39,7 @@ __all__ = [
     "Prediction",
     "Refined",
     "RefinedFit",
+    "Restoration",
     "RichardsonLucy",
     "SupervisedMethod",
     "SupervisedSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Search
-from lensphys.fitting.fields import POTENTIAL, fit_field, with_proposal
+from lensphys.fitting.fields import POTENTIAL, field_cost, fit_field, with_proposal
 from lensphys.fitting.lens import arc_light, minimised
 from lensphys.fitting.levenberg import damped_step
 from lensphys.fitting.refine import poor
@@ -31,7 +32,8 @@ class AmortisedSettings(Strict):
     """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
 
     A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time,
-    each with ``polish`` more steps; a potential field takes ``iterations`` of conjugate gradients. ``unrolled`` steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
+    each with ``polish`` more steps; a potential field takes ``iterations`` of conjugate gradients. ``unrolled``
+    steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
     """
 
     name: Literal["amortised"]
@@ -177,12 +179,22 @@ class Refined:
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the refined batch with its standard deviation."""
+        settings, factor = self.settings, scale or self.start.scale
 
-        def seen(problem: LensProblem) -> LensState:
-            state = self.start.state(problem)
-            return LensState.smooth(state.macro)
+        def one(part: Observation) -> Prediction:
+            return full_prediction(self.fit(part), factor, undetected=settings.undetected, priors=settings.priors)
 
-        return self.settings.predict(observation, scale or self.start.scale, seen)
+        with torch.no_grad():
+            return in_chunks(observation, factor, 1, one)
+
+    def fit(self, observation: Observation) -> LensFit:
+        """Return the optimum of each image: never one of a higher cost than the forward pass reaches."""
+        first = self.start.fit(observation)
+        end = self.settings.refinement(LensProblem.of(observation), first.state)
+        priors = self.settings.priors
+        kept = field_cost(end.problem, first.state, priors) < field_cost(end.problem, end.state, priors)
+        rows = kept.nonzero()[:, 0]
+        return replace(end, state=end.state.with_rows(rows, first.state[rows])) if len(rows) else end
 
 
 def unrolled_step(problem: LensProblem, state: LensState) -> LensState:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, PositiveInt
 
-from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Refinement, Search, fit_lens
+from lensphys.fitting import FieldPriors, LensProblem, Refinement, Search, fit_lens
 from lensphys.methods.lens_model import full_prediction, smooth_prediction
 from lensphys.methods.prediction import Prediction, joined
 from lensphys.observation import Observation
@@ -74,24 +74,12 @@ class RefinedFit(Strict):
         """The optimiser."""
         return Refinement(Search(gain=self.gain, rounds=self.rounds), self.priors, starts=self.starts)
 
-    def predict(
-        self, observation: Observation, scale: int, start: Callable[[LensProblem], LensState] | None = None
-    ) -> Prediction:
-        """Return the super-resolved batch with its standard deviation.
-
-        Args:
-            observation: images (B, 1, H, W) and how they were taken.
-            scale: pixels become so many times as small.
-            start: problem -> state to start from; several starts if None.
-        """
+    def predict(self, observation: Observation, scale: int) -> Prediction:
+        """Return the super-resolved batch with its standard deviation."""
 
         def one(part: Observation) -> Prediction:
-            return full_prediction(self.fit(part, start), scale, undetected=self.undetected, priors=self.priors)
+            fit = self.refinement(LensProblem.of(part))
+            return full_prediction(fit, scale, undetected=self.undetected, priors=self.priors)
 
         with torch.no_grad():
             return in_chunks(observation, scale, self.starts, one)
-
-    def fit(self, observation: Observation, start: Callable[[LensProblem], LensState] | None = None) -> LensFit:
-        """Return the optimum of each image."""
-        problem = LensProblem.of(observation)
-        return self.refinement(problem, None if start is None else start(problem))

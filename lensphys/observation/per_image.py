@@ -23,6 +23,8 @@ class PerImage:
 
     def merged(self, index: Tensor, part: Self) -> Self:
         """Return the object with the entries of some images (indices) replaced by those of ``part``."""
+        if len(index) == 0:
+            return self
         theirs = iter(x for x in vars(part).values() if isinstance(x, Tensor))
 
         def change(x: Tensor) -> Tensor:

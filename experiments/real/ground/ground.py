@@ -35,8 +35,8 @@ from lensphys.provenance import provenance, write_json
 
 FACTOR, FWHM, SIGNAL_TO_NOISE, SEED = 4, 0.5, 50, 0
 ITERATIONS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 140, 200, 300)  # of Richardson-Lucy, which gets the best of them
-METHODS: dict[str, Method] = {"bicubic": READY["bicubic"], "fit": READY["fit"]}  # and richardson_lucy
-BASELINES, OURS = ("bicubic", "richardson_lucy"), "fit"
+METHODS: dict[str, Method] = {name: READY[name] for name in ("bicubic", "fit", "restore")}  # and richardson_lucy
+BASELINES, OURS = ("bicubic", "richardson_lucy"), "restore"
 
 
 @dataclass(frozen=True)
