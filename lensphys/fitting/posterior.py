@@ -64,7 +64,7 @@ class Posterior:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].
 
         A lens with sub-halos has more of them below the detection limit. They displace the light at random by ``share``
-        of what a single pixel of the arcs could measure. Zero for lenses without any detected one.
+        of what a single pixel of the arcs could measure. Zero for lenses without any detected one (or potential field).
 
         Args:
             share: rms displacement, in units of the precision with which a pixel measures one.
@@ -77,8 +77,9 @@ class Posterior:
         arc = (clean > _ARC * clean.amax((2, 3), keepdim=True)).to(clean)
         mean = (trace * arc).sum((2, 3), keepdim=True) / arc.sum((2, 3), keepdim=True).clamp(min=1)
         displacement = share / mean.clamp(min=1e-30).sqrt()
-        found = (self.state.subhalos[:, :, 0] > EMPTY).any(1)[:, None, None, None]
-        return (self.camera.expose(self.slope.norm(dim=1, keepdim=True)) * displacement * found).square()
+        found = (self.state.subhalos[:, :, 0] > EMPTY).any(1) | (self.state.potential != 0).flatten(1).any(1)
+        displacement = displacement * found[:, None, None, None]
+        return (self.camera.expose(self.slope.norm(dim=1, keepdim=True)) * displacement).square()
 
     def constrained(self, priors: FieldPriors, grid: PixelGrid) -> Tensor:
         """Return what share of the prior variance of the deflection the data remove, (B, 1, H, W) on ``grid``, 0 to 1.
