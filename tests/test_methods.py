@@ -61,8 +61,10 @@ METHODS["amortised"] = lambda: amortised().eval()
 METHODS |= {f"physics {source}": (lambda s=source: physics(s).eval()) for source in SOURCES}
 METHODS |= {f"supervised {network}": (lambda n=network: supervised(n).eval()) for network in NETWORKS}
 FITS = ["fit", "refine", "amortised"]
-LENSING = [name for name in METHODS if name in FITS or name.startswith("physics")]
-MODELS = [name for name in LENSING if name not in ("refine", "amortised")]  # their image is the model and no more
+LENSING = [name for name in METHODS if name in (*FITS, "restore") or name.startswith("physics")]
+MODELS = [
+    name for name in LENSING if name not in ("refine", "amortised", "restore")
+]  # their image is the model and no more
 ANY_SCALE = [name for name in METHODS if not name.startswith("supervised")]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,8 +41,7 @@ def leftover(observation: Observation, clean: Tensor) -> Leftover:
     In a window of L = 25 pixels (those of them that count) the residual is multiplied by (1 - lambda / chi^2)+, chi^2
     the window's mean squared residual in units of the noise: the Wiener factor estimated from the data, with
     lambda - ln lambda = 1 + 2 ln(N) / L so that pure noise passes in none of the N pixels' windows. Where the model is
-    right nothing is added. Dark pixels of counts that were cut at zero have long tails: lambda - 1 grows with the
-    scatter of their squares, which their kurtosis tells.
+    right nothing is added; nor where the noise is only estimated and the model is dark.
 
     Args:
         observation: images (B, 1, H, W).
@@ -59,15 +57,11 @@ def leftover(observation: Observation, clean: Tensor) -> Leftover:
         return F.avg_pool2d(F.pad(x, pad), _WINDOW, stride=1)
 
     counted = local(observation.weight).clamp(min=1 / _WINDOW**2)
-    squared = residual.square() / variance
-    chi2 = local(squared) / counted
-    dark = (clean < 2 * variance.sqrt()) * observation.weight
-    number = dark.sum((2, 3), keepdim=True).clamp(min=1)
-    power = ((squared * dark).sum((2, 3), keepdim=True) / number).clamp(min=1e-6)
-    kurtosis = (squared.square() * dark).sum((2, 3), keepdim=True) / number / power.square()
-    excess = _threshold(observation.weight[0].numel(), _WINDOW**2 * counted) - 1
-    threshold = 1 + excess * torch.where(dark > 0, ((kurtosis - 1) / 2).clamp(min=1).sqrt(), 1.0)
+    chi2 = local(residual.square() / variance) / counted
+    threshold = _threshold(observation.weight[0].numel(), _WINDOW**2 * counted)
     share = (1 - threshold / chi2.clamp(min=1e-6)).clamp(min=0) * observation.weight
+    if not observation.noise.known:
+        share = share * (clean > 2 * variance.sqrt())
     return Leftover(share, share * residual, share * variance + (1 - share).square() * share * residual.square())
 
 

@@ -56,16 +56,21 @@ def add_subhalos(problem: LensProblem, state: LensState, search: Search) -> tupl
         found, gain = strongest(part, old, search.a_round)
         found[..., 0] = torch.where(gain > search.gain, found[..., 0], EMPTY)
         some = (gain > search.gain).any(1)
-        active, part, old = active[some], part[some], old[some]
-        if len(active) == 0:
-            break
-        trial = replace(old, subhalos=torch.cat([old.subhalos, found[some]], dim=1))
-        end = minimised(part, trial, steps=search.steps, tolerance=1e-3, damping=1e-3)
-        better = end.cost < part.cost(old) - 0.5 * search.gain
-        active, trial = active[better], trial.moved(end.x)[better]
-        if len(active):
-            state = state.with_rows(active, trial)
-            problem = problem.with_rows(active, part[better].renewed(trial))
+        active, part, old, found = active[some], part[some], old[some], found[some]
+        left, kept = torch.arange(len(active), device=active.device), []
+        for count in dict.fromkeys((search.a_round, 1)):  # where all of them together lead astray, the best one alone
+            if len(left) == 0:
+                break
+            trial = replace(old[left], subhalos=torch.cat([old[left].subhalos, found[left, :count]], dim=1))
+            end = minimised(part[left], trial, steps=search.steps, tolerance=1e-3, damping=1e-3)
+            better = end.cost < part[left].cost(old[left]) - 0.5 * search.gain
+            if bool(better.any()):
+                rows, new = active[left[better]], trial.moved(end.x)[better]
+                state = state.with_rows(rows, new)
+                problem = problem.with_rows(rows, part[left[better]].renewed(new))
+                kept.append(rows)
+            left = left[~better]
+        active = torch.cat(kept) if kept else active[:0]
     return problem, state
 
 

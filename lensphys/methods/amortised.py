@@ -120,7 +120,7 @@ class AmortisedMethod(TrainableMethod):
         """Add a potential field, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
         settings = self.settings
         rows = (poor(problem, state) & (reduced_chi2(problem, state) < _BENT)).nonzero()[:, 0]
-        if len(rows) and settings.priors.potential.amplitude > 0:
+        if len(rows) and settings.priors.potential.amplitude > 0 and problem.observation.noise.known:
             part = problem[rows]
             full, some = torch.ones_like(part.unit), with_proposal(part, state[rows], psi[rows])
             bent = fit_field(part, some, settings.priors, POTENTIAL, full, steps=1, iterations=settings.iterations)
@@ -129,6 +129,8 @@ class AmortisedMethod(TrainableMethod):
             if len(rows):
                 problem = problem.with_rows(rows, part[enough].renewed(bent[enough]))
                 state = state.with_rows(rows, bent[enough])
+        else:
+            rows = rows[:0]
         others = torch.ones_like(problem.unit, dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
         if len(others) == 0:
             return problem, state
@@ -186,12 +188,16 @@ class Refined:
             return in_chunks(observation, factor, 1, one)
 
     def fit(self, observation: Observation) -> LensFit:
-        """Return the optimum of each image: never one of a higher cost than the forward pass reaches."""
+        """Return the optimum of each image: never one of a higher cost than the forward pass reaches.
+
+        A pass that took a potential field is not compared: a field lowers the cost in any case.
+        """
         first = self.start.fit(observation)
         end = self.settings.refinement(LensProblem.of(observation), first.state)
         priors = self.settings.priors
         kept = field_cost(end.problem, first.state, priors) < field_cost(end.problem, end.state, priors)
-        rows = kept.nonzero()[:, 0]
+        bent = (first.state.potential != 0).flatten(1).any(1)
+        rows = (kept & ~bent).nonzero()[:, 0]
         return replace(end, state=end.state.with_rows(rows, first.state[rows])) if len(rows) else end
 
 

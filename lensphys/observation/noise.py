@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,13 @@ from lensphys.observation.per_image import PerImage
 
 
 class Noise(Protocol):
-    """A noise law. Images are (B, 1, H, W) in the unit of the data."""
+    """A noise law. Images are (B, 1, H, W) in the unit of the data.
+
+    ``known``: whether the instrument knows its numbers; else they are estimated from the image itself, and chi^2 says
+    little.
+    """
+
+    known: ClassVar[bool]
 
     def expected(self, clean: Tensor) -> Tensor:
         """Return the mean of the noisy image, given the clean one."""
@@ -48,6 +54,8 @@ class Noise(Protocol):
 
 class KnownNoise(PerImage):
     """A law whose numbers the instrument knows."""
+
+    known: ClassVar[bool] = True
 
     def updated(self, image: Tensor, clean: Tensor) -> Self:
         """Return the law as it is."""
@@ -132,6 +140,7 @@ class RectifiedCountNoise(PerImage):
         shot: photon variance per unit flux, (B, 1, 1, 1) [unit of the image].
     """
 
+    known: ClassVar[bool] = False
     background_rms: Tensor
     shot: Tensor
 
