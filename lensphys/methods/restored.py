@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from lensphys.fitting import LensFit, fit_lens
-from lensphys.fitting.refine import reduced_chi2
+from lensphys.fitting.refine import poor, reduced_chi2
 from lensphys.methods.fit import in_chunks
 from lensphys.methods.lens_model import smooth_prediction
 from lensphys.methods.prediction import Prediction
@@ -74,17 +74,18 @@ class Restoration(Strict):
         fine = target.grid.resampled(_POINTS)
         theta = fine.positions(like=observation.image)
         image = block_sum(model.source(theta - model.mass(theta)) * fine.pixel_area, target.grid).clamp(min=0)
-        noise = observation.noise.variance(observation.smoothed).mean((1, 2, 3), keepdim=True).sqrt()
-        pedestal, weight = _PEDESTAL * noise, observation.weight
+        variance, weight = observation.noise.variance(observation.smoothed), observation.weight
+        pedestal = _PEDESTAL * variance.mean((1, 2, 3), keepdim=True).sqrt()
         seen = (observation.image + pedestal).clamp(min=1e-3 * pedestal) * weight
         adjoint = torch.func.vjp(camera.expose, image)[1]
         everywhere = adjoint(weight)[0].clamp(min=1e-6)
         image = image + pedestal / scale**2
+        unexplained = poor(fit.problem, fit.state)
         for _ in range(self.iterations):
             expected = camera.expose(image)
-            excess = (seen - expected * weight).square() / noise.square()
-            going = (excess.sum((1, 2, 3)) / observation.counted > _OVERFITTED)[:, None, None, None]
+            excess = (seen - expected * weight).square() / variance
+            going = unexplained & (excess.sum((1, 2, 3)) / observation.counted > _OVERFITTED)
             ratio = seen / torch.maximum(expected, 1e-6 * pedestal)
-            image = torch.where(going, image * adjoint(ratio)[0] / everywhere, image)
+            image = torch.where(going[:, None, None, None], image * adjoint(ratio)[0] / everywhere, image)
         image = image - pedestal / scale**2
         return target.psf.blur(image, target.grid.scale), camera.expose(image)
