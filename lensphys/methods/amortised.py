@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from lensphys.deflection import DeflectionField
@@ -14,10 +14,11 @@ from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Searc
 from lensphys.fitting.fields import POTENTIAL, field_cost, fit_field, with_proposal
 from lensphys.fitting.lens import arc_light, minimised
 from lensphys.fitting.levenberg import damped_step
+from lensphys.fitting.problem import lens_parameters
 from lensphys.fitting.refine import poor, reduced_chi2
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
-from lensphys.methods.fit import RefinedFit, Share, in_chunks
+from lensphys.methods.fit import RefinedFit, in_chunks
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.prediction import Prediction, TrainableMethod
 from lensphys.networks.encoder import EncoderSettings
@@ -46,8 +47,8 @@ class AmortisedSettings(Strict):
     polish: PositiveInt = 2
     iterations: PositiveInt = 12
     unrolled: NonNegativeInt = 0
-    undetected: Share = 0.25
-    prior: Share = 1.0
+    undetected: NonNegativeFloat = 0.25
+    prior: NonNegativeFloat = 1.0
     priors: FieldPriors = FieldPriors()
     loss: Annotated[PhysicsLossSettings, Field(validate_default=True)] = PhysicsLossSettings(
         observation=ObservationConsistency(form="log")
@@ -231,8 +232,6 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
 
 def _typical() -> Tensor:
     """Unconstrained parameters of a lens with half the field's radius at its Einstein radius or so."""
-    from lensphys.fitting.problem import lens_parameters
-
     space = lens_parameters(2.5)
     zero = torch.zeros(1)
     values = dict.fromkeys(space.names, zero) | {"theta_E": zero + 1.0, "amp": zero + 1.0, "n_sersic": zero + 1.0}

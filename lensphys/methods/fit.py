@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from lensphys.fitting import FieldPriors, LensProblem, Refinement, Search, fit_lens
 from lensphys.methods.lens_model import full_prediction, smooth_prediction
@@ -15,8 +15,6 @@ from lensphys.observation import Observation
 from lensphys.settings import Strict
 
 _PIXELS_AT_ONCE = 200_000  # image pixels times starts; the Jacobian of all parameters is what fills the memory
-
-Share = Annotated[float, Field(ge=0)]
 
 
 def in_chunks(
@@ -64,8 +62,8 @@ class RefinedFit(Strict):
 
     name: Literal["refine"] = "refine"
     rounds: PositiveInt = 12
-    gain: Share = 12.0
-    undetected: Share = 0.25
+    gain: NonNegativeFloat = 12.0
+    undetected: NonNegativeFloat = 0.25
     starts: PositiveInt = 4
     priors: FieldPriors = FieldPriors()
 
