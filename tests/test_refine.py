@@ -15,6 +15,7 @@ from lenses import (
     small_problem,
 )
 
+from lensphys.checks import LensphysError
 from lensphys.fitting import FieldPriors, LensProblem, LensState, Refinement, Search
 from lensphys.fitting.lens import finish
 from lensphys.fitting.problem import EMPTY
@@ -100,3 +101,11 @@ def test_images_that_are_fine_are_not_poor(truth):
     problem, state = truth
     assert not bool(poor(problem, state).any())
     assert poor(problem, moved(problem, state, theta_E=1.1)).tolist() == [True, True]
+
+
+def test_an_image_with_nan_is_refused_by_every_fit(truth):
+    observation = truth[0].observation
+    image = observation.image.clone()
+    image[0, 0, 3, 4] = torch.nan
+    with pytest.raises(LensphysError, match="NaN|finite"):
+        Refinement()(LensProblem.of(replace(observation, image=image)))

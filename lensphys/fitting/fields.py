@@ -254,9 +254,9 @@ def field_sigma(problem: LensProblem, priors: FieldPriors, which: int, strength:
     return priors.of(which).sigma(basis, like=strength) * strength[:, None, None]
 
 
-def field_cost(problem: LensProblem, state: LensState, priors: FieldPriors) -> Tensor:
-    """Return chi^2 / 2 plus all priors, those of the fields at their survey's amplitude included, (B,)."""
-    total = problem.cost(state)
+def field_prior(problem: LensProblem, state: LensState, priors: FieldPriors) -> Tensor:
+    """Return half the squared norm of the fields of a state, in units of their priors, (B,)."""
+    total = torch.zeros_like(problem.unit)
     for which in (POTENTIAL, LIGHT):
         coefficients = _field(problem, state, which)[1]
         if bool((coefficients != 0).any()):

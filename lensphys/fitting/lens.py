@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_finite
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.levenberg import LeastSquaresFit, levenberg_marquardt
 from lensphys.fitting.problem import LensProblem, LensState
@@ -53,7 +52,6 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
     Raises:
         LensphysError: if an image holds NaN, or no positive pixel.
     """
-    check_finite("image", observation.image)
     starts = min(starts, len(START_FACTORS))
     with torch.no_grad():
         quick = replace(observation, camera=replace(observation.camera, supersampling=1))

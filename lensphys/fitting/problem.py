@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
@@ -195,14 +195,13 @@ class LensProblem:
     light: CosineBasis
 
     @classmethod
-    def of(
-        cls, observation: Observation, clean: Tensor | None = None, *, modes: int = 40, source_modes: int = 32
-    ) -> LensProblem:
-        """Return the problem with the noise variance of a clean image, by default of the smoothed image itself.
+    def of(cls, observation: Observation, *, modes: int = 40, source_modes: int = 32) -> LensProblem:
+        """Return the problem with the noise variance of the smoothed image.
 
         Raises:
-            LensphysError: if an image has no positive pixel inside the mask.
+            LensphysError: if an image holds NaN, or no positive pixel inside the mask.
         """
+        check_finite("image", observation.image)
         grid, peak = observation.camera.grid, observation.peak
         if bool((peak <= 0).any()):
             raise LensphysError("an image has no positive pixel inside the mask: there is nothing to fit")
@@ -210,7 +209,7 @@ class LensProblem:
             observation,
             lens_parameters(grid.radius),
             peak / grid.pixel_area,
-            _inverse_sigma(observation, observation.smoothed if clean is None else clean),
+            _inverse_sigma(observation, observation.smoothed),
             0.1 * grid.scale,
             CosineBasis.covering(grid, modes),
             CosineBasis(source_modes, 1.2 * grid.radius),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -68,7 +67,8 @@ class Refinement:
         """Add a field where something is left to explain and the held-out pixels vote for it."""
         if self.priors.of(which).amplitude == 0:
             return problem, state
-        rows = (poor(problem, state) & (reduced_chi2(problem, state) > _UNEXPLAINED)).nonzero()[:, 0]
+        chi2 = reduced_chi2(problem, state)
+        rows = (significant(problem, chi2) & (chi2 > _UNEXPLAINED)).nonzero()[:, 0]
         if len(rows) == 0:
             return problem, state
         part, some = problem[rows], state[rows]
@@ -83,8 +83,12 @@ class Refinement:
 
 def poor(problem: LensProblem, state: LensState) -> Tensor:
     """Return which images the model leaves more of than the noise allows, (B,), by chi^2."""
-    chi2, counted = problem.residual(state).square().sum(1), problem.observation.counted
-    return chi2 - counted > _POOR * math.sqrt(2) * counted.sqrt()
+    return significant(problem, reduced_chi2(problem, state))
+
+
+def significant(problem: LensProblem, chi2: Tensor) -> Tensor:
+    """Return which values (B,) of chi^2 per counted pixel stand out of the scatter of pure noise, (B,)."""
+    return chi2 - 1 > _POOR * (2 / problem.observation.counted).sqrt()
 
 
 def reduced_chi2(problem: LensProblem, state: LensState) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Search
-from lensphys.fitting.fields import POTENTIAL, field_cost, fit_field, with_proposal
+from lensphys.fitting.fields import POTENTIAL, field_prior, fit_field, with_proposal
 from lensphys.fitting.lens import arc_light, minimised
 from lensphys.fitting.levenberg import damped_step
 from lensphys.fitting.problem import lens_parameters
-from lensphys.fitting.refine import poor, reduced_chi2
+from lensphys.fitting.refine import reduced_chi2, significant
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, in_chunks
@@ -120,7 +120,8 @@ class AmortisedMethod(TrainableMethod):
     def _with_substructure(self, problem: LensProblem, state: LensState, psi: Tensor) -> tuple[LensProblem, LensState]:
         """Add a potential field, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
         settings = self.settings
-        rows = (poor(problem, state) & (reduced_chi2(problem, state) < _BENT)).nonzero()[:, 0]
+        chi2 = reduced_chi2(problem, state)
+        rows = (significant(problem, chi2) & (chi2 < _BENT)).nonzero()[:, 0]
         if len(rows) and settings.priors.potential.amplitude > 0 and problem.observation.noise.known:
             part = problem[rows]
             full, some = torch.ones_like(part.unit), with_proposal(part, state[rows], psi[rows])
@@ -146,10 +147,7 @@ class AmortisedMethod(TrainableMethod):
         for _ in range(self.settings.unrolled):
             state = unrolled_step(problem, state)
         terms = self.settings.loss.evaluate(self._prediction(problem, state), observation, epoch)
-        sigma = self.settings.priors.potential.sigma(problem.potential, like=state.macro)
-        modes = state.potential.shape[-1]
-        z = state.potential / sigma[:modes, :modes].clamp(min=1e-30) * (sigma[:modes, :modes] > 0)
-        prior = 0.5 * problem.prior(state.vector).square().sum(1) + 0.5 * z.square().sum((1, 2))
+        prior = 0.5 * problem.prior(state.vector).square().sum(1) + field_prior(problem, state, self.settings.priors)
         terms["prior"] = (prior / observation.counted).mean()
         return terms | {"loss": terms["loss"] + self.settings.prior * terms["prior"]}
 
@@ -196,7 +194,8 @@ class Refined:
         first = self.start.fit(observation)
         end = self.settings.refinement(LensProblem.of(observation), first.state)
         priors = self.settings.priors
-        kept = field_cost(end.problem, first.state, priors) < field_cost(end.problem, end.state, priors)
+        before, after = (end.problem.cost(s) + field_prior(end.problem, s, priors) for s in (first.state, end.state))
+        kept = before < after
         bent = (first.state.potential != 0).flatten(1).any(1)
         rows = (kept & ~bent).nonzero()[:, 0]
         return replace(end, state=end.state.with_rows(rows, first.state[rows])) if len(rows) else end
