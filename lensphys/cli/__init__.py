@@ -1,0 +1,17 @@
+"""The command line: each command reads its arguments and calls the library."""
+
+from __future__ import annotations
+
+import os
+
+from lensphys.cli import data_sets, images, learning  # noqa: F401 - importing them is what adds their commands
+from lensphys.cli.base import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    # Threads that spin while they wait make a busy machine ten times slower; this must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    app()

@@ -1,0 +1,87 @@
+"""What the commands share: the app, its options, and how a user's mistake becomes one sentence."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Optional, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+import lensphys
+from lensphys.checks import LensphysError, check_choice
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    help="Super-resolve strong gravitational lenses from low-resolution images alone. Start with `lensphys demo`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+
+Assignments = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
+]
+
+Weights = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="NAME", help="Weights that come with the package: see `list weights`."),
+]
+
+Refine = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        min=0,
+        metavar="K",
+        help="Of weights or an amortised run: 0 is one forward pass, K so many rounds of refinement; by default until "
+        "nothing more pays.",
+    ),
+]
+
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
+
+_KEPT = {
+    "simulate": "the finished shards are kept, the same command goes on",
+    "train": "the state is kept, the same command with --resume goes on",
+    "demo": "what is finished is kept, the same command goes on",
+}
+
+
+def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what the user got wrong into one sentence and exit code 2, and Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except LensphysError as error:
+            errors.print(f"error: {error}", markup=False)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            errors.print(f"interrupted: {_KEPT.get(command.__name__, 'nothing was written')}")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.print(lensphys.__version__)
+        raise typer.Exit
+
+
+def device_of(name: str) -> str:
+    """Return ``cpu`` or ``cuda``; auto is a GPU where there is one."""
+    import torch
+
+    check_choice("device", name, ["auto", "cpu", "cuda"])
+    if name == "cuda" and not torch.cuda.is_available():
+        raise LensphysError("--device cuda: no GPU is available, use auto or cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,127 @@
+"""Commands for users' own images, and those that show what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lensphys.checks import check_choice
+from lensphys.cli.base import Device, Refine, Weights, app, console, device_of, errors, one_sentence
+from lensphys.cli.chosen import chosen_method
+
+
+@app.command("super-resolve")
+@one_sentence
+def super_resolve(
+    image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
+    weights: Weights = None,
+    run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
+    method: Annotated[Optional[str], typer.Option(help="refine (the default): see `list methods`.")] = None,  # noqa: UP045
+    refine: Refine = None,
+    scale: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
+    ] = None,
+    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
+    psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS or .npy: odd-sized, sum 1.")] = None,  # noqa: UP045
+    target_psf: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="PSF that the result shall have, FITS or .npy, on its pixels; by default the image's own."),
+    ] = None,
+    error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
+    pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+    device: Device = "auto",
+) -> None:
+    """Super-resolve your own images; without a trained network, each image is fitted on its own.
+
+    In FITS files the extensions ARC or SCI, ERR, MASK and PSF are used where present; the output's WCS keeps
+    each source at its sky position.
+
+    Examples:
+
+    `lensphys super-resolve lens.fits -o lens_sr.fits`
+
+    `lensphys super-resolve stack.npy -o sr.npz --weights model_2`
+
+    `lensphys super-resolve stack.npy -o quick.npz --weights model_2 --refine 0`
+
+    `lensphys super-resolve stack.npy -o sr.npz --instrument model_2 --run runs/model_2`
+
+    `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
+
+    `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
+    """
+    import numpy as np
+
+    from lensphys.config import run_instrument
+    from lensphys.data.images import check_output, read_images, with_target_psf, write_images
+    from lensphys.inference import super_resolve as resolve
+    from lensphys.observation import Instrument
+    from lensphys.provenance import provenance
+
+    check_output(image, out)
+    where = device_of(device)
+    if run is None and weights is None and method is None:
+        method = "refine"
+    chosen = chosen_method(run, weights, method, refine, where)
+    own = run_instrument(chosen.folder) if chosen.folder is not None and instrument is None else None
+    preset = Instrument.named(instrument) if instrument is not None else own
+    factor = scale or chosen.scale
+    images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
+    if target_psf is not None:
+        images = with_target_psf(images, target_psf, factor)
+    for remark in images.remarks:
+        errors.print(f"note: {remark}", markup=False)
+    result = resolve(chosen.method, images.observation, factor, device=where)
+    lost = np.flatnonzero(np.isnan(result.get("theta_E", np.zeros(1))))
+    if len(lost):
+        numbers = ", ".join(map(str, lost))
+        errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
+    sharp = {} if target_psf is None else {"target_psf": target_psf.name}
+    origin = provenance(input=image.name, method=chosen.name, scale=factor, **sharp)
+    write_images(out, images, result, factor, origin)
+    numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
+    console.print(f"wrote {out}: {numbers}", markup=False)
+
+
+@app.command("list")
+@one_sentence
+def list_(
+    kind: Annotated[str, typer.Argument(help="recipes, instruments, networks, methods, weights or all.")] = "all",
+) -> None:
+    """List what names mean something: recipes, instruments, networks, methods and weights."""
+    from lensphys.methods import READY, TRAINABLE
+    from lensphys.networks import NETWORKS
+    from lensphys.observation import Instrument, instrument_names
+    from lensphys.simulation.recipe import Recipe, recipe_names
+    from lensphys.weights import weights_description, weights_names
+
+    kinds = {
+        "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
+        "instruments": {name: Instrument.named(name).description for name in instrument_names()},
+        "networks": {name: _first_line(settings) for name, settings in NETWORKS.items()},
+        "methods": {name: _first_line(type(m)) for name, m in READY.items()}
+        | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
+        "weights": {name: weights_description(name) for name in weights_names()},
+    }
+    check_choice("kind", kind, [*kinds, "all"])
+    for title in kinds if kind == "all" else [kind]:
+        console.print(f"[bold]{title}[/]")
+        for name, line in kinds[title].items():
+            console.print(f"  {name:24s} {line}", markup=False)
+
+
+@app.command()
+@one_sentence
+def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for everything.")] = Path("demo")) -> None:
+    """Do the whole job on two cores in a few minutes: simulate, train from LR images alone, super-resolve, compare."""
+    from lensphys.demo import demo as run
+
+    run(out)
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").splitlines()[0]

@@ -1,0 +1,94 @@
+"""Commands that train methods and judge them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lensphys.cli.base import Assignments, Device, Refine, Weights, app, console, device_of, one_sentence
+from lensphys.cli.chosen import chosen_method
+
+
+@app.command()
+@one_sentence
+def train(
+    experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The run folder.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
+    assignments: Assignments = None,
+) -> None:
+    """Train a method; where the experiment names a recipe, its data are simulated into the run folder first.
+
+    Examples:
+
+    `lensphys train experiments/unsupervised/model_3.yaml -o runs/model_3`
+
+    `lensphys train experiment.yaml -o runs/a --set training.epochs=5 --set data='{file: mine.h5}'`
+
+    `lensphys train experiment.yaml -o runs/a --resume`
+    """
+    from lensphys.config import Experiment
+    from lensphys.config import train as run
+
+    settings = Experiment.read(experiment, assignments or [])
+    parameters = sum(p.numel() for p in settings.build().parameters())
+    console.print(f"{settings.method.name}, {settings.method.network.name}: {parameters} parameters")
+    if dry_run:
+        return
+    run(settings, out, resume=resume)
+    console.print(f"trained: {out}", markup=False)
+
+
+@app.command()
+@one_sentence
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
+    run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
+    weights: Weights = None,
+    method: Annotated[Optional[str], typer.Option(help="Instead of a run: see `list methods`.")] = None,  # noqa: UP045
+    refine: Refine = None,
+    name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    device: Device = "auto",
+) -> None:
+    """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
+
+    Examples:
+
+    `lensphys evaluate runs/model_3 --data test.h5 -o results/model_3`
+
+    `lensphys evaluate --weights model_3 --refine 0 --data test.h5 -o results/one_pass`
+
+    `lensphys evaluate --method fit --data test.h5 -o results/fit`
+    """
+    from lensphys.data.lens_file import LensFile
+    from lensphys.evaluation.evaluate import evaluate as judge
+    from lensphys.methods import READY
+    from lensphys.provenance import check_writable, provenance
+
+    where = device_of(device)
+    chosen = chosen_method(run, weights, method, refine, where)
+    name = name or chosen.name
+    check_writable(out)
+    with LensFile(data) as lenses:
+        judged = judge(
+            chosen.method,
+            lenses,
+            name=name,
+            data=data.stem,
+            baseline=None if method == "bicubic" else READY["bicubic"],
+            baseline_name="bicubic",
+            limit=limit,
+            batch_size=batch_size,
+            device=where,
+        )
+        origin = json.loads((chosen.folder / "provenance.json").read_text()) if chosen.folder is not None else None
+        judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
+    console.print((out / "table.md").read_text(), markup=False)
+    console.print(f"wrote {out}", markup=False)
