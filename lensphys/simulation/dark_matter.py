@@ -1,9 +1,8 @@
-"""Dark-matter populations: what a class adds to the main lens, as point masses."""
+"""Dark-matter populations: what a class adds to the main lens."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -11,24 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from lensphys.settings import Strict
+from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.distributions import Distribution
-
-
-@dataclass(frozen=True)
-class PointMasses:
-    """Point masses about the main lens.
-
-    Args:
-        mass: (K,) [solar masses].
-        x: (K,) [arcsec], from the centre of the lens.
-        y: (K,) [arcsec].
-        axion_mass: [eV]; NaN where the population has none.
-    """
-
-    mass: NDArray[np.float64]
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    axion_mass: float = math.nan
+from lensphys.simulation.halos import Halos
 
 
 class NoSubstructure(Strict):
@@ -36,35 +20,43 @@ class NoSubstructure(Strict):
 
     kind: Literal["none"]
 
-    def sample(self, rng: np.random.Generator) -> PointMasses:
-        """Return no masses, without drawing anything."""
-        return PointMasses(np.empty(0), np.empty(0), np.empty(0))
+    def sample(self, rng: np.random.Generator, host: Host) -> Bodies:
+        """Return no bodies, without drawing anything."""
+        return Bodies()
 
 
 class Vortex(Strict):
-    """A vortex of axion dark matter: equal point masses on a line through the centre of the lens.
+    """A vortex of axion dark matter: mass on a straight line through the centre of the lens.
 
     Args:
-        mass: of all points together [solar masses].
-        points: how many, evenly spaced from end to end, both ends included.
+        mass: of all of it [solar masses].
+        points: equal point masses, evenly spaced from end to end, both ends included (the legacy data have 100); the
+            line itself, of uniform mass, if not given.
         axion_mass: m [eV].
         half_length: from the centre to an end for m = 1e-22 eV [arcsec]; it goes as 1/m.
     """
 
     kind: Literal["vortex"]
     mass: PositiveFloat
-    points: Annotated[int, Field(ge=2)]
+    points: Annotated[int, Field(ge=2)] | None = None
     axion_mass: Distribution
     half_length: PositiveFloat
 
-    def sample(self, rng: np.random.Generator) -> PointMasses:
-        """Return the points of one vortex, in a direction drawn uniformly."""
+    def sample(self, rng: np.random.Generator, host: Host) -> Bodies:
+        """Return one vortex, in a direction drawn uniformly."""
         axion_mass = self.axion_mass.sample(rng)
         angle = rng.uniform(0, 2 * math.pi)
         length = self.half_length * 1e-22 / axion_mass
+        if self.points is None:
+            values = {
+                "theta_E": host.distances.einstein_radius(self.mass), "length": length, "phi": angle,
+                "center_x": host.center_x, "center_y": host.center_y,
+            }  # fmt: skip
+            return Bodies("LINE_MASS", {name: np.array([x]) for name, x in values.items()}, axion_mass)
         along = np.linspace(-length, length, self.points)
         mass = np.full(self.points, self.mass / self.points)
-        return PointMasses(mass, along * math.cos(angle), along * math.sin(angle), axion_mass)
+        x, y = along * math.cos(angle), along * math.sin(angle)
+        return Bodies("POINT_MASS", _points(host, mass, x, y), axion_mass)
 
 
 class SubHalos(Strict):
@@ -94,14 +86,22 @@ class SubHalos(Strict):
             raise ValueError("slope -1 has no power law as its integral: write -1.000001")
         return self
 
-    def sample(self, rng: np.random.Generator) -> PointMasses:
+    def sample(self, rng: np.random.Generator, host: Host) -> Bodies:
         """Return the sub-halos of one lens, their masses by the inverse of the cumulative power law."""
         power = self.slope + 1
         low, high = self.lightest**power, self.heaviest**power
         mass = (low + rng.uniform(size=self.number) * (high - low)) ** (1 / power)
         r = np.array([self.radius.sample(rng) for _ in range(self.number)])
         angle = rng.uniform(0, 2 * math.pi, self.number)
-        return PointMasses(mass, r * np.cos(angle), r * np.sin(angle))
+        return Bodies("POINT_MASS", _points(host, mass, r * np.cos(angle), r * np.sin(angle)))
 
 
-Population = Annotated[NoSubstructure | Vortex | SubHalos, Field(discriminator="kind")]
+def _points(
+    host: Host, mass: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    return {
+        "theta_E": host.distances.einstein_radius(mass), "center_x": host.center_x + x, "center_y": host.center_y + y
+    }  # fmt: skip
+
+
+Population = Annotated[NoSubstructure | Vortex | SubHalos | Halos, Field(discriminator="kind")]
