@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import lensphys.profiles
+from lensphys import profiles
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.profiles import NFW, SIE, SIS, ImageSource, MassSum, PointMass, Sersic, Shear
@@ -21,19 +22,24 @@ from lensphys.profiles import NFW, SIE, SIS, ImageSource, MassSum, PointMass, Se
 pytestmark = pytest.mark.usefixtures("float64")
 
 CENTRE = {"center_x": (0.05, -0.13), "center_y": (-0.08, 0.02)}
-ELLIPTICITY = {"e1": (0.2, -0.1), "e2": (-0.15, 0.3)}
-MASS: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
+ELLIPTICITY, ROUND = {"e1": (0.2, -0.1), "e2": (-0.15, 0.3)}, {"e1": (0.0, 0.0), "e2": (0.0, 0.0)}
+MASS: dict[str, tuple[Any, dict[str, tuple[float, float]]]] = {
     "SIS": (SIS, {"theta_E": (1.2, 0.8), **CENTRE}),
     "SIE": (SIE, {"theta_E": (1.2, 0.8), **ELLIPTICITY, **CENTRE}),
-    "SIE round": (SIE, {"theta_E": (1.2, 0.8), "e1": (0.0, 0.0), "e2": (0.0, 0.0), **CENTRE}),
+    "SIE round": (SIE, {"theta_E": (1.2, 0.8), **ROUND, **CENTRE}),
     "Shear": (Shear, {"gamma1": (0.03, -0.1), "gamma2": (0.07, 0.02), **CENTRE}),
     "PointMass": (PointMass, {"theta_E": (0.3, 0.1), **CENTRE}),
     "NFW": (NFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), **CENTRE}),
+    "EPL": (profiles.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ELLIPTICITY, **CENTRE}),
+    "EPL round": (profiles.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ROUND, **CENTRE}),
+    "TNFW": (profiles.TNFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), "r_trunc": (2.0, 0.3), **CENTRE}),
+    "Multipole": (partial(profiles.Multipole, 4), {"a_m": (0.04, 0.02), "phi_m": (0.3, -0.4), **CENTRE}),
+    "LineMass": (profiles.LineMass, {"theta_E": (0.3, 0.1), "length": (0.3, 1.4), "phi": (0.3, -2.0), **CENTRE}),
 }
 SERSIC = {"amp": (2.0, 0.7), "R_sersic": (0.3, 0.2)}
 LIGHT: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
     "Sersic n=1, 4": (Sersic, {**SERSIC, "n_sersic": (1.0, 4.0), **ELLIPTICITY, **CENTRE}),
-    "Sersic n=0.5, 6": (Sersic, {**SERSIC, "n_sersic": (0.5, 6.0), "e1": (0.0, 0.0), "e2": (0.0, 0.0), **CENTRE}),
+    "Sersic n=0.5, 6": (Sersic, {**SERSIC, "n_sersic": (0.5, 6.0), **ROUND, **CENTRE}),
 }
 PROFILES = {**MASS, **LIGHT}
 # sums and images are built from other things than numbers: they have their own tests below
@@ -60,7 +66,7 @@ def points(*xy: tuple[float, float]) -> Tensor:
 
 
 def test_the_contract_covers_every_profile():
-    assert {cls.__name__ for cls, _ in PROFILES.values()} | COMPOSED | FIELDS == set(lensphys.profiles.__all__)
+    assert {getattr(c, "func", c).__name__ for c, _ in PROFILES.values()} | COMPOSED | FIELDS == set(profiles.__all__)
 
 
 @every_profile

@@ -1,0 +1,70 @@
+"""Multipoles: how a galaxy's isodensity lines differ from ellipses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.profiles.mass import CORE, MassProfile, Parameter, as_planes, offset
+
+
+def _check_order(m: int) -> None:
+    if not isinstance(m, Integral) or m < 2:
+        raise LensphysError(f"m must be an integer of 2 or more, got {m!r}: for a dipole, move the centre of the lens")
+
+
+def deflection_multipole(
+    theta: Tensor, m: int, a_m: Parameter, phi_m: Parameter, center_x: Parameter = 0.0, center_y: Parameter = 0.0
+) -> Tensor:
+    """Return the deflection of a circular multipole, psi = r a_m / (1 - m^2) cos m(phi - phi_m).
+
+        alpha = a_m / (1 - m^2) (cos m(phi - phi_m) r_hat - m sin m(phi - phi_m) t_hat)
+
+    It does not depend on r, and kappa = a_m / (2 r) cos m(phi - phi_m). It is zero at the centre, where it has no
+    direction. lenstronomy's ``r_E`` enters its m = 1 alone.
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        m: order, 2 or more, one for the whole batch.
+        a_m: strength [arcsec].
+        phi_m: orientation from +x [rad].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
+
+    Raises:
+        LensphysError: if m is not an integer of 2 or more.
+
+    Source: Xu et al. 2013 (arXiv 1307.4220), eq. B12; lenstronomy ``MULTIPOLE``.
+    """
+    _check_order(m)
+    x, y = offset(theta, center_x, center_y)
+    r = (x**2 + y**2 + CORE**2).sqrt()
+    u = torch.complex(x / r, y / r)
+    phase = m * as_planes(phi_m, theta)
+    power = torch.complex(phase.cos(), -phase.sin())
+    for _ in range(m):  # a product, not a power: finite gradients at u = 0
+        power = power * u
+    alpha = as_planes(a_m, theta) / (1 - m**2) * (u * torch.complex(power.real, -m * power.imag))
+    return torch.stack([alpha.real, alpha.imag], dim=1)
+
+
+@dataclass(frozen=True)
+class Multipole(MassProfile):
+    """Circular multipole of order m: see `deflection_multipole`."""
+
+    m: int
+    a_m: Parameter
+    phi_m: Parameter
+    center_x: Parameter = 0.0
+    center_y: Parameter = 0.0
+    formula = staticmethod(deflection_multipole)
+
+    def __post_init__(self) -> None:
+        _check_order(self.m)
