@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from lenstronomy.Util.kernel_util import degrade_kernel, kernel_moffat
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from torch import Tensor
@@ -14,9 +15,11 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.observation import (
     GaussianPSF,
+    MoffatPSF,
     NoPSF,
     PixelPSF,
 )
+from lensphys.observation.psf import _resampling
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)
@@ -93,7 +96,9 @@ def test_a_kernel_larger_than_the_image():
     np.testing.assert_allclose(PixelPSF(k, 0.05).blur(image, 0.05)[0, 0].numpy(), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("psf", [NoPSF(), GaussianPSF(0.16), PixelPSF(kernel(9), 0.07), PixelPSF(kernel(21), 0.07)])
+@pytest.mark.parametrize(
+    "psf", [NoPSF(), GaussianPSF(0.16), MoffatPSF(0.1, 4.765), PixelPSF(kernel(9), 0.07), PixelPSF(kernel(21), 0.07)]
+)
 def test_every_psf_keeps_the_flux_of_an_inner_source_and_is_linear(psf):
     image = inner_source(38, 45, 12)
     found = psf.blur(image, 0.07)
@@ -104,7 +109,9 @@ def test_every_psf_keeps_the_flux_of_an_inner_source_and_is_linear(psf):
     assert psf.blur(image.float(), 0.07).dtype == torch.float32
 
 
-@pytest.mark.parametrize("psf", [GaussianPSF(0.1), PixelPSF(kernel(3), 0.07), PixelPSF(kernel(17), 0.07)])
+@pytest.mark.parametrize(
+    "psf", [GaussianPSF(0.1), MoffatPSF(0.1, 3.0), PixelPSF(kernel(3), 0.07), PixelPSF(kernel(17), 0.07)]
+)
 def test_gradcheck_of_every_psf(psf):
     assert torch.autograd.gradcheck(lambda x: psf.blur(x, 0.07), (rand(2, 1, 3, 4).requires_grad_(),))
 
@@ -114,22 +121,155 @@ def test_gradcheck_in_the_width():
     assert torch.autograd.gradcheck(lambda w: GaussianPSF(w).blur(image, 0.15), (fwhm,))
 
 
-@pytest.mark.parametrize("scale", [0.02, 0.025, 0.04, 0.06, 0.08])
+def moments(kernel: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Centroid and variance along x and y [arcsec]."""
+    x = (torch.arange(len(kernel)) - len(kernel) // 2) * scale
+    profiles = torch.stack([kernel.sum(0), kernel.sum(1)])
+    centre = (profiles * x).sum(1)
+    return centre, (profiles * x**2).sum(1) - centre**2
+
+
+FACTORS = [1 / 3, 0.4, 1 / 2, 0.8, 1.01, 1.2, 1.6, 2.0, 2.7]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("fwhm", [0.2, 0.3])
-def test_a_pixel_psf_keeps_sum_width_and_centre_at_other_scales(scale, fwhm):
-    sigma = fwhm / FWHM_PER_SIGMA
+def test_a_resampled_kernel_keeps_sum_centre_and_width(factor, fwhm):
+    sigma, scale = fwhm / FWHM_PER_SIGMA, 0.05 * factor
     x = (torch.arange(41) - 20) * 0.05
-    k = torch.exp(-0.5 * (x[:, None] ** 2 + x**2) / sigma**2)
+    k = torch.exp(-0.5 * ((x[:, None] + 0.013) ** 2 + (x - 0.021) ** 2) / sigma**2)
     found = PixelPSF(k / k.sum(), 0.05).at(scale)
     assert found.shape[0] == found.shape[1]
     assert len(found) % 2 == 1
-    assert len(found) * scale <= 41 * 0.05 + 1e-9
     assert float(found.sum()) == pytest.approx(1, abs=1e-12)
-    x = (torch.arange(len(found)) - len(found) // 2) * scale
-    for profile in (found.sum(0), found.sum(1)):
-        assert float((profile * x).sum()) == pytest.approx(0, abs=1e-12)
-        # torch's cubic kernel (a = -0.75) sharpens a Gaussian of 1.7 pixels by 1.3 %
-        assert float((profile * x**2).sum().sqrt()) == pytest.approx(sigma, rel=0.015)
+    centre, variance = moments(found, scale)
+    # on 2.7 times the pixel, 0.6 of them a sigma, binning itself moves the centroid by 0.03 mas
+    assert centre.tolist() == pytest.approx([0.021, -0.013], abs=1e-4)
+    # the pixel of the kernel is in it; coarser ones bring the difference
+    expected = sigma**2 + max(0.0, scale**2 - 0.05**2) / 12
+    assert variance.sqrt().tolist() == pytest.approx([math.sqrt(expected)] * 2, rel=3e-3)
+
+
+@pytest.mark.parametrize("factor", [1 / 3, 1 / 2])
+def test_a_kernel_on_finer_pixels_is_the_profile(factor):
+    def gaussian(scale: float, size: int) -> Tensor:
+        x = (torch.arange(size) - size // 2) * scale
+        k = torch.exp(-0.5 * (x[:, None] ** 2 + x**2) / 0.085**2)
+        return k / k.sum()
+
+    found = PixelPSF(gaussian(0.05, 41), 0.05).at(0.05 * factor)
+    assert len(found) * 0.05 * factor <= 41 * 0.05 + 1e-9
+    expected = gaussian(0.05 * factor, len(found))
+    assert float((found - expected).abs().max() / expected.max()) < 3e-3
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_a_kernel_on_coarser_pixels_is_lenstronomys(factor):
+    x = (torch.arange(61) - 30) * 0.05
+    k = torch.exp(-0.5 * (x[:, None] ** 2 + x**2) / 0.2**2)
+    k = k / k.sum()
+    found = PixelPSF(k, 0.05).at(0.05 * factor).numpy()
+    theirs = degrade_kernel(k.numpy(), factor)
+    theirs = theirs / theirs.sum()
+    n = (max(len(found), len(theirs)) - np.array([len(found), len(theirs)])) // 2
+    difference = np.pad(found, n[0]) - np.pad(theirs, n[1])
+    # a factor that is odd adds up whole pixels, both ways; of a pixel on the edge of two they give a half to each
+    assert np.abs(difference).max() < (1e-12 if factor % 2 else 0.02) * found.max()
+    variance = moments(torch.from_numpy(found), 0.05 * factor)[1]
+    assert variance.tolist() == pytest.approx([0.2**2 + (factor**2 - 1) * 0.05**2 / 12] * 2, rel=1e-3)
+
+
+def test_resampling_is_differentiable_in_the_kernel():
+    k = kernel(5).requires_grad_(True)
+    for scale in (0.03, 0.08):
+        assert torch.autograd.gradcheck(lambda x, s=scale: PixelPSF(x / x.sum(), 0.05).at(s), (k,))
+
+
+def test_rebinning_loses_no_light_wherever_the_kernel_stands():
+    for row in range(2, 9):
+        k = torch.zeros(11, 11)
+        k[row, 5] = 1.0
+        weight = _resampling(11, 2.3)
+        assert float((weight @ k @ weight.T).sum()) == pytest.approx(1, abs=1e-12)
+
+
+def test_a_kernel_of_one_pixel_is_one_at_any_scale():
+    for scale in (0.02, 0.05, 0.2):
+        assert PixelPSF(torch.ones(1, 1), 0.05).at(scale).sum() == 1
+    assert PixelPSF(kernel(3), 0.05).at(0.02).shape == (7, 7)
+
+
+# ---------------------------------------------------------------- Moffat
+
+
+@pytest.mark.parametrize("beta", [2.0, 2.5, 4.765])
+@pytest.mark.parametrize("fwhm", [0.3, 0.7])
+def test_a_moffat_kernel_is_lenstronomys(fwhm, beta):
+    k = MoffatPSF(fwhm, beta).kernel(0.2, like=LIKE)[0, 0].numpy()
+    np.testing.assert_allclose(k, kernel_moffat(len(k), 0.2, fwhm, beta), rtol=1e-10, atol=0)
+    assert len(k) % 2 == 1
+
+
+@pytest.mark.parametrize("beta", [2.0, 2.5, 4.765])
+def test_a_moffat_kernel_holds_its_light_and_has_its_width(beta):
+    scale, fwhm = 0.05, 0.6
+    k = MoffatPSF(fwhm, beta).kernel(scale, like=LIKE)[0, 0]
+    a = fwhm / 2 / math.sqrt(2 ** (1 / beta) - 1)
+    # the central pixel of the untruncated profile over that of the kernel is the light inside
+    inside = float((beta - 1) / math.pi / a**2 * scale**2 / k.max())
+    assert 0.999 - 1e-4 < inside < 1
+    row = k[len(k) // 2] / k.max()
+    assert float(row[len(k) // 2 + 6]) == pytest.approx(0.5, abs=1e-12)  # 6 pixels are half of the FWHM
+
+
+def test_a_moffat_psf_of_large_beta_is_a_gaussian():
+    image = inner_source(45, 60, 15)
+    found, expected = MoffatPSF(0.3, 1e4).blur(image, 0.1), GaussianPSF(0.3).blur(image, 0.1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("fwhm", [0.12, 0.7])
+def test_a_moffat_blur_is_scipys_convolution(fwhm):
+    image, psf = rand(2, 1, 33, 40), MoffatPSF(fwhm, 3.0)
+    k, found = psf.kernel(0.2, like=image)[0, 0].numpy(), psf.blur(image, 0.2)
+    for row in (0, 1):
+        expected = fftconvolve(image[row, 0].numpy(), k, mode="full")
+        half = len(k) // 2
+        expected = expected[half : half + 33, half : half + 40]
+        np.testing.assert_allclose(found[row, 0].numpy(), expected, rtol=0, atol=1e-13)
+
+
+def test_each_image_may_have_its_own_moffat_width():
+    image, psf = rand(2, 1, 17, 29), MoffatPSF(torch.tensor([0.2, 0.35]), 3.0)
+    found = psf.blur(image, 0.07)
+    for row, fwhm in enumerate((0.2, 0.35)):
+        alone = MoffatPSF(fwhm, 3.0).blur(image[row : row + 1], 0.07)
+        torch.testing.assert_close(found[row : row + 1], alone, rtol=0, atol=1e-13)
+        part = psf.rows(torch.tensor([row]))
+        assert part.extent == fwhm
+        torch.testing.assert_close(part.blur(image[row : row + 1], 0.07), alone, rtol=0, atol=1e-13)
+    assert psf.to("meta").fwhm.is_meta
+    assert MoffatPSF(0.001, 3.0).blur(image, 0.1) is image
+
+
+def test_gradcheck_in_the_moffat_width():
+    image, fwhm = rand(2, 1, 4, 5), torch.tensor([0.16, 0.2], requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: MoffatPSF(w, 3.0).blur(image, 0.15), (fwhm,))
+
+
+def test_the_size_of_each_psf_on_the_sky():
+    assert NoPSF().extent == 0
+    assert GaussianPSF(0.2).extent == MoffatPSF(0.2, 3.0).extent == 0.2
+    widths = torch.tensor([0.2, 0.35])
+    assert GaussianPSF(widths).extent == MoffatPSF(widths, 3.0).extent == 0.35
+    assert GaussianPSF(widths).rows(torch.tensor([0])).extent == 0.2
+    assert PixelPSF(kernel(5), 0.07).extent == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize("beta", [1.0, 1.9, float("nan"), float("inf")])
+def test_a_faulty_beta(beta):
+    with pytest.raises(LensphysError, match="beta of a Moffat PSF must be 2 or more and finite, got"):
+        MoffatPSF(0.3, beta)
 
 
 def test_a_pixel_psf_at_its_own_scale_is_normalised():
@@ -157,6 +297,10 @@ def test_faulty_kernels(arguments, message):
 def test_faulty_widths():
     with pytest.raises(LensphysError, match="PSF FWHM must be positive and finite, got 0"):
         GaussianPSF(0.0)
+    with pytest.raises(LensphysError, match="PSF FWHM must be positive and finite, got nan"):
+        MoffatPSF(float("nan"), 3.0)
+    with pytest.raises(LensphysError, match=r"PSF FWHM must be positive and finite, got -0\.1"):
+        MoffatPSF(torch.tensor([0.2, -0.1]), 3.0)
     with pytest.raises(LensphysError, match=r"PSF FWHM must be positive and finite, got -0\.1"):
         GaussianPSF(torch.tensor([0.2, -0.1]))
     with pytest.raises(LensphysError, match="PSF FWHM must be positive and finite, got inf"):

@@ -2,6 +2,7 @@
 
 from lensphys.observation.camera import Camera, Observation, block_sum
 from lensphys.observation.instrument import Conditions, Instrument, instrument_names
+from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.noise import ErrorMap, ExposureNoise, Noise, RectifiedCountNoise, background_error_map
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 
@@ -13,6 +14,7 @@ __all__ = [
     "ExposureNoise",
     "GaussianPSF",
     "Instrument",
+    "MoffatPSF",
     "NoPSF",
     "Noise",
     "Observation",

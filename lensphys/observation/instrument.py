@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_choice
@@ -14,40 +16,20 @@ from lensphys.grid import PixelGrid
 from lensphys.observation.camera import Camera, Observation
 from lensphys.observation.noise import ExposureNoise, Noise, RectifiedCountNoise, background_error_map
 from lensphys.observation.per_image import PerImage
-from lensphys.observation.psf import PSF, GaussianPSF, NoPSF
+from lensphys.observation.psf import PSF
+from lensphys.observation.psf_settings import PSFSettings, with_kernel_read
 from lensphys.settings import Strict, read_yaml
 
 _FOLDER = Path(__file__).parent / "instruments"
-
-
-class NoPSFSettings(Strict):
-    """No PSF."""
-
-    kind: Literal["none"]
-
-    def build(self) -> PSF:
-        """Return the PSF."""
-        return NoPSF()
-
-
-class GaussianPSFSettings(Strict):
-    """A Gaussian PSF; FWHM in arcsec."""
-
-    kind: Literal["gaussian"]
-    fwhm: PositiveFloat
-
-    def build(self) -> PSF:
-        """Return the PSF."""
-        return GaussianPSF(self.fwhm)
 
 
 class ExposureNoiseSettings(Strict):
     """Read noise [e-], sky [mag/arcsec^2], exposure [s]."""
 
     kind: Literal["exposure"]
-    read_noise: Annotated[float, Field(ge=0)]
-    sky_brightness: float
-    exposure_time: PositiveFloat
+    read_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    sky_brightness: FiniteFloat
+    exposure_time: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     num_exposures: PositiveInt = 1
 
 
@@ -68,7 +50,7 @@ class Conditions(PerImage):
     """What differs from image to image of a batch; None: as the instrument's preset has it.
 
     Args:
-        psf_fwhm: of a Gaussian PSF in place of the preset's, (B,) [arcsec].
+        psf_fwhm: in place of the preset's, (B,) [arcsec]; of a Gaussian where the preset has no PSF.
         exposure_time: total, (B,) [s].
         background_rms: (B,) [unit of the instrument per pixel].
 
@@ -100,9 +82,10 @@ _PRESET = Conditions()
 
 
 class Instrument(Strict):
-    """A telescope: pixel scale [arcsec], PSF, noise, and the zero point that turns magnitudes into its unit.
+    """A telescope: pixel scale [arcsec], PSF, noise, and the zero point (the magnitude of 1 ``unit``).
 
     ``supersampling``: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do.
+    ``gain`` [e-/ADU]: how many electrons make a unit of data in ADU/s; ``read_noise`` is in e- in any unit.
 
     Example:
         >>> import torch
@@ -112,14 +95,25 @@ class Instrument(Strict):
 
     version: PositiveInt
     description: str
-    pixel_scale: PositiveFloat
-    unit: Literal["counts", "e-/s"]
-    zero_point: float | None = None
+    pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    unit: Literal["counts", "e-/s", "ADU/s"]
+    gain: Annotated[PositiveFloat | None, Field(validate_default=True, allow_inf_nan=False)] = None
+    zero_point: FiniteFloat | None = None
     supersampling: PositiveInt = 2
-    psf: Annotated[NoPSFSettings | GaussianPSFSettings, Field(discriminator="kind")]
+    psf: Annotated[PSFSettings, Field(discriminator="kind")]
     noise: Annotated[
         ExposureNoiseSettings | RectifiedCountNoiseSettings | EstimatedNoiseSettings, Field(discriminator="kind")
     ]
+
+    @field_validator("gain")
+    @classmethod
+    def _gain_fits_the_unit(cls, gain: float | None, info: ValidationInfo) -> float | None:
+        unit = info.data.get("unit", "ADU/s" if gain else "e-/s")
+        if unit == "ADU/s" and gain is None:
+            raise PydanticCustomError("gain", "the unit ADU/s needs a gain in e-/ADU")
+        if unit != "ADU/s" and gain is not None:
+            raise PydanticCustomError("gain", f"a gain means nothing for the unit {unit}: leave it out, or use ADU/s")
+        return gain
 
     @classmethod
     def named(cls, name: str) -> Instrument:
@@ -128,14 +122,14 @@ class Instrument(Strict):
         Raises:
             LensphysError: if there is no such preset, or the file is faulty.
         """
-        path = Path(name)
+        path, where = Path(name), f"instrument {name}"
         if path.suffix not in (".yaml", ".yml"):
             check_choice("instrument", name, instrument_names())
             path = _FOLDER / f"{name}.yaml"
-        return cls.parse(read_yaml(path), f"instrument {name}")
+        return cls.parse(with_kernel_read(read_yaml(path), path.parent, where), where)
 
     def flux(self, magnitude: float) -> float:
-        """Return the flux [e-/s] of a magnitude.
+        """Return the flux [unit of the instrument] of a magnitude.
 
         Raises:
             LensphysError: if the instrument has no zero point.
@@ -145,8 +139,12 @@ class Instrument(Strict):
         return 10 ** (-0.4 * (magnitude - self.zero_point))
 
     def psf_of(self, conditions: Conditions = _PRESET) -> PSF:
-        """Return the PSF."""
-        return self.psf.build() if conditions.psf_fwhm is None else GaussianPSF(conditions.psf_fwhm)
+        """Return the PSF: of the preset's kind, whatever its width.
+
+        Raises:
+            LensphysError: if ``conditions`` give a width and the preset's PSF is a kernel.
+        """
+        return self.psf.build(conditions.psf_fwhm)
 
     def camera(self, height: int, width: int, conditions: Conditions = _PRESET) -> Camera:
         """Return the camera with H x W of its pixels."""
@@ -154,8 +152,9 @@ class Instrument(Strict):
 
     def noise_of(self, image: Tensor, conditions: Conditions = _PRESET) -> Noise:
         """Return the noise law of images (B, 1, H, W): from known numbers, or estimated from the images."""
+        gain = self.gain or 1.0
         if (known := conditions.noise) is not None:
-            return known
+            return replace(known, exposure_time=known.exposure_time * gain) if self.gain else known
         settings = self.noise
         if isinstance(settings, RectifiedCountNoiseSettings):
             return RectifiedCountNoise.from_image(image)
@@ -164,7 +163,13 @@ class Instrument(Strict):
         if self.zero_point is None:
             raise LensphysError(f"{self.description}: exposure noise needs a zero_point for its sky brightness")
         numbers = settings.model_dump(exclude={"kind"})
-        return ExposureNoise.from_instrument(**numbers, zero_point=self.zero_point, pixel_scale=self.pixel_scale)
+        # in electrons; e- = gain * ADU, so that a variance b^2 + I / t in e-/s is (b / gain)^2 + I / (gain t) in ADU/s
+        electrons = ExposureNoise.from_instrument(
+            **numbers, zero_point=self.zero_point + 2.5 * math.log10(gain), pixel_scale=self.pixel_scale
+        )
+        if self.gain is None:
+            return electrons
+        return ExposureNoise(electrons.background_rms / gain, electrons.exposure_time * gain)
 
     def observation(self, image: Tensor, conditions: Conditions = _PRESET) -> Observation:
         """Return images (B, 1, H, W) of this instrument as an `Observation`, with what is known of each."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite, check_positive
-from lensphys.grid import PixelGrid
 from lensphys.observation.per_image import PerImage
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
@@ -20,6 +21,11 @@ _LARGEST_DIRECT_KERNEL = 15  # pixels; above it the FFT is faster
 
 class PSF(Protocol):
     """What blurs an image. The flux inside the field is kept, but for what leaves it at the edge."""
+
+    @property
+    def extent(self) -> float:
+        """The size on the sky [arcsec]: the FWHM of a profile, the side of a kernel, 0 for none."""
+        ...
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W) of an image (B, 1, H, W) with pixels of ``scale`` [arcsec]."""
@@ -37,6 +43,11 @@ class PSF(Protocol):
 @dataclass(frozen=True)
 class NoPSF(PerImage):
     """No blur at all."""
+
+    @property
+    def extent(self) -> float:
+        """Zero."""
+        return 0.0
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the image as it is."""
@@ -62,10 +73,13 @@ class GaussianPSF(PerImage):
     _widest: float = field(init=False, repr=False, compare=False)  # known here, so that no blur makes a GPU wait
 
     def __post_init__(self) -> None:
-        widths = torch.as_tensor(self.fwhm, dtype=None if isinstance(self.fwhm, Tensor) else torch.float64).detach()
-        for extreme in (widths.min(), widths.max()):
-            check_positive("PSF FWHM", float(extreme))
-        object.__setattr__(self, "_widest", float(widths.max()))
+        check_widths(self.fwhm)
+        object.__setattr__(self, "_widest", widest(self.fwhm))
+
+    @property
+    def extent(self) -> float:
+        """The full width at half maximum [arcsec], of the widest."""
+        return widest(self.fwhm)
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
@@ -87,6 +101,8 @@ class GaussianPSF(PerImage):
 @dataclass(frozen=True)
 class PixelPSF(PerImage):
     """A kernel on pixels, as telescopes publish it, one for all images; nothing comes in from outside of the image.
+
+    Its pixels need not be those of the image: `at` resamples it.
 
     Args:
         kernel: (K, K), K odd, sum 1.
@@ -110,7 +126,7 @@ class PixelPSF(PerImage):
             )
         check_finite("the PSF kernel", k)
         check_positive("PSF pixel scale", self.scale)
-        total = float(k.sum())
+        total = float(k.detach().sum())
         if abs(total - 1) > 0.01:
             raise LensphysError(f"a PSF kernel must sum to 1, this one sums to {total:.4g}: divide it by its sum")
 
@@ -118,23 +134,77 @@ class PixelPSF(PerImage):
         """Return the same PSF: its kernel is that of every image."""
         return self
 
+    @property
+    def extent(self) -> float:
+        """The side of the kernel [arcsec]."""
+        return len(self.kernel) * self.scale
+
     def at(self, scale: float) -> Tensor:
-        """Return the kernel on pixels of another scale (bicubic, normalised, odd-sized), (K', K')."""
-        if math.isclose(scale, self.scale, rel_tol=1e-3):
-            return self.kernel / self.kernel.sum()
-        grid = PixelGrid(len(self.kernel), len(self.kernel), self.scale)
-        size = max(1, 2 * int((len(self.kernel) * self.scale / scale - 1) / 2) + 1)
-        positions = PixelGrid(size, size, scale).positions(like=self.kernel)
-        kernel = grid.sample(self.kernel[None, None], positions, mode="bicubic")[0, 0]
+        """Return the kernel on pixels of another scale [arcsec], normalised and odd-sized, (K', K').
+
+        On finer pixels it is a cubic spline through the kernel, sampled at their centres. On coarser ones it is the
+        effective PSF: a kernel holds its own pixel, of the side s, and is rebinned (a cubic spline through its growing
+        sum, so that no light is lost between pixels); on pixels of the side S its second moment grows by
+        (S^2 - s^2) / 12.
+        """
+        kernel = self.kernel
+        if not math.isclose(scale, self.scale, rel_tol=1e-3):
+            weight = _resampling(len(kernel), scale / self.scale).to(kernel)
+            kernel = weight @ kernel @ weight.T
         return kernel / kernel.sum()
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
-        kernel = self.at(scale).to(image)
-        size, half = len(kernel), len(kernel) // 2
-        if size <= _LARGEST_DIRECT_KERNEL:
-            return F.conv2d(image, kernel.flip(0, 1)[None, None], padding=half)
-        shape = [n + size - 1 for n in image.shape[-2:]]
-        spectrum = torch.fft.rfft2(image, s=shape) * torch.fft.rfft2(kernel, s=shape)
-        full = torch.fft.irfft2(spectrum, s=shape)
-        return full[..., half : half + image.shape[-2], half : half + image.shape[-1]]
+        return convolved(image, self.at(scale).to(image)[None, None])
+
+
+@lru_cache(maxsize=64)  # a fit asks for the same few thousands of times
+def _resampling(size: int, ratio: float) -> Tensor:
+    """Return what turns K pixels into K' that are ``ratio`` times as large, along one axis, (K', K)."""
+    from scipy.interpolate import make_interp_spline
+
+    reach = (size / ratio - 1) / 2  # finer pixels lie within the kernel, coarser ones cover it
+    number = max(1, 2 * (math.floor(reach + 1e-9) if ratio < 1 else math.ceil(reach - 1e-9)) + 1)
+    x = (np.arange(number) - (number - 1) / 2) * ratio
+    if ratio < 1:
+        centres = np.arange(size) - (size - 1) / 2
+        return torch.from_numpy(make_interp_spline(centres, np.eye(size), k=min(3, size - 1))(x))
+    edges = np.arange(size + 1) - size / 2
+    grown = np.concatenate([np.zeros((1, size)), np.eye(size).cumsum(0)])
+    inside = make_interp_spline(edges, grown, k=min(3, size))
+    low, high = (np.clip(edge, *edges[[0, -1]]) for edge in (x - ratio / 2, x + ratio / 2))
+    return torch.from_numpy(inside(high) - inside(low))
+
+
+def convolved(image: Tensor, kernel: Tensor) -> Tensor:
+    """Return images convolved with kernels; nothing comes in from outside of the image.
+
+    Args:
+        image: (B, 1, H, W).
+        kernel: (B or 1, 1, K, K), K odd.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    size, half = kernel.shape[-1], kernel.shape[-1] // 2
+    if size <= _LARGEST_DIRECT_KERNEL and len(kernel) == 1:
+        return F.conv2d(image, kernel.flip(2, 3), padding=half)
+    shape = [n + size - 1 for n in image.shape[-2:]]
+    spectrum = torch.fft.rfft2(image, s=shape) * torch.fft.rfft2(kernel, s=shape)
+    full = torch.fft.irfft2(spectrum, s=shape)
+    return full[..., half : half + image.shape[-2], half : half + image.shape[-1]]
+
+
+def widest(fwhm: float | Tensor) -> float:
+    """Return the largest of some widths [arcsec]."""
+    return float(fwhm.detach().max()) if isinstance(fwhm, Tensor) else float(fwhm)
+
+
+def check_widths(fwhm: float | Tensor) -> None:
+    """Raise unless every width is positive and finite.
+
+    Raises:
+        LensphysError: with the value that came.
+    """
+    for extreme in (fwhm.detach().min(), fwhm.detach().max()) if isinstance(fwhm, Tensor) else (fwhm,):
+        check_positive("PSF FWHM", float(extreme))
