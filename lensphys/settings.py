@@ -68,6 +68,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree of settings with another one laid over it.
+
+    Groups are merged key by key; a group of another ``kind`` takes the place of the old one, and so do lists and
+    values; what is ``null`` (None) is taken away.
+
+    Example:
+        >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+        {'a': {'b': 1, 'c': 3}}
+        >>> merged({"a": {"kind": "x", "b": 1}}, {"a": {"kind": "y"}})
+        {'a': {'kind': 'y'}}
+    """
+    result = dict(base)
+    for key, new in change.items():
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(new, dict) and new.get("kind", old.get("kind")) == old.get("kind"):
+            new = merged(old, new)
+        result[key] = new
+    return {key: value for key, value in result.items() if value is not None}
+
+
 def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """Return a copy of ``tree`` with ``a.b=value`` assignments applied (values are read as YAML).
 

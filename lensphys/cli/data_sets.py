@@ -1,24 +1,52 @@
-"""Commands that make data sets, and look into them."""
+"""Commands that make data sets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from lensphys.cli.base import Assignments, app, console, one_sentence
+from lensphys.checks import LensphysError
+from lensphys.cli.base import Assignments, app, console, device_of, one_sentence
+
+if TYPE_CHECKING:
+    from lensphys.simulation.plan import Plan
 
 
 @app.command()
 @one_sentence
 def simulate(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the bare name of one in simulations/.")],
-    n: Annotated[int, typer.Option("-n", help="Samples of each class.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
+    n: Annotated[int, typer.Option("-n", help="Samples of each class.")] = 9,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),
+    ] = None,
     classes: Annotated[Optional[str], typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(help="The same seed gives the same file, whatever the number of workers.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file, whoever computes it.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="torch (fast) or lenstronomy (the reference, with any profile).")
+    ] = "torch",
+    instruments: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The same lenses seen by several, as euclid_vis,rubin_lsst_i: a file each, OUT_name.h5."),
+    ] = None,
+    matched: Annotated[
+        bool, typer.Option("--matched", help="Lens, source and noise are the same in every class: with and without.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ADDRESS", help="Of a Dask cluster, instead of --workers, as tcp://host:8786."),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(help="Samples of a shard.")] = 256,
+    device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
+    preview: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE.png", help="Draw nine samples, or one lens with all --instruments."),
+    ] = None,
     assignments: Assignments = None,
 ) -> None:
     """Simulate lensed images with their truth; an interrupted run goes on when it is started again.
@@ -27,11 +55,97 @@ def simulate(
 
     `lensphys simulate model_3 -n 1000 -o train.h5 --workers 4`
 
+    `lensphys simulate roman -n 10000 --dry-run --preview roman.png`
+
     `lensphys simulate model_2 -n 100 -o test.h5 --classes no_sub,cdm --seed 7 --set hr_noise=true`
+
+    `lensphys simulate lsst -n 100 -o same.h5 --instruments rubin_lsst_i,euclid_vis --matched`
+
+    `lensphys simulate model_2 -n 1000000 -o survey/ --scheduler tcp://10.0.0.1:8786 --shard-size 1024`
     """
+    from lensphys.simulation.plan import Plan
     from lensphys.simulation.recipe import Recipe
-    from lensphys.simulation.writer import simulate as run
+    from lensphys.simulation.runners import Cluster, Processes
+    from lensphys.simulation.writer import write
 
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
-    path = run(Recipe.named(recipe, assignments or []), n, out, classes=chosen, seed=seed, workers=workers)
+    first = Recipe.named(recipe, assignments or [])
+    names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
+    plans = {
+        name: Plan.of(
+            first if name is None else first.seen_by(name), n,
+            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size,
+        )
+        for name in names
+    }  # fmt: skip
+    where = device_of(device)
+    if preview is not None:
+        _preview({name or plan.recipe.instrument: plan for name, plan in plans.items()}, preview)
+    if dry_run:
+        for plan in plans.values():
+            _dry_run(plan, workers, where)
+    if dry_run or (preview is not None and out is None):
+        return
+    if out is None:
+        raise LensphysError("give --out FILE.h5 (or a folder), or one of --dry-run and --preview FILE.png")
+    runner = Processes(workers) if scheduler is None else Cluster(scheduler)
+    for name, plan in plans.items():
+        path = out if name is None else out.with_name(f"{out.stem}_{Path(name).stem}{out.suffix}")
+        console.print(f"wrote {write(plan, path, runner, device=where)}", markup=False)
+
+
+def _preview(plans: dict[str, Plan], path: Path) -> None:
+    from lensphys.evaluation.figures import save_figure
+    from lensphys.evaluation.preview import preview_figure, views_figure
+
+    figure = preview_figure(*plans.values()) if len(plans) == 1 else views_figure(plans)
+    save_figure(figure, path)
     console.print(f"wrote {path}", markup=False)
+
+
+def _dry_run(plan: Plan, workers: int, device: str) -> None:
+    import yaml
+
+    from lensphys.simulation.estimate import estimate
+
+    for title, settings in (("recipe", plan.recipe), ("instrument", plan.instrument)):
+        console.print(f"[bold]{title}[/]")
+        tree = settings.model_dump(mode="json", exclude_none=True)
+        console.print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=120), markup=False)
+    cost = estimate(plan, device=device)
+    per_class = ", ".join(f"{name} {1e3 * s / plan.n:.2g}" for name, s in cost.seconds.items())
+    console.print(
+        f"[bold]cost[/]\n{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
+        f"{cost.bytes / 1e9:.3g} GB ({cost.bytes / len(plan) / 1e3:.0f} kB a sample)\n"
+        f"about {_duration(cost.wall_seconds(workers))} with {workers} worker{'s'[: workers != 1]} "
+        f"(ms a sample, measured here: {per_class})"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"
+
+
+@app.command()
+@one_sentence
+def merge(
+    folder: Annotated[Path, typer.Argument(help="Of `lensphys simulate -o FOLDER`.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
+    virtual: Annotated[
+        bool, typer.Option("--virtual", help="Refer to the shards, which must stay, instead of copying them.")
+    ] = False,
+) -> None:
+    """Merge the shards of a folder into one HDF5 file, after their checksums were compared.
+
+    Examples:
+
+    `lensphys merge survey/ -o survey.h5`
+
+    `lensphys merge survey/ -o survey.h5 --virtual`
+    """
+    from lensphys.simulation.merging import merge as run
+
+    console.print(f"wrote {run(folder, out, virtual=virtual)}", markup=False)

@@ -292,3 +292,20 @@ def _extension(name: str, data: Array, header: fits.Header, unit: str, comment: 
     hdu = fits.ImageHDU(np.asarray(data, dtype=np.float32), header.copy(), name=name)
     hdu.header["BUNIT"] = (unit, comment)
     return hdu
+
+
+def read_fits_cube(name: str, path: Path) -> Array:
+    """Return the first array of a FITS file that is an image (H, W) or a stack of them (N, H, W), float32.
+
+    Args:
+        name: what the file is called in the message.
+        path: the file.
+
+    Raises:
+        LensphysError: if the file is missing, cut short, not FITS, or has no such array.
+    """
+    with _opened(name, path) as hdus:
+        for hdu in _images(hdus).values():
+            if len(hdu.shape) in (2, 3):
+                return np.ascontiguousarray(hdu.data, dtype=np.float32)
+    raise LensphysError(f"{name} {path} has no image (H, W) or stack of images (N, H, W)")

@@ -6,12 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_images, check_positive
 from lensphys.observation.per_image import PerImage
+
+
+# torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat
+Randomness = torch.Generator | np.random.Generator
 
 
 class Noise(Protocol):
@@ -31,7 +36,7 @@ class Noise(Protocol):
         """Return the variance of the noisy image, given the clean one."""
         ...
 
-    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
         """Return a noisy image."""
         ...
 
@@ -122,7 +127,7 @@ class ExposureNoise(KnownNoise):
         """Return background_rms^2 + I / t."""
         return self.background_rms**2 + clean.clamp(min=0) / self.exposure_time
 
-    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
         """Return the clean image plus Gaussian noise of this variance."""
         return clean + self.variance(clean).sqrt() * _normal(clean, generator)
 
@@ -211,12 +216,12 @@ class RectifiedCountNoise(PerImage):
         mean, square = self._cut_gaussian(clean)
         return square - mean**2 + 0.5 * self.shot * mean
 
-    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
         """Return Poisson(max(0, N(m, s^2 + m))), in the unit of the image."""
         unit = 0.5 * self.shot
         sigma = (self.background_rms**2 + unit * clean.clamp(min=0)).sqrt()
         cut = (clean + sigma * _normal(clean, generator)).clamp(min=0)
-        return torch.poisson(cut / unit, generator=generator) * unit
+        return poisson(cut / unit, generator) * unit
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,7 @@ class ErrorMap(KnownNoise):
         """Return sigma^2, of the shape of the image."""
         return (self.sigma**2).expand_as(clean)
 
-    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
         """Return the clean image plus Gaussian noise."""
         return clean + self.sigma * _normal(clean, generator)
 
@@ -272,5 +277,14 @@ def background_error_map(image: Tensor) -> ErrorMap:
     return ErrorMap(sigma[:, None, None, None].expand_as(image))
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+def _normal(like: Tensor, generator: Randomness) -> Tensor:
+    if isinstance(generator, np.random.Generator):
+        return torch.from_numpy(generator.standard_normal(tuple(like.shape))).to(like)
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def poisson(rate: Tensor, generator: Randomness) -> Tensor:
+    """Return Poisson numbers of a rate, of its shape."""
+    if isinstance(generator, np.random.Generator):
+        return torch.from_numpy(generator.poisson(rate.cpu().double().numpy())).to(rate)
+    return torch.poisson(rate, generator=generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -152,3 +153,16 @@ class ImageSource:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         x, y = offset(beta, self.center_x, self.center_y)
         return self.grid.sample(self.image, torch.stack([x, y], dim=1), mode=self.mode)
+
+
+def flux_sersic(R_sersic: float, n_sersic: float) -> float:
+    """Return the total flux of a Sersic profile with amp = 1, 2 pi n R^2 exp(b) b^(-2n) Gamma(2n) [arcsec^2].
+
+    Args:
+        R_sersic: half-light radius on the intermediate axis [arcsec].
+        n_sersic: Sersic index.
+
+    Source: Graham & Driver 2005, eq. 4; lenstronomy ``total_flux``.
+    """
+    b = max(1.9992 * n_sersic - 0.3271, 1e-5)
+    return 2 * math.pi * n_sersic * R_sersic**2 * math.exp(b - 2 * n_sersic * math.log(b) + math.lgamma(2 * n_sersic))

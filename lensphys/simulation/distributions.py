@@ -228,8 +228,8 @@ class Draws:
         values = {name: self(f"{prefix}.{name}", x) for name, x in parameters.items()}
         if math.hypot(values.get("e1", 0.0), values.get("e2", 0.0)) >= 1:
             raise LensphysError(
-                f"the recipe drew e1 = {values['e1']:g}, e2 = {values['e2']:g} for {prefix}, and |e| must stay below 1: "
-                "narrow their distributions"
+                f"the recipe drew e1 = {values['e1']:g}, e2 = {values['e2']:g} for {prefix}, and |e| must stay below "
+                "1: narrow their distributions"
             )
         return values
 

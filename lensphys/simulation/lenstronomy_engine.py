@@ -2,63 +2,113 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from lensphys.observation import PSF, Camera, Instrument
+from lensphys.checks import LensphysError
+from lensphys.grid import PixelGrid
+from lensphys.observation import Camera, Conditions, Instrument
+from lensphys.simulation.engines import Cameras, Rendered, lacking
+from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.scene import Scene
+from lensphys.simulation.scene import Keywords, Scene
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """What a scene looks like without noise.
-
-    Args:
-        lr: (H, W) [flux per pixel].
-        hr: (sH, sW) [flux per pixel].
-        alpha_hr: (2, sH, sW) [arcsec], the deflection that made ``hr``.
-    """
-
-    lr: Array
-    hr: Array
-    alpha_hr: Array
-
-
 class LenstronomyEngine:
-    """Renders scenes on the LR and HR pixels of a recipe, each pixel evaluated at its centre.
+    """Renders scenes one after the other; any profile that lenstronomy has.
 
-    Deflection and source are lenstronomy's; the PSF is the instrument's own, which equals lenstronomy's on square
-    images (1.14's image numerics refuse others).
+    Deflection and light are lenstronomy's; the PSF is the instrument's own, which equals lenstronomy's on square images
+    (1.14's image numerics refuse others).
 
     Args:
         recipe: gives the number of pixels.
-        instrument: gives their scale and, where a sample has none of its own, the PSF.
+        instrument: gives their scale, supersampling and, where a sample has none of its own, the PSF.
     """
 
     def __init__(self, recipe: Recipe, instrument: Instrument) -> None:
-        self._lr = instrument.camera(recipe.height, recipe.width)
-        self._hr = self._lr.at(recipe.upscale)
+        self._instrument = instrument
+        self._cameras = Cameras.of(recipe, instrument)
 
-    def render(self, scene: Scene, psf: PSF | None = None) -> Rendered:
-        """Return the clean images of a scene, and its deflection; ``psf`` in place of the instrument's."""
-        cameras = (camera if psf is None else replace(camera, psf=psf) for camera in (self._lr, self._hr))
-        (lr, _), (hr, alpha) = (_image(camera, scene) for camera in cameras)
-        return Rendered(lr, hr, alpha)
+    def check(self, scene: Scene) -> None:
+        """Raise unless lenstronomy has all profiles of a scene, with these parameters.
+
+        Raises:
+            LensphysError: naming the profile.
+        """
+        mass, light = self._supported
+        lights = zip(
+            scene.source_light_model_list + scene.lens_light_model_list,
+            scene.kwargs_source + scene.kwargs_lens_light,
+            strict=True,
+        )
+        for name in scene.lens_model_list:
+            if name not in mass:
+                raise lacking("lenstronomy", name, "torch", ["the lens profiles of lenstronomy"])
+        for name, _ in lights:
+            if name not in light:
+                raise lacking("lenstronomy", name, "torch", ["the light profiles of lenstronomy"])
+        try:
+            _alpha(scene, np.zeros(1), np.ones(1))
+            _light(scene.source_light_model_list, scene.kwargs_source, np.zeros(1), np.ones(1))
+            _light(scene.lens_light_model_list, scene.kwargs_lens_light, np.zeros(1), np.ones(1))
+        except (TypeError, KeyError, ValueError) as error:
+            raise LensphysError(f"lenstronomy refuses the parameters of a profile of this recipe: {error}") from None
+
+    @cached_property
+    def _supported(self) -> tuple[Sequence[str], Sequence[str]]:
+        from lenstronomy.LensModel.profile_list_base import _SUPPORTED_MODELS as mass
+        from lenstronomy.LightModel.light_model_base import _MODELS_SUPPORTED as light
+
+        return mass, light
+
+    def render(self, scenes: Sequence[Scene], conditions: Conditions) -> Rendered:
+        """Return the clean images of scenes, (B, ...) float64."""
+        rows = []
+        for i, scene in enumerate(scenes):
+            taken = conditions.rows(torch.tensor([i]))
+            rows.append([self._image(camera, scene) for camera in self._cameras.under(self._instrument, taken)])
+            x, y = _positions(self._cameras.hr.grid)
+            rows[-1].append(torch.from_numpy(_alpha(scene, x, y)).reshape(1, 2, *self._cameras.hr.grid.shape))
+        return Rendered(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+    def _image(self, camera: Camera, scene: Scene) -> Tensor:
+        fine = camera.grid.resampled(camera.supersampling)
+        x, y = _positions(fine)
+        alpha = _alpha(scene, x, y)
+        light = _light(scene.source_light_model_list, scene.kwargs_source, x - alpha[0], y - alpha[1])
+        light = light + _light(scene.lens_light_model_list, scene.kwargs_lens_light, x, y)
+        return camera.expose(torch.from_numpy(light * fine.pixel_area).reshape(1, 1, *fine.shape))
 
 
-def _image(camera: Camera, scene: Scene) -> tuple[Array, Array]:
+def _positions(grid: PixelGrid) -> Array:
+    return grid.positions(like=torch.empty(0, dtype=torch.float64))[0].flatten(1).numpy()
+
+
+def _alpha(scene: Scene, x: Array, y: Array) -> Array:
     from lenstronomy.LensModel.lens_model import LensModel
+
+    return np.stack(LensModel(scene.lens_model_list).alpha(x, y, scene.kwargs_lens))
+
+
+def _light(names: list[str], keywords: list[Keywords], x: Array, y: Array) -> Array:
     from lenstronomy.LightModel.light_model import LightModel
 
-    x, y = camera.grid.positions(like=torch.empty(0, dtype=torch.float64))[0].flatten(1).numpy()
-    alpha = np.stack(LensModel(scene.lens_model_list).alpha(x, y, scene.kwargs_lens))
-    light = LightModel(scene.source_light_model_list)
-    brightness = light.surface_brightness(x - alpha[0], y - alpha[1], scene.kwargs_source)
-    flux = torch.from_numpy(brightness * camera.grid.pixel_area).reshape(1, 1, *camera.grid.shape)
-    return camera.expose(flux)[0, 0].numpy(), alpha.reshape(2, *camera.grid.shape)
+    if not names:
+        return np.zeros_like(x)
+    return LightModel(names).surface_brightness(x, y, [_with_image(k) for k in keywords])
+
+
+def _with_image(keywords: Keywords) -> dict[str, Any]:
+    """The keywords as lenstronomy wants them: an image in place of its file."""
+    if "file" not in keywords:
+        return keywords
+    rest = {name: value for name, value in keywords.items() if name not in ("file", "index")}
+    return {"image": galaxy_images(keywords["file"])[keywords["index"]]} | rest

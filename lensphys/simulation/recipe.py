@@ -3,105 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Discriminator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Tag, model_validator
 
 import lensphys
-from lensphys.checks import check_choice
-from lensphys.settings import Strict, override, read_yaml
+from lensphys.checks import LensphysError, check_choice
+from lensphys.observation import Instrument
+from lensphys.settings import Strict, merged, override, read_yaml
+from lensphys.simulation.components import (
+    AnyLens,
+    AnyLight,
+    Counts,
+    EPLLens,
+    ImageLight,
+    MultipoleLens,
+    SersicLight,
+    Shear,
+    SIELens,
+    SISLens,
+    VariedConditions,
+)
+from lensphys.simulation.cosmology import DistanceKind, Distances
 from lensphys.simulation.dark_matter import Population
-from lensphys.simulation.distributions import Distribution, fixed
+from lensphys.simulation.distributions import Correlation
+
+MainLens = Annotated[SISLens | SIELens | EPLLens | AnyLens, Field(discriminator="kind")]
+Lens = Annotated[SISLens | SIELens | EPLLens | MultipoleLens | AnyLens, Field(discriminator="kind")]
 
 
-class _MainLens(Strict):
-    """Give its strength as ``theta_E`` [arcsec], as it acts, or as ``mass`` [solar masses], by the legacy distances."""
-
-    theta_E: Distribution | None = None
-    mass: Distribution | None = None
-    center_x: Distribution = fixed(0.0)
-    center_y: Distribution = fixed(0.0)
-
-    @model_validator(mode="after")
-    def _one_strength(self) -> Self:
-        if (self.theta_E is None) == (self.mass is None):
-            raise ValueError("give theta_E or mass, and not both")
-        return self
+def _kind(tree: Any) -> str:
+    """A light without a kind is a Sersic."""
+    return str(tree.get("kind", "sersic") if isinstance(tree, dict) else getattr(tree, "kind", "?"))
 
 
-class SISLens(_MainLens):
-    """A singular isothermal sphere."""
-
-    kind: Literal["sis"]
-
-
-class SIELens(_MainLens):
-    """A singular isothermal ellipsoid."""
-
-    kind: Literal["sie"]
-    e1: Distribution
-    e2: Distribution
-
-
-class Shear(Strict):
-    """External shear, as it acts, about the origin."""
-
-    gamma1: Distribution
-    gamma2: Distribution
-
-
-class Source(Strict):
-    """An elliptical Sersic source; its brightness is ``amp`` [flux / arcsec^2 at R_sersic] or its ``magnitude``."""
-
-    amp: Distribution | None = None
-    magnitude: Distribution | None = None
-    R_sersic: Distribution
-    n_sersic: Distribution
-    e1: Distribution
-    e2: Distribution
-    center_x: Distribution
-    center_y: Distribution
-
-    @model_validator(mode="after")
-    def _one_brightness(self) -> Self:
-        if (self.amp is None) == (self.magnitude is None):
-            raise ValueError("give amp or magnitude, and not both")
-        return self
-
-
-class Counts(Strict):
-    """For instruments in counts: the exposure time [s], and the background rms [flux per pixel]."""
-
-    exposure_time: Distribution
-    background_rms: Distribution
-
-
-class VariedConditions(Strict):
-    """What is drawn anew for each image, and stored with it; the instrument's own where a key is not given.
-
-    Args:
-        psf_fwhm: of a Gaussian PSF in place of the instrument's [arcsec].
-        exposure_time: total [s].
-        background_rms: of an LR pixel [flux per pixel]; an HR pixel has it divided by ``upscale``, as sky has.
-    """
-
-    psf_fwhm: Distribution | None = None
-    exposure_time: Distribution | None = None
-    background_rms: Distribution | None = None
-
-    @model_validator(mode="after")
-    def _whole_noise(self) -> Self:
-        if (self.exposure_time is None) != (self.background_rms is None):
-            raise ValueError("exposure_time and background_rms make the noise together: give both or neither")
-        return self
+Light = Annotated[
+    Annotated[SersicLight, Tag("sersic")]
+    | Annotated[ImageLight, Tag("images")]
+    | Annotated[AnyLight, Tag("lenstronomy")],
+    Discriminator(_kind),
+]
 
 
 class Recipe(Strict):
@@ -118,12 +59,17 @@ class Recipe(Strict):
         z_lens: redshift of the lens.
         z_source: redshift of the source.
         z_source_convention: redshift that the deflections of masses are quoted for; that of the source if not given.
+        distances: from masses to angles: ``luminosity``, as the legacy data have it, or ``angular_diameter``.
         counts: exposure of instruments in counts.
         conditions: PSF and noise that vary from image to image; those of the instrument if not given.
         lens: the main lens.
         shear: external shear; none if not given.
+        more_lenses: further lenses in the same plane.
+        lens_light: light in the plane of the lens, not deflected.
         source: the source.
-        classes: what each class adds to the main lens; labels count in this order.
+        more_sources: further sources at the same redshift.
+        correlated: pairs of parameters that are not drawn one by one.
+        classes: what each class adds to the lenses; labels count in this order.
 
     Example:
         >>> recipe = Recipe.named("model_2", ["hr_noise=true"])
@@ -141,11 +87,16 @@ class Recipe(Strict):
     z_lens: NonNegativeFloat
     z_source: PositiveFloat
     z_source_convention: PositiveFloat | None = None
+    distances: DistanceKind = "luminosity"
     counts: Counts | None = None
     conditions: VariedConditions | None = None
-    lens: Annotated[SISLens | SIELens, Field(discriminator="kind")]
+    lens: MainLens
     shear: Shear | None = None
-    source: Source
+    more_lenses: list[Lens] = []
+    lens_light: list[Light] = []
+    source: Light
+    more_sources: list[Light] = []
+    correlated: list[Correlation] = []
     classes: Annotated[dict[str, Population], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -157,13 +108,38 @@ class Recipe(Strict):
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_absent_conditions(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # files and shards written before there was this key stay those of their recipe
-        tree: dict[str, Any] = whole(self)
-        if tree.get("conditions", True) is None:
-            del tree["conditions"]
-        return tree
+    @property
+    def masses(self) -> Distances:
+        """What turns masses into angles."""
+        return Distances(self.z_lens, self.z_source, self.z_source_convention, self.distances)
+
+    @property
+    def lights(self) -> dict[str, SersicLight | ImageLight | AnyLight]:
+        """All light, by its name in the recipe."""
+        more = {f"more_sources.{i}": light for i, light in enumerate(self.more_sources)}
+        return {"source": self.source} | more | {f"lens_light.{i}": light for i, light in enumerate(self.lens_light)}
+
+    def seen_by(self, instrument: str) -> Recipe:
+        """Return the recipe of the same lenses, seen by another instrument in the same field of view.
+
+        Args:
+            instrument: a preset, or the path of a user's instrument file.
+
+        Raises:
+            LensphysError: if the recipe says more of its own instrument than its name.
+        """
+        own = "counts" if self.counts is not None else "conditions" if self.conditions is not None else None
+        if own is not None:
+            raise LensphysError(f"'{own}' belongs to the instrument {self.instrument}: take it away (--set {own}=null)")
+        for key, light in self.lights.items():
+            parameters = light.parameters if isinstance(light, AnyLight) else vars(light)
+            if parameters.get("magnitude") is None:
+                raise LensphysError(
+                    f"{key}: a flux in the unit of {self.instrument} means nothing to {instrument}: give a magnitude"
+                )
+        ratio = Instrument.named(self.instrument).pixel_scale / Instrument.named(instrument).pixel_scale
+        size = {"height": max(1, round(self.height * ratio)), "width": max(1, round(self.width * ratio))}
+        return self.model_copy(update={"instrument": instrument} | size)
 
     @classmethod
     def named(cls, name_or_path: str | Path, overrides: list[str] | None = None) -> Self:
@@ -172,11 +148,35 @@ class Recipe(Strict):
         Raises:
             LensphysError: if there is no such recipe, or a key is unknown, missing or of the wrong type.
         """
-        path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml"):
-            check_choice("recipe", str(name_or_path), recipe_names())
-            path = _folder() / f"{name_or_path}.yaml"
-        return cls.parse(override(read_yaml(path), overrides or []), f"recipe {name_or_path}")
+        tree = override(_extended(str(name_or_path), None), overrides or [])
+        return cls.parse(tree, f"recipe {name_or_path}")
+
+
+def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tree of a recipe, laid over that of the recipe it extends."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        check_choice("recipe", name, recipe_names())
+        path = _folder() / f"{name}.yaml"
+    elif beside is not None and not path.is_absolute():
+        path = beside / path
+    if path.resolve() in below:
+        raise LensphysError(f"recipe {name} extends itself: {' -> '.join(p.name for p in (*below, path))}")
+    tree = read_yaml(path)
+    _find_images(tree, path.parent)
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise LensphysError(f"recipe {path}: 'extends' must be the name or path of one recipe, got {base!r}")
+    return merged(_extended(base, path.parent, (*below, path.resolve())), tree)
+
+
+def _find_images(tree: dict[str, Any], folder: Path) -> None:
+    """Let the files of images that lie beside a recipe be found from anywhere."""
+    for light in (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", [])):
+        if isinstance(light, dict) and isinstance(light.get("file"), str) and (folder / light["file"]).is_file():
+            light["file"] = str(folder / light["file"])
 
 
 def _folder() -> Path:

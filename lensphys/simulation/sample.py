@@ -1,79 +1,112 @@
-"""One sample of a data set: a scene, its clean images and its noise, from one seed."""
+"""Samples of a data set: scenes, their clean images and their noise, each from its own seed."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lensphys.observation import Instrument
-from lensphys.simulation.detector import conditions_of, draw_conditions, draw_detector
-from lensphys.simulation.lenstronomy_engine import LenstronomyEngine
+from lensphys.simulation.detector import Detector, conditions_of, draw_conditions, draw_detector
+from lensphys.simulation.engines import Engine
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene, draw_scene
 
-Image = NDArray[np.float32]
+Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One lens.
+class Seeds:
+    """The seeds of one sample.
 
     Args:
-        lr: (1, H, W) [unit of the instrument], as recorded.
-        lr_clean: (1, H, W) [flux per pixel].
-        hr: (1, sH, sW) [flux per pixel], noisy; None in data sets with clean targets.
-        hr_clean: (1, sH, sW) [flux per pixel].
-        alpha_hr: (2, sH, sW) [arcsec].
-        flux_scale: from flux per pixel to the unit of ``lr``.
-        scene: what was rendered.
-        conditions: what of the PSF and the noise was drawn for this lens, by its name in `Conditions`.
+        parameters: of lens, source and detector.
+        lr: of the noise of the LR image.
+        hr: of the noise of the HR image.
+        substructure: of the substructure alone, where samples of all classes share the rest.
     """
 
-    lr: Image
-    lr_clean: Image
-    hr: Image | None
-    hr_clean: Image
-    alpha_hr: Image
-    flux_scale: float
+    parameters: np.random.SeedSequence
+    lr: np.random.SeedSequence
+    hr: np.random.SeedSequence
+    substructure: np.random.SeedSequence | None = None
+
+    @classmethod
+    def of(cls, seed: int, class_name: str, index: int, *, matched: bool = False) -> Seeds:
+        """Return the seeds of a sample: they depend on its class and index, not on how many there are of either.
+
+        Args:
+            seed: of the data set.
+            class_name: its class.
+            index: within the class.
+            matched: the sample has lens, source and noise in common with those of this index in the other classes.
+        """
+        own = np.random.SeedSequence([seed, zlib.crc32(class_name.encode()), index])
+        parameters, lr, hr = (np.random.SeedSequence([seed, index]) if matched else own).spawn(3)
+        return cls(parameters, lr, hr, own if matched else None)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What there is to render and to record, before any image is made.
+
+    Args:
+        scene: lens and source.
+        conditions: what of the PSF and the noise was drawn, by its name in `Conditions`.
+        detector: what records it.
+        seeds: of its noise.
+    """
+
     scene: Scene
-    conditions: dict[str, float] = field(default_factory=dict)
+    conditions: dict[str, float]
+    detector: Detector
+    seeds: Seeds
 
 
-def sample_seed(seed: int, class_name: str, index: int) -> np.random.SeedSequence:
-    """Return the seed of a sample: it depends on the class and the index, not on how many there are of either."""
-    return np.random.SeedSequence([seed, zlib.crc32(class_name.encode()), index])
+@dataclass(frozen=True)
+class Samples:
+    """Some lenses.
+
+    Args:
+        lr: (B, 1, H, W) [unit of the instrument], as recorded.
+        lr_clean: (B, 1, H, W) [flux per pixel].
+        hr: (B, 1, sH, sW) [flux per pixel], noisy; None in data sets with clean targets.
+        hr_clean: (B, 1, sH, sW) [flux per pixel].
+        alpha_hr: (B, 2, sH, sW) [arcsec].
+        drawn: what each of them was made from.
+    """
+
+    lr: Images
+    lr_clean: Images
+    hr: Images | None
+    hr_clean: Images
+    alpha_hr: Images
+    drawn: Sequence[Drawn]
 
 
-def draw_sample(
-    recipe: Recipe, instrument: Instrument, engine: LenstronomyEngine, class_name: str, seed: np.random.SeedSequence
-) -> Sample:
-    """Return one sample; the same seed gives the same lens and LR noise whether /hr is noisy or not."""
-    parameters, lr_seed, hr_seed = seed.spawn(3)
-    rng = np.random.default_rng(parameters)
-    scene = draw_scene(recipe, instrument, class_name, rng)
+def draw(recipe: Recipe, instrument: Instrument, class_name: str, seeds: Seeds) -> Drawn:
+    """Return one lens and how it is observed; the same seeds give the same, whether /hr is noisy or not."""
+    rng = np.random.default_rng(seeds.parameters)
+    own = None if seeds.substructure is None else np.random.default_rng(seeds.substructure)
+    scene = draw_scene(recipe, instrument, class_name, rng, own)
     conditions = draw_conditions(recipe, rng)
-    detector = draw_detector(recipe, instrument, rng, conditions)
-    clean = engine.render(scene, instrument.psf_of(conditions_of(conditions)))
-    return Sample(
-        lr=_recorded(detector.lr, clean.lr, lr_seed),
-        lr_clean=clean.lr[None].astype(np.float32),
-        hr=_recorded(detector.hr, clean.hr, hr_seed) if recipe.hr_noise else None,
-        hr_clean=clean.hr[None].astype(np.float32),
-        alpha_hr=clean.alpha_hr.astype(np.float32),
-        flux_scale=detector.flux_scale,
-        scene=scene,
-        conditions=conditions,
-    )
+    return Drawn(scene, conditions, draw_detector(recipe, instrument, rng, conditions), seeds)
 
 
-def _recorded(
-    record: Callable[[Tensor, torch.Generator], Tensor], clean: NDArray[np.float64], seed: np.random.SeedSequence
-) -> Image:
-    generator = torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0]))
-    return record(torch.from_numpy(clean)[None, None], generator)[0].to(torch.float32).numpy()
+def render(recipe: Recipe, engine: Engine, drawn: Sequence[Drawn]) -> Samples:
+    """Return the images of some samples."""
+    clean = engine.render([d.scene for d in drawn], conditions_of([d.conditions for d in drawn]))
+    lr, hr = clean.lr.cpu(), clean.hr.cpu()
+    recorded = [d.detector.lr(lr[i : i + 1], np.random.default_rng(d.seeds.lr)) for i, d in enumerate(drawn)]
+    noisy = None
+    if recipe.hr_noise:
+        noisy = _images([d.detector.hr(hr[i : i + 1], np.random.default_rng(d.seeds.hr)) for i, d in enumerate(drawn)])
+    return Samples(_images(recorded), _images([lr]), noisy, _images([hr]), _images([clean.alpha_hr.cpu()]), drawn)
+
+
+def _images(parts: list[torch.Tensor]) -> Images:
+    return torch.cat(parts).to(torch.float32).numpy()

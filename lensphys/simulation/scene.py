@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from lensphys.checks import LensphysError
 from lensphys.observation import Instrument
-from lensphys.simulation.cosmology import deflection_scale, einstein_radius_of_solar_mass
-from lensphys.simulation.recipe import Recipe, SIELens
+from lensphys.profiles.light import flux_sersic
+from lensphys.simulation.bodies import Host
+from lensphys.simulation.components import (
+    AnyLens,
+    AnyLight,
+    EPLLens,
+    ImageLight,
+    MultipoleLens,
+    SersicLight,
+    SIELens,
+    SISLens,
+)
+from lensphys.simulation.distributions import Distribution, Draws
+from lensphys.simulation.galaxies import galaxy_images
+from lensphys.simulation.recipe import Recipe
 
-Keywords = dict[str, float]
+Keywords = dict[str, Any]
+Component = tuple[str, Keywords]
 
 
 @dataclass(frozen=True)
 class Scene:
     """Profiles and their effective single-plane values: ``LensModel(lens_model_list)`` gives the deflection from them.
 
+    Two names are not lenstronomy's: ``LINE_MASS`` (see `lensphys.profiles.LineMass`), and ``INTERPOL`` has ``file`` and
+    ``index`` in place of its ``image``, which is that one of the file's images, divided by its sum.
+
     Args:
         lens_model_list: names of lenstronomy's lens profiles; the main lens comes first.
         kwargs_lens: their parameters [arcsec].
         source_light_model_list: names of lenstronomy's light profiles.
         kwargs_source: their parameters; ``amp`` in flux / arcsec^2.
+        lens_light_model_list: light that is not deflected.
+        kwargs_lens_light: its parameters.
         axion_mass: [eV]; NaN where the class has none.
     """
 
@@ -32,72 +52,122 @@ class Scene:
     kwargs_lens: list[Keywords]
     source_light_model_list: list[str]
     kwargs_source: list[Keywords]
+    lens_light_model_list: list[str] = field(default_factory=list)
+    kwargs_lens_light: list[Keywords] = field(default_factory=list)
     axion_mass: float = math.nan
 
     @property
     def theta_E(self) -> float:
-        """Einstein radius of the main lens [arcsec]."""
-        return self.kwargs_lens[0]["theta_E"]
+        """Einstein radius of the main lens [arcsec]; NaN if its profile has none."""
+        return float(self.kwargs_lens[0].get("theta_E", math.nan))
 
     def text(self) -> str:
         """Return the profiles and their values as JSON; numbers come back to the last digit."""
-        tree = {k: v for k, v in asdict(self).items() if k != "axion_mass"}
+        tree = {k: v for k, v in asdict(self).items() if k != "axion_mass" and (v or "lens_light" not in k)}
         return json.dumps(tree, allow_nan=False)
 
 
-def draw_scene(recipe: Recipe, instrument: Instrument, class_name: str, rng: np.random.Generator) -> Scene:
-    """Return a lens of a class and its source, drawn from a recipe."""
-    main, names = _main_lens(recipe, rng), [recipe.lens.kind.upper()]
-    kwargs_lens = [main]
-    if recipe.shear is not None:
-        names.append("SHEAR")
-        kwargs_lens.append({k: getattr(recipe.shear, k).sample(rng) for k in ("gamma1", "gamma2")})
-    points = recipe.classes[class_name].sample(rng)
-    # a point mass deflects by theta_E^2 / r, so scaling its deflection scales theta_E by the root
-    radii = np.sqrt(points.mass * _scale(recipe)) * einstein_radius_of_solar_mass(recipe.z_lens, recipe.z_source)
-    for radius, x, y in zip(radii.tolist(), points.x.tolist(), points.y.tolist(), strict=True):
-        names.append("POINT_MASS")
-        kwargs_lens.append({"theta_E": radius, "center_x": main["center_x"] + x, "center_y": main["center_y"] + y})
-    return Scene(names, kwargs_lens, ["SERSIC_ELLIPSE"], [_source(recipe, instrument, rng)], points.axion_mass)
+def draw_scene(
+    recipe: Recipe,
+    instrument: Instrument,
+    class_name: str,
+    rng: np.random.Generator,
+    substructure_rng: np.random.Generator | None = None,
+) -> Scene:
+    """Return a lens of a class and its source, drawn from a recipe.
 
-
-def _scale(recipe: Recipe) -> float:
-    return deflection_scale(recipe.z_lens, recipe.z_source, recipe.z_source_convention)
-
-
-def _main_lens(recipe: Recipe, rng: np.random.Generator) -> Keywords:
-    lens = recipe.lens
-    if lens.theta_E is not None:
-        theta_E = positive("lens.theta_E", lens.theta_E.sample(rng))
-    elif lens.mass is not None:
-        mass = positive("lens.mass", lens.mass.sample(rng))
-        theta_E = mass**0.5 * einstein_radius_of_solar_mass(recipe.z_lens, recipe.z_source) * _scale(recipe)
-    shape = ("e1", "e2") if isinstance(lens, SIELens) else ()
-    return {"theta_E": theta_E} | {k: getattr(lens, k).sample(rng) for k in (*shape, "center_x", "center_y")}
-
-
-def _source(recipe: Recipe, instrument: Instrument, rng: np.random.Generator) -> Keywords:
-    source = recipe.source
-    keys = ("R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")
-    values: Keywords = {k: getattr(source, k).sample(rng) for k in keys}
-    for key in ("R_sersic", "n_sersic"):
-        positive(f"source.{key}", values[key])
-    if source.amp is not None:
-        amp = source.amp.sample(rng)
-    elif source.magnitude is not None:
-        from lenstronomy.LightModel.light_model import LightModel
-
-        unit_flux = LightModel(["SERSIC_ELLIPSE"]).total_flux([{"amp": 1.0} | values])[0]
-        amp = float(instrument.flux(source.magnitude.sample(rng)) / unit_flux)
-    return {"amp": positive("source.amp", amp)} | values
-
-
-def positive(key: str, value: float) -> float:
-    """Return a drawn value.
-
-    Raises:
-        LensphysError: if it is not positive.
+    Args:
+        recipe: what to draw.
+        instrument: turns magnitudes into flux.
+        class_name: one of the recipe's classes.
+        rng: of everything.
+        substructure_rng: of the substructure alone, so that lens and source are the same in every class; if not given,
+            ``rng`` draws that too.
     """
-    if not value > 0:
-        raise LensphysError(f"the recipe drew {value:g} for {key}, which must be positive: narrow its distribution")
-    return value
+    draws = Draws(rng, recipe.correlated)
+    lenses = [_lens(recipe, "lens", recipe.lens, draws)]
+    main = lenses[0][1]
+    if recipe.shear is not None:
+        lenses.append(("SHEAR", draws.all_of("shear", _parameters(recipe.shear, "gamma1", "gamma2"))))
+    lenses += [_lens(recipe, f"more_lenses.{i}", lens, draws) for i, lens in enumerate(recipe.more_lenses)]
+    host = Host(main.get("theta_E", math.nan), main.get("center_x", 0.0), main.get("center_y", 0.0), recipe.masses)
+    bodies = recipe.classes[class_name].sample(rng if substructure_rng is None else substructure_rng, host)
+    lenses += [(bodies.profile, keywords) for keywords in bodies.keywords()]
+    light = {key: _light(recipe, instrument, key, settings, draws) for key, settings in recipe.lights.items()}
+    draws.check_used()
+    sources = [component for key, component in light.items() if not key.startswith("lens_light")]
+    lens_light = [component for key, component in light.items() if key.startswith("lens_light")]
+    return Scene(*_split(lenses), *_split(sources), *_split(lens_light), axion_mass=bodies.axion_mass)
+
+
+def _split(components: list[Component]) -> tuple[list[str], list[Keywords]]:
+    return [name for name, _ in components], [keywords for _, keywords in components]
+
+
+def _parameters(settings: Any, *names: str) -> dict[str, Distribution]:
+    return {name: getattr(settings, name) for name in names}
+
+
+def _lens(
+    recipe: Recipe, key: str, lens: SISLens | SIELens | EPLLens | MultipoleLens | AnyLens, draws: Draws
+) -> Component:
+    if isinstance(lens, AnyLens):
+        return lens.profile, draws.all_of(f"{key}.parameters", lens.parameters)
+    if isinstance(lens, MultipoleLens):
+        values = draws.all_of(key, _parameters(lens, "a_m", "phi_m", "center_x", "center_y"))
+        return "MULTIPOLE", {"m": lens.m} | values
+    if lens.theta_E is not None:
+        theta_E = draws.positive(f"{key}.theta_E", lens.theta_E)
+    elif lens.mass is not None:
+        theta_E = recipe.masses.einstein_radius_of_isothermal(draws.positive(f"{key}.mass", lens.mass))
+    names = {"sis": (), "sie": ("e1", "e2"), "epl": ("gamma", "e1", "e2")}[lens.kind]
+    values = draws.all_of(key, _parameters(lens, *names, "center_x", "center_y"))
+    return lens.kind.upper(), {"theta_E": theta_E} | values
+
+
+def _light(
+    recipe: Recipe, instrument: Instrument, key: str, light: SersicLight | ImageLight | AnyLight, draws: Draws
+) -> Component:
+    if isinstance(light, ImageLight):
+        return "INTERPOL", _galaxy(recipe, instrument, key, light, draws)
+    if isinstance(light, AnyLight):
+        parameters = {name: x for name, x in light.parameters.items() if name not in ("amp", "magnitude")}
+        amp, magnitude = light.parameters.get("amp"), light.parameters.get("magnitude")
+        values: Keywords = draws.all_of(f"{key}.parameters", parameters)
+        profile, key = light.profile, f"{key}.parameters"
+    else:
+        amp, magnitude, profile = light.amp, light.magnitude, "SERSIC_ELLIPSE"
+        names = ("R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")
+        values = draws.all_of(key, _parameters(light, *names))
+        for name in ("R_sersic", "n_sersic"):
+            if not values[name] > 0:
+                raise LensphysError(
+                    f"the recipe drew {values[name]:g} for {key}.{name}, which must be positive: narrow its "
+                    "distribution"
+                )
+    if magnitude is not None:
+        drawn = light.magnitude_in(draws(f"{key}.magnitude", magnitude), recipe.instrument)
+        return profile, {"amp": instrument.flux(drawn) / _unit_flux(profile, values)} | values
+    if amp is None:
+        raise LensphysError(f"{key}: give amp or magnitude among the parameters")
+    return profile, {"amp": draws.positive(f"{key}.amp", amp)} | values
+
+
+def _unit_flux(profile: str, values: Keywords) -> float:
+    if profile == "SERSIC_ELLIPSE":
+        return flux_sersic(values["R_sersic"], values["n_sersic"])
+    from lenstronomy.LightModel.light_model import LightModel
+
+    return float(LightModel([profile]).total_flux([{"amp": 1.0} | values])[0])
+
+
+def _galaxy(recipe: Recipe, instrument: Instrument, key: str, light: ImageLight, draws: Draws) -> Keywords:
+    index = int(draws.rng.integers(len(galaxy_images(light.file))))
+    scale = draws.positive(f"{key}.pixel_scale", light.pixel_scale)
+    values = draws.all_of(key, _parameters(light, "center_x", "center_y", "phi"))
+    if light.flux is not None:
+        flux = draws.positive(f"{key}.flux", light.flux)
+    elif light.magnitude is not None:
+        flux = instrument.flux(light.magnitude_in(draws(f"{key}.magnitude", light.magnitude), recipe.instrument))
+    place = {"center_x": values["center_x"], "center_y": values["center_y"], "phi_G": values["phi"], "scale": scale}
+    return {"file": light.file, "index": index, "amp": flux / scale**2} | place

@@ -1,163 +1,213 @@
-"""Shards: what a simulation has finished so far, in a folder beside its file."""
+"""Shards: parts of a data set, each a whole lens file of its own, in a folder with a manifest and their checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import shutil
-import zipfile
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+import lensphys
 from lensphys.checks import LensphysError
-from lensphys.data.lens_file import FORMAT_VERSION
-from lensphys.observation import Instrument
-from lensphys.provenance import versions, whole_file, write_json
-from lensphys.simulation.lenstronomy_engine import LenstronomyEngine
-from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.sample import Sample, draw_sample, sample_seed
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
+from lensphys.provenance import whole_file, write_json
+from lensphys.simulation.plan import Plan
+from lensphys.simulation.sample import Samples, render
 
-SHARD = 32  # samples
+MANIFEST = "manifest.json"
+FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
+_BATCH = 32  # samples in memory
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that defines the bytes of a data set.
+class Finished:
+    """A shard that is whole.
 
     Args:
-        recipe: the recipe.
-        instrument: its instrument.
-        classes: the classes to simulate; labels count in this order.
-        n: samples of each class.
-        seed: of the whole data set.
+        shard: its number.
+        samples: how many it holds.
+        bytes: of the file.
+        sha256: of the file.
     """
 
-    recipe: Recipe
-    instrument: Instrument
-    classes: tuple[str, ...]
-    n: int
-    seed: int
+    shard: int
+    samples: int
+    bytes: int
+    sha256: str
 
-    def __len__(self) -> int:
-        return self.n * len(self.classes)
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Return the file of a shard."""
+    return folder / f"{shard:06d}.h5"
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, as ``sha256sum`` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Manifest:
+    """The list of a folder's shards, written by the one process that leads the run.
+
+    Args:
+        plan: of the data set.
+        folder: of the shards.
+    """
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan, self.folder, self.path = plan, folder, folder / MANIFEST
+        self.finished: dict[int, Finished] = {}
+
+    def claim(self) -> None:
+        """Make the folder, or take up the one that an interrupted run of the same plan left.
+
+        Raises:
+            LensphysError: if the folder belongs to another simulation, or cannot be written.
+        """
+        if self.folder.exists() and (
+            not self.folder.is_dir()
+            or self.path.exists()
+            or any(self.folder.glob("*.h5"))
+            or any(self.folder.glob("*.npz"))
+        ):
+            try:
+                tree = json.loads(self.path.read_text())
+                same = tree["identity"] == self.plan.identity and tree["shard_size"] == self.plan.shard_size
+                listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()} if same else {}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                same, listed = False, {}
+            if not same:
+                raise LensphysError(
+                    f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine, "
+                    "shard size or version): remove it, or choose another --out"
+                )
+            self._adopt(listed)
+        self.write()
+
+    def _adopt(self, listed: dict[int, Finished]) -> None:
+        """Take what is there: shards of the list, and those that were finished before they could be listed."""
+        for shard in range(self.plan.shards):
+            path = shard_path(self.folder, shard)
+            if not path.exists():
+                continue
+            known = listed.get(shard)
+            if known is not None and known.bytes == path.stat().st_size:
+                self.finished[shard] = known
+            elif known is None:
+                # a shard takes its name when it is whole
+                self.finished[shard] = Finished(
+                    shard, len(self.plan.samples_of(shard)), path.stat().st_size, checksum(path)
+                )
 
     @property
-    def shards(self) -> int:
-        """Number of shards."""
-        return math.ceil(len(self) / SHARD)
+    def missing(self) -> list[int]:
+        """The shards that are not there yet."""
+        return [shard for shard in range(self.plan.shards) if shard not in self.finished]
 
-    def samples_of(self, shard: int) -> range:
-        """Return the samples of a shard."""
-        return range(shard * SHARD, min((shard + 1) * SHARD, len(self)))
-
-    def attributes(self) -> dict[str, Any]:
-        """Return what the file says of itself."""
-        scale = self.instrument.pixel_scale
-        return {
-            "recipe": self.recipe.model_dump_json(),
-            "instrument": self.instrument.model_dump_json(),
-            "classes": list(self.classes),
-            "samples_per_class": self.n,
-            "seed": self.seed,
-            "upscale": self.recipe.upscale,
-            "pixel_scale_lr": scale,
-            "pixel_scale_hr": scale / self.recipe.upscale,
-            "versions": json.dumps(versions()),
+    def write(self) -> None:
+        """Write the manifest, whole or not at all."""
+        finished = {
+            str(f.shard): {"samples": f.samples, "bytes": f.bytes, "sha256": f.sha256}
+            for f in sorted(self.finished.values(), key=lambda f: f.shard)
         }
-
-    @property
-    def identity(self) -> str:
-        """Hash of what was asked for; the versions that made it are no part of it, an upgrade does not end a run."""
-        asked = {name: value for name, value in self.attributes().items() if name != "versions"}
-        text = json.dumps({"format_version": FORMAT_VERSION, "shard": SHARD} | asked, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        tree = {"format": f"{FORMAT}: shards", "identity": self.plan.identity, "shard_size": self.plan.shard_size,
+                "samples": len(self.plan), "shards": self.plan.shards, **self.plan.attributes(),
+                "finished": finished}  # fmt: skip
+        write_json(self.path, tree)
 
 
-def parts_folder(out: Path) -> Path:
-    """Return the folder of the shards of a file."""
-    return out.with_name(out.name + ".parts")
-
-
-def claim_parts(plan: Plan, parts: Path) -> None:
-    """Make the folder of the shards, or take up the one that an interrupted run of the same plan left.
+def write_shard(plan: Plan, folder: Path, device: str, shard: int) -> Finished:
+    """Simulate one shard and write it, whole or not at all: in any process, on any machine that sees the folder.
 
     Raises:
-        LensphysError: if the folder belongs to another simulation, or cannot be written.
+        LensphysError: if this process does not see the folder of this plan, runs another version of lensphys, or cannot
+            write.
     """
-    manifest = parts / "manifest.json"
-    if parts.exists() and (not parts.is_dir() or any(parts.glob("*.npz")) or manifest.exists()):
-        try:
-            owner = json.loads(manifest.read_text())["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
-            owner = None
-        if owner != plan.identity:
-            raise LensphysError(
-                f"{parts} holds parts of another simulation (another recipe, seed, number, classes or version): "
-                "remove it, or choose another --out"
-            )
-    write_json(manifest, {"identity": plan.identity, **plan.attributes()})
-
-
-def _path(parts: Path, shard: int) -> Path:
-    return parts / f"{shard:06d}.npz"
-
-
-def missing_shards(plan: Plan, parts: Path) -> list[int]:
-    """Return the shards that are not there yet."""
-    return [shard for shard in range(plan.shards) if not _path(parts, shard).exists()]
-
-
-def write_shard(plan: Plan, parts: Path, shard: int) -> int:
-    """Simulate one shard and write it, whole or not at all; return how many samples it holds."""
-    engine = LenstronomyEngine(plan.recipe, plan.instrument)
-    rows = []
-    for position in plan.samples_of(shard):
-        # classes take turns, so that every stretch of the file holds all of them
-        index, label = divmod(position, len(plan.classes))
-        name = plan.classes[label]
-        seed = sample_seed(plan.seed, name, index)
-        rows.append(_row(draw_sample(plan.recipe, plan.instrument, engine, name, seed), label))
-    with whole_file(_path(parts, shard)) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{key: np.stack([row[key] for row in rows]) for key in rows[0]})  # type: ignore[arg-type]
-    return len(rows)
-
-
-def read_shard(parts: Path, shard: int) -> Arrays:
-    """Return the arrays of a shard, one row a sample.
-
-    Raises:
-        LensphysError: if it is damaged.
-    """
-    path = _path(parts, shard)
+    _check_place(plan, folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the other cores belong to the other workers
     try:
-        with np.load(path) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise LensphysError(f"{path} is damaged: delete it and run the same command again") from None
+        path, rows = shard_path(folder, shard), plan.samples_of(shard)
+        with whole_file(path) as temporary:
+            _write(plan, device, rows, temporary)
+            size, digest = temporary.stat().st_size, checksum(temporary)
+        return Finished(shard, len(rows), size, digest)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def remove_parts(parts: Path) -> None:
-    """Delete the folder of the shards."""
-    shutil.rmtree(parts)
+def _check_place(plan: Plan, folder: Path) -> None:
+    where = f"the worker on {socket.gethostname()}"
+    if plan.version != lensphys.__version__:
+        raise LensphysError(f"{where} has lensphys {lensphys.__version__}, the run {plan.version}: install the same")
+    if not (folder / MANIFEST).is_file():
+        raise LensphysError(f"{where} does not see {folder}: it must lie on a disk that all workers share")
 
 
-def _row(sample: Sample, label: int) -> Arrays:
-    row: dict[str, Any] = {
-        "lr": sample.lr,
-        "lr_clean": sample.lr_clean,
-        "hr_clean": sample.hr_clean,
-        "alpha_hr": sample.alpha_hr,
-        "label": np.int64(label),
-        "axion_mass": np.float64(sample.scene.axion_mass),
-        "theta_E": np.float64(sample.scene.theta_E),
-        "flux_scale": np.float64(sample.flux_scale),
-        "lens_model": np.bytes_(sample.scene.text().encode()),
+def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
+    engine = plan.build_engine(device)
+    try:
+        with h5py.File(path, "w", libver=FORMATS) as file:
+            for start in range(rows.start, rows.stop, _BATCH):
+                positions = range(start, min(start + _BATCH, rows.stop))
+                samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
+                arrays = _arrays(samples, [plan.label_of(p) for p in positions])
+                if start == rows.start:
+                    describe(file, plan, arrays, len(rows))
+                for name, array in arrays.items():
+                    file[name][start - rows.start : start - rows.start + len(array)] = array
+            link_clean(file)
+    except RuntimeError as error:  # what h5py says when a disk is full
+        raise OSError(str(error)) from None
+
+
+def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
+    """Give a new file its attributes and its empty datasets, of ``count`` samples, like those of ``arrays``."""
+    file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "identity": plan.identity})
+    file.attrs.update(plan.attributes())
+    units = _units(plan)
+    for name, array in arrays.items():
+        # neither chunks nor compression: reading and writing then cost no more than copying the bytes
+        kind = h5py.string_dtype() if name == "lens_model" else array.dtype
+        dataset = file.create_dataset(name, (count, *array.shape[1:]), kind)
+        dataset.attrs.update({"unit": units[name]} if name in units else {})
+
+
+def link_clean(file: h5py.File) -> None:
+    """Let /hr be the clean images where there are no noisy ones: a hard link, stored once."""
+    if "hr" not in file:
+        file["hr"] = file["hr_clean"]
+
+
+def _units(plan: Plan) -> dict[str, str]:
+    recorded = plan.instrument.unit
+    flux = "counts/s" if recorded == "counts" else recorded
+    units = {"lr": f"{recorded} per pixel", "alpha_hr": "arcsec", "axion_mass": "eV", "theta_E": "arcsec"}
+    units |= dict.fromkeys(("hr", "hr_clean", "lr_clean", "background_rms"), f"{flux} per pixel")
+    return units | {"psf_fwhm": "arcsec", "exposure_time": "s"}
+
+
+def _arrays(samples: Samples, labels: list[int]) -> Arrays:
+    drawn = samples.drawn
+    arrays: Arrays = {
+        "lr": samples.lr,
+        "lr_clean": samples.lr_clean,
+        "hr_clean": samples.hr_clean,
+        "alpha_hr": samples.alpha_hr,
+        "label": np.array(labels, dtype=np.int64),
+        "axion_mass": np.array([d.scene.axion_mass for d in drawn]),
+        "theta_E": np.array([d.scene.theta_E for d in drawn]),
+        "flux_scale": np.array([d.detector.flux_scale for d in drawn]),
+        "lens_model": np.array([d.scene.text() for d in drawn], dtype=object),
     }
-    row |= {name: np.float64(value) for name, value in sample.conditions.items()}
-    return row if sample.hr is None else row | {"hr": sample.hr}
+    arrays |= {name: np.array([d.conditions[name] for d in drawn]) for name in drawn[0].conditions}
+    return arrays if samples.hr is None else arrays | {"hr": samples.hr}

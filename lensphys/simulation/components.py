@@ -1,0 +1,180 @@
+"""What a recipe puts into the sky: lenses, light, and where the images of real galaxies come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lensphys.settings import Strict
+from lensphys.simulation.distributions import Distribution, fixed
+
+
+class _Isothermal(Strict):
+    theta_E: Distribution | None = None
+    mass: Distribution | None = None
+    center_x: Distribution = fixed(0.0)
+    center_y: Distribution = fixed(0.0)
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> Self:
+        if (self.theta_E is None) == (self.mass is None):
+            raise ValueError("give theta_E or mass, and not both")
+        return self
+
+
+class SISLens(_Isothermal):
+    """A singular isothermal sphere.
+
+    Its strength is ``theta_E`` [arcsec], as it acts, or the ``mass`` inside of it [solar masses].
+    """
+
+    kind: Literal["sis"]
+
+
+class SIELens(_Isothermal):
+    """A singular isothermal ellipsoid; ``theta_E`` or ``mass`` as for the sphere."""
+
+    kind: Literal["sie"]
+    e1: Distribution
+    e2: Distribution
+
+
+class EPLLens(_Isothermal):
+    """An elliptical power law; ``gamma`` is the slope of its density, 2 for an isothermal one."""
+
+    kind: Literal["epl"]
+    gamma: Distribution
+    e1: Distribution
+    e2: Distribution
+
+
+class MultipoleLens(Strict):
+    """A multipole of the isothermal potential about a centre: m = 4 makes a lens boxy or disky.
+
+    Args:
+        m: order, 2 or more.
+        a_m: amplitude [arcsec].
+        phi_m: position angle [rad].
+        center_x: [arcsec].
+        center_y: [arcsec].
+    """
+
+    kind: Literal["multipole"]
+    m: Annotated[int, Field(ge=2)]
+    a_m: Distribution
+    phi_m: Distribution
+    center_x: Distribution = fixed(0.0)
+    center_y: Distribution = fixed(0.0)
+
+
+class AnyLens(Strict):
+    """Any of lenstronomy's mass profiles, by its name there, with numbers [arcsec] as they act."""
+
+    kind: Literal["lenstronomy"]
+    profile: str
+    parameters: dict[str, Distribution]
+
+
+class Shear(Strict):
+    """External shear, as it acts, about the origin."""
+
+    gamma1: Distribution
+    gamma2: Distribution
+
+
+class _Light(Strict):
+    color: dict[str, float] = {}
+
+    def magnitude_in(self, magnitude: float, instrument: str) -> float:
+        """Return the magnitude that an instrument sees."""
+        return magnitude + self.color.get(instrument, 0.0)
+
+
+class SersicLight(_Light):
+    """An elliptical Sersic galaxy; its brightness is ``amp`` [flux / arcsec^2 at R_sersic] or its ``magnitude``.
+
+    ``color`` is added to the magnitude in the instruments that it names.
+    """
+
+    kind: Literal["sersic"] = "sersic"
+    amp: Distribution | None = None
+    magnitude: Distribution | None = None
+    R_sersic: Distribution
+    n_sersic: Distribution
+    e1: Distribution
+    e2: Distribution
+    center_x: Distribution
+    center_y: Distribution
+
+    @model_validator(mode="after")
+    def _one_brightness(self) -> Self:
+        if (self.amp is None) == (self.magnitude is None):
+            raise ValueError("give amp or magnitude, and not both")
+        return self
+
+
+class ImageLight(_Light):
+    """Images of galaxies, one of them drawn for each lens: a FITS file or an .npy stack (N, H, W) or image (H, W).
+
+    Args:
+        file: the stack; without background and noise, or its noise is lensed too. A relative path starts where the
+            recipe lies, or where the command runs.
+        pixel_scale: of its pixels, as the galaxy shall appear without the lens [arcsec]: any resampling is done by it.
+        magnitude: of the whole galaxy, unlensed.
+        flux: of the whole galaxy, unlensed, instead of the magnitude [unit of the instrument].
+        phi: turns the galaxy, counter-clockwise [rad].
+        center_x: of the image's centre [arcsec].
+        center_y: [arcsec].
+        color: added to the magnitude in the instruments that it names.
+    """
+
+    kind: Literal["images"]
+    file: str
+    pixel_scale: Distribution
+    magnitude: Distribution | None = None
+    flux: Distribution | None = None
+    phi: Distribution = fixed(0.0)
+    center_x: Distribution
+    center_y: Distribution
+
+    @model_validator(mode="after")
+    def _one_brightness(self) -> Self:
+        if (self.flux is None) == (self.magnitude is None):
+            raise ValueError("give flux or magnitude, and not both")
+        return self
+
+
+class AnyLight(_Light):
+    """Any of lenstronomy's light profiles, by its name there; ``amp`` or ``magnitude`` stand among its parameters."""
+
+    kind: Literal["lenstronomy"]
+    profile: str
+    parameters: dict[str, Distribution]
+
+
+class Counts(Strict):
+    """For instruments in counts: the exposure time [s], and the background rms [flux per pixel]."""
+
+    exposure_time: Distribution
+    background_rms: Distribution
+
+
+class VariedConditions(Strict):
+    """What is drawn anew for each image, and stored with it; the instrument's own where a key is not given.
+
+    Args:
+        psf_fwhm: of the PSF, in place of the instrument's [arcsec].
+        exposure_time: total [s].
+        background_rms: of an LR pixel [flux per pixel]; an HR pixel has it divided by ``upscale``, as sky has.
+    """
+
+    psf_fwhm: Distribution | None = None
+    exposure_time: Distribution | None = None
+    background_rms: Distribution | None = None
+
+    @model_validator(mode="after")
+    def _whole_noise(self) -> Self:
+        if (self.exposure_time is None) != (self.background_rms is None):
+            raise ValueError("exposure_time and background_rms make the noise together: give both or neither")
+        return self

@@ -1,0 +1,121 @@
+"""From a folder of shards to one HDF5 file, their checksums compared on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from lensphys.checks import LensphysError
+from lensphys.provenance import whole_file
+from lensphys.simulation.shards import FORMATS, MANIFEST, checksum, link_clean, shard_path
+
+_ROWS = 64  # samples in memory
+
+
+def merge(folder: str | Path, out: str | Path, *, virtual: bool = False) -> Path:
+    """Merge the shards of a folder into one file; the folder stays as it is.
+
+    Args:
+        folder: of a finished simulation.
+        out: the HDF5 file.
+        virtual: the file refers to the shards instead of holding a copy: they must stay where they are.
+
+    Raises:
+        LensphysError: if a shard is missing, its checksum does not match, or the file exists or cannot be written.
+    """
+    if Path(out).exists():
+        raise LensphysError(f"{out} exists: remove it, or choose another --out")
+    merge_shards(Path(folder), Path(out), virtual=virtual)
+    return Path(out)
+
+
+def merge_shards(
+    folder: Path, out: Path, *, virtual: bool = False, report: Callable[[int], None] = lambda samples: None
+) -> None:
+    """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
+    manifest = _read(folder)
+    starts = _checked(folder, manifest)
+    try:
+        with whole_file(out) as temporary, h5py.File(temporary, "w", libver=FORMATS) as file:
+            join = _refer if virtual else _copy
+            join(file, [(shard_path(folder, shard), start) for shard, start in starts.items()], manifest, report)
+            link_clean(file)
+    except RuntimeError as error:  # what h5py says when a disk is full
+        raise LensphysError(f"cannot write {out}: {error}") from None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise LensphysError(f"{folder} holds no shards: there is no {MANIFEST} of 'lensphys simulate' in it")
+    try:
+        manifest = json.loads(path.read_text())
+        complete = {"identity", "samples", "shards", "finished"} <= set(manifest)
+    except (ValueError, TypeError):
+        complete = False
+    if not complete:
+        raise LensphysError(f"{path} is damaged: run the same 'lensphys simulate' again, finished shards are kept")
+    return dict(manifest)
+
+
+def _checked(folder: Path, manifest: dict[str, Any]) -> dict[int, int]:
+    """The first sample of each shard."""
+    remedy = "run the same 'lensphys simulate' again, finished shards are kept"
+    missing = [s for s in range(manifest["shards"]) if str(s) not in manifest["finished"]]
+    if missing:
+        raise LensphysError(f"{folder} lacks {len(missing)} of {manifest['shards']} shards: {remedy}")
+    starts, start = {}, 0
+    for shard in range(manifest["shards"]):
+        path, said = shard_path(folder, shard), manifest["finished"][str(shard)]
+        if not path.is_file():
+            raise LensphysError(f"{path} is gone: {remedy}")
+        if path.stat().st_size != said["bytes"] or checksum(path) != said["sha256"]:
+            raise LensphysError(f"{path} is damaged (its checksum does not match {MANIFEST}): delete it and {remedy}")
+        starts[shard] = start
+        start += int(said["samples"])
+    return starts
+
+
+Parts = list[tuple[Path, int]]  # a shard's file and its first sample
+
+
+def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None]) -> None:
+    for path, start in parts:
+        with h5py.File(path, "r") as shard:
+            if start == 0:
+                _describe(file, shard, manifest["samples"])
+            count = len(shard["lr"])
+            for name in file:
+                for row in range(0, count, _ROWS):
+                    end = min(row + _ROWS, count)
+                    file[name][start + row : start + end] = shard[name][row:end]
+            report(count)
+
+
+def _describe(file: h5py.File, shard: h5py.File, samples: int) -> None:
+    file.attrs.update(shard.attrs)
+    for name in _datasets(shard):
+        like = shard[name]
+        file.create_dataset(name, (samples, *like.shape[1:]), like.dtype).attrs.update(like.attrs)
+
+
+def _datasets(shard: h5py.File) -> list[str]:
+    linked = "hr_clean" in shard and "hr" in shard and shard["hr"] == shard["hr_clean"]
+    return [name for name in shard if not (linked and name == "hr")]
+
+
+def _refer(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None]) -> None:
+    with h5py.File(parts[0][0], "r") as shard:
+        file.attrs.update(shard.attrs)
+        for name in _datasets(shard):
+            like = shard[name]
+            layout = h5py.VirtualLayout((manifest["samples"], *like.shape[1:]), like.dtype)
+            for (path, start), said in zip(parts, manifest["finished"].values(), strict=True):
+                source = h5py.VirtualSource(path.resolve(), name, (said["samples"], *like.shape[1:]), like.dtype)
+                layout[start : start + said["samples"]] = source
+            file.create_virtual_dataset(name, layout).attrs.update(like.attrs)
+    report(manifest["samples"])

@@ -1,0 +1,156 @@
+"""What is to be simulated: all that defines the bytes of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import lensphys
+from lensphys.checks import LensphysError, check_choice
+from lensphys.data.lens_file import FORMAT_VERSION
+from lensphys.observation import Instrument
+from lensphys.provenance import versions
+from lensphys.simulation.components import ImageLight
+from lensphys.simulation.detector import check_detector
+from lensphys.simulation.engines import Engine
+from lensphys.simulation.galaxies import fingerprint
+from lensphys.simulation.lenstronomy_engine import LenstronomyEngine
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.sample import Drawn, Seeds, draw
+from lensphys.simulation.torch_engine import TorchEngine
+
+ENGINES = ("torch", "lenstronomy")
+SHARD = 256  # samples
+_STREAMS = 2  # version of how random numbers come from a seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that defines the bytes of a data set.
+
+    Args:
+        recipe: the recipe.
+        instrument: its instrument.
+        classes: the classes to simulate; labels count in this order.
+        n: samples of each class.
+        seed: of the whole data set.
+        engine: which engine renders.
+        matched: samples of one index have lens, source and noise in common in all classes.
+        shard_size: samples of a shard.
+    """
+
+    recipe: Recipe
+    instrument: Instrument
+    classes: tuple[str, ...]
+    n: int
+    seed: int
+    engine: str = "torch"
+    matched: bool = False
+    shard_size: int = SHARD
+    version: str = lensphys.__version__
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        n: int,
+        *,
+        classes: list[str] | None = None,
+        seed: int = 0,
+        engine: str = "torch",
+        matched: bool = False,
+        shard_size: int = SHARD,
+    ) -> Plan:
+        """Return the plan of a recipe, checked as far as it can be before the first sample.
+
+        Args:
+            recipe: what to simulate.
+            n: samples of EACH class.
+            classes: some of the recipe's classes, labelled in the recipe's order; all if None.
+            seed: a sample depends on it, on its class and on its index alone.
+            engine: ``torch``, the fast one, or ``lenstronomy``, the reference with more profiles.
+            matched: samples of one index have lens, source and noise in common in all classes.
+            shard_size: samples of a shard.
+
+        Raises:
+            LensphysError: if an argument is out of range, recipe and instrument do not fit, or the engine lacks a
+                profile.
+        """
+        for name, value, least in (("-n", n, 1), ("--seed", seed, 0), ("--shard-size", shard_size, 1)):
+            if value < least:
+                raise LensphysError(f"{name} must be {least} or more, got {value}")
+        check_choice("engine", engine, ENGINES)
+        chosen = list(recipe.classes) if classes is None else classes
+        for name in chosen:
+            check_choice("class", name, list(recipe.classes))
+        if not chosen:
+            raise LensphysError(f"--classes is empty: choose some of {', '.join(recipe.classes)}")
+        instrument = Instrument.named(recipe.instrument)
+        check_detector(recipe, instrument)
+        ordered = tuple(name for name in recipe.classes if name in chosen)
+        plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size)
+        renders = plan.build_engine()
+        for label in range(len(ordered)):
+            renders.check(plan.drawn(label).scene)
+        return plan
+
+    def __len__(self) -> int:
+        return self.n * len(self.classes)
+
+    def build_engine(self, device: torch.device | str = "cpu") -> Engine:
+        """Return the engine."""
+        if self.engine == "torch":
+            return TorchEngine(self.recipe, self.instrument, device)
+        return LenstronomyEngine(self.recipe, self.instrument)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return math.ceil(len(self) / self.shard_size)
+
+    def samples_of(self, shard: int) -> range:
+        """Return the samples of a shard."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, len(self)))
+
+    def label_of(self, position: int) -> int:
+        """Return the class of a sample: classes take turns, so that every stretch of the file holds all of them."""
+        return position % len(self.classes)
+
+    def drawn(self, position: int) -> Drawn:
+        """Return what a sample is made from."""
+        index, label = divmod(position, len(self.classes))
+        name = self.classes[label]
+        seeds = Seeds.of(self.seed, name, index, matched=self.matched)
+        return draw(self.recipe, self.instrument, name, seeds)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what the file says of itself."""
+        scale = self.instrument.pixel_scale
+        images = {light.file for light in self.recipe.lights.values() if isinstance(light, ImageLight)}
+        return {
+            "recipe": self.recipe.model_dump_json(),
+            "instrument": self.instrument.model_dump_json(),
+            "classes": list(self.classes),
+            "samples_per_class": self.n,
+            "seed": self.seed,
+            "engine": self.engine,
+            "matched": self.matched,
+            "galaxies": json.dumps({file: fingerprint(file) for file in sorted(images)}),
+            "upscale": self.recipe.upscale,
+            "pixel_scale_lr": scale,
+            "pixel_scale_hr": scale / self.recipe.upscale,
+            "versions": json.dumps(versions()),
+        }
+
+    @property
+    def identity(self) -> str:
+        """Hash of what was asked for; the versions that made it are no part of it, an upgrade does not end a run."""
+        asked = {name: value for name, value in self.attributes().items() if name != "versions"}
+        asked["galaxies"] = sorted(json.loads(asked["galaxies"]).values())
+        text = json.dumps({"format_version": FORMAT_VERSION, "streams": _STREAMS} | asked, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,180 @@
+"""The fast engine: scenes in batches, on a processor or a GPU, with the profiles of lensphys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensphys.grid import PixelGrid
+from lensphys.observation import Camera, Conditions, Instrument
+from lensphys.profiles.light import brightness_sersic
+from lensphys.profiles.line import deflection_line
+from lensphys.profiles.mass import deflection_nfw, deflection_shear, deflection_sie, deflection_sis
+from lensphys.profiles.multipole import deflection_multipole
+from lensphys.profiles.power_law import deflection_epl
+from lensphys.profiles.swarm import deflection_swarm
+from lensphys.profiles.truncated_nfw import deflection_tnfw
+from lensphys.simulation.engines import Cameras, Rendered, lacking
+from lensphys.simulation.galaxies import galaxy_images
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.scene import Keywords, Scene
+
+# scenes at a time: so many points of the sky in all; on a processor what stays in its caches
+_POINTS = {"cpu": 1 << 17, "cuda": 1 << 24}
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A formula, and the parameters that make it vanish: scenes with fewer bodies than others get some that do."""
+
+    formula: Callable[..., Tensor]
+    strengths: tuple[str, ...] = ("theta_E",)
+
+
+_MASS = {
+    "SIS": _Profile(deflection_sis),
+    "SIE": _Profile(deflection_sie),
+    "EPL": _Profile(deflection_epl),
+    "SHEAR": _Profile(deflection_shear, ("gamma1", "gamma2")),
+    "MULTIPOLE": _Profile(deflection_multipole, ("a_m",)),
+    "NFW": _Profile(deflection_nfw, ("alpha_Rs",)),
+    "TNFW": _Profile(deflection_tnfw, ("alpha_Rs",)),
+    "LINE_MASS": _Profile(deflection_line),
+}
+_POINT = "POINT_MASS"
+_LIGHT = ("SERSIC_ELLIPSE", "INTERPOL")
+_Table = dict[str, Tensor]  # parameters (B, K)
+
+
+class TorchEngine:
+    """Renders scenes in batches.
+
+    Deflections are computed in float64, because close to a point mass float32 is not enough, and so are the distances
+    from the centre of the light; its brightness, and the PSF, in float32. It agrees with lenstronomy within 1e-5 of the
+    peak. Memory does not grow with the number of scenes or bodies.
+
+    Args:
+        recipe: gives the number of pixels.
+        instrument: gives their scale, supersampling and, where a sample has none of its own, the PSF.
+        device: where to compute.
+    """
+
+    def __init__(self, recipe: Recipe, instrument: Instrument, device: torch.device | str = "cpu") -> None:
+        self._instrument, self._device = instrument, torch.device(device)
+        self._cameras = Cameras.of(recipe, instrument)
+        like = torch.empty(0, dtype=torch.float64, device=self._device)
+        self._points = [grid.positions(like=like).flatten(2) for grid in self._cameras.grids]
+        self._theta = torch.cat(self._points, dim=2)[:, :, None]  # (1, 2, 1, P)
+        self._batch = max(1, _POINTS["cpu" if self._device.type == "cpu" else "cuda"] // self._theta.shape[-1])
+
+    def check(self, scene: Scene) -> None:
+        """Raise unless lensphys has all profiles of a scene.
+
+        Raises:
+            LensphysError: naming the profile and the other engine.
+        """
+        for name in scene.lens_model_list:
+            if name != _POINT and name not in _MASS:
+                raise lacking("torch", name, "lenstronomy", [*_MASS, _POINT])
+        for name in scene.source_light_model_list + scene.lens_light_model_list:
+            if name not in _LIGHT:
+                raise lacking("torch", name, "lenstronomy", _LIGHT)
+
+    @torch.no_grad()
+    def render(self, scenes: Sequence[Scene], conditions: Conditions) -> Rendered:
+        """Return the clean images of scenes, (B, ...) float32."""
+        parts = []
+        for start in range(0, len(scenes), self._batch):
+            rows = torch.arange(start, min(start + self._batch, len(scenes)))
+            taken = conditions.rows(rows).to(self._device)
+            parts.append(self._rendered(scenes[start : start + self._batch], taken))
+        return Rendered(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _rendered(self, scenes: Sequence[Scene], conditions: Conditions) -> tuple[Tensor, Tensor, Tensor]:
+        alpha = self._deflection(scenes)
+        lr_camera, hr_camera = self._cameras.under(self._instrument, conditions)
+        grids = self._cameras.grids
+        fine = [camera.grid.resampled(camera.supersampling) for camera in (lr_camera, hr_camera)]
+        lit = sum(g.height * g.width for g in grids if g in fine)  # those with light come first
+        theta = self._theta[..., :lit]
+        light = self._brightness([s.source_light_model_list for s in scenes], [s.kwargs_source for s in scenes],
+                                 theta - alpha[..., :lit])  # fmt: skip
+        if any(scene.lens_light_model_list for scene in scenes):
+            names, keywords = [s.lens_light_model_list for s in scenes], [s.kwargs_lens_light for s in scenes]
+            light = light + self._brightness(names, keywords, theta)
+        lr, hr = (
+            self._exposed(camera, self._part(light, grid), grid)
+            for camera, grid in zip((lr_camera, hr_camera), fine, strict=True)
+        )
+        centres = self._part(alpha, self._cameras.hr.grid).unflatten(-1, self._cameras.hr.grid.shape)
+        return lr, hr, centres.float()
+
+    def _part(self, values: Tensor, grid: PixelGrid) -> Tensor:
+        """The values (B, C, P') on one of the grids."""
+        grids = self._cameras.grids
+        sizes = [g.height * g.width for g in grids]
+        start = sum(sizes[: grids.index(grid)])
+        return values[..., 0, start : start + grid.height * grid.width]
+
+    @staticmethod
+    def _exposed(camera: Camera, brightness: Tensor, fine: PixelGrid) -> Tensor:
+        return camera.expose(brightness.unflatten(-1, fine.shape) * fine.pixel_area)
+
+    def _deflection(self, scenes: Sequence[Scene]) -> Tensor:
+        """Alpha (B, 2, 1, P), float64."""
+        lists = [list(zip(s.lens_model_list, s.kwargs_lens, strict=True)) for s in scenes]
+        # multipoles of one order go together: it is no tensor
+        kinds = dict.fromkeys((name, keywords.get("m")) for row in lists for name, keywords in row)
+        total = self._theta.new_zeros(len(scenes), *self._theta.shape[1:])
+        for name, order in kinds:
+            rows = [[k for n, k in row if (n, k.get("m")) == (name, order)] for row in lists]
+            if name == _POINT:
+                table = self._table(rows, ("theta_E",))
+                x, y = self._theta[0, :, 0]
+                points = deflection_swarm(x, y, table["theta_E"].square(), table["center_x"], table["center_y"])
+                total += points[:, :, None]
+                continue
+            profile, fixed = _MASS[name], {} if order is None else {"m": order}
+            table = self._table(rows, profile.strengths)
+            for k in range(max(map(len, rows))):
+                total += profile.formula(self._theta, **{p: v[:, k] for p, v in table.items()}, **fixed)
+        return total
+
+    def _table(self, rows: list[list[Keywords]], strengths: Sequence[str]) -> _Table:
+        """The numbers of the profiles of one kind, (B, K) each; rows that have fewer get some that vanish."""
+        most = max(map(len, rows))
+        first = next(row[0] for row in rows if row)
+        names = [name for name in first if name != "m"]
+        blank = {name: 0.0 if name in strengths else first[name] for name in names}
+        numbers = np.array([[[k[n] for n in names] for k in row + [blank] * (most - len(row))] for row in rows])
+        return dict(zip(names, torch.from_numpy(numbers).to(self._device).unbind(-1), strict=True))
+
+    def _brightness(self, names: list[list[str]], keywords: list[list[Keywords]], beta: Tensor) -> Tensor:
+        """Surface brightness (B, 1, 1, P), float32, of light at beta (B or 1, 2, 1, P)."""
+        total = torch.zeros(len(names), 1, *beta.shape[2:], device=self._device)
+        for kind in dict.fromkeys(name for row in names for name in row):
+            rows = [[k for n, k in zip(*pair, strict=True) if n == kind] for pair in zip(names, keywords, strict=True)]
+            if kind == "INTERPOL":
+                for i, row in enumerate(rows):
+                    for k in row:
+                        total[i] += self._image(k, beta[i if len(beta) > 1 else 0][None])[0]
+                continue
+            table = self._table(rows, ("amp",))
+            for j in range(max(map(len, rows))):
+                at = {name: value[:, j] for name, value in table.items()}
+                centre = torch.stack([at.pop("center_x"), at.pop("center_y")], dim=1)[:, :, None, None]
+                # the difference in float64: float32 then has its full precision next to the centre, too
+                total += brightness_sersic((beta - centre).float(), **at)
+        return total
+
+    def _image(self, keywords: Keywords, beta: Tensor) -> Tensor:
+        image = torch.from_numpy(galaxy_images(keywords["file"])[keywords["index"]]).to(self._device)
+        grid = PixelGrid(image.shape[0], image.shape[1], keywords["scale"])
+        x, y = beta[:, 0] - keywords["center_x"], beta[:, 1] - keywords["center_y"]
+        c, s = np.cos(keywords["phi_G"]), np.sin(keywords["phi_G"])
+        turned = torch.stack([c * x + s * y, c * y - s * x], dim=1)
+        return (keywords["amp"] * grid.sample(image[None, None], turned)).float()
