@@ -347,7 +347,9 @@ def test_the_pixel_scale_comes_from_the_header_unless_it_is_given(tmp_path):
                        "CD1_2": 0.0, "CD2_1": 0.0})  # fmt: skip
     image, psf = fits.ImageHDU(np.ones((5, 5)), name="SCI"), fits.ImageHDU(kernel(), wcs, name="PSF")
     fits.HDUList([fits.PrimaryHDU(), image, psf]).writeto(tmp_path / "many.fits")
-    for file, scale in (("primary.fits", 0.05), ("many.fits", 0.04)):
+    whole = fits.PrimaryHDU(header=header)
+    fits.HDUList([whole, fits.ImageHDU(kernel(), name="PSF")]).writeto(tmp_path / "whole.fits")
+    for file, scale in (("primary.fits", 0.05), ("many.fits", 0.04), ("whole.fits", 0.05)):
         found = with_kernel(tmp_path, file=file)
         assert found.psf.pixel_scale == pytest.approx(scale)
         assert found.psf.side == 15

@@ -78,7 +78,7 @@ class KernelPSFSettings(Strict):
 
         Args:
             path: FITS (the HDU named PSF, or the first image) or .npy, (K, K) with K odd, sum within 10 % of 1.
-            pixel_scale: [arcsec]; that of the FITS header if None.
+            pixel_scale: [arcsec]; that of the header, or of the file's first one, if None.
 
         Raises:
             LensphysError: if the file is missing, faulty or does not hold such a kernel, or has no pixel scale.
@@ -164,7 +164,8 @@ def _read_fits(path: Path) -> tuple[np.ndarray, float | None]:
             images.sort(key=lambda hdu: hdu.name != "PSF")  # stable: the first image, but for one of that name
             if not images:
                 raise LensphysError(f"{path} holds no image")
-            return np.asarray(images[0].data, dtype=np.float64), _header_scale(images[0].header)
+            own = _header_scale(images[0].header)  # a kernel without one stands on the pixels of the file's images
+            return np.asarray(images[0].data, dtype=np.float64), own or _header_scale(hdus[0].header)
     except (OSError, TypeError, ValueError) as error:
         if isinstance(error, LensphysError):
             raise
