@@ -38,6 +38,30 @@ def read_npy(name: str, path: Path) -> NDArray[np.float32]:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
+def open_npy(name: str, path: Path) -> NDArray[Any] | None:
+    """Return the array of an .npy file as it lies on the disk, of any shape; None if it holds Python objects.
+
+    Args:
+        name: what the file is called in the message.
+        path: the file.
+
+    Raises:
+        LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers and objects.
+    """
+    check_file(name, path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+        if "dtype=object" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
+            return None
+        raise LensphysError(f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
+    if array.dtype.kind not in "iuf":
+        raise LensphysError(f"{name} {path} holds {array.dtype} values: save real numbers, as float32")
+    return array
+
+
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays (and texts) to an .npz file, whole or not at all.
 

@@ -1,0 +1,104 @@
+"""Commands that take in data sets of others, and that say what is wrong with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lensphys.cli.base import app, console, errors, one_sentence
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+@app.command("import")
+@one_sentence
+def import_(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders, .npy files and stacks, FITS.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
+    hr: Annotated[Optional[Path], typer.Option(help="Folder or file of HR images, same names or same order.")] = None,  # noqa: UP045
+    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
+    pixel_scale: Annotated[Optional[float], typer.Option(help="Of the LR images, in arcsec.")] = None,  # noqa: UP045
+    class_name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--class", metavar="NAME", help="The class of all images; by default the name of their folder."),
+    ] = None,
+    field: Annotated[Optional[int], typer.Option(min=0, help="Which item of object arrays is the image.")] = None,  # noqa: UP045
+    key: Annotated[Optional[str], typer.Option(help="Under which key dicts in object arrays hold the image.")] = None,  # noqa: UP045
+    axion_mass_field: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="N|KEY", help="Which item of object arrays is the axion mass [eV]."),
+    ] = None,
+    flux_scale: Annotated[float, typer.Option(help="From the unit of the HR images to that of the LR images.")] = 1.0,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images with NaN and list them.")] = False,
+) -> None:
+    """Import folders of .npy files (plain or object arrays), stacks and FITS cut-outs into one HDF5 file.
+
+    Pickled object arrays are read without running any code. Ask `lensphys doctor` about the file afterwards.
+
+    Examples:
+
+    `lensphys import Model_III/ -o model_3.h5 --instrument model_3`
+
+    `lensphys import lr/ --hr hr/ -o pairs.h5 --pixel-scale 0.168 --class lens`
+
+    `lensphys import cutouts/ -o cutouts.h5 --class lens --skip-bad`
+    """
+    from lensphys.checks import LensphysError
+    from lensphys.data.importing import import_images
+    from lensphys.data.sources import Picked
+    from lensphys.observation import Instrument
+
+    if field is not None and key is not None:
+        raise LensphysError("--field and --key both choose the image: give one of them")
+    mass = int(axion_mass_field) if axion_mass_field is not None and axion_mass_field.isdigit() else axion_mass_field
+    done = import_images(
+        inputs,
+        out,
+        hr=hr,
+        instrument=None if instrument is None else Instrument.named(instrument),
+        pixel_scale=pixel_scale,
+        class_name=class_name,
+        picked=Picked(key if field is None else field, mass),
+        flux_scale=flux_scale,
+        skip_bad=skip_bad,
+    )
+    for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
+        errors.print(f"note: {remark}", markup=False)
+    console.print(f"wrote {out}: {done.count} images, classes {', '.join(done.classes)}", markup=False)
+
+
+@app.command()
+@one_sentence
+def doctor(
+    file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate` or `lensphys import`.")],
+    others: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(metavar="[OTHER_FILES...]", help="Other splits, which must not share a sample with FILE."),
+    ] = None,
+    json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the findings to this file.")] = None,  # noqa: UP045
+) -> None:
+    """Say what is wrong with a data set, and what to do; the exit code is 1 if there are errors.
+
+    Examples:
+
+    `lensphys doctor train.h5 validation.h5 test.h5`
+
+    `lensphys doctor imported.h5 --json findings.json`
+    """
+    from dataclasses import asdict
+
+    from lensphys.evaluation.doctor import diagnose
+    from lensphys.provenance import write_json
+
+    findings = diagnose(file, others or [])
+    for finding in findings:
+        console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ")
+        console.print(finding.sentence, markup=False)
+    if json_path is not None:
+        write_json(json_path, {"file": str(file), "findings": [asdict(finding) for finding in findings]})
+    counts = {name: sum(f.severity == name for f in findings) for name in _COLOURS}
+    console.print(f"{file}: " + ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items()), markup=False)
+    if counts["error"]:
+        raise typer.Exit(1)

@@ -1,0 +1,240 @@
+"""Where images that are to be imported come from: folders, .npy files of any make, and FITS cut-outs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensphys.checks import LensphysError
+from lensphys.data.npy import open_npy
+from lensphys.data.restricted_pickle import Fields, read_fields
+
+_FITS = (".fits", ".fit", ".fits.gz")
+_SUFFIXES = (".npy", *_FITS)
+_SMALLEST_SIDE = 8  # pixels; below it an array is not an image
+_SINGLE_CLASS = "lens"
+_MOST_CLASSES = 100
+_FIRST_CLASSES = ("no_sub", "no", "axion", "vort", "cdm", "sphere")
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Which parts of an object array are what; plain arrays and FITS files have no parts.
+
+    Args:
+        image: position or key of the image; the first array of two dimensions if None.
+        axion_mass: position or key of the axion mass [eV], read in axion (vortex) classes; none if None.
+    """
+
+    image: int | str | None = None
+    axion_mass: int | str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of images.
+
+    Args:
+        path: the file.
+        class_name: of all its images.
+        name: what a matching HR file has as well: the path inside of its folder, without suffix.
+    """
+
+    path: Path
+    class_name: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Args:
+        images: (N, H, W), as they lie in the file.
+        pixel_scale: [arcsec], if the file has one.
+        axion_mass: [eV]; NaN without one.
+        left_out: what lies beside the image and does not go along.
+    """
+
+    images: NDArray[Any]
+    pixel_scale: float | None = None
+    axion_mass: float = float("nan")
+    left_out: list[str] = field(default_factory=list)
+
+    def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """Return the images in batches (n, H, W), float32; what overflows becomes infinite."""
+        for start in range(0, len(self.images), size):
+            with np.errstate(over="ignore"):
+                yield np.ascontiguousarray(self.images[start : start + size], dtype=np.float32)
+
+
+def find_sources(inputs: Sequence[Path], class_name: str | None = None) -> list[Source]:
+    """Return the .npy and FITS files of folders (with what lies in their folders) and of paths, in natural order.
+
+    A file's class is the name of the folder that it was found in; of files that are named themselves only if they lie
+    in different folders.
+
+    Args:
+        inputs: folders and files.
+        class_name: the class of all files.
+
+    Raises:
+        LensphysError: if a path is missing or of another kind, or there is no file.
+    """
+    alone = [path for path in inputs if not path.is_dir()]
+    folders = {path.absolute().parent for path in alone}
+    found = []
+    for path in inputs:
+        if path.is_dir():
+            inside = sorted((p for p in path.rglob("*") if _is_image(p)), key=lambda p: _natural(str(p)))
+            if not inside:
+                raise LensphysError(f"the folder {path} holds no file {', '.join('*' + s for s in _SUFFIXES)}")
+            found += [Source(p, p.absolute().parent.name, _stem(p.relative_to(path))) for p in inside]
+        elif not path.is_file():
+            raise LensphysError(f"input not found: {path} is neither a file nor a folder")
+        elif not _is_image(path):
+            raise LensphysError(f"cannot import {path}: expected a folder, or a file *{', *'.join(_SUFFIXES)}")
+        else:
+            own = path.absolute().parent.name if len(folders) > 1 else _SINGLE_CLASS
+            found.append(Source(path, own, _stem(Path(path.name))))
+    if not found:
+        raise LensphysError("there is nothing to import: give folders or files")
+    return found if class_name is None else [Source(s.path, class_name, s.name) for s in found]
+
+
+def class_names(sources: Sequence[Source]) -> list[str]:
+    """Return the classes in the order of their labels: the usual names as usual, others by the alphabet.
+
+    Raises:
+        LensphysError: if there are so many that each image must have a folder of its own.
+    """
+    names = {source.class_name for source in sources}
+    if len(names) > _MOST_CLASSES:
+        raise LensphysError(f"the inputs lie in {len(names)} folders, too many to be classes: give --class NAME")
+    order = {name: place for place, name in enumerate(_FIRST_CLASSES)}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+
+
+def matched(sources: Sequence[Source], targets: Sequence[Source]) -> list[Source]:
+    """Return the HR file of each LR file: that of the same name, or if no name is the same, that in the same place.
+
+    Raises:
+        LensphysError: naming the first file without a match.
+    """
+    by_name = {target.name: target for target in targets}
+    names = [source.name for source in sources]
+    if len(by_name) == len(targets) and len(set(names)) == len(names) and set(names) & set(by_name):
+        for source in sources:
+            if source.name not in by_name:
+                raise LensphysError(f"{source.path} has no HR image: --hr holds no file {source.name}.npy or .fits")
+        return [by_name[name] for name in names]
+    if len(sources) != len(targets):
+        raise LensphysError(
+            f"--hr has {len(targets)} files for {len(sources)} inputs and no name in common (the first ones: "
+            f"{targets[0].name}, {names[0]}): give each pair the same name"
+        )
+    return list(targets)
+
+
+def is_axion(class_name: str) -> bool:
+    """Return whether the samples of a class have an axion mass."""
+    return any(word in class_name.lower() for word in ("axion", "vort"))
+
+
+def read_contents(source: Source, picked: Picked) -> Contents:
+    """Return what a file holds.
+
+    Raises:
+        LensphysError: if it is damaged, or holds no images.
+    """
+    if source.path.name.lower().endswith(_FITS):
+        return _fits_contents(source.path)
+    plain = open_npy("input", source.path)
+    if plain is not None:
+        return Contents(_stack(source.path, plain))
+    fields = read_fields("input", source.path)
+    images = _stack(source.path, _image_of(source.path, fields, picked.image))
+    if picked.axion_mass is None or not is_axion(source.class_name):
+        return Contents(images)
+    mass = np.asarray(_part(source.path, fields, picked.axion_mass, "axion mass"))
+    if mass.size != 1 or mass.dtype.kind not in "iuf":
+        raise LensphysError(
+            f"{source.path}: {picked.axion_mass!r} is not the axion mass, a number: choose another field"
+        )
+    return Contents(images, axion_mass=float(mass.reshape(())))
+
+
+def _fits_contents(path: Path) -> Contents:
+    from lensphys.data.fits import pixel_scale, read_fits_image
+
+    found = read_fits_image(path)
+    beside = {"ERR": found.error, "MASK": found.mask, "PSF": found.psf}
+    left_out = [name for name, plane in beside.items() if plane is not None]
+    return Contents(_stack(path, found.image), pixel_scale(found.header, str(path)), left_out=left_out)
+
+
+def _image_of(path: Path, fields: Fields, chosen: int | str | None) -> NDArray[Any]:
+    if chosen is not None:
+        image = _part(path, fields, chosen, "image")
+        if not isinstance(image, np.ndarray) or image.dtype.kind not in "iuf":
+            raise LensphysError(f"{path}: {chosen!r} is no array of numbers but {_kind(image)}: choose another field")
+        return image
+    for value in fields.values():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and _squeezed(value).ndim == 2:
+            return value
+    held = ", ".join(f"{key}: {_kind(value)}" for key, value in list(fields.items())[:8])
+    raise LensphysError(f"{path} holds no image (H, W) among its objects ({held}): choose one with --field or --key")
+
+
+def _part(path: Path, fields: Fields, chosen: int | str, what: str) -> Any:
+    if chosen in fields:
+        return fields[chosen]
+    if isinstance(chosen, int) and 0 <= chosen < len(fields):  # of a dict, by the order of its keys
+        return list(fields.values())[chosen]
+    held = ", ".join(str(key) for key in list(fields)[:8])
+    raise LensphysError(f"{path} has no field {chosen!r} for the {what}: it holds {held}")
+
+
+def _stack(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W), (N, H, W) and (N, 1, H, W) as (N, H, W)."""
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or len(array) == 0 or min(array.shape[-2:]) < _SMALLEST_SIDE:
+        raise LensphysError(
+            f"{path}: expected an image (H, W) or a stack (N, H, W) of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or "
+            f"more, got {array.shape}"
+        )
+    return array
+
+
+def _squeezed(array: NDArray[Any]) -> NDArray[Any]:
+    while array.ndim > 2 and len(array) == 1:
+        array = array[0]
+    return array
+
+
+def _kind(value: Any) -> str:
+    return f"array {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(_SUFFIXES)
+
+
+def _stem(path: Path) -> str:
+    name = path.as_posix()
+    ending = next(s for s in sorted(_SUFFIXES, key=len, reverse=True) if name.lower().endswith(s))
+    return name[: -len(ending)]
+
+
+def _natural(text: str) -> list[Any]:
+    """A key that puts sample_2 before sample_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]

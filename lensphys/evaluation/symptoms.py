@@ -1,0 +1,313 @@
+"""What is odd about single images of a data set, batch by batch: the measurements behind `doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.data.lens_file import LensFile
+from lensphys.observation import Noise
+from lensphys.observation.camera import block_sum
+from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
+
+Symptoms = dict[str, NDArray[np.floating]]
+
+_FEWEST_CLIPPED = 4  # pixels at one extreme value
+_CLIPPED_SHARE = 0.01
+_FLUX_TOLERANCE = 0.3
+_NOISE_FREE = 0.3  # of the scatter that the law expects; tiny fields full of an arc have some scatter without noise
+_NOISE_FREE_PEAK = 1e-4  # of the brightest pixel: no lens was ever observed at S/N 10^4
+_ALPHA_TOLERANCE = 0.33  # a shear of 0.1 and sub-halos stay within 0.1
+# Legacy pixels are sampled at their centre, so a healthy LR image differs from the binned HR image where the source has
+# a cusp. These are left out and this much is allowed; what remains is below 0.015 in all recipes, and above 0.1 where
+# an HR image belongs to another lens.
+_WORST_PIXELS, _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.1, 0.01
+_LARGEST_MISFIT = {True: 0.1, False: 1.0}  # with clean LR images, with noisy ones alone
+_MUCH_BETTER, _SMALLEST_MISFIT = 0.3, 1e-3
+_LEAST_CORRELATION = 0.5
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Some images of a file, (n, 1, H, W) each; None where the file has none."""
+
+    file: LensFile
+    index: NDArray[np.int64]
+    lr: Tensor
+    flux_scale: Tensor
+    lr_clean: Tensor | None
+    hr_clean: Tensor | None
+    hr: Tensor | None
+
+    @classmethod
+    def read(cls, file: LensFile, held: set[str], index: NDArray[np.int64]) -> _Images:
+        def images(name: str) -> Tensor | None:
+            return torch.as_tensor(file.read(name, index)).double() if name in held else None
+
+        scale = images("flux_scale")
+        scale = torch.ones(len(index), dtype=torch.float64) if scale is None else scale
+        lr_clean, hr_clean = images("lr_clean"), images("hr_clean")
+        hr = images("hr") if hr_clean is None else None
+        return cls(file, index, file.lr(index).double(), scale.reshape(-1, 1, 1, 1), lr_clean, hr_clean, hr)
+
+    def rows(self, chosen: Tensor) -> _Images:
+        part = [None if x is None else x[chosen] for x in (self.lr_clean, self.hr_clean, self.hr)]
+        return _Images(self.file, self.index[chosen.numpy()], self.lr[chosen], self.flux_scale[chosen], *part)
+
+    @property
+    def clean(self) -> Tensor | None:
+        """What the LR image would be without noise, in its unit."""
+        fine = self.hr_clean if self.hr_clean is not None else self.hr
+        flux = self.lr_clean if self.lr_clean is not None or fine is None else block_sum(fine, self.file.grid_lr)
+        return None if flux is None else flux * self.flux_scale
+
+
+def symptoms(file: LensFile, held: set[str], index: NDArray[np.int64]) -> Symptoms:
+    """Return what is odd about some images: for each symptom a number for the images that show it, NaN for the others.
+
+    Args:
+        file: the data set.
+        held: names of its datasets.
+        index: of the images.
+    """
+    images = _Images.read(file, held, index)
+    found = _of_pixels(images)
+    usable = torch.from_numpy(np.isnan(found["not_finite"]) & np.isnan(found["constant"]))
+    factor = images.flux_scale.flatten()
+    positive = torch.isfinite(factor) & (factor > 0)
+    found["flux_scale"] = _where(~positive, factor.nan_to_num(0.0))
+    usable &= positive
+    for name in ("lr_clean", "hr_clean", "hr", "alpha_hr"):
+        if name in held and not (name == "hr" and "hr_clean" in held):
+            bad = (~torch.as_tensor(file.read(name, index)).isfinite()).flatten(1).sum(1)
+            found[f"not_finite_{name}"] = _where(bad > 0, bad)
+            usable &= bad == 0
+    for rows, law in _with_laws(images, usable, found):
+        part = images.rows(rows)
+        for name, values in _of_light(part, law).items():
+            found.setdefault(name, np.full(len(index), np.nan))[rows.numpy()] = values
+    if "alpha_hr" in held and "theta_E" in held:
+        found["alpha_theta_E"] = _of_deflection(file, index)
+    return found
+
+
+def _where(flagged: Tensor, value: Tensor) -> NDArray[np.floating]:
+    return torch.where(flagged, value.double(), torch.nan).numpy()
+
+
+def _of_pixels(images: _Images) -> Symptoms:
+    """Symptoms that the values show by themselves."""
+    flat = images.lr.flatten(1)
+    bad = (~flat.isfinite()).sum(1)
+    finite = bad == 0
+    low, high = flat.amin(1), flat.amax(1)
+    constant = finite & (low == high)
+    varied = finite & ~constant
+    whole = varied & (flat == flat.round()).all(1) & (high >= 2) & torch.tensor(images.file.instrument.unit != "counts")
+    kind = images.file.instrument.noise
+    cut_at_zero = (low == 0) & torch.tensor(isinstance(kind, RectifiedCountNoiseSettings))
+    top, bottom = torch.zeros(len(flat)), torch.zeros(len(flat))
+    for i in torch.nonzero(varied).flatten().tolist():
+        top[i], bottom[i] = _piled_up(flat[i]), 0 if cut_at_zero[i] else _piled_up(-flat[i])
+    return {
+        "not_finite": _where(bad > 0, bad),
+        "constant": _where(constant, low),
+        "integers": _where(whole, high),
+        "min_max": _where(varied & (low == 0) & (high == 1), high),
+        "clipped_high": _where(top > 0, top),
+        "clipped_low": _where(bottom > 0, bottom),
+    }
+
+
+def _piled_up(values: Tensor) -> float:
+    """The share of pixels at exactly the highest value, if they are many and far more than at the next one."""
+    _, counts = values.unique(return_counts=True)
+    at, below = int(counts[-1]), int(counts[-2])
+    many = at >= max(_FEWEST_CLIPPED, _CLIPPED_SHARE * len(values)) and at > 2 * below
+    return at / len(values) if many else 0.0
+
+
+def _with_laws(images: _Images, usable: Tensor, found: Symptoms) -> Iterator[tuple[Tensor, Noise]]:
+    """Rows of images with their noise law; an image whose noise cannot be estimated does not spoil those beside it."""
+    found["no_estimate"] = np.full(len(usable), np.nan)
+    if not usable.any():
+        return
+    together = torch.nonzero(usable).flatten()
+    try:
+        yield together, _law(images, together)
+        return
+    except LensphysError:
+        pass
+    for row in together:
+        try:
+            yield row[None], _law(images, row[None])
+        except LensphysError:
+            found["no_estimate"][int(row)] = 0.0
+
+
+def _law(images: _Images, rows: Tensor) -> Noise:
+    file, index = images.file, images.index[rows.numpy()]
+    return file.instrument.noise_of(images.lr[rows].float(), file.conditions(index))
+
+
+def _is_known(images: _Images) -> bool:
+    if images.file.conditions(images.index[:1]).noise is not None:
+        return True
+    return not isinstance(images.file.instrument.noise, EstimatedNoiseSettings | RectifiedCountNoiseSettings)
+
+
+def _of_light(images: _Images, law: Noise) -> Symptoms:
+    """Symptoms that show beside a noise law, and beside clean or finer images where there are any."""
+    known, clean = _is_known(images), images.clean
+    smooth = F.avg_pool2d(images.lr, 3, stride=1)
+    sigma, faint = _faint_scatter(images.lr, smooth)
+    peak = images.lr.flatten(1).abs().amax(1)
+    quiet = sigma < _NOISE_FREE_PEAK * peak
+    share = sigma / peak
+    if known:
+        expected = law.variance(F.pad(smooth, (1, 1, 1, 1), mode="replicate"))[..., 1:-1, 1:-1].double().sqrt()
+        share = sigma / (expected * faint).flatten(1).sum(1) * faint.flatten(1).sum(1)
+        quiet |= share < _NOISE_FREE
+    if clean is None:
+        return {"noise_free": _where(quiet, share)}
+    if not known:  # what is estimated from the image is estimated anew beside the clean one
+        law = law.updated(images.lr.float(), clean.float())
+    variance, mean = law.variance(clean).double(), law.expected(clean).double()
+    missing = (images.lr - mean).flatten(1).sum(1)
+    ratio = 1 + missing / mean.flatten(1).sum(1)
+    dim = (ratio - 1).abs() > _FLUX_TOLERANCE
+    dim &= missing.abs() > 5 * variance.flatten(1).sum(1).sqrt()
+    found = {"flux_ratio": _where(dim, ratio)}
+    if images.lr_clean is not None:
+        chi2 = ((images.lr - mean) ** 2 / variance).flatten(1).mean(1)
+        quiet |= chi2 < _NOISE_FREE**2
+        share = torch.where(chi2 < _NOISE_FREE**2, chi2.sqrt(), share)
+        margin = 6 * (2 / images.lr[0].numel()) ** 0.5
+        odd = (chi2 - 1).abs() > 0.05 + margin if known else (chi2 < 0.4) | (chi2 > 2.5)
+        found["noise_law"] = _where(odd & ~quiet & ~dim, chi2)
+    found["noise_free"] = _where(quiet, share)
+    if images.hr_clean is not None:
+        found |= _of_pairs(images, images.hr_clean, law, excluded=dim)
+    elif images.hr is not None:
+        found |= _of_observed_pairs(images.lr, images.hr)
+    return found
+
+
+def _faint_scatter(image: Tensor, smooth: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation of the noise (B,) in the faintest quarter of the pixels, and where that is.
+
+    From second differences along both axes, which smooth light has hardly any of. Source: Immerkaer (1996), Computer
+    Vision and Image Understanding 64, 300.
+    """
+    kernel = image.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])[None, None] / 6
+    second = F.conv2d(image, kernel)
+    faint = smooth <= smooth.flatten(1).quantile(0.25, dim=1)[:, None, None, None]
+    sigma = []
+    for values, where in zip(second, faint, strict=True):
+        chosen = values[where]
+        # the median is zero where most counts are zero
+        sigma.append(torch.maximum(1.4826 * chosen.abs().median(), 0.1 * chosen.square().mean().sqrt()))
+    return torch.stack(sigma), faint
+
+
+def _of_pairs(images: _Images, hr: Tensor, law: Noise, *, excluded: Tensor) -> Symptoms:
+    """LR images that are neither the binned nor the sampled HR image, and those that fit it turned or shifted."""
+    scale = images.flux_scale
+    known_clean = images.lr_clean is not None
+    given = images.lr if images.lr_clean is None else images.lr_clean * scale
+
+    grid, fine = images.file.grid_lr, images.file.grid_hr
+    binned = block_sum(hr, grid)
+    sampled = fine.sample(hr, grid.positions(like=hr), mode="bicubic", padding="border") * images.file.upscale**2
+    noise = None if known_clean else law
+    by_bins, by_samples = (_misfit(given, model * scale, noise) for model in (binned, sampled))
+    own = torch.minimum(by_bins, by_samples)
+    best = own.clone()
+    asked = torch.nonzero(own > _SMALLEST_MISFIT).flatten()  # most of a healthy file need not be turned about
+    if len(asked):
+        part = None if noise is None else noise.rows(asked)
+        others = (block_sum(other, grid) * scale[asked] for other in _rearranged(hr[asked]))
+        best[asked] = torch.stack([_misfit(given[asked], other, part) for other in others]).amin(0)
+    limit = _LARGEST_MISFIT[known_clean]
+    moved = (best < _MUCH_BETTER * own) & (best < limit) & ~excluded
+    foreign = (own > limit) & ~moved & ~excluded
+    sigma = law.variance(binned * scale).double().sqrt()
+    apart = torch.minimum(
+        *(((given - m * scale) / sigma).square().flatten(1).mean(1) for m in (binned, sampled))
+    ).sqrt()
+    fits = ~moved & ~foreign & ~excluded
+    return {
+        "hr_moved": _where(moved, apart),
+        "hr_foreign": _where(foreign, apart),
+        "hr_binned": _where(fits & (by_bins <= by_samples), by_bins),
+        "hr_sampled": _where(fits & (by_bins > by_samples), by_samples),
+    }
+
+
+def _misfit(given: Tensor, model: Tensor, law: Noise | None) -> Tensor:
+    """Mean square of the difference of two images (B,) in units of what is allowed, without the worst pixels.
+
+    Args:
+        given: (B, 1, H, W).
+        model: (B, 1, H, W), without noise.
+        law: of the noise in ``given``; None if that is clean as well.
+    """
+    allowed = _MODEL_ERROR * F.max_pool2d(model, 3, stride=1, padding=1)
+    variance = allowed**2 + (_PEAK_ERROR * model.abs().flatten(1).amax(1)[:, None, None, None]) ** 2
+    mean = model
+    if law is not None:
+        mean, variance = law.expected(model).double(), variance + law.variance(model).double()
+    z2 = ((given - mean) ** 2 / variance.clamp(min=1e-300)).flatten(1)
+    worst = max(1, int(_WORST_PIXELS * z2.shape[1]))
+    return (z2.sum(1) - z2.topk(worst, dim=1).values.sum(1)) / (z2.shape[1] - worst)
+
+
+def _of_observed_pairs(lr: Tensor, hr: Tensor) -> Symptoms:
+    """Observed HR images have their own noise, PSF and unit: they can only be asked whether they show the same sky."""
+    coarse = F.avg_pool2d(hr, hr.shape[-1] // lr.shape[-1])
+    own = _correlation(lr, coarse)
+    best = torch.stack([_correlation(lr, F.avg_pool2d(x, x.shape[-1] // lr.shape[-1])) for x in _turned(hr)]).amax(0)
+    moved = (1 - best < _MUCH_BETTER * (1 - own)) & (best > _LEAST_CORRELATION)
+    return {"pair_moved": _where(moved, own), "pair_foreign": _where((own < _LEAST_CORRELATION) & ~moved, own)}
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    a, b = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (a, b))
+    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt().clamp(min=1e-300)
+
+
+def _turned(image: Tensor) -> list[Tensor]:
+    """The image mirrored and turned."""
+    turned = [image.flip(-1), image.flip(-2), image.flip(-1, -2)]
+    if image.shape[-1] == image.shape[-2]:
+        turned += [x.transpose(-1, -2) for x in (image, *turned)]
+    return turned
+
+
+def _rearranged(image: Tensor) -> list[Tensor]:
+    """The image turned, or shifted by a pixel."""
+    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    return _turned(image) + [image.roll(step, (-2, -1)) for step in steps]
+
+
+def _of_deflection(file: LensFile, index: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Median deflection about the Einstein ring over theta_E, where it is far from 1."""
+    alpha, theta_E = (
+        torch.as_tensor(file.read("alpha_hr", index)).double(),
+        torch.as_tensor(file.read("theta_E", index)),
+    )
+    radius = file.grid_hr.positions(like=alpha).norm(dim=1)
+    size = torch.hypot(alpha[:, 0], alpha[:, 1])
+    ratio = torch.full((len(index),), torch.nan, dtype=torch.float64)
+    for i, value in enumerate(theta_E.tolist()):
+        near = (radius[0] - value).abs() < 0.2 * value
+        if near.any():
+            ratio[i] = size[i][near].median() / value
+    return _where((ratio - 1).abs() > _ALPHA_TOLERANCE, ratio)

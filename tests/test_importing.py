@@ -1,0 +1,352 @@
+"""Images of others become our HDF5 file, and no code of theirs runs."""
+
+import builtins
+import json
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from lensphys.checks import LensphysError
+from lensphys.cli import app
+from lensphys.data import LensFile
+from lensphys.data.importing import import_images
+from lensphys.data.npy import open_npy
+from lensphys.data.restricted_pickle import read_fields
+from lensphys.data.sources import Picked
+from lensphys.evaluation.doctor import diagnose
+from lensphys.observation import Instrument
+
+SHAPE = (12, 16)
+
+
+def image(seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).normal(1.0, 0.1, shape)
+
+
+def objects(*items: object) -> np.ndarray:
+    array = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array
+
+
+def save(path: Path, array: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array, allow_pickle=True)
+    return path
+
+
+def save_pickle(path: Path, data: bytes) -> Path:
+    """An .npy file of the object array that ``data`` claims to be."""
+    header = repr({"descr": "|O", "fortran_order": False, "shape": ()}).encode().ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three classes as DeepLense has them: plain arrays, and object arrays of image, deflection and mass."""
+    for i in range(3):
+        save(tmp_path / f"set/no_sub/sample_{i}.npy", image(i))
+        save(
+            tmp_path / f"set/axion/sample_{i}.npy", objects(image(10 + i)[None], image(0, (2, *SHAPE)), 1e-23 * (i + 1))
+        )
+        save(tmp_path / f"set/cdm/sample_{i}.npy", objects({"image": image(20 + i), "mass": 1.0})[0])
+    (tmp_path / "set/readme.txt").write_text("not an image")
+    return tmp_path / "set"
+
+
+def lensphys(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+# --- pickles -------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_come_back_as_they_were(tmp_path):
+    items = [
+        image(0),
+        np.asfortranarray(image(1)),
+        image(2).astype(">f4"),
+        image(3, (2, 3, 4)),
+        np.float64(2.5),
+        7,
+        "a",
+    ]
+    path = save(tmp_path / "a.npy", objects(*items, image(4, (0, 3)), objects(image(5), None)))
+    found = read_fields("input", path)
+    for i, item in enumerate(items):
+        assert np.array_equal(found[i], item) and np.asarray(found[i]).dtype.kind == np.asarray(item).dtype.kind
+    assert found[7].shape == (0, 3) and np.array_equal(found[8][0], image(5))
+    assert open_npy("input", path) is None
+
+
+def test_dicts_lists_and_arrays_that_numpy_joined(tmp_path):
+    keyed = read_fields("input", save(tmp_path / "a.npy", np.array({"image": image(0), "m": 1.5}, dtype=object)))
+    assert np.array_equal(keyed["image"], image(0)) and keyed["m"] == 1.5
+    listed = objects([image(0), 3.0])[0]
+    scalar = np.empty((), dtype=object)
+    scalar[()] = listed
+    assert np.array_equal(read_fields("input", save(tmp_path / "b.npy", scalar))[0], image(0))
+    joined = read_fields("input", save(tmp_path / "c.npy", np.array([image(0), image(1)], dtype=object)))
+    assert np.array_equal(joined[1], image(1)) and joined[1].dtype == np.float64
+
+
+class _Call:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("function", [os.system, builtins.eval, builtins.exec, builtins.getattr, np.load])
+def test_a_pickle_with_code_does_not_run(tmp_path, function, protocol):
+    mark = tmp_path / "ran"
+    code = f"touch {mark}" if function is os.system else f"open({str(mark)!r}, 'w').close()"
+    path = save_pickle(tmp_path / "evil.npy", pickle.dumps(_Call(function, code), protocol))
+    with pytest.raises(LensphysError, match=rf"evil.npy is a pickle that names \w+\.{function.__name__}, .* could run"):
+        read_fields("input", path)
+    with pytest.raises(LensphysError, match="could run code"):
+        import_images([path], tmp_path / "out.h5", pixel_scale=0.1)
+    assert not mark.exists() and not (tmp_path / "out.h5").exists()
+
+
+def test_code_hidden_inside_of_an_array_does_not_run(tmp_path):
+    mark = tmp_path / "ran"
+    path = save(tmp_path / "evil.npy", objects(image(0), _Call(os.system, f"touch {mark}")))
+    with pytest.raises(LensphysError, match=r"names posix.system"):
+        read_fields("input", path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cnumpy\nndarray\n(tR(dI1\nI2\nsb.",  # changes the state of what a name leads to
+        b"cnumpy\ndtype\n}X\x05\x00\x00\x00_makeI1\nsb.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I1000000000\nI1000000000\ntcnumpy\ndtype\n(X\x02\x00\x00\x00f8tRI0\n"
+        b"C\x08\x00\x00\x00\x00\x00\x00\x00\x00tb.",  # far fewer bytes than its shape says
+        b"cnumpy\ndtype\n(X\x05\x00\x00\x00V8,f8tR.",
+        b"cnumpy\ndtype\n(X\x02\x00\x00\x00f8tR(I3\nX\x01\x00\x00\x00<X\x01\x00\x00\x00aNNI0\nI0\nI0\ntb.",
+        b"Pid\n.",
+        b"",
+    ],
+)
+def test_damaged_and_forged_pickles_are_refused(tmp_path, data):
+    with pytest.raises(LensphysError, match=r"bad.npy is not a whole .npy file of arrays and numbers"):
+        read_fields("input", save_pickle(tmp_path / "bad.npy", data))
+
+
+def test_cut_object_array_is_refused(tmp_path):
+    path = save(tmp_path / "a.npy", objects(image(0), image(1)))
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(LensphysError, match="is not a whole .npy file"):
+        read_fields("input", path)
+
+
+# --- what becomes of files -----------------------------------------------------------------------------------------
+
+
+def test_folders_are_classes(folder, tmp_path):
+    out = tmp_path / "a.h5"
+    done = import_images([folder], out, instrument=Instrument.named("model_3"), picked=Picked(axion_mass=2))
+    assert (done.count, done.classes, done.skipped) == (9, ["no_sub", "axion", "cdm"], [])
+    with LensFile(out) as file:
+        assert sorted(file.labels.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        assert file.instrument == Instrument.named("model_3") and file.grid_lr.scale == 0.08 and file.upscale == 1
+        assert not file.has_truth
+        for label, seed in ((0, 0), (1, 10), (2, 20)):
+            rows = np.flatnonzero(file.labels == label)
+            for i in range(3):
+                assert np.array_equal(file.lr(rows[i])[0, 0].numpy(), image(seed + i).astype(np.float32))
+        mass = file.read("axion_mass")
+        assert mass[file.labels == 1].tolist() == pytest.approx([1e-23, 2e-23, 3e-23], abs=0)
+        assert np.isnan(mass[file.labels != 1]).all()
+    with h5py.File(out) as file:
+        origin = json.loads(file.attrs["imported"])
+        assert origin["inputs"] == [str(folder)] and "numpy" in origin["versions"] and len(file.attrs["identity"]) == 64
+
+
+def test_one_class_natural_order_and_no_mass_unless_asked(tmp_path):
+    for i in (10, 2, 1):
+        save(tmp_path / f"axion/s{i}.npy", objects(image(i), 1e-23))
+    done = import_images([tmp_path / "axion"], tmp_path / "a.h5", pixel_scale=0.1, class_name="lenses")
+    assert done.classes == ["lenses"] and "noise is estimated from each image" in done.remarks[0]
+    with LensFile(tmp_path / "a.h5") as file:
+        assert file.instrument.noise.kind == "estimated" and file.instrument.unit == "e-/s"
+        expected = np.stack([image(i) for i in (1, 2, 10)]).astype(np.float32)
+        assert np.array_equal(file.lr()[:, 0].numpy(), expected)
+        with pytest.raises(LensphysError, match="has no /axion_mass"):
+            file.read("axion_mass")
+        assert len(file.observation([0, 1]).noise.sigma) == 2
+
+
+@pytest.mark.parametrize("picked", [Picked(1), Picked("b")])
+def test_another_part_can_be_the_image(tmp_path, picked):
+    parts = {"a": image(0), "b": image(1)}
+    path = save(
+        tmp_path / "a.npy", np.array(parts, dtype=object) if picked.image == "b" else objects(*parts.values(), 1)
+    )
+    import_images([path], tmp_path / "a.h5", pixel_scale=0.1, picked=picked)
+    with LensFile(tmp_path / "a.h5") as file:
+        assert np.array_equal(file.lr(0)[0, 0].numpy(), image(1).astype(np.float32))
+
+
+def test_stacks_longer_than_a_batch_with_their_hr_images(tmp_path):
+    lr, hr = image(0, (150, 1, *SHAPE)), image(1, (150, 36, 48))
+    done = import_images(
+        [save(tmp_path / "lr.npy", lr)],
+        tmp_path / "a.h5",
+        hr=save(tmp_path / "x.npy", hr),
+        pixel_scale=0.3,
+        flux_scale=2.0,
+    )
+    assert any("matched with the inputs by their order" in remark for remark in done.remarks)
+    with LensFile(tmp_path / "a.h5") as file:
+        assert file.classes == ["lens"] and file.upscale == 3 and file.grid_hr.scale == pytest.approx(0.1)
+        assert np.array_equal(file.read("lr"), lr.astype(np.float32))
+        assert np.array_equal(file.read("hr")[:, 0], hr.astype(np.float32)) and not file.has_truth
+        assert (file.read("flux_scale") == 2.0).all()
+
+
+def test_hr_images_are_matched_by_name(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"lr/c/{i}.npy", image(i))
+        save(tmp_path / f"hr/c/{i}.npy", np.kron(image(i), np.ones((2, 2))))
+    save(tmp_path / "hr/c/0b.npy", image(9, (24, 32)))  # one more would shift all others
+    import_images([tmp_path / "lr"], tmp_path / "a.h5", hr=tmp_path / "hr", pixel_scale=0.1)
+    with LensFile(tmp_path / "a.h5") as file:
+        assert file.upscale == 2 and np.array_equal(file.read("hr")[:, :, ::2, ::2], file.read("lr"))
+    (tmp_path / "hr/c/1.npy").unlink()
+    with pytest.raises(LensphysError, match=r"lr/c/1.npy has no HR image: --hr holds no file c/1.npy"):
+        import_images([tmp_path / "lr"], tmp_path / "b.h5", hr=tmp_path / "hr", pixel_scale=0.1)
+
+
+def write_fits(path: Path, data: np.ndarray, scale: float, **planes: np.ndarray) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    main = fits.PrimaryHDU(data)
+    main.header["PIXSCALE"] = scale
+    fits.HDUList([main, *(fits.ImageHDU(x, name=name) for name, x in planes.items())]).writeto(path)
+    return path
+
+
+def test_fits_cutouts(tmp_path):
+    for i in range(2):
+        write_fits(tmp_path / f"cuts/{i}.fits", image(i), 0.05, ERR=np.full(SHAPE, 0.1), PSF=np.ones((3, 3)) / 9)
+    done = import_images([tmp_path / "cuts"], tmp_path / "a.h5", class_name="lens")
+    assert "ERR, PSF of the FITS files are not stored: super-resolve those files themselves" in done.remarks[-1]
+    with LensFile(tmp_path / "a.h5") as file:
+        assert file.grid_lr.scale == pytest.approx(0.05) and len(file) == 2
+        assert np.array_equal(file.lr(1)[0, 0].numpy(), image(1).astype(np.float32))
+    write_fits(tmp_path / "cuts/2.fits", image(2), 0.06)
+    with pytest.raises(LensphysError, match=r'2.fits has pixels of 0.06", not 0.05" like the others'):
+        import_images([tmp_path / "cuts"], tmp_path / "b.h5")
+    done = import_images(
+        [tmp_path / "cuts"], tmp_path / "c.h5", pixel_scale=0.1, instrument=Instrument.named("model_3")
+    )
+    assert 'the pixels have 0.1", not the 0.08" of the instrument' in done.remarks[0]
+    with LensFile(tmp_path / "c.h5") as file:
+        assert file.instrument.pixel_scale == file.grid_lr.scale == 0.1
+
+
+def test_bad_images_are_refused_or_left_out(folder, tmp_path):
+    bad = image(1)
+    bad[3, 4] = np.nan
+    save(folder / "no_sub/sample_1.npy", bad)
+    with pytest.raises(LensphysError, match=r"image 0 of .*sample_1.npy has NaN or infinite pixels: mend it, or give"):
+        import_images([folder], tmp_path / "a.h5", pixel_scale=0.1)
+    assert not (tmp_path / "a.h5").exists() and not list(tmp_path.glob(".a.h5*"))
+    done = import_images([folder], tmp_path / "a.h5", pixel_scale=0.1, skip_bad=True)
+    assert done.count == 8 and len(done.skipped) == 1 and "sample_1.npy" in done.skipped[0]
+    with LensFile(tmp_path / "a.h5") as file:
+        assert len(file) == len(file.labels) == 8
+    with pytest.raises(LensphysError, match="nothing to import: all 1 images are bad"):
+        import_images([folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", pixel_scale=0.1, skip_bad=True)
+
+
+def refused(inputs: list[Path], out: Path, match: str, **options: object) -> None:
+    with pytest.raises(LensphysError, match=match):
+        import_images(inputs, out, **({"pixel_scale": 0.1} | options))
+    assert not out.exists()
+
+
+def test_what_does_not_fit_is_named(folder, tmp_path):
+    out = tmp_path / "out.h5"
+    odd = save(tmp_path / "odd/z.npy", image(0, (10, 16)))
+    refused([folder, odd], out, r"z.npy has images of \(10, 16\), those before it of \(12, 16\)")
+    refused([folder], out, "has no pixel scale: give --pixel-scale", pixel_scale=None)
+    refused([folder], out, "--pixel-scale must be positive", pixel_scale=-1.0)
+    refused([folder], out, "--flux-scale must be positive", flux_scale=0.0)
+    refused([folder], tmp_path / "out.txt", r"--out must be named \*.h5")
+    refused([tmp_path / "none"], out, "input not found: .*none is neither a file nor a folder")
+    refused([folder / "readme.txt"], out, r"cannot import .*readme.txt: expected a folder, or a file \*.npy")
+    refused([], out, "nothing to import: give folders or files")
+    refused([folder], out, r"has no field 9 for the image: it holds 0, 1, 2", picked=Picked(9))
+    refused([folder / "axion"], out, r"2 is no array of numbers but float", picked=Picked(2))
+    refused([folder / "axion"], out, r"0 is not the axion mass, a number", picked=Picked(0, axion_mass=0))
+    refused([save(tmp_path / "m.npy", objects(1.0, "a"))], out, r"holds no image \(H, W\) .*\(0: float, 1: str\)")
+    refused([save(tmp_path / "r.npy", image(0, (12, 16, 3)))], out, r"expected an image \(H, W\) or a stack")
+    (tmp_path / "empty").mkdir()
+    refused([tmp_path / "empty"], out, r"the folder .*empty holds no file \*.npy")
+    (tmp_path / "n.npy").write_bytes(b"nonsense")
+    refused([tmp_path / "n.npy"], out, "n.npy is not a whole .npy file")
+    for i in range(101):
+        save(tmp_path / f"many/{i}/a.npy", image(0))
+    refused([tmp_path / "many"], out, "the inputs lie in 101 folders, too many to be classes: give --class")
+    out.write_text("mine")
+    with pytest.raises(LensphysError, match="out.h5 exists: remove it, or choose another --out"):
+        import_images([folder], out, pixel_scale=0.1)
+    assert out.read_text() == "mine"
+
+
+def test_hr_images_that_do_not_fit_are_named(tmp_path):
+    lr, out = save(tmp_path / "lr.npy", image(0, (2, *SHAPE))), tmp_path / "out.h5"
+    few, wide = save(tmp_path / "few.npy", image(0, (1, 24, 32))), save(tmp_path / "wide.npy", image(0, (2, 24, 48)))
+    refused([lr], out, r"few.npy holds 1 HR images for the 2 of .*lr.npy", hr=few)
+    refused([lr], out, r"wide.npy: HR images of \(24, 48\) are no whole multiple of the LR images \(12, 16\)", hr=wide)
+    two = [save(tmp_path / f"l/{i}.npy", image(i)) for i in range(2)]
+    refused(two, out, "--hr has 1 files for 2 inputs and no name in common", hr=few)
+    hr = [save(tmp_path / f"h/{i}.npy", image(i, (12 * (i + 2), 16 * (i + 2)))) for i in range(2)]
+    refused(
+        two, out, r"image 0 of .*1.npy: /hr would have images of \(36, 48\) after those of \(24, 32\)", hr=hr[0].parent
+    )
+
+
+def test_command(folder, tmp_path):
+    out = tmp_path / "a.h5"
+    code, text = lensphys("import", folder, "-o", out, "--instrument", "model_3", "--axion-mass-field", "2")
+    assert code == 0 and "9 images, classes no_sub, axion, cdm" in text
+    with LensFile(out) as file:
+        assert np.isfinite(file.read("axion_mass")).sum() == 3
+    code, text = lensphys("import", folder / "cdm", "-o", tmp_path / "b.h5", "--pixel-scale", "0.1", "--key", "mass")
+    assert code == 2 and "error: " in text and "'mass' is no array of numbers" in text
+    code, text = lensphys("import", folder, "-o", tmp_path / "b.h5", "--field", "0", "--key", "image")
+    assert code == 2 and "--field and --key both choose the image" in text
+
+
+def test_the_observed_pair(shared, tmp_path):
+    pair = shared / "real" / "hsc_hst_pair"
+    if not pair.is_dir():
+        pytest.skip("the observed pair is not here")
+    out = tmp_path / "pair.h5"
+    import_images(
+        [pair / "observed_pair_LR_HSC_64.npy"], out, hr=pair / "observed_pair_HR_HST_128.npy", pixel_scale=0.168
+    )
+    with LensFile(out) as file:
+        assert file.upscale == 2 and file.lr().shape == (1, 1, 64, 64) and file.read("hr").shape == (1, 1, 128, 128)
+    assert {finding.name for finding in diagnose(out)} == {"missing_truth"}
+    with h5py.File(out, "a") as file:
+        file["hr"][:] = np.roll(file["hr"][:], (40, 40), (2, 3))
+    assert "pair_foreign" in {finding.name for finding in diagnose(out)}
