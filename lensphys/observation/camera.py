@@ -79,17 +79,17 @@ class Camera:
         return self.expose(light(field.at(fine).beta) * fine.pixel_area)
 
     def expose(self, flux: Tensor) -> Tensor:
-        """Return the clean image of a flux map on this camera's (supersampled) pixels: sum, then blur.
+        """Return the clean image of a flux map on this camera's (supersampled) pixels: blur, then sum, as light does.
 
-        A kernel that is known on finer pixels than the camera's blurs before the sum, as light does: after it, what a
-        pixel sum aliases would stay in the image (at S/N 50, a PSF of 0.5" on pixels of 0.2": up to 0.3 sigma on smooth
-        arcs, 2 sigma on structure of 0.05").
+        After the sum, what it aliases would stay in the image: up to 5 % of the peak where the PSF is no wider than a
+        pixel. A kernel that is known on pixels no finer than the camera's holds them, and blurs after the sum.
 
         Args:
             flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
         """
         points = flux.shape[-1] // self.grid.width
-        if points > 1 and isinstance(self.psf, PixelPSF) and self.psf.scale < 0.99 * self.grid.scale:
+        coarse = isinstance(self.psf, PixelPSF) and self.psf.scale > 0.99 * self.grid.scale
+        if points > 1 and not coarse:
             return block_sum(self.psf.blur(flux, self.grid.scale / points), self.grid)
         return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_images, check_positive
 from lensphys.observation.per_image import PerImage
 
-
 # torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat
 Randomness = torch.Generator | np.random.Generator
 

@@ -1,7 +1,12 @@
-"""The deflection of many point masses at once, fast and in constant memory, without gradients: for simulations."""
+"""The deflection of many bodies at once, fast and in constant memory, without gradients: for simulations.
+
+On a processor, compiled kernels go over blocks of points that stay in its cache, body by body; on a GPU tensor
+operations do, on so many points at a time that memory does not grow with the number of bodies.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -9,17 +14,17 @@ import torch
 from torch import Tensor
 
 from lensphys.profiles.mass import CORE
+from lensphys.profiles.truncated_nfw import deflection_tnfw
 
 _CHUNK = 1 << 20  # bodies times points at a time, where there is no kernel
+_NODES = 1024
 
 
 @torch.no_grad()
 def deflection_swarm(x: Tensor, y: Tensor, strength: Tensor, center_x: Tensor, center_y: Tensor) -> Tensor:
-    """Return sum_k s_k d_k / (|d_k|^2 + core^2), as `deflection_points` does.
+    """Return the deflection of point masses, sum_k s_k d_k / (|d_k|^2 + core^2), as `deflection_points` does.
 
-    On a processor a compiled kernel goes over blocks of points that stay in its cache, 4 times as fast as tensor
-    operations and to the last digit of float64, which close to a body is needed; on a GPU tensor operations do, on so
-    many points at a time that memory does not grow with the bodies.
+    In float64: close to a body float32 is not enough.
 
     Args:
         x: (P,) [arcsec], float64.
@@ -33,8 +38,7 @@ def deflection_swarm(x: Tensor, y: Tensor, strength: Tensor, center_x: Tensor, c
     """
     total = x.new_zeros(len(strength), 2, len(x))
     if x.device.type == "cpu":
-        bodies = (t.contiguous().numpy() for t in (strength, center_x, center_y))
-        _kernel()(x.contiguous().numpy(), y.contiguous().numpy(), *bodies, CORE**2, total.numpy())
+        _point_kernel()(*_arrays(x, y, strength, center_x, center_y), CORE**2, total.numpy())
         return total
     points = max(1, _CHUNK // max(1, strength.numel()))
     for start in range(0, len(x), points):
@@ -45,8 +49,50 @@ def deflection_swarm(x: Tensor, y: Tensor, strength: Tensor, center_x: Tensor, c
     return total
 
 
+@torch.no_grad()
+def deflection_tnfw_swarm(
+    x: Tensor, y: Tensor, Rs: Tensor, alpha_Rs: Tensor, r_trunc: Tensor, center_x: Tensor, center_y: Tensor
+) -> Tensor:
+    """Return the deflection of truncated NFW halos, the sum of `deflection_tnfw` over them.
+
+    On a processor alpha / r of each halo is tabulated on nodes that are even in the root of r, and interpolated by
+    cubics: to 1e-6 of its deflection at Rs, and many times as fast as the formula.
+
+    Args:
+        x: (P,) [arcsec], float64.
+        y: (P,) [arcsec].
+        Rs: (B, K) [arcsec].
+        alpha_Rs: (B, K) [arcsec].
+        r_trunc: (B, K) [arcsec].
+        center_x: (B, K) [arcsec].
+        center_y: (B, K) [arcsec].
+
+    Returns:
+        (B, 2, P) [arcsec].
+    """
+    total = x.new_zeros(len(Rs), 2, len(x))
+    if x.device.type != "cpu":
+        theta = torch.stack([x, y])[None, :, None]
+        for k in range(Rs.shape[1]):
+            halo = (values[:, k] for values in (Rs, alpha_Rs, r_trunc, center_x, center_y))
+            total += deflection_tnfw(theta, *halo)[:, :, 0]
+        return total
+    reach = float(x.abs().max() + center_x.abs().max() + y.abs().max() + center_y.abs().max())
+    step = reach**0.5 / (_NODES - 3)
+    radius = (torch.arange(_NODES, dtype=x.dtype) * step).square().clamp(min=CORE)
+    line = torch.stack([radius, torch.zeros_like(radius)])[None, :, None]
+    for i in range(len(Rs)):  # a table of one lens at a time
+        slope = deflection_tnfw(line, Rs[i], alpha_Rs[i], r_trunc[i])[:, 0, 0] / radius
+        _table_kernel()(*_arrays(x, y, slope, center_x[i], center_y[i]), 1 / step, total[i].numpy())
+    return total
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    return [t.contiguous().numpy() for t in tensors]
+
+
 @lru_cache
-def _kernel() -> Any:
+def _point_kernel() -> Any:
     import numba
 
     @numba.njit(fastmath=True, nogil=True)
@@ -65,5 +111,30 @@ def _kernel() -> Any:
                         weight = s / (dx * dx + dy * dy + core2)
                         total[i, 0, p] += weight * dx
                         total[i, 1, p] += weight * dy
+
+    return kernel
+
+
+@lru_cache
+def _table_kernel() -> Any:
+    import numba
+
+    @numba.njit(fastmath=True, nogil=True)
+    def kernel(x, y, slope, center_x, center_y, per_step, total):
+        for k in range(slope.shape[0]):
+            table, a, b = slope[k], center_x[k], center_y[k]
+            if table[0] == 0.0:
+                continue
+            for p in range(x.shape[0]):
+                dx = x[p] - a
+                dy = y[p] - b
+                place = math.sqrt(math.sqrt(dx * dx + dy * dy)) * per_step
+                j = max(int(place) - 1, 0)
+                t = place - j  # from the first of four nodes, between 1 and 2 but next to the centre
+                u, v, w = t - 1.0, t - 2.0, t - 3.0
+                weight = (t * u * v * table[j + 3] - u * v * w * table[j]) / 6  # Lagrange
+                weight += (t * v * w * table[j + 1] - t * u * w * table[j + 2]) / 2
+                total[0, p] += weight * dx
+                total[1, p] += weight * dy
 
     return kernel

@@ -93,7 +93,7 @@ def einstein_radius_of_solar_mass(z_lens: float, z_source: float, kind: Distance
         between, arcsec = source - lens, float(_ARCSEC_PER_RADIAN)
     else:
         lens, source = (cosmology.angular_diameter_distance(z) for z in (z_lens, z_source))
-        between, arcsec = cosmology.angular_diameter_distance_z1z2(z_lens, z_source), math.degrees(1) * 3600
+        between, arcsec = source - lens * (1 + z_lens) / (1 + z_source), math.degrees(1) * 3600  # flat space
     square = 4 * constants.G * units.M_sun / constants.c**2 * between / (lens * source)
     return arcsec * float(square.decompose().value) ** 0.5
 

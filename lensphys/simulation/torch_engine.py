@@ -16,8 +16,7 @@ from lensphys.profiles.line import deflection_line
 from lensphys.profiles.mass import deflection_nfw, deflection_shear, deflection_sie, deflection_sis
 from lensphys.profiles.multipole import deflection_multipole
 from lensphys.profiles.power_law import deflection_epl
-from lensphys.profiles.swarm import deflection_swarm
-from lensphys.profiles.truncated_nfw import deflection_tnfw
+from lensphys.profiles.swarm import deflection_swarm, deflection_tnfw_swarm
 from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
@@ -42,12 +41,24 @@ _MASS = {
     "SHEAR": _Profile(deflection_shear, ("gamma1", "gamma2")),
     "MULTIPOLE": _Profile(deflection_multipole, ("a_m",)),
     "NFW": _Profile(deflection_nfw, ("alpha_Rs",)),
-    "TNFW": _Profile(deflection_tnfw, ("alpha_Rs",)),
     "LINE_MASS": _Profile(deflection_line),
 }
-_POINT = "POINT_MASS"
-_LIGHT = ("SERSIC_ELLIPSE", "INTERPOL")
 _Table = dict[str, Tensor]  # parameters (B, K)
+
+
+def _points(x: Tensor, y: Tensor, table: _Table) -> Tensor:
+    return deflection_swarm(x, y, table["theta_E"].square(), table["center_x"], table["center_y"])
+
+
+def _halos(x: Tensor, y: Tensor, table: _Table) -> Tensor:
+    return deflection_tnfw_swarm(x, y, **table)
+
+
+# what comes in numbers: all of one kind at once
+_SWARMS: dict[str, tuple[Callable[[Tensor, Tensor, _Table], Tensor], str]] = {
+    "POINT_MASS": (_points, "theta_E"), "TNFW": (_halos, "alpha_Rs")
+}  # fmt: skip
+_LIGHT = ("SERSIC_ELLIPSE", "INTERPOL")
 
 
 class TorchEngine:
@@ -78,8 +89,8 @@ class TorchEngine:
             LensphysError: naming the profile and the other engine.
         """
         for name in scene.lens_model_list:
-            if name != _POINT and name not in _MASS:
-                raise lacking("torch", name, "lenstronomy", [*_MASS, _POINT])
+            if name not in _SWARMS and name not in _MASS:
+                raise lacking("torch", name, "lenstronomy", [*_MASS, *_SWARMS])
         for name in scene.source_light_model_list + scene.lens_light_model_list:
             if name not in _LIGHT:
                 raise lacking("torch", name, "lenstronomy", _LIGHT)
@@ -132,11 +143,9 @@ class TorchEngine:
         total = self._theta.new_zeros(len(scenes), *self._theta.shape[1:])
         for name, order in kinds:
             rows = [[k for n, k in row if (n, k.get("m")) == (name, order)] for row in lists]
-            if name == _POINT:
-                table = self._table(rows, ("theta_E",))
-                x, y = self._theta[0, :, 0]
-                points = deflection_swarm(x, y, table["theta_E"].square(), table["center_x"], table["center_y"])
-                total += points[:, :, None]
+            if name in _SWARMS:
+                formula, strength = _SWARMS[name]
+                total += formula(*self._theta[0, :, 0], self._table(rows, (strength,)))[:, :, None]
                 continue
             profile, fixed = _MASS[name], {} if order is None else {"m": order}
             table = self._table(rows, profile.strengths)
