@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,13 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lensphys import training
+from lensphys.batches import Batches, FreshBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
 from lensphys.provenance import provenance, whole_file, write_json
 from lensphys.settings import Strict, override, read_yaml
+from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
 from lensphys.training import CHECKPOINT, LOG, WEIGHTS, TrainingSettings
 
@@ -28,11 +33,13 @@ CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.j
 class DataSettings(Strict):
     """Where the images come from: a file, or a recipe that is simulated into the run folder first.
 
-    ``n`` samples of each class; ``set`` are recipe assignments like ``--set`` of ``lensphys simulate``.
+    ``n`` samples of each class; ``set`` are recipe assignments like ``--set`` of ``lensphys simulate``. With ``fresh``
+    nothing is written: each epoch has n new samples of each class, simulated as they are needed.
     """
 
     file: str | None = None
     recipe: str | None = None
+    fresh: bool = False
     n: PositiveInt = 100
     classes: list[str] | None = None
     seed: int = 1
@@ -43,6 +50,8 @@ class DataSettings(Strict):
     def _one_origin(self) -> DataSettings:
         if (self.file is None) == (self.recipe is None):
             raise ValueError("give either 'file' or 'recipe' (--set data='{file: x.h5}' replaces the whole group)")
+        if self.fresh and self.recipe is None:
+            raise ValueError("fresh data come from a recipe, not from a file")
         return self
 
 
@@ -104,17 +113,32 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     fabric = training.launch(experiment.training)
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
-        training_data(experiment.data, run)
+        if not experiment.data.fresh:
+            training_data(experiment.data, run)
     fabric.barrier()
-    with LensFile(_data_path(experiment.data, run)) as lenses:
+    method = experiment.build()
+    with _batches(experiment, run, method.needs_truth) as (batches, instrument):
         if fabric.is_global_zero:
-            describe_run(run, experiment, lenses.instrument)
-        training.train(fabric, experiment.build(), lenses, experiment.training, run, seed=experiment.seed)
+            describe_run(run, experiment, instrument)
+        training.train(fabric, method, batches, experiment.training, run)
     if fabric.is_global_zero:
         from lensphys.evaluation.figures import loss_figure, save_figure
 
         records = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
         save_figure(loss_figure(records), run / "losses.png")
+
+
+@contextmanager
+def _batches(experiment: Experiment, run: Path, needs_truth: bool) -> Iterator[tuple[TrainingData, Instrument]]:
+    """The data of an experiment, and the instrument of its images."""
+    data = experiment.data
+    if data.fresh:
+        recipe = Recipe.named(str(data.recipe), data.set)
+        stream = LensStream(Plan.of(recipe, data.n, classes=data.classes, seed=data.seed))
+        yield FreshBatches(stream, experiment.training, needs_truth), stream.instrument
+        return
+    with LensFile(_data_path(data, run)) as lenses:
+        yield Batches(lenses, experiment.training, experiment.seed, needs_truth), lenses.instrument
 
 
 def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:

@@ -7,29 +7,28 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from lensphys.batches import BatchSettings, TrainingData
 from lensphys.checks import LensphysError
-from lensphys.data.lens_file import LensFile
 from lensphys.interrupts import Interrupts
 from lensphys.methods import TrainableMethod
 from lensphys.observation import Observation
 from lensphys.provenance import whole_file
-from lensphys.settings import Strict
 
 CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
 
 
-class TrainingSettings(Strict):
+class TrainingSettings(BatchSettings):
     """How a method is trained (Adam).
 
     ``devices``, ``nodes`` and ``accelerator`` are lightning-fabric's: ``--set training.devices=4`` trains on four GPUs,
@@ -38,15 +37,11 @@ class TrainingSettings(Strict):
     """
 
     epochs: PositiveInt
-    batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_gradient: PositiveFloat | None = 1.0
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: PositiveInt = 1
-    nodes: PositiveInt = 1
     tracker: Literal["tensorboard", "wandb"] = "tensorboard"
 
     def rate_at(self, progress: float) -> float:
@@ -94,54 +89,6 @@ def tracker(name: str, folder: Path) -> Tracker:
     return _WeightsAndBiases(folder) if name == "wandb" else SummaryWriter(str(folder / "tensorboard"))
 
 
-class Batches:
-    """The batches of a data set: the same ones for the same seed and epoch, whoever asks and in whatever process.
-
-    Args:
-        lenses: the data.
-        settings: batch size and validation fraction.
-        seed: of the split and of the order.
-        needs_truth: whether HR images are read at all.
-
-    Raises:
-        LensphysError: if HR images are needed and missing, or there are too few images.
-    """
-
-    def __init__(self, lenses: LensFile, settings: TrainingSettings, seed: int, needs_truth: bool) -> None:
-        if needs_truth and not lenses.has_truth:
-            raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
-        order = torch.randperm(len(lenses), generator=torch.Generator().manual_seed(seed))
-        held_out = max(1, round(settings.validation_fraction * len(lenses)))
-        if len(lenses) - held_out < settings.batch_size * settings.devices * settings.nodes:
-            raise LensphysError(
-                f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} a device: "
-                "simulate more or lower training.batch_size"
-            )
-        self.lenses, self.needs_truth, self.seed = lenses, needs_truth, seed
-        self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
-        self.size = settings.batch_size
-
-    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of each batch of one process; every process has the same number of full batches."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
-        mixed = self.training[torch.randperm(len(self.training), generator=generator)]
-        count = len(mixed) // (self.size * ranks)
-        return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
-
-    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of the validation batches of one process."""
-        mine = self.validation[rank::ranks] if len(self.validation) >= ranks else self.validation
-        return list(mine.split(self.size))
-
-    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
-        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
-        truth = None
-        if self.needs_truth:
-            factor = torch.as_tensor(self.lenses.read("flux_scale", index.numpy()))[:, None, None, None]
-            truth = (torch.as_tensor(self.lenses.read("hr", index.numpy())) * factor).float().to(device)
-        return self.lenses.observation(index.numpy(), device), truth
-
-
 def launch(settings: TrainingSettings) -> Fabric:
     """Return lightning-fabric with all processes of a training running; from here on each line runs in every one.
 
@@ -163,7 +110,7 @@ def launch(settings: TrainingSettings) -> Fabric:
 
 
 def train(
-    fabric: Fabric, method: TrainableMethod, lenses: LensFile, settings: TrainingSettings, run: Path, *, seed: int = 0
+    fabric: Fabric, method: TrainableMethod, batches: TrainingData, settings: TrainingSettings, run: Path
 ) -> None:
     """Train a method, or go on from the last checkpoint of the run folder.
 
@@ -174,15 +121,13 @@ def train(
     Args:
         fabric: from `launch`.
         method: with fresh weights, the same in every process.
-        lenses: the data; HR images are touched only if the method needs them.
+        batches: the data.
         settings: how to train.
         run: the folder.
-        seed: of the split and the order of the images.
 
     Raises:
         LensphysError: if the data do not fit, the checkpoint is another method's, or the loss is no longer finite.
     """
-    batches = Batches(lenses, settings, seed, method.needs_truth)
     _Run(fabric, method, batches, settings, run).go()
     fabric.barrier()
 
@@ -211,7 +156,7 @@ class _Run:
     """The state of a training: everything that a checkpoint holds."""
 
     def __init__(
-        self, fabric: Fabric, method: TrainableMethod, batches: Batches, settings: TrainingSettings, folder: Path
+        self, fabric: Fabric, method: TrainableMethod, batches: TrainingData, settings: TrainingSettings, folder: Path
     ) -> None:
         self.fabric, self.method, self.batches, self.settings, self.folder = fabric, method, batches, settings, folder
         optimizer = torch.optim.Adam(method.parameters(), lr=settings.learning_rate)
@@ -323,7 +268,7 @@ class _Run:
             "precision": self.fabric.strategy.precision.state_dict(),
             "random": torch.get_rng_state(),
             "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "best", "seconds")},
-            "data": self.batches.lenses.identity,
+            "data": self.batches.identity,
         }
         with whole_file(self.folder / CHECKPOINT) as temporary:
             torch.save(state, temporary)
@@ -341,8 +286,8 @@ class _Run:
             raise LensphysError(
                 f"{path} is damaged or belongs to another method ({error}): remove it to start anew"
             ) from None
-        if data != self.batches.lenses.identity:
-            raise LensphysError(f"{self.folder} was trained on other data than {self.batches.lenses.path}")
+        if data != self.batches.identity:
+            raise LensphysError(f"{self.folder} was trained on other data than {self.batches.name}")
         for name, value in progress.items():
             setattr(self, name, value)
 

@@ -34,6 +34,7 @@ FLOORS: dict[str, float] = {
     "lensphys.losses": 7,
     "lensphys.methods": 8,
     "lensphys.simulation": 8.5,  # knows nothing of networks or training: only observation and data
+    "lensphys.batches": 8.8,  # of a file, or of a recipe
     "lensphys.training": 9,
     "lensphys.evaluation": 10,
     "lensphys.config": 11,

@@ -139,7 +139,7 @@ def _exposure(instrument: Instrument, upscale: int, conditions: tuple[tuple[str,
     )
 
 
-def conditions_of(drawn: list[dict[str, float]]) -> Conditions:
+def conditions_of(drawn: list[dict[str, float]], dtype: torch.dtype = torch.float64) -> Conditions:
     """Return the conditions of some samples as those of a batch."""
     names = drawn[0] if drawn else {}
-    return Conditions(**{name: torch.tensor([x[name] for x in drawn], dtype=torch.float64) for name in names})
+    return Conditions(**{name: torch.tensor([x[name] for x in drawn], dtype=dtype) for name in names})

@@ -145,7 +145,8 @@ class TorchEngine:
             rows = [[k for n, k in row if (n, k.get("m")) == (name, order)] for row in lists]
             if name in _SWARMS:
                 formula, strength = _SWARMS[name]
-                total += formula(*self._theta[0, :, 0], self._table(rows, (strength,)))[:, :, None]
+                x, y = self._theta[0, :, 0]
+                total += formula(x, y, self._table(rows, (strength,)))[:, :, None]
                 continue
             profile, fixed = _MASS[name], {} if order is None else {"m": order}
             table = self._table(rows, profile.strengths)

@@ -1,0 +1,140 @@
+"""The batches of a training: of a file, or drawn from a recipe on the fly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.data.lens_file import LensFile
+from lensphys.observation import Observation
+from lensphys.settings import Strict
+from lensphys.simulation.stream import LensStream
+
+
+_HELD_OUT = 1 << 40  # the first validation image of a stream: no epoch comes there
+
+
+class BatchSettings(Strict):
+    """How data are cut into batches: ``batch_size`` a device, on ``devices`` of each of ``nodes`` machines."""
+
+    batch_size: PositiveInt = 16
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    devices: PositiveInt = 1
+    nodes: PositiveInt = 1
+
+
+class TrainingData(Protocol):
+    """What a training reads: the same batches for the same seed and epoch, whoever asks and in whatever process.
+
+    Attributes:
+        identity: hash of the data.
+        name: what messages call them.
+    """
+
+    identity: str
+    name: str
+
+    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        ...
+
+    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of the validation batches of one process."""
+        ...
+
+    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
+        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
+        ...
+
+
+class Batches:
+    """The batches of a data set: the same ones for the same seed and epoch, whoever asks and in whatever process.
+
+    Args:
+        lenses: the data.
+        settings: batch size and validation fraction.
+        seed: of the split and of the order.
+        needs_truth: whether HR images are read at all.
+
+    Raises:
+        LensphysError: if HR images are needed and missing, or there are too few images.
+    """
+
+    def __init__(self, lenses: LensFile, settings: BatchSettings, seed: int, needs_truth: bool) -> None:
+        if needs_truth and not lenses.has_truth:
+            raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
+        order = torch.randperm(len(lenses), generator=torch.Generator().manual_seed(seed))
+        held_out = max(1, round(settings.validation_fraction * len(lenses)))
+        if len(lenses) - held_out < settings.batch_size * settings.devices * settings.nodes:
+            raise LensphysError(
+                f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} a device: "
+                "simulate more or lower training.batch_size"
+            )
+        self.lenses, self.needs_truth, self.seed = lenses, needs_truth, seed
+        self.identity, self.name = lenses.identity, str(lenses.path)
+        self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
+        self.size = settings.batch_size
+
+    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
+        mixed = self.training[torch.randperm(len(self.training), generator=generator)]
+        count = len(mixed) // (self.size * ranks)
+        return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
+
+    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of the validation batches of one process."""
+        mine = self.validation[rank::ranks] if len(self.validation) >= ranks else self.validation
+        return list(mine.split(self.size))
+
+    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
+        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
+        truth = None
+        if self.needs_truth:
+            factor = torch.as_tensor(self.lenses.read("flux_scale", index.numpy()))[:, None, None, None]
+            truth = (torch.as_tensor(self.lenses.read("hr", index.numpy())) * factor).float().to(device)
+        return self.lenses.observation(index.numpy(), device), truth
+
+
+class FreshBatches:
+    """Batches that no epoch sees again: each is simulated when it is read.
+
+    Args:
+        stream: where the lenses come from.
+        settings: batch size and validation fraction, of the images of an epoch; the validation images stay the same.
+        needs_truth: whether HR images are handed out.
+
+    Raises:
+        LensphysError: if an epoch is shorter than a batch.
+    """
+
+    def __init__(self, stream: LensStream, settings: BatchSettings, needs_truth: bool) -> None:
+        if len(stream) < settings.batch_size * settings.devices * settings.nodes:
+            raise LensphysError(
+                f"an epoch of {len(stream)} fresh images is shorter than a batch of {settings.batch_size} a device: "
+                "raise data.n or lower training.batch_size"
+            )
+        self.stream, self.needs_truth, self.size = stream, needs_truth, settings.batch_size
+        self.identity, self.name = stream.identity, stream.name
+        self.held_out = max(1, round(settings.validation_fraction * len(stream)))
+
+    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        count = len(self.stream) // (self.size * ranks)
+        index = epoch * len(self.stream) + torch.arange(count * self.size * ranks)
+        return list(index.reshape(count, ranks, self.size)[:, rank])
+
+    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of the validation batches of one process."""
+        index = _HELD_OUT + torch.arange(self.held_out)
+        mine = index[rank::ranks] if self.held_out >= ranks else index
+        return list(mine.split(self.size))
+
+    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
+        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
+        observation, truth = self.stream.read(index.tolist(), device)
+        return observation, truth if self.needs_truth else None

@@ -1,0 +1,216 @@
+"""Samples of a lens file for other tools: lenstronomy, COOLEST, caustics and FITS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lensphys.checks import LensphysError, check_choice, check_file
+from lensphys.data.caustics import write_caustics
+from lensphys.data.coolest import write_coolest
+from lensphys.data.exporting import Component, Truth, blurs_before_sum, lacking, psf_kernel, write_cut_out
+from lensphys.data.lens_file import LensFile
+from lensphys.observation import GaussianPSF
+from lensphys.provenance import write_json
+from lensphys.simulation.galaxies import galaxy_images
+
+Keywords = dict[str, Any]
+
+
+def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
+    """Return a sample in the words of lenstronomy, with numpy images.
+
+    ``create_image_model(kwargs_data, kwargs_psf, kwargs_numerics, kwargs_model).image(**kwargs_params)`` renders
+    lr_clean (of lenstronomy 1.14: square images only). Data are in flux: in counts/s where the instrument counts. A
+    camera that integrates over pixels blurs on its supersampled pixels: ``supersampling_convolution`` is on, but for a
+    kernel on pixels no finer than the image's, which blurs afterwards. With it off, lenstronomy would always sum first,
+    which differs by up to 5 % of the peak where the PSF is no wider than a pixel.
+
+    Returns:
+        ``kwargs_model`` (of the class creator), ``kwargs_params`` (``kwargs_lens, kwargs_source, kwargs_lens_light``),
+        ``kwargs_data``, ``kwargs_psf``, ``kwargs_numerics``.
+
+    Raises:
+        LensphysError: if lenstronomy has no such profile, or the images of galaxies are missing.
+    """
+    names: dict[str, list[str]] = {}
+    parameters: dict[str, list[Keywords]] = {}
+    lights = (("source_light", "kwargs_source", truth.sources), ("lens_light", "kwargs_lens_light", truth.lens_light))
+    for key, keywords, components in (("lens", "kwargs_lens", truth.lenses), *lights):
+        names[f"{key}_model_list"] = [_known(component) for component in components]
+        parameters[keywords] = [_with_image(values) for _, values in components]
+    return {
+        "kwargs_model": {**names, "z_lens": truth.z_lens, "z_source": truth.z_source},
+        "kwargs_params": dict(parameters),
+        "kwargs_data": _data(truth),
+        "kwargs_psf": _psf(truth),
+        "kwargs_numerics": {
+            "supersampling_factor": truth.camera.supersampling,
+            "supersampling_convolution": blurs_before_sum(truth.camera),
+        },
+    }
+
+
+def _known(component: Component) -> str:
+    if component[0] == "LINE_MASS":
+        raise lacking("lenstronomy", component[0], ["all others"])
+    return component[0]
+
+
+def _with_image(values: Keywords) -> Keywords:
+    if "file" not in values:
+        return values
+    rest = {name: value for name, value in values.items() if name not in ("file", "index")}
+    return {"image": galaxy_images(values["file"])[values["index"]]} | rest
+
+
+def _data(truth: Truth) -> Keywords:
+    grid = truth.camera.grid
+    place = {
+        "ra_at_xy_0": -0.5 * (grid.width - 1) * grid.scale,
+        "dec_at_xy_0": -0.5 * (grid.height - 1) * grid.scale,
+        "transform_pix2angle": grid.scale * np.eye(2),
+    }
+    data = {"image_data": np.asarray(truth.lr / truth.flux_scale, dtype=np.float64)} | place
+    if truth.exposure is not None:
+        return data | {"background_rms": truth.exposure[0], "exposure_time": truth.exposure[1]}
+    return data | {"noise_map": np.asarray(truth.error / truth.flux_scale, dtype=np.float64)}
+
+
+def _psf(truth: Truth) -> Keywords:
+    camera, kernel = truth.camera, psf_kernel(truth.camera)
+    if kernel is None:
+        return {"psf_type": "NONE"}
+    if isinstance(camera.psf, GaussianPSF):
+        width = {"fwhm": camera.psf.extent, "truncation": camera.psf.truncate}
+        return {"psf_type": "GAUSSIAN", "pixel_size": camera.grid.scale} | width
+    factor = camera.supersampling if blurs_before_sum(camera) else 1
+    return {"psf_type": "PIXEL", "kernel_point_source": kernel[0], "point_source_supersampling_factor": factor}
+
+
+def write_lenstronomy(path: Path, truth: Truth) -> None:
+    """Write a sample in the words of lenstronomy as JSON: see `lenstronomy_keywords`; images are lists of rows.
+
+    Args:
+        path: the file; it is overwritten.
+        truth: the sample.
+
+    Raises:
+        LensphysError: as `lenstronomy_keywords` does.
+    """
+    write_json(path, lenstronomy_keywords(truth))
+
+
+def read_lenstronomy(path: Path) -> dict[str, Keywords]:
+    """Return what `write_lenstronomy` wrote, with numpy images again.
+
+    Raises:
+        LensphysError: if there is no such file, or it is another one.
+    """
+    check_file("keywords of lenstronomy", path)
+    try:
+        tree = json.loads(path.read_text())
+        groups = [tree[name] for name in ("kwargs_data", "kwargs_psf")]
+        groups += [values for lists in tree["kwargs_params"].values() for values in lists]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LensphysError(f"{path} was not written by 'lensphys export --format lenstronomy'") from None
+    for group in groups:
+        group.update({name: np.array(value) for name, value in group.items() if isinstance(value, list)})
+    return dict(tree)
+
+
+_WRITERS: dict[str, tuple[str, Callable[[Path, Truth], None]]] = {
+    "lenstronomy": (".json", write_lenstronomy),
+    "coolest": (".json", write_coolest),
+    "caustics": (".yaml", write_caustics),
+    "fits": (".fits", write_cut_out),
+}
+EXPORT_FORMATS = tuple(_WRITERS)
+
+
+def export(source: str | Path, out: str | Path, kind: str, indices: Sequence[int] | None = None) -> list[Path]:
+    """Write samples of a lens file for another tool, all or none.
+
+    Args:
+        source: the HDF5 file of ``lensphys simulate``.
+        out: a new folder, which gets sample_000000 and so on; or for a single sample a new file of the format's suffix.
+        kind: ``lenstronomy`` (JSON), ``coolest`` (JSON and FITS), ``caustics`` (YAML) or ``fits`` (cut-outs).
+        indices: which samples; all if None.
+
+    Returns:
+        The files, one a sample.
+
+    Raises:
+        LensphysError: if the format is unknown, the file holds no truth or no such sample, the tool lacks one of its
+            profiles, or ``out`` exists or cannot be written.
+    """
+    out = Path(out)
+    check_choice("format", kind, EXPORT_FORMATS)
+    suffix, write = _WRITERS[kind]
+    with LensFile(source) as lenses:
+        chosen = list(range(len(lenses)) if indices is None else dict.fromkeys(indices))
+        _check(lenses, chosen)
+        into_file = _is_file(out, kind, suffix, len(chosen))
+        stems = [out.stem] if into_file else [f"sample_{index:06d}" for index in chosen]
+        with _beside(out) as folder:
+            for index, stem in zip(chosen, stems, strict=True):
+                write(folder / f"{stem}{suffix}", Truth.of(lenses, index))
+            if not into_file:
+                os.rename(folder, out)
+            else:
+                _move(folder, out)
+    return [out] if into_file else [out / f"{stem}{suffix}" for stem in stems]
+
+
+def _check(lenses: LensFile, chosen: list[int]) -> None:
+    if not lenses.has("lens_model"):
+        raise LensphysError(f"{lenses.path} has no /lens_model: only files of 'lensphys simulate' hold what to export")
+    for index in chosen:
+        if not 0 <= index < len(lenses):
+            raise LensphysError(
+                f"{lenses.path} holds {len(lenses)} samples: index {index} is out of range (0 to {len(lenses) - 1})"
+            )
+    if not chosen:
+        raise LensphysError("there is nothing to export: give --index I,J or --all")
+
+
+def _is_file(out: Path, kind: str, suffix: str, samples: int) -> bool:
+    if out.exists():
+        raise LensphysError(f"{out} exists: remove it, or choose another --out")
+    if out.suffix not in {other for other, _ in _WRITERS.values()}:
+        return False
+    if out.suffix != suffix:
+        raise LensphysError(f"the format {kind} is written as *{suffix}, got {out}: rename it, or name a folder")
+    if samples > 1:
+        raise LensphysError(f"{out} can hold one sample, not {samples}: name a folder")
+    return True
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise LensphysError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(folder: Path, out: Path) -> None:
+    """Move the files of one sample; the one that was asked for comes last."""
+    files = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
+    for path in files:
+        if (out.parent / path.name).exists():
+            raise LensphysError(f"{out.parent / path.name} exists, and would be written beside {out.name}: remove it")
+    for path in files:
+        os.replace(path, out.parent / path.name)

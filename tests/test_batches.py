@@ -1,0 +1,87 @@
+"""Batches drawn from a recipe on the fly: new in each epoch, the same for the same seed, the same as in a file."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lensphys.batches import BatchSettings, FreshBatches
+from lensphys.checks import LensphysError
+from lensphys.config import Experiment, load_run, train
+from lensphys.data import LensFile
+from lensphys.simulation import Recipe, simulate
+from lensphys.simulation.plan import Plan
+from lensphys.simulation.stream import LensStream
+from lensphys.training import LOG
+
+SMALL = ["height=32", "width=24"]
+CPU = torch.device("cpu")
+
+
+def stream(recipe: str = "model_3", n: int = 6) -> LensStream:
+    return LensStream(Plan.of(Recipe.named(recipe, SMALL), n, seed=3))
+
+
+@pytest.mark.parametrize("recipe", ["model_1", "model_3", "varied"])
+def test_a_stream_begins_with_the_samples_of_the_file(recipe, tmp_path):
+    path = simulate(Recipe.named(recipe, SMALL), 4, tmp_path / "a.h5", seed=3)
+    observation, truth = stream(recipe).read([0, 5, 7], CPU)
+    with LensFile(path) as file:
+        there = file.observation([0, 5, 7])
+        scale = torch.from_numpy(file.read("flux_scale", [0, 5, 7]))[:, None, None, None]
+        # another batch, another order of sums
+        torch.testing.assert_close(observation.image, there.image, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(truth, (torch.from_numpy(file.read("hr", [0, 5, 7])) * scale).float())
+        variance = (o.noise.variance(o.image) for o in (observation, there))
+        torch.testing.assert_close(*variance, rtol=1e-4, atol=1e-6)
+        assert observation.camera.grid == there.camera.grid
+
+
+def test_no_epoch_sees_an_image_again_and_validation_stays():
+    batches = FreshBatches(stream(), BatchSettings(batch_size=4), needs_truth=True)
+    epochs = [torch.cat(batches.of_epoch(e, 0, 1)).tolist() for e in range(3)]
+    held_out = torch.cat(batches.of_validation(0, 1)).tolist()
+    assert len({*epochs[0], *epochs[1], *epochs[2], *held_out}) == 3 * 16 + 2
+    halves = [torch.cat(batches.of_epoch(1, rank, 2)).tolist() for rank in (0, 1)]
+    assert sorted(halves[0] + halves[1]) == epochs[1]
+    first, again = (batches.read(torch.tensor(held_out), CPU)[0].image for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, batches.read(torch.tensor([0, 1]), CPU)[0].image)
+    assert (
+        FreshBatches(stream(), BatchSettings(batch_size=4), needs_truth=False).read(torch.tensor([0]), CPU)[1] is None
+    )
+
+
+def test_an_epoch_shorter_than_a_batch_is_refused():
+    with pytest.raises(LensphysError, match="an epoch of 18 fresh images is shorter than a batch of 20"):
+        FreshBatches(stream(), BatchSettings(batch_size=20), needs_truth=False)
+
+
+def experiment(**data) -> Experiment:
+    method = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
+    training = {"epochs": 3, "batch_size": 6, "accelerator": "cpu", "learning_rate": 1e-2}
+    return Experiment.parse({"data": data, "method": method, "training": training}, "test")
+
+
+def test_training_on_fresh_data_leaves_no_file_and_goes_on_where_it_was(tmp_path):
+    settings = experiment(recipe="model_3", fresh=True, n=8, set=SMALL)
+    train(settings, tmp_path / "a")
+    rows = (tmp_path / "a" / LOG).read_text().splitlines()
+    assert len(rows) == 3 and not list((tmp_path / "a").glob("*.h5"))
+    assert load_run(tmp_path / "a").scale == 2
+    assert "pixel_scale: 0.08" in (tmp_path / "a" / "instrument.yaml").read_text()
+    (tmp_path / "a" / "config.yaml").unlink()  # or it says so before the checkpoint does
+    other = experiment(recipe="model_3", fresh=True, n=8, set=[*SMALL, "source.n_sersic=2.0"])
+    with pytest.raises(LensphysError, match="was trained on other data than the stream of"):
+        train(other, tmp_path / "a", resume=True)
+
+
+def test_fresh_data_need_a_recipe():
+    with pytest.raises(LensphysError, match="fresh data come from a recipe, not from a file"):
+        experiment(file="a.h5", fresh=True)
+
+
+def test_a_training_step_on_fresh_data_is_deterministic(tmp_path):
+    for name in "ab":
+        train(experiment(recipe="varied", fresh=True, n=4, set=SMALL), tmp_path / name)
+    logs = [[line.split('"seconds"')[0] for line in (tmp_path / n / LOG).read_text().splitlines()] for n in "ab"]
+    assert logs[0] == logs[1]
