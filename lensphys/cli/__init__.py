@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lensphys.cli import data_sets, doctoring, images, learning  # noqa: F401 - importing them is what adds their commands
+from lensphys.cli import data_sets, doctoring, exporting, images, learning  # noqa: F401 - importing them is what adds their commands
 from lensphys.cli.base import app
 
 __all__ = ["app", "main"]

@@ -132,6 +132,19 @@ class LensFile:
         return [str(name) for name in self._open().attrs["classes"]]
 
     @property
+    def redshifts(self) -> tuple[float, float]:
+        """Redshifts of the lens and of the source, by the recipe.
+
+        Raises:
+            LensphysError: if the file does not come from a recipe.
+        """
+        try:
+            recipe = json.loads(self._open().attrs["recipe"])
+            return float(recipe["z_lens"]), float(recipe["z_source"])
+        except (KeyError, TypeError, ValueError):
+            raise LensphysError(f"{self.path} has no recipe with redshifts: simulate it again") from None
+
+    @property
     def upscale(self) -> int:
         """HR pixels are so many times as small."""
         return int(self._open().attrs["upscale"])
@@ -151,6 +164,10 @@ class LensFile:
     def has_truth(self) -> bool:
         """Whether the file holds clean high-resolution images."""
         return "hr_clean" in self._open()
+
+    def has(self, name: str) -> bool:
+        """Return whether the file holds a dataset."""
+        return name in self._open()
 
     @property
     def labels(self) -> NDArray[np.integer[Any]]:

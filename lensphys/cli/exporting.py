@@ -1,0 +1,45 @@
+"""The command that hands samples over to other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lensphys.checks import LensphysError
+from lensphys.cli.base import app, console, one_sentence
+
+
+@app.command()
+@one_sentence
+def export(
+    file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate`.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, or for one sample a new file.")],
+    kind: Annotated[str, typer.Option("--format", help="lenstronomy, coolest, caustics or fits.")],
+    index: Annotated[Optional[str], typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,  # noqa: UP045
+    whole: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
+) -> None:
+    """Hand samples and their truth over to lenstronomy, COOLEST or caustics, or as FITS cut-outs.
+
+    Examples:
+
+    `lensphys export test.h5 --index 3 --format lenstronomy -o lens_3.json`
+
+    `lensphys export test.h5 --index 0,3 --format coolest -o templates/`
+
+    `lensphys export test.h5 --all --format fits -o cutouts/`
+    """
+    from lensphys.simulation.exporting import export as run
+
+    if whole == (index is not None):
+        raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")
+    written = run(file, out, kind, None if index is None else _indices(index))
+    console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""), markup=False)
+
+
+def _indices(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise LensphysError(f"--index takes whole numbers, as 0,3,7, got {text!r}") from None
