@@ -7,6 +7,7 @@ operations do, on so many points at a time that memory does not grow with the nu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -91,36 +92,40 @@ def _arrays(*tensors: Tensor) -> list[Any]:
     return [t.contiguous().numpy() for t in tensors]
 
 
-@lru_cache
-def _point_kernel() -> Any:
+def _compiled(kernel: Callable[..., None]) -> Any:
     import numba
 
-    @numba.njit(fastmath=True, nogil=True)
+    # numpy's error model: a check for a division by zero at each point would keep the loops from being vectorised
+    return numba.njit(kernel, fastmath=True, error_model="numpy", nogil=True)
+
+
+@lru_cache
+def _point_kernel() -> Any:
     def kernel(x, y, strength, center_x, center_y, core2, total):
         block = 512  # points: their coordinates and sums stay in the first cache
         for i in range(strength.shape[0]):
             for start in range(0, x.shape[0], block):
                 end = min(start + block, x.shape[0])
+                # arrays of one dimension are what vectorises
+                at_x, at_y, sum_x, sum_y = x[start:end], y[start:end], total[i, 0, start:end], total[i, 1, start:end]
                 for k in range(strength.shape[1]):
                     s, a, b = strength[i, k], center_x[i, k], center_y[i, k]
                     if s == 0.0:
                         continue
-                    for p in range(start, end):
-                        dx = x[p] - a
-                        dy = y[p] - b
+                    for p in range(at_x.shape[0]):
+                        dx = at_x[p] - a
+                        dy = at_y[p] - b
                         weight = s / (dx * dx + dy * dy + core2)
-                        total[i, 0, p] += weight * dx
-                        total[i, 1, p] += weight * dy
+                        sum_x[p] += weight * dx
+                        sum_y[p] += weight * dy
 
-    return kernel
+    return _compiled(kernel)
 
 
 @lru_cache
 def _table_kernel() -> Any:
-    import numba
-
-    @numba.njit(fastmath=True, nogil=True)
     def kernel(x, y, slope, center_x, center_y, per_step, total):
+        sum_x, sum_y = total[0], total[1]
         for k in range(slope.shape[0]):
             table, a, b = slope[k], center_x[k], center_y[k]
             if table[0] == 0.0:
@@ -134,7 +139,7 @@ def _table_kernel() -> Any:
                 u, v, w = t - 1.0, t - 2.0, t - 3.0
                 weight = (t * u * v * table[j + 3] - u * v * w * table[j]) / 6  # Lagrange
                 weight += (t * v * w * table[j + 1] - t * u * w * table[j + 2]) / 2
-                total[0, p] += weight * dx
-                total[1, p] += weight * dy
+                sum_x[p] += weight * dx
+                sum_y[p] += weight * dy
 
-    return kernel
+    return _compiled(kernel)
