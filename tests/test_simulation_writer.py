@@ -1,3 +1,5 @@
+"""Simulating into one file: same bytes whoever computes them, resumed where it was stopped, and nothing lost."""
+
 import os
 import signal
 import subprocess
@@ -12,14 +14,21 @@ import torch
 
 from lensphys.checks import LensphysError
 from lensphys.data import LensFile
+from lensphys.interrupts import Interrupts
 from lensphys.simulation import Recipe, shards, simulate
-from lensphys.simulation.sample import draw_sample
+from lensphys.simulation.plan import Plan
+from lensphys.simulation.runners import Processes
+from lensphys.simulation.sample import render
+from lensphys.simulation.writer import write
 
 SMALL = ["height=12", "width=16"]  # H != W, and fast
+ROOT = Path(__file__).parents[1]
 
 
-def make(out: Path, n: int = 15, changes: list[str] | None = None, **keywords) -> bytes:
-    return simulate(Recipe.named("model_2", SMALL + (changes or [])), n, out, **keywords).read_bytes()
+def make(out: Path, n: int = 15, changes: list[str] | None = None, workers: int = 1, **keywords) -> bytes:
+    """Three classes, shards of 20: 45 samples are three of them."""
+    plan = Plan.of(Recipe.named("model_2", SMALL + (changes or [])), n, **{"shard_size": 20} | keywords)
+    return write(plan, out, Processes(workers)).read_bytes()
 
 
 def test_noisy_hr_is_stored_beside_the_clean_one(tmp_path):
@@ -28,11 +37,27 @@ def test_noisy_hr_is_stored_beside_the_clean_one(tmp_path):
         assert not np.array_equal(file["hr"][:], file["hr_clean"][:])
 
 
-def test_same_bytes_with_any_number_of_workers(tmp_path):
-    one = make(tmp_path / "one.h5", n=25, workers=1)
-    two = make(tmp_path / "two.h5", n=25, workers=2)
+@pytest.mark.parametrize("engine", ["torch", "lenstronomy"])
+def test_same_bytes_with_any_number_of_workers(tmp_path, engine):
+    one = make(tmp_path / "one.h5", engine=engine)
+    two = make(tmp_path / "two.h5", workers=2, engine=engine)
     assert one == two
-    assert one != make(tmp_path / "three.h5", n=25, seed=1)
+    assert one != make(tmp_path / "three.h5", seed=1, engine=engine)
+
+
+@pytest.mark.parametrize("size", [1, 7, 45, 1000])
+def test_same_file_with_shards_of_any_size(tmp_path, size):
+    """Where HDF5 keeps the texts within the file differs, and the last digit of what was blurred in other company."""
+    make(tmp_path / "a.h5", shard_size=size)
+    make(tmp_path / "b.h5")
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        assert set(a) == set(b) and a.attrs.keys() == b.attrs.keys()
+        assert all(np.array_equal(a.attrs[k], b.attrs[k]) for k in a.attrs)
+        for name in a:
+            if a[name].ndim == 4:
+                assert np.abs(a[name][:] - b[name][:]).max() <= 5e-7 * np.abs(b[name][:]).max()
+            else:
+                assert np.array_equal(a[name], b[name], equal_nan=name == "axion_mass")
 
 
 def test_samples_do_not_depend_on_their_number_or_the_other_classes(tmp_path):
@@ -40,19 +65,22 @@ def test_samples_do_not_depend_on_their_number_or_the_other_classes(tmp_path):
     make(tmp_path / "b.h5", n=2, classes=["cdm"])
     with LensFile(tmp_path / "a.h5") as a, LensFile(tmp_path / "b.h5") as b:
         assert b.classes == ["cdm"] and torch.equal(a.lr([2, 5]), b.lr())
+        for name in ("lr_clean", "hr_clean", "alpha_hr", "theta_E", "lens_model"):
+            assert np.array_equal(a.read(name, [2, 5]), b.read(name))
 
 
 def interrupt(monkeypatch, out: Path, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Stop a run within its second shard."""
     calls = []
 
     def failing(*args):
         calls.append(1)
-        if len(calls) > shards.SHARD + 5:
+        if len(calls) > 1:
             raise error
-        return draw_sample(*args)
+        return render(*args)
 
     with monkeypatch.context() as patch, pytest.raises(error):
-        patch.setattr(shards, "draw_sample", failing)
+        patch.setattr(shards, "render", failing)
         make(out)
 
 
@@ -61,17 +89,32 @@ def test_interrupted_run_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     out = tmp_path / "out.h5"
     interrupt(monkeypatch, out)
     parts = tmp_path / "out.h5.parts"
-    assert sorted(p.name for p in parts.iterdir()) == ["000000.npz", "manifest.json"] and not out.exists()
-    written = []
-    monkeypatch.setattr(shards, "_row", lambda *a, row=shards._row: written.append(1) or row(*a))
+    assert sorted(p.name for p in parts.iterdir()) == ["000000.h5", "manifest.json"] and not out.exists()
+    rendered = []
+    monkeypatch.setattr(shards, "render", lambda r, e, drawn: rendered.extend(drawn) or render(r, e, drawn))
     assert make(out) == whole
-    assert len(written) == 45 - shards.SHARD and not parts.exists()
+    assert len(rendered) == 45 - 20 and not parts.exists()
+
+
+def test_ctrl_c_waits_for_the_shard_that_is_under_way(tmp_path, monkeypatch):
+    out = tmp_path / "out.h5"
+
+    def pressed(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return render(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shards, "render", pressed)
+        make(out)
+    assert sorted(p.name for p in (tmp_path / "out.h5.parts").iterdir()) == ["000000.h5", "manifest.json"]
+    assert not Interrupts().wished and make(out) == make(tmp_path / "b.h5")
 
 
 def test_foreign_parts_are_refused(tmp_path, monkeypatch):
     out = tmp_path / "out.h5"
     interrupt(monkeypatch, out)
-    for keywords in ({"seed": 1}, {"n": 16}, {"classes": ["cdm"]}, {"changes": ["upscale=3"]}):
+    others = ({"seed": 1}, {"n": 16}, {"classes": ["cdm"]}, {"changes": ["upscale=3"]}, {"engine": "lenstronomy"})
+    for keywords in (*others, {"matched": True}, {"shard_size": 10}):
         with pytest.raises(
             LensphysError, match=r"holds parts of another simulation.*remove it, or choose another --out"
         ):
@@ -81,14 +124,26 @@ def test_foreign_parts_are_refused(tmp_path, monkeypatch):
         make(out)
 
 
+def test_part_of_another_size_is_made_again(tmp_path, monkeypatch):
+    out = tmp_path / "out.h5"
+    interrupt(monkeypatch, out)
+    part = tmp_path / "out.h5.parts" / "000000.h5"
+    part.write_bytes(part.read_bytes()[:1000])
+    assert make(out) == make(tmp_path / "whole.h5")
+
+
 def test_damaged_part_is_named(tmp_path, monkeypatch):
     out = tmp_path / "out.h5"
     interrupt(monkeypatch, out)
-    part = tmp_path / "out.h5.parts" / "000000.npz"
-    part.write_bytes(part.read_bytes()[:1000])
-    with pytest.raises(LensphysError, match=r"000000.npz is damaged: delete it and run the same command again"):
+    part = tmp_path / "out.h5.parts" / "000000.h5"
+    data = bytearray(part.read_bytes())
+    data[-100] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(LensphysError, match=r"000000.h5 is damaged \(its checksum does not match manifest.json\): del"):
         make(out)
     assert not out.exists()
+    part.unlink()
+    assert make(out) == make(tmp_path / "whole.h5")
 
 
 def test_existing_file_is_kept_or_refused(tmp_path, capsys):
@@ -108,8 +163,11 @@ def test_existing_file_is_kept_or_refused(tmp_path, capsys):
         ({"n": 0}, "-n must be 1 or more, got 0"),
         ({"seed": -1}, "--seed must be 0 or more, got -1"),
         ({"workers": 0}, "--workers must be 1 or more, got 0"),
+        ({"shard_size": 0}, "--shard-size must be 1 or more, got 0"),
         ({"classes": ["wdm"]}, "unknown class 'wdm': choose one of axion, cdm, no_sub"),
         ({"classes": []}, "--classes is empty"),
+        ({"engine": "caustics"}, "unknown engine 'caustics': choose one of lenstronomy, torch"),
+        ({"changes": ["instrument=hubble"]}, "unknown instrument 'hubble': choose one of .*hst_acs_f814w"),
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path, keywords, message):
@@ -118,25 +176,74 @@ def test_arguments_out_of_range_are_refused(tmp_path, keywords, message):
     assert not list(tmp_path.iterdir())
 
 
+# --- in processes of their own -------------------------------------------------------------------------------------
+
+SCRIPT = """
+import resource, sys
+from lensphys.checks import LensphysError
+from lensphys.simulation import Recipe, simulate
+if __name__ == '__main__':
+    {before}
+    try:
+        for n in {numbers!r}:
+            simulate(Recipe.named('model_3', {changes!r}), n, f'{out}/{{n}}.h5', workers={workers})
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    except KeyboardInterrupt:
+        raise SystemExit(130)
+    except LensphysError as error:
+        raise SystemExit(f'error: {{error}}')
+"""
+
+
+def script(folder: Path, *numbers: int, workers: int = 1, changes: list[str] | None = None, before: str = "pass"):
+    """A run that writes N.h5 for each number into the folder, and prints the peak of its memory [kB] after each."""
+    path = folder / "run.py"
+    path.write_text(SCRIPT.format(before=before, changes=changes or [], numbers=numbers, out=folder, workers=workers))
+    return {
+        "args": [sys.executable, path], "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True,
+        "stderr": subprocess.PIPE, "stdout": subprocess.PIPE,
+    }  # fmt: skip
+
+
+def test_full_disk_gives_one_sentence_and_no_half_file(tmp_path):
+    # no file may grow beyond 200 kB, as on a disk that is full: a write then fails in the middle
+    limit = (
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
+    )
+    run = subprocess.run(**script(tmp_path, 3, changes=[*SMALL, "upscale=8"], before=limit), timeout=60)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    message = run.stderr[run.stderr.index("error: ") :].strip()
+    assert message.lower() == f"error: cannot write {tmp_path}/3.h5.parts/000000.h5: file too large"
+    assert [p.name for p in (tmp_path / "3.h5.parts").iterdir()] == ["manifest.json"]
+    assert not (tmp_path / "3.h5").exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
+    # of three classes, in shards of 256; 17 kB each
+    run = subprocess.run(**script(tmp_path, 32, 600, changes=[*SMALL, "classes.cdm.number=3"]), timeout=100)
+    assert run.returncode == 0, run.stderr
+    first, second = (int(kilobytes) / 1024 for kilobytes in run.stdout.split())
+    assert (tmp_path / "600.h5").stat().st_size > 25e6
+    # two batches in flight are 1 MB; one shard of 256 samples 4 MB
+    assert second - first < 10, (first, second)
+
+
 @pytest.mark.slow
 def test_interrupt_stops_the_workers_quietly(tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(
-        "from lensphys.simulation import Recipe, simulate\n"
-        "if __name__ == '__main__':\n"
-        "    try:\n"
-        f"        simulate(Recipe.named('model_3'), 2000, {str(tmp_path / 'a.h5')!r}, workers=2)\n"
-        "    except KeyboardInterrupt:\n"
-        "        raise SystemExit(130)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    run = subprocess.Popen(
-        [sys.executable, script], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    parts, limit = tmp_path / "a.h5.parts", time.monotonic() + 60
-    while not list(parts.glob("*.npz")) and time.monotonic() < limit:
+    out = tmp_path / "4000.h5"
+    run = subprocess.Popen(**script(tmp_path, 4000, workers=2), start_new_session=True)
+    parts, limit = tmp_path / "4000.h5.parts", time.monotonic() + 60
+    while not list(parts.glob("*.h5")) and time.monotonic() < limit:
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: every process of the group
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and "Traceback" not in errors
-    assert list(parts.glob("*.npz")) and not list(parts.glob("*.tmp")) and not (tmp_path / "a.h5").exists()
+    assert list(parts.glob("*.h5")) and not list(parts.glob(".*.tmp")) and not out.exists()
+
+
+def test_simulate_is_a_plan_and_its_writing(tmp_path):
+    recipe = Recipe.named("model_2", SMALL)
+    simulate(recipe, 2, tmp_path / "a.h5", classes=["no_sub"], seed=3, engine="lenstronomy")
+    plan = Plan.of(recipe, 2, classes=["no_sub"], seed=3, engine="lenstronomy")
+    assert write(plan, tmp_path / "b.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()

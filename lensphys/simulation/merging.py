@@ -11,7 +11,7 @@ import h5py
 
 from lensphys.checks import LensphysError
 from lensphys.provenance import whole_file
-from lensphys.simulation.shards import FORMATS, MANIFEST, checksum, link_clean, shard_path
+from lensphys.simulation.shards import FORMATS, MANIFEST, checksum, link_clean, said_by_hdf5, shard_path
 
 _ROWS = 64  # samples in memory
 
@@ -39,13 +39,15 @@ def merge_shards(
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
     starts = _checked(folder, manifest)
-    try:
-        with whole_file(out) as temporary, h5py.File(temporary, "w", libver=FORMATS) as file:
-            join = _refer if virtual else _copy
-            join(file, [(shard_path(folder, shard), start) for shard, start in starts.items()], manifest, report)
-            link_clean(file)
-    except RuntimeError as error:  # what h5py says when a disk is full
-        raise LensphysError(f"cannot write {out}: {error}") from None
+    with whole_file(out) as temporary:
+        try:
+            with h5py.File(temporary, "w", libver=FORMATS) as file:
+                join = _refer if virtual else _copy
+                parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
+                join(file, parts, manifest, report)
+                link_clean(file)
+        except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
+            raise OSError(said_by_hdf5(error)) from None
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,8 +167,14 @@ def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
                 for name, array in arrays.items():
                     file[name][start - rows.start : start - rows.start + len(array)] = array
             link_clean(file)
-    except RuntimeError as error:  # what h5py says when a disk is full
-        raise OSError(str(error)) from None
+    except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
+        raise OSError(said_by_hdf5(error)) from None
+
+
+def said_by_hdf5(error: Exception) -> str:
+    """Return why a write failed: of HDF5's lines of times and addresses, the reason alone."""
+    reason = re.search(r"error message = '([^']*)'", str(error))
+    return reason[1] if reason else " ".join(str(error).split())
 
 
 def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
