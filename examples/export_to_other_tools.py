@@ -26,7 +26,8 @@ def with_caustics(path: Path, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the deflection (2, ...) [arcsec] at positions, computed by caustics."""
     import caustics
 
-    tree, cosmology = yaml.safe_load(path.read_text()), caustics.FlatLambdaCDM()
+    tree = yaml.safe_load(path.read_text())
+    cosmology = caustics.FlatLambdaCDM(**tree["cosmology"])
     lenses = [
         getattr(caustics, lens["kind"])(
             cosmology=cosmology, z_l=tree["z_lens"], z_s=tree["z_source"], name=f"lens_{i}", **lens["parameters"]

@@ -1,12 +1,14 @@
 """The truth of a sample in the conventions of caustics (https://github.com/Ciela-Institute/caustics), version 1.5.
 
 caustics' axes are ours; ``phi`` is in radians from +x, 0 <= phi < pi; ``Rein`` of its ellipses is that of the
-intermediate axis, as our theta_E is, but ``Re`` of a Sersic is its semi-major axis: R_sersic / sqrt(q).
+intermediate axis, as our theta_E is, but ``Re`` of a Sersic is its semi-major axis: R_sersic / sqrt(q). It knows a
+truncated halo by its total mass alone, so a cosmology comes with the parameters, in which that mass deflects as it did.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,23 @@ import yaml
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
 
 _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry of 'lenses' as
-#   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(), z_l=z_lens, z_s=z_source, **parameters)
+#   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(**cosmology), z_l=z_lens, z_s=z_source, **parameters)
 # in one SinglePlane, and each entry of 'sources' and 'lens_light' as getattr(caustics, kind)(**parameters).
 # Brightness is flux / arcsec^2: times the area of a pixel it is flux. The kernel 'psf' is on pixels of its own scale,
 # those of the image / upsample_factor where that blurs before pixels are summed. For LensSource, use 'image'.
 """
-_MASS = ("SIS", "SIE", "EPL", "SHEAR", "POINT_MASS", "MULTIPOLE", "CONVERGENCE")
+_COSMOLOGY = {"h0": 0.7, "Om0": 0.3}
+_MASS = ("SIS", "SIE", "EPL", "SHEAR", "POINT_MASS", "TNFW", "MULTIPOLE", "CONVERGENCE")
 _LIGHT = ("SERSIC", "SERSIC_ELLIPSE")
 
 
-def caustics_profile(component: Component) -> dict[str, Any]:
+def caustics_profile(component: Component, z_lens: float, z_source: float) -> dict[str, Any]:
     """Return the class of caustics that a profile is and the arguments that make it, ``kind`` and ``parameters``.
 
     Args:
         component: lenstronomy's name and parameters.
+        z_lens: redshift of the lens, for masses.
+        z_source: redshift of the source.
 
     Raises:
         LensphysError: if caustics has no such profile.
@@ -53,6 +58,10 @@ def caustics_profile(component: Component) -> dict[str, Any]:
         return {"kind": "ExternalShear", "parameters": about | shear}
     if name == "POINT_MASS":
         return {"kind": "Point", "parameters": place | {"Rein": values["theta_E"]}}
+    if name == "TNFW":
+        tau = values["r_trunc"] / values["Rs"]
+        mass = _total_mass(values["alpha_Rs"] * values["Rs"], tau) / _einstein_area(z_lens, z_source)
+        return {"kind": "TNFW", "parameters": place | {"mass": mass, "Rs": values["Rs"], "tau": tau}}
     if name == "MULTIPOLE":
         order = {"m": values["m"], "a_m": values["a_m"], "phi_m": values["phi_m"]}
         return {"kind": "Multipole", "parameters": place | order}
@@ -61,25 +70,58 @@ def caustics_profile(component: Component) -> dict[str, Any]:
     raise lacking("caustics", name, [*_MASS, *_LIGHT])
 
 
+def _total_mass(strength: float, tau: float) -> float:
+    """Mass of a truncated NFW halo as the square of its Einstein radius as a point [arcsec^2].
+
+    Source: Baltz, Marshall & Oguri 2009 (JCAP 01, 015), appendix A, n = 1.
+
+    Args:
+        strength: alpha_Rs Rs [arcsec^2].
+        tau: truncation radius over scale radius.
+    """
+    square = tau**2
+    total = square / (square + 1) ** 2 * ((square - 1) * math.log(tau) + math.pi * tau - (square + 1))
+    return strength / (1 - math.log(2)) * total
+
+
+@lru_cache(maxsize=16)  # a halo after the other asks
+def _einstein_area(z_lens: float, z_source: float) -> float:
+    """Square of the Einstein radius of a solar mass in caustics' cosmology [arcsec^2]."""
+    from astropy import constants, units
+    from astropy.cosmology import FlatLambdaCDM
+
+    cosmology = FlatLambdaCDM(H0=100 * _COSMOLOGY["h0"], Om0=_COSMOLOGY["Om0"])
+    lens, source = (cosmology.angular_diameter_distance(z) for z in (z_lens, z_source))
+    between = source - lens * (1 + z_lens) / (1 + z_source)  # flat space
+    square = 4 * constants.G * units.M_sun / constants.c**2 * between / (lens * source)
+    return float(square.decompose().value) * (math.degrees(1) * 3600) ** 2
+
+
 def caustics_parameters(truth: Truth) -> dict[str, Any]:
     """Return a sample in the conventions of caustics: plain dicts, lists and numbers.
 
     Returns:
-        ``z_lens, z_source``; ``lenses, sources, lens_light``, each a list of `caustics_profile`; ``image``, arguments
-        of ``LensSource``; ``psf`` with ``kernel`` (K, K) and ``pixelscale`` [arcsec], or None without a PSF.
+        ``z_lens, z_source``; ``cosmology``, arguments of FlatLambdaCDM; ``lenses, sources, lens_light``, each a list of
+        `caustics_profile`; ``image``, arguments of ``LensSource``; ``psf`` with ``kernel`` (K, K) and ``pixelscale``
+        [arcsec], or None without a PSF.
 
     Raises:
         LensphysError: if caustics lacks a profile.
     """
     grid, kernel = truth.camera.grid, psf_kernel(truth.camera)
+    made = [
+        [caustics_profile(component, truth.z_lens, truth.z_source) for component in components]
+        for components in (truth.lenses, truth.sources, truth.lens_light)
+    ]
     size = {"pixelscale": grid.scale, "pixels_x": grid.width, "pixels_y": grid.height}
     return {
         "made_by": f"lensphys, sample {truth.origin[1]} of {truth.origin[0]}",
         "z_lens": truth.z_lens,
         "z_source": truth.z_source,
-        "lenses": [caustics_profile(c) for c in truth.lenses],
-        "sources": [caustics_profile(c) for c in truth.sources],
-        "lens_light": [caustics_profile(c) for c in truth.lens_light],
+        "cosmology": dict(_COSMOLOGY),
+        "lenses": made[0],
+        "sources": made[1],
+        "lens_light": made[2],
         "image": size | {"upsample_factor": truth.camera.supersampling},
         "psf": None if kernel is None else {"pixelscale": kernel[1], "kernel": kernel[0].tolist()},
     }

@@ -62,7 +62,7 @@ def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
 
 def _known(component: Component) -> str:
     if component[0] == "LINE_MASS":
-        raise lacking("lenstronomy", component[0], ["all others"])
+        raise lacking("lenstronomy", component[0], ["all but this one"])
     return component[0]
 
 
