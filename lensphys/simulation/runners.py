@@ -96,7 +96,7 @@ class Cluster:
     def run(self, job: Job, shards: list[int]) -> Generator[Finished, None, None]:
         """Yield what the job returns for each shard."""
         try:
-            from distributed import Client, KilledWorker, wait
+            from distributed import Client, KilledWorker
         except ImportError:
             raise LensphysError("--scheduler needs Dask: pip install 'lensphys[cluster]'") from None
         try:
@@ -110,7 +110,7 @@ class Cluster:
             pending = set(client.map(job, shards, pure=False, key=[f"shard-{id(self)}-{s}" for s in shards]))
             alone_since = None
             while pending:
-                done, pending = _some(wait, pending)
+                done, pending = _some(client, pending)
                 for future in done:
                     yield future.result()
                 if client.scheduler_info()["workers"]:
@@ -131,9 +131,12 @@ class Cluster:
             client.close()
 
 
-def _some(wait: Callable[..., Any], pending: set[Any]) -> Any:
+def _some(client: Any, pending: set[Any]) -> Any:
     """Those futures that are done within a second, and the others."""
+    from distributed import wait
+
     try:
-        return wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
+        with client.as_current():
+            return wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
     except TimeoutError:
         return set(), pending
