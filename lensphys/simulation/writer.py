@@ -89,6 +89,9 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
             merge_shards(manifest.folder, out, report=lambda samples: progress.advance(bar, samples))
     if into_file:
         shutil.rmtree(manifest.folder)
+    else:
+        for left in manifest.folder.glob(".*.tmp"):  # by workers that were killed
+            left.unlink(missing_ok=True)
     return out
 
 
