@@ -19,7 +19,7 @@ from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
-from lensphys.provenance import provenance, whole_file, write_json
+from lensphys.provenance import check_writable, provenance, whole_file, write_json
 from lensphys.settings import Strict, override, read_yaml
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
@@ -145,8 +145,10 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
     """Raise unless a folder is free, or may be gone on with.
 
     Raises:
-        LensphysError: if the folder holds a run and ``resume`` is not asked for, or holds another experiment's.
+        LensphysError: if the folder cannot be written, holds a run and ``resume`` is not asked for, or holds another
+            experiment's.
     """
+    check_writable(run)
     if (run / CHECKPOINT).exists() and not resume:
         raise LensphysError(f"{run} already holds a run: go on with it (--resume) or choose another folder")
     if (run / CONFIG).exists() and resume:

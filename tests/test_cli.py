@@ -371,3 +371,14 @@ def test_the_examples_run(tmp_path):
     assert "lenstronomy gives the stored deflection" in example("simulate_a_data_set.py", tmp_path / "a")
     assert "physics" in example("train_from_lr_images.py", tmp_path / "b", 10)
     assert "| example |" in example("super_resolve_fits.py", tmp_path / "c")
+    assert "24 galaxies" in example("draw_galaxies.py", tmp_path / "g.npy")
+    drawn = np.load(ROOT / "simulations" / "drawn_galaxies.npy")
+    assert np.abs(np.load(tmp_path / "g.npy").astype(float) - drawn).max() < 1e-3 * drawn.max()  # the recipe's own
+    assert "wrote" in example("simulate_on_slurm.py", "model_2", 2, tmp_path / "d", "--local")
+
+
+def test_the_kubernetes_example_runs_a_command_that_there_is():
+    parts = list(yaml.safe_load_all((ROOT / "examples" / "simulate_on_kubernetes.yaml").read_text()))
+    (command,) = [p["spec"]["template"]["spec"]["containers"][0]["command"] for p in parts if p["kind"] == "Job"]
+    code, output = lensphys(*command[1:-2], "--dry-run")
+    assert code == 0 and "9999999 samples" in output

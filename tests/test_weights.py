@@ -106,7 +106,7 @@ def test_what_may_not_ship(finished, tmp_path, monkeypatch):
     with pytest.raises(LensphysError, match=r"was trained on a file: weights ship if data.recipe says"):
         ship(own_file, "a", into)
     own_recipe = changed(finished, tmp_path / "2", data={"recipe": "mine.yaml"})
-    with pytest.raises(LensphysError, match=r"unknown recipe 'mine.yaml': choose one of model_1"):
+    with pytest.raises(LensphysError, match=r"unknown recipe 'mine.yaml': choose one of corrected_1"):
         ship(own_recipe, "a", into)
     unfinished = changed(finished, tmp_path / "3")
     (unfinished / "best.safetensors").unlink()
