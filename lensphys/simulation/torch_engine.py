@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.profiles.light import brightness_sersic
 from lensphys.profiles.line import deflection_line
-from lensphys.profiles.mass import deflection_nfw, deflection_shear, deflection_sie, deflection_sis
+from lensphys.profiles.mass import deflection_nfw, deflection_point, deflection_shear, deflection_sie, deflection_sis
 from lensphys.profiles.multipole import deflection_multipole
 from lensphys.profiles.power_law import deflection_epl
 from lensphys.profiles.swarm import deflection_swarm, deflection_tnfw_swarm
+from lensphys.profiles.truncated_nfw import deflection_tnfw
 from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
@@ -61,6 +64,20 @@ _SWARMS: dict[str, tuple[Callable[[Tensor, Tensor, _Table], Tensor], str]] = {
 _LIGHT = ("SERSIC_ELLIPSE", "INTERPOL")
 
 
+def _takes(formula: Callable[..., Tensor]) -> tuple[str, ...]:
+    return tuple(signature(formula).parameters)[1:]  # the first one is where
+
+
+# scenes of a batch are tables: each names all parameters of a profile
+_PARAMETERS = {name: _takes(profile.formula) for name, profile in _MASS.items()} | {
+    "SHEAR": ("gamma1", "gamma2"),
+    "POINT_MASS": _takes(deflection_point),
+    "TNFW": _takes(deflection_tnfw),
+    "SERSIC_ELLIPSE": _takes(brightness_sersic),
+    "INTERPOL": ("file", "index", "amp", "center_x", "center_y", "phi_G", "scale"),
+}
+
+
 class TorchEngine:
     """Renders scenes in batches.
 
@@ -83,27 +100,36 @@ class TorchEngine:
         self._batch = max(1, _POINTS["cpu" if self._device.type == "cpu" else "cuda"] // self._theta.shape[-1])
 
     def check(self, scene: Scene) -> None:
-        """Raise unless lensphys has all profiles of a scene.
+        """Raise unless lensphys has all profiles of a scene, with these parameters.
 
         Raises:
-            LensphysError: naming the profile and the other engine.
+            LensphysError: naming the profile, and the other engine or the parameters.
         """
-        for name in scene.lens_model_list:
-            if name not in _SWARMS and name not in _MASS:
-                raise lacking("torch", name, "lenstronomy", [*_MASS, *_SWARMS])
-        for name in scene.source_light_model_list + scene.lens_light_model_list:
-            if name not in _LIGHT:
-                raise lacking("torch", name, "lenstronomy", _LIGHT)
+        masses = list(zip(scene.lens_model_list, scene.kwargs_lens, strict=True))
+        names, keywords = scene.source_light_model_list, scene.kwargs_source
+        lights = list(zip(names + scene.lens_light_model_list, keywords + scene.kwargs_lens_light, strict=True))
+        for found, has in ((masses, [*_MASS, *_SWARMS]), (lights, _LIGHT)):
+            for name, given in found:
+                if name not in has:
+                    raise lacking("torch", name, "lenstronomy", has)
+                if set(given) != set(_PARAMETERS[name]):
+                    raise LensphysError(
+                        f"the torch engine wants the parameters {', '.join(_PARAMETERS[name])} of {name}, got "
+                        f"{', '.join(given)}: give all of them, or use --engine lenstronomy"
+                    )
 
     @torch.no_grad()
     def render(self, scenes: Sequence[Scene], conditions: Conditions) -> Rendered:
         """Return the clean images of scenes, (B, ...) float32."""
-        parts = []
+        fine = self._cameras.hr.grid.shape
+        shapes = ((1, *self._cameras.lr.grid.shape), (1, *fine), (2, *fine))
+        made = Rendered(*(torch.empty(len(scenes), *shape, device=self._device) for shape in shapes))
         for start in range(0, len(scenes), self._batch):
             rows = torch.arange(start, min(start + self._batch, len(scenes)))
+            part = slice(start, start + len(rows))
             taken = conditions.rows(rows).to(self._device)
-            parts.append(self._rendered(scenes[start : start + self._batch], taken))
-        return Rendered(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            made.lr[part], made.hr[part], made.alpha_hr[part] = self._rendered(scenes[part], taken)
+        return made
 
     def _rendered(self, scenes: Sequence[Scene], conditions: Conditions) -> tuple[Tensor, Tensor, Tensor]:
         alpha = self._deflection(scenes)
@@ -122,7 +148,7 @@ class TorchEngine:
             for camera, grid in zip((lr_camera, hr_camera), fine, strict=True)
         )
         centres = self._part(alpha, self._cameras.hr.grid).unflatten(-1, self._cameras.hr.grid.shape)
-        return lr, hr, centres.float()
+        return lr, hr, centres
 
     def _part(self, values: Tensor, grid: PixelGrid) -> Tensor:
         """The values (B, C, P') on one of the grids."""
@@ -140,19 +166,19 @@ class TorchEngine:
         lists = [list(zip(s.lens_model_list, s.kwargs_lens, strict=True)) for s in scenes]
         # multipoles of one order go together: it is no tensor
         kinds = dict.fromkeys((name, keywords.get("m")) for row in lists for name, keywords in row)
-        total = self._theta.new_zeros(len(scenes), *self._theta.shape[1:])
+        total: Tensor | float = 0.0
         for name, order in kinds:
             rows = [[k for n, k in row if (n, k.get("m")) == (name, order)] for row in lists]
             if name in _SWARMS:
                 formula, strength = _SWARMS[name]
                 x, y = self._theta[0, :, 0]
-                total += formula(x, y, self._table(rows, (strength,)))[:, :, None]
+                total = formula(x, y, self._table(rows, (strength,)))[:, :, None] + total
                 continue
             profile, fixed = _MASS[name], {} if order is None else {"m": order}
             table = self._table(rows, profile.strengths)
             for k in range(max(map(len, rows))):
-                total += profile.formula(self._theta, **{p: v[:, k] for p, v in table.items()}, **fixed)
-        return total
+                total = profile.formula(self._theta, **{p: v[:, k] for p, v in table.items()}, **fixed) + total
+        return torch.as_tensor(total)
 
     def _table(self, rows: list[list[Keywords]], strengths: Sequence[str]) -> _Table:
         """The numbers of the profiles of one kind, (B, K) each; rows that have fewer get some that vanish."""
