@@ -16,6 +16,7 @@ from lensphys.checks import LensphysError, check_finite, check_positive
 from lensphys.observation.per_image import PerImage
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+_LARGEST_MATRIX = 384  # pixels along a side: up to here matrices are faster than a convolution
 _LARGEST_DIRECT_KERNEL = 15  # pixels; above it the FFT is faster
 
 
@@ -92,10 +93,23 @@ class GaussianPSF(PerImage):
         x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
         # each kernel ends at its own radius: an image looks the same in any batch
         kernel = torch.exp(-0.5 * (x / sigma) ** 2) * (x.abs() <= (self.truncate * sigma + 0.5).floor())
-        kernel = (kernel / kernel.sum(1, keepdim=True)).expand(len(image), -1)
+        kernel = kernel / kernel.sum(1, keepdim=True)
+        if max(image.shape[-2:]) <= _LARGEST_MATRIX:
+            rows, columns = (_band(kernel, n)[:, None] for n in image.shape[-2:])
+            return rows @ (image @ columns.transpose(-1, -2))
+        kernel = kernel.expand(len(image), -1)
         planes = F.pad(image, (radius,) * 4, mode="replicate").transpose(0, 1)
         planes = F.conv2d(planes, kernel[:, None, :, None], groups=len(image))
         return F.conv2d(planes, kernel[:, None, None, :], groups=len(image)).transpose(0, 1)
+
+
+def _band(kernel: Tensor, n: int) -> Tensor:
+    """The matrices (B, n, n) that convolve n pixels with kernels (B, K), the edge pixels repeated outside."""
+    radius = kernel.shape[1] // 2
+    x = torch.arange(-radius, radius + 1, device=kernel.device)
+    read = (torch.arange(n, device=kernel.device)[:, None] + x).clamp(0, n - 1).expand(len(kernel), -1, -1)
+    blank = kernel.new_zeros(len(kernel), n, n)
+    return blank.scatter_add(2, read, kernel[:, None].expand(-1, n, -1))
 
 
 @dataclass(frozen=True)

@@ -109,4 +109,5 @@ def render(recipe: Recipe, engine: Engine, drawn: Sequence[Drawn]) -> Samples:
 
 
 def _images(parts: list[torch.Tensor]) -> Images:
-    return torch.cat(parts).to(torch.float32).numpy()
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return whole.to(torch.float32).numpy()

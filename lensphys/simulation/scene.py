@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Scene:
 
     def text(self) -> str:
         """Return the profiles and their values as JSON; numbers come back to the last digit."""
-        tree = {k: v for k, v in asdict(self).items() if k != "axion_mass" and (v or "lens_light" not in k)}
+        tree = {k: v for k, v in vars(self).items() if k != "axion_mass" and (v or "lens_light" not in k)}
         return json.dumps(tree, allow_nan=False)
 
 
