@@ -108,6 +108,13 @@ class Recipe(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_pair_each(self) -> Self:
+        names = [name for pair in self.correlated for name in pair.between]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"correlated names {', '.join(twice)} twice: a parameter can be in one pair only")
+        return self
+
     @property
     def masses(self) -> Distances:
         """What turns masses into angles."""
