@@ -14,7 +14,6 @@ from lensphys.observation import Observation
 from lensphys.settings import Strict
 from lensphys.simulation.stream import LensStream
 
-
 _HELD_OUT = 1 << 40  # the first validation image of a stream: no epoch comes there
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -74,7 +75,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         LensphysError: if the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # no process id: on a disk that machines share, two of them may have the same
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()

@@ -40,7 +40,10 @@ def simulate(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="ADDRESS", help="Of a Dask cluster, instead of --workers, as tcp://host:8786."),
     ] = None,
-    shard_size: Annotated[int, typer.Option(help="Samples of a shard.")] = 256,
+    shard_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Samples of a shard; by default 256, or fewer if there would not be 16 shards."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
     preview: Annotated[
@@ -98,6 +101,8 @@ def _preview(plans: dict[str, Plan], path: Path) -> None:
     from lensphys.evaluation.figures import save_figure
     from lensphys.evaluation.preview import preview_figure, views_figure
 
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise LensphysError(f"--preview {path}: choose a name that ends in .png, .pdf or .svg")
     figure = preview_figure(*plans.values()) if len(plans) == 1 else views_figure(plans)
     save_figure(figure, path)
     console.print(f"wrote {path}", markup=False)

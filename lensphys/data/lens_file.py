@@ -68,7 +68,17 @@ class LensFile:
             missing.append("/lr")
         if missing:
             raise LensphysError(f"{self.path} lacks {', '.join(missing)}: it is damaged, simulate it again")
+        self._check_sources()
         self._check_shapes()
+
+    def _check_sources(self) -> None:
+        """The shards of a virtual file are there: HDF5 reads zeros where they are not."""
+        images = self._open()["lr"]
+        for source in images.virtual_sources() if images.is_virtual else ():
+            if not (self.path.parent / source.file_name).is_file():
+                raise LensphysError(
+                    f"{self.path} refers to {source.file_name}, which is not there: put the shards back, or merge again"
+                )
 
     def _check_shapes(self) -> None:
         """HR images and deflections belong to the LR images, pixel for pixel: `upscale` times as fine."""

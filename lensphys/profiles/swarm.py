@@ -19,6 +19,7 @@ from lensphys.profiles.truncated_nfw import deflection_tnfw
 
 _CHUNK = 1 << 20  # bodies times points at a time, where there is no kernel
 _NODES = 1024
+_CORE = 1e-9  # arcsec: no gradient is taken here, and with CORE a point next to a pixel would be off by 1e-4
 
 
 @torch.no_grad()
@@ -39,13 +40,13 @@ def deflection_swarm(x: Tensor, y: Tensor, strength: Tensor, center_x: Tensor, c
     """
     total = x.new_zeros(len(strength), 2, len(x))
     if x.device.type == "cpu":
-        _point_kernel()(*_arrays(x, y, strength, center_x, center_y), CORE**2, total.numpy())
+        _point_kernel()(*_arrays(x, y, strength, center_x, center_y), _CORE**2, total.numpy())
         return total
     points = max(1, _CHUNK // max(1, strength.numel()))
     for start in range(0, len(x), points):
         part = slice(start, start + points)
         dx, dy = (at[part] - centre[..., None] for at, centre in ((x, center_x), (y, center_y)))  # (B, K, points)
-        weight = strength[..., None] / (dx.square() + dy.square() + CORE**2)
+        weight = strength[..., None] / (dx.square() + dy.square() + _CORE**2)
         total[:, 0, part], total[:, 1, part] = (weight * dx).sum(1), (weight * dy).sum(1)
     return total
 

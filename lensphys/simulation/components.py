@@ -119,7 +119,7 @@ class ImageLight(_Light):
 
     Args:
         file: the stack; without background and noise, or its noise is lensed too. A relative path starts where the
-            recipe lies, or where the command runs.
+            command runs, or is one of the files that come with the recipes.
         pixel_scale: of its pixels, as the galaxy shall appear without the lens [arcsec]: any resampling is done by it.
         magnitude: of the whole galaxy, unlensed.
         flux: of the whole galaxy, unlensed, instead of the magnitude [unit of the instrument].

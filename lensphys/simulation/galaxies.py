@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.checks import LensphysError
 from lensphys.data.npy import read_npy
+from lensphys.simulation.recipe import recipe_folder
 
 Stack = NDArray[np.float64]
 
@@ -21,13 +22,19 @@ def galaxy_images(file: str) -> Stack:
     Raises:
         LensphysError: if there is no such file, it holds no images, or one of them is not finite or has no flux.
     """
-    path = Path(file)
-    if not path.is_file():
+    path = _found(file)
+    return _read(str(path), path.stat().st_mtime_ns)
+
+
+def _found(file: str) -> Path:
+    """The path of a file: where the command runs, or beside the recipes that come with lensphys."""
+    path = next((p for p in (Path(file), recipe_folder() / file) if p.is_file()), None)
+    if path is None:
         raise LensphysError(
             f"images of galaxies not found: {file} is not a file: give an .npy stack (N, H, W) or a FITS image, as "
             "--set source.file=galaxies.npy"
         )
-    return _read(file, path.stat().st_mtime_ns)
+    return path
 
 
 @lru_cache(maxsize=8)
@@ -60,5 +67,4 @@ def fingerprint(file: str) -> str:
     Raises:
         LensphysError: if there is no such file.
     """
-    check_file("images of galaxies", Path(file))
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return hashlib.sha256(_found(file).read_bytes()).hexdigest()

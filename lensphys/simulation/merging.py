@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ def _refer(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Call
             like = shard[name]
             layout = h5py.VirtualLayout((manifest["samples"], *like.shape[1:]), like.dtype)
             for (path, start), said in zip(parts, manifest["finished"].values(), strict=True):
-                source = h5py.VirtualSource(path.resolve(), name, (said["samples"], *like.shape[1:]), like.dtype)
+                beside = os.path.relpath(path.resolve(), Path(file.filename).resolve().parent)  # they may move together
+                source = h5py.VirtualSource(beside, name, (said["samples"], *like.shape[1:]), like.dtype)
                 layout[start : start + said["samples"]] = source
             file.create_virtual_dataset(name, layout).attrs.update(like.attrs)
     report(manifest["samples"])

@@ -25,7 +25,7 @@ from lensphys.simulation.sample import Drawn, Seeds, draw
 from lensphys.simulation.torch_engine import TorchEngine
 
 ENGINES = ("torch", "lenstronomy")
-SHARD = 256  # samples
+SHARD, _SMALLEST = 256, 16  # samples
 _STREAMS = 2  # version of how random numbers come from a seed
 
 
@@ -64,7 +64,7 @@ class Plan:
         seed: int = 0,
         engine: str = "torch",
         matched: bool = False,
-        shard_size: int = SHARD,
+        shard_size: int | None = None,
     ) -> Plan:
         """Return the plan of a recipe, checked as far as it can be before the first sample.
 
@@ -75,13 +75,17 @@ class Plan:
             seed: a sample depends on it, on its class and on its index alone.
             engine: ``torch``, the fast one, or ``lenstronomy``, the reference with more profiles.
             matched: samples of one index have lens, source and noise in common in all classes.
-            shard_size: samples of a shard.
+            shard_size: samples of a shard; by default 256, or fewer if there would not be 16 shards.
 
         Raises:
             LensphysError: if an argument is out of range, recipe and instrument do not fit, or the engine lacks a
                 profile.
         """
-        for name, value, least in (("-n", n, 1), ("--seed", seed, 0), ("--shard-size", shard_size, 1)):
+        for name, value, least in (
+            ("-n", n, 1),
+            ("--seed", seed, 0),
+            ("--shard-size", SHARD if shard_size is None else shard_size, 1),
+        ):
             if value < least:
                 raise LensphysError(f"{name} must be {least} or more, got {value}")
         check_choice("engine", engine, ENGINES)
@@ -93,6 +97,8 @@ class Plan:
         instrument = Instrument.named(recipe.instrument)
         check_detector(recipe, instrument)
         ordered = tuple(name for name in recipe.classes if name in chosen)
+        if shard_size is None:
+            shard_size = max(_SMALLEST, min(SHARD, math.ceil(n * len(ordered) / 16)))  # all workers shall have some
         plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size)
         renders = plan.build_engine()
         for label in range(len(ordered)):

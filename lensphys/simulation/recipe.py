@@ -164,13 +164,12 @@ def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> d
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         check_choice("recipe", name, recipe_names())
-        path = _folder() / f"{name}.yaml"
+        path = recipe_folder() / f"{name}.yaml"
     elif beside is not None and not path.is_absolute():
         path = beside / path
     if path.resolve() in below:
         raise LensphysError(f"recipe {name} extends itself: {' -> '.join(p.name for p in (*below, path))}")
     tree = read_yaml(path)
-    _find_images(tree, path.parent)
     base = tree.pop("extends", None)
     if base is None:
         return tree
@@ -179,14 +178,8 @@ def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> d
     return merged(_extended(base, path.parent, (*below, path.resolve())), tree)
 
 
-def _find_images(tree: dict[str, Any], folder: Path) -> None:
-    """Let the files of images that lie beside a recipe be found from anywhere."""
-    for light in (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", [])):
-        if isinstance(light, dict) and isinstance(light.get("file"), str) and (folder / light["file"]).is_file():
-            light["file"] = str(folder / light["file"])
-
-
-def _folder() -> Path:
+def recipe_folder() -> Path:
+    """Return the folder of the recipes that come with lensphys, and of the files they name."""
     package = Path(lensphys.__file__).parent
     installed = package / "simulations"
     return installed if installed.is_dir() else package.parent / "simulations"
@@ -194,4 +187,4 @@ def _folder() -> Path:
 
 def recipe_names() -> list[str]:
     """Return the bare names of the recipes that come with lensphys."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
