@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,16 +41,26 @@ class Strict(BaseModel):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise LensphysError(f"{where}: " + "; ".join(_sentence(e) for e in error.errors())) from None
+            raise LensphysError(f"{where}: " + "; ".join(_sentence(e, tree) for e in error.errors())) from None
 
 
-def _sentence(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "(top)"
+def _sentence(error: Any, tree: Any) -> str:
+    key = ".".join(_keys(error["loc"], tree, lacks_last=error["type"] == "missing")) or "(top)"
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'"
     if error["type"] == "missing":
         return f"missing key '{key}'"
-    return f"'{key}': {error['msg']}, got {error['input']!r}"
+    return f"'{key}': {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+
+
+def _keys(place: tuple[str | int, ...], tree: Any, *, lacks_last: bool) -> Iterator[str]:
+    """The keys that lead to a place of the tree: pydantic also names which of several kinds of settings it tried."""
+    for i, part in enumerate(place):
+        known = part in (tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ())
+        if known:
+            tree = tree[part]
+        if known or (lacks_last and i == len(place) - 1):
+            yield str(part)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -281,7 +281,7 @@ def test_adu_are_electrons_divided_by_the_gain(tmp_path):
         ({"noise": BASE["noise"] | {"num_exposures": 0}}, "'noise.exposure.num_exposures': .*than 0, got 0"),
         ({"psf": {"kind": "moffat", "fwhm": 0.7}}, "missing key 'psf.moffat.beta'"),
         ({"psf": {"kind": "moffat", "fwhm": 0.7, "beta": 1.5}}, "'psf.moffat.beta': .*equal to 2, got 1.5"),
-        ({"psf": {"kind": "gaussian", "fwhm": 0.0}}, "'psf.gaussian.fwhm': .*greater than 0, got 0.0"),
+        ({"psf": {"kind": "gaussian", "fwhm": 0.0}}, "'psf.fwhm': .*greater than 0, got 0.0"),
         ({"psf": {"kind": "airy", "fwhm": 0.7}}, "'psf': .*airy"),
     ],
 )

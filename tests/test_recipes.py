@@ -354,7 +354,7 @@ def test_dry_run_shows_recipe_size_and_time(tmp_path, monkeypatch):
 def test_estimated_size_is_that_of_the_file(tmp_path):
     from lensphys.simulation.estimate import estimate
 
-    plan = Plan.of(Recipe.named("model_2", SMALL), 60)
+    plan = Plan.of(Recipe.named("model_2", SMALL), 60, shard_size=256)
     cost = estimate(plan)
     size = write(plan, tmp_path / "a.h5").stat().st_size
     assert cost.bytes == pytest.approx(size, rel=0.15) and cost.shards == 1

@@ -235,7 +235,7 @@ def test_commands_simulate_into_a_folder_and_merge_it(tmp_path):
         (["simulate", "model_2", "-o", "a.h5", "--shard-size", "0"], "--shard-size must be 1 or more, got 0"),
         (["simulate", "model_2", "-o", "a.h5", "--engine", "galsim"], "unknown engine 'galsim': choose one of lenst"),
         (["simulate", "model_2", "-o", "a.h5", "--workers", "0"], "--workers must be 1 or more, got 0"),
-        (["simulate", "model_2", "-o", "a.h5", "--set", "lens.mas=1"], "unknown key 'lens.sis.mas'"),
+        (["simulate", "model_2", "-o", "a.h5", "--set", "lens.mas=1"], "unknown key 'lens.mas'"),
         (["simulate", "model_2", "-o", "a.h5", "--set", "instrument=vlt"], "unknown instrument 'vlt': choose one of"),
         (["simulate", "model_2", "-o", "a.h5", "--instruments", "vlt"], "unknown instrument 'vlt': choose one of"),
         (["simulate", "model_2"], "give --out FILE.h5 (or a folder), or one of --dry-run and --preview FILE.png"),

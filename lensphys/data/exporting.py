@@ -137,12 +137,6 @@ def lacking(tool: str, profile: str, has: list[str]) -> LensphysError:
     )
 
 
-def blurs_before_sum(camera: Camera) -> bool:
-    """Return whether a camera blurs on its supersampled pixels, as it does unless its kernel holds the pixels."""
-    coarse = isinstance(camera.psf, PixelPSF) and camera.psf.scale > 0.99 * camera.grid.scale
-    return camera.supersampling > 1 and not coarse
-
-
 def psf_kernel(camera: Camera) -> tuple[Array, float] | None:
     """Return the PSF on the pixels on which a camera blurs, those of the image or its supersampled ones.
 
@@ -151,7 +145,7 @@ def psf_kernel(camera: Camera) -> tuple[Array, float] | None:
     """
     if isinstance(camera.psf, NoPSF):
         return None
-    scale = camera.grid.scale / (camera.supersampling if blurs_before_sum(camera) else 1)
+    scale = camera.grid.scale / (camera.supersampling if camera.blurs_first else 1)
     kernel = _kernel(camera.psf, scale).double().numpy()
     return kernel / kernel.sum(), scale
 

@@ -37,6 +37,10 @@ _GROUND = (
     'The same lenses as a telescope on the ground would see them (PSF of 0.5", 4 x 4 pixels summed, S/N 50),\n'
     "super-resolved 4x onto Hubble's pixels and PSF: sum (SR - HST)^2 / sum HST^2 inside the mask, the best in bold."
 )
+_SIMULATION = (
+    "Model 2, LR, HR, deflection and truth of each lens written to disk, against the loop that the published scripts\n"
+    "are (lenstronomy, one file a lens), in one run (`experiments/speed/simulation.py`); caustics for scale."
+)
 _SPEED = "Speed: milliseconds an image, and the memory at the peak."
 
 
@@ -55,6 +59,7 @@ def readme_with_tables(root: Path) -> str:
         "ground": ("real/ground/table.json", lambda tree: ground_table(tree["arcs"])),
         "studies": ("amortised/studies.json", studies_tables),
         "speed": ("speed/speed.json", speed_table),
+        "simulation": ("speed/simulation.json", simulation_table),
     }
     for name, (path, table) in tables.items():
         file = experiments / path
@@ -203,6 +208,45 @@ def speed_table(rows: Sequence[Row]) -> str:
     ]  # fmt: skip
     head = ["what", "device", "batch", "ms an image, median", "IQR [ms]", "peak memory [MiB]", "hardware", "commit"]
     return f"{_SPEED}\n\n{markdown(head, body)}"
+
+
+def simulation_table(tree: Row) -> str:
+    """Return the Markdown tables of the simulator's benchmark, and what ten million lenses cost by its figures."""
+    rows, classes = tree["rows"], list(tree["rows"]["loop"])
+    body = [
+        [what] + [f"{of[name]['median_ms']:.2f} ({of[name]['iqr_ms']:.2f})" for name in classes]
+        for what, of in rows.items() if "median_ms" in of[classes[0]]
+    ]  # fmt: skip
+    body.append(["**times as fast: torch, 2 workers, against the loop**"]
+                + [f"**{tree['times_as_fast_as_the_loop'][name]:.1f}**" for name in classes])  # fmt: skip
+    body.append(
+        ["gain of a second worker, lenstronomy"] + [f"{tree['gain_of_a_second_worker'][n]:.2f}" for n in classes]
+    )
+    speed = markdown(["ms a sample, median (IQR)", *classes], body)
+    steps = rows["steps"]
+    spent = markdown(
+        ["one worker, torch: ms a sample", *classes],
+        [[step, *(f"{steps[name][step]:.2f}" for name in classes)] for step in steps[classes[0]]],
+    )
+    return f"{_SIMULATION}\n\n{speed}\n\n{spent}\n\n{_ten_million(tree)}"
+
+
+def _ten_million(tree: Row) -> str:
+    rows, lenses, shard = tree["rows"], 10_000_000, 1024
+    size = float(np.mean([row["bytes"] for row in rows["torch, 1 worker"].values()]))
+    hours = {
+        engine: lenses * float(np.mean([r["median_ms"] for r in rows[f"{engine}, 1 worker"].values()])) / 3.6e6
+        for engine in ("torch", "lenstronomy")
+    }
+    peak = max(row["peak_mib"] for row in rows["torch, 2 workers"].values())
+    rate = lenses * size / 1e9 / (36 * hours["torch"])
+    return (
+        f"On paper, from these figures: ten million lenses of Model 2, a third of each class, are "
+        f"{lenses * size / 1e12:.1f} TB in {-(-lenses // shard)} shards of {shard}, {hours['torch']:.0f} core hours with "
+        f"the torch engine and {hours['lenstronomy']:.0f} with lenstronomy: on 100 cores "
+        f"{60 * hours['torch'] / 100:.0f} minutes, if the disk takes {rate:.1f} GB/s. A worker takes {peak:.0f} MiB, "
+        f"however many there are to make. ({tree['hardware']}, commit {str(tree['commit'])[:7]}.)"
+    )
 
 
 def _method(row: Row) -> str:

@@ -78,6 +78,16 @@ class Camera:
         fine = self.grid.resampled(self.supersampling)
         return self.expose(light(field.at(fine).beta) * fine.pixel_area)
 
+    @property
+    def kernel_holds_pixel(self) -> bool:
+        """Whether the PSF is known on pixels no finer than the camera's: it blurs what they have summed."""
+        return isinstance(self.psf, PixelPSF) and self.psf.scale > 0.99 * self.grid.scale
+
+    @property
+    def blurs_first(self) -> bool:
+        """Whether this camera's supersampled light is blurred before its pixels sum it."""
+        return self.supersampling > 1 and not self.kernel_holds_pixel
+
     def expose(self, flux: Tensor) -> Tensor:
         """Return the clean image of a flux map on this camera's (supersampled) pixels: blur, then sum, as light does.
 
@@ -88,8 +98,7 @@ class Camera:
             flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
         """
         points = flux.shape[-1] // self.grid.width
-        coarse = isinstance(self.psf, PixelPSF) and self.psf.scale > 0.99 * self.grid.scale
-        if points > 1 and not coarse:
+        if points > 1 and not self.kernel_holds_pixel:
             return block_sum(self.psf.blur(flux, self.grid.scale / points), self.grid)
         return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
 

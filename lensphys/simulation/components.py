@@ -118,8 +118,8 @@ class ImageLight(_Light):
     """Images of galaxies, one of them drawn for each lens: a FITS file or an .npy stack (N, H, W) or image (H, W).
 
     Args:
-        file: the stack; without background and noise, or its noise is lensed too. A relative path starts where the
-            command runs, or is one of the files that come with the recipes.
+        file: the stack; without background and noise, or its noise is lensed too. A relative path starts where
+            the recipe lies or the command runs, or is one of the files that come with lensphys.
         pixel_scale: of its pixels, as the galaxy shall appear without the lens [arcsec]: any resampling is done by it.
         magnitude: of the whole galaxy, unlensed.
         flux: of the whole galaxy, unlensed, instead of the magnitude [unit of the instrument].

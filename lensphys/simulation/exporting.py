@@ -15,7 +15,7 @@ import numpy as np
 from lensphys.checks import LensphysError, check_choice, check_file
 from lensphys.data.caustics import write_caustics
 from lensphys.data.coolest import write_coolest
-from lensphys.data.exporting import Component, Truth, blurs_before_sum, lacking, psf_kernel, write_cut_out
+from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, write_cut_out
 from lensphys.data.lens_file import LensFile
 from lensphys.observation import GaussianPSF
 from lensphys.provenance import write_json
@@ -54,7 +54,7 @@ def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
         "kwargs_psf": _psf(truth),
         "kwargs_numerics": {
             "supersampling_factor": truth.camera.supersampling,
-            "supersampling_convolution": blurs_before_sum(truth.camera),
+            "supersampling_convolution": truth.camera.blurs_first,
             "supersampling_kernel_size": None,  # not only 5 pixels of the kernel
         },
     }
@@ -93,7 +93,7 @@ def _psf(truth: Truth) -> Keywords:
     if isinstance(camera.psf, GaussianPSF):
         width = {"fwhm": camera.psf.extent, "truncation": camera.psf.truncate}
         return {"psf_type": "GAUSSIAN", "pixel_size": camera.grid.scale} | width
-    factor = camera.supersampling if blurs_before_sum(camera) else 1
+    factor = camera.supersampling if camera.blurs_first else 1
     return {"psf_type": "PIXEL", "kernel_point_source": kernel[0], "point_source_supersampling_factor": factor}
 
 

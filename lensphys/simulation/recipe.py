@@ -170,12 +170,22 @@ def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> d
     if path.resolve() in below:
         raise LensphysError(f"recipe {name} extends itself: {' -> '.join(p.name for p in (*below, path))}")
     tree = read_yaml(path)
+    _find_images(tree, path.parent)
     base = tree.pop("extends", None)
     if base is None:
         return tree
     if not isinstance(base, str):
         raise LensphysError(f"recipe {path}: 'extends' must be the name or path of one recipe, got {base!r}")
     return merged(_extended(base, path.parent, (*below, path.resolve())), tree)
+
+
+def _find_images(tree: dict[str, Any], folder: Path) -> None:
+    """Let files of images that lie beside a user's recipe be found from anywhere."""
+    if folder == recipe_folder():
+        return  # these are found by their names, wherever lensphys is installed
+    for light in (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", [])):
+        if isinstance(light, dict) and isinstance(light.get("file"), str) and (folder / light["file"]).is_file():
+            light["file"] = str((folder / light["file"]).resolve())
 
 
 def recipe_folder() -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, Conditions, Instrument
+from lensphys.observation.camera import block_sum
 from lensphys.profiles.light import brightness_sersic
 from lensphys.profiles.line import deflection_line
 from lensphys.profiles.mass import deflection_nfw, deflection_point, deflection_shear, deflection_sie, deflection_sis
@@ -143,10 +144,7 @@ class TorchEngine:
         if any(scene.lens_light_model_list for scene in scenes):
             names, keywords = [s.lens_light_model_list for s in scenes], [s.kwargs_lens_light for s in scenes]
             light = light + self._brightness(names, keywords, theta)
-        lr, hr = (
-            self._exposed(camera, self._part(light, grid), grid)
-            for camera, grid in zip((lr_camera, hr_camera), fine, strict=True)
-        )
+        lr, hr = self._exposed(light, [lr_camera, hr_camera], fine)
         centres = self._part(alpha, self._cameras.hr.grid).unflatten(-1, self._cameras.hr.grid.shape)
         return lr, hr, centres
 
@@ -157,9 +155,13 @@ class TorchEngine:
         start = sum(sizes[: grids.index(grid)])
         return values[..., 0, start : start + grid.height * grid.width]
 
-    @staticmethod
-    def _exposed(camera: Camera, brightness: Tensor, fine: PixelGrid) -> Tensor:
-        return camera.expose(brightness.unflatten(-1, fine.shape) * fine.pixel_area)
+    def _exposed(self, light: Tensor, cameras: list[Camera], fine: list[PixelGrid]) -> list[Tensor]:
+        """The images of both cameras; light that both blur on the same points is blurred once."""
+        flux = [self._part(light, grid).unflatten(-1, grid.shape) * grid.pixel_area for grid in dict.fromkeys(fine)]
+        if len(flux) == 1 and all(camera.blurs_first for camera in cameras):
+            blurred = cameras[0].psf.blur(flux[0], fine[0].scale)
+            return [block_sum(blurred, camera.grid) for camera in cameras]
+        return [camera.expose(flux[min(i, len(flux) - 1)]) for i, camera in enumerate(cameras)]
 
     def _deflection(self, scenes: Sequence[Scene]) -> Tensor:
         """Alpha (B, 2, 1, P), float64."""
