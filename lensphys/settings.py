@@ -45,7 +45,7 @@ class Strict(BaseModel):
 
 
 def _sentence(error: Any, tree: Any) -> str:
-    key = ".".join(_keys(error["loc"], tree, lacks_last=error["type"] == "missing")) or "(top)"
+    key = ".".join(_keys(error["loc"], tree)) or "(top)"
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'"
     if error["type"] == "missing":
@@ -53,14 +53,15 @@ def _sentence(error: Any, tree: Any) -> str:
     return f"'{key}': {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
 
 
-def _keys(place: tuple[str | int, ...], tree: Any, *, lacks_last: bool) -> Iterator[str]:
+def _keys(place: tuple[str | int, ...], tree: Any) -> Iterator[str]:
     """The keys that lead to a place of the tree: pydantic also names which of several kinds of settings it tried."""
     for i, part in enumerate(place):
         known = part in (tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ())
+        kinds = tree.values() if isinstance(tree, dict) else ()
+        if known or (i == len(place) - 1 and part not in kinds):
+            yield str(part)
         if known:
             tree = tree[part]
-        if known or (lacks_last and i == len(place) - 1):
-            yield str(part)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

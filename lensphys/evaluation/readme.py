@@ -242,8 +242,8 @@ def _ten_million(tree: Row) -> str:
     rate = lenses * size / 1e9 / (36 * hours["torch"])
     return (
         f"On paper, from these figures: ten million lenses of Model 2, a third of each class, are "
-        f"{lenses * size / 1e12:.1f} TB in {-(-lenses // shard)} shards of {shard}, {hours['torch']:.0f} core hours with "
-        f"the torch engine and {hours['lenstronomy']:.0f} with lenstronomy: on 100 cores "
+        f"{lenses * size / 1e12:.1f} TB in {-(-lenses // shard)} shards of {shard}, {hours['torch']:.0f} core hours "
+        f"with the torch engine and {hours['lenstronomy']:.0f} with lenstronomy: on 100 cores "
         f"{60 * hours['torch'] / 100:.0f} minutes, if the disk takes {rate:.1f} GB/s. A worker takes {peak:.0f} MiB, "
         f"however many there are to make. ({tree['hardware']}, commit {str(tree['commit'])[:7]}.)"
     )
