@@ -405,5 +405,5 @@ def test_faulty_fits_kernels(tmp_path):
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
     with pytest.raises(LensphysError, match=r"empty\.fits holds no image"):
         with_kernel(tmp_path, file="empty.fits")
-    with pytest.raises(LensphysError, match=r"unknown key 'psf\.kernel\.file'"):
+    with pytest.raises(LensphysError, match=r"unknown key 'psf\.file'"):
         Instrument.parse(BASE | {"psf": {"kind": "kernel", "file": "psf.fits"}}, "a tree without a folder")
