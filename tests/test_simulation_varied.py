@@ -212,12 +212,12 @@ SCENES = {
 # What guards the noise streams and the hash that lets a run go on: both may change, but only on purpose (`_STREAMS` in
 # the plan grows with the former). Identity, and the sum of the LR images 2 and 4 (cdm, axion).
 FILES = {
-    "model_1": ("d0e49e1e3e95a2b83ea262c91bc66335a79bce02a80179c9c5037a36718bf2c2", 8908.0, 2533.0),
-    "model_1_older": ("9777b7625ea74a5281c2d886042d63e8f8981f0d914aec1928750faeef080934", 9409.0, 2542.0),
-    "model_2": ("1bd3360db3b0f44ac54ce2834b1295ec0cbc98627e30c405ca80f0df04e98dfe", 642.71478, 1334.8198),
-    "model_2_zp24": ("d5b2a2406b4f409fd325bf19745785ef078c6a633b08f1265638de086e31150c", 131.75865, 273.89637),
-    "model_3": ("c620e992969321f038c022351f4b4df0307953f722a0198596e15b53767d08d2", 533.37684, 1140.19993),
-    "varied": ("b16ce853656d667eceb5560a8f403a7053aa9bef48669dab275b45e9d54ac5c1", 36.3523, 75.37564),
+    "model_1": ("93e338eaac9e2735488a7e77f9497926f1983c12acd4217f3e5a5788d0e17223", 8908.0, 2533.0),
+    "model_1_older": ("0f227698666f8cafe11b64f9498c07b81f437f89aea674eaa6b5115ef6e0372e", 9409.0, 2542.0),
+    "model_2": ("a722e3569593d67bd0008f80d8175507bbb38ae3c0827884b03ab26960d487b1", 642.71478, 1334.8198),
+    "model_2_zp24": ("8fd4dfb9e55b43617c04b8f4e02bff5c39d19ffe9810b22e39d081d9f04414d9", 131.75865, 273.89637),
+    "model_3": ("ed6bd50b9478bb4701b7ef946a67a747abe1d6c410e5833dc8055d590c87c682", 533.37684, 1140.19993),
+    "varied": ("08e6c7473ebdbef0529e66cd9c81b73c271eff9f0109d7fc1031da4dca9516da", 36.3523, 75.37564),
 }
 
 

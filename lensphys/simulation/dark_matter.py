@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from lensphys.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.distributions import Distribution
 from lensphys.simulation.halos import Halos
+from lensphys.simulation.mass_function import MassRange
 
 
 class NoSubstructure(Strict):
@@ -59,7 +60,7 @@ class Vortex(Strict):
         return Bodies("POINT_MASS", _points(host, mass, x, y), axion_mass)
 
 
-class SubHalos(Strict):
+class SubHalos(MassRange):
     """Cold dark matter: a fixed number of point-like sub-halos.
 
     Args:
@@ -73,18 +74,7 @@ class SubHalos(Strict):
 
     kind: Literal["subhalos"]
     number: PositiveInt
-    slope: float
-    lightest: PositiveFloat
-    heaviest: PositiveFloat
     radius: Distribution
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.lightest < self.heaviest:
-            raise ValueError(f"lightest must be below heaviest, got {self.lightest:g} and {self.heaviest:g}")
-        if self.slope == -1:
-            raise ValueError("slope -1 has no power law as its integral: write -1.000001")
-        return self
 
     def sample(self, rng: np.random.Generator, host: Host) -> Bodies:
         """Return the sub-halos of one lens, their masses by the inverse of the cumulative power law."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from lensphys.checks import LensphysError
 from lensphys.settings import Strict
@@ -23,7 +23,7 @@ from lensphys.simulation.halo_structure import (
     warm_concentration_ratio,
 )
 from lensphys.simulation.light_cone import FIELD_SLOPE, light_cone
-from lensphys.simulation.mass_function import FIELD_CUTOFF, SUBHALO_CUTOFF, PowerLaw
+from lensphys.simulation.mass_function import FIELD_CUTOFF, SUBHALO_CUTOFF, MassRange, PowerLaw
 
 Array = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ class LineOfSight(Strict):
     scale: Distribution = fixed(1.0)
 
 
-class Halos(Strict):
+class Halos(MassRange):
     """Truncated NFW halos, uniform in a disc about the host: cold dark matter, or warm with a half-mode mass.
 
     The draws, in their order: fraction, truncation, scale of the line of sight; the numbers of sub-halos and of field
@@ -129,8 +129,6 @@ class Halos(Strict):
     """
 
     kind: Literal["halos"]
-    lightest: PositiveFloat
-    heaviest: PositiveFloat
     slope: float = -1.9
     fraction: Distribution
     radius: PositiveFloat
@@ -138,14 +136,6 @@ class Halos(Strict):
     truncation: Distribution = fixed(5.0)
     concentration_scatter: NonNegativeFloat = 0.13
     line_of_sight: LineOfSight | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.lightest < self.heaviest:
-            raise ValueError(f"lightest must be below heaviest, got {self.lightest:g} and {self.heaviest:g}")
-        if self.slope == -1:
-            raise ValueError("slope -1 has no power law as its integral: write -1.000001")
-        return self
 
     def sample(self, rng: np.random.Generator, host: Host) -> Bodies:
         """Return the halos of one lens."""

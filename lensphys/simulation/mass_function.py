@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, model_validator
+
+from lensphys.settings import Strict
 
 Array = NDArray[np.float64]
 
@@ -48,6 +52,28 @@ class PowerLaw:
 @lru_cache
 def _legendre_nodes() -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(64)
+
+
+class MassRange(Strict):
+    """Settings of a population whose masses follow a power law.
+
+    Args:
+        lightest: [solar masses].
+        heaviest: [solar masses].
+        slope: of dN/dM.
+    """
+
+    lightest: PositiveFloat
+    heaviest: PositiveFloat
+    slope: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.lightest < self.heaviest:
+            raise ValueError(f"lightest must be below heaviest, got {self.lightest:g} and {self.heaviest:g}")
+        if self.slope == -1:
+            raise ValueError("slope -1 has no power law as its integral: write -1.000001")
+        return self
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ class Plan:
     def identity(self) -> str:
         """Hash of what was asked for; the versions that made it are no part of it, an upgrade does not end a run."""
         asked = {name: value for name, value in self.attributes().items() if name != "versions"}
+        asked |= {"recipe": self.recipe.model_dump(mode="json"), "instrument": self.instrument.model_dump(mode="json")}
         asked["galaxies"] = sorted(json.loads(asked["galaxies"]).values())
         text = json.dumps({"format_version": FORMAT_VERSION, "streams": _STREAMS} | asked, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
