@@ -6,9 +6,6 @@ operations do, on so many points at a time that memory does not grow with the nu
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -40,7 +37,9 @@ def deflection_swarm(x: Tensor, y: Tensor, strength: Tensor, center_x: Tensor, c
     """
     total = x.new_zeros(len(strength), 2, len(x))
     if x.device.type == "cpu":
-        _point_kernel()(*_arrays(x, y, strength, center_x, center_y), _CORE**2, total.numpy())
+        from lensphys.profiles import kernels
+
+        kernels.points(*_arrays(x, y, strength, center_x, center_y), _CORE**2, total.numpy())
         return total
     points = max(1, _CHUNK // max(1, strength.numel()))
     for start in range(0, len(x), points):
@@ -83,64 +82,13 @@ def deflection_tnfw_swarm(
     step = reach**0.5 / (_NODES - 3)
     radius = (torch.arange(_NODES, dtype=x.dtype) * step).square().clamp(min=CORE)
     line = torch.stack([radius, torch.zeros_like(radius)])[None, :, None]
+    from lensphys.profiles import kernels
+
     for i in range(len(Rs)):  # a table of one lens at a time
         slope = deflection_tnfw(line, Rs[i], alpha_Rs[i], r_trunc[i])[:, 0, 0] / radius
-        _table_kernel()(*_arrays(x, y, slope, center_x[i], center_y[i]), 1 / step, total[i].numpy())
+        kernels.tabulated(*_arrays(x, y, slope, center_x[i], center_y[i]), 1 / step, total[i].numpy())
     return total
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:
     return [t.contiguous().numpy() for t in tensors]
-
-
-def _compiled(kernel: Callable[..., None]) -> Any:
-    import numba
-
-    # numpy's error model: a check for a division by zero at each point would keep the loops from being vectorised
-    return numba.njit(kernel, fastmath=True, error_model="numpy", nogil=True)
-
-
-@lru_cache
-def _point_kernel() -> Any:
-    def kernel(x, y, strength, center_x, center_y, core2, total):
-        block = 512  # points: their coordinates and sums stay in the first cache
-        for i in range(strength.shape[0]):
-            for start in range(0, x.shape[0], block):
-                end = min(start + block, x.shape[0])
-                # arrays of one dimension are what vectorises
-                at_x, at_y, sum_x, sum_y = x[start:end], y[start:end], total[i, 0, start:end], total[i, 1, start:end]
-                for k in range(strength.shape[1]):
-                    s, a, b = strength[i, k], center_x[i, k], center_y[i, k]
-                    if s == 0.0:
-                        continue
-                    for p in range(at_x.shape[0]):
-                        dx = at_x[p] - a
-                        dy = at_y[p] - b
-                        weight = s / (dx * dx + dy * dy + core2)
-                        sum_x[p] += weight * dx
-                        sum_y[p] += weight * dy
-
-    return _compiled(kernel)
-
-
-@lru_cache
-def _table_kernel() -> Any:
-    def kernel(x, y, slope, center_x, center_y, per_step, total):
-        sum_x, sum_y = total[0], total[1]
-        for k in range(slope.shape[0]):
-            table, a, b = slope[k], center_x[k], center_y[k]
-            if table[0] == 0.0:
-                continue
-            for p in range(x.shape[0]):
-                dx = x[p] - a
-                dy = y[p] - b
-                place = math.sqrt(math.sqrt(dx * dx + dy * dy)) * per_step
-                j = max(int(place) - 1, 0)
-                t = place - j  # from the first of four nodes, between 1 and 2 but next to the centre
-                u, v, w = t - 1.0, t - 2.0, t - 3.0
-                weight = (t * u * v * table[j + 3] - u * v * w * table[j]) / 6  # Lagrange
-                weight += (t * v * w * table[j + 1] - t * u * w * table[j + 2]) / 2
-                sum_x[p] += weight * dx
-                sum_y[p] += weight * dy
-
-    return _compiled(kernel)

@@ -14,6 +14,7 @@ from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.observation.camera import block_sum
+from lensphys.profiles.compiled import COMPILED, add_deflection, brightness_sersic_points
 from lensphys.profiles.light import brightness_sersic
 from lensphys.profiles.line import deflection_line
 from lensphys.profiles.mass import deflection_nfw, deflection_point, deflection_shear, deflection_sie, deflection_sis
@@ -84,7 +85,8 @@ class TorchEngine:
 
     Deflections are computed in float64, because close to a point mass float32 is not enough, and so are the distances
     from the centre of the light; its brightness, and the PSF, in float32. It agrees with lenstronomy within 1e-5 of the
-    peak. Memory does not grow with the number of scenes or bodies.
+    peak. On a processor the common profiles are compiled (`lensphys.profiles.kernels`). Memory does not grow with the
+    number of scenes or bodies.
 
     Args:
         recipe: gives the number of pixels.
@@ -94,6 +96,7 @@ class TorchEngine:
 
     def __init__(self, recipe: Recipe, instrument: Instrument, device: torch.device | str = "cpu") -> None:
         self._instrument, self._device = instrument, torch.device(device)
+        self._compiled = self._device.type == "cpu"
         self._cameras = Cameras.of(recipe, instrument)
         like = torch.empty(0, dtype=torch.float64, device=self._device)
         self._points = [grid.positions(like=like).flatten(2) for grid in self._cameras.grids]
@@ -138,12 +141,11 @@ class TorchEngine:
         grids = self._cameras.grids
         fine = [camera.grid.resampled(camera.supersampling) for camera in (lr_camera, hr_camera)]
         lit = sum(g.height * g.width for g in grids if g in fine)  # those with light come first
-        theta = self._theta[..., :lit]
-        light = self._brightness([s.source_light_model_list for s in scenes], [s.kwargs_source for s in scenes],
-                                 theta - alpha[..., :lit])  # fmt: skip
+        sources = [list(zip(s.source_light_model_list, s.kwargs_source, strict=True)) for s in scenes]
+        light = self._brightness(sources, alpha[..., :lit])
         if any(scene.lens_light_model_list for scene in scenes):
-            names, keywords = [s.lens_light_model_list for s in scenes], [s.kwargs_lens_light for s in scenes]
-            light = light + self._brightness(names, keywords, theta)
+            lenses = [list(zip(s.lens_light_model_list, s.kwargs_lens_light, strict=True)) for s in scenes]
+            light += self._brightness(lenses, torch.zeros_like(self._theta[..., :lit]))
         lr, hr = self._exposed(light, [lr_camera, hr_camera], fine)
         centres = self._part(alpha, self._cameras.hr.grid).unflatten(-1, self._cameras.hr.grid.shape)
         return lr, hr, centres
@@ -168,19 +170,23 @@ class TorchEngine:
         lists = [list(zip(s.lens_model_list, s.kwargs_lens, strict=True)) for s in scenes]
         # multipoles of one order go together: it is no tensor
         kinds = dict.fromkeys((name, keywords.get("m")) for row in lists for name, keywords in row)
-        total: Tensor | float = 0.0
+        total = self._theta.new_zeros(len(scenes), *self._theta.shape[1:])
+        x, y = self._theta[0, :, 0]
         for name, order in kinds:
             rows = [[k for n, k in row if (n, k.get("m")) == (name, order)] for row in lists]
             if name in _SWARMS:
                 formula, strength = _SWARMS[name]
-                x, y = self._theta[0, :, 0]
-                total = formula(x, y, self._table(rows, (strength,)))[:, :, None] + total
+                total += formula(x, y, self._table(rows, (strength,)))[:, :, None]
                 continue
             profile, fixed = _MASS[name], {} if order is None else {"m": order}
             table = self._table(rows, profile.strengths)
             for k in range(max(map(len, rows))):
-                total = profile.formula(self._theta, **{p: v[:, k] for p, v in table.items()}, **fixed) + total
-        return torch.as_tensor(total)
+                lens = {p: v[:, k] for p, v in table.items()}
+                if self._compiled and name in COMPILED:
+                    add_deflection(name, x, y, lens, total[:, :, 0])
+                else:
+                    total += profile.formula(self._theta, **lens, **fixed)
+        return total
 
     def _table(self, rows: list[list[Keywords]], strengths: Sequence[str]) -> _Table:
         """The numbers of the profiles of one kind, (B, K) each; rows that have fewer get some that vanish."""
@@ -191,22 +197,26 @@ class TorchEngine:
         numbers = np.array([[[k[n] for n in names] for k in row + [blank] * (most - len(row))] for row in rows])
         return dict(zip(names, torch.from_numpy(numbers).to(self._device).unbind(-1), strict=True))
 
-    def _brightness(self, names: list[list[str]], keywords: list[list[Keywords]], beta: Tensor) -> Tensor:
-        """Surface brightness (B, 1, 1, P), float32, of light at beta (B or 1, 2, 1, P)."""
-        total = torch.zeros(len(names), 1, *beta.shape[2:], device=self._device)
-        for kind in dict.fromkeys(name for row in names for name in row):
-            rows = [[k for n, k in zip(*pair, strict=True) if n == kind] for pair in zip(names, keywords, strict=True)]
+    def _brightness(self, lights: list[list[tuple[str, Keywords]]], alpha: Tensor) -> Tensor:
+        """Surface brightness (B, 1, 1, P), float32, of light at theta - alpha, alpha (B or 1, 2, 1, P)."""
+        theta = self._theta[..., : alpha.shape[-1]]
+        total = torch.zeros(len(lights), 1, 1, alpha.shape[-1], device=self._device)
+        for kind in dict.fromkeys(name for row in lights for name, _ in row):
+            rows = [[k for n, k in row if n == kind] for row in lights]
             if kind == "INTERPOL":
                 for i, row in enumerate(rows):
                     for k in row:
-                        total[i] += self._image(k, beta[i if len(beta) > 1 else 0][None])[0]
+                        total[i] += self._image(k, theta - alpha[i if len(alpha) > 1 else 0][None])[0]
                 continue
             table = self._table(rows, ("amp",))
             for j in range(max(map(len, rows))):
                 at = {name: value[:, j] for name, value in table.items()}
+                if self._compiled:
+                    brightness_sersic_points(theta[:, :, 0], alpha[:, :, 0], **at, total=total[:, 0, 0])
+                    continue
                 centre = torch.stack([at.pop("center_x"), at.pop("center_y")], dim=1)[:, :, None, None]
                 # the difference in float64: float32 then has its full precision next to the centre, too
-                total += brightness_sersic((beta - centre).float(), **at)
+                total += brightness_sersic((theta - alpha - centre).float(), **at)
         return total
 
     def _image(self, keywords: Keywords, beta: Tensor) -> Tensor:
