@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from lensphys.checks import LensphysError
+from lensphys.observation import GaussianPSF, NoPSF
 from lensphys.profiles import compiled
 from lensphys.profiles.light import brightness_sersic
 from lensphys.profiles.mass import deflection_shear, deflection_sie, deflection_sis
+from lensphys.simulation.compiled_psf import compiled_psf
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -153,3 +155,11 @@ def test_numba_is_loaded_by_the_first_call_only():
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(20, 33, 0.1), (7, 64, 0.05), (3, 5, 0.02)])
+def test_the_compiled_psf_blurs_as_the_psf_does(height, width, scale, generator):
+    images = torch.rand(3, 1, height, width, generator=generator, dtype=torch.float64)
+    for psf in (GaussianPSF(0.16), GaussianPSF(torch.tensor([0.1, 0.3, 0.02], dtype=torch.float64))):
+        torch.testing.assert_close(compiled_psf(psf).blur(images, scale), psf.blur(images, scale))
+    assert compiled_psf(NoPSF()) == NoPSF()

@@ -82,18 +82,23 @@ class GaussianPSF(PerImage):
         """The full width at half maximum [arcsec], of the widest."""
         return widest(self.fwhm)
 
-    def blur(self, image: Tensor, scale: float) -> Tensor:
-        """Return the blurred image (B, 1, H, W); scale in arcsec."""
+    def profiles(self, scale: float, like: Tensor) -> Tensor:
+        """Return the PSF along a line of pixels of a scale [arcsec], (B or 1, K), K odd; on the device of ``like``."""
         sigma = (
-            torch.as_tensor(self.fwhm, dtype=image.dtype, device=image.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
+            torch.as_tensor(self.fwhm, dtype=like.dtype, device=like.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
         )
         radius = int(self.truncate * self._widest / _FWHM_PER_SIGMA / scale + 0.5)
-        if radius == 0:
-            return image
-        x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+        x = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
         # each kernel ends at its own radius: an image looks the same in any batch
         kernel = torch.exp(-0.5 * (x / sigma) ** 2) * (x.abs() <= (self.truncate * sigma + 0.5).floor())
-        kernel = kernel / kernel.sum(1, keepdim=True)
+        return kernel / kernel.sum(1, keepdim=True)
+
+    def blur(self, image: Tensor, scale: float) -> Tensor:
+        """Return the blurred image (B, 1, H, W); scale in arcsec."""
+        kernel = self.profiles(scale, image)
+        radius = kernel.shape[1] // 2
+        if radius == 0:
+            return image
         if max(image.shape[-2:]) <= _LARGEST_MATRIX:
             rows, columns = (_band(kernel, n)[:, None] for n in image.shape[-2:])
             return rows @ (image @ columns.transpose(-1, -2))

@@ -195,6 +195,31 @@ def sersic(theta, theta_lens, theta_axis, alpha, alpha_lens, alpha_axis, table, 
 
 
 @_compiled
+def blur(image, lines, out):
+    """Convolve images (B, H, W) with the same line (B, K), K odd, along both axes, edge pixels repeated outside."""
+    height, width = image.shape[1:]
+    radius = lines.shape[1] // 2
+    padded = np.empty(width + 2 * radius, image.dtype)
+    for i in range(image.shape[0]):
+        line = lines[i]
+        for row in range(height):
+            middle = padded[radius : radius + width]
+            middle[:] = 0.0
+            for k in range(line.shape[0]):
+                weight, read = line[k], image[i, min(max(row + k - radius, 0), height - 1)]
+                for p in range(width):
+                    middle[p] += weight * read[p]
+            padded[:radius] = middle[0]
+            padded[radius + width :] = middle[width - 1]
+            blurred = out[i, row]
+            blurred[:] = 0.0
+            for k in range(line.shape[0]):
+                weight, shifted = line[k], padded[k : k + width]
+                for p in range(width):
+                    blurred[p] += weight * shifted[p]
+
+
+@_compiled
 def points(x, y, strength, center_x, center_y, core2, total):
     """Add the deflection of point masses, (B, K) each, to totals (B, 2, P)."""
     for i in range(strength.shape[0]):

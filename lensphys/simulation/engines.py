@@ -70,7 +70,7 @@ class Cameras:
             )
         return cls(lr, lr.at(recipe.upscale))
 
-    def under(self, instrument: Instrument, conditions: Conditions) -> tuple[Camera, Camera]:
+    def under(self, instrument: Instrument, conditions: Conditions) -> tuple[Camera, ...]:
         """Return both cameras with the PSFs of some samples."""
         if conditions.psf_fwhm is None:
             return self.lr, self.hr

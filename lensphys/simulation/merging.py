@@ -76,7 +76,7 @@ def _checked(folder: Path, manifest: dict[str, Any]) -> dict[int, int]:
         path, said = shard_path(folder, shard), manifest["finished"][str(shard)]
         if not path.is_file():
             raise LensphysError(f"{path} is gone: {remedy}")
-        if path.stat().st_size != said["bytes"] or checksum(path) != said["sha256"]:
+        if path.stat().st_size != said["bytes"] or checksum(path) != said["crc32"]:
             raise LensphysError(f"{path} is damaged (its checksum does not match {MANIFEST}): delete it and {remedy}")
         starts[shard] = start
         start += int(said["samples"])

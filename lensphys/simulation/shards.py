@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,13 @@ class Finished:
         shard: its number.
         samples: how many it holds.
         bytes: of the file.
-        sha256: of the file.
+        crc32: of the file.
     """
 
     shard: int
     samples: int
     bytes: int
-    sha256: str
+    crc32: str
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -51,9 +51,12 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, as ``sha256sum`` prints it."""
+    """Return the CRC-32 of a file, in eight hexadecimal digits: it finds damage, and costs a fourth of a SHA-256."""
+    value = 0
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
 
 
 class Manifest:
@@ -117,7 +120,7 @@ class Manifest:
     def write(self) -> None:
         """Write the manifest, whole or not at all."""
         finished = {
-            str(f.shard): {"samples": f.samples, "bytes": f.bytes, "sha256": f.sha256}
+            str(f.shard): {"samples": f.samples, "bytes": f.bytes, "crc32": f.crc32}
             for f in sorted(self.finished.values(), key=lambda f: f.shard)
         }
         tree = {"format": f"{FORMAT}: shards", "identity": self.plan.identity, "shard_size": self.plan.shard_size,

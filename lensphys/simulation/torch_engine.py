@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 
 import numpy as np
@@ -22,6 +22,7 @@ from lensphys.profiles.multipole import deflection_multipole
 from lensphys.profiles.power_law import deflection_epl
 from lensphys.profiles.swarm import deflection_swarm, deflection_tnfw_swarm
 from lensphys.profiles.truncated_nfw import deflection_tnfw
+from lensphys.simulation.compiled_psf import compiled_psf
 from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
@@ -137,16 +138,18 @@ class TorchEngine:
 
     def _rendered(self, scenes: Sequence[Scene], conditions: Conditions) -> tuple[Tensor, Tensor, Tensor]:
         alpha = self._deflection(scenes)
-        lr_camera, hr_camera = self._cameras.under(self._instrument, conditions)
+        cameras = self._cameras.under(self._instrument, conditions)
+        if self._compiled:
+            cameras = tuple(replace(camera, psf=compiled_psf(camera.psf)) for camera in cameras)
         grids = self._cameras.grids
-        fine = [camera.grid.resampled(camera.supersampling) for camera in (lr_camera, hr_camera)]
+        fine = [camera.grid.resampled(camera.supersampling) for camera in cameras]
         lit = sum(g.height * g.width for g in grids if g in fine)  # those with light come first
         sources = [list(zip(s.source_light_model_list, s.kwargs_source, strict=True)) for s in scenes]
         light = self._brightness(sources, alpha[..., :lit])
         if any(scene.lens_light_model_list for scene in scenes):
             lenses = [list(zip(s.lens_light_model_list, s.kwargs_lens_light, strict=True)) for s in scenes]
             light += self._brightness(lenses, torch.zeros_like(self._theta[..., :lit]))
-        lr, hr = self._exposed(light, [lr_camera, hr_camera], fine)
+        lr, hr = self._exposed(light, cameras, fine)
         centres = self._part(alpha, self._cameras.hr.grid).unflatten(-1, self._cameras.hr.grid.shape)
         return lr, hr, centres
 
@@ -157,7 +160,7 @@ class TorchEngine:
         start = sum(sizes[: grids.index(grid)])
         return values[..., 0, start : start + grid.height * grid.width]
 
-    def _exposed(self, light: Tensor, cameras: list[Camera], fine: list[PixelGrid]) -> list[Tensor]:
+    def _exposed(self, light: Tensor, cameras: Sequence[Camera], fine: list[PixelGrid]) -> list[Tensor]:
         """The images of both cameras; light that both blur on the same points is blurred once."""
         flux = [self._part(light, grid).unflatten(-1, grid.shape) * grid.pixel_area for grid in dict.fromkeys(fine)]
         if len(flux) == 1 and all(camera.blurs_first for camera in cameras):
