@@ -39,7 +39,9 @@ _GROUND = (
 )
 _SIMULATION = (
     "Model 2, LR, HR, deflection and truth of each lens written to disk, against the loop that the published scripts\n"
-    "are (lenstronomy, one file a lens), in one run (`experiments/speed/simulation.py`); caustics for scale."
+    "are (lenstronomy, one file a lens), in one run (`experiments/speed/simulation.py`); caustics for scale. Below,\n"
+    "where the time goes: `engine` holds the deflection, `engine and noise` both, `all, to disk` everything; without\n"
+    "substructure most of it is the writing itself."
 )
 _SPEED = "Speed: milliseconds an image, and the memory at the peak."
 
