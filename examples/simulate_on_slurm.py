@@ -3,8 +3,8 @@
     pip install 'lensphys[cluster]'
     python examples/simulate_on_slurm.py model_2 1000000 /shared/survey --jobs 200 --queue normal
 
-A job that the queue kills loses the shard it was at, and another one makes it. Stopped as a whole, the same command goes
-on. ``--local`` starts two processes on this machine instead, to try it out.
+A job that the queue kills loses the shard it was at, and another one makes it. Stopped as a whole, the same command
+goes on. ``--local`` starts two processes on this machine instead, to try it out.
 """
 
 import argparse
