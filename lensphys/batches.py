@@ -63,7 +63,7 @@ class Batches:
         LensphysError: if HR images are needed and missing, or there are too few images.
     """
 
-    def __init__(self, lenses: LensFile, settings: BatchSettings, seed: int, needs_truth: bool) -> None:
+    def __init__(self, lenses: LensFile, settings: BatchSettings, seed: int, *, needs_truth: bool) -> None:
         if needs_truth and not lenses.has_truth:
             raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
         order = torch.randperm(len(lenses), generator=torch.Generator().manual_seed(seed))
@@ -111,7 +111,7 @@ class FreshBatches:
         LensphysError: if an epoch is shorter than a batch.
     """
 
-    def __init__(self, stream: LensStream, settings: BatchSettings, needs_truth: bool) -> None:
+    def __init__(self, stream: LensStream, settings: BatchSettings, *, needs_truth: bool) -> None:
         if len(stream) < settings.batch_size * settings.devices * settings.nodes:
             raise LensphysError(
                 f"an epoch of {len(stream)} fresh images is shorter than a batch of {settings.batch_size} a device: "

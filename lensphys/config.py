@@ -135,10 +135,10 @@ def _batches(experiment: Experiment, run: Path, needs_truth: bool) -> Iterator[t
     if data.fresh:
         recipe = Recipe.named(str(data.recipe), data.set)
         stream = LensStream(Plan.of(recipe, data.n, classes=data.classes, seed=data.seed))
-        yield FreshBatches(stream, experiment.training, needs_truth), stream.instrument
+        yield FreshBatches(stream, experiment.training, needs_truth=needs_truth), stream.instrument
         return
     with LensFile(_data_path(data, run)) as lenses:
-        yield Batches(lenses, experiment.training, experiment.seed, needs_truth), lenses.instrument
+        yield Batches(lenses, experiment.training, experiment.seed, needs_truth=needs_truth), lenses.instrument
 
 
 def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:

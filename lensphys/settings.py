@@ -25,7 +25,7 @@ _Loader.add_implicit_resolver(
 class Strict(BaseModel):
     """A settings model that refuses unknown keys, wrong types and later changes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, tree: dict[str, Any], where: str) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,13 +23,20 @@ from lensphys.observation.instrument import CONDITIONS
 
 FORMAT = "lensphys lenses"
 FORMAT_VERSION = 1
+FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 _ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
 
 Index = int | slice | Sequence[int] | NDArray[np.integer[Any]]
 
 
+def said_by_hdf5(error: Exception) -> str:
+    """Return why a write failed: of HDF5's lines of times and addresses, the reason alone."""
+    reason = re.search(r"error message = '([^']*)'", str(error))
+    return reason[1] if reason else " ".join(str(error).split())
+
+
 class LensFile:
-    """A file that ``lensphys simulate`` wrote, read-only; opened anew in each process, so data loaders can share it.
+    """A file that lensphys simulated or imported, read-only; opened anew in each process, so data loaders can share it.
 
     Low-resolution images alone are enough: nothing else is read until it is asked for, and /hr* may be missing.
 
@@ -57,17 +65,20 @@ class LensFile:
     def _check(self) -> None:
         attributes = self._open().attrs
         if attributes.get("format") != FORMAT:
-            raise LensphysError(f"{self.path} was not written by lensphys: make such a file with 'lensphys simulate'")
+            raise LensphysError(
+                f"{self.path} was not written by lensphys: make such a file with 'lensphys simulate' or 'lensphys "
+                "import'"
+            )
         if attributes.get("format_version") != FORMAT_VERSION:
             raise LensphysError(
                 f"{self.path} has the format version {attributes.get('format_version')}, this lensphys reads "
-                f"{FORMAT_VERSION}: simulate it again"
+                f"{FORMAT_VERSION}: make it again"
             )
         missing = [name for name in _ATTRIBUTES if name not in attributes]
         if "lr" not in self._open():
             missing.append("/lr")
         if missing:
-            raise LensphysError(f"{self.path} lacks {', '.join(missing)}: it is damaged, simulate it again")
+            raise LensphysError(f"{self.path} lacks {', '.join(missing)}: it is damaged, make it again")
         self._check_sources()
         self._check_shapes()
 
@@ -90,7 +101,7 @@ class LensFile:
             if shape[0] != len(self) or shape[-2:] != pixels.get(name, shape[-2:]):
                 raise LensphysError(
                     f"{self.path}: /{name} {shape} does not match /lr {file['lr'].shape} at {self.upscale} x: "
-                    "it is damaged, simulate it again"
+                    "it is damaged, make it again"
                 )
 
     def _open(self) -> h5py.File:
@@ -101,7 +112,7 @@ class LensFile:
                 self._file, self._process = h5py.File(self.path, "r"), os.getpid()
             except OSError as error:
                 raise LensphysError(
-                    f"{self.path} is not a whole HDF5 file (cut short, or another format): copy or simulate it again "
+                    f"{self.path} is not a whole HDF5 file (cut short, or another format): copy or make it again "
                     f"({error})"
                 ) from None
         return self._file
@@ -128,7 +139,7 @@ class LensFile:
 
     @property
     def identity(self) -> str:
-        """Hash of the recipe, instrument, seed, classes, number and versions that made the file."""
+        """Hash of the recipe, instrument, seed, classes, number and versions that made the file, or of what was imported."""
         return str(self._open().attrs["identity"])
 
     @property
@@ -152,7 +163,7 @@ class LensFile:
             recipe = json.loads(self._open().attrs["recipe"])
             return float(recipe["z_lens"]), float(recipe["z_source"])
         except (KeyError, TypeError, ValueError):
-            raise LensphysError(f"{self.path} has no recipe with redshifts: simulate it again") from None
+            raise LensphysError(f"{self.path} has no recipe with redshifts: only files of 'lensphys simulate' have one") from None
 
     @property
     def upscale(self) -> int:
@@ -202,7 +213,7 @@ class LensFile:
             rows, back = np.unique(self._rows(index), return_inverse=True)
             return dataset[rows][back] if len(rows) else dataset[:0]
         except OSError as error:
-            raise LensphysError(f"{self.path}: /{name} is damaged ({error}): copy or simulate it again") from None
+            raise LensphysError(f"{self.path}: /{name} is damaged ({error}): copy or make it again") from None
 
     def lr(self, index: Index = slice(None)) -> Tensor:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
@@ -226,7 +237,7 @@ class LensFile:
         file = self._open()
         if name not in file:
             raise LensphysError(
-                f"{self.path} has no /{name}, only {', '.join(sorted(file))}: choose one, or simulate it again"
+                f"{self.path} has no /{name}, only {', '.join(sorted(file))}: choose one, or make it again"
             )
         return file[name]
 

@@ -31,7 +31,8 @@ def read_fields(name: str, path: Path) -> Fields:
         path: the file.
 
     Raises:
-        LensphysError: if the file is cut short, or its pickle names anything but arrays and numbers.
+        LensphysError: if the file is cut short, its pickle names anything but arrays and numbers, or a key is neither a
+            whole number nor a text.
     """
     check_file(name, path)
     with path.open("rb") as file:
@@ -39,7 +40,7 @@ def read_fields(name: str, path: Path) -> Fields:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             read(file)
-            whole = _Unpickler(file).load()
+            return _fields(_plain(_Unpickler(file).load()))
         except _Forbidden as error:
             raise LensphysError(
                 f"{name} {path} is a pickle that names {error}, which is not an array, a dtype or a number: it is not "
@@ -49,7 +50,6 @@ def read_fields(name: str, path: Path) -> Fields:
             raise LensphysError(
                 f"{name} {path} is not a whole .npy file of arrays and numbers ({error!s:.80})"
             ) from None
-    return _fields(_plain(whole))
 
 
 class _Forbidden(Exception):
@@ -153,7 +153,10 @@ def _fields(whole: Any) -> Fields:
     if isinstance(whole, np.ndarray) and whole.ndim == 0:
         whole = whole.item()
     if isinstance(whole, dict):
-        return {key if isinstance(key, int) else str(key): _plain(x) for key, x in whole.items()}
+        for key in whole:
+            if not isinstance(key, int | str):  # others may be of any depth
+                raise ValueError(f"a key is a {type(key).__name__}, neither a number nor a text")
+        return {key: _plain(x) for key, x in whole.items()}
     if isinstance(whole, np.ndarray) and whole.ndim > 1:  # arrays of one shape, which numpy made one of
         whole = [_numbers(x) for x in whole] if whole.ndim > 2 else [_numbers(whole)]
     if isinstance(whole, np.ndarray | list | tuple):

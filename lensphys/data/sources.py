@@ -162,8 +162,14 @@ def read_contents(source: Source, picked: Picked) -> Contents:
     images = _stack(source.path, _image_of(source.path, fields, picked.image))
     if picked.axion_mass is None or not is_axion(source.class_name):
         return Contents(images)
-    mass = np.asarray(_part(source.path, fields, picked.axion_mass, "axion mass"))
-    if mass.size != 1 or mass.dtype.kind not in "iuf":
+    try:
+        mass = np.asarray(_part(source.path, fields, picked.axion_mass, "axion mass"))
+        known = mass.size == 1 and mass.dtype.kind in "iuf"
+    except LensphysError:
+        raise
+    except (ValueError, RecursionError):  # lists of lists of different lengths
+        known = False
+    if not known:
         raise LensphysError(
             f"{source.path}: {picked.axion_mass!r} is not the axion mass, a number: choose another field"
         )

@@ -19,6 +19,7 @@ from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 from lensphys.settings import Strict
 
 _SCALE_KEYS = ("PIXELSCL", "PIXSCALE")  # STPSF; TinyTim and drizzled images
+_LARGEST_SIDE = 4095  # pixels, 64 MiB
 _NORMALISABLE = (0.9, 1.1)  # kernels on disk lack some of the wings
 
 
@@ -63,13 +64,13 @@ class KernelPSFSettings(Strict):
 
     Args:
         pixel_scale: [arcsec].
-        side: K, number of pixels along a side.
+        side: K, number of pixels along a side, at most 4095.
         pixels: (K, K) float32, little-endian, compressed by zlib, in base64.
     """
 
     kind: Literal["kernel"]
     pixel_scale: PositiveFloat = Field(allow_inf_nan=False)
-    side: PositiveInt
+    side: PositiveInt = Field(le=_LARGEST_SIDE)
     pixels: str = Field(repr=False)
 
     @classmethod
@@ -91,6 +92,8 @@ class KernelPSFSettings(Strict):
         check_positive(f"the pixel scale of {path}", scale)
         if not np.isfinite(kernel).all():
             raise LensphysError(f"{path} holds NaN or infinite values: a PSF kernel must be finite")
+        if max(kernel.shape, default=0) > _LARGEST_SIDE:
+            raise LensphysError(f"{path} has the shape {kernel.shape}, a PSF kernel at most {_LARGEST_SIDE} pixels a side")
         total, (low, high) = float(kernel.sum()), _NORMALISABLE
         if not low <= total <= high:
             raise LensphysError(f"{path} sums to {total:.4g}, a PSF kernel must to 1 within 10 %: divide it by its sum")
@@ -111,10 +114,13 @@ class KernelPSFSettings(Strict):
         if fwhm is not None:
             raise LensphysError("psf_fwhm cannot vary an instrument whose PSF is a kernel: leave it out of the recipe")
         try:
-            data = zlib.decompress(base64.b64decode(self.pixels, validate=True))
+            # no further than one byte too many: a short text may hold any number of bytes
+            stream, most = zlib.decompressobj(), 4 * self.side**2 + 1
+            data = stream.decompress(base64.b64decode(self.pixels, validate=True), most)
+            whole = stream.eof
         except (binascii.Error, zlib.error, ValueError):
-            data = b""
-        if len(data) != 4 * self.side**2:
+            data, whole = b"", False
+        if not whole or len(data) != 4 * self.side**2:
             raise LensphysError("the PSF kernel of the instrument is damaged: read it from its file again")
         kernel = np.frombuffer(data, "<f4").reshape(self.side, self.side).astype(np.float64)
         return PixelPSF(torch.from_numpy(kernel / kernel.sum()), self.pixel_scale)

@@ -78,15 +78,19 @@ def deflection_tnfw_swarm(
             halo = (values[:, k] for values in (Rs, alpha_Rs, r_trunc, center_x, center_y))
             total += deflection_tnfw(theta, *halo)[:, :, 0]
         return total
-    reach = float(x.abs().max() + center_x.abs().max() + y.abs().max() + center_y.abs().max())
-    step = reach**0.5 / (_NODES - 3)
-    radius = (torch.arange(_NODES, dtype=x.dtype) * step).square().clamp(min=CORE)
-    line = torch.stack([radius, torch.zeros_like(radius)])[None, :, None]
+    far = x.abs().max() + y.abs().max()
     from lensphys.profiles import kernels
 
-    for i in range(len(Rs)):  # a table of one lens at a time
-        slope = deflection_tnfw(line, Rs[i], alpha_Rs[i], r_trunc[i])[:, 0, 0] / radius
-        kernels.tabulated(*_arrays(x, y, slope, center_x[i], center_y[i]), 1 / step, total[i].numpy())
+    for i in range(len(Rs)):  # tables of one lens at a time, of its own halos and of no padding: the same in any batch
+        there = alpha_Rs[i] != 0
+        if not bool(there.any()):
+            continue
+        size, strength, cut, at_x, at_y = (values[i, there] for values in (Rs, alpha_Rs, r_trunc, center_x, center_y))
+        step = float(far + at_x.abs().max() + at_y.abs().max()) ** 0.5 / (_NODES - 3)
+        radius = (torch.arange(_NODES, dtype=x.dtype) * step).square().clamp(min=CORE)
+        line = torch.stack([radius, torch.zeros_like(radius)])[None, :, None]
+        slope = deflection_tnfw(line, size, strength, cut)[:, 0, 0] / radius
+        kernels.tabulated(*_arrays(x, y, slope, at_x, at_y), 1 / step, total[i].numpy())
     return total
 
 

@@ -18,7 +18,8 @@ class CompiledGaussianPSF(GaussianPSF):
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
         from lensphys.profiles import kernels
 
-        lines = self.profiles(scale, image).expand(len(image), -1).contiguous()
+        # summed in float64: the sum of a line that is padded for wider ones is then the same to float32
+        lines = self.profiles(scale, image.double()).to(image.dtype).expand(len(image), -1).contiguous()
         planes = image[:, 0].contiguous()
         out = torch.empty_like(planes)
         kernels.blur(planes.numpy(), lines.numpy(), out.numpy())

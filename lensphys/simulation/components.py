@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from lensphys.observation import instrument_names
 from lensphys.settings import Strict
 from lensphys.simulation.distributions import Distribution, fixed
 
@@ -85,6 +86,13 @@ class Shear(Strict):
 
 class _Light(Strict):
     color: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _known_instruments(self) -> Self:
+        unknown = [n for n in self.color if not n.endswith((".yaml", ".yml")) and n not in instrument_names()]
+        if unknown:
+            raise ValueError(f"color names the unknown instrument {unknown[0]!r}: see 'lensphys list instruments'")
+        return self
 
     def magnitude_in(self, magnitude: float, instrument: str) -> float:
         """Return the magnitude that an instrument sees."""

@@ -100,6 +100,8 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
         )
     if not in_counts and recipe.counts is not None:
         raise LensphysError(f"{where}: 'counts' is for instruments in counts, this one knows its noise: remove the key")
+    if recipe.conditions is not None and recipe.conditions.psf_fwhm is not None:
+        instrument.psf_of(Conditions(psf_fwhm=torch.ones(1)))  # kernels have no width to vary
     for key, light in recipe.lights.items():
         in_magnitudes = "magnitude" in light.parameters if isinstance(light, AnyLight) else light.magnitude is not None
         if in_magnitudes and instrument.zero_point is None:

@@ -203,10 +203,19 @@ class Draws:
             self._fractions |= {pair.between[0]: _normal_cdf(first), pair.between[1]: _normal_cdf(second)}
 
     def __call__(self, key: str, distribution: Distribution) -> float:
-        """Return the value of a parameter; ``key`` is its name in the recipe."""
-        if key in self._fractions:
-            return distribution.quantile(self._fractions.pop(key))
-        return distribution.sample(self.rng)
+        """Return the value of a parameter; ``key`` is its name in the recipe.
+
+        Raises:
+            LensphysError: if it is not finite.
+        """
+        try:
+            fraction = self._fractions.pop(key, None)
+            value = distribution.sample(self.rng) if fraction is None else distribution.quantile(fraction)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise LensphysError(f"the recipe drew {value:g} for {key}: narrow its distribution")
+        return value
 
     def positive(self, key: str, distribution: Distribution) -> float:
         """Return the value of a parameter that must be positive.

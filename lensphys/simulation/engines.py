@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -68,12 +69,21 @@ class Cameras:
                 f'the PSF of the instrument {recipe.instrument} ({lr.psf.extent:.3g}") is larger than the image '
                 f'({side:.3g}"): raise height and width, or cut the kernel'
             )
-        return cls(lr, lr.at(recipe.upscale))
+        hr = lr.at(recipe.upscale)
+        if lr.supersampling > 1:  # pixels that are integrated are so at every scale
+            hr = replace(hr, supersampling=max(2, math.ceil(lr.supersampling / recipe.upscale)))
+        return cls(lr, hr)
 
     def under(self, instrument: Instrument, conditions: Conditions) -> tuple[Camera, ...]:
         """Return both cameras with the PSFs of some samples."""
         if conditions.psf_fwhm is None:
             return self.lr, self.hr
+        side, widest = min(self.lr.grid.shape) * self.lr.grid.scale, float(conditions.psf_fwhm.max())
+        if widest > side:
+            raise LensphysError(
+                f'the recipe drew {widest:.3g}" for conditions.psf_fwhm, and the image has {side:.3g}": narrow its '
+                "distribution"
+            )
         psf = instrument.psf_of(conditions)
         return replace(self.lr, psf=psf), replace(self.hr, psf=psf)
 

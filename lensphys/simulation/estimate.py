@@ -37,13 +37,14 @@ def estimate(plan: Plan, *, device: str = "cpu") -> Estimate:
     seconds, size = {}, 0.0
     with tempfile.TemporaryDirectory() as folder:
         for name in plan.classes:
-            trial = replace(plan, classes=(name,), n=_TRIAL, shard_size=_TRIAL)
+            count = min(_TRIAL, plan.n)
+            trial = replace(plan, classes=(name,), n=1 + count, shard_size=1)
             manifest = Manifest(trial, Path(folder) / name)
             manifest.claim()
-            for _ in range(2):  # the first one compiles and loads
-                started = time.perf_counter()
-                finished = write_shard(trial, manifest.folder, device, 0)
-                spent = time.perf_counter() - started
-            seconds[name] = spent / _TRIAL * plan.n
-            size += finished.bytes / _TRIAL * plan.n
+            write_shard(trial, manifest.folder, device, 0)  # compiles and loads
+            trial = replace(trial, n=count, shard_size=count)
+            started = time.perf_counter()
+            finished = write_shard(trial, manifest.folder, device, 0)
+            seconds[name] = (time.perf_counter() - started) / count * plan.n
+            size += finished.bytes / count * plan.n
     return Estimate(size, seconds, plan.shards)

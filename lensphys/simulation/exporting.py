@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,7 +198,8 @@ def _is_file(out: Path, kind: str, suffix: str, samples: int) -> bool:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    # no process id: on a disk that machines share, two of them may have the same
+    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()

@@ -67,4 +67,11 @@ def fingerprint(file: str) -> str:
     Raises:
         LensphysError: if there is no such file.
     """
-    return hashlib.sha256(_found(file).read_bytes()).hexdigest()
+    path = _found(file)
+    return _hashed(str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _hashed(file: str, changed: int) -> str:
+    with Path(file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

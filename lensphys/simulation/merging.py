@@ -11,8 +11,9 @@ from typing import Any
 import h5py
 
 from lensphys.checks import LensphysError
+from lensphys.data.lens_file import FORMATS, said_by_hdf5
 from lensphys.provenance import whole_file
-from lensphys.simulation.shards import FORMATS, MANIFEST, checksum, link_clean, said_by_hdf5, shard_path
+from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
 
 _ROWS = 64  # samples in memory
 

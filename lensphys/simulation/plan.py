@@ -131,7 +131,7 @@ class Plan:
         """Return what a sample is made from."""
         index, label = divmod(position, len(self.classes))
         name = self.classes[label]
-        seeds = Seeds.of(self.seed, name, index, matched=self.matched)
+        seeds = Seeds.of(self.seed, name, index, self.instrument.description, matched=self.matched)
         return draw(self.recipe, self.instrument, name, seeds)
 
     def attributes(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Recipe(Strict):
     z_lens: NonNegativeFloat
     z_source: PositiveFloat
     z_source_convention: PositiveFloat | None = None
-    distances: DistanceKind = "luminosity"
+    distances: DistanceKind
     counts: Counts | None = None
     conditions: VariedConditions | None = None
     lens: MainLens

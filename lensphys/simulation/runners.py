@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -107,7 +108,8 @@ class Cluster:
             ) from None
         try:
             # a shard that kills its workers again and again is given up by Dask, with KilledWorker
-            pending = set(client.map(job, shards, pure=False, key=[f"shard-{id(self)}-{s}" for s in shards]))
+            run = uuid.uuid4().hex  # Dask takes what has one key for one task, whoever asks
+            pending = set(client.map(job, shards, key=[f"shard-{run}-{s}" for s in shards]))
             alone_since = None
             while pending:
                 done, pending = _some(client, pending)

@@ -36,18 +36,22 @@ class Seeds:
     substructure: np.random.SeedSequence | None = None
 
     @classmethod
-    def of(cls, seed: int, class_name: str, index: int, *, matched: bool = False) -> Seeds:
+    def of(cls, seed: int, class_name: str, index: int, instrument: str, *, matched: bool = False) -> Seeds:
         """Return the seeds of a sample: they depend on its class and index, not on how many there are of either.
 
         Args:
             seed: of the data set.
             class_name: its class.
             index: within the class.
+            instrument: description of what records it: each has noise of its own, of the same lens.
             matched: the sample has lens, source and noise in common with those of this index in the other classes.
         """
-        own = np.random.SeedSequence([seed, zlib.crc32(class_name.encode()), index])
-        parameters, lr, hr = (np.random.SeedSequence([seed, index]) if matched else own).spawn(3)
-        return cls(parameters, lr, hr, own if matched else None)
+        own = [seed, zlib.crc32(class_name.encode()), index]
+        shared = [seed, index] if matched else own
+        parameters, lr, hr = np.random.SeedSequence(shared).spawn(3)
+        recorder = [*shared, zlib.crc32(instrument.encode())]
+        lr, hr = (np.random.SeedSequence(recorder, spawn_key=child.spawn_key) for child in (lr, hr))
+        return cls(parameters, lr, hr, np.random.SeedSequence(own) if matched else None)
 
 
 @dataclass(frozen=True)

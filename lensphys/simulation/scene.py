@@ -122,6 +122,11 @@ def _lens(
         theta_E = recipe.masses.einstein_radius_of_isothermal(draws.positive(f"{key}.mass", lens.mass))
     names = {"sis": (), "sie": ("e1", "e2"), "epl": ("gamma", "e1", "e2")}[lens.kind]
     values = draws.all_of(key, _parameters(lens, *names, "center_x", "center_y"))
+    if not 1 < values.get("gamma", 2.0) < 3:
+        raise LensphysError(
+            f"the recipe drew {values['gamma']:g} for {key}.gamma, which must lie between 1 and 3: narrow its "
+            "distribution"
+        )
     return lens.kind.upper(), {"theta_E": theta_E} | values
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import zlib
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 
 import lensphys
 from lensphys.checks import LensphysError
-from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, said_by_hdf5
 from lensphys.provenance import whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
 MANIFEST = "manifest.json"
-FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 _BATCH = 32  # samples in memory
 Arrays = dict[str, NDArray[Any]]
 
@@ -75,42 +73,46 @@ class Manifest:
         """Make the folder, or take up the one that an interrupted run of the same plan left.
 
         Raises:
-            LensphysError: if the folder belongs to another simulation, or cannot be written.
+            LensphysError: if the folder belongs to another simulation, holds other things, or cannot be written.
         """
-        if self.folder.exists() and (
-            not self.folder.is_dir()
-            or self.path.exists()
-            or any(self.folder.glob("*.h5"))
-            or any(self.folder.glob("*.npz"))
-        ):
-            try:
-                tree = json.loads(self.path.read_text())
-                same = tree["identity"] == self.plan.identity and tree["shard_size"] == self.plan.shard_size
-                listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()} if same else {}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                same, listed = False, {}
-            if not same:
-                raise LensphysError(
-                    f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine, "
-                    "shard size or version): remove it, or choose another --out"
-                )
-            self._adopt(listed)
+        if self.path.exists():
+            self._adopt(self._listed())
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise LensphysError(
+                f"{self.folder} is not empty, and no simulation of ours (it has no {MANIFEST}): choose another --out"
+            )
         self.write()
 
+    def _listed(self) -> dict[int, Finished]:
+        try:
+            tree = json.loads(self.path.read_text())
+            same = tree["identity"] == self.plan.identity and tree["shard_size"] == self.plan.shard_size
+            listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # damaged: each shard says itself whose it is
+        if not same:
+            raise LensphysError(
+                f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine or "
+                "shard size): remove it, or choose another --out"
+            )
+        return listed
+
     def _adopt(self, listed: dict[int, Finished]) -> None:
-        """Take what is there: shards of the list, and those that were finished before they could be listed."""
+        """Take the shards that are there: those of the list as they were, and of ours such as it does not know."""
         for shard in range(self.plan.shards):
             path = shard_path(self.folder, shard)
             if not path.exists():
                 continue
-            known = listed.get(shard)
-            if known is not None and known.bytes == path.stat().st_size:
-                self.finished[shard] = known
-            elif known is None:
-                # a shard takes its name when it is whole
-                self.finished[shard] = Finished(
-                    shard, len(self.plan.samples_of(shard)), path.stat().st_size, checksum(path)
-                )
+            found = Finished(shard, len(self.plan.samples_of(shard)), path.stat().st_size, checksum(path))
+            if found == listed.get(shard) or (shard not in listed and self._is_ours(path, found.samples)):
+                self.finished[shard] = found
+
+    def _is_ours(self, path: Path, samples: int) -> bool:
+        try:
+            with h5py.File(path) as file:
+                return bool(file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
+        except (OSError, KeyError):
+            return False
 
     @property
     def missing(self) -> list[int]:
@@ -172,12 +174,6 @@ def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
             link_clean(file)
     except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
         raise OSError(said_by_hdf5(error)) from None
-
-
-def said_by_hdf5(error: Exception) -> str:
-    """Return why a write failed: of HDF5's lines of times and addresses, the reason alone."""
-    reason = re.search(r"error message = '([^']*)'", str(error))
-    return reason[1] if reason else " ".join(str(error).split())
 
 
 def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:

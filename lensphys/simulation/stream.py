@@ -52,7 +52,9 @@ class LensStream:
         Returns:
             The LR images with how they were taken, and the HR images (B, 1, sH, sW) [unit of the LR images].
         """
-        engine = self._engines.setdefault(str(device), self._plan.build_engine(device))
+        if str(device) not in self._engines:
+            self._engines[str(device)] = self._plan.build_engine(device)
+        engine = self._engines[str(device)]
         samples = render(self._plan.recipe, engine, [self._plan.drawn(p) for p in positions])
         conditions = conditions_of([d.conditions for d in samples.drawn], torch.float32).to(device)
         observation = self._plan.instrument.observation(torch.from_numpy(samples.lr).to(device), conditions)

@@ -86,8 +86,8 @@ class TorchEngine:
 
     Deflections are computed in float64, because close to a point mass float32 is not enough, and so are the distances
     from the centre of the light; its brightness, and the PSF, in float32. It agrees with lenstronomy within 1e-5 of the
-    peak. On a processor the common profiles are compiled (`lensphys.profiles.kernels`). Memory does not grow with the
-    number of scenes or bodies.
+    peak. On a processor the common profiles are compiled (`lensphys.profiles.kernels`). Beside the images that are
+    returned, memory does not grow with the number of scenes or bodies.
 
     Args:
         recipe: gives the number of pixels.

@@ -74,12 +74,13 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
     """
     out, runner = Path(out), runner or Processes()
     console = Console(stderr=True)
-    into_file = out.suffix in (".h5", ".hdf5")
+    into_file, parts = out.suffix in (".h5", ".hdf5"), out.with_name(out.name + ".parts")
     if into_file and out.exists():
         _check_same(plan, out)
+        shutil.rmtree(parts, ignore_errors=True)  # a run that was killed just after its file was whole
         console.print(f"{out} is already complete", highlight=False, markup=False, soft_wrap=True)
         return out
-    manifest = Manifest(plan, out.with_name(out.name + ".parts") if into_file else out)
+    manifest = Manifest(plan, parts if into_file else out)
     manifest.claim()
     with _progress(console) as progress:
         bar = progress.add_task("simulating", total=len(plan), completed=len(plan) - _left(manifest))
@@ -90,7 +91,7 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
     if into_file:
         shutil.rmtree(manifest.folder)
     else:
-        for left in manifest.folder.glob(".*.tmp"):  # by workers that were killed
+        for left in manifest.folder.glob(".[0-9]*.h5.*.tmp"):  # by workers that were killed
             left.unlink(missing_ok=True)
     return out
 
