@@ -50,7 +50,12 @@ def _sentence(error: Any, tree: Any) -> str:
         return f"unknown key '{key}'"
     if error["type"] == "missing":
         return f"missing key '{key}'"
-    return f"'{key}': {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+    if error["type"] == "union_tag_invalid":
+        return f"'{key}': unknown kind {error['ctx']['tag']!r}, choose one of {error['ctx']['expected_tags']}"
+    said = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(said)
+    return f"'{key}': {said}" + ("" if ", got " in said else f", got {error['input']!r}")
 
 
 def _keys(place: tuple[str | int, ...], tree: Any) -> Iterator[str]:

@@ -302,8 +302,8 @@ def test_an_instrument_of_the_user(tmp_path):
     ("old", "new", "message"),
     [
         ("pixel_scale", "pixelscale", r"instrument .*mine\.yaml: missing key 'pixel_scale'; unknown key 'pixelscale'"),
-        ("fwhm: 0.1", "fwhm: 0.1, beta: 2", r"unknown key 'psf\.gaussian\.beta'"),
-        ("fwhm: 0.1", "fwhm: -0.1", r"'psf\.gaussian\.fwhm': .*greater than 0, got -0\.1"),
+        ("fwhm: 0.1", "fwhm: 0.1, beta: 2", r"unknown key 'psf\.beta'"),
+        ("fwhm: 0.1", "fwhm: -0.1", r"'psf\.fwhm': .*greater than 0, got -0\.1"),
         ("kind: estimated", "kind: loud", "'noise': .*loud"),
         ("unit: e-/s", "unit: Jy", "'unit': .*got 'Jy'"),
     ],

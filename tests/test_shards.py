@@ -112,20 +112,53 @@ def test_folder_of_another_simulation_is_refused(folder, keywords):
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"identity": 3}'])
-def test_lost_or_damaged_manifest_is_refused(folder, tmp_path, text):
+def test_a_lost_manifest_is_missed_and_a_damaged_one_made_again(folder, tmp_path, text):
     path = folder / "manifest.json"
+    before = path.read_text()
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(LensphysError, match="survey holds parts of another simulation"):
-        write(plan_of(), folder)
     lost = r"survey holds no shards: there is no manifest.json of 'lensphys simulate' in it"
     damaged = "manifest.json is damaged: run the same 'lensphys simulate' again"
     with pytest.raises(LensphysError, match=lost if text is None else damaged):
         merge(folder, tmp_path / "a.h5")
+    if text is None:
+        with pytest.raises(LensphysError, match="survey is not empty, and no simulation of ours .it has no manifest"):
+            write(plan_of(), folder)
+        return
+    write(plan_of(), folder)
+    assert path.read_text() == before
+
+
+def test_shards_that_a_damaged_manifest_does_not_know_say_whose_they_are(folder, tmp_path):
+    foreign = write(plan_of(seed=77), tmp_path / "foreign")
+    before = (folder / "000001.h5").read_bytes()
+    (folder / "000001.h5").write_bytes((foreign / "000001.h5").read_bytes())
+    (folder / "000002.h5").write_bytes(b"cut")
+    (folder / "manifest.json").write_text("{")
+    write(plan_of(), folder)
+    assert (folder / "000001.h5").read_bytes() == before
+    merge(folder, tmp_path / "a.h5")
+
+
+def test_a_shard_with_a_flipped_bit_is_made_again(folder):
+    before = (folder / "000001.h5").read_bytes()
+    flip(folder / "000001.h5")
+    write(plan_of(), folder)
+    assert (folder / "000001.h5").read_bytes() == before
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".precious.tmp").write_text("x")
+    with pytest.raises(LensphysError, match="mine is not empty, and no simulation of ours"):
+        write(plan_of(), tmp_path / "mine")
+    with pytest.raises(LensphysError, match=r"a.txt: give the name of a file that ends in .h5, or of a folder"):
+        write(plan_of(), tmp_path / "a.txt")
+    assert (tmp_path / "mine" / ".precious.tmp").exists()
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "survey").write_text("mine")
-    with pytest.raises(LensphysError, match="survey holds parts of another simulation"):
+    with pytest.raises(LensphysError, match="survey is not empty, and no simulation of ours"):
         write(plan_of(), tmp_path / "survey")
     assert (tmp_path / "survey").read_text() == "mine"
 

@@ -174,7 +174,11 @@ def test_instruments_in_counts_may_vary_their_psf(tmp_path):
     [
         ("varied", ["conditions={exposure_time: 100}"], "make the noise together: give both or neither"),
         ("varied", ["conditions.fwhm=0.1"], "unknown key 'conditions.fwhm'"),
-        ("varied", ["conditions.psf_fwhm=-0.1"], "drew -0.1 for conditions.psf_fwhm, which must be positive"),
+        (
+            "varied",
+            ["conditions.psf_fwhm=-0.1"],
+            "'conditions.psf_fwhm': must be positive, and would be drawn as low as -0.1",
+        ),
         ("model_1", ["conditions={exposure_time: 100, background_rms: 0.1}"], "'conditions' may only draw psf_fwhm"),
     ],
 )
@@ -212,12 +216,12 @@ SCENES = {
 # What guards the noise streams and the hash that lets a run go on: both may change, but only on purpose (`_STREAMS` in
 # the plan grows with the former). Identity, and the sum of the LR images 2 and 4 (cdm, axion).
 FILES = {
-    "model_1": ("93e338eaac9e2735488a7e77f9497926f1983c12acd4217f3e5a5788d0e17223", 8908.0, 2533.0),
-    "model_1_older": ("0f227698666f8cafe11b64f9498c07b81f437f89aea674eaa6b5115ef6e0372e", 9409.0, 2542.0),
-    "model_2": ("a722e3569593d67bd0008f80d8175507bbb38ae3c0827884b03ab26960d487b1", 642.71478, 1334.8198),
-    "model_2_zp24": ("8fd4dfb9e55b43617c04b8f4e02bff5c39d19ffe9810b22e39d081d9f04414d9", 131.75865, 273.89637),
-    "model_3": ("ed6bd50b9478bb4701b7ef946a67a747abe1d6c410e5833dc8055d590c87c682", 533.37684, 1140.19993),
-    "varied": ("08e6c7473ebdbef0529e66cd9c81b73c271eff9f0109d7fc1031da4dca9516da", 36.3523, 75.37564),
+    "model_1": ("93e338eaac9e2735488a7e77f9497926f1983c12acd4217f3e5a5788d0e17223", 8117, 2309),
+    "model_1_older": ("0f227698666f8cafe11b64f9498c07b81f437f89aea674eaa6b5115ef6e0372e", 9488, 2734),
+    "model_2": ("a722e3569593d67bd0008f80d8175507bbb38ae3c0827884b03ab26960d487b1", 642.47824, 1333.5842),
+    "model_2_zp24": ("8fd4dfb9e55b43617c04b8f4e02bff5c39d19ffe9810b22e39d081d9f04414d9", 131.91942, 273.86727),
+    "model_3": ("ed6bd50b9478bb4701b7ef946a67a747abe1d6c410e5833dc8055d590c87c682", 533.7933, 1139.4379),
+    "varied": ("08e6c7473ebdbef0529e66cd9c81b73c271eff9f0109d7fc1031da4dca9516da", 36.75227, 74.917766),
 }
 
 

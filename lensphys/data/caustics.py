@@ -17,8 +17,10 @@ import yaml
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
 
 _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry of 'lenses' as
-#   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(**cosmology), z_l=z_lens, z_s=z_source, **parameters)
-# in one SinglePlane, and each entry of 'sources' and 'lens_light' as getattr(caustics, kind)(**parameters).
+#   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(**cosmology), z_l=z_lens, z_s=z_source, name=f"lens{i}",
+#                           **parameters)
+# each with a name of its own, in one SinglePlane (which warns that it overwrites their redshifts, with the same ones),
+# and each entry of 'sources' and 'lens_light' as getattr(caustics, kind)(**parameters).
 # Brightness is flux / arcsec^2: times the area of a pixel it is flux. The kernel 'psf' is on pixels of its own scale,
 # those of the image / upsample_factor where that blurs before pixels are summed. For LensSource, use 'image'.
 """

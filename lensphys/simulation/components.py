@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lensphys.observation import instrument_names
 from lensphys.settings import Strict
-from lensphys.simulation.distributions import Distribution, fixed
+from lensphys.simulation.distributions import Distribution, PositiveDistribution, fixed
 
 
 class _Isothermal(Strict):
-    theta_E: Distribution | None = None
-    mass: Distribution | None = None
+    theta_E: PositiveDistribution | None = None
+    mass: PositiveDistribution | None = None
     center_x: Distribution = fixed(0.0)
     center_y: Distribution = fixed(0.0)
 
@@ -96,20 +97,20 @@ class _Light(Strict):
 
     def magnitude_in(self, magnitude: float, instrument: str) -> float:
         """Return the magnitude that an instrument sees."""
-        return magnitude + self.color.get(instrument, 0.0)
+        return magnitude + self.color.get(Path(instrument).name, 0.0)
 
 
 class SersicLight(_Light):
     """An elliptical Sersic galaxy; its brightness is ``amp`` [flux / arcsec^2 at R_sersic] or its ``magnitude``.
 
-    ``color`` is added to the magnitude in the instruments that it names.
+    ``color`` is added to the magnitude in the instruments that it names: presets, or files as ``mine.yaml``.
     """
 
     kind: Literal["sersic"] = "sersic"
-    amp: Distribution | None = None
+    amp: PositiveDistribution | None = None
     magnitude: Distribution | None = None
-    R_sersic: Distribution
-    n_sersic: Distribution
+    R_sersic: PositiveDistribution
+    n_sersic: PositiveDistribution
     e1: Distribution
     e2: Distribution
     center_x: Distribution
@@ -134,14 +135,14 @@ class ImageLight(_Light):
         phi: turns the galaxy, counter-clockwise [rad].
         center_x: of the image's centre [arcsec].
         center_y: [arcsec].
-        color: added to the magnitude in the instruments that it names.
+        color: added to the magnitude in the instruments that it names: presets, or files as ``mine.yaml``.
     """
 
     kind: Literal["images"]
     file: str
-    pixel_scale: Distribution
+    pixel_scale: PositiveDistribution
     magnitude: Distribution | None = None
-    flux: Distribution | None = None
+    flux: PositiveDistribution | None = None
     phi: Distribution = fixed(0.0)
     center_x: Distribution
     center_y: Distribution
@@ -164,8 +165,8 @@ class AnyLight(_Light):
 class Counts(Strict):
     """For instruments in counts: the exposure time [s], and the background rms [flux per pixel]."""
 
-    exposure_time: Distribution
-    background_rms: Distribution
+    exposure_time: PositiveDistribution
+    background_rms: PositiveDistribution
 
 
 class VariedConditions(Strict):
@@ -177,9 +178,9 @@ class VariedConditions(Strict):
         background_rms: of an LR pixel [flux per pixel]; an HR pixel has it divided by ``upscale``, as sky has.
     """
 
-    psf_fwhm: Distribution | None = None
-    exposure_time: Distribution | None = None
-    background_rms: Distribution | None = None
+    psf_fwhm: PositiveDistribution | None = None
+    exposure_time: PositiveDistribution | None = None
+    background_rms: PositiveDistribution | None = None
 
     @model_validator(mode="after")
     def _whole_noise(self) -> Self:

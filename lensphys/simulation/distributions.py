@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, FiniteFloat, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    PositiveFloat,
+    model_validator,
+)
 
 from lensphys.checks import LensphysError
 from lensphys.settings import Strict
@@ -160,6 +168,18 @@ Distribution = Annotated[
     Field(discriminator="kind"),
     BeforeValidator(_number_as_fixed),
 ]
+
+
+def _positive(distribution: Distribution) -> Distribution:
+    lowest = distribution.quantile(1e-7)
+    if not lowest > 0:
+        raise ValueError(
+            f"must be positive, and would be drawn as low as {lowest:g}: narrow it, or make it a truncated_normal"
+        )
+    return distribution
+
+
+PositiveDistribution = Annotated[Distribution, AfterValidator(_positive)]
 
 
 def fixed(value: float) -> Fixed:

@@ -170,7 +170,7 @@ def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> d
     if path.resolve() in below:
         raise LensphysError(f"recipe {name} extends itself: {' -> '.join(p.name for p in (*below, path))}")
     tree = read_yaml(path)
-    _find_images(tree, path.parent)
+    _find_files(tree, path.parent)
     base = tree.pop("extends", None)
     if base is None:
         return tree
@@ -179,13 +179,14 @@ def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> d
     return merged(_extended(base, path.parent, (*below, path.resolve())), tree)
 
 
-def _find_images(tree: dict[str, Any], folder: Path) -> None:
-    """Let files of images that lie beside a user's recipe be found from anywhere."""
+def _find_files(tree: dict[str, Any], folder: Path) -> None:
+    """Let the instrument and the images that lie beside a user's recipe be found from anywhere."""
     if folder == recipe_folder():
         return  # these are found by their names, wherever lensphys is installed
-    for light in (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", [])):
-        if isinstance(light, dict) and isinstance(light.get("file"), str) and (folder / light["file"]).is_file():
-            light["file"] = str((folder / light["file"]).resolve())
+    lights = (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", []))
+    for group, key in ((tree, "instrument"), *((light, "file") for light in lights)):
+        if isinstance(group, dict) and isinstance(group.get(key), str) and (folder / group[key]).is_file():
+            group[key] = str((folder / group[key]).resolve())
 
 
 def recipe_folder() -> Path:

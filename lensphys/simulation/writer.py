@@ -70,10 +70,12 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
         The path of the file or folder.
 
     Raises:
-        LensphysError: if the file or folder belongs to another simulation, or cannot be written.
+        LensphysError: if the file or folder has another ending, belongs to another simulation, or cannot be written.
     """
     out, runner = Path(out), runner or Processes()
     console = Console(stderr=True)
+    if out.suffix not in ("", ".h5", ".hdf5") and not out.is_dir():
+        raise LensphysError(f"{out}: give the name of a file that ends in .h5, or of a folder, without an ending")
     into_file, parts = out.suffix in (".h5", ".hdf5"), out.with_name(out.name + ".parts")
     if into_file and out.exists():
         _check_same(plan, out)

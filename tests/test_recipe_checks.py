@@ -1,0 +1,70 @@
+"""What is refused before the first sample, and what instruments have of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from lensphys.checks import LensphysError
+from lensphys.observation import Instrument, instrument_names
+from lensphys.simulation import Plan, Recipe
+from lensphys.simulation.sample import render
+
+
+def test_each_instrument_has_noise_of_its_own():
+    recipe = Recipe.named("roman", ["height=40", "width=40"])
+    residuals = []
+    for name in ("roman_f129", "euclid_vis"):
+        plan = Plan.of(recipe.seen_by(name), 1, classes=["no_sub"])
+        plan = replace(plan, recipe=recipe, instrument=Instrument.named("roman_f129").model_copy(
+            update={"description": name}))  # fmt: skip
+        samples = render(recipe, plan.build_engine(), [plan.drawn(0)])
+        residuals.append((samples.lr - samples.lr_clean).ravel())
+    assert abs(np.corrcoef(residuals)[0, 1]) < 5 / 40  # 1600 pixels
+
+
+def test_the_descriptions_of_the_presets_are_their_own():
+    descriptions = [Instrument.named(name).description for name in instrument_names()]
+    assert len(set(descriptions)) == len(descriptions)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["lens={kind: sis, theta_E: {kind: normal, mean: 1.0, sigma: 0.35}}"],
+            "'lens.theta_E': must be positive, and w",
+        ),
+        (["source.R_sersic={kind: uniform, low: -2, high: 1}"], "'source.R_sersic': must be positive"),
+        (["lens={kind: nfw}"], "'lens': unknown kind 'nfw', choose one of 'sis', 'sie', 'epl', 'lenstronomy'"),
+        (["z_source=0.2"], "z_lens must lie between 0 and the source, got 0.5 for a source at 0.2$"),
+        (["source.color={euclid: 0.5}"], "color names the unknown instrument 'euclid'"),
+        (["classes.cdm.heaviest=.inf"], "'classes.cdm.heaviest': Input should be a finite number"),
+        (["classes.cdm.slope=.nan"], "'classes.cdm.slope': Input should be a finite number"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(changes, message):
+    with pytest.raises(LensphysError, match=message):
+        Recipe.named("model_2", changes)
+
+
+def test_draws_that_are_not_finite_are_refused():
+    with pytest.raises(LensphysError, match="the recipe drew .* for lens.gamma, which must lie between 1 and 3"):
+        Plan.of(Recipe.named("roman", ["lens.gamma=3.5"]), 1)
+
+
+def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "r").mkdir()
+    own = Instrument.named("roman_f129").model_dump(mode="json", exclude_none=True) | {"description": "mine"}
+    (tmp_path / "r" / "mine.yaml").write_text(yaml.safe_dump(own))
+    (tmp_path / "r" / "survey.yaml").write_text(
+        "{extends: roman, version: 1, description: x, instrument: mine.yaml, source: {color: {mine.yaml: 2.5}}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    plan, plain = Plan.of(Recipe.named("r/survey.yaml"), 1), Plan.of(Recipe.named("roman"), 1)
+    assert plan.instrument.description == "mine"
+    ratio = plan.drawn(0).scene.kwargs_source[0]["amp"] / plain.drawn(0).scene.kwargs_source[0]["amp"]
+    assert ratio == pytest.approx(0.1)
