@@ -1,6 +1,7 @@
 """Samples handed to other tools come back the same: lenstronomy, COOLEST, caustics, FITS."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -444,6 +445,13 @@ def test_what_cannot_be_exported(varied, tmp_path, out, kind, indices, message):
     with pytest.raises(LensphysError, match=message):
         export(varied, tmp_path / out, kind, indices)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_what_another_machine_writes_is_not_touched(varied, tmp_path):
+    theirs = tmp_path / f".a.{os.getpid()}.tmp"  # on a shared disk, by a process of the same number
+    theirs.mkdir()
+    export(varied, tmp_path / "a", "fits", [0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [theirs.name, "a"]
 
 
 def test_nothing_beside_a_template_is_overwritten(varied, tmp_path):

@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from lensphys.checks import LensphysError
 from lensphys.cli import app
-from lensphys.data import LensFile
+from lensphys.data import LensFile, importing
 from lensphys.data.importing import import_images
 from lensphys.data.npy import open_npy
 from lensphys.data.restricted_pickle import read_fields
@@ -147,6 +149,15 @@ def test_code_hidden_inside_of_an_array_does_not_run(tmp_path):
 def test_damaged_and_forged_pickles_are_refused(tmp_path, data):
     with pytest.raises(LensphysError, match=r"bad.npy is not a whole .npy file of arrays and numbers"):
         read_fields("input", save_pickle(tmp_path / "bad.npy", data))
+
+
+def test_keys_that_are_no_names_are_refused(tmp_path):
+    marks = b"(" * 3000 + b"t" * 3000  # too deep to be written as a text
+    for data in (b"}" + marks + b"I1\ns.", pickle.dumps({(1, 2): image(0)}), pickle.dumps({None: image(0)})):
+        with pytest.raises(LensphysError, match=r"^input .*bad.npy is not a whole .npy file of arrays and numbers \("):
+            read_fields("input", save_pickle(tmp_path / "bad.npy", data))
+    with pytest.raises(LensphysError, match="a key is a tuple, neither a number nor a text"):
+        read_fields("input", save_pickle(tmp_path / "bad.npy", pickle.dumps({(1, 2): 3})))
 
 
 def test_cut_object_array_is_refused(tmp_path):
@@ -282,6 +293,72 @@ def refused(inputs: list[Path], out: Path, match: str, **options: object) -> Non
     assert not out.exists()
 
 
+def test_the_identity_is_that_of_the_content(tmp_path):
+    lr, hr = save(tmp_path / "lr/lr.npy", image(0, (70, *SHAPE))), save(tmp_path / "hr.npy", image(1, (70, 24, 32)))
+    numbers = iter(range(100))
+
+    def identity(inputs: Path = lr, **options: object) -> str:
+        out = tmp_path / f"{next(numbers)}.h5"
+        import_images([inputs], out, **({"pixel_scale": 0.1, "hr": hr} | options))
+        return LensFile(out).identity
+
+    first = identity()
+    for i, plane in enumerate(image(0, (70, *SHAPE))):
+        save(tmp_path / f"apart/{i}.npy", plane)
+    for i, plane in enumerate(image(1, (70, 24, 32))):
+        save(tmp_path / f"fine/{i}.npy", plane)
+    # the same images elsewhere, in files of their own
+    assert first == identity() == identity(tmp_path / "apart", hr=tmp_path / "fine", class_name="lens")
+    changed = image(0, (70, *SHAPE))
+    changed[69, 0, 0] += 1
+    others = [
+        identity(pixel_scale=0.2),
+        identity(class_name="cdm"),
+        identity(hr=None),
+        identity(flux_scale=2.0),
+        identity(instrument=Instrument.named("model_3")),
+        identity(hr=save(tmp_path / "hr2.npy", image(2, (70, 24, 32)))),
+        identity(save(tmp_path / "lr.npy", changed)),
+    ]
+    parts = save(tmp_path / "parts.npy", objects(image(0), image(1), 1e-23, 2e-23))
+    for picked in (Picked(0), Picked(1), Picked(0, 2), Picked(0, 3)):
+        others.append(identity(parts, hr=None, picked=picked, class_name="axion"))
+    assert len({first, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("limit", [1000, 200_000, 1_155_000, 4_610_000])
+def test_full_disk_gives_one_sentence_and_no_half_file(tmp_path, limit):
+    # no file may grow beyond the limit, as on a disk that is full: within the images, or the labels at the end
+    lr, hr = save(tmp_path / "lr.npy", image(0, (300, 24, 32))), save(tmp_path / "hr.npy", image(1, (300, 48, 64)))
+    script = (
+        "import resource, signal, sys; from lensphys.cli import app; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); app()"
+    )
+    arguments = ["import", lr, "--hr", hr, "--pixel-scale", "0.1", "-o", tmp_path / "out.h5"]
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "500"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.strip().lower() == f"error: cannot write {tmp_path}/out.h5: file too large"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hr.npy", "lr.npy"]
+
+
+def test_inputs_that_change_meanwhile_are_refused(folder, tmp_path, monkeypatch):
+    write = importing._write
+
+    def late(*arguments: object) -> None:
+        save(folder / "cdm/sample_0.npy", image(0, (2, *SHAPE)))
+        write(*arguments)
+
+    monkeypatch.setattr(importing, "_write", late)
+    refused([folder], tmp_path / "out.h5", "the inputs had 9 good images and now have 10: import them when they rest")
+    assert not list(tmp_path.glob(".out.h5*"))
+
+
 def test_what_does_not_fit_is_named(folder, tmp_path):
     out = tmp_path / "out.h5"
     odd = save(tmp_path / "odd/z.npy", image(0, (10, 16)))
@@ -296,6 +373,8 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
     refused([folder], out, r"has no field 9 for the image: it holds 0, 1, 2", picked=Picked(9))
     refused([folder / "axion"], out, r"2 is no array of numbers but float", picked=Picked(2))
     refused([folder / "axion"], out, r"0 is not the axion mass, a number", picked=Picked(0, axion_mass=0))
+    ragged = save(tmp_path / "ragged/axion.npy", objects(image(0), [[1.0], [1.0, 2.0]]))
+    refused([ragged], out, "1 is not the axion mass", picked=Picked(0, axion_mass=1), class_name="axion")
     refused([save(tmp_path / "m.npy", objects(1.0, "a"))], out, r"holds no image \(H, W\) .*\(0: float, 1: str\)")
     refused([save(tmp_path / "r.npy", image(0, (12, 16, 3)))], out, r"expected an image \(H, W\) or a stack")
     (tmp_path / "empty").mkdir()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -372,9 +375,26 @@ def test_a_damaged_kernel_is_noticed(tmp_path):
             broken.psf_of()
 
 
+def test_a_kernel_longer_than_it_says_is_not_unpacked(tmp_path):
+    np.save(tmp_path / "psf.npy", kernel())
+    tree = with_kernel(tmp_path, file="psf.npy", pixel_scale=0.1).model_dump()
+    packer = zlib.compressobj(9)
+    block = bytes(2**20)
+    bomb = b"".join([*(packer.compress(block) for _ in range(256)), packer.flush()])  # 256 MiB in 260 kB
+    broken = Instrument.parse(tree | {"psf": tree["psf"] | {"pixels": base64.b64encode(bomb).decode()}}, "file")
+    tracemalloc.start()
+    with pytest.raises(LensphysError, match="the PSF kernel of the instrument is damaged: read it from its file"):
+        broken.psf_of()
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+    with pytest.raises(LensphysError, match="side"):
+        Instrument.parse(tree | {"psf": tree["psf"] | {"side": 10**10}}, "file")
+
+
 @pytest.mark.parametrize(
     ("array", "psf", "message"),
     [
+        (np.zeros((1, 4097)), {}, r"shape \(1, 4097\), a PSF kernel at most 4095 pixels a side: cut it"),
         (None, {}, r"PSF kernel not found: .*psf\.npy is not a file"),
         (kernel(), {"pixel_scale": None}, r"psf\.npy has no pixel scale: give psf\.pixel_scale \[arcsec\] beside"),
         (kernel(), {"pixel_scale": 0.0}, r"pixel scale of .*psf\.npy must be positive and finite, got 0\.0"),

@@ -119,7 +119,7 @@ def test_missing_file(tmp_path):
 def test_truncated_file_is_refused(copy, keep):
     data = copy.read_bytes()
     copy.write_bytes(data[: int(keep if keep >= 1 else keep * len(data))])
-    with pytest.raises(LensphysError, match=r"copy.h5 is not a whole HDF5 file .* copy or simulate it again"):
+    with pytest.raises(LensphysError, match=r"copy.h5 is not a whole HDF5 file .* copy or make it again"):
         LensFile(copy)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.checks import LensphysError, check_positive
-from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, said_by_hdf5
 from lensphys.data.sources import (
     Contents,
     Picked,
@@ -31,6 +33,7 @@ from lensphys.observation import Instrument
 from lensphys.provenance import provenance, versions, whole_file
 
 Images = NDArray[np.float32]
+Arrays = dict[str, NDArray[Any]]
 
 _BATCH = 64  # images
 _LISTED = 20  # inputs
@@ -74,6 +77,39 @@ class _Rows:
         return _Rows(self.source, self.first, self.lr[good], hr, self.axion_mass)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is read, and how: twice, because a dataset without chunks must know its length before it is written.
+
+    Args:
+        sources: the LR files.
+        targets: the HR file of each, if there are any.
+        picked: which parts of object arrays are what.
+        scale: what the headers must say [arcsec]; None if it does not matter.
+        classes: in the order of the labels.
+        flux_scale: of all HR images.
+        skip_bad: whether bad images are left out.
+    """
+
+    sources: list[Source]
+    targets: list[Source] | None
+    picked: Picked
+    scale: float | None
+    classes: list[str]
+    flux_scale: float
+    skip_bad: bool
+
+
+@dataclass
+class _Column:
+    """A dataset of the file: how many rows it has, of which shape and kind, and the hash of all."""
+
+    shape: tuple[int, ...]
+    kind: np.dtype[Any]
+    rows: int = 0
+    content: Any = field(default_factory=hashlib.sha256)
+
+
 def import_images(
     inputs: Sequence[str | Path],
     out: str | Path,
@@ -114,15 +150,15 @@ def import_images(
     telescope = _instrument(sources[0].path, instrument, pixel_scale, read_contents(sources[0], picked), done.remarks)
     if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
         done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
-    with whole_file(out) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(_attributes(telescope, done.classes, [*sources, *(targets or [])]))
-        rows = _read(sources, targets, picked, None if pixel_scale is not None else telescope.pixel_scale, done)
-        for good in _checked(rows, done.skipped, skip_bad=skip_bad):
-            _append(file, good, done.classes, flux_scale)
-            done.count += len(good.lr)
-        if done.count == 0:
-            raise LensphysError(f"there is nothing to import: all {len(done.skipped)} images are bad")
-        _finish(file, telescope, [str(path) for path in inputs], hr)
+    scale = None if pixel_scale is not None else telescope.pixel_scale
+    job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad)
+    columns = _survey(job, done)
+    attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr)
+    with whole_file(out) as temporary:
+        try:
+            _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
+        except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
+            raise OSError(said_by_hdf5(error)) from None
     return done
 
 
@@ -151,50 +187,136 @@ def _instrument(
     return Instrument.parse(tree, "instrument of imported images")
 
 
-def _attributes(telescope: Instrument, classes: list[str], files: list[Source]) -> dict[str, Any]:
-    listed = [(str(source.path), source.path.stat().st_size) for source in files]
+def _attributes(telescope: Instrument, classes: list[str], columns: dict[str, _Column]) -> dict[str, Any]:
+    upscale = columns["hr"].shape[-1] // columns["lr"].shape[-1] if "hr" in columns else 1
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "identity": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
+        "identity": _identity(telescope, classes, columns),
         "instrument": telescope.model_dump_json(),
         "classes": classes,
         "pixel_scale_lr": telescope.pixel_scale,
+        "pixel_scale_hr": telescope.pixel_scale / upscale,
+        "upscale": upscale,
         "versions": json.dumps(versions()),
     }
 
 
-def _read(
-    sources: list[Source], targets: list[Source] | None, picked: Picked, scale: float | None, done: Imported
-) -> Iterator[_Rows]:
-    """All images in batches, of one shape; each file is opened once."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shape: tuple[int, ...] | None = None
+def _origin(inputs: Sequence[str | Path], hr: str | Path | None) -> dict[str, str]:
+    listed = [str(path) for path in inputs[:_LISTED]]
+    origin = {"inputs": listed, "number_of_inputs": len(inputs), "hr": None if hr is None else str(hr)}
+    return {"imported": json.dumps(provenance(**origin))}
+
+
+def _survey(job: _Job, done: Imported) -> dict[str, _Column]:
+    """Read everything once: the datasets that the good images will fill, before anything is written."""
+    columns: dict[str, _Column] = {}
     left_out: set[str] = set()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        for i, source in enumerate(progress.track(sources, description="importing")):
-            lr = read_contents(source, picked)
-            hr = None if targets is None else read_contents(targets[i], picked)
-            own = lr.images.shape[1:]
-            shape = shape or own
-            if own != shape:
-                raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
-            if scale and lr.pixel_scale and abs(lr.pixel_scale / scale - 1) > _SAME_SCALE:
+    known = False
+    for batch in _checked(_read(job, "checking", left_out), done.skipped, skip_bad=job.skip_bad):
+        for name, values in _arrays(job, batch).items():
+            column = columns.setdefault(name, _Column(values.shape[1:], values.dtype))
+            if column.shape != values.shape[1:]:
                 raise LensphysError(
-                    f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {scale:.4g}" like the others: import it '
-                    "apart, or give --pixel-scale"
+                    f"{batch.which(0)}: /{name} would have images of {values.shape[2:]} after those of "
+                    f"{column.shape[1:]}"
                 )
-            if hr is not None and targets is not None and len(hr.images) != len(lr.images):
-                raise LensphysError(
-                    f"{targets[i].path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
-                )
-            left_out.update(lr.left_out)
-            yield from _batches(source, lr, hr, None if targets is None else targets[i].path)
+            column.rows += len(values)
+            column.content.update(np.ascontiguousarray(values))
+        known = known or not np.isnan(batch.axion_mass)
+    if not columns:
+        raise LensphysError(f"there is nothing to import: all {len(done.skipped)} images are bad")
+    if not known:  # nobody asked for it
+        columns.pop("axion_mass", None)
     if left_out:
         names = ", ".join(sorted(left_out))
         done.remarks.append(
             f"{names} of the FITS files are not stored: super-resolve those files themselves to use them"
         )
+    done.count = columns["lr"].rows
+    return columns
+
+
+def _arrays(job: _Job, batch: _Rows) -> Arrays:
+    n = len(batch.lr)
+    arrays: Arrays = {
+        "lr": batch.lr[:, None],
+        "label": np.full(n, job.classes.index(batch.source.class_name), np.int64),
+    }
+    if batch.hr is not None:
+        arrays |= {"hr": batch.hr[:, None], "flux_scale": np.full(n, job.flux_scale)}
+    if any(is_axion(name) for name in job.classes):
+        arrays["axion_mass"] = np.full(n, batch.axion_mass)
+    return arrays
+
+
+def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[str, Any], unit: str) -> None:
+    """Read everything again, into datasets without chunks or compression, as `lensphys simulate` writes them."""
+    _reserve(path, sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values()))
+    with h5py.File(path, "w", libver=FORMATS) as file:
+        file.attrs.update(attributes)
+        _describe(file, columns, {"lr": unit, "axion_mass": "eV"})
+        _reserve(path, path.stat().st_size)  # again, because HDF5 began with an empty file
+        start, rows = 0, columns["lr"].rows
+        for batch in _checked(_read(job, "importing", set()), [], skip_bad=job.skip_bad):
+            end = start + len(batch.lr)
+            for name, values in _arrays(job, batch).items() if end <= rows else ():
+                if name in columns:
+                    file[name][start:end] = values
+            start = end
+        if start != rows:
+            raise LensphysError(f"the inputs had {rows} good images and now have {start}: import them when they rest")
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take disk space [bytes]: HDF5 crashes where a disk becomes full while it holds data."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _describe(file: h5py.File, columns: dict[str, _Column], units: dict[str, str]) -> None:
+    """Make the datasets, with their places in the file: nothing grows any more when they are written."""
+    place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    place.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    for name, column in columns.items():
+        dataset = file.create_dataset(name, (column.rows, *column.shape), column.kind, dcpl=place.copy())
+        dataset.attrs.update({"unit": units[name]} if name in units else {})
+    file.flush()
+
+
+def _identity(telescope: Instrument, classes: list[str], columns: dict[str, _Column]) -> str:
+    """The hash of what is written, wherever it came from."""
+    hashes = {name: [*column.shape, str(column.kind), column.content.hexdigest()] for name, column in columns.items()}
+    tree = {"instrument": telescope.model_dump_json(), "classes": classes, "datasets": hashes}
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
+    """All images in batches, of one shape; each file is opened once. What does not go along is told in ``left_out``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shape: tuple[int, ...] | None = None
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for i, source in enumerate(progress.track(job.sources, description=description)):
+            lr = read_contents(source, job.picked)
+            target = None if job.targets is None else job.targets[i]
+            hr = None if target is None else read_contents(target, job.picked)
+            own = lr.images.shape[1:]
+            shape = shape or own
+            if own != shape:
+                raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
+            if job.scale and lr.pixel_scale and abs(lr.pixel_scale / job.scale - 1) > _SAME_SCALE:
+                raise LensphysError(
+                    f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
+                    "it apart, or give --pixel-scale"
+                )
+            if hr is not None and target is not None and len(hr.images) != len(lr.images):
+                raise LensphysError(
+                    f"{target.path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
+                )
+            left_out.update(lr.left_out)
+            yield from _batches(source, lr, hr, None if target is None else target.path)
 
 
 def _batches(source: Source, lr: Contents, hr: Contents | None, target: Path | None) -> Iterator[_Rows]:
@@ -223,49 +345,3 @@ def _checked(rows: Iterator[_Rows], skipped: list[str], *, skip_bad: bool) -> It
             skipped.append(reason)
         if good.any():
             yield batch.only(good)
-
-
-def _append(file: h5py.File, batch: _Rows, classes: list[str], flux_scale: float) -> None:
-    """Add images at the end of every dataset."""
-    n = len(batch.lr)
-    label = np.full(n, classes.index(batch.source.class_name), np.int64)
-    columns: dict[str, NDArray[Any]] = {"lr": batch.lr[:, None], "label": label}
-    if batch.hr is not None:
-        columns |= {"hr": batch.hr[:, None], "flux_scale": np.full(n, flux_scale)}
-    if any(is_axion(name) for name in classes):
-        columns["axion_mass"] = np.full(n, batch.axion_mass)
-    for name, values in columns.items():
-        if name not in file:
-            _create(file, name, values)
-        dataset = file[name]
-        if dataset.shape[1:] != values.shape[1:]:
-            raise LensphysError(
-                f"{batch.which(0)}: /{name} would have images of {values.shape[2:]} after those of {dataset.shape[2:]}"
-            )
-        dataset.resize(len(dataset) + n, axis=0)
-        dataset[-n:] = values
-
-
-def _create(file: h5py.File, name: str, values: NDArray[Any]) -> None:
-    shape, limit = (0, *values.shape[1:]), (None, *values.shape[1:])
-    if values.ndim == 1:
-        file.create_dataset(name, shape, values.dtype, maxshape=limit, chunks=(1024,))
-        return
-    file.create_dataset(
-        name, shape, values.dtype, maxshape=limit, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1,
-        shuffle=True,
-    )  # fmt: skip
-
-
-def _finish(file: h5py.File, telescope: Instrument, inputs: list[str], hr: str | Path | None) -> None:
-    """What is known when all images are there, and where they came from."""
-    upscale = file["hr"].shape[-1] // file["lr"].shape[-1] if "hr" in file else 1
-    file.attrs.update({"upscale": upscale, "pixel_scale_hr": telescope.pixel_scale / upscale})
-    # an attribute of HDF5 holds 64 KiB; all files are in the identity
-    origin = {"inputs": inputs[:_LISTED], "number_of_inputs": len(inputs), "hr": None if hr is None else str(hr)}
-    file.attrs["imported"] = json.dumps(provenance(**origin))
-    file["lr"].attrs["unit"] = f"{telescope.unit} per pixel"
-    if "axion_mass" in file:
-        file["axion_mass"].attrs["unit"] = "eV"
-        if np.isnan(file["axion_mass"][:]).all():  # nobody asked for it
-            del file["axion_mass"]

@@ -32,7 +32,7 @@ Index = int | slice | Sequence[int] | NDArray[np.integer[Any]]
 def said_by_hdf5(error: Exception) -> str:
     """Return why a write failed: of HDF5's lines of times and addresses, the reason alone."""
     reason = re.search(r"error message = '([^']*)'", str(error))
-    return reason[1] if reason else " ".join(str(error).split())
+    return reason[1] if reason else " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
 class LensFile:
@@ -139,7 +139,7 @@ class LensFile:
 
     @property
     def identity(self) -> str:
-        """Hash of the recipe, instrument, seed, classes, number and versions that made the file, or of what was imported."""
+        """Hash of the recipe, instrument, seed, classes, number and versions that made the file, or of its content."""
         return str(self._open().attrs["identity"])
 
     @property
@@ -163,7 +163,9 @@ class LensFile:
             recipe = json.loads(self._open().attrs["recipe"])
             return float(recipe["z_lens"]), float(recipe["z_source"])
         except (KeyError, TypeError, ValueError):
-            raise LensphysError(f"{self.path} has no recipe with redshifts: only files of 'lensphys simulate' have one") from None
+            raise LensphysError(
+                f"{self.path} has no recipe with redshifts: only files of 'lensphys simulate' have one"
+            ) from None
 
     @property
     def upscale(self) -> int:

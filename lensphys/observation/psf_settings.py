@@ -93,7 +93,9 @@ class KernelPSFSettings(Strict):
         if not np.isfinite(kernel).all():
             raise LensphysError(f"{path} holds NaN or infinite values: a PSF kernel must be finite")
         if max(kernel.shape, default=0) > _LARGEST_SIDE:
-            raise LensphysError(f"{path} has the shape {kernel.shape}, a PSF kernel at most {_LARGEST_SIDE} pixels a side")
+            raise LensphysError(
+                f"{path} has the shape {kernel.shape}, a PSF kernel at most {_LARGEST_SIDE} pixels a side: cut it"
+            )
         total, (low, high) = float(kernel.sum()), _NORMALISABLE
         if not low <= total <= high:
             raise LensphysError(f"{path} sums to {total:.4g}, a PSF kernel must to 1 within 10 %: divide it by its sum")
