@@ -137,6 +137,13 @@ def test_damaged_images_are_named(copy):
         file.lr(0)
 
 
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(
+        LensphysError, match="is a folder: if it holds shards, name one of them, or 'lensphys merge' them"
+    ):
+        LensFile(tmp_path)
+
+
 def test_foreign_files_are_refused(copy, tmp_path):
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["lr"] = np.zeros((1, 1, 2, 2))

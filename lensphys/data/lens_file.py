@@ -107,6 +107,10 @@ class LensFile:
     def _open(self) -> h5py.File:
         # an HDF5 handle does not survive a fork
         if self._file is None or self._process != os.getpid():
+            if self.path.is_dir():
+                raise LensphysError(
+                    f"{self.path} is a folder: if it holds shards, name one of them, or 'lensphys merge' them first"
+                )
             check_file("lens file", self.path)
             try:
                 self._file, self._process = h5py.File(self.path, "r"), os.getpid()

@@ -84,6 +84,9 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
         return out
     manifest = Manifest(plan, parts if into_file else out)
     manifest.claim()
+    if not (into_file or manifest.missing):
+        console.print(f"{out} is already complete", highlight=False, markup=False, soft_wrap=True)
+        return out
     with _progress(console) as progress:
         bar = progress.add_task("simulating", total=len(plan), completed=len(plan) - _left(manifest))
         _run(manifest, runner, device, lambda samples: progress.advance(bar, samples))
