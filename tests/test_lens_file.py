@@ -138,9 +138,7 @@ def test_damaged_images_are_named(copy):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(
-        LensphysError, match="is a folder: if it holds shards, name one of them, or"
-    ):
+    with pytest.raises(LensphysError, match="is a folder: if it holds shards, name one of them, or"):
         LensFile(tmp_path)
 
 

@@ -139,6 +139,14 @@ def test_shards_that_a_damaged_manifest_does_not_know_say_whose_they_are(folder,
     merge(folder, tmp_path / "a.h5")
 
 
+def test_shards_of_others_are_kept_when_their_manifest_is_damaged(folder):
+    (folder / "manifest.json").write_text("{")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(LensphysError, match="survey holds parts of another simulation"):
+        write(plan_of(seed=77), folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
 def test_a_shard_with_a_flipped_bit_is_made_again(folder):
     before = (folder / "000001.h5").read_bytes()
     flip(folder / "000001.h5")

@@ -89,7 +89,9 @@ class Manifest:
             same = tree["identity"] == self.plan.identity and tree["shard_size"] == self.plan.shard_size
             listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}  # damaged: each shard says itself whose it is
+            # damaged: the shards say themselves whose they are
+            there, listed = list(self.folder.glob("*.h5")), {}
+            same = not there or any(self._is_ours(path) for path in there)
         if not same:
             raise LensphysError(
                 f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine or "
@@ -104,14 +106,15 @@ class Manifest:
             if not path.exists():
                 continue
             found = Finished(shard, len(self.plan.samples_of(shard)), path.stat().st_size, checksum(path))
-            if found == listed.get(shard) or (shard not in listed and self._is_ours(path, found.samples)):
+            if found == listed.get(shard) or (shard not in listed and self._is_ours(path)):
                 self.finished[shard] = found
 
-    def _is_ours(self, path: Path, samples: int) -> bool:
+    def _is_ours(self, path: Path) -> bool:
         try:
+            samples = len(self.plan.samples_of(int(path.stem)))
             with h5py.File(path) as file:
                 return bool(file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
-        except (OSError, KeyError):
+        except (OSError, KeyError, ValueError):
             return False
 
     @property
