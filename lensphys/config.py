@@ -34,7 +34,8 @@ class DataSettings(Strict):
     """Where the images come from: a file, or a recipe that is simulated into the run folder first.
 
     ``n`` samples of each class; ``set`` are recipe assignments like ``--set`` of ``lensphys simulate``. With ``fresh``
-    nothing is written: each epoch has n new samples of each class, simulated as they are needed.
+    nothing is written: each epoch has n new samples of each class, simulated as they are needed; a file with the same
+    seed begins with the same samples, so judge on one with another seed.
     """
 
     file: str | None = None

@@ -100,9 +100,9 @@ class TorchEngine:
         self._compiled = self._device.type == "cpu"
         self._cameras = Cameras.of(recipe, instrument)
         like = torch.empty(0, dtype=torch.float64, device=self._device)
-        self._points = [grid.positions(like=like).flatten(2) for grid in self._cameras.grids]
-        self._theta = torch.cat(self._points, dim=2)[:, :, None]  # (1, 2, 1, P)
-        self._batch = max(1, _POINTS["cpu" if self._device.type == "cpu" else "cuda"] // self._theta.shape[-1])
+        points = [grid.positions(like=like).flatten(2) for grid in self._cameras.grids]
+        self._theta = torch.cat(points, dim=2)[:, :, None]  # (1, 2, 1, P)
+        self._batch = max(1, _POINTS["cpu" if self._compiled else "cuda"] // self._theta.shape[-1])
 
     def check(self, scene: Scene) -> None:
         """Raise unless lensphys has all profiles of a scene, with these parameters.
