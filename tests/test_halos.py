@@ -19,7 +19,7 @@ from lensphys.simulation.halos import HaloList, Halos
 from lensphys.simulation.light_cone import light_cone
 from lensphys.simulation.mass_function import FIELD_CUTOFF, SUBHALO_CUTOFF, PowerLaw
 
-HOST = Host(1.3, 0.1, -0.2, Distances(0.4, 1.5))
+HOST = Host(0.1, -0.2, Distances(0.4, 1.5))
 COLD = {"kind": "halos", "lightest": 1e7, "heaviest": 1e10, "fraction": 0.01, "radius": 3.0}
 
 
@@ -204,7 +204,7 @@ def test_field_halos_act_as_with_a_uniform_sheet(z):
     from lenstronomy.Cosmo.lens_cosmo import LensCosmo
     from lenstronomy.LensModel.lens_model import LensModel
 
-    host = Host(1.3, 0.0, 0.0, HOST.distances)
+    host = Host(0.0, 0.0, HOST.distances)
     one = HaloList(*(np.array([x]) for x in (1e8, 12.0, 12.0, z, 0.7, -0.4)))
     p = {name: float(x[0]) for name, x in one.parameters(host).items()}
     angle, deflection = LensCosmo(z, 1.5, cosmo=cosmology()).nfw_physical2angle(1e8, 12.0)
@@ -291,7 +291,7 @@ def test_draws_that_make_no_sense_are_refused(changes, message):
 
 @pytest.mark.parametrize("distances", [Distances(0.5, 1.0, kind="luminosity"), Distances(0.5, 1.0, z_convention=2.5)])
 def test_legacy_distances_are_refused(distances):
-    host = Host(1.3, 0.0, 0.0, distances)
+    host = Host(0.0, 0.0, distances)
     for call in (
         lambda: population().sample(np.random.default_rng(0), host),
         lambda: population().expected_number(host),

@@ -94,7 +94,7 @@ def test_einstein_radius_of_the_main_lens():
 
 def test_subhalo_masses_follow_the_power_law():
     recipe = Recipe.named("model_2", ["classes.cdm.number=20000", "classes.cdm.slope=-1.9"])
-    host = Host(1.0, 0.1, -0.2, recipe.masses)
+    host = Host(0.1, -0.2, recipe.masses)
     points = recipe.classes["cdm"].sample(np.random.default_rng(0), host)
     mass = (points.parameters["theta_E"] / recipe.masses.einstein_radius(1.0)) ** 2
     x, y = points.parameters["center_x"] - 0.1, points.parameters["center_y"] + 0.2

@@ -16,13 +16,11 @@ class Host:
     """The main lens that a population lives in.
 
     Args:
-        theta_E: Einstein radius, as it acts [arcsec].
         center_x: [arcsec].
         center_y: [arcsec].
         distances: from masses to angles.
     """
 
-    theta_E: float
     center_x: float
     center_y: float
     distances: Distances

@@ -90,7 +90,7 @@ def draw_scene(
     if recipe.shear is not None:
         lenses.append(("SHEAR", draws.all_of("shear", _parameters(recipe.shear, "gamma1", "gamma2"))))
     lenses += [_lens(recipe, f"more_lenses.{i}", lens, draws) for i, lens in enumerate(recipe.more_lenses)]
-    host = Host(main.get("theta_E", math.nan), main.get("center_x", 0.0), main.get("center_y", 0.0), recipe.masses)
+    host = Host(main.get("center_x", 0.0), main.get("center_y", 0.0), recipe.masses)
     bodies = recipe.classes[class_name].sample(rng if substructure_rng is None else substructure_rng, host)
     lenses += [(bodies.profile, keywords) for keywords in bodies.keywords()]
     light = {key: _light(recipe, instrument, key, settings, draws) for key, settings in recipe.lights.items()}
