@@ -19,6 +19,7 @@ from lensphys.simulation.halos import HaloList, Halos
 from lensphys.simulation.light_cone import light_cone
 from lensphys.simulation.mass_function import FIELD_CUTOFF, SUBHALO_CUTOFF, PowerLaw
 
+RING = 1.3  # Einstein radius [arcsec]
 HOST = Host(0.1, -0.2, Distances(0.4, 1.5))
 COLD = {"kind": "halos", "lightest": 1e7, "heaviest": 1e10, "fraction": 0.01, "radius": 3.0}
 
@@ -66,8 +67,8 @@ def test_bound_mass_within_the_ring_is_the_fraction(changes):
     for _ in range(400):
         p = halos.sample(rng, HOST).parameters
         mass = math.pi * p["alpha_Rs"] * p["Rs"] / (1 - math.log(2)) * truncated_mass(p["r_trunc"] / p["Rs"])
-        near = np.hypot(p["center_x"] - HOST.center_x, p["center_y"] - HOST.center_y) < HOST.theta_E
-        inside.append(mass[near].sum() / (math.pi * HOST.theta_E**2))  # in units of the critical density: kappa
+        near = np.hypot(p["center_x"] - HOST.center_x, p["center_y"] - HOST.center_y) < RING
+        inside.append(mass[near].sum() / (math.pi * RING**2))  # in units of the critical density: kappa
     error = np.std(inside) / math.sqrt(len(inside))
     assert error < 0.0003
     assert abs(np.mean(inside) - 0.01) < 4 * error
