@@ -53,8 +53,8 @@ def _sentence(error: Any, tree: Any) -> str:
     if error["type"] == "union_tag_invalid":
         return f"'{key}': unknown kind {error['ctx']['tag']!r}, choose one of {error['ctx']['expected_tags']}"
     said = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return str(said)
+    if not error["loc"] and error["type"] == "value_error":
+        return str(said)  # of the whole tree, which would be long to repeat
     return f"'{key}': {said}" + ("" if ", got " in said else f", got {error['input']!r}")
 
 
