@@ -87,8 +87,7 @@ class Batches:
 
     def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices of the validation batches of one process."""
-        mine = self.validation[rank::ranks] if len(self.validation) >= ranks else self.validation
-        return list(mine.split(self.size))
+        return _shared(self.validation, rank, ranks, self.size)
 
     def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
         """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
@@ -129,11 +128,15 @@ class FreshBatches:
 
     def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices of the validation batches of one process."""
-        index = _HELD_OUT + torch.arange(self.held_out)
-        mine = index[rank::ranks] if self.held_out >= ranks else index
-        return list(mine.split(self.size))
+        return _shared(_HELD_OUT + torch.arange(self.held_out), rank, ranks, self.size)
 
     def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
         """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
         observation, truth = self.stream.read(index.tolist(), device)
         return observation, truth if self.needs_truth else None
+
+
+def _shared(index: Tensor, rank: int, ranks: int, size: int) -> list[Tensor]:
+    """The batches of one process; where there are fewer images than processes, each has all of them."""
+    mine = index[rank::ranks] if len(index) >= ranks else index
+    return list(mine.split(size))

@@ -12,9 +12,10 @@ from scipy import stats
 from scipy.integrate import quad
 
 from lensphys.checks import LensphysError
+from lensphys.profiles.truncated_nfw import truncated_mass
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.cosmology import Distances
-from lensphys.simulation.halo_structure import median_concentration, truncated_mass, warm_concentration_ratio
+from lensphys.simulation.halo_structure import median_concentration, warm_concentration_ratio
 from lensphys.simulation.halos import HaloList, Halos
 from lensphys.simulation.light_cone import light_cone
 from lensphys.simulation.mass_function import FIELD_CUTOFF, SUBHALO_CUTOFF, PowerLaw

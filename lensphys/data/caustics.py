@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
+from lensphys.profiles.truncated_nfw import truncated_mass
 
 _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry of 'lenses' as
 #   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(**cosmology), z_l=z_lens, z_s=z_source, name=f"lens{i}",
@@ -62,7 +63,8 @@ def caustics_profile(component: Component, z_lens: float, z_source: float) -> di
         return {"kind": "Point", "parameters": place | {"Rein": values["theta_E"]}}
     if name == "TNFW":
         tau = values["r_trunc"] / values["Rs"]
-        mass = _total_mass(values["alpha_Rs"] * values["Rs"], tau) / _einstein_area(z_lens, z_source)
+        strength = values["alpha_Rs"] * values["Rs"] / (1 - math.log(2)) * float(truncated_mass(tau))  # theta_E^2
+        mass = strength / _einstein_area(z_lens, z_source)
         return {"kind": "TNFW", "parameters": place | {"mass": mass, "Rs": values["Rs"], "tau": tau}}
     if name == "MULTIPOLE":
         order = {"m": values["m"], "a_m": values["a_m"], "phi_m": values["phi_m"]}
@@ -70,20 +72,6 @@ def caustics_profile(component: Component, z_lens: float, z_source: float) -> di
     if name == "CONVERGENCE":
         return {"kind": "MassSheet", "parameters": about | {"kappa": values["kappa"]}}
     raise lacking("caustics", name, [*_MASS, *_LIGHT])
-
-
-def _total_mass(strength: float, tau: float) -> float:
-    """Mass of a truncated NFW halo as the square of its Einstein radius as a point [arcsec^2].
-
-    Source: Baltz, Marshall & Oguri 2009 (JCAP 01, 015), appendix A, n = 1.
-
-    Args:
-        strength: alpha_Rs Rs [arcsec^2].
-        tau: truncation radius over scale radius.
-    """
-    square = tau**2
-    total = square / (square + 1) ** 2 * ((square - 1) * math.log(tau) + math.pi * tau - (square + 1))
-    return strength / (1 - math.log(2)) * total
 
 
 @lru_cache(maxsize=16)  # a halo after the other asks

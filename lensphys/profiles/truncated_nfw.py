@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.profiles.mass import CORE, MassProfile, Parameter, as_planes, offset
@@ -80,6 +82,25 @@ def deflection_tnfw(
     r = (x**2 + y**2 + CORE**2).sqrt()
     scale = as_planes(alpha_Rs, theta) / (Rs * (1 - math.log(2))) * _enclosed(r / Rs, r_trunc / Rs)
     return torch.stack([scale * x, scale * y], dim=1)
+
+
+def truncated_mass(tau: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return the total mass of a truncated NFW halo in units of 4 pi rho_s r_s^3.
+
+    The density is NFW times tau^2 / (tau^2 + (r / r_s)^2).
+
+    Args:
+        tau: truncation radius in units of r_s.
+
+    Source:
+        Baltz, Marshall & Oguri (2009), JCAP 01, 015, appendix A.
+
+    Example:
+        >>> round(float(truncated_mass(5.0)), 3)
+        1.048
+    """
+    square = np.square(tau)
+    return np.asarray(square / (square + 1) ** 2 * ((square - 1) * np.log(tau) + np.pi * tau - (square + 1)))
 
 
 @dataclass(frozen=True)

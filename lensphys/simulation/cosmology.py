@@ -63,7 +63,8 @@ class Distances:
         return 1 / (math.pi * self.einstein_radius(1.0) ** 2)
 
 
-def _legacy_cosmology() -> Any:
+def cosmology_of_masses() -> Any:
+    """Return the cosmology in which masses become angles, the one of the legacy data, FlatLambdaCDM."""
     from astropy.cosmology import FlatLambdaCDM
 
     return FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)
@@ -87,7 +88,7 @@ def einstein_radius_of_solar_mass(z_lens: float, z_source: float, kind: Distance
     """
     from astropy import constants, units
 
-    cosmology = _legacy_cosmology()
+    cosmology = cosmology_of_masses()
     if kind == "luminosity":
         lens, source = (cosmology.luminosity_distance(z) for z in (z_lens, z_source))
         between, arcsec = source - lens, float(_ARCSEC_PER_RADIAN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -248,13 +248,16 @@ class Draws:
             raise LensphysError(f"the recipe drew {value:g} for {key}, which must be positive: narrow its distribution")
         return value
 
-    def all_of(self, prefix: str, parameters: Mapping[str, Distribution]) -> dict[str, float]:
-        """Return the values of named parameters, in their order.
+    def all_of(
+        self, prefix: str, parameters: Mapping[str, Distribution], positive: Collection[str] = ()
+    ) -> dict[str, float]:
+        """Return the values of named parameters, in their order; some of them must be positive.
 
         Raises:
-            LensphysError: if an ellipticity that was drawn is no ellipse.
+            LensphysError: if one of these is not, or an ellipticity that was drawn is no ellipse.
         """
-        values = {name: self(f"{prefix}.{name}", x) for name, x in parameters.items()}
+        draw = {name: self.positive if name in positive else self for name in parameters}
+        values = {name: draw[name](f"{prefix}.{name}", x) for name, x in parameters.items()}
         if math.hypot(values.get("e1", 0.0), values.get("e2", 0.0)) >= 1:
             raise LensphysError(
                 f"the recipe drew e1 = {values['e1']:g}, e2 = {values['e2']:g} for {prefix}, and |e| must stay below "

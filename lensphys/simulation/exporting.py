@@ -20,7 +20,7 @@ from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, write
 from lensphys.data.lens_file import LensFile
 from lensphys.observation import GaussianPSF
 from lensphys.provenance import write_json
-from lensphys.simulation.galaxies import galaxy_images
+from lensphys.simulation.galaxies import with_image
 
 Keywords = dict[str, Any]
 
@@ -47,7 +47,7 @@ def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
     lights = (("source_light", "kwargs_source", truth.sources), ("lens_light", "kwargs_lens_light", truth.lens_light))
     for key, keywords, components in (("lens", "kwargs_lens", truth.lenses), *lights):
         names[f"{key}_model_list"] = [_known(component) for component in components]
-        parameters[keywords] = [_with_image(values) for _, values in components]
+        parameters[keywords] = [with_image(values) for _, values in components]
     return {
         "kwargs_model": {**names, "z_lens": truth.z_lens, "z_source": truth.z_source},
         "kwargs_params": dict(parameters),
@@ -65,13 +65,6 @@ def _known(component: Component) -> str:
     if component[0] == "LINE_MASS":
         raise lacking("lenstronomy", component[0], ["all but this one"])
     return component[0]
-
-
-def _with_image(values: Keywords) -> Keywords:
-    if "file" not in values:
-        return values
-    rest = {name: value for name, value in values.items() if name not in ("file", "index")}
-    return {"image": galaxy_images(values["file"])[values["index"]]} | rest
 
 
 def _data(truth: Truth) -> Keywords:

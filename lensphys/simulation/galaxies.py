@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,14 @@ def galaxy_images(file: str) -> Stack:
     """
     path = _found(file)
     return _read(str(path), path.stat().st_mtime_ns)
+
+
+def with_image(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a light profile as lenstronomy wants them: an image in place of its file and index."""
+    if "file" not in keywords:
+        return keywords
+    rest = {name: value for name, value in keywords.items() if name not in ("file", "index")}
+    return {"image": galaxy_images(keywords["file"])[keywords["index"]]} | rest
 
 
 def _found(file: str) -> Path:

@@ -41,22 +41,3 @@ def warm_concentration_ratio(mass: Array, redshift: Array | float, half_mode_mas
 def nfw_mass(concentration: Array) -> Array:
     """Return M200 of an NFW halo in units of 4 pi rho_s r_s^3: ln(1 + c) - c / (1 + c)."""
     return np.log1p(concentration) - concentration / (1 + concentration)
-
-
-def truncated_mass(tau: Array | float) -> Array:
-    """Return the total mass of a truncated NFW halo in units of 4 pi rho_s r_s^3.
-
-    The density is NFW times tau^2 / (tau^2 + (r / r_s)^2).
-
-    Args:
-        tau: truncation radius in units of r_s.
-
-    Source:
-        Baltz, Marshall & Oguri (2009), JCAP 01, 015, appendix A.
-
-    Example:
-        >>> round(float(truncated_mass(5.0)), 3)
-        1.048
-    """
-    square = np.square(tau)
-    return np.asarray(square / (square + 1) ** 2 * ((square - 1) * np.log(tau) + np.pi * tau - (square + 1)))

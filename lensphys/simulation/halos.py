@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from lensphys.checks import LensphysError
+from lensphys.profiles.truncated_nfw import truncated_mass
 from lensphys.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.distributions import Distribution, Fixed, fixed
 from lensphys.simulation.halo_structure import (
     median_concentration,
     nfw_mass,
-    truncated_mass,
     warm_concentration_ratio,
 )
 from lensphys.simulation.light_cone import FIELD_SLOPE, light_cone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.simulation.engines import Cameras, Rendered, lacking
-from lensphys.simulation.galaxies import galaxy_images
+from lensphys.simulation.galaxies import with_image
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Keywords, Scene
 
@@ -103,12 +102,4 @@ def _light(names: list[str], keywords: list[Keywords], x: Array, y: Array) -> Ar
 
     if not names:
         return np.zeros_like(x)
-    return LightModel(names).surface_brightness(x, y, [_with_image(k) for k in keywords])
-
-
-def _with_image(keywords: Keywords) -> dict[str, Any]:
-    """The keywords as lenstronomy wants them: an image in place of its file."""
-    if "file" not in keywords:
-        return keywords
-    rest = {name: value for name, value in keywords.items() if name not in ("file", "index")}
-    return {"image": galaxy_images(keywords["file"])[keywords["index"]]} | rest
+    return LightModel(names).surface_brightness(x, y, [with_image(k) for k in keywords])

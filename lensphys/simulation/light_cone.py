@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from lensphys.simulation.cosmology import cosmology_of_masses
 from lensphys.simulation.mass_function import PowerLaw
 
 Array = NDArray[np.float64]
@@ -105,9 +106,8 @@ class LightCone:
 def light_cone(z_lens: float, z_source: float) -> LightCone:
     """Return the light cone in the cosmology of `Distances`, FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)."""
     from astropy import constants, units
-    from astropy.cosmology import FlatLambdaCDM
 
-    cosmology = FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)
+    cosmology = cosmology_of_masses()
     z = np.concatenate([np.linspace(0, z_lens, 500, endpoint=False), np.linspace(z_lens, z_source, 500)])
     gravity = 4 * constants.G * units.M_sun / constants.c**2
     return LightCone(

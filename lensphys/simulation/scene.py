@@ -143,13 +143,7 @@ def _light(
     else:
         amp, magnitude, profile = light.amp, light.magnitude, "SERSIC_ELLIPSE"
         names = ("R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")
-        values = draws.all_of(key, _parameters(light, *names))
-        for name in ("R_sersic", "n_sersic"):
-            if not values[name] > 0:
-                raise LensphysError(
-                    f"the recipe drew {values[name]:g} for {key}.{name}, which must be positive: narrow its "
-                    "distribution"
-                )
+        values = draws.all_of(key, _parameters(light, *names), positive=("R_sersic", "n_sersic"))
     if magnitude is not None:
         drawn = light.magnitude_in(draws(f"{key}.magnitude", magnitude), recipe.instrument)
         return profile, {"amp": instrument.flux(drawn) / _unit_flux(profile, values)} | values
