@@ -1,0 +1,33 @@
+"""Upscaling by a whole factor in stages: convolution and pixel shuffle, one stage for each prime factor."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+
+def prime_factors(n: int) -> list[int]:
+    """Return the prime factors of n, smallest first.
+
+    Example:
+        >>> prime_factors(12)
+        [2, 2, 3]
+    """
+    for p in range(2, math.isqrt(n) + 1):
+        if n % p == 0:
+            return [p, *prime_factors(n // p)]
+    return [n] if n > 1 else []
+
+
+def shuffle_stage(channels: int, factor: int, *after: nn.Module) -> nn.Sequential:
+    """Return conv3 - pixel shuffle - ``after``, (B, C, H, W) -> (B, C, factor H, factor W).
+
+    Source: Shi et al. 2016, arXiv:1609.05158.
+    """
+    return nn.Sequential(nn.Conv2d(channels, channels * factor**2, 3, padding=1), nn.PixelShuffle(factor), *after)
+
+
+def shuffle_stages(channels: int, scale: int) -> nn.Sequential:
+    """Return a `shuffle_stage` for each prime factor of ``scale``; no stage, the identity, for a scale of 1."""
+    return nn.Sequential(*(shuffle_stage(channels, p) for p in prime_factors(scale)))
