@@ -52,7 +52,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 1380px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 .6rem; overflow-wrap: anywhere;
   text-wrap: balance; }
 h2 { font-size: 1.3rem; letter-spacing: -.01em; margin: 3rem 0 .8rem; padding-top: .9rem;
@@ -69,11 +69,11 @@ nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin-top: 1.2rem; fon
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .88rem; line-height: 1.3;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); vertical-align: middle; }
+th, td { padding: .45rem .6rem; text-align: right; border-bottom: 1px solid var(--rule); vertical-align: middle; }
 tbody tr:last-child > * { border-bottom: 0; }
 tbody tr:nth-child(even) > * { background: var(--stripe); }
 thead th { font-weight: 600; font-size: .8rem; text-wrap: balance;
-  vertical-align: bottom; min-width: 5.4rem; background: var(--card); }
+  vertical-align: bottom; min-width: 4.8rem; background: var(--card); }
 tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--card); min-width: 9rem;
   max-width: 17rem; font-weight: 500; overflow-wrap: anywhere; border-right: 1px solid var(--rule); z-index: 1; }
 thead button { all: unset; cursor: pointer; } thead button:hover { color: var(--accent); }
@@ -103,8 +103,9 @@ pre { margin: 0; padding: .3rem 1rem .8rem; overflow-x: auto;
   --stripe: #fff; --accent: #0b5cad; --bad: #a3301b; --bad-page: #fff; color-scheme: light; }
   @page { size: A4 landscape; margin: 12mm; }
   main { max-width: none; padding: 0; } nav { display: none; } .wide { overflow: visible; border: 0; }
-  body { font-size: 11px; } table { font-size: .78rem; } th, td { padding: .25rem .35rem; }
-  thead th, tr > :first-child { min-width: 0; } figure.large img { min-width: 0; max-height: 180mm; }
+  html { font-size: 10px; } body { font-size: 1rem; } th, td { padding: .25rem .35rem; }
+  thead th { min-width: 0; } tr > :first-child { min-width: 9.5rem; }
+  figure.large img { min-width: 0; max-height: 165mm; }
   tr, figure, details { break-inside: avoid; } h2, h3 { break-after: avoid; } * { print-color-adjust: exact; } }
 """
 _SCRIPT = """
