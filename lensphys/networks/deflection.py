@@ -35,7 +35,8 @@ class DeflectionNetwork(nn.Module):
     """LR image -> alpha_r and alpha_t at the finer resolution -> `DeflectionField`.
 
     Args:
-        backbone: images (B, 1, H, W) -> maps (B, 2, sH, sW), with an attribute ``scale``; any network of this folder.
+        backbone: images (B, 1, H, W) -> maps (B, 2, sH, sW), with attributes ``scale`` and ``upsampling``; any network
+            of this folder.
         head: bounds of the two parts.
     """
 
@@ -43,8 +44,7 @@ class DeflectionNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.bounds = head
-        last = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d)][-1]
-        last.weight.data.mul_(head.gain)
+        last_weights(backbone).data.mul_(head.gain)
 
     @property
     def scale(self) -> int:
@@ -61,3 +61,10 @@ class DeflectionNetwork(nn.Module):
             b.tangential_limit * (2 * tangential - 1),
             grid.resampled(self.scale),
         )
+
+
+def last_weights(network: nn.Module) -> nn.Parameter:
+    """Return the weights of a network's last layer, of whatever kind; an activation's slopes are none."""
+    end = network.get_submodule(network.upsampling[-1])  # type: ignore[index, arg-type]
+    weights = [getattr(m, "weight", None) for m in end.modules() if not isinstance(m, nn.PReLU)]
+    return [w for w in weights if isinstance(w, nn.Parameter)][-1]

@@ -72,13 +72,14 @@ class GroupConv(_Weighted):
 
     def __init__(self, in_fields: int, fields: int, kernel: int, group: Group) -> None:
         order = ORDER[group]
-        super().__init__((fields, in_fields, order, kernel, kernel), in_fields * order * kernel**2, fields)
+        super().__init__((fields, in_fields * order, kernel, kernel), in_fields * order * kernel**2, fields)
         table = torch.tensor([[quotient(g, h) for h in range(order)] for g in range(order)])
         self.register_buffer("quotients", table, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the fields: the kernel of (g, h) is that of g^-1 h, turned by g."""
-        by_pair = self.weight[:, :, self.quotients]  # (out, in, g, h, k, k)
+        by_element = self.weight.unflatten(1, (-1, len(self.quotients)))
+        by_pair = by_element[:, :, self.quotients]  # (out, in, g, h, k, k)
         turned = torch.stack([transformed(k, g) for g, k in enumerate(by_pair.unbind(2))], dim=1)
         kernels = turned.flatten(2, 3).flatten(0, 1)  # (out g, in h, k, k)
         found = F.conv2d(maps.flatten(1, 2), kernels, padding=kernels.shape[-1] // 2)

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.settings import Strict
+from lensphys.networks.base import NetworkSettings
+from lensphys.networks.upsampling import shuffle_stage
 
 
 class ResidualBlock(nn.Module):
@@ -32,13 +33,17 @@ class ResidualBlock(nn.Module):
 class ResidualCNN(nn.Module):
     """conv3 - BN - ReLU, residual blocks, conv9 + long skip, pixel shuffle, conv3, BN: the SISR network of S1.
 
+    899 974 parameters, S1's 0.9 million, for two outputs at x2.
+
     Args:
         in_channels: of the image.
         out_channels: of the output at the finer resolution.
-        channels: width (S1: 64, 0.9 M parameters).
+        channels: width (S1: 64).
         blocks: residual blocks (S1: 3).
         scale: any whole upscaling factor (S1: 2).
     """
+
+    upsampling = ("upsample", "tail")
 
     def __init__(
         self, in_channels: int = 1, out_channels: int = 2, *, channels: int = 64, blocks: int = 3, scale: int = 2
@@ -51,7 +56,7 @@ class ResidualCNN(nn.Module):
         self.body = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(blocks)), nn.Conv2d(channels, channels, 9, padding=4)
         )
-        self.upsample = nn.Sequential(nn.Conv2d(channels, channels * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.upsample = shuffle_stage(channels, scale)
         self.tail = nn.Sequential(nn.Conv2d(channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -63,13 +68,13 @@ class ResidualCNN(nn.Module):
         return self.tail(self.upsample(x + self.body(x)))
 
 
-class ResidualSettings(Strict):
+class ResidualSettings(NetworkSettings):
     """S1's residual CNN: 64 channels, 3 blocks as published; 16 channels, 2 blocks train on two cores."""
 
-    name: Literal["residual"]
+    name: Literal["residual"] = "residual"
     channels: PositiveInt = 64
     blocks: PositiveInt = 3
 
-    def build(self, out_channels: int, scale: int) -> ResidualCNN:
+    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> ResidualCNN:
         """Return the network."""
-        return ResidualCNN(1, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)
+        return ResidualCNN(in_channels, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.settings import Strict
+from lensphys.networks.base import NetworkSettings
+from lensphys.networks.upsampling import prime_factors, shuffle_stage
 
 
 class SRBlock(nn.Module):
@@ -32,6 +32,8 @@ class SRBlock(nn.Module):
 class SRResNet(nn.Module):
     """conv9 - PReLU, residual blocks, conv3 - BN + long skip, pixel-shuffle stages, conv9.
 
+    With 18 blocks, 1 526 869 parameters for one channel at x2.
+
     Args:
         in_channels: of the image.
         out_channels: of the output.
@@ -41,6 +43,8 @@ class SRResNet(nn.Module):
 
     Source: Ledig et al. 2017, arXiv:1609.04802, fig. 4.
     """
+
+    upsampling = ("tail",)
 
     def __init__(
         self, in_channels: int = 1, out_channels: int = 1, *, channels: int = 64, blocks: int = 18, scale: int = 2
@@ -53,10 +57,7 @@ class SRResNet(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        stages = [
-            nn.Sequential(nn.Conv2d(channels, channels * p**2, 3, padding=1), nn.PixelShuffle(p), nn.PReLU())
-            for p in prime_factors(scale)
-        ]
+        stages = [shuffle_stage(channels, p, nn.PReLU()) for p in prime_factors(scale)]
         self.tail = nn.Sequential(*stages, nn.Conv2d(channels, out_channels, 9, padding=4))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -65,26 +66,13 @@ class SRResNet(nn.Module):
         return self.tail(x + self.body(x))
 
 
-def prime_factors(n: int) -> list[int]:
-    """Return the prime factors of n, smallest first.
-
-    Example:
-        >>> prime_factors(12)
-        [2, 2, 3]
-    """
-    for p in range(2, math.isqrt(n) + 1):
-        if n % p == 0:
-            return [p, *prime_factors(n // p)]
-    return [n] if n > 1 else []
-
-
-class SRResNetSettings(Strict):
+class SRResNetSettings(NetworkSettings):
     """SRResNet with 18 blocks of 64 channels."""
 
-    name: Literal["srresnet"]
+    name: Literal["srresnet"] = "srresnet"
     channels: PositiveInt = 64
     blocks: PositiveInt = 18
 
-    def build(self, out_channels: int, scale: int) -> SRResNet:
+    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> SRResNet:
         """Return the network."""
-        return SRResNet(1, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)
+        return SRResNet(in_channels, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)
