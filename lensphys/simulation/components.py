@@ -169,6 +169,34 @@ class Counts(Strict):
     background_rms: PositiveDistribution
 
 
+class Target(Strict):
+    """The other telescope that /hr is observed with, and how it disagrees with the first one.
+
+    It sees what the first one sees, in the same band: the zero points of both turn its fluxes into those of /lr. The
+    truth, /hr_clean, has its PSF and nothing else of it: no noise, no pointing error, the flux of /lr. What was drawn
+    is stored with each sample: /hr_shift_x, /hr_shift_y, /hr_gain and /hr_offset.
+
+    Args:
+        instrument: a preset, or the path of a user's instrument file: PSF and noise of /hr, whose pixels are those of
+            the recipe, the LR ones divided by ``upscale``.
+        shift_x: pointing error, by which the sky is displaced in /hr against /lr [arcsec].
+        shift_y: [arcsec].
+        gain: factor on /hr; 1 if its flux calibration agrees.
+        offset: of the sky, added to /hr after the gain [flux per HR pixel].
+    """
+
+    instrument: str
+    shift_x: Distribution = fixed(0.0)
+    shift_y: Distribution = fixed(0.0)
+    gain: PositiveDistribution = fixed(1.0)
+    offset: Distribution = fixed(0.0)
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether anything is set but the instrument."""
+        return self.model_dump() != Target(instrument=self.instrument).model_dump()
+
+
 class VariedConditions(Strict):
     """What is drawn anew for each image, and stored with it; the instrument's own where a key is not given.
 

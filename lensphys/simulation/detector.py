@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError
-from lensphys.observation import Conditions, Instrument, Noise, RectifiedCountNoise
-from lensphys.observation.instrument import CONDITIONS, EstimatedNoiseSettings, RectifiedCountNoiseSettings
+from lensphys.observation import Conditions, ExposureNoise, Instrument, Noise, RectifiedCountNoise
+from lensphys.observation.instrument import (
+    CONDITIONS,
+    EstimatedNoiseSettings,
+    ExposureNoiseSettings,
+    RectifiedCountNoiseSettings,
+)
 from lensphys.observation.noise import poisson
 from lensphys.simulation.components import AnyLight
 from lensphys.simulation.distributions import Draws
@@ -100,6 +105,8 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
         )
     if not in_counts and recipe.counts is not None:
         raise LensphysError(f"{where}: 'counts' is for instruments in counts, this one knows its noise: remove the key")
+    if recipe.target is not None:
+        _check_target(where, instrument, recipe.target.instrument)
     if recipe.conditions is not None and recipe.conditions.psf_fwhm is not None:
         instrument.psf_of(Conditions(psf_fwhm=torch.ones(1)))  # kernels have no width to vary
     for key, light in recipe.lights.items():
@@ -108,6 +115,29 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
             raise LensphysError(
                 f"{where}: a magnitude needs an instrument with a zero point: give {key} an amp or a flux instead"
             )
+
+
+def _check_target(where: str, instrument: Instrument, name: str) -> None:
+    target = Instrument.named(name)
+    for which, telescope in (("instrument", instrument), (f"target {name}", target)):
+        if not isinstance(telescope.noise, ExposureNoiseSettings) or telescope.zero_point is None:
+            raise LensphysError(
+                f"{where}: with a target, its {which} needs noise of the kind exposure and a zero point, because one "
+                "telescope is simulated in the flux of the other"
+            )
+
+
+def draw_mismatch(recipe: Recipe, rng: np.random.Generator) -> dict[str, float]:
+    """Return how the /hr of a sample disagrees with its /lr, by the names of the datasets; nothing without a target."""
+    target, draws = recipe.target, Draws(rng)
+    if target is None:
+        return {}
+    return {
+        "hr_shift_x": draws("target.shift_x", target.shift_x),
+        "hr_shift_y": draws("target.shift_y", target.shift_y),
+        "hr_gain": draws.positive("target.gain", target.gain),
+        "hr_offset": draws("target.offset", target.offset),
+    }
 
 
 def draw_conditions(recipe: Recipe, rng: np.random.Generator) -> dict[str, float]:
@@ -127,18 +157,31 @@ def draw_detector(
         draws = Draws(rng)
         exposure_time = draws.positive("counts.exposure_time", recipe.counts.exposure_time)
         return CountDetector(exposure_time, draws.positive("counts.background_rms", recipe.counts.background_rms))
-    return _exposure(instrument, recipe.upscale, tuple((conditions or {}).items()))
+    target = None if recipe.target is None else recipe.target.instrument
+    return _exposure(instrument, recipe.upscale, tuple((conditions or {}).items()), target)
 
 
 @lru_cache(maxsize=16)  # most recipes have one for all their samples
-def _exposure(instrument: Instrument, upscale: int, conditions: tuple[tuple[str, float], ...]) -> ExposureDetector:
+def _exposure(
+    instrument: Instrument, upscale: int, conditions: tuple[tuple[str, float], ...], target: str | None
+) -> ExposureDetector:
     fine = instrument.model_copy(update={"pixel_scale": instrument.pixel_scale / upscale})
     coarse = dict(conditions)
     finer = {name: x / upscale if name == "background_rms" else x for name, x in coarse.items()}
     blank = torch.zeros(1, 1, 1, 1)  # the law is known: it needs no image
-    return ExposureDetector(
-        instrument.noise_of(blank, conditions_of([coarse])), fine.noise_of(blank, conditions_of([finer]))
-    )
+    lr_noise = instrument.noise_of(blank, conditions_of([coarse]))
+    if target is not None:
+        return ExposureDetector(lr_noise, _target_noise(instrument, Instrument.named(target), fine.pixel_scale))
+    return ExposureDetector(lr_noise, fine.noise_of(blank, conditions_of([finer])))
+
+
+def _target_noise(instrument: Instrument, target: Instrument, pixel_scale: float) -> Noise:
+    """The noise of the target on its pixels, in the unit of the instrument: flux over ratio, seconds times it."""
+    own = target.model_copy(update={"pixel_scale": pixel_scale}).noise_of(torch.zeros(1, 1, 1, 1))
+    if not isinstance(own, ExposureNoise):
+        raise LensphysError(f"{target.description}: a target needs noise of the kind exposure")
+    ratio = target.flux(0.0) / instrument.flux(0.0)
+    return ExposureNoise(own.background_rms / ratio, own.exposure_time * ratio)
 
 
 def conditions_of(drawn: list[dict[str, float]], dtype: torch.dtype = torch.float64) -> Conditions:

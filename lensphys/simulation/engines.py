@@ -50,10 +50,12 @@ class Cameras:
     Args:
         lr: of the instrument, H x W pixels.
         hr: its pixels are ``upscale`` times as small.
+        same_psf: whether both belong to one telescope.
     """
 
     lr: Camera
     hr: Camera
+    same_psf: bool = True
 
     @classmethod
     def of(cls, recipe: Recipe, instrument: Instrument) -> Cameras:
@@ -72,10 +74,12 @@ class Cameras:
         hr = lr.at(recipe.upscale)
         if lr.supersampling > 1:  # pixels that are integrated are so at every scale
             hr = replace(hr, supersampling=max(2, math.ceil(lr.supersampling / recipe.upscale)))
-        return cls(lr, hr)
+        if recipe.target is None:
+            return cls(lr, hr)
+        return cls(lr, replace(hr, psf=Instrument.named(recipe.target.instrument).psf_of()), same_psf=False)
 
     def under(self, instrument: Instrument, conditions: Conditions) -> tuple[Camera, ...]:
-        """Return both cameras with the PSFs of some samples."""
+        """Return both cameras with the PSFs of some samples; a target telescope keeps its own."""
         if conditions.psf_fwhm is None:
             return self.lr, self.hr
         side, widest = min(self.lr.grid.shape) * self.lr.grid.scale, float(conditions.psf_fwhm.max())
@@ -85,7 +89,7 @@ class Cameras:
                 "distribution"
             )
         psf = instrument.psf_of(conditions)
-        return replace(self.lr, psf=psf), replace(self.hr, psf=psf)
+        return replace(self.lr, psf=psf), replace(self.hr, psf=psf) if self.same_psf else self.hr
 
     @property
     def grids(self) -> list[PixelGrid]:

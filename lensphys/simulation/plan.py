@@ -102,7 +102,8 @@ class Plan:
         plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size)
         renders = plan.build_engine()
         for label in range(len(ordered)):
-            renders.check(plan.drawn(label).scene)
+            scene = plan.drawn(label).scene
+            renders.check(scene if recipe.target is None else scene.displaced(0.0, 0.0))
         return plan
 
     def __len__(self) -> int:
@@ -113,6 +114,11 @@ class Plan:
         if self.engine == "torch":
             return TorchEngine(self.recipe, self.instrument, device)
         return LenstronomyEngine(self.recipe, self.instrument)
+
+    @property
+    def target(self) -> Instrument | None:
+        """The telescope that /hr is observed with, if it is another one."""
+        return None if self.recipe.target is None else Instrument.named(self.recipe.target.instrument)
 
     @property
     def shards(self) -> int:
@@ -138,7 +144,8 @@ class Plan:
         """Return what the file says of itself."""
         scale = self.instrument.pixel_scale
         images = {light.file for light in self.recipe.lights.values() if isinstance(light, ImageLight)}
-        return {
+        target = {} if self.target is None else {"target_instrument": self.target.model_dump_json()}
+        return target | {
             "recipe": self.recipe.model_dump_json(),
             "instrument": self.instrument.model_dump_json(),
             "classes": list(self.classes),
@@ -157,7 +164,9 @@ class Plan:
     def identity(self) -> str:
         """Hash of what was asked for; the versions that made it are no part of it, an upgrade does not end a run."""
         asked = {name: value for name, value in self.attributes().items() if name != "versions"}
-        asked |= {"recipe": self.recipe.model_dump(mode="json"), "instrument": self.instrument.model_dump(mode="json")}
+        # a key that came later: without it, recipes are what they were
+        recipe = self.recipe.model_dump(mode="json", exclude={"target"} if self.recipe.target is None else None)
+        asked |= {"recipe": recipe, "instrument": self.instrument.model_dump(mode="json")}
         asked["galaxies"] = sorted(json.loads(asked["galaxies"]).values())
         text = json.dumps({"format_version": FORMAT_VERSION, "streams": _STREAMS} | asked, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -22,6 +22,7 @@ from lensphys.simulation.components import (
     Shear,
     SIELens,
     SISLens,
+    Target,
     VariedConditions,
 )
 from lensphys.simulation.cosmology import DistanceKind, Distances
@@ -56,6 +57,8 @@ class Recipe(Strict):
         width: LR pixels.
         upscale: HR pixels are so many times as small.
         hr_noise: whether /hr is noisy, as in the legacy data; clean if not.
+        target: the telescope that /hr is observed with, and how it disagrees with the first one; the same telescope
+            if not given.
         z_lens: redshift of the lens.
         z_source: redshift of the source.
         z_source_convention: redshift that the deflections of masses are quoted for; that of the source if not given.
@@ -84,6 +87,7 @@ class Recipe(Strict):
     width: PositiveInt
     upscale: PositiveInt = 2
     hr_noise: bool = False
+    target: Target | None = None
     z_lens: NonNegativeFloat
     z_source: PositiveFloat
     z_source_convention: PositiveFloat | None = None
@@ -115,6 +119,12 @@ class Recipe(Strict):
             raise ValueError(f"correlated names {', '.join(twice)} twice: a parameter can be in one pair only")
         return self
 
+    @model_validator(mode="after")
+    def _recorded_target(self) -> Self:
+        if self.target is not None and self.target.disagrees and not self.hr_noise:
+            raise ValueError("shift, gain and offset of the target are those of a recorded /hr: set hr_noise: true")
+        return self
+
     @property
     def masses(self) -> Distances:
         """What turns masses into angles."""
@@ -135,7 +145,7 @@ class Recipe(Strict):
         Raises:
             LensphysError: if the recipe says more of its own instrument than its name.
         """
-        own = "counts" if self.counts is not None else "conditions" if self.conditions is not None else None
+        own = next((key for key in ("counts", "conditions", "target") if getattr(self, key) is not None), None)
         if own is not None:
             raise LensphysError(f"'{own}' belongs to the instrument {self.instrument}: take it away (--set {own}=null)")
         for key, light in self.lights.items():
@@ -184,7 +194,8 @@ def _find_files(tree: dict[str, Any], folder: Path) -> None:
     if folder == recipe_folder():
         return  # these are found by their names, wherever lensphys is installed
     lights = (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", []))
-    for group, key in ((tree, "instrument"), *((light, "file") for light in lights)):
+    telescopes = (tree, tree.get("target"))
+    for group, key in (*((t, "instrument") for t in telescopes), *((light, "file") for light in lights)):
         if isinstance(group, dict) and isinstance(group.get(key), str) and (folder / group[key]).is_file():
             group[key] = str((folder / group[key]).resolve())
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lensphys.observation import Instrument
-from lensphys.simulation.detector import Detector, conditions_of, draw_conditions, draw_detector
+from lensphys.simulation.detector import Detector, conditions_of, draw_conditions, draw_detector, draw_mismatch
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene, draw_scene
@@ -63,12 +63,21 @@ class Drawn:
         conditions: what of the PSF and the noise was drawn, by its name in `Conditions`.
         detector: what records it.
         seeds: of its noise.
+        mismatch: of /hr, by the names of its datasets; empty without a target telescope.
     """
 
     scene: Scene
     conditions: dict[str, float]
     detector: Detector
     seeds: Seeds
+    mismatch: dict[str, float]
+
+    def record_hr(self, clean: torch.Tensor) -> torch.Tensor:
+        """Return the noisy HR image of a clean one (1, 1, sH, sW), where the HR telescope pointed to."""
+        noisy = self.detector.hr(clean, np.random.default_rng(self.seeds.hr))
+        if not self.mismatch:
+            return noisy
+        return self.mismatch["hr_gain"] * noisy + self.mismatch["hr_offset"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ def draw(recipe: Recipe, instrument: Instrument, class_name: str, seeds: Seeds) 
     own = None if seeds.substructure is None else np.random.default_rng(seeds.substructure)
     scene = draw_scene(recipe, instrument, class_name, rng, own)
     conditions = draw_conditions(recipe, rng)
-    return Drawn(scene, conditions, draw_detector(recipe, instrument, rng, conditions), seeds)
+    detector = draw_detector(recipe, instrument, rng, conditions)
+    return Drawn(scene, conditions, detector, seeds, draw_mismatch(recipe, rng))
 
 
 def render(recipe: Recipe, engine: Engine, drawn: Sequence[Drawn]) -> Samples:
@@ -108,8 +118,15 @@ def render(recipe: Recipe, engine: Engine, drawn: Sequence[Drawn]) -> Samples:
     recorded = [d.detector.lr(lr[i : i + 1], np.random.default_rng(d.seeds.lr)) for i, d in enumerate(drawn)]
     noisy = None
     if recipe.hr_noise:
-        noisy = _images([d.detector.hr(hr[i : i + 1], np.random.default_rng(d.seeds.hr)) for i, d in enumerate(drawn)])
+        pointed = hr if recipe.target is None else _pointed(engine, drawn).cpu()
+        noisy = _images([d.record_hr(pointed[i : i + 1]) for i, d in enumerate(drawn)])
     return Samples(_images(recorded), _images([lr]), noisy, _images([hr]), _images([clean.alpha_hr.cpu()]), drawn)
+
+
+def _pointed(engine: Engine, drawn: Sequence[Drawn]) -> torch.Tensor:
+    """The clean HR images where the target telescope pointed to: rendered anew, so that nothing is interpolated."""
+    scenes = [d.scene.displaced(d.mismatch["hr_shift_x"], d.mismatch["hr_shift_y"]) for d in drawn]
+    return engine.render(scenes, conditions_of([d.conditions for d in drawn])).hr
 
 
 def _images(parts: list[torch.Tensor]) -> Images:

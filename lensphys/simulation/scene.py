@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,32 @@ class Scene:
         """Einstein radius of the main lens [arcsec]; NaN if its profile has none."""
         return float(self.kwargs_lens[0].get("theta_E", math.nan))
 
+    def displaced(self, x: float, y: float) -> Scene:
+        """Return the same sky, seen by a telescope that points elsewhere: everything moved by (x, y) [arcsec].
+
+        Shear has no centre: moved with the rest it deflects by Gamma (theta - d), which is the shear about the origin
+        and, for the sources, a shift by -Gamma d.
+
+        Raises:
+            LensphysError: if another profile has no centre.
+        """
+        shears = [k for name, k in self._masses if name == "SHEAR"]
+        g1, g2 = (sum(k[name] for k in shears) for name in ("gamma1", "gamma2"))
+        behind = x - g1 * x - g2 * y, y - g2 * x + g1 * y
+        lenses = [k if name == "SHEAR" else _moved(name, k, x, y) for name, k in self._masses]
+        sources = zip(self.source_light_model_list, self.kwargs_source, strict=True)
+        lights = zip(self.lens_light_model_list, self.kwargs_lens_light, strict=True)
+        return replace(
+            self,
+            kwargs_lens=lenses,
+            kwargs_source=[_moved(name, k, *behind) for name, k in sources],
+            kwargs_lens_light=[_moved(name, k, x, y) for name, k in lights],
+        )
+
+    @property
+    def _masses(self) -> list[Component]:
+        return list(zip(self.lens_model_list, self.kwargs_lens, strict=True))
+
     def text(self) -> str:
         """Return the profiles and their values as JSON; numbers come back to the last digit."""
         tree = {k: v for k, v in vars(self).items() if k != "axion_mass" and (v or "lens_light" not in k)}
@@ -98,6 +124,14 @@ def draw_scene(
     sources = [component for key, component in light.items() if not key.startswith("lens_light")]
     lens_light = [component for key, component in light.items() if key.startswith("lens_light")]
     return Scene(*_split(lenses), *_split(sources), *_split(lens_light), axion_mass=bodies.axion_mass)
+
+
+def _moved(name: str, keywords: Keywords, x: float, y: float) -> Keywords:
+    if "center_x" not in keywords:
+        raise LensphysError(
+            f"the profile {name} has no center_x and cannot be displaced: use another profile, or no target"
+        )
+    return keywords | {"center_x": keywords["center_x"] + x, "center_y": keywords["center_y"] + y}
 
 
 def _split(components: list[Component]) -> tuple[list[str], list[Keywords]]:

@@ -23,6 +23,11 @@ from lensphys.simulation.sample import Samples, render
 
 MANIFEST = "manifest.json"
 _BATCH = 32  # samples in memory
+_WITH_TARGET = {
+    "hr": "as the target telescope recorded it: its PSF and noise, displaced by hr_shift_x and hr_shift_y, times "
+    "hr_gain, plus hr_offset",
+    "hr_clean": "the truth, aligned with /lr and in its flux: the PSF of the target telescope, no noise",
+}
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -189,6 +194,8 @@ def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
         kind = h5py.string_dtype() if name == "lens_model" else array.dtype
         dataset = file.create_dataset(name, (count, *array.shape[1:]), kind)
         dataset.attrs.update({"unit": units[name]} if name in units else {})
+        if plan.target is not None and name in _WITH_TARGET:
+            dataset.attrs["description"] = _WITH_TARGET[name]
 
 
 def link_clean(file: h5py.File) -> None:
@@ -202,7 +209,8 @@ def _units(plan: Plan) -> dict[str, str]:
     flux = "counts/s" if recorded == "counts" else recorded
     units = {"lr": f"{recorded} per pixel", "alpha_hr": "arcsec", "axion_mass": "eV", "theta_E": "arcsec"}
     units |= dict.fromkeys(("hr", "hr_clean", "lr_clean", "background_rms"), f"{flux} per pixel")
-    return units | {"psf_fwhm": "arcsec", "exposure_time": "s"}
+    units |= {"psf_fwhm": "arcsec", "exposure_time": "s", "hr_shift_x": "arcsec", "hr_shift_y": "arcsec"}
+    return units | {"hr_gain": "1", "hr_offset": f"{flux} per HR pixel"}
 
 
 def _arrays(samples: Samples, labels: list[int]) -> Arrays:
@@ -219,4 +227,5 @@ def _arrays(samples: Samples, labels: list[int]) -> Arrays:
         "lens_model": np.array([d.scene.text() for d in drawn], dtype=object),
     }
     arrays |= {name: np.array([d.conditions[name] for d in drawn]) for name in drawn[0].conditions}
+    arrays |= {name: np.array([d.mismatch[name] for d in drawn]) for name in drawn[0].mismatch}
     return arrays if samples.hr is None else arrays | {"hr": samples.hr}

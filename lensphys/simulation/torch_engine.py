@@ -163,7 +163,7 @@ class TorchEngine:
     def _exposed(self, light: Tensor, cameras: Sequence[Camera], fine: list[PixelGrid]) -> list[Tensor]:
         """The images of both cameras; light that both blur on the same points is blurred once."""
         flux = [self._part(light, grid).unflatten(-1, grid.shape) * grid.pixel_area for grid in dict.fromkeys(fine)]
-        if len(flux) == 1 and all(camera.blurs_first for camera in cameras):
+        if len(flux) == 1 and self._cameras.same_psf and all(camera.blurs_first for camera in cameras):
             blurred = cameras[0].psf.blur(flux[0], fine[0].scale)
             return [block_sum(blurred, camera.grid) for camera in cameras]
         return [camera.expose(flux[min(i, len(flux) - 1)]) for i, camera in enumerate(cameras)]
