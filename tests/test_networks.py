@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from lenses import finite, one_thread  # noqa: F401
 from pydantic import TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
