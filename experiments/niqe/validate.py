@@ -125,17 +125,17 @@ def of_lenses(figure: Path) -> dict:
 
 def _figure(judged: dict[str, Tensor], scores: dict[str, Tensor]) -> Figure:
     columns = (len(judged) + 1) // 2
-    figure = Figure(figsize=(2.0 * columns, 7.5), layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 6.0), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.4, 1))
     axes = above.subplots(2, columns).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, (name, images) in zip(axes, judged.items(), strict=False):
         axis.imshow(images[0, 0].clamp(min=0).sqrt(), origin="lower", cmap="inferno")
-        axis.set_title(f"{name}\nNIQE {float(scores[name][0]):.1f}", fontsize=8)
+        axis.set_title(f"{name}\nNIQE {float(scores[name][0]):.1f}", fontsize=7)
     axis = below.subplots()
     axis.boxplot([x.numpy() for x in scores.values()], orientation="horizontal", whis=(0, 100))
-    axis.set_yticks(range(1, len(scores) + 1), scores, fontsize=8)
+    axis.set_yticks(range(1, len(scores) + 1), scores, fontsize=7)
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.set_xlabel(f"NIQE of {len(scores['clean HR'])} lenses of Model 1; lower is more like clean HR images")
