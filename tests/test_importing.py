@@ -4,6 +4,7 @@ import builtins
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from lensphys.cli import app
 from lensphys.data import LensFile, importing
 from lensphys.data.importing import import_images
 from lensphys.data.npy import open_npy
+from lensphys.data.registration import Matching
 from lensphys.data.restricted_pickle import read_fields
 from lensphys.data.sources import Picked
 from lensphys.evaluation.doctor import diagnose
 from lensphys.observation import Instrument
+from lensphys.simulation import Recipe, simulate
 
 SHAPE = (12, 16)
 
@@ -257,7 +260,7 @@ def test_fits_cutouts(tmp_path):
     for i in range(2):
         write_fits(tmp_path / f"cuts/{i}.fits", image(i), 0.05, ERR=np.full(SHAPE, 0.1), PSF=np.ones((3, 3)) / 9)
     done = import_images([tmp_path / "cuts"], tmp_path / "a.h5", class_name="lens")
-    assert "ERR, PSF of the FITS files are not stored: super-resolve those files themselves" in done.remarks[-1]
+    assert "ERR, PSF of the files are not stored: super-resolve those files themselves" in done.remarks[-1]
     with LensFile(tmp_path / "a.h5") as file:
         assert file.grid_lr.scale == pytest.approx(0.05) and len(file) == 2
         assert np.array_equal(file.lr(1)[0, 0].numpy(), image(1).astype(np.float32))
@@ -413,6 +416,84 @@ def test_command(folder, tmp_path):
     assert code == 2 and "error: " in text and "'mass' is no array of numbers" in text
     code, text = lensphys("import", folder, "-o", tmp_path / "b.h5", "--field", "0", "--key", "image")
     assert code == 2 and "--field and --key both choose the image" in text
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """Six simulated pairs of two telescopes, small ones."""
+    out = tmp_path_factory.mktemp("pairs") / "pairs.h5"
+    return simulate(Recipe.named("hsc_hst", ["height=40", "width=44"]), 6, out, seed=2)
+
+
+def scores(path: Path, truth: np.ndarray) -> np.ndarray:
+    """PSNR of /hr [dB], with the peak of the truth."""
+    with LensFile(path) as file:
+        error = ((file.read("hr") - truth) ** 2).mean((1, 2, 3))
+    return -10 * np.log10(error / truth.max((1, 2, 3)) ** 2)
+
+
+@pytest.mark.parametrize("more", [[], ["--hr-instrument", "hst_acs_f814w"]])
+def test_simulated_pairs_are_registered_against_their_truth(pairs, tmp_path, more):
+    out = tmp_path / "a.h5"
+    code, text = lensphys("import", pairs, "--hr", pairs, "-o", out, "--register", "--match-flux", *more)
+    assert code == 0, text
+    with LensFile(pairs) as before, LensFile(out) as after:
+        truth = before.read("hr_clean")
+        assert np.array_equal(after.read("lr"), before.read("lr")) and after.instrument == before.instrument
+        for name, tolerance in (("hr_shift_x", 0.1 * 0.168), ("hr_shift_y", 0.1 * 0.168), ("hr_offset", 0.02)):
+            assert after.read(name) == pytest.approx(before.read(name), abs=tolerance), name
+        assert after.read("hr_gain") == pytest.approx(before.read("hr_gain"), rel=0.06)  # faint lenses have little flux
+        assert (after.read("hr_shift_sigma") < 0.1 * 0.168).all() and (after.read("hr_correlation") > 0.95).all()
+    assert (scores(out, truth) > scores(pairs, truth)).all()
+    assert scores(out, truth).mean() > scores(pairs, truth).mean() + 5  # dB
+    with h5py.File(out) as file:
+        assert file["hr_shift_x"].attrs["unit"] == "arcsec" and file["hr"].attrs["unit"] == "e-/s per pixel"
+        assert json.loads(file.attrs["imported"])["matching"]["flux"] is True
+
+
+def test_one_of_both_is_taken_out(pairs, tmp_path):
+    shift, flux = tmp_path / "shift.h5", tmp_path / "flux.h5"
+    import_images([pairs], shift, hr=pairs, matching=Matching(shift=True, flux=False))
+    import_images([pairs], flux, hr=pairs, matching=Matching(shift=False, flux=True))
+    with LensFile(shift) as a, LensFile(flux) as b, LensFile(pairs) as own:
+        assert a.has("hr_shift_x") and not a.has("hr_gain") and b.has("hr_gain") and not b.has("hr_shift_x")
+        unshifted = b.read("hr") * b.read("hr_gain")[:, None, None, None] + b.read("hr_offset")[:, None, None, None]
+        assert unshifted == pytest.approx(own.read("hr"), abs=1e-3)
+
+
+def test_pairs_that_cannot_be_registered(pairs, tmp_path):
+    out, other = tmp_path / "a.h5", tmp_path / "other.h5"
+    shutil.copy(pairs, other)
+    with h5py.File(other, "a") as file:
+        file["hr"][2] = np.random.default_rng(0).normal(size=file["hr"].shape[1:])
+    both = Matching(shift=True, flux=True)
+    message = r"image 2 of .*pairs.h5: LR and HR image do not show the same object.*; --skip-bad leaves all"
+    refused([pairs], out, message, hr=other, matching=both, pixel_scale=None)
+    done = import_images([pairs], out, hr=other, matching=both, skip_bad=True)
+    assert done.count == 5 and len(done.skipped) == 1 and "by their order" in done.remarks[0]
+    with LensFile(out) as after, LensFile(pairs) as before:
+        assert np.array_equal(after.read("lr"), before.read("lr", [0, 1, 3, 4, 5])) and len(after.read("hr_gain")) == 5
+    out = tmp_path / "b.h5"
+    refused([pairs], out, "--register and --match-flux are about pairs: give the HR images, --hr", matching=both)
+    refused([pairs], out, "--flux-scale says what --match-flux is to find", hr=pairs, matching=both, flux_scale=2.0)
+
+
+def test_files_of_our_own_are_paired_row_by_row(tmp_path):
+    small = ["height=16", "width=20"]
+    made = [simulate(Recipe.named(name, small), 3, tmp_path / f"{name}.h5") for name in ("varied", "model_3")]
+    done = import_images([made[0]], tmp_path / "a.h5", hr=made[1])
+    assert any("background_rms, exposure_time, psf_fwhm of the files are not stored" in x for x in done.remarks)
+    with LensFile(tmp_path / "a.h5") as after, LensFile(made[0]) as lr, LensFile(made[1]) as hr:
+        assert after.classes == ["no_sub", "axion", "cdm"] and after.instrument == lr.instrument
+        order = np.argsort(lr.labels, kind="stable")  # one class after the other
+        assert np.array_equal(after.read("lr"), lr.read("lr", order))
+        assert np.array_equal(after.read("hr"), hr.read("hr", order))
+    other = simulate(Recipe.named("model_3", small), 3, tmp_path / "other.h5", classes=["cdm", "axion"])
+    out = tmp_path / "b.h5"
+    refused([made[0]], out, "other.h5 does not have the same classes in the same rows", hr=other, pixel_scale=None)
+    wide = simulate(Recipe.named("model_2", small), 3, tmp_path / "wide.h5")
+    refused([made[0]], out, r'wide.h5: HR pixels of 0.0505" in 2 times as many .* pixels of 0.08": cut both', hr=wide,
+            pixel_scale=None)  # fmt: skip
 
 
 def test_the_observed_pair(shared, tmp_path):

@@ -31,9 +31,20 @@ def import_(
         typer.Option(metavar="N|KEY", help="Which item of object arrays is the axion mass [eV]."),
     ] = None,
     flux_scale: Annotated[float, typer.Option(help="From the unit of the HR images to that of the LR images.")] = 1.0,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images with NaN and list them.")] = False,
+    register: Annotated[bool, typer.Option("--register", help="Shift HR images onto their LR images.")] = False,
+    match_flux: Annotated[
+        bool,
+        typer.Option("--match-flux", help="Put HR images into the flux of their LR images: a gain and a constant."),
+    ] = False,
+    hr_instrument: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What took the HR images: with both PSFs, --register and --match-flux need not fit a blur."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images with NaN and pairs that do not match, and list them.")
+    ] = False,
 ) -> None:
-    """Import folders of .npy files (plain or object arrays), stacks and FITS cut-outs into one HDF5 file.
+    """Import .npy files (plain or object arrays), stacks, FITS cut-outs and HDF5 files of lensphys into one HDF5 file.
 
     Pickled object arrays are read without running any code. Ask `lensphys doctor` about the file afterwards.
 
@@ -43,16 +54,20 @@ def import_(
 
     `lensphys import lr/ --hr hr/ -o pairs.h5 --pixel-scale 0.168 --class lens`
 
+    `lensphys import hsc.h5 --hr hst.h5 -o pairs.h5 --register --match-flux`
+
     `lensphys import cutouts/ -o cutouts.h5 --class lens --skip-bad`
     """
     from lensphys.checks import LensphysError
     from lensphys.data.importing import import_images
+    from lensphys.data.registration import Matching
     from lensphys.data.sources import Picked
     from lensphys.observation import Instrument
 
     if field is not None and key is not None:
         raise LensphysError("--field and --key both choose the image: give one of them")
     mass = int(axion_mass_field) if axion_mass_field is not None and axion_mass_field.isdigit() else axion_mass_field
+    hr_psf = None if hr_instrument is None else Instrument.named(hr_instrument).psf_of()
     done = import_images(
         inputs,
         out,
@@ -63,6 +78,7 @@ def import_(
         picked=Picked(key if field is None else field, mass),
         flux_scale=flux_scale,
         skip_bad=skip_bad,
+        matching=Matching(register, match_flux, hr_psf) if register or match_flux else None,
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
         errors.print(f"note: {remark}", markup=False)

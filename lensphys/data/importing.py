@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lensphys.checks import LensphysError, check_positive
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, said_by_hdf5
+from lensphys.data.registration import Matching, Registration
 from lensphys.data.sources import (
     Contents,
     Picked,
@@ -61,20 +62,21 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some images of one file, of one class: lr (n, H, W), hr (n, sH, sW)."""
+    """Some images of one file, of one class: lr (n, H, W), hr (n, sH, sW), their numbers in the file (n,)."""
 
     source: Source
-    first: int
+    numbers: NDArray[np.int64]
     lr: Images
     hr: Images | None
     axion_mass: float
+    found: tuple[Registration, ...] = ()
 
     def which(self, row: int) -> str:
-        return f"image {self.first + row} of {self.source.path}"
+        return f"image {self.numbers[row]} of {self.source.path}"
 
     def only(self, good: NDArray[np.bool_]) -> _Rows:
         hr = None if self.hr is None else self.hr[good]
-        return _Rows(self.source, self.first, self.lr[good], hr, self.axion_mass)
+        return replace(self, numbers=self.numbers[good], lr=self.lr[good], hr=hr)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class _Job:
         classes: in the order of the labels.
         flux_scale: of all HR images.
         skip_bad: whether bad images are left out.
+        matching: how HR images are laid on their LR images; None if they stay as they are.
+        telescope: of the LR images.
     """
 
     sources: list[Source]
@@ -98,6 +102,8 @@ class _Job:
     classes: list[str]
     flux_scale: float
     skip_bad: bool
+    matching: Matching | None
+    telescope: Instrument
 
 
 @dataclass
@@ -121,8 +127,9 @@ def import_images(
     picked: Picked = Picked(),
     flux_scale: float = 1.0,
     skip_bad: bool = False,
+    matching: Matching | None = None,
 ) -> Imported:
-    """Import folders of .npy files, stacks and FITS cut-outs into one HDF5 file; never more than a batch in memory.
+    """Import .npy files, stacks, FITS cut-outs and files of our own into one HDF5 file; a batch at a time in memory.
 
     Args:
         inputs: folders and files; a sub-folder's name is the class of its files.
@@ -133,7 +140,10 @@ def import_images(
         class_name: the class of all images.
         picked: which parts of object arrays are what.
         flux_scale: from the unit of the HR images, flux per pixel, to that of the LR images.
-        skip_bad: whether images with NaN or infinite pixels are left out and listed, not refused.
+        skip_bad: whether images with NaN or infinite pixels, and pairs that cannot be registered, are left out and
+            listed, not refused.
+        matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
+            /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
 
     Returns:
         What was imported.
@@ -146,14 +156,17 @@ def import_images(
     _check_new(out)
     sources = find_sources([Path(path) for path in inputs], class_name)
     targets = None if hr is None else matched(sources, find_sources([Path(hr)]))
+    if matching is not None and matching.flux and flux_scale != 1:
+        raise LensphysError("--flux-scale says what --match-flux is to find: give one of them")
     done = Imported(out, class_names(sources))
-    telescope = _instrument(sources[0].path, instrument, pixel_scale, read_contents(sources[0], picked), done.remarks)
+    first = read_contents(sources[0], picked)
+    telescope = _instrument(sources[0].path, instrument or first.instrument, pixel_scale, first, done.remarks)
     if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
         done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
     scale = None if pixel_scale is not None else telescope.pixel_scale
-    job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad)
+    job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad, matching, telescope)
     columns = _survey(job, done)
-    attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr)
+    attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
     with whole_file(out) as temporary:
         try:
             _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
@@ -202,9 +215,11 @@ def _attributes(telescope: Instrument, classes: list[str], columns: dict[str, _C
     }
 
 
-def _origin(inputs: Sequence[str | Path], hr: str | Path | None) -> dict[str, str]:
+def _origin(inputs: Sequence[str | Path], hr: str | Path | None, matching: Matching | None) -> dict[str, str]:
     listed = [str(path) for path in inputs[:_LISTED]]
-    origin = {"inputs": listed, "number_of_inputs": len(inputs), "hr": None if hr is None else str(hr)}
+    origin: dict[str, Any] = {"inputs": listed, "number_of_inputs": len(inputs), "hr": None if hr is None else str(hr)}
+    if matching is not None:
+        origin["matching"] = {"shift": matching.shift, "flux": matching.flux, "hr_psf": repr(matching.hr_psf)}
     return {"imported": json.dumps(provenance(**origin))}
 
 
@@ -213,7 +228,7 @@ def _survey(job: _Job, done: Imported) -> dict[str, _Column]:
     columns: dict[str, _Column] = {}
     left_out: set[str] = set()
     known = False
-    for batch in _checked(_read(job, "checking", left_out), done.skipped, skip_bad=job.skip_bad):
+    for batch in _good(job, "checking", left_out, done.skipped):
         for name, values in _arrays(job, batch).items():
             column = columns.setdefault(name, _Column(values.shape[1:], values.dtype))
             if column.shape != values.shape[1:]:
@@ -230,9 +245,7 @@ def _survey(job: _Job, done: Imported) -> dict[str, _Column]:
         columns.pop("axion_mass", None)
     if left_out:
         names = ", ".join(sorted(left_out))
-        done.remarks.append(
-            f"{names} of the FITS files are not stored: super-resolve those files themselves to use them"
-        )
+        done.remarks.append(f"{names} of the files are not stored: super-resolve those files themselves to use them")
     done.count = columns["lr"].rows
     return columns
 
@@ -245,6 +258,8 @@ def _arrays(job: _Job, batch: _Rows) -> Arrays:
     }
     if batch.hr is not None:
         arrays |= {"hr": batch.hr[:, None], "flux_scale": np.full(n, job.flux_scale)}
+    if job.matching is not None:
+        arrays |= job.matching.columns(batch.found)
     if any(is_axion(name) for name in job.classes):
         arrays["axion_mass"] = np.full(n, batch.axion_mass)
     return arrays
@@ -255,10 +270,10 @@ def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[
     _reserve(path, sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values()))
     with h5py.File(path, "w", libver=FORMATS) as file:
         file.attrs.update(attributes)
-        _describe(file, columns, {"lr": unit, "axion_mass": "eV"})
+        _describe(file, columns, {"lr": unit, "axion_mass": "eV"} | (job.matching.units(unit) if job.matching else {}))
         _reserve(path, path.stat().st_size)  # again, because HDF5 began with an empty file
         start, rows = 0, columns["lr"].rows
-        for batch in _checked(_read(job, "importing", set()), [], skip_bad=job.skip_bad):
+        for batch in _good(job, "importing", set(), []):
             end = start + len(batch.lr)
             for name, values in _arrays(job, batch).items() if end <= rows else ():
                 if name in columns:
@@ -301,7 +316,7 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
         for i, source in enumerate(progress.track(job.sources, description=description)):
             lr = read_contents(source, job.picked)
             target = None if job.targets is None else job.targets[i]
-            hr = None if target is None else read_contents(target, job.picked)
+            hr = None if target is None else read_contents(target, job.picked, "hr")
             own = lr.images.shape[1:]
             shape = shape or own
             if own != shape:
@@ -322,15 +337,50 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
 def _batches(source: Source, lr: Contents, hr: Contents | None, target: Path | None) -> Iterator[_Rows]:
     if hr is None:
         for k, coarse in enumerate(lr.batches(_BATCH)):
-            yield _Rows(source, k * _BATCH, coarse, None, lr.axion_mass)
+            yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, None, lr.axion_mass)
         return
     (h, w), (height, width) = lr.images.shape[1:], hr.images.shape[1:]
     if height % h or width % w or height // h != width // w:
         raise LensphysError(
             f"{target}: HR images of {(height, width)} are no whole multiple of the LR images {(h, w)} of {source.path}"
         )
+    if lr.pixel_scale and hr.pixel_scale and abs(hr.pixel_scale * width / w / lr.pixel_scale - 1) > _SAME_SCALE:
+        raise LensphysError(
+            f'{target}: HR pixels of {hr.pixel_scale:.4g}" in {width // w} times as many along a side do not '
+            f'show the field of {source.path}, pixels of {lr.pixel_scale:.4g}": cut both to the same field'
+        )
     for k, (coarse, fine) in enumerate(zip(lr.batches(_BATCH), hr.batches(_BATCH), strict=True)):
-        yield _Rows(source, k * _BATCH, coarse, fine, lr.axion_mass)
+        yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, fine, lr.axion_mass)
+
+
+def _good(job: _Job, description: str, left_out: set[str], skipped: list[str]) -> Iterator[_Rows]:
+    """The good images, laid upon each other where that is asked for."""
+    checked = _checked(_read(job, description, left_out), skipped, skip_bad=job.skip_bad)
+    return checked if job.matching is None else _laid(checked, job, job.matching, skipped)
+
+
+def _laid(rows: Iterator[_Rows], job: _Job, matching: Matching, skipped: list[str]) -> Iterator[_Rows]:
+    """Pairs whose HR image lies on its LR image; one that cannot is refused, or left out if bad ones are skipped."""
+    for batch in rows:
+        found: dict[int, Registration] = {}
+        for row, (lr, hr) in enumerate(zip(batch.lr, _hr(batch), strict=True)):
+            try:
+                found[row] = matching.of(lr, hr, job.telescope)
+            except LensphysError as error:
+                reason = f"{batch.which(row)}: {error}"
+                if not job.skip_bad:
+                    raise LensphysError(f"{reason}; --skip-bad leaves all such images out") from None
+                skipped.append(reason)
+        if found:
+            good = batch.only(np.isin(np.arange(len(batch.lr)), list(found)))
+            laid = np.stack([one.undone(hr) for one, hr in zip(found.values(), _hr(good), strict=True)])
+            yield replace(good, hr=laid.astype(np.float32), found=tuple(found.values()))
+
+
+def _hr(batch: _Rows) -> Images:
+    if batch.hr is None:
+        raise LensphysError("--register and --match-flux are about pairs: give the HR images, --hr")
+    return batch.hr
 
 
 def _checked(rows: Iterator[_Rows], skipped: list[str], *, skip_bad: bool) -> Iterator[_Rows]:

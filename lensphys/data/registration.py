@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError, check_positive
-from lensphys.observation import PSF
+from lensphys.observation import PSF, Instrument, NoPSF
 
 Array = NDArray[np.floating[Any]]
 
@@ -69,6 +71,53 @@ class Registration:
             values = shift(values.astype(np.float64), back, order=3, mode="nearest")
             bad = binary_dilation(bad, iterations=4) if bad.any() else bad
         return np.where(bad, np.nan, (values - self.offset) / self.gain)
+
+
+@dataclass
+class Matching:
+    """What is taken out of pairs of one telescope and another; a pair that was fitted once is not fitted again.
+
+    Args:
+        shift: whether HR images are shifted onto their LR images.
+        flux: whether they are put into the unit of their LR images.
+        hr_psf: of the HR images, if it is known: used where that of the LR images is known, too.
+    """
+
+    shift: bool
+    flux: bool
+    hr_psf: PSF | None = None
+    _known: dict[str, Registration] = field(default_factory=dict, repr=False)
+
+    def of(self, lr: Array, hr: Array, telescope: Instrument) -> Registration:
+        """Return what is to be undone for a pair whose LR image a telescope took.
+
+        Raises:
+            LensphysError: as `registration` does.
+        """
+        key = hashlib.sha256(lr.tobytes() + hr.tobytes()).hexdigest()
+        if key not in self._known:
+            largest = LARGEST_SHIFT if self.shift else 0.0
+            lr_psf = telescope.psf_of()
+            psfs = None if self.hr_psf is None or isinstance(lr_psf, NoPSF) else (lr_psf, self.hr_psf)
+            self._known[key] = registration(lr, hr, telescope.pixel_scale, psfs=psfs, largest_shift=largest)
+        return self._known[key] if self.flux else self._known[key].unscaled
+
+    def columns(self, found: Sequence[Registration]) -> dict[str, NDArray[np.float64]]:
+        """Return the datasets of some pairs, (n,) each."""
+        names = {"hr_shift_x": "shift_x", "hr_shift_y": "shift_y", "hr_shift_sigma": "sigma"} if self.shift else {}
+        names |= {"hr_gain": "gain", "hr_offset": "offset"} if self.flux else {}
+        names |= {"hr_correlation": "correlation"}
+        return {name: np.array([getattr(one, field) for one in found]) for name, field in names.items()}
+
+    def units(self, flux: str) -> dict[str, str]:
+        """Return the units of the datasets, /hr among them if its flux is matched; ``flux`` is that of /lr."""
+        shifts = dict.fromkeys(("hr_shift_x", "hr_shift_y", "hr_shift_sigma"), "arcsec")
+        own = {
+            "hr": flux,
+            "hr_gain": "unit of the HR input / unit of /lr",
+            "hr_offset": "unit of the HR input per pixel",
+        }
+        return {"hr_correlation": "1"} | (shifts if self.shift else {}) | (own if self.flux else {})
 
 
 def registration(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError
+from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 from lensphys.data.restricted_pickle import Fields, read_fields
+from lensphys.observation import Instrument
+from lensphys.observation.instrument import CONDITIONS
 
 _FITS = (".fits", ".fit", ".fits.gz")
-_SUFFIXES = (".npy", *_FITS)
+_OURS = (".h5", ".hdf5")
+_SUFFIXES = (".npy", *_FITS, *_OURS)
 _SMALLEST_SIDE = 8  # pixels; below it an array is not an image
 _SINGLE_CLASS = "lens"
 _MOST_CLASSES = 100
@@ -44,11 +48,37 @@ class Source:
         path: the file.
         class_name: of all its images.
         name: what a matching HR file has as well: the path inside of its folder, without suffix.
+        rows: of a file of our own, which holds several classes: those of this one.
     """
 
     path: Path
     class_name: str
     name: str
+    rows: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _FileImages:
+    """Images of a file of our own as if they were an array (N, H, W), read when they are asked for."""
+
+    file: LensFile
+    name: str
+    rows: tuple[int, ...]
+    pixels: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), *self.pixels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        rows = np.array(self.rows[part])
+        values: NDArray[Any] = self.file.read(self.name, rows)[:, 0]
+        if self.name == "hr" and self.file.has("flux_scale"):  # in the unit of the file's own LR images
+            values = values * self.file.read("flux_scale", rows)[:, None, None]
+        return values
 
 
 @dataclass(frozen=True)
@@ -60,10 +90,12 @@ class Contents:
         pixel_scale: [arcsec], if the file has one.
         axion_mass: [eV]; NaN without one.
         left_out: what lies beside the image and does not go along.
+        instrument: what took the images, if the file says so.
     """
 
-    images: NDArray[Any]
+    images: NDArray[Any] | _FileImages
     pixel_scale: float | None = None
+    instrument: Instrument | None = None
     axion_mass: float = float("nan")
     left_out: list[str] = field(default_factory=list)
 
@@ -105,7 +137,24 @@ def find_sources(inputs: Sequence[Path], class_name: str | None = None) -> list[
             found.append(Source(path, own, _stem(Path(path.name))))
     if not found:
         raise LensphysError("there is nothing to import: give folders or files")
-    return found if class_name is None else [Source(s.path, class_name, s.name) for s in found]
+    found = [one for source in found for one in _classes_of(source)]
+    return found if class_name is None else [replace(source, class_name=class_name) for source in found]
+
+
+def _classes_of(source: Source) -> list[Source]:
+    """A file of our own as one source for each of its classes; any other file as it is."""
+    if source.path.suffix.lower() not in _OURS:
+        return [source]
+    with LensFile(source.path) as file:
+        names = file.classes
+        labels = file.labels if file.has("label") else np.zeros(len(file), np.int64)
+    parts = {name: tuple(np.flatnonzero(labels == k).tolist()) for k, name in enumerate(names)}
+    alone = len(parts) == 1  # its name matches whatever other files have
+    return [
+        Source(source.path, name, source.name if alone else f"{source.name}/{name}", rows)
+        for name, rows in parts.items()
+        if rows
+    ]
 
 
 def class_names(sources: Sequence[Source]) -> list[str]:
@@ -127,6 +176,11 @@ def matched(sources: Sequence[Source], targets: Sequence[Source]) -> list[Source
     Raises:
         LensphysError: naming the first file without a match.
     """
+    pairs = zip(sources, targets, strict=False)
+    if odd := next((t for s, t in pairs if s.rows is not None and t.rows is not None and s.rows != t.rows), None):
+        raise LensphysError(
+            f"{odd.path} does not have the same classes in the same rows as the LR images: pair such files"
+        )
     by_name = {target.name: target for target in targets}
     names = [source.name for source in sources]
     if len(by_name) == len(targets) and len(set(names)) == len(names) and set(names) & set(by_name):
@@ -147,12 +201,14 @@ def is_axion(class_name: str) -> bool:
     return any(word in class_name.lower() for word in ("axion", "vort"))
 
 
-def read_contents(source: Source, picked: Picked) -> Contents:
-    """Return what a file holds.
+def read_contents(source: Source, picked: Picked, dataset: str = "lr") -> Contents:
+    """Return what a file holds; of a file of our own, its images ``lr`` or ``hr``.
 
     Raises:
         LensphysError: if it is damaged, or holds no images.
     """
+    if source.rows is not None:
+        return _own_contents(source, dataset)
     if source.path.name.lower().endswith(_FITS):
         return _fits_contents(source.path)
     plain = open_npy("input", source.path)
@@ -174,6 +230,16 @@ def read_contents(source: Source, picked: Picked) -> Contents:
             f"{source.path}: {picked.axion_mass!r} is not the axion mass, a number: choose another field"
         )
     return Contents(images, axion_mass=float(mass.reshape(())))
+
+
+def _own_contents(source: Source, dataset: str) -> Contents:
+    with LensFile(source.path) as file:
+        grid = file.grid_hr if dataset == "hr" else file.grid_lr
+        file.read(dataset, [0])  # refused here if there are none
+        drawn = [name for name in CONDITIONS if file.has(name)] if dataset == "lr" else []
+        return Contents(
+            _FileImages(file, dataset, source.rows or (), grid.shape), grid.scale, file.instrument, left_out=drawn
+        )
 
 
 def _fits_contents(path: Path) -> Contents:
