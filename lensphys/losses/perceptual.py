@@ -61,7 +61,7 @@ class PerceptualSettings(Strict):
             network = run_extractor(Path(self.run))
         else:
             network = vgg19_imagenet(None if self.weights is None else Path(self.weights))
-        return network.eval().requires_grad_(False)
+        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
 
 
 class PerceptualLoss:
