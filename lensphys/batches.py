@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
-from lensphys.observation import Observation
+from lensphys.data.rank_set import RankSet
+from lensphys.methods import Batch, RankBatch
 from lensphys.settings import Strict
 from lensphys.simulation.stream import LensStream
 
@@ -26,7 +27,10 @@ class BatchSettings(Strict):
     nodes: PositiveInt = 1
 
 
-class TrainingData(Protocol):
+B = TypeVar("B", covariant=True)
+
+
+class TrainingData(Protocol[B]):
     """What a training reads: the same batches for the same seed and epoch, whoever asks and in whatever process.
 
     Attributes:
@@ -45,12 +49,38 @@ class TrainingData(Protocol):
         """Return the indices of the validation batches of one process."""
         ...
 
-    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
-        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
+    def read(self, index: Tensor, device: torch.device) -> B:
+        """Return some images, as the method wants them."""
         ...
 
 
-class Batches:
+class _Split:
+    """A file's images, some held out, the others in a new order in each epoch."""
+
+    def __init__(self, n: int, name: str, settings: BatchSettings, seed: int) -> None:
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        held_out = max(1, round(settings.validation_fraction * n))
+        if n - held_out < settings.batch_size * settings.devices * settings.nodes:
+            raise LensphysError(
+                f"{name} holds {n} images, too few for a batch of {settings.batch_size} a device: "
+                "simulate more or lower training.batch_size"
+            )
+        self.name, self.seed, self.size = name, seed, settings.batch_size
+        self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
+
+    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
+        mixed = self.training[torch.randperm(len(self.training), generator=generator)]
+        count = len(mixed) // (self.size * ranks)
+        return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
+
+    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices of the validation batches of one process."""
+        return _shared(self.validation, rank, ranks, self.size)
+
+
+class Batches(_Split):
     """The batches of a data set: the same ones for the same seed and epoch, whoever asks and in whatever process.
 
     Args:
@@ -64,38 +94,43 @@ class Batches:
     """
 
     def __init__(self, lenses: LensFile, settings: BatchSettings, seed: int, *, needs_truth: bool) -> None:
-        if needs_truth and not lenses.has_truth:
+        self._hr = "hr" if lenses.has("hr") else "hr_clean"
+        if needs_truth and not lenses.has(self._hr):
             raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
-        order = torch.randperm(len(lenses), generator=torch.Generator().manual_seed(seed))
-        held_out = max(1, round(settings.validation_fraction * len(lenses)))
-        if len(lenses) - held_out < settings.batch_size * settings.devices * settings.nodes:
-            raise LensphysError(
-                f"{lenses.path} holds {len(lenses)} images, too few for a batch of {settings.batch_size} a device: "
-                "simulate more or lower training.batch_size"
-            )
-        self.lenses, self.needs_truth, self.seed = lenses, needs_truth, seed
-        self.identity, self.name = lenses.identity, str(lenses.path)
-        self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
-        self.size = settings.batch_size
+        super().__init__(len(lenses), str(lenses.path), settings, seed)
+        self.lenses, self.needs_truth, self.identity = lenses, needs_truth, lenses.identity
 
-    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of each batch of one process; every process has the same number of full batches."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
-        mixed = self.training[torch.randperm(len(self.training), generator=generator)]
-        count = len(mixed) // (self.size * ranks)
-        return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
-
-    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of the validation batches of one process."""
-        return _shared(self.validation, rank, ranks, self.size)
-
-    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
-        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
-        truth = None
+    def read(self, index: Tensor, device: torch.device) -> Batch:
+        """Return some images: their observation, classes and, if needed, HR images in the LR images' unit."""
+        rows, truth, label = index.numpy(), None, None
         if self.needs_truth:
-            factor = torch.as_tensor(self.lenses.read("flux_scale", index.numpy()))[:, None, None, None]
-            truth = (torch.as_tensor(self.lenses.read("hr", index.numpy())) * factor).float().to(device)
-        return self.lenses.observation(index.numpy(), device), truth
+            factor = torch.as_tensor(self.lenses.read("flux_scale", rows))[:, None, None, None]
+            truth = (torch.as_tensor(self.lenses.read(self._hr, rows)) * factor).float().to(device)
+        if self.lenses.has("label"):
+            label = torch.as_tensor(self.lenses.read("label", rows).astype("int64"), device=device)
+        return Batch(self.lenses.observation(rows, device), truth, label)
+
+
+class RankBatches(_Split):
+    """The batches of a rank set.
+
+    Args:
+        ranked: the rank set.
+        settings: batch size and validation fraction.
+        seed: of the split and of the order.
+
+    Raises:
+        LensphysError: if there are too few patches.
+    """
+
+    def __init__(self, ranked: RankSet, settings: BatchSettings, seed: int) -> None:
+        super().__init__(len(ranked), str(ranked.path), settings, seed)
+        self.ranked, self.identity = ranked, ranked.identity
+
+    def read(self, index: Tensor, device: torch.device) -> RankBatch:
+        """Return some patches by all networks, and their NIQE."""
+        image, niqe = self.ranked.read(index.tolist())
+        return RankBatch(image.to(device), niqe.to(device))
 
 
 class FreshBatches:
@@ -130,10 +165,11 @@ class FreshBatches:
         """Return the indices of the validation batches of one process."""
         return _shared(_HELD_OUT + torch.arange(self.held_out), rank, ranks, self.size)
 
-    def read(self, index: Tensor, device: torch.device) -> tuple[Observation, Tensor | None]:
-        """Return the observation of some images and, if needed, their HR images in the LR images' unit."""
+    def read(self, index: Tensor, device: torch.device) -> Batch:
+        """Return some images: their observation, classes and, if needed, HR images in the LR images' unit."""
         observation, truth = self.stream.read(index.tolist(), device)
-        return observation, truth if self.needs_truth else None
+        label = torch.tensor(self.stream.labels(index.tolist()), device=device)
+        return Batch(observation, truth if self.needs_truth else None, label)
 
 
 def _shared(index: Tensor, rank: int, ranks: int, size: int) -> list[Tensor]:

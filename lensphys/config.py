@@ -6,28 +6,37 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from pydantic import PositiveInt, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from lensphys import training
-from lensphys.batches import Batches, FreshBatches, TrainingData
+from lensphys.batches import Batches, FreshBatches, RankBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
-from lensphys.methods import TrainableMethod, TrainableSettings
+from lensphys.data.rank_set import RankSet
+from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
 from lensphys.provenance import check_writable, provenance, whole_file, write_json
+from lensphys.runs import (
+    CHECKPOINT,
+    CONFIG,
+    INSTRUMENT,
+    LOG,
+    PROVENANCE,
+    check_trained,
+    load_weights,
+    run_settings,
+    start_from,
+)
 from lensphys.settings import Strict, override, read_yaml
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
-from lensphys.training import CHECKPOINT, LOG, WEIGHTS, TrainingSettings
-
-CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
+from lensphys.training import TrainingSettings
 
 
 class DataSettings(Strict):
@@ -57,9 +66,13 @@ class DataSettings(Strict):
 
 
 class Experiment(Strict):
-    """A training: data, method and how it is trained."""
+    """A training: data, method and how it is trained.
+
+    ``start``: a run folder whose weights the training starts from; what its method does not have stays fresh.
+    """
 
     seed: int = 0
+    start: str | None = None
     data: DataSettings
     method: TrainableSettings
     training: TrainingSettings
@@ -73,11 +86,18 @@ class Experiment(Strict):
         """
         return cls.parse(override(read_yaml(path), assignments), str(path))
 
-    def build(self) -> TrainableMethod:
-        """Return the method with fresh weights, the same ones for the same seed."""
+    def build(self) -> Trainable[Any]:
+        """Return the method as its training starts: fresh weights, the same ones for the same seed, or those of a run.
+
+        Raises:
+            LensphysError: if the run to start from is not there or does not fit.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return self.method.build()
+            method = self.method.build()
+        if self.start is not None:
+            start_from(method, Path(self.start))
+        return method
 
 
 def training_data(settings: DataSettings, run: Path) -> Path:
@@ -118,7 +138,7 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
             training_data(experiment.data, run)
     fabric.barrier()
     method = experiment.build()
-    with _batches(experiment, run, method.needs_truth) as (batches, instrument):
+    with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
             describe_run(run, experiment, instrument)
         training.train(fabric, method, batches, experiment.training, run)
@@ -130,16 +150,21 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
 
 
 @contextmanager
-def _batches(experiment: Experiment, run: Path, needs_truth: bool) -> Iterator[tuple[TrainingData, Instrument]]:
-    """The data of an experiment, and the instrument of its images."""
-    data = experiment.data
+def _batches(
+    experiment: Experiment, run: Path, method: Trainable[Any]
+) -> Iterator[tuple[TrainingData[Any], Instrument | None]]:
+    """The data of an experiment, and the instrument of its images, where they come straight from one."""
+    data, settings = experiment.data, experiment.training
     if data.fresh:
         recipe = Recipe.named(str(data.recipe), data.set)
         stream = LensStream(Plan.of(recipe, data.n, classes=data.classes, seed=data.seed))
-        yield FreshBatches(stream, experiment.training, needs_truth=needs_truth), stream.instrument
-        return
-    with LensFile(_data_path(data, run)) as lenses:
-        yield Batches(lenses, experiment.training, experiment.seed, needs_truth=needs_truth), lenses.instrument
+        yield FreshBatches(stream, settings, needs_truth=method.needs_truth), stream.instrument
+    elif method.reads == "rank_set":
+        with RankSet(_data_path(data, run)) as ranked:
+            yield RankBatches(ranked, settings, experiment.seed), None
+    else:
+        with LensFile(_data_path(data, run)) as lenses:
+            yield Batches(lenses, settings, experiment.seed, needs_truth=method.needs_truth), lenses.instrument
 
 
 def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
@@ -158,13 +183,13 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
             raise LensphysError(f"{run} holds a run with other settings ({CONFIG}): resume with the same ones")
 
 
-def describe_run(run: Path, experiment: Experiment, instrument: Instrument) -> None:
+def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None) -> None:
     """Write the resolved experiment, the instrument of its images, and where the run comes from, into its folder."""
     tree = experiment.model_dump(mode="json")
-    for name, comment, values in (
-        (CONFIG, "The resolved experiment of this run.", tree),
-        (INSTRUMENT, "The instrument of its images.", instrument.model_dump(mode="json")),
-    ):
+    described = {CONFIG: ("The resolved experiment of this run.", tree)}
+    if instrument is not None:
+        described[INSTRUMENT] = ("The instrument of its images.", instrument.model_dump(mode="json"))
+    for name, (comment, values) in described.items():
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
     write_json(run / PROVENANCE, provenance(experiment=tree))
@@ -183,17 +208,14 @@ def load_run(run: Path) -> TrainableMethod:
     """Return the trained method of a run folder, with its best weights, in evaluation mode.
 
     Raises:
-        LensphysError: if the folder holds no finished epoch, or its weights do not fit its config.
+        LensphysError: if the folder holds no finished epoch, its weights do not fit its config, or what was trained
+            does not super-resolve.
     """
-    if not run.is_dir():
-        raise LensphysError(f"run folder not found: {run}")
-    if not (run / WEIGHTS).exists():
-        raise LensphysError(f"{run} holds no trained weights ({WEIGHTS}): train it first with 'lensphys train'")
-    method = Experiment.parse(read_yaml(run / CONFIG), str(run / CONFIG)).method.build()
-    try:
-        method.load_state_dict(load_file(run / WEIGHTS))
-    except (RuntimeError, SafetensorError, OSError) as error:
-        raise LensphysError(f"{run / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}") from None
+    check_trained(run)
+    method = Experiment.parse(run_settings(run), str(run / CONFIG)).method.build()
+    if not isinstance(method, TrainableMethod):
+        raise LensphysError(f"{run} holds a {method.settings.name}, which serves a training and super-resolves nothing")
+    load_weights(method, run)
     return method.eval()
 
 

@@ -6,91 +6,98 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import PositiveFloat, PositiveInt
+from lightning_fabric.strategies import DDPStrategy
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from lensphys.batches import BatchSettings, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.interrupts import Interrupts
-from lensphys.methods import TrainableMethod
-from lensphys.observation import Observation
+from lensphys.methods import Trainable
 from lensphys.provenance import whole_file
+from lensphys.runs import CHECKPOINT, LOG, WEIGHTS
+from lensphys.settings import Strict
+from lensphys.tracking import Tracker, tracker
 
-CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
+_UPSAMPLING = "upsampling"
 
 
-class TrainingSettings(BatchSettings):
-    """How a method is trained (Adam).
+class Phase(Strict):
+    """A part of a training: which parameters learn, and how fast.
 
-    ``devices``, ``nodes`` and ``accelerator`` are lightning-fabric's: ``--set training.devices=4`` trains on four GPUs,
-    and with ``nodes=2`` the same command, started on both machines by torchrun or SLURM, trains on two. ``tracker``:
-    where every term goes step by step; ``log.jsonl`` has the epochs in any case.
+    ``train``: names of parameters, ``*`` for anything; ``upsampling`` stands for the network's upscaling and all that
+    comes after it. What is left out is frozen, its batch normalisations too.
     """
 
     epochs: PositiveInt
+    learning_rate: PositiveFloat
+    train: list[str] = ["*"]
+
+
+class TrainingSettings(BatchSettings):
+    """How something is trained (Adam).
+
+    ``devices``, ``nodes`` and ``accelerator`` are lightning-fabric's: ``--set training.devices=4`` trains on four GPUs,
+    and with ``nodes=2`` the same command, started on both machines by torchrun or SLURM, trains on two. ``tracker``:
+    where every term goes step by step; ``log.jsonl`` has the epochs in any case. ``minutes``: the training ends when it
+    has computed for so long, though ``epochs`` are left, and the schedule follows the time. ``phases`` (`Phase`) take
+    the place of the one rate; their epochs sum up to ``epochs``.
+    """
+
+    epochs: PositiveInt
+    minutes: PositiveFloat | None = None
     learning_rate: PositiveFloat = 1e-3
+    phases: list[Phase] = []
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_gradient: PositiveFloat | None = 1.0
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     tracker: Literal["tensorboard", "wandb"] = "tensorboard"
 
-    def rate_at(self, progress: float) -> float:
-        """Return the learning rate after a fraction ``progress`` of the training; cosine ends at a hundredth."""
+    @model_validator(mode="after")
+    def _whole(self) -> TrainingSettings:
+        total = sum(phase.epochs for phase in self.phases)
+        if self.phases and total != self.epochs:
+            raise ValueError(f"the phases have {total} epochs together, but 'epochs' says {self.epochs}")
+        if self.phases and self.minutes is not None:
+            raise ValueError("phases count epochs: leave out 'minutes'")
+        return self
+
+    def phase_at(self, epoch: int) -> tuple[Phase, int]:
+        """Return the phase that an epoch belongs to, and the phase's first epoch."""
+        first = 0
+        for phase in self.phases:
+            if epoch < first + phase.epochs:
+                return phase, first
+            first += phase.epochs
+        return Phase(epochs=self.epochs, learning_rate=self.learning_rate), 0
+
+    def rate_at(self, epochs: float, seconds: float = 0.0) -> float:
+        """Return the learning rate after so many epochs and seconds; cosine ends (each phase) at a hundredth."""
+        phase, first = self.phase_at(math.floor(epochs))
         if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+            return phase.learning_rate
+        progress = (epochs - first) / phase.epochs
+        if self.minutes is not None:
+            progress = min(1.0, max(progress, seconds / (60 * self.minutes)))
+        return phase.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-class Tracker(Protocol):
-    """What takes scalars step by step: TensorBoard's ``SummaryWriter`` or anything with its two methods."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Take one number."""
-
-    def close(self) -> None:
-        """Write what is left."""
-
-
-class _WeightsAndBiases:
-    """A W&B run as a `Tracker`."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise LensphysError(
-                "training.tracker is wandb: pip install 'lensphys[wandb]', or use tensorboard"
-            ) from None
-        self._run = wandb.init(project="lensphys", name=folder.name, dir=folder)
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        self._run.log({tag: scalar_value}, step=global_step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-def tracker(name: str, folder: Path) -> Tracker:
-    """Return the tracker of a run folder: ``tensorboard`` or ``wandb``.
-
-    Raises:
-        LensphysError: if W&B is asked for and not installed.
-    """
-    return _WeightsAndBiases(folder) if name == "wandb" else SummaryWriter(str(folder / "tensorboard"))
-
-
-def launch(settings: TrainingSettings) -> Fabric:
+def launch(settings: TrainingSettings, players: int = 1) -> Fabric:
     """Return lightning-fabric with all processes of a training running; from here on each line runs in every one.
+
+    Args:
+        settings: how to train.
+        players: how many take turns in a step.
 
     Raises:
         LensphysError: if a GPU is asked for and there is none.
@@ -98,25 +105,24 @@ def launch(settings: TrainingSettings) -> Fabric:
     gpu = torch.cuda.is_available()
     if settings.accelerator == "gpu" and not gpu:
         raise LensphysError("training.accelerator is gpu, but no GPU is available: use auto or cpu")
+    partly = players > 1 or bool(settings.phases)  # not every parameter has a gradient in every step
     fabric = Fabric(
         accelerator="cuda" if gpu and settings.accelerator != "cpu" else "cpu",
         devices=settings.devices,
         num_nodes=settings.nodes,
-        strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
+        strategy=DDPStrategy(find_unused_parameters=partly) if settings.devices * settings.nodes > 1 else "auto",
         precision=settings.precision,
     )
     fabric.launch()
     return fabric
 
 
-def train(
-    fabric: Fabric, method: TrainableMethod, batches: TrainingData, settings: TrainingSettings, run: Path
-) -> None:
+def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, settings: TrainingSettings, run: Path) -> None:
     """Train a method, or go on from the last checkpoint of the run folder.
 
-    The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation),
-    ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C lets the step end and writes a checkpoint. Several
-    machines need a run folder on a disk that they share.
+    The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation, or
+    the last ones where no score tells), ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C lets the step end
+    and writes a checkpoint. Several machines need a run folder on a disk that they share.
 
     Args:
         fabric: from `launch`.
@@ -126,41 +132,76 @@ def train(
         run: the folder.
 
     Raises:
-        LensphysError: if the data do not fit, the checkpoint is another method's, or the loss is no longer finite.
+        LensphysError: if the data do not fit, the checkpoint is another method's, a phase names no parameter, or the
+            loss is no longer finite.
     """
     _Run(fabric, method, batches, settings, run).go()
     fabric.barrier()
 
 
-class _Batch:
-    """What a step works on. A plain object: Fabric would take a tuple or a dataclass apart and cast its tensors."""
-
-    def __init__(self, observation: Observation, truth: Tensor | None, epoch: int) -> None:
-        self.observation, self.truth, self.epoch = observation, truth, epoch
-
-
 class _Objective(nn.Module):
     """A method behind one ``forward``, which is where precision and data parallelism act."""
 
-    def __init__(self, method: TrainableMethod) -> None:
+    def __init__(self, method: Trainable[Any]) -> None:
         super().__init__()
         self.method = method
 
-    def forward(self, batch: _Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Any, player: str, epoch: int) -> dict[str, Tensor]:
         if self.training:
-            return self.method.training_terms(batch.observation, batch.truth, batch.epoch)
-        return {"score": self.method.validation_score(batch.observation, batch.truth)}
+            return self.method.terms_of(player, batch, epoch)
+        return {"score": self.method.validation_score(batch)}
+
+
+def learning(method: Trainable[Any], patterns: list[str]) -> set[str]:
+    """Return the names of the parameters that a phase trains.
+
+    Raises:
+        LensphysError: if a pattern names none.
+    """
+    names = [name for name, _ in method.named_parameters()]
+    found: set[str] = set()
+    for pattern in patterns:
+        inner = [pattern]
+        if pattern == _UPSAMPLING:
+            parts = getattr(getattr(method, "network", None), _UPSAMPLING, ())
+            inner = [f"network.{part}{end}" for part in parts for end in ("", ".*")]
+        matched = {name for name in names for p in inner if fnmatchcase(name, p)}
+        if not matched:
+            tops = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) + ".*" for name in names))
+            raise LensphysError(f"training.phases: {pattern!r} names no parameter, there are {tops}")
+        found |= matched
+    return found
+
+
+def check_phases(method: Trainable[Any], settings: TrainingSettings) -> None:
+    """Raise unless each phase trains something.
+
+    Raises:
+        LensphysError: if a pattern names no parameter.
+    """
+    for phase in settings.phases:
+        learning(method, phase.train)
 
 
 class _Run:
     """The state of a training: everything that a checkpoint holds."""
 
     def __init__(
-        self, fabric: Fabric, method: TrainableMethod, batches: TrainingData, settings: TrainingSettings, folder: Path
+        self,
+        fabric: Fabric,
+        method: Trainable[Any],
+        batches: TrainingData,
+        settings: TrainingSettings,
+        folder: Path,
     ) -> None:
         self.fabric, self.method, self.batches, self.settings, self.folder = fabric, method, batches, settings, folder
-        optimizer = torch.optim.Adam(method.parameters(), lr=settings.learning_rate)
-        self.module, self.optimizer = fabric.setup(_Objective(method), optimizer)
+        check_phases(method, settings)
+        for weight in method.parameters():  # convolutions are up to twice as fast
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        optimizers = [torch.optim.Adam(p.parameters(), lr=settings.learning_rate) for p in method.players.values()]
+        self.module, *made = fabric.setup(_Objective(method), *optimizers)
+        self.optimizers = dict(zip(method.players, made, strict=True))
         self.epoch, self.step = 0, 0  # step within the epoch
         self.sums: dict[str, float] = {}
         self.best = math.inf
@@ -185,17 +226,25 @@ class _Run:
             if writer is not None:
                 writer.close()
 
+    @property
+    def _over(self) -> bool:
+        """Whether the epochs are done or the time is up."""
+        limit = self.settings.minutes
+        late = limit is not None and self.seconds >= 60 * limit
+        return self.epoch >= self.settings.epochs or self._anyone(late)
+
     def _epochs(self, writer: Tracker | None, interrupts: Interrupts) -> Iterator[dict[str, float]]:
         settings = self.settings
         with Progress(disable=not self.fabric.is_global_zero, console=Console(stderr=True)) as progress:
             bar = progress.add_task("training", total=settings.epochs, completed=self.epoch)
-            while self.epoch < settings.epochs:
-                started = time.monotonic()
+            while not self._over:
                 steps = self.batches.of_epoch(self.epoch, self.fabric.global_rank, self.fabric.world_size)
-                self.module.train()
-                while self.step < len(steps):
-                    terms = self._step(steps[self.step], len(steps))
+                frozen = self._start_epoch()
+                while self.step < len(steps) and not (self.step and self._over):
+                    started = time.monotonic()
+                    terms = self._step(steps[self.step], len(steps), frozen)
                     self.step += 1
+                    self.seconds += time.monotonic() - started
                     for name, value in terms.items():
                         self.sums[name] = self.sums.get(name, 0.0) + value
                         if writer is not None:
@@ -203,9 +252,10 @@ class _Run:
                     progress.update(bar, completed=self.epoch + self.step / len(steps))
                     if self._anyone(interrupts.wished):
                         raise KeyboardInterrupt
+                started = time.monotonic()
                 score = self._validate()
                 self.seconds += time.monotonic() - started
-                means = {name: self._mean(total / len(steps)) for name, total in self.sums.items()}
+                means = {name: self._mean(total / self.step) for name, total in self.sums.items()}
                 record = {"epoch": self.epoch, **means, "validation": score, "seconds": round(self.seconds, 2)}
                 if writer is not None:
                     writer.add_scalar("validation", score, (self.epoch + 1) * len(steps))
@@ -215,32 +265,55 @@ class _Run:
                 self._save()
                 progress.update(bar, description=f"epoch {self.epoch}: validation {score:.4g}")
 
-    def _step(self, index: Tensor, steps: int) -> dict[str, float]:
-        rate = self.settings.rate_at((self.epoch + self.step / steps) / self.settings.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        observation, truth = self.batches.read(index, self.fabric.device)
-        terms = self.module(_Batch(observation, truth, self.epoch))
-        if not bool(torch.isfinite(terms["loss"])):
+    def _start_epoch(self) -> set[str]:
+        """Set what trains in this epoch; return the names of the frozen parameters."""
+        self.module.train()
+        if not self.settings.phases:
+            return set()
+        phase, _ = self.settings.phase_at(self.epoch)
+        free = learning(self.method, phase.train)
+        for module in self.method.modules():
+            own = [name for name, p in self.method.named_parameters() if any(p is q for q in module.parameters())]
+            if own and not free & set(own):
+                module.eval()  # batch normalisations keep what they have learned
+        return {name for name, _ in self.method.named_parameters()} - free
+
+    def _step(self, index: Tensor, steps: int, frozen: set[str]) -> dict[str, float]:
+        rate = self.settings.rate_at(self.epoch + self.step / steps, self.seconds)
+        batch = self.batches.read(index, self.fabric.device)
+        found: dict[str, float] = {}
+        for player, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            mine = {id(p) for p in self.method.players[player].parameters()}
+            for name, p in self.method.named_parameters():
+                p.requires_grad_(id(p) in mine and name not in frozen)
+            terms = self.module(batch, player, self.epoch)
+            self._descend(terms["loss"], optimizer)
+            prefix = f"{player}/" if player else ""
+            found |= {f"{prefix}{name}": float(value.detach()) for name, value in terms.items()}
+        return found
+
+    def _descend(self, loss: Tensor, optimizer: Any) -> None:
+        if not bool(torch.isfinite(loss)):
             raise LensphysError(
                 f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower training.learning_rate "
                 "and start again, or --resume from the last finished epoch"
             )
-        self.optimizer.zero_grad()
-        self.fabric.backward(terms["loss"])
+        optimizer.zero_grad()
+        self.fabric.backward(loss)
         clip = self.settings.clip_gradient
         if clip is not None:  # an overflow of 16-mixed is not an error: its scaler skips the step
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=clip, error_if_nonfinite=False)
-        self.optimizer.step()
-        return {name: float(value.detach()) for name, value in terms.items()}
+            self.fabric.clip_gradients(self.module, optimizer, max_norm=clip, error_if_nonfinite=False)
+        optimizer.step()
 
     def _validate(self) -> float:
         self.module.eval()
         total, count = 0.0, 0
         with torch.no_grad():
             for index in self.batches.of_validation(self.fabric.global_rank, self.fabric.world_size):
-                observation, truth = self.batches.read(index, self.fabric.device)
-                total += float(self.module(_Batch(observation, truth, 0))["score"]) * len(index)
+                batch = self.batches.read(index, self.fabric.device)
+                total += float(self.module(batch, "", 0)["score"]) * len(index)
                 count += len(index)
         return self._mean(total / count)
 
@@ -253,18 +326,18 @@ class _Run:
         return wished if self.fabric.world_size == 1 else self._mean(float(wished)) > 0
 
     def _keep_best(self, score: float) -> None:
-        if score < self.best or not (self.folder / WEIGHTS).exists():
+        if score < self.best or self.method.keeps == "last" or not (self.folder / WEIGHTS).exists():
             if self.fabric.is_global_zero:
                 with whole_file(self.folder / WEIGHTS) as temporary:
                     save_file({k: v.contiguous() for k, v in self.method.state_dict().items()}, temporary)
-            self.best = score
+            self.best = min(score, self.best)
 
     def _save(self) -> None:
         if not self.fabric.is_global_zero:
             return
         state = {
             "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": {player: optimizer.state_dict() for player, optimizer in self.optimizers.items()},
             "precision": self.fabric.strategy.precision.state_dict(),
             "random": torch.get_rng_state(),
             "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "best", "seconds")},
@@ -278,7 +351,8 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             self.method.load_state_dict(state["method"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for player, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][player])
             self.fabric.strategy.precision.load_state_dict(state["precision"])
             torch.set_rng_state(state["random"].cpu())
             progress, data = state["progress"], state["data"]

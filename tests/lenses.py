@@ -20,6 +20,21 @@ from lensphys.profiles.mass import deflection_shear
 THETA_E = {"model_1": 1.2814906, "model_2": 0.8128249, "model_3": 0.8128249}
 SIZE = {"model_1": (75, 71), "model_2": (48, 52), "model_3": (48, 52)}
 
+# Settings of each network that are enough for a test.
+SMALL: dict[str, dict[str, int]] = {
+    "edsr": {"channels": 4, "blocks": 1},
+    "equivariant": {"channels": 4, "shrunk": 3, "layers": 1},
+    "fsrcnn": {"channels": 8, "shrunk": 4, "layers": 1},
+    "hybrid": {"channels": 4, "shrunk": 3, "layers": 1},
+    "pyramid": {"channels": 4},
+    "rcan": {"channels": 8, "groups": 1, "blocks": 1, "reduction": 1},
+    "rcan_compact": {"channels": 8, "groups": 2, "blocks": 1, "reduction": 1},
+    "rdn": {"channels": 4, "growth": 3, "blocks": 2, "layers": 2},
+    "residual": {"channels": 4, "blocks": 1},
+    "rrdbnet": {"channels": 4, "growth": 3, "blocks": 1},
+    "srresnet": {"channels": 4, "blocks": 1},
+}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lensphys.fitting import LensProblem, LensState
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
-from lensphys.methods import AmortisedMethod, AmortisedSettings
+from lensphys.methods import AmortisedMethod, AmortisedSettings, Batch
 from lensphys.methods import fit as fit_module
 from lensphys.methods.amortised import instrument_numbers, unrolled_step
 from lensphys.methods.prediction import joined
@@ -121,7 +121,7 @@ def test_the_network_is_told_how_the_image_was_taken(lenses):
 @pytest.mark.parametrize("unrolled", [0, 1])
 def test_the_loss_reaches_every_parameter(lenses, unrolled):
     method = amortised(unrolled=unrolled)
-    terms = method.training_terms(lenses.observation, None, 0)
+    terms = method.training_terms(Batch(lenses.observation), 0)
     assert set(terms) == {"observation", "prior", "loss"}
     assert all(finite(term) for term in terms.values())
     terms["loss"].backward()
@@ -132,10 +132,10 @@ def test_the_loss_reaches_every_parameter(lenses, unrolled):
 
 def test_training_looks_at_no_truth(lenses):
     method = amortised().eval()
-    known = method.training_terms(lenses.observation, None, 0)
-    other = method.training_terms(lenses.observation, torch.full((3, 1, 56, 64), torch.nan), 0)
+    known = method.training_terms(Batch(lenses.observation), 0)
+    other = method.training_terms(Batch(lenses.observation, torch.full((3, 1, 56, 64), torch.nan)), 0)
     assert all(float(known[name].detach()) == float(other[name].detach()) for name in known)
-    assert float(method.validation_score(lenses.observation, None).detach()) == float(known["loss"].detach())
+    assert float(method.validation_score(Batch(lenses.observation)).detach()) == float(known["loss"].detach())
     assert not method.needs_truth
 
 
@@ -161,7 +161,7 @@ def test_four_images_are_overfitted():
     optimiser = torch.optim.Adam(method.parameters(), lr=2e-3)
     losses = []
     for _ in range(60):
-        total = method.training_terms(observation, None, 0)["loss"]
+        total = method.training_terms(Batch(observation), 0)["loss"]
         optimiser.zero_grad()
         total.backward()
         optimiser.step()

@@ -21,6 +21,8 @@ FLOORS: dict[str, float] = {
     "lensphys.interrupts": 0,
     "lensphys.settings": 0.5,  # words its errors with checks
     "lensphys.provenance": 0.5,
+    "lensphys.tracking": 0.5,
+    "lensphys.runs": 0.6,  # what can be read of a run folder without knowing its method
     "lensphys.grid": 1,
     "lensphys.derivatives": 1,
     "lensphys.deflection": 2,
@@ -39,7 +41,9 @@ FLOORS: dict[str, float] = {
     "lensphys.evaluation": 10,
     "lensphys.config": 11,
     "lensphys.inference": 11,
+    "lensphys.ranking": 11,  # judges what methods make
     "lensphys.weights": 11.2,  # run folders that come with the package
+    "lensphys.comparison": 11.3,  # many trainings and evaluations
     "lensphys.demo": 11.5,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
     "lensphys.cli": 12,
     "lensphys.__main__": 12.5,  # starts the command line

@@ -9,10 +9,10 @@ from lensphys.batches import BatchSettings, FreshBatches
 from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, train
 from lensphys.data import LensFile
+from lensphys.runs import LOG
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.stream import LensStream
-from lensphys.training import LOG
 
 SMALL = ["height=32", "width=24"]
 CPU = torch.device("cpu")
@@ -44,10 +44,13 @@ def test_no_epoch_sees_an_image_again_and_validation_stays():
     assert len({*epochs[0], *epochs[1], *epochs[2], *held_out}) == 3 * 16 + 2
     halves = [torch.cat(batches.of_epoch(1, rank, 2)).tolist() for rank in (0, 1)]
     assert sorted(halves[0] + halves[1]) == epochs[1]
-    first, again = (batches.read(torch.tensor(held_out), CPU)[0].image for _ in range(2))
-    assert torch.equal(first, again) and not torch.equal(first, batches.read(torch.tensor([0, 1]), CPU)[0].image)
+    first, again = (batches.read(torch.tensor(held_out), CPU).observation.image for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(
+        first, batches.read(torch.tensor([0, 1]), CPU).observation.image
+    )
     assert (
-        FreshBatches(stream(), BatchSettings(batch_size=4), needs_truth=False).read(torch.tensor([0]), CPU)[1] is None
+        FreshBatches(stream(), BatchSettings(batch_size=4), needs_truth=False).read(torch.tensor([0]), CPU).truth
+        is None
     )
 
 

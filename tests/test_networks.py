@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lenses import finite, one_thread  # noqa: F401
+from lenses import SMALL, finite, one_thread  # noqa: F401
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
@@ -18,19 +18,6 @@ from lensphys.networks.deflection import last_weights
 from lensphys.networks.upsampling import prime_factors
 from lensphys.settings import Strict
 
-SMALL: dict[str, dict[str, int]] = {
-    "edsr": {"channels": 4, "blocks": 1},
-    "equivariant": {"channels": 4, "shrunk": 3, "layers": 1},
-    "fsrcnn": {"channels": 8, "shrunk": 4, "layers": 1},
-    "hybrid": {"channels": 4, "shrunk": 3, "layers": 1},
-    "pyramid": {"channels": 4},
-    "rcan": {"channels": 8, "groups": 1, "blocks": 1, "reduction": 1},
-    "rcan_compact": {"channels": 8, "groups": 2, "blocks": 1, "reduction": 1},
-    "rdn": {"channels": 4, "growth": 3, "blocks": 2, "layers": 2},
-    "residual": {"channels": 4, "blocks": 1},
-    "rrdbnet": {"channels": 4, "growth": 3, "blocks": 1},
-    "srresnet": {"channels": 4, "blocks": 1},
-}
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 

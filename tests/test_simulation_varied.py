@@ -115,7 +115,8 @@ def test_training_and_users_see_the_conditions_of_each_image(path):
         fwhm, rms = (torch.from_numpy(file.read(name)).float() for name in ("psf_fwhm", "background_rms"))
         batches = Batches(file, TrainingSettings(epochs=1, batch_size=4), 0, needs_truth=True)
         index = batches.of_epoch(0, 0, 1)[0]
-        taken, truth = batches.read(index, torch.device("cpu"))
+        batch = batches.read(index, torch.device("cpu"))
+        taken, truth = batch.observation, batch.truth
         assert torch.equal(taken.camera.psf.fwhm, fwhm[index]) and len(truth) == 4
         assert torch.equal(taken.noise.background_rms.flatten(), rms[index])
     for instrument in (None, Instrument.named("model_3")):

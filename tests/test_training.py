@@ -19,10 +19,11 @@ from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, train
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import PhysicsMethod
-from lensphys.networks import ResidualCNN
+from lensphys.networks.residual import ResidualCNN
+from lensphys.runs import LOG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.training import LOG, TrainingSettings
+from lensphys.training import TrainingSettings
 
 PHYSICS = {
     "name": "physics",
@@ -86,7 +87,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_the_same_losses(lenses, tmp_
     calls, terms = [], type(method).training_terms
 
     def interrupted(self, *args):
-        calls.append(args)
+        calls.extend([args] if self.training else [])
         if len(calls) == 5:
             raise KeyboardInterrupt
         return terms(self, *args)
@@ -147,7 +148,7 @@ def test_a_real_ctrl_c_lets_the_step_end(lenses, tmp_path, monkeypatch):
     calls, terms = [], PhysicsMethod.training_terms
 
     def interrupted(self, *args):
-        calls.append(args)
+        calls.extend([args] if self.training else [])
         if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return terms(self, *args)
@@ -250,8 +251,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(lenses, tmp_path, monkeypatch):
 def test_the_cosine_schedule_ends_at_a_hundredth():
     settings = TrainingSettings(epochs=2, learning_rate=1e-3)
     assert settings.rate_at(0.0) == pytest.approx(1e-3)
-    assert settings.rate_at(1.0) == pytest.approx(1e-5)
-    assert TrainingSettings(epochs=2, schedule="constant").rate_at(0.7) == 1e-3
+    assert settings.rate_at(2.0) == pytest.approx(1e-5)
+    assert TrainingSettings(epochs=2, schedule="constant").rate_at(1.4) == 1e-3
+
+
+def test_the_schedule_follows_the_time_where_that_runs_out_first():
+    settings = TrainingSettings(epochs=10, minutes=1.0, learning_rate=1e-3)
+    assert settings.rate_at(0.0, 60.0) == settings.rate_at(10.0, 0.0) == pytest.approx(1e-5)
+    assert settings.rate_at(0.0, 30.0) == settings.rate_at(5.0, 0.0) == settings.rate_at(5.0, 30.0)
+
+
+def test_a_budget_of_time_ends_the_training(lenses, tmp_path):
+    """Within an epoch: the last record is of the steps that were made, and going on makes no more."""
+    settings = experiment(lenses, epochs=1000, minutes=0.02)
+    rows = run(settings, tmp_path)
+    assert 1 <= len(rows) < 1000 and 1.2 <= rows[-1]["seconds"] < 30
+    assert losses(run(settings, tmp_path, resume=True)) == losses(rows)
 
 
 def test_two_processes_train_together(lenses, tmp_path):

@@ -10,9 +10,10 @@ import torch
 import yaml
 
 from lensphys.checks import LensphysError
-from lensphys.config import CONFIG, Experiment, load_run, run_instrument
+from lensphys.config import Experiment, load_run, run_instrument
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import AmortisedMethod
+from lensphys.runs import CONFIG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.weights import FOLDER, weights_description, weights_folder, weights_names

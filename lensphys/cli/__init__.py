@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 
-from lensphys.cli import data_sets, doctoring, exporting, images, learning  # noqa: F401 - importing them is what adds their commands
+from lensphys.cli import (  # noqa: F401 - importing them is what adds their commands
+    comparing,
+    data_sets,
+    doctoring,
+    exporting,
+    images,
+    learning,
+)
 from lensphys.cli.base import app
 
 __all__ = ["app", "main"]

@@ -94,7 +94,7 @@ def list_(
 ) -> None:
     """List what names mean something: recipes, instruments, networks, methods and weights."""
     from lensphys.methods import READY, TRAINABLE
-    from lensphys.networks import NETWORKS
+    from lensphys.networks import NETWORKS, network_settings
     from lensphys.observation import Instrument, instrument_names
     from lensphys.simulation.recipe import Recipe, recipe_names
     from lensphys.weights import weights_description, weights_names
@@ -102,7 +102,7 @@ def list_(
     kinds = {
         "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
         "instruments": {name: Instrument.named(name).description for name in instrument_names()},
-        "networks": {name: _first_line(settings) for name, settings in NETWORKS.items()},
+        "networks": {name: _first_line(network_settings(name)) for name in NETWORKS},
         "methods": {name: _first_line(type(m)) for name, m in READY.items()}
         | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
         "weights": {name: weights_description(name) for name in weights_names()},

@@ -17,6 +17,10 @@ from lensphys.cli.chosen import chosen_method
 def train(
     experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The run folder.")],
+    start: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--from", metavar="RUN", help="Start from the weights of another run, not from fresh ones."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
     assignments: Assignments = None,
@@ -30,13 +34,20 @@ def train(
     `lensphys train experiment.yaml -o runs/a --set training.epochs=5 --set data='{file: mine.h5}'`
 
     `lensphys train experiment.yaml -o runs/a --resume`
+
+    `lensphys train fine_tuning.yaml -o runs/observed --from runs/simulated`
     """
     from lensphys.config import Experiment
     from lensphys.config import train as run
+    from lensphys.training import check_phases
 
-    settings = Experiment.read(experiment, assignments or [])
-    parameters = sum(p.numel() for p in settings.build().parameters())
-    console.print(f"{settings.method.name}, {settings.method.network.name}: {parameters} parameters")
+    given = [] if start is None else [f"start={json.dumps(str(start))}"]
+    settings = Experiment.read(experiment, [*(assignments or []), *given])
+    method = settings.build()
+    check_phases(method, settings.training)
+    parameters = sum(p.numel() for p in method.parameters())
+    network = getattr(getattr(settings.method, "network", None), "name", None)
+    console.print(f"{settings.method.name}{f', {network}' if network else ''}: {parameters} parameters", markup=False)
     if dry_run:
         return
     run(settings, out, resume=resume)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ _EXAMPLES = 1  # images of each class in the figure of samples
 _CEILING = "ceiling (noise-free truth)"
 
 Values = dict[str, np.ndarray]
+Measures = Callable[[Prediction, "Truth"], Values]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    measures: Measures | None = None,
 ) -> Evaluation:
     """Return how well a method does on the images of a file; metrics whose truth the file lacks are left out.
 
@@ -133,6 +135,7 @@ def evaluate(
         limit: at most this many images of each class, the first ones; all if None.
         seed: of the bootstrap.
         device: where the methods compute.
+        measures: more metrics, (n,) each, of a prediction and the truth; they stand in for those of the same name.
 
     Raises:
         LensphysError: if there is nothing to judge, or a method's image does not fit the HR image.
@@ -140,10 +143,10 @@ def evaluate(
     if batch_size < 1:
         raise LensphysError(f"batch_size must be 1 or more, got {batch_size}")
     labels = np.asarray(file.labels)
-    index = _first_of_each(labels, limit)
+    index = first_of_each(labels, limit)
     batches = np.split(index, range(batch_size, len(index), batch_size))
     methods = {"method": method} | ({"baseline": baseline} if baseline is not None else {})
-    values, samples = _judge_all(methods, file, _progress(batches, f"evaluating {name}"), device)
+    values, samples = _judge_all(methods, file, _progress(batches, f"evaluating {name}"), device, measures)
     return Evaluation(
         data=data,
         classes=list(file.classes),
@@ -157,19 +160,24 @@ def evaluate(
 
 
 def _judge_all(
-    methods: dict[str, Method], file: LensFile, batches: Iterable[np.ndarray], device: str
+    methods: dict[str, Method],
+    file: LensFile,
+    batches: Iterable[np.ndarray],
+    device: str,
+    measures: Measures | None,
 ) -> tuple[dict[str, Values], list[Sample]]:
     labels = np.asarray(file.labels)
-    shown = set(_first_of_each(labels, _EXAMPLES).tolist())
+    shown = set(first_of_each(labels, _EXAMPLES).tolist())
     parts: dict[str, list[Values]] = {role: [] for role in (*methods, "ceiling")}
     samples: list[Sample] = []
     held = _held(file)
     for batch in batches:
-        truth = _Truth.read(file, held, batch)
+        truth = Truth.read(file, held, batch)
         observation = file.observation(batch, device)
         for role, method in methods.items():
             prediction, seconds = _timed(method, observation, file.upscale)
             values = _judge(prediction, observation, truth)
+            values |= measures(prediction, truth) if measures is not None else {}
             parts[role].append(values | {"seconds": np.full(len(batch), seconds)})
             if role == "method":
                 titles = {k: f"{file.classes[labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown}
@@ -183,7 +191,7 @@ def _judge_all(
 
 
 @dataclass(frozen=True)
-class _Truth:
+class Truth:
     """What a file knows of some lenses, in float64; None where it does not."""
 
     flux_scale: Tensor  # (n, 1, 1, 1), flux units -> unit of the LR image
@@ -194,7 +202,8 @@ class _Truth:
     theta_E: Tensor | None
 
     @classmethod
-    def read(cls, file: LensFile, names: frozenset[str], index: np.ndarray) -> _Truth:
+    def read(cls, file: LensFile, names: frozenset[str], index: np.ndarray) -> Truth:
+        """Return the truth of some lenses; ``names`` are what the file holds of it."""
         found: dict[str, Tensor | None] = dict.fromkeys(_TRUTH)
         for name in names - {_SCENE}:
             x = torch.as_tensor(np.asarray(file.read(name, index)), dtype=torch.float64)
@@ -214,8 +223,12 @@ def _held(file: LensFile) -> frozenset[str]:
     return frozenset(held)
 
 
-def _first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
-    """The first ``limit`` indices of each label, in ascending order (as HDF5 wants them)."""
+def first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
+    """Return the first ``limit`` indices of each label, in ascending order (as HDF5 wants them).
+
+    Raises:
+        LensphysError: if there are none.
+    """
     if limit is not None and limit < 1:
         raise LensphysError(f"the number of images of each class must be 1 or more, got {limit}")
     index = np.sort(np.concatenate([np.flatnonzero(labels == k)[:limit] for k in np.unique(labels)] or [labels]))
@@ -240,7 +253,7 @@ def _timed(method: Method, observation: Observation, scale: int) -> tuple[Predic
     return prediction, (time.perf_counter() - start) / len(observation)
 
 
-def _judge(prediction: Prediction, observation: Observation, truth: _Truth) -> Values:
+def _judge(prediction: Prediction, observation: Observation, truth: Truth) -> Values:
     """Every metric that prediction and truth allow, (n,)."""
     image = _double(prediction.image) / truth.flux_scale
     found = {"chi2_dof": prediction.reduced_chi2(observation).detach()}
@@ -259,7 +272,7 @@ def _judge(prediction: Prediction, observation: Observation, truth: _Truth) -> V
     return {metric: _double(x).numpy() for metric, x in found.items()}
 
 
-def _ceiling(observation: Observation, truth: _Truth) -> Values:
+def _ceiling(observation: Observation, truth: Truth) -> Values:
     """What the truth itself would score, where that is limited by noise."""
     found = {}
     if truth.lr_clean is not None:
@@ -284,7 +297,7 @@ def _samples(
     titles: dict[int, str],
     prediction: Prediction,
     observation: Observation,
-    truth: _Truth,
+    truth: Truth,
     values: Values,
     masses: Tensor | None,
 ) -> Iterator[Sample]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from lensphys.checks import check_same_shape
@@ -16,9 +17,10 @@ class ImageLossSettings(Strict):
     """Mean absolute (``l1``), mean squared (``mse``) or Charbonnier difference of two images."""
 
     kind: Literal["l1", "mse", "charbonnier"] = "l1"
+    weight: Annotated[float, Field(ge=0)] = 1.0
 
     def __call__(self, image: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of images (B, 1, H, W) against their targets, a scalar.
+        """Return the unweighted loss of images (B, 1, H, W) against their targets, a scalar.
 
         Raises:
             LensphysError: if the shapes differ.

@@ -54,7 +54,7 @@ class SourceConsistency(LossTerm):
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
         """Return the sum over scales."""
-        field, source = _physics(prediction)
+        field, source = with_lens(prediction)
         total = observation.image.new_zeros(())
         for scale in self.scales:
             grid = scaled_grid(observation.camera.grid, scale)
@@ -72,7 +72,7 @@ class ImageConsistency(LossTerm):
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
         """Return the mean squared difference."""
-        field, source = _physics(prediction)
+        field, source = with_lens(prediction)
         relensed = trace(field, source)
         target = observation.interpolated(field.grid) / field.grid.pixel_area
         return (min_max(relensed) - min_max(target)).square().mean()
@@ -97,7 +97,7 @@ class Positivity(LossTerm):
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
         """Return the mean."""
-        return torch.relu(-_physics(prediction)[0].radial).mean()
+        return torch.relu(-with_lens(prediction)[0].radial).mean()
 
 
 class VariationDensity(LossTerm):
@@ -110,7 +110,7 @@ class VariationDensity(LossTerm):
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
         """Return the sum over both parts and both directions [arcsec / pixel]."""
-        field = _physics(prediction)[0]
+        field = with_lens(prediction)[0]
         parts = torch.cat([field.radial, field.tangential], dim=1)
         along_x, along_y = parts.diff(dim=-1).abs(), parts.diff(dim=-2).abs()
         return 2 * (along_x.mean() + along_y.mean())
@@ -186,7 +186,12 @@ def scaled_grid(grid: PixelGrid, factor: float) -> PixelGrid:
     return PixelGrid(round(grid.height * factor), round(grid.width * factor), grid.scale / factor)
 
 
-def _physics(prediction: Prediction) -> tuple[DeflectionField, Callable[[Tensor], Tensor]]:
+def with_lens(prediction: Prediction) -> tuple[DeflectionField, Callable[[Tensor], Tensor]]:
+    """Return the deflection and the source behind a prediction.
+
+    Raises:
+        LensphysError: if its method yields none.
+    """
     if prediction.deflection is None or prediction.source is None:
         raise LensphysError("the physics loss needs a method that yields a deflection and a source")
     return prediction.deflection, prediction.source

@@ -20,7 +20,8 @@ from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, in_chunks
 from lensphys.methods.lens_model import full_prediction
-from lensphys.methods.prediction import Prediction, TrainableMethod
+from lensphys.methods.prediction import Prediction
+from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
 from lensphys.settings import Strict
@@ -140,8 +141,9 @@ class AmortisedMethod(TrainableMethod):
         part, some = add_subhalos(problem[others], state[others], search)
         return problem.with_rows(others, part), state.with_rows(others, some)
 
-    def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
+    def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the physics terms and the priors of a batch, all from the LR images."""
+        observation = batch.observation
         problem = LensProblem.of(observation)
         state = self.state(problem)
         for _ in range(self.settings.unrolled):
@@ -150,10 +152,6 @@ class AmortisedMethod(TrainableMethod):
         prior = 0.5 * problem.prior(state.vector).square().sum(1) + field_prior(problem, state, self.settings.priors)
         terms["prior"] = (prior / observation.counted).mean()
         return terms | {"loss": terms["loss"] + self.settings.prior * terms["prior"]}
-
-    def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
-        """Return what the best checkpoint is chosen by: the loss on LR images."""
-        return self.training_terms(observation, truth, 0)["loss"]
 
     def _prediction(self, problem: LensProblem, state: LensState) -> Prediction:
         """The bare model at the pixels of the images themselves: what the loss judges."""

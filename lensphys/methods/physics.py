@@ -19,9 +19,11 @@ from lensphys.fitting import (
     sersic_through_lens,
 )
 from lensphys.grid import PixelGrid
+from lensphys.losses.perceptual import PerceptualSettings
 from lensphys.losses.physics import PhysicsLossSettings, min_max
-from lensphys.methods.prediction import Prediction, TrainableMethod
-from lensphys.networks import DeflectionNetwork, NetworkSettings, PolarHeadSettings
+from lensphys.methods.prediction import Prediction
+from lensphys.methods.trainable import Batch, TrainableMethod
+from lensphys.networks import DeflectionNetwork, Network, PolarHeadSettings
 from lensphys.observation import Observation, RectifiedCountNoise
 from lensphys.profiles import Sersic
 from lensphys.settings import Strict
@@ -33,22 +35,29 @@ SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens
 _FITTED = {"through_lens": 7, "joint": 10}  # numbers fitted to the LR image itself
 
 
-class PhysicsSettings(Strict):
-    """The method of S1, in its published form or consistent with the observation.
+class DeflectionSettings(Strict):
+    """What is common to all that learn a deflection network from LR images.
 
     ``source``: how the Sersic is found. ``brightest_pixel`` is S1's (R = 0.25", n = 1); ``moments`` and
     ``least_squares`` fit the back-projected source; ``through_lens`` fits the LR image itself through the
     network's deflection; ``joint`` fits a smooth correction of that deflection along with it.
-    ``extent``: half width of the source plane [arcsec].
+    ``extent``: half width of the source plane [arcsec]. ``perceptual``: a difference of features between the LR image
+    and what the model says of it.
     """
 
-    name: Literal["physics"]
-    network: NetworkSettings
+    network: Network
     head: PolarHeadSettings = PolarHeadSettings()
     scale: PositiveInt = 2
     source: SourceFit = "joint"
     extent: PositiveFloat = 1.0
     loss: PhysicsLossSettings
+    perceptual: PerceptualSettings | None = None
+
+
+class PhysicsSettings(DeflectionSettings):
+    """The method of S1, in its published form or consistent with the observation."""
+
+    name: Literal["physics"]
 
     def build(self) -> PhysicsMethod:
         """Return the method with a fresh network."""
@@ -65,10 +74,11 @@ class PhysicsMethod(TrainableMethod):
         """The upscaling factor that the method was trained for."""
         return self.settings.scale
 
-    def __init__(self, settings: PhysicsSettings) -> None:
+    def __init__(self, settings: DeflectionSettings) -> None:
         super().__init__()
         self.settings = settings
         self.network = DeflectionNetwork(settings.network.build(2, settings.scale), settings.head)
+        self._perceptual = None if settings.perceptual is None else settings.perceptual.build()
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the super-resolved batch; another scale than the network's own interpolates its deflection."""
@@ -97,13 +107,19 @@ class PhysicsMethod(TrainableMethod):
             _FITTED.get(self.settings.source, 0),
         )
 
-    def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of the loss, and ``loss``; ``truth`` is not looked at."""
-        return self.settings.loss.evaluate(self.predict(observation), observation, epoch)
+    def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """Return the named terms of the loss, and ``loss``; the truth is not looked at."""
+        return self.terms_of_physics(self.predict(batch.observation), batch.observation, epoch)
 
-    def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
-        """Return what the best checkpoint is chosen by: the loss with its first epoch's weights."""
-        return self.settings.loss.evaluate(self.predict(observation), observation, 0)["loss"]
+    def terms_of_physics(self, prediction: Prediction, observation: Observation, epoch: int) -> dict[str, Tensor]:
+        """Return the terms of a prediction, ``perceptual`` among them if it is asked for, and ``loss``."""
+        terms, perceptual = self.settings.loss.evaluate(prediction, observation, epoch), self.settings.perceptual
+        if perceptual is not None and self._perceptual is not None:
+            unit = observation.peak.clamp(min=1e-30)[:, None, None, None]
+            seen, expected = observation.image * observation.weight, observation.noise.expected(prediction.observed)
+            terms["perceptual"] = self._perceptual(expected / unit, seen / unit)
+            terms["loss"] = terms["loss"] + perceptual.weight * terms["perceptual"]
+        return terms
 
     def _solve_source(self, observation: Observation, field: DeflectionField) -> tuple[Sersic, DeflectionField]:
         """Return the source, and the field with the smooth correction that was fitted along with it, if any."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lensphys.checks import check_images, check_same_shape
 from lensphys.deflection import DeflectionField
@@ -124,27 +123,3 @@ class Method(Protocol):
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the super-resolved batch, with pixels ``scale`` times as small."""
         ...
-
-
-class TrainableMethod(nn.Module):
-    """A method with weights: what `training.train` trains and a run folder holds."""
-
-    needs_truth: bool = False
-
-    @abstractmethod
-    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
-        """Return the super-resolved batch; by default at the scale that the method was trained for."""
-
-    @abstractmethod
-    def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of the loss of a batch, and ``loss``, their weighted sum.
-
-        Args:
-            observation: LR images (B, 1, H, W).
-            truth: HR images (B, 1, sH, sW) in the unit of the LR images; None where the data have none.
-            epoch: counted from 0; weights may follow it.
-        """
-
-    @abstractmethod
-    def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
-        """Return the scalar, lower is better, by which the best checkpoint is chosen."""

@@ -4,24 +4,51 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_validator
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.losses.image import ImageLossSettings
-from lensphys.methods.prediction import Prediction, TrainableMethod
-from lensphys.networks import NetworkSettings
-from lensphys.observation import Observation, block_sum
+from lensphys.losses.perceptual import PerceptualSettings
+from lensphys.losses.physics import PhysicsLossSettings
+from lensphys.methods.interpolation import interpolate
+from lensphys.methods.prediction import Prediction
+from lensphys.methods.trainable import Batch, TrainableMethod
+from lensphys.networks import Network
+from lensphys.observation import Observation
 from lensphys.settings import Strict
 
+_PHYSICS = {"observation", "intensity_conservation"}  # the terms that ask for neither a deflection nor a source
 
-class SupervisedSettings(Strict):
-    """A network that maps LR images to HR images, both in units of the LR image's brightest pixel."""
+
+class PairSettings(Strict):
+    """What is common to all that learn a network from LR-HR pairs, in units of the LR image's brightest pixel.
+
+    ``base``: the interpolation that the network corrects; without one it makes the image itself. ``perceptual``: a
+    difference of features. ``physics``: what an image must fulfil without any HR image; re-observed through PSF and
+    pixels it is the LR image (``observation``), and no flux is lost (``intensity_conservation``).
+    """
+
+    network: Network
+    scale: PositiveInt = 2
+    base: Literal["bicubic"] | None = None
+    loss: ImageLossSettings = ImageLossSettings()
+    perceptual: PerceptualSettings | None = None
+    physics: PhysicsLossSettings | None = None
+
+    @field_validator("physics")
+    @classmethod
+    def _of_an_image(cls, physics: PhysicsLossSettings | None) -> PhysicsLossSettings | None:
+        foreign = set(physics.terms) - _PHYSICS if physics is not None else set()
+        if foreign:
+            raise ValueError(f"{', '.join(sorted(foreign))}: needs a lens model; an image has {', '.join(_PHYSICS)}")
+        return physics
+
+
+class SupervisedSettings(PairSettings):
+    """A network that maps LR images to HR images."""
 
     name: Literal["supervised"]
-    network: NetworkSettings
-    scale: PositiveInt = 2
-    loss: ImageLossSettings = ImageLossSettings()
 
     def build(self) -> SupervisedMethod:
         """Return the method with a fresh network."""
@@ -33,15 +60,16 @@ class SupervisedMethod(TrainableMethod):
 
     needs_truth = True
 
+    def __init__(self, settings: PairSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = settings.network.build(1, settings.scale)
+        self._perceptual = None if settings.perceptual is None else settings.perceptual.build()
+
     @property
     def scale(self) -> int:
         """The upscaling factor that the method was trained for."""
         return self.settings.scale
-
-    def __init__(self, settings: SupervisedSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.network = settings.network.build(1, settings.scale)
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the super-resolved batch.
@@ -49,29 +77,57 @@ class SupervisedMethod(TrainableMethod):
         Raises:
             LensphysError: if another scale than the network's is asked for.
         """
-        own = self.settings.scale
-        if scale not in (None, own):
-            raise LensphysError(f"this network was trained for a scale of {own}, not {scale}")
-        unit = observation.peak.clamp(min=1e-30)[:, None, None, None]
-        image = self.network(observation.image * observation.weight / unit) * unit / own**2
+        if scale not in (None, self.scale):
+            raise LensphysError(f"this network was trained for a scale of {self.scale}, not {scale}")
+        seen, unit = observation.image * observation.weight, self.unit(observation)
+        image = self.network(seen / unit / self.scale**2).float() * unit
+        if self.settings.base is not None:
+            image = image + interpolate(seen, self.scale, self.settings.base)
         if not self.training:
-            ratio = observation.flux_ratio(block_sum(image, observation.camera.grid))
+            ratio = observation.flux_ratio(observation.camera.reobserved(image))
             image = image * ratio[:, None, None, None]
-        return Prediction(image, observation.camera.at(own), block_sum(image, observation.camera.grid))
+        return Prediction(image, observation.camera.at(self.scale), observation.camera.reobserved(image))
 
-    def training_terms(self, observation: Observation, truth: Tensor | None, epoch: int) -> dict[str, Tensor]:
-        """Return the loss against the truth (B, 1, sH, sW), in units of the LR image's brightest pixel.
+    def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """Return the loss against the truth, in units of the LR image's brightest pixel, and its terms.
 
         Raises:
             LensphysError: if there is no truth, or its shape does not fit.
         """
-        if truth is None:
-            raise LensphysError("supervised training needs HR images: this data set has none")
-        prediction = self.predict(observation)
-        check_same_shape("SR image", prediction.image.shape, "HR image", truth.shape)
-        unit = observation.peak.clamp(min=1e-30)[:, None, None, None] / self.settings.scale**2
-        return {"loss": self.settings.loss(prediction.image / unit, truth / unit)}
+        return self.terms_against_truth(self.predict(batch.observation), batch, epoch)
 
-    def validation_score(self, observation: Observation, truth: Tensor | None) -> Tensor:
-        """Return what the best checkpoint is chosen by: the loss."""
-        return self.training_terms(observation, truth, 0)["loss"]
+    def terms_against_truth(self, prediction: Prediction, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """Return ``pixel``, ``perceptual`` and the terms of the physics for a prediction, and ``loss``, their sum.
+
+        Raises:
+            LensphysError: if there is no truth, or its shape does not fit.
+        """
+        truth, settings = checked_truth(batch.truth, prediction.image), self.settings
+        unit = self.unit(batch.observation)
+        image, target = prediction.image / unit, truth / unit
+        terms = {"pixel": settings.loss(image, target)}
+        loss = settings.loss.weight * terms["pixel"]
+        if settings.perceptual is not None and self._perceptual is not None:
+            terms["perceptual"] = self._perceptual(image, target)
+            loss = loss + settings.perceptual.weight * terms["perceptual"]
+        if settings.physics is not None:
+            physics = settings.physics.evaluate(prediction, batch.observation, epoch)
+            loss = loss + physics.pop("loss")
+            terms |= physics
+        return terms | {"loss": loss}
+
+    def unit(self, observation: Observation) -> Tensor:
+        """Return what images are measured in, (B, 1, 1, 1): the flux of a fine pixel of the brightest LR pixel."""
+        return observation.peak.clamp(min=1e-30)[:, None, None, None] / self.scale**2
+
+
+def checked_truth(truth: Tensor | None, image: Tensor) -> Tensor:
+    """Return the HR images of a batch.
+
+    Raises:
+        LensphysError: if there are none, or they have another shape than the SR images.
+    """
+    if truth is None:
+        raise LensphysError("supervised training needs HR images: this data set has none")
+    check_same_shape("SR image", image.shape, "HR image", truth.shape)
+    return truth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_images, check_same_shape
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
+from lensphys.observation.matching import matching_kernel
 from lensphys.observation.noise import Noise
-from lensphys.observation.psf import PSF, NoPSF, PixelPSF
+from lensphys.observation.psf import PSF, NoPSF, PixelPSF, convolved
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,23 @@ class Camera:
         if points > 1 and not self.kernel_holds_pixel:
             return block_sum(self.psf.blur(flux, self.grid.scale / points), self.grid)
         return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
+
+    def reobserved(self, image: Tensor) -> Tensor:
+        """Return what the camera would record of a super-resolved image, which has the PSF of `at`; noise-free.
+
+        Args:
+            image: (B, 1, sH, sW) [flux per pixel], s any whole number.
+
+        Returns:
+            (B, 1, H, W) [flux per pixel].
+        """
+        if self.sharp is None:
+            return block_sum(image, self.grid)
+        scale = self.grid.scale * self.grid.width / image.shape[-1]
+        reach = max(self.psf.extent, self.sharp.extent)
+        size = 2 * min(math.ceil(reach / scale / 2) + 1, min(image.shape[-2:]) // 2) + 1
+        kernel = matching_kernel(self.sharp, self.psf, scale, size=size, like=image)
+        return block_sum(convolved(image, kernel), self.grid)
 
 
 def block_sum(flux: Tensor, grid: PixelGrid) -> Tensor:

@@ -42,6 +42,10 @@ class LensStream:
         """The instrument of the low-resolution images."""
         return self._plan.instrument
 
+    def labels(self, positions: Sequence[int]) -> list[int]:
+        """Return the class of each of some samples, counted in the recipe's order."""
+        return [self._plan.label_of(position) for position in positions]
+
     def read(self, positions: Sequence[int], device: torch.device | str) -> tuple[Observation, Tensor]:
         """Return some samples.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lensphys.checks import check_choice
-from lensphys.config import CONFIG, Experiment, load_run
+from lensphys.config import Experiment, load_run
+from lensphys.runs import CONFIG, WEIGHTS
 from lensphys.simulation.recipe import Recipe
-from lensphys.training import WEIGHTS
 
 FOLDER = Path(__file__).parent
 

@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 from lensphys.checks import LensphysError, check_choice, check_file
-from lensphys.config import CONFIG, INSTRUMENT, PROVENANCE, Experiment, load_run
+from lensphys.config import Experiment, load_run
 from lensphys.provenance import check_writable, write_json
+from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, WEIGHTS
 from lensphys.simulation.recipe import recipe_names
-from lensphys.training import WEIGHTS
 from lensphys.weights import FOLDER
 
 LIMIT = 20_000_000  # bytes, of all weights together

@@ -1,0 +1,83 @@
+"""Commands that set many methods side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lensphys.cli.base import Assignments, Device, app, console, device_of, one_sentence
+
+
+@app.command()
+@one_sentence
+def compare(
+    experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/comparisons/.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder for results, data and runs.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all experiments and stop.")] = False,
+    assignments: Assignments = None,
+) -> None:
+    """Train or load all methods of an experiment under one budget, judge them alike, write one table and one report.
+
+    The same command goes on after an interruption.
+
+    Examples:
+
+    `lensphys compare experiments/comparisons/networks.yaml -o runs/networks`
+
+    `lensphys compare experiments/comparisons/networks.yaml -o runs/long --set minutes=60 --set data.n=5000`
+    """
+    from lensphys.comparison import Comparison
+    from lensphys.comparison import compare as run
+
+    comparison = Comparison.read(experiment, assignments or [])
+    comparison.check()
+    rows = sum(entry.group is not None for entry in comparison.methods)
+    helpers = len(comparison.methods) - rows
+    console.print(f"{comparison.title}: {rows} methods, {helpers} helpers", markup=False)
+    if dry_run:
+        return
+    tree = run(comparison, out)
+    console.print((out / "table.md").read_text(), markup=False)
+    failed = [row["name"] for row in tree["rows"] if row["failed"]]
+    if failed:
+        console.print(f"failed: {', '.join(failed)}", markup=False)
+    console.print(f"wrote {out / 'report.html'}", markup=False)
+
+
+@app.command("rank-set")
+@one_sentence
+def rank_set(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of two or more methods, for RankSRGAN: three.")],
+    data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with clean HR images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The rank set, an .h5 file.")],
+    patch: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Side of the patches [HR pixels]; whole images by default."),
+    ] = None,
+    block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
+    limit: Annotated[Optional[int], typer.Option(help="At most so many images.")] = None,  # noqa: UP045
+    device: Device = "auto",
+) -> None:
+    """Rank the images of several runs by NIQE: the first stage of RankSRGAN. The same command goes on.
+
+    The second stage is `lensphys train` of the method `ranker` on the rank set, the third that of the method
+    `adversarial` with `rank.run`, the ranker's run folder.
+
+    Examples:
+
+    `lensphys rank-set runs/srresnet runs/srgan runs/esrgan --data train.h5 -o runs/rank_set.h5`
+
+    `lensphys train ranker.yaml -o runs/ranker --set data='{file: runs/rank_set.h5}'`
+    """
+    from lensphys.config import load_run
+    from lensphys.data.lens_file import LensFile
+    from lensphys.ranking import build_rank_set, clean_niqe
+
+    where = device_of(device)
+    methods = {run.name: load_run(run).to(where) for run in runs}
+    with LensFile(data) as lenses:
+        niqe = clean_niqe(lenses, block)
+        build_rank_set(dict(methods), lenses, niqe, out, patch=patch, limit=limit, device=where)
+    console.print(f"wrote {out}", markup=False)

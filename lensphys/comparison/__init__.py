@@ -1,0 +1,6 @@
+"""`lensphys compare`: many methods on the same images under the same budget, one table, one report."""
+
+from lensphys.comparison.running import compare
+from lensphys.comparison.settings import Comparison, Entry
+
+__all__ = ["Comparison", "Entry", "compare"]

@@ -1,0 +1,187 @@
+"""Trains or loads every method of a comparison, judges it, and writes the table and the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from lensphys.checks import LensphysError
+from lensphys.comparison.judging import Judge, Row
+from lensphys.comparison.settings import Comparison, Entry
+from lensphys.config import DataSettings, load_run, train, training_data
+from lensphys.data.lens_file import LensFile
+from lensphys.evaluation.comparison_tables import comparison_table
+from lensphys.evaluation.report import write_report
+from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.provenance import check_writable, provenance, whole_file, write_json
+from lensphys.ranking import build_rank_set, clean_niqe
+from lensphys.runs import LOG, WEIGHTS
+
+
+def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
+    """Train or load all methods and judge them; write ``metrics.json``, ``table.md``, ``report.html`` and figures.
+
+    What is done is kept: the same call goes on after an interruption. A method that fails has a row with its reason,
+    and so has everything that builds on it.
+
+    Args:
+        comparison: the settings.
+        folder: for the results, and in ``data/`` and ``runs/`` for what they come from.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        LensphysError: if the data cannot be made, or the folder cannot be written.
+    """
+    comparison.check()
+    check_writable(folder)
+    with _threads(comparison.threads):
+        return _Run(comparison, folder).go()
+
+
+class _Run:
+    """A comparison on its way."""
+
+    def __init__(self, comparison: Comparison, folder: Path) -> None:
+        self.comparison, self.folder = comparison, folder
+        self.failed: dict[str, str] = {}
+        self.console = Console(stderr=True)
+
+    def go(self) -> dict[str, Any]:
+        """Do everything; return the tree of results."""
+        with (
+            LensFile(self._data(self.comparison.data)) as training,
+            LensFile(self._data(self.comparison.test)) as test,
+        ):
+            self.niqe = clean_niqe(training, self.comparison.niqe_block)
+            self.judge = Judge(test, self.niqe, self.comparison.limit)
+            rows: list[Row] = []
+            helpers: list[Row] = []
+            for k, entry in enumerate(self.comparison.methods, start=1):
+                self.console.print(f"[bold]{k}/{len(self.comparison.methods)}[/] {entry.name}")
+                row = self._row(entry, training)
+                (helpers if entry.group is None else rows).append(row)
+            return self._write(rows, helpers, test)
+
+    def _row(self, entry: Entry, training: LensFile) -> Row:
+        """An entry's row: what it reached, or why it failed."""
+        row: Row = {"name": entry.name, "group": entry.group, "needs_hr": self._needs_hr(entry), "failed": None}
+        row |= dict.fromkeys(("parameters", "training_seconds", "milliseconds", "peak_mib"))
+        row |= {"results": {}, "settings": entry.model_dump(exclude_none=True, by_alias=True), "training": []}
+        try:
+            lost = [name for name in entry.needs if name in self.failed]
+            if lost:
+                raise LensphysError(f"it needs {lost[0]!r}, which failed")
+            self._prepare(entry, training)
+            row |= {"training": self._log(entry), "training_seconds": self._seconds(entry)}
+            if entry.group is not None:
+                row |= self._judged(entry)
+        except Exception as error:  # whatever went wrong, the other methods go on
+            self.failed[entry.name] = row["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.console.print(f"[red]failed[/] {row['failed']}", highlight=False)
+        return row
+
+    def _prepare(self, entry: Entry, training: LensFile) -> None:
+        """Train, or make the rank set, if that is not done."""
+        where = self.comparison.left_behind(entry, self.folder)
+        if entry.train is not None:
+            experiment = self.comparison.experiment(entry, self.folder)
+            if experiment.data.recipe is not None and not experiment.data.fresh:
+                data = experiment.data.model_copy(update={"recipe": None, "file": str(self._data(experiment.data))})
+                experiment = experiment.model_copy(update={"data": data})
+            train(experiment, where, resume=True)
+        elif entry.rank_set is not None and not where.exists():
+            methods = {name: self._method(self.comparison.entry(name)) for name in entry.rank_set.of}
+            limit = entry.rank_set.limit
+            build_rank_set(methods, training, self.niqe, where, patch=entry.rank_set.patch, limit=limit)
+
+    def _judged(self, entry: Entry) -> Row:
+        """What a method reached and costs; not computed again for the same weights and settings."""
+        where = self.comparison.left_behind(entry, self.folder) / WEIGHTS
+        asked = json.dumps([entry.model_dump(), self.comparison.limit, self.judge.identity, self.niqe.mean.tolist()])
+        weights = where.read_bytes() if entry.ready is None else b""
+        key = hashlib.sha256(asked.encode() + weights).hexdigest()
+        kept = self.folder / "rows" / f"{entry.slug}.json"
+        if kept.exists():
+            before = json.loads(kept.read_text())
+            if before.pop("key", None) == key:
+                return dict(before)
+        found, images = self.judge.judged(self._method(entry), entry.name)
+        arrays: dict[str, Any] = dict(images)
+        with whole_file(kept.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        write_json(kept, {"key": key, **found})
+        return dict(json.loads(kept.read_text()))
+
+    def _method(self, entry: Entry) -> Method:
+        if entry.ready is not None:
+            return READY[entry.ready]
+        method = load_run(self.comparison.left_behind(entry, self.folder))
+        if isinstance(method, AmortisedMethod) and entry.refine != 0:
+            return method.refined(entry.refine)
+        return method
+
+    def _needs_hr(self, entry: Entry) -> bool:
+        """Whether HR images went into a method."""
+        trained = [e for e in [*self.comparison.all_needs(entry), entry] if e.train is not None]
+        return any(self.comparison.experiment(e, self.folder).method.build().needs_truth for e in trained)
+
+    def _log(self, entry: Entry) -> list[dict[str, float]]:
+        log = self.comparison.left_behind(entry, self.folder) / LOG
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def _seconds(self, entry: Entry) -> float | None:
+        """How long a method and all that it needs trained; None where nobody knows."""
+        logs = [self._log(e) for e in [*self.comparison.all_needs(entry), entry]]
+        seconds = [log[-1]["seconds"] for log in logs if log]
+        return sum(seconds) if seconds else None
+
+    def _data(self, data: DataSettings) -> Path:
+        """The file of some data, simulated once for all that ask for the same."""
+        name = hashlib.sha256(data.model_dump_json(exclude={"workers"}).encode()).hexdigest()[:12]
+        return training_data(data, self.folder / "data" / name)
+
+    def _write(self, rows: list[Row], helpers: list[Row], test: LensFile) -> dict[str, Any]:
+        comparison = self.comparison
+        tree = {
+            "provenance": provenance(
+                comparison=comparison.model_dump(mode="json", exclude={"methods"}), test=test.identity
+            ),
+            "title": comparison.title,
+            "protocol": comparison.protocol,
+            "data": comparison.test.recipe or Path(str(comparison.test.file)).stem,
+            "classes": list(test.classes),
+            "images": self.judge.images,
+            "budget": {"minutes": comparison.minutes, "threads": comparison.threads},
+            "rows": rows,
+            "helpers": helpers,
+            "ceiling": self.judge.ceiling(),
+        }
+        write_json(self.folder / "metrics.json", tree)
+        written: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
+        with whole_file(self.folder / "table.md") as temporary:
+            temporary.write_text(comparison_table(written))
+        seen = {e.name: self.folder / "rows" / f"{e.slug}.npz" for e in comparison.methods}
+        shown = [(row["name"], seen[row["name"]]) for row in rows if not row["failed"]]
+        write_report(self.folder, written, self.judge.lenses(shown))
+        return written
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """All methods compute on the same number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

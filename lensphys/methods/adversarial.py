@@ -1,0 +1,83 @@
+"""SRGAN, ESRGAN and RankSRGAN: a supervised generator, and a discriminator that tells its images from real ones.
+
+They differ in settings alone: the generator's network, the adversarial loss (standard or relativistic), the perceptual
+loss, and a rank content.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from lensphys.losses.adversarial import AdversarialSettings
+from lensphys.losses.ranking import RankContentSettings
+from lensphys.methods.prediction import Prediction
+from lensphys.methods.supervised import PairSettings, SupervisedMethod, checked_truth
+from lensphys.methods.trainable import Batch
+from lensphys.networks.discriminator import DiscriminatorSettings
+
+
+class AdversarialMethodSettings(PairSettings):
+    """A generator with a discriminator, as in SRGAN, ESRGAN and RankSRGAN; start it from a supervised run."""
+
+    name: Literal["adversarial"]
+    discriminator: DiscriminatorSettings = DiscriminatorSettings()
+    adversarial: AdversarialSettings = AdversarialSettings()
+    rank: RankContentSettings | None = None
+
+    def build(self) -> AdversarialMethod:
+        """Return the method with fresh networks."""
+        return AdversarialMethod(self)
+
+
+class AdversarialMethod(SupervisedMethod):
+    """LR image -> generator -> HR image, which a discriminator takes for real.
+
+    Source: Ledig et al. 2017, arXiv:1609.04802; Wang et al. 2018, arXiv:1809.00219; Zhang et al. 2019,
+    arXiv:1908.06382.
+    """
+
+    keeps = "last"  # no score tells how natural an image looks
+
+    def __init__(self, settings: AdversarialMethodSettings) -> None:
+        super().__init__(settings)
+        self.game = settings
+        self.discriminator = settings.discriminator.build()
+        self._rank = None if settings.rank is None else settings.rank.build()
+
+    @property
+    def players(self) -> dict[str, nn.Module]:
+        """The discriminator moves first, then the generator."""
+        return {"discriminator": self.discriminator, "generator": self.network}
+
+    def terms_of(self, player: str, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """Return the named terms of a player's loss of a batch, and ``loss``."""
+        if player == "generator":
+            return self.training_terms(batch, epoch)
+        prediction = self.predict(batch.observation)
+        real, fake = self._logits(prediction, batch, detached=True)
+        told = 0.5 * ((real > fake.mean()).double().mean() + (fake < real.mean()).double().mean())
+        return {"loss": self.game.adversarial.of_discriminator(real, fake), "accuracy": told}
+
+    def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """Return the terms of the generator: those of supervised learning, ``adversarial`` and ``rank``."""
+        prediction = self.predict(batch.observation)
+        terms = self.terms_against_truth(prediction, batch, epoch)
+        real, fake = self._logits(prediction, batch)
+        terms["adversarial"] = self.game.adversarial.of_generator(real, fake)
+        loss = terms.pop("loss") + self.game.adversarial.weight * terms["adversarial"]
+        if self.game.rank is not None and self._rank is not None:
+            terms["rank"] = self._rank(prediction.image / self.unit(batch.observation))
+            loss = loss + self.game.rank.weight * terms["rank"]
+        return terms | {"loss": loss}
+
+    def validation_score(self, batch: Batch) -> Tensor:
+        """Return the pixel loss, to be watched: it does not choose the weights."""
+        return self.terms_against_truth(self.predict(batch.observation), batch, 0)["pixel"]
+
+    def _logits(self, prediction: Prediction, batch: Batch, *, detached: bool = False) -> tuple[Tensor, Tensor]:
+        """What the discriminator says of the HR images and of the generated ones."""
+        unit = self.unit(batch.observation)
+        image = prediction.image.detach() if detached else prediction.image
+        return self.discriminator(checked_truth(batch.truth, image) / unit), self.discriminator(image / unit)

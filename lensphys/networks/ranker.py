@@ -1,0 +1,51 @@
+"""The ranker of RankSRGAN: how natural an image looks, learned from pairs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from lensphys.settings import Strict
+
+
+class Ranker(nn.Module):
+    """conv3 - LeakyReLU in pairs of stride 1 and 2, global mean pooling, two dense layers; one arm of the Siamese pair.
+
+    No batch normalisation: a score shall depend on its own image alone.
+
+    Args:
+        channels: of the first layer (64); they double with each stage.
+        stages: how often the image is halved (4).
+
+    Source: Zhang et al. 2019, arXiv:1908.06382, fig. 4.
+    """
+
+    def __init__(self, channels: int = 64, stages: int = 4) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = 1
+        for stage in range(stages):
+            wider = channels * 2**stage
+            layers += [nn.Conv2d(width, wider, 3, padding=1), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(wider, wider, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            width = wider
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.score = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return scores (B, 1) of images (B, 1, H, W), lower for those that look more natural, as NIQE is."""
+        return self.score(self.features(image))
+
+
+class RankerSettings(Strict):
+    """RankSRGAN's ranker."""
+
+    name: Literal["ranker"] = "ranker"
+    channels: PositiveInt = 64
+    stages: PositiveInt = 4
+
+    def build(self) -> Ranker:
+        """Return the network with fresh weights."""
+        return Ranker(self.channels, self.stages)

@@ -1,0 +1,41 @@
+"""The kernel that turns one PSF into a wider one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.observation.psf import PSF
+
+_FLOOR = 1e-3  # of the sharp transfer function: below it the ratio is noise
+
+
+def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Tensor) -> Tensor:
+    """Return the kernel which, convolved with ``sharp``, gives ``wide``.
+
+    The ratio of their transfer functions, regularised where the sharp one vanishes.
+
+    Args:
+        sharp: the PSF that an image has.
+        wide: the PSF that it shall have.
+        scale: pixel scale [arcsec].
+        size: pixels of the kernel, odd.
+        like: gives dtype and device.
+
+    Returns:
+        (1 or B, 1, size, size), sum 1.
+
+    Raises:
+        LensphysError: if ``size`` is even.
+
+    Source: Aniano et al. 2011, arXiv:1106.5065, eq. 5, with a Wiener floor in place of their cut.
+    """
+    if size % 2 == 0:
+        raise LensphysError(f"the size of a kernel must be odd, so that one pixel is its centre, got {size}")
+    point = torch.zeros(1, 1, size, size, dtype=torch.float64, device=like.device)
+    point[..., size // 2, size // 2] = 1
+    have, want = (torch.fft.rfft2(torch.fft.ifftshift(psf.blur(point, scale), dim=(-2, -1))) for psf in (sharp, wide))
+    ratio = want * have.conj() / (have.abs().square() + _FLOOR**2)
+    kernel = torch.fft.fftshift(torch.fft.irfft2(ratio, s=(size, size)), dim=(-2, -1))
+    return (kernel / kernel.sum((-2, -1), keepdim=True)).to(like)

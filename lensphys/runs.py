@@ -1,0 +1,90 @@
+"""The run folder that a training leaves behind: its files, and what can be read of it without knowing the method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lensphys.checks import LensphysError
+from lensphys.settings import read_yaml
+
+CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
+CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
+
+
+def check_trained(run: Path) -> None:
+    """Raise unless a folder holds trained weights.
+
+    Raises:
+        LensphysError: with the remedy.
+    """
+    if not run.is_dir():
+        raise LensphysError(f"run folder not found: {run}")
+    if not (run / WEIGHTS).exists():
+        raise LensphysError(f"{run} holds no trained weights ({WEIGHTS}): train it first with 'lensphys train'")
+
+
+def run_settings(run: Path) -> dict[str, Any]:
+    """Return the resolved experiment of a run, as a plain tree."""
+    check_trained(run)
+    return read_yaml(run / CONFIG)
+
+
+def load_weights(module: nn.Module, run: Path, *, part: str = "") -> None:
+    """Load the weights of a run into a module that fits them.
+
+    Args:
+        module: what gets them.
+        run: the folder.
+        part: only those of this part of the run's method (``network``, say).
+
+    Raises:
+        LensphysError: if they do not fit.
+    """
+    start = f"{part}." if part else ""
+    state = {k.removeprefix(start): x for k, x in read_weights(run).items() if k.startswith(start)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise LensphysError(f"{run / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}") from None
+
+
+def start_from(module: nn.Module, run: Path) -> list[str]:
+    """Load the weights of a run of another training into a module; what the run does not have stays fresh.
+
+    Args:
+        module: what gets them; names and shapes of all of the run's weights must be found in it.
+        run: the folder.
+
+    Returns:
+        The names that stayed as they were.
+
+    Raises:
+        LensphysError: if something of the run has no place in the module.
+    """
+    own, found = module.state_dict(), read_weights(run)
+    foreign = [name for name, x in found.items() if name not in own or own[name].shape != x.shape]
+    if foreign:
+        raise LensphysError(
+            f"cannot start from {run}: {len(foreign)} of its {len(found)} weights have no place here (the first is "
+            f"{foreign[0]}): start from a run of the same network and scale"
+        )
+    module.load_state_dict(found, strict=False)
+    return [name for name in own if name not in found]
+
+
+def read_weights(run: Path) -> dict[str, Tensor]:
+    """Return the weights that a run kept, by name.
+
+    Raises:
+        LensphysError: if there are none, or the file is damaged.
+    """
+    check_trained(run)
+    try:
+        return load_file(run / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise LensphysError(f"{run / WEIGHTS} is damaged ({error}): train it again") from None
