@@ -233,10 +233,16 @@ class _Run:
         late = limit is not None and self.seconds >= 60 * limit
         return self.epoch >= self.settings.epochs or self._anyone(late)
 
+    def _progress(self, within: float) -> float:
+        """The finished share of the training, ``within`` of an epoch."""
+        limit = self.settings.minutes
+        late = 0.0 if limit is None else self.seconds / (60 * limit)
+        return max((self.epoch + within) / self.settings.epochs, late)
+
     def _epochs(self, writer: Tracker | None, interrupts: Interrupts) -> Iterator[dict[str, float]]:
-        settings = self.settings
         with Progress(disable=not self.fabric.is_global_zero, console=Console(stderr=True)) as progress:
-            bar = progress.add_task("training", total=settings.epochs, completed=self.epoch)
+            bar = progress.add_task("training", total=1.0)
+            progress.update(bar, completed=self._progress(0.0))
             while not self._over:
                 steps = self.batches.of_epoch(self.epoch, self.fabric.global_rank, self.fabric.world_size)
                 frozen = self._start_epoch()
@@ -249,7 +255,7 @@ class _Run:
                         self.sums[name] = self.sums.get(name, 0.0) + value
                         if writer is not None:
                             writer.add_scalar(f"train/{name}", value, self.epoch * len(steps) + self.step)
-                    progress.update(bar, completed=self.epoch + self.step / len(steps))
+                    progress.update(bar, completed=self._progress(self.step / len(steps)))
                     if self._anyone(interrupts.wished):
                         raise KeyboardInterrupt
                 started = time.monotonic()

@@ -26,7 +26,7 @@ from lensphys.evaluation.statistics import summary
 CLASSES = ["no_sub", "axion", "cdm"]
 METRICS = {
     "psnr_flux": 40.0, "ssim_flux": 0.98, "mse_flux": 1e-4, "psnr_seed": 30.0, "ssim_seed": 0.8, "mse_seed": 1e-3,
-    "niqe": 6.0, "chi2_dof": 1.1, "flux_bias": 0.01, "theta_E_error": 0.02,
+    "niqe": 6.0, "chi2_dof": 1.1, "flux_bias": 0.01, "theta_E_image": 0.02,
 }  # fmt: skip
 EVIL = '<script>alert("x")</script>'
 
@@ -139,7 +139,7 @@ def test_the_short_table_is_one_table_of_all_images(tree):
 def test_a_metric_that_nobody_has_is_no_column(tree):
     for r in tree["rows"]:
         for of in (r["results"] or {}).values():
-            of.pop("theta_E_error", None)
+            of.pop("theta_E_image", None)
     assert not any("theta_E" in h for h in judgement_table(tree).headings)
     assert any("NIQE" in h for h in class_table(tree, "cdm").headings)
 

@@ -21,4 +21,5 @@ def main() -> None:
     """Run the command line."""
     # Threads that spin while they wait make a busy machine ten times slower; this must be said before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures memory, says what it does
     app()

@@ -67,7 +67,7 @@ def import_(
     if field is not None and key is not None:
         raise LensphysError("--field and --key both choose the image: give one of them")
     mass = int(axion_mass_field) if axion_mass_field is not None and axion_mass_field.isdigit() else axion_mass_field
-    hr_psf = None if hr_instrument is None else Instrument.named(hr_instrument).psf_of()
+    target = None if hr_instrument is None else Instrument.named(hr_instrument)
     done = import_images(
         inputs,
         out,
@@ -78,7 +78,10 @@ def import_(
         picked=Picked(key if field is None else field, mass),
         flux_scale=flux_scale,
         skip_bad=skip_bad,
-        matching=Matching(register, match_flux, hr_psf) if register or match_flux else None,
+        matching=Matching(register, match_flux, None if target is None else target.psf_of())
+        if register or match_flux
+        else None,
+        target=target,
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
         errors.print(f"note: {remark}", markup=False)

@@ -37,6 +37,7 @@ class Judge:
         rows = first_of_each(labels, limit)
         self.images = {name: int((labels[rows] == k).sum()) for k, name in enumerate(test.classes)} | {"all": len(rows)}
         self._shown = first_of_each(labels, 1)
+        self._theta_E = self._of_the_truth(rows) if test.has("hr_clean") else {}
 
     @property
     def identity(self) -> str:
@@ -88,11 +89,22 @@ class Judge:
         return found
 
     def _measures(self, prediction: Prediction, truth: Truth) -> Values:
-        """NIQE, and the Einstein radius that the image itself shows, whatever the method knows of it."""
+        """NIQE, and how far off the Einstein radius is that the image itself shows, whatever the method knows of it."""
         found = {"niqe": self.niqe.score(prediction.image.double().cpu()).numpy()}
-        if truth.theta_E is not None:
-            radius = theta_E_of(prediction.image, prediction.camera).double().cpu()
-            found["theta_E_error"] = (radius / truth.theta_E - 1).numpy()
+        if self._theta_E:
+            true = torch.tensor([self._theta_E[row] for row in truth.index.tolist()])
+            measured = theta_E_of(prediction.image, prediction.camera).double().cpu()
+            found["theta_E_image"] = (measured / true - 1).abs().numpy()
+        return found
+
+    def _of_the_truth(self, rows: np.ndarray) -> dict[int, float]:
+        """The Einstein radius that the clean HR image of each lens shows, substructure and all [arcsec]."""
+        found: dict[int, float] = {}
+        for batch in np.split(rows, range(_BATCH, len(rows), _BATCH)):
+            camera = self.test.observation(batch).camera.at(self.test.upscale)
+            clean = torch.from_numpy(self.test.read("hr_clean", batch).astype(np.float64))
+            radii = theta_E_of(clean.reshape(-1, 1, *clean.shape[-2:]), camera).tolist()
+            found |= dict(zip(batch.tolist(), radii, strict=True))
         return found
 
     def _of_truth(self, prediction: Prediction, truth: Truth) -> Values:

@@ -148,9 +148,8 @@ def with_target_psf(images: ImageSet, path: Path, scale: int) -> ImageSet:
         LensphysError: if the file or its kernel is faulty.
     """
     kernel, own = _plane("target PSF file", path, "PSF")
-    camera = images.observation.camera
-    sharp = PixelPSF(torch.from_numpy(kernel), own or camera.grid.scale / scale)
-    return replace(images, observation=replace(images.observation, camera=replace(camera, sharp=sharp)))
+    sharp = PixelPSF(torch.from_numpy(kernel), own or images.observation.camera.grid.scale / scale)
+    return replace(images, observation=images.observation.sharpened_to(sharp))
 
 
 def check_output(source: Path, path: Path) -> None:

@@ -128,6 +128,7 @@ def import_images(
     flux_scale: float = 1.0,
     skip_bad: bool = False,
     matching: Matching | None = None,
+    target: Instrument | None = None,
 ) -> Imported:
     """Import .npy files, stacks, FITS cut-outs and files of our own into one HDF5 file; a batch at a time in memory.
 
@@ -144,6 +145,7 @@ def import_images(
             listed, not refused.
         matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
             /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
+        target: what took the HR images, if it is known: super-resolved images have its PSF.
 
     Returns:
         What was imported.
@@ -158,8 +160,7 @@ def import_images(
     targets = None if hr is None else matched(sources, find_sources([Path(hr)]))
     if matching is not None and matching.flux and flux_scale != 1:
         raise LensphysError("--flux-scale says what --match-flux is to find: give one of them")
-    done = Imported(out, class_names(sources))
-    first = read_contents(sources[0], picked)
+    done, first = Imported(out, class_names(sources)), read_contents(sources[0], picked)
     telescope = _instrument(sources[0].path, instrument or first.instrument, pixel_scale, first, done.remarks)
     if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
         done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
@@ -167,6 +168,7 @@ def import_images(
     job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad, matching, telescope)
     columns = _survey(job, done)
     attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
+    attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
     with whole_file(out) as temporary:
         try:
             _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
@@ -252,10 +254,8 @@ def _survey(job: _Job, done: Imported) -> dict[str, _Column]:
 
 def _arrays(job: _Job, batch: _Rows) -> Arrays:
     n = len(batch.lr)
-    arrays: Arrays = {
-        "lr": batch.lr[:, None],
-        "label": np.full(n, job.classes.index(batch.source.class_name), np.int64),
-    }
+    label = np.full(n, job.classes.index(batch.source.class_name), np.int64)
+    arrays: Arrays = {"lr": batch.lr[:, None], "label": label}
     if batch.hr is not None:
         arrays |= {"hr": batch.hr[:, None], "flux_scale": np.full(n, job.flux_scale)}
     if job.matching is not None:

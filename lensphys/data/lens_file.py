@@ -152,6 +152,12 @@ class LensFile:
         return Instrument.parse(json.loads(self._open().attrs["instrument"]), f"instrument of {self.path}")
 
     @property
+    def target(self) -> Instrument | None:
+        """The telescope that took the high-resolution images; None if it is that of the low-resolution ones."""
+        found = self._open().attrs.get("target_instrument")
+        return None if found is None else Instrument.parse(json.loads(found), f"target instrument of {self.path}")
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes; labels count in this order."""
         return [str(name) for name in self._open().attrs["classes"]]
@@ -231,8 +237,9 @@ class LensFile:
         return Conditions(**{name: torch.as_tensor(self.read(name, index), dtype=torch.float32) for name in drawn})
 
     def observation(self, index: Index = slice(None), device: torch.device | str = "cpu") -> Observation:
-        """Return low-resolution images and how each of them was taken."""
-        return self.instrument.observation(self.lr(index).to(device), self.conditions(index).to(device))
+        """Return low-resolution images and how each was taken; super-resolved, they have the PSF of `target`."""
+        taken = self.instrument.observation(self.lr(index).to(device), self.conditions(index).to(device))
+        return taken if self.target is None else taken.sharpened_to(self.target.psf_of())
 
     def lens_model(self, index: int) -> dict[str, Any]:
         """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""

@@ -17,7 +17,7 @@ _MEMORY = "[memory]"
 
 
 def cost(method: Method, observation: Observation, scale: int) -> dict[str, float | int | None]:
-    """Return ``parameters`` (None if nothing was trained), ``milliseconds`` an image and ``peak_mib`` of a batch.
+    """Return ``parameters`` of the network, if any, ``milliseconds`` an image and ``peak_mib`` of a batch.
 
     The time is the median of three runs after a first one; the memory is what the tensors of a run take at once, on
     top of the images and the weights.
@@ -33,7 +33,8 @@ def cost(method: Method, observation: Observation, scale: int) -> dict[str, floa
             start = time.perf_counter()
             method.predict(observation, scale).image.cpu()
             seconds.append(time.perf_counter() - start)
-    network = getattr(method, "start", method)  # a refinement starts from a network
+    predicting = getattr(method, "start", method)  # a refinement starts from a network
+    network = getattr(predicting, "network", predicting)  # a discriminator predicts nothing
     return {
         "parameters": sum(p.numel() for p in network.parameters()) if isinstance(network, nn.Module) else None,
         "milliseconds": 1000 * statistics.median(seconds[1:]) / len(observation),

@@ -194,6 +194,7 @@ def _judge_all(
 class Truth:
     """What a file knows of some lenses, in float64; None where it does not."""
 
+    index: np.ndarray  # which lenses of the file, (n,)
     flux_scale: Tensor  # (n, 1, 1, 1), flux units -> unit of the LR image
     hr: Tensor | None
     hr_clean: Tensor | None
@@ -210,7 +211,7 @@ class Truth:
             found[name] = x[:, None] if x.ndim == 3 else x
         scale, alpha = found.pop("flux_scale"), found.pop("alpha_hr")
         scale = torch.ones(len(index), dtype=torch.float64) if scale is None else scale
-        return cls(scale.reshape(-1, 1, 1, 1), alpha=alpha, **found)
+        return cls(index, scale.reshape(-1, 1, 1, 1), alpha=alpha, **found)
 
 
 def _held(file: LensFile) -> frozenset[str]:

@@ -193,7 +193,10 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
         odd = (chi2 - 1).abs() > 0.05 + margin if known else (chi2 < 0.4) | (chi2 > 2.5)
         found["noise_law"] = _where(odd & ~quiet & ~dim, chi2)
     found["noise_free"] = _where(quiet, share)
-    if images.hr_clean is not None:
+    if images.file.target is not None:  # another PSF: the truth is neither binned nor sampled in the LR image
+        recorded = images.hr if images.hr is not None else images.hr_clean
+        found |= {} if recorded is None else _of_observed_pairs(images.lr, recorded)
+    elif images.hr_clean is not None:
         found |= _of_pairs(images, images.hr_clean, law, excluded=dim)
     elif images.hr is not None:
         found |= _of_observed_pairs(images.lr, images.hr)

@@ -176,6 +176,10 @@ class Observation:
         camera, noise = self.camera.to(device), self.noise.to(device)
         return replace(self, image=self.image.to(device), camera=camera, noise=noise, mask=mask)
 
+    def sharpened_to(self, psf: PSF) -> Observation:
+        """Return the observation with another PSF for its super-resolved images."""
+        return replace(self, camera=replace(self.camera, sharp=psf).to(self.image.device))
+
     @property
     def weight(self) -> Tensor:
         """1 where a pixel counts and 0 elsewhere, (B, 1, H, W)."""

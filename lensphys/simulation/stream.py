@@ -62,6 +62,8 @@ class LensStream:
         samples = render(self._plan.recipe, engine, [self._plan.drawn(p) for p in positions])
         conditions = conditions_of([d.conditions for d in samples.drawn], torch.float32).to(device)
         observation = self._plan.instrument.observation(torch.from_numpy(samples.lr).to(device), conditions)
+        if self._plan.target is not None:
+            observation = observation.sharpened_to(self._plan.target.psf_of())
         scale = torch.tensor([d.detector.flux_scale for d in samples.drawn])[:, None, None, None]
         hr = torch.from_numpy(samples.hr_clean if samples.hr is None else samples.hr)
         return observation, (hr * scale).float().to(device)
