@@ -1,0 +1,289 @@
+"""Generators and discriminators, the three stages of RankSRGAN, and the physics that any image can be asked for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lenses import SMALL, finite, one_thread, scaled, small_lenses  # noqa: F401
+from pydantic import ValidationError
+
+from lensphys.checks import LensphysError
+from lensphys.config import Experiment, load_run, train
+from lensphys.data.lens_file import LensFile
+from lensphys.data.rank_set import RankSet
+from lensphys.losses.adversarial import AdversarialSettings
+from lensphys.losses.physics import IntensityConservation, ObservationConsistency, PhysicsLossSettings
+from lensphys.losses.ranking import RankContentSettings, margin_ranking, ranking_accuracy
+from lensphys.methods import READY, Batch, RankBatch, SupervisedSettings
+from lensphys.methods.adversarial import AdversarialMethod, AdversarialMethodSettings
+from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
+from lensphys.methods.ranker import RankerMethodSettings
+from lensphys.networks import network_settings
+from lensphys.networks.discriminator import DiscriminatorSettings
+from lensphys.networks.ranker import RankerSettings
+from lensphys.ranking import build_rank_set, clean_niqe
+from lensphys.runs import LOG
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
+
+NETWORK = {"name": "srresnet", "channels": 4, "blocks": 1}
+GAME = {"name": "adversarial", "network": NETWORK, "discriminator": {"channels": 4, "stages": 2}}
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    lenses = small_lenses()
+    return Batch(lenses.observation, lenses.clean(2))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "pairs.h5"
+    return simulate(Recipe.named("model_3", ["height=32", "width=40"]), 8, path, classes=["no_sub", "cdm"])
+
+
+def adversarial(**settings: object) -> AdversarialMethod:
+    torch.manual_seed(0)
+    return AdversarialMethodSettings.parse({**GAME, **settings}, "test").build()
+
+
+def experiment(file, method, **more) -> Experiment:
+    training = {"epochs": 2, "batch_size": 4, "accelerator": "cpu"} | more.pop("training", {})
+    return Experiment.parse({"data": {"file": str(file)}, "method": method, "training": training, **more}, "test")
+
+
+def records(run) -> list[dict]:
+    return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- the losses of the game
+
+
+def test_the_standard_loss_is_the_cross_entropy_of_the_papers():
+    real, fake = torch.tensor([[2.0], [0.5]]), torch.tensor([[-1.0], [0.3]])
+    loss = AdversarialSettings()
+    assert float(loss.of_generator(real, fake)) == pytest.approx(float(-torch.sigmoid(fake).log().mean()))
+    expected = -0.5 * (torch.sigmoid(real).log().mean() + (1 - torch.sigmoid(fake)).log().mean())
+    assert float(loss.of_discriminator(real, fake)) == pytest.approx(float(expected))
+
+
+def test_the_relativistic_loss_compares_with_the_mean_of_the_others_and_is_symmetric():
+    real, fake = torch.tensor([[2.0], [0.5]]), torch.tensor([[-1.0], [0.3]])
+    loss = AdversarialSettings(kind="relativistic")
+    d_real, d_fake = torch.sigmoid(real - fake.mean()), torch.sigmoid(fake - real.mean())
+    expected = -0.5 * (d_real.log().mean() + (1 - d_fake).log().mean())
+    assert float(loss.of_discriminator(real, fake)) == pytest.approx(float(expected))
+    assert float(loss.of_generator(real, fake)) == pytest.approx(float(loss.of_discriminator(fake, real)))
+
+
+def test_the_discriminator_takes_any_size_and_has_the_papers_form():
+    network = DiscriminatorSettings().build()
+    assert network(torch.rand(2, 1, 33, 50)).shape == (2, 1)
+    widths = [m.out_channels for m in network.features if isinstance(m, torch.nn.Conv2d)]
+    assert widths == [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [m.stride[0] for m in network.features if isinstance(m, torch.nn.Conv2d)] == [1, 2, 1, 2, 1, 2, 1, 2]
+
+
+# ---------------------------------------------------------------- SRGAN and ESRGAN
+
+
+@pytest.mark.parametrize("kind", ["standard", "relativistic"])
+def test_each_players_loss_reaches_its_own_weights(batch, kind):
+    method = adversarial(adversarial={"kind": kind, "weight": 1.0}, loss={"weight": 0.0})
+    terms = method.terms_of("discriminator", batch, 0)
+    assert set(terms) == {"loss", "accuracy"}
+    terms["loss"].backward()
+    assert all(p.grad is not None and finite(p.grad) for p in method.discriminator.parameters())
+    assert all(p.grad is None for p in method.network.parameters())
+    method.zero_grad()
+    terms = method.terms_of("generator", batch, 0)
+    assert set(terms) == {"pixel", "adversarial", "loss"}
+    terms["loss"].backward()
+    assert all(p.grad is not None for p in method.network.parameters())
+    assert any(float(p.grad.abs().max()) > 0 for p in method.network.parameters())
+
+
+def test_the_game_does_not_depend_on_the_unit(batch):
+    method = adversarial().eval()
+    large = Batch(scaled(batch.observation, 1e4), 1e4 * batch.truth)
+    for player in method.players:
+        one, other = (method.terms_of(player, b, 0)["loss"] for b in (batch, large))
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_game_is_logged_by_player_keeps_its_last_weights_and_starts_from_a_supervised_run(file, tmp_path):
+    train(experiment(file, {"name": "supervised", "network": NETWORK}), tmp_path / "first")
+    settings = experiment(file, GAME, start=str(tmp_path / "first"), training={"learning_rate": 1e-9})
+    before = load_run(tmp_path / "first").network.state_dict()
+    assert all(torch.equal(before[name], x) for name, x in settings.build().network.state_dict().items())
+    train(settings, tmp_path / "game")
+    last = records(tmp_path / "game")[-1]
+    assert {"discriminator/loss", "discriminator/accuracy", "generator/pixel", "generator/loss"} <= set(last)
+    kept = load_run(tmp_path / "game")
+    state = torch.load(tmp_path / "game" / "last.ckpt", weights_only=True)["method"]
+    assert all(torch.equal(state[name], x) for name, x in kept.state_dict().items())
+
+
+def test_a_game_goes_on_with_the_same_losses(file, tmp_path):
+    def without_seconds(run):
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in records(run)]
+
+    train(experiment(file, GAME, training={"schedule": "constant"}), tmp_path / "whole")
+    train(experiment(file, GAME, training={"schedule": "constant", "epochs": 1}), tmp_path / "cut")
+    train(experiment(file, GAME, training={"schedule": "constant"}), tmp_path / "cut", resume=True)
+    assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "whole")
+
+
+def test_a_run_of_another_network_is_no_start(file, tmp_path):
+    train(experiment(file, {"name": "supervised", "network": NETWORK | {"blocks": 2}}), tmp_path)
+    with pytest.raises(LensphysError, match="have no place here"):
+        experiment(file, GAME, start=str(tmp_path)).build()
+    with pytest.raises(LensphysError, match="run folder not found"):
+        experiment(file, GAME, start=str(tmp_path / "nowhere")).build()
+
+
+# ---------------------------------------------------------------- S1's discriminators
+
+
+def test_one_discriminator_a_scale_looks_at_relensed_images(batch):
+    torch.manual_seed(0)
+    method = PhysicsAdversarialSettings(
+        name="physics_adversarial",
+        network=network_settings("residual")(**SMALL["residual"]),
+        source="moments",
+        loss=PhysicsLossSettings(observation=ObservationConsistency(form="log")),
+        discriminator=DiscriminatorSettings(channels=4, stages=2),
+    ).build()
+    assert len(method.discriminators) == 3 and not method.needs_truth
+    method.terms_of("discriminator", Batch(batch.observation), 0)["loss"].backward()
+    assert all(p.grad is None for p in method.network.parameters())
+    assert all(p.grad is not None for p in method.discriminators.parameters())
+    method.zero_grad()
+    terms = method.terms_of("generator", Batch(batch.observation), 0)
+    assert set(terms) == {"observation", "adversarial", "loss"}
+    terms["adversarial"].backward()
+    assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in method.network.parameters())
+
+
+# ---------------------------------------------------------------- RankSRGAN
+
+
+def test_margin_ranking_is_zero_for_what_is_ranked_by_more_than_the_margin():
+    niqe = torch.tensor([[1.0, 2.0, 3.0]])
+    assert float(margin_ranking(torch.tensor([[0.0, 0.6, 1.2]]), niqe, 0.5)) == 0
+    assert float(margin_ranking(torch.tensor([[0.0, 0.3, 1.2]]), niqe, 0.5)) == pytest.approx(0.2 / 3)
+    assert float(margin_ranking(torch.tensor([[1.2, 0.6, 0.0]]), niqe, 0.5)) == pytest.approx((1.1 + 1.7 + 1.1) / 3)
+    assert float(ranking_accuracy(torch.tensor([[0.0, 0.6, 0.4]]), niqe)) == pytest.approx(2 / 3)
+
+
+def noisy(lenses: torch.Tensor, rms: float) -> torch.Tensor:
+    return lenses + rms * torch.randn(lenses.shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_ranker_learns_to_tell_noisy_images_from_clean_ones():
+    torch.manual_seed(0)
+    clean = small_lenses(6).clean(2)[:, 0].float()
+    clean = clean / clean.amax((1, 2), keepdim=True)
+    batch = RankBatch(
+        torch.stack([clean, noisy(clean, 0.1), noisy(clean, 0.3)], 1), torch.tensor([[1.0, 5.0, 9.0]]).repeat(6, 1)
+    )
+    method = RankerMethodSettings(name="ranker", network=RankerSettings(channels=4, stages=2)).build()
+    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        method.training_terms(batch, 0)["loss"].backward()
+        optimiser.step()
+    assert float(method.validation_score(batch)) == 0
+
+
+def test_the_three_stages_of_ranksrgan(file, tmp_path):
+    """Rank set, ranker and generator, each from the files of the one before it."""
+    with LensFile(file) as lenses:
+        niqe = clean_niqe(lenses, 16)
+        methods = {name: READY[name] for name in ("nearest", "bicubic")}
+        build_rank_set(methods, lenses, niqe, tmp_path / "ranks.h5", patch=32)
+    with RankSet(tmp_path / "ranks.h5") as ranked:
+        assert ranked.names == ["nearest", "bicubic"]
+        image, score = ranked.read([0, 3])
+        assert image.shape == (2, 2, 32, 32) and score.shape == (2, 2)
+        torch.testing.assert_close(niqe.score(image[:, :1].double()), score[:, 0].double(), rtol=1e-3, atol=0)
+        # of each image four patches that hold a part of the ring
+        assert 16 <= len(ranked) <= 64
+    assert [path.name for path in tmp_path.iterdir()] == ["ranks.h5"]
+    ranker = {"name": "ranker", "network": {"channels": 4, "stages": 2}}
+    train(experiment(tmp_path / "ranks.h5", ranker), tmp_path / "ranker")
+    assert 0 <= records(tmp_path / "ranker")[-1]["accuracy"] <= 1
+    with pytest.raises(LensphysError, match="super-resolves nothing"):
+        load_run(tmp_path / "ranker")
+    game = experiment(file, GAME | {"rank": {"run": str(tmp_path / "ranker"), "weight": 0.1}})
+    assert not [name for name in game.build().state_dict() if "rank" in name]
+    train(game, tmp_path / "game")
+    assert 0 < records(tmp_path / "game")[-1]["generator/rank"] < 1
+
+
+def test_an_interrupted_rank_set_keeps_what_a_method_has_done(file, tmp_path):
+    class Broken:
+        def predict(self, observation, scale):
+            raise LensphysError("out of order")
+
+    with LensFile(file) as lenses:
+        niqe = clean_niqe(lenses, 16)
+        with pytest.raises(LensphysError, match="out of order"):
+            build_rank_set({"nearest": READY["nearest"], "b": Broken()}, lenses, niqe, tmp_path / "ranks.h5")
+        kept = list(tmp_path.iterdir())
+        assert [path.name for path in kept] == [".ranks.h5.nearest.npy"]
+        found = np.load(kept[0])
+        build_rank_set({"nearest": Broken(), "b": READY["bicubic"]}, lenses, niqe, tmp_path / "ranks.h5")
+        with RankSet(tmp_path / "ranks.h5") as ranked:
+            assert np.array_equal(ranked.read(range(len(found)))[0][:, 0].numpy(), found)
+
+
+def test_rank_sets_that_cannot_be_made(file, tmp_path):
+    with LensFile(file) as lenses:
+        niqe = clean_niqe(lenses, 16)
+        with pytest.raises(LensphysError, match="at least two methods"):
+            build_rank_set({"a": READY["nearest"]}, lenses, niqe, tmp_path / "a.h5")
+        both = {"a": READY["nearest"], "b": READY["bicubic"]}
+        with pytest.raises(LensphysError, match="16 to 64, got 8"):
+            build_rank_set(both, lenses, niqe, tmp_path / "a.h5", patch=8)
+        with pytest.raises(LensphysError, match="is no rank set"):
+            RankSet(file)
+
+
+def test_a_run_that_is_no_ranker_ranks_nothing(file, tmp_path, batch):
+    train(experiment(file, {"name": "supervised", "network": NETWORK}), tmp_path)
+    with pytest.raises(LensphysError, match="holds a supervised, not a ranker"):
+        RankContentSettings(run=str(tmp_path)).build()(batch.truth)
+
+
+# ---------------------------------------------------------------- physics for everyone
+
+
+def test_any_supervised_method_can_add_the_physics(batch):
+    physics = PhysicsLossSettings(
+        observation=ObservationConsistency(weight=2.0), intensity_conservation=IntensityConservation(weight=3.0)
+    )
+    network = network_settings("srresnet")(**SMALL["srresnet"])
+    torch.manual_seed(0)
+    method = SupervisedSettings(name="supervised", network=network, physics=physics).build()
+    terms = method.training_terms(batch, 0)
+    assert set(terms) == {"pixel", "observation", "intensity_conservation", "loss"}
+    expected = terms["pixel"] + 2 * terms["observation"] + 3 * terms["intensity_conservation"]
+    torch.testing.assert_close(terms["loss"], expected)
+
+
+def test_terms_that_need_a_lens_model_are_refused():
+    with pytest.raises(ValidationError, match="variation_density: needs a lens model"):
+        SupervisedSettings.model_validate(
+            {"name": "supervised", "network": NETWORK, "physics": {"variation_density": {}}}
+        )
+
+
+def test_without_clean_images_there_is_no_niqe(file, monkeypatch):
+    with LensFile(file) as lenses:
+        monkeypatch.setattr(LensFile, "has", lambda self, name: False)
+        with pytest.raises(LensphysError, match="no clean HR images"):
+            clean_niqe(lenses)
