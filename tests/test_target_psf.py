@@ -19,6 +19,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
 from lensphys.methods import PerImageFit
 from lensphys.observation import Camera, GaussianPSF, NoPSF, PixelPSF, block_sum
+from lensphys.observation.matching import matching_kernel
+from lensphys.observation.psf import convolved
 from lensphys.profiles import SIE, Sersic
 
 WIDE, SHARP = GaussianPSF(0.3), GaussianPSF(0.1)
@@ -195,3 +197,38 @@ def test_a_bad_target_psf_is_one_sentence(stack, tmp_path):
 def test_richardson_lucy_is_listed():
     code, output = run("list", "methods")
     assert code == 0 and "richardson_lucy" in output
+
+
+# ---------------------------------------------------------------- images on another PSF, observed again
+
+
+@pytest.mark.parametrize(("sharp", "wide"), [(0.1, 0.3), (0.16, 0.25)])
+def test_the_matching_kernel_turns_one_psf_into_the_other(sharp, wide):
+    scale = 0.05
+    point = torch.zeros(1, 1, 61, 61, dtype=torch.float64)
+    point[..., 30, 30] = 1
+    kernel = matching_kernel(GaussianPSF(sharp), GaussianPSF(wide), scale, size=41, like=point)
+    found = convolved(GaussianPSF(sharp).blur(point, scale), kernel)
+    expected = GaussianPSF(wide).blur(point, scale)
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert float((found - expected).abs().max()) < 2e-3 * float(expected.max())
+
+
+def test_a_super_resolved_image_can_be_observed_again():
+    """Through its own PSF and pixels, and from the sharper PSF of another telescope; light is kept."""
+    grid = PixelGrid(24, 30, 0.1)
+    camera = Camera(grid, GaussianPSF(0.25))
+    light = torch.zeros(1, 1, 48, 60, dtype=torch.float64)
+    light[..., 20, 31] = 2.0
+    light[..., 26, 24] = 1.0
+    own = GaussianPSF(0.25).blur(light, 0.05)
+    torch.testing.assert_close(camera.reobserved(own), block_sum(own, grid))
+    sharpened = replace(camera, sharp=GaussianPSF(0.1))
+    found = sharpened.reobserved(GaussianPSF(0.1).blur(light, 0.05))
+    assert float((found - block_sum(own, grid)).abs().max()) < 5e-3 * float(found.max())
+    assert float(found.sum()) == pytest.approx(3.0, rel=1e-3)
+
+
+def test_kernels_of_an_even_size_have_no_centre():
+    with pytest.raises(LensphysError, match="must be odd"):
+        matching_kernel(GaussianPSF(0.1), GaussianPSF(0.2), 0.05, size=40, like=torch.zeros(1))

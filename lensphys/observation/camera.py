@@ -116,8 +116,8 @@ class Camera:
         if self.sharp is None:
             return block_sum(image, self.grid)
         scale = self.grid.scale * self.grid.width / image.shape[-1]
-        reach = max(self.psf.extent, self.sharp.extent)
-        size = 2 * min(math.ceil(reach / scale / 2) + 1, min(image.shape[-2:]) // 2) + 1
+        reach = 2 * max(self.psf.extent, self.sharp.extent)  # the extent of a profile is its width alone
+        size = 2 * min(math.ceil(reach / scale), (min(image.shape[-2:]) - 1) // 2) + 1
         kernel = matching_kernel(self.sharp, self.psf, scale, size=size, like=image)
         return block_sum(convolved(image, kernel), self.grid)
 

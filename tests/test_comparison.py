@@ -1,0 +1,164 @@
+"""`lensphys compare`: one small comparison from its YAML to its report, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lenses import one_thread  # noqa: F401
+from typer.testing import CliRunner
+
+from lensphys.checks import LensphysError
+from lensphys.cli import app
+from lensphys.comparison import Comparison, compare
+from lensphys.comparison import running as running_module
+from lensphys.settings import read_yaml
+
+NETWORK = {"name": "srresnet", "channels": 4, "blocks": 1}
+SUPERVISED = {"method": {"name": "supervised", "base": "bicubic", "network": NETWORK}}
+GAME = {"name": "adversarial", "base": "bicubic", "network": NETWORK, "discriminator": {"channels": 4, "stages": 2}}
+PHASE = {"epochs": 1, "learning_rate": 1e-3}
+SMALL = ["height=32", "width=32"]
+TREE = {
+    "title": "A small comparison",
+    "protocol": "seconds of training",
+    "minutes": 1.0,
+    "data": {"recipe": "model_3", "n": 12, "classes": ["no_sub", "cdm"], "set": SMALL},
+    "test": {"recipe": "model_3", "n": 3, "seed": 1000, "classes": ["no_sub", "cdm"], "set": [*SMALL, "hr_noise=true"]},
+    "limit": 2,
+    "niqe_block": 16,
+    "training": {"batch_size": 4, "epochs": 1, "learning_rate": 1e-3},
+    "methods": [
+        {"name": "bicubic", "group": "classical", "ready": "bicubic"},
+        {"name": "Net", "group": "supervised", "train": SUPERVISED},
+        {"name": "Game", "group": "adversarial", "from": "Net", "train": {"method": GAME}},
+        {"name": "ranks", "rank_set": {"of": ["Net", "Game"]}},
+        {
+            "name": "ranker",
+            "train": {
+                "data": {"file": "@ranks", "recipe": None},
+                "method": {"name": "ranker", "network": {"channels": 4, "stages": 2}},
+            },
+        },
+        {
+            "name": "Ranked game",
+            "group": "adversarial",
+            "from": "Net",
+            "train": {"method": GAME | {"rank": {"run": "@ranker"}}},
+        },
+        {
+            "name": "no data",
+            "group": "supervised",
+            "train": SUPERVISED | {"data": {"file": "nowhere.h5", "recipe": None}},
+        },
+        {"name": "builds on it", "group": "adversarial", "from": "no data", "train": {"method": GAME}},
+        {"name": "ours", "group": "unsupervised", "weights": "model_3", "refine": 0},
+    ],
+}  # fmt: skip
+
+
+def comparison(**change: object) -> Comparison:
+    return Comparison.parse({**TREE, **change}, "test")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("comparison")
+    return folder, compare(comparison(), folder)
+
+
+def test_every_method_has_a_row_and_a_failing_one_its_reason(done):
+    folder, tree = done
+    rows = {row["name"]: row for row in tree["rows"]}
+    assert list(rows) == ["bicubic", "Net", "Game", "Ranked game", "no data", "builds on it", "ours"]
+    assert [row["name"] for row in tree["helpers"]] == ["ranks", "ranker"]
+    assert "nowhere.h5" in rows["no data"]["failed"]
+    assert "it needs 'no data', which failed" in rows["builds on it"]["failed"]
+    fine = [row for row in rows.values() if not row["failed"]]
+    assert len(fine) == 5
+    metrics = {"psnr_flux", "ssim_flux", "mse_flux", "psnr_seed", "ssim_seed", "mse_seed", "niqe", "chi2_dof"}
+    for row in fine:
+        assert metrics | {"flux_bias", "theta_E_image"} <= set(row["results"]["all"]), row["name"]
+        assert row["milliseconds"] > 0 and row["peak_mib"] > 0
+    assert tree["images"] == {"no_sub": 2, "cdm": 2, "all": 4}
+    assert tree["ceiling"]["all"]["psnr_seed"]["n"] == 4 and tree["ceiling"]["all"]["niqe"]["n"] == 4
+    assert json.loads((folder / "metrics.json").read_text()) == tree
+
+
+def test_costs_hold_what_a_method_started_from(done):
+    rows = {row["name"]: row for row in done[1]["rows"]}
+    own = {name: rows[name]["training"][-1]["seconds"] for name in ("Net", "Game")}
+    assert rows["Game"]["training_seconds"] == pytest.approx(own["Net"] + own["Game"])
+    assert rows["Ranked game"]["training_seconds"] > rows["Game"]["training_seconds"]
+    assert rows["Game"]["parameters"] == rows["Net"]["parameters"]  # a discriminator predicts nothing
+    assert rows["bicubic"]["training_seconds"] is None and rows["bicubic"]["parameters"] is None
+    assert {name: rows[name]["needs_hr"] for name in ("bicubic", "Net", "Ranked game", "ours")} == {
+        "bicubic": False, "Net": True, "Ranked game": True, "ours": False,
+    }  # fmt: skip
+
+
+def test_the_results_come_as_a_table_pictures_and_one_page(done):
+    folder, tree = done
+    assert {"report.html", "table.md", "metrics.json"} <= {path.name for path in folder.iterdir()}
+    assert {"cost.png", "lens_1.png", "lens_2.png", "training.png"} <= {p.name for p in (folder / "figures").iterdir()}
+    page = (folder / "report.html").read_text()
+    assert all(row["name"] in page for row in tree["rows"])
+    assert "nowhere.h5" in (folder / "table.md").read_text()
+
+
+def test_what_is_done_is_not_done_again(done, monkeypatch):
+    folder, tree = done
+    monkeypatch.setattr(running_module.Judge, "judged", lambda *_: pytest.fail("judged again"))
+    again = compare(comparison(), folder)
+    assert [row["results"] for row in again["rows"]] == [row["results"] for row in tree["rows"]]
+
+
+def test_the_number_of_threads_is_set_for_all_and_put_back(done, monkeypatch):
+    seen = []
+    monkeypatch.setattr(running_module._Run, "go", lambda self: seen.append(torch.get_num_threads()) or {})
+    compare(comparison(threads=2), done[0])
+    assert seen == [2] and torch.get_num_threads() == 1
+
+
+def test_rows_are_named_once_and_build_on_earlier_ones():
+    bicubic = {"name": "bicubic", "group": "classical", "ready": "bicubic"}
+    for methods, message in (
+        ([bicubic, {**bicubic, "name": "Bicubic!"}], "two methods are called 'Bicubic!'"),
+        ([{"name": "a", "group": "x", "from": "b", "train": SUPERVISED}], "'a' needs 'b', which is no earlier method"),
+        ([{"name": "a", "group": "x"}], "'a' must have exactly one of ready, weights, run, train, rank_set"),
+        ([{**bicubic, "from": "b"}], "only what is trained starts from something"),
+        ([{"name": "a", "group": "x", "train": {"method": {"name": "ranker", "run": "@z"}}}], "needs 'z'"),
+    ):
+        with pytest.raises(LensphysError, match=message):
+            comparison(methods=methods)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"method": {"name": "supervised", "network": {"name": "unet"}}}, "method 'a': .*unknown network 'unet'"),
+        (SUPERVISED | {"training": {"rate": 1}}, "method 'a': unknown key 'training.rate'"),
+        (
+            SUPERVISED | {"training": {"minutes": None, "phases": [PHASE | {"train": ["x"]}]}},
+            "method 'a': training.phases: 'x' names no parameter",
+        ),
+    ],
+)  # fmt: skip
+def test_a_dry_run_finds_faulty_experiments(train, message):
+    with pytest.raises(LensphysError, match=message):
+        comparison(methods=[{"name": "a", "group": "x", "train": train}]).check()
+
+
+COMMITTED = sorted((Path(__file__).parents[1] / "experiments" / "comparisons").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", COMMITTED, ids=lambda path: path.stem)
+def test_a_committed_comparison_can_be_run(config, tmp_path):
+    done = CliRunner().invoke(app, ["compare", str(config), "-o", str(tmp_path / "out"), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert read_yaml(config)["title"] in done.output
+    head = config.read_text().split("title:")[0]
+    assert f"lensphys compare experiments/comparisons/{config.name}" in head and "Cost:" in head
+    assert not (tmp_path / "out").exists()
