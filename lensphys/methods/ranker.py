@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from lensphys.losses.ranking import margin_ranking, ranking_accuracy
@@ -14,11 +14,16 @@ from lensphys.settings import Strict
 
 
 class RankerMethodSettings(Strict):
-    """A Siamese ranker, trained on a rank set of `lensphys rank-set`; it super-resolves nothing itself."""
+    """A Siamese ranker, trained on a rank set of `lensphys rank-set`; it super-resolves nothing itself.
+
+    ``shrink``: weight of the mean squared score. Margin ranking leaves the scale of the scores free, and where NIQE
+    cannot be foreseen it grows without end; the rank content, a sigmoid of the score, would be flat there.
+    """
 
     name: Literal["ranker"]
     network: RankerSettings = RankerSettings()
     margin: PositiveFloat = 0.5
+    shrink: Annotated[float, Field(ge=0)] = 0.01
 
     def build(self) -> RankerMethod:
         """Return the ranker with a fresh network."""
@@ -41,8 +46,9 @@ class RankerMethod(Trainable[RankBatch]):
     def training_terms(self, batch: RankBatch, epoch: int) -> dict[str, Tensor]:
         """Return the margin-ranking loss and the ranking accuracy of a batch."""
         score = self.network(batch.image.flatten(0, 1)[:, None]).float().reshape(batch.niqe.shape)
-        loss = margin_ranking(score, batch.niqe, self.settings.margin)
-        return {"loss": loss, "accuracy": ranking_accuracy(score.detach(), batch.niqe)}
+        ranking, accuracy = margin_ranking(score, batch.niqe, self.settings.margin), ranking_accuracy(score, batch.niqe)
+        loss = ranking + self.settings.shrink * score.square().mean()
+        return {"ranking": ranking, "accuracy": accuracy, "loss": loss}
 
     def validation_score(self, batch: RankBatch) -> Tensor:
         """Return the share of pairs in the wrong order: 1 - validation is the ranking accuracy."""
