@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lensphys.evaluation.comparison_tables import short_table
 from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics, replace_between_markers
 from lensphys.provenance import whole_file
 
@@ -33,6 +34,15 @@ _STUDIES = {
     "psf": "Told a wrong PSF (PSNR [dB])",
     "varied": "Varied recipe: SIE + shear, free centre, varied source, flux, PSF and noise (PSNR [dB])",
 }
+_COMPARISONS = (
+    "variants_model_1",
+    "variants_model_2",
+    "variants_model_3",
+    "networks",
+    "gans",
+    "transfer",
+    "srgan_no_sub",
+)
 _GROUND = (
     'The same lenses as a telescope on the ground would see them (PSF of 0.5", 4 x 4 pixels summed, S/N 50),\n'
     "super-resolved 4x onto Hubble's pixels and PSF: sum (SR - HST)^2 / sum HST^2 inside the mask, the best in bold."
@@ -63,10 +73,26 @@ def readme_with_tables(root: Path) -> str:
         "speed": ("speed/speed.json", speed_table),
         "simulation": ("speed/simulation.json", simulation_table),
     }
+    text = replace_between_markers(text, "comparisons", comparison_tables(experiments / "comparisons"))
     for name, (path, table) in tables.items():
         file = experiments / path
         text = replace_between_markers(text, name, table(json.loads(file.read_text())) if file.is_file() else "")
     return text
+
+
+def comparison_tables(folder: Path) -> str:
+    """Return one table for each comparison whose results stand in a folder, in the order of `_COMPARISONS`.
+
+    Args:
+        folder: each comparison's results in a folder of its own.
+    """
+    parts = []
+    for name in _COMPARISONS:
+        file = folder / name / "metrics.json"
+        if file.is_file():
+            tree = json.loads(file.read_text())
+            parts.append(f"**{tree['title']}**\n\n{short_table(tree)}")
+    return "\n".join(parts)
 
 
 def model_table(experiments: Path, model: str) -> str:
