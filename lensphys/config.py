@@ -131,13 +131,13 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.
     """
-    fabric = training.launch(experiment.training)
+    method = experiment.build()
+    fabric = training.launch(experiment.training, len(method.players))
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
         if not experiment.data.fresh:
             training_data(experiment.data, run)
     fabric.barrier()
-    method = experiment.build()
     with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
             describe_run(run, experiment, instrument)

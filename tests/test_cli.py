@@ -354,6 +354,7 @@ def test_every_experiment_is_valid(tmp_path):
     configs = sorted(path for path in (ROOT / "experiments").rglob("*.yaml") if comparisons not in path.parents)
     assert configs
     configs += sorted((ROOT / "lensphys" / "weights").rglob("config.yaml"))
+    configs += sorted((ROOT / "examples").rglob("*/*.yaml"))
     for config in [*configs, ROOT / "lensphys" / "demo.yaml"]:
         code, output = lensphys("train", config, "-o", tmp_path / "run", "--dry-run")
         assert code == 0, f"{config}: {output}"

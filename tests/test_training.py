@@ -33,6 +33,7 @@ PHYSICS = {
     "loss": {"observation": {"form": "log"}, "variation_density": {}},
 }
 SUPERVISED = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
+GAME = SUPERVISED | {"name": "adversarial", "discriminator": {"channels": 4, "stages": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +270,10 @@ def test_a_budget_of_time_ends_the_training(lenses, tmp_path):
     assert losses(run(settings, tmp_path, resume=True)) == losses(rows)
 
 
-def test_two_processes_train_together(lenses, tmp_path):
+@pytest.mark.parametrize("method", [PHYSICS, GAME], ids=["physics", "adversarial"])
+def test_two_processes_train_together(lenses, tmp_path, method):
     """The same command on two processes (gloo): each sees half of every batch pair, and one log is written."""
-    settings = experiment(lenses, epochs=2, batch_size=3, devices=2)
+    settings = experiment(lenses, method, epochs=2, batch_size=3, devices=2)
     config = tmp_path / "experiment.yaml"
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

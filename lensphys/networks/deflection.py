@@ -47,6 +47,11 @@ class DeflectionNetwork(nn.Module):
         last_weights(backbone).data.mul_(head.gain)
 
     @property
+    def upsampling(self) -> tuple[str, ...]:
+        """The parts of the backbone that upscale, and all that comes after them."""
+        return tuple(f"backbone.{part}" for part in self.backbone.upsampling)  # type: ignore[union-attr]
+
+    @property
     def scale(self) -> int:
         """The upscaling factor."""
         return int(self.backbone.scale)  # type: ignore[arg-type]
