@@ -26,7 +26,7 @@ class MyNetwork(nn.Module):
 
     upsampling = ("upsample", "tail")
 
-    def __init__(self, in_channels: int, out_channels: int, channels: int, scale: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, channels: int, scale: int) -> None:
         super().__init__()
         self.scale = scale
         self.features = nn.Sequential()
@@ -43,11 +43,9 @@ class MyNetwork(nn.Module):
 class MyNetworkSettings(NetworkSettings):
     """Bicubic and dilated convolutions."""
 
+    module = MyNetwork
     name: Literal["my_network:MyNetworkSettings"] = "my_network:MyNetworkSettings"
     channels: PositiveInt = 16
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> MyNetwork:
-        return MyNetwork(in_channels, out_channels, self.channels, scale)
 
 
 def main() -> None:

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from lensphys.settings import Strict
 
 
-class NetworkSettings(Strict, ABC):
-    """The settings of a network: a sub-class adds ``name``, a ``Literal``, and what its architecture leaves open."""
+class NetworkSettings(Strict):
+    """The settings of a network: a sub-class adds ``name``, a ``Literal``, its ``module`` and that one's arguments.
 
-    @abstractmethod
+    The module is called with ``in_channels``, ``out_channels``, ``scale`` and the settings, and maps (B, in_channels,
+    H, W) to (B, out_channels, scale H, scale W). It has an attribute ``scale``, the upscaling factor, and an attribute
+    ``upsampling``: the names of its modules that do the upscaling and all that comes after it, in their order (the rest
+    extracts features); the last of them ends in the last layer with weights.
+    """
+
+    module: ClassVar[type[nn.Module]]
+
     def build(self, out_channels: int, scale: int, in_channels: int = 1) -> nn.Module:
-        """Return the network with fresh weights, (B, in_channels, H, W) -> (B, out_channels, scale H, scale W).
+        """Return the network with fresh weights."""
+        return self.module(in_channels, out_channels, scale=scale, **self.model_dump(exclude={"name"}))
 
-        It has an attribute ``scale``, the upscaling factor, and an attribute ``upsampling``: the names of its modules
-        that do the upscaling and all that comes after it (the rest extracts features).
-        """
+
+class LongSkip(nn.Module):
+    """The form that residual networks share: features of ``head``, more of ``body`` added to them, ``upsample, tail``.
+
+    Args:
+        scale: the upscaling factor.
+        head: (B, in_channels, H, W) -> (B, C, H, W).
+        body: (B, C, H, W) -> (B, C, H, W).
+        upsample: (B, C, H, W) -> (B, C, scale H, scale W).
+        tail: (B, C, scale H, scale W) -> (B, out_channels, scale H, scale W).
+    """
+
+    upsampling = ("upsample", "tail")
+
+    def __init__(self, scale: int, *, head: nn.Module, body: nn.Module, upsample: nn.Module, tail: nn.Module) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head, self.body, self.upsample, self.tail = head, body, upsample, tail
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
+        x = self.head(image)
+        return self.tail(self.upsample(x + self.body(x)))

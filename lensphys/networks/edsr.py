@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import LongSkip, NetworkSettings
 from lensphys.networks.upsampling import shuffle_stages
 
 
@@ -28,7 +28,7 @@ class EDSRBlock(nn.Module):
         return x + self.residual_scaling * self.body(x)
 
 
-class EDSR(nn.Module):
+class EDSR(LongSkip):
     """conv3, residual blocks without normalisation, conv3 + long skip, pixel-shuffle stages, conv3.
 
     Parameters: 1 367 553 for one channel at x2 (baseline). For three channels at x4, as the paper counts, 1 517 571
@@ -46,8 +46,6 @@ class EDSR(nn.Module):
     Source: Lim et al. 2017, arXiv:1707.02921, fig. 3 and table 1.
     """
 
-    upsampling = ("upsample", "tail")
-
     def __init__(
         self,
         in_channels: int = 1,
@@ -58,31 +56,21 @@ class EDSR(nn.Module):
         residual_scaling: float = 1.0,
         scale: int = 2,
     ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.body = nn.Sequential(
+        head = nn.Conv2d(in_channels, channels, 3, padding=1)
+        body = nn.Sequential(
             *(EDSRBlock(channels, residual_scaling) for _ in range(blocks)),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
-        self.upsample = shuffle_stages(channels, scale)
-        self.tail = nn.Conv2d(channels, out_channels, 3, padding=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
-        x = self.head(image)
-        return self.tail(self.upsample(x + self.body(x)))
+        upsample = shuffle_stages(channels, scale)
+        tail = nn.Conv2d(channels, out_channels, 3, padding=1)
+        super().__init__(scale, head=head, body=body, upsample=upsample, tail=tail)
 
 
 class EDSRSettings(NetworkSettings):
     """EDSR, the baseline of 16 blocks of 64 channels; the full model is 32 of 256 with residual scaling 0.1."""
 
+    module = EDSR
     name: Literal["edsr"] = "edsr"
     channels: PositiveInt = 64
     blocks: PositiveInt = 16
     residual_scaling: PositiveFloat = 1.0
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> EDSR:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return EDSR(in_channels, out_channels, **form, scale=scale)

@@ -70,13 +70,9 @@ class EquivariantFSRCNN(nn.Module):
 class EquivariantSettings(NetworkSettings):
     """FSRCNN of group convolutions: turns (c4), or turns and reflections (d4), of the image turn the answer."""
 
+    module = EquivariantFSRCNN
     name: Literal["equivariant"] = "equivariant"
     channels: PositiveInt = 28
     shrunk: PositiveInt = 6
     layers: PositiveInt = 4
     group: Group = "c4"
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> EquivariantFSRCNN:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return EquivariantFSRCNN(in_channels, out_channels, **form, scale=scale)

@@ -83,12 +83,8 @@ class FSRCNN(nn.Module):
 class FSRCNNSettings(NetworkSettings):
     """FSRCNN(56, 12, 4): all work on the coarse grid, one transposed convolution at the end; 13 thousand parameters."""
 
+    module = FSRCNN
     name: Literal["fsrcnn"] = "fsrcnn"
     channels: PositiveInt = 56
     shrunk: PositiveInt = 12
     layers: PositiveInt = 4
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> FSRCNN:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return FSRCNN(in_channels, out_channels, **form, scale=scale)

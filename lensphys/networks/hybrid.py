@@ -57,13 +57,9 @@ class HybridFSRCNN(nn.Module):
 class HybridSettings(NetworkSettings):
     """FSRCNN with equivariant features (c4 or d4) and an ordinary transposed convolution."""
 
+    module = HybridFSRCNN
     name: Literal["hybrid"] = "hybrid"
     channels: PositiveInt = 28
     shrunk: PositiveInt = 6
     layers: PositiveInt = 4
     group: Group = "c4"
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> HybridFSRCNN:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return HybridFSRCNN(in_channels, out_channels, **form, scale=scale)

@@ -80,10 +80,7 @@ def coordinates(image: Tensor) -> Tensor:
 class PyramidSettings(NetworkSettings):
     """Compact encoder-decoder that sees the whole ring; trains on two cores."""
 
+    module = PyramidCNN
     name: Literal["pyramid"] = "pyramid"
     channels: PositiveInt = 16
     levels: PositiveInt = 4
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> PyramidCNN:
-        """Return the network."""
-        return PyramidCNN(in_channels, out_channels, channels=self.channels, levels=self.levels, scale=scale)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import LongSkip, NetworkSettings
 from lensphys.networks.upsampling import shuffle_stages
 
 
@@ -61,7 +61,7 @@ class ResidualGroup(nn.Module):
         return x + self.body(x)
 
 
-class RCAN(nn.Module):
+class RCAN(LongSkip):
     """conv3, residual groups, conv3 + long skip, pixel-shuffle stages, conv3.
 
     Parameters for one channel at x2: 15 442 337 in full (15 444 643 for three; the paper's "about 16 M" are 15 592 355
@@ -79,8 +79,6 @@ class RCAN(nn.Module):
     Source: Zhang et al. 2018, arXiv:1807.02758, fig. 2 to 4.
     """
 
-    upsampling = ("upsample", "tail")
-
     def __init__(
         self,
         in_channels: int = 1,
@@ -92,34 +90,24 @@ class RCAN(nn.Module):
         reduction: int = 16,
         scale: int = 2,
     ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.body = nn.Sequential(
+        head = nn.Conv2d(in_channels, channels, 3, padding=1)
+        body = nn.Sequential(
             *(ResidualGroup(channels, blocks, reduction) for _ in range(groups)),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
-        self.upsample = shuffle_stages(channels, scale)
-        self.tail = nn.Conv2d(channels, out_channels, 3, padding=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
-        x = self.head(image)
-        return self.tail(self.upsample(x + self.body(x)))
+        upsample = shuffle_stages(channels, scale)
+        tail = nn.Conv2d(channels, out_channels, 3, padding=1)
+        super().__init__(scale, head=head, body=body, upsample=upsample, tail=tail)
 
 
 class _Settings(NetworkSettings):
     """What the two sizes share."""
 
+    module = RCAN
     channels: PositiveInt = 64
     groups: PositiveInt
     blocks: PositiveInt
     reduction: PositiveInt = 16
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> RCAN:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return RCAN(in_channels, out_channels, **form, scale=scale)
 
 
 class RCANSettings(_Settings):

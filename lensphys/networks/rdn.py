@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import LongSkip, NetworkSettings
 from lensphys.networks.upsampling import shuffle_stages
 
 
@@ -28,7 +28,25 @@ class ResidualDenseBlock(nn.Module):
         return x + self.fusion(maps)
 
 
-class RDN(nn.Module):
+class DenseFeatures(nn.Module):
+    """conv3, residual dense blocks, and the fusion of what each of them gives: conv1, conv3."""
+
+    def __init__(self, channels: int, growth: int, blocks: int, layers: int) -> None:
+        super().__init__()
+        self.shallow = nn.Conv2d(channels, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualDenseBlock(channels, growth, layers) for _ in range(blocks))
+        self.fusion = nn.Sequential(
+            nn.Conv2d(blocks * channels, channels, 1), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the fused features (B, C, H, W)."""
+        x = self.shallow(x)
+        maps = [x := block(x) for block in self.blocks]
+        return self.fusion(torch.cat(maps, dim=1))
+
+
+class RDN(LongSkip):
     """Two conv3, residual dense blocks, global feature fusion of all blocks + long skip, pixel shuffle, conv3.
 
     With D = 16, C = 8, G = 64, 22 121 089 parameters for one channel at x2 (22 123 395 for three).
@@ -45,8 +63,6 @@ class RDN(nn.Module):
     Source: Zhang et al. 2018, arXiv:1802.08797, fig. 2 and 3.
     """
 
-    upsampling = ("upsample", "tail")
-
     def __init__(
         self,
         in_channels: int = 1,
@@ -58,38 +74,21 @@ class RDN(nn.Module):
         layers: int = 8,
         scale: int = 2,
     ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.shallow = nn.Conv2d(channels, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualDenseBlock(channels, growth, layers) for _ in range(blocks))
-        self.fusion = nn.Sequential(
-            nn.Conv2d(blocks * channels, channels, 1), nn.Conv2d(channels, channels, 3, padding=1)
+        super().__init__(
+            scale,
+            head=nn.Conv2d(in_channels, channels, 3, padding=1),
+            body=DenseFeatures(channels, growth, blocks, layers),
+            upsample=shuffle_stages(channels, scale),
+            tail=nn.Conv2d(channels, out_channels, 3, padding=1),
         )
-        self.upsample = shuffle_stages(channels, scale)
-        self.tail = nn.Conv2d(channels, out_channels, 3, padding=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
-        first = self.head(image)
-        x = self.shallow(first)
-        maps = []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(x)
-        return self.tail(self.upsample(first + self.fusion(torch.cat(maps, dim=1))))
 
 
 class RDNSettings(NetworkSettings):
     """RDN with 16 residual dense blocks of 8 layers that add 64 channels each; 22 million parameters."""
 
+    module = RDN
     name: Literal["rdn"] = "rdn"
     channels: PositiveInt = 64
     growth: PositiveInt = 64
     blocks: PositiveInt = 16
     layers: PositiveInt = 8
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> RDN:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return RDN(in_channels, out_channels, **form, scale=scale)

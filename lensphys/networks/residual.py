@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import LongSkip, NetworkSettings
 from lensphys.networks.upsampling import shuffle_stage
 
 
@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
-class ResidualCNN(nn.Module):
+class ResidualCNN(LongSkip):
     """conv3 - BN - ReLU, residual blocks, conv9 + long skip, pixel shuffle, conv3, BN: the SISR network of S1.
 
     899 974 parameters, S1's 0.9 million, for two outputs at x2.
@@ -43,38 +43,27 @@ class ResidualCNN(nn.Module):
         scale: any whole upscaling factor (S1: 2).
     """
 
-    upsampling = ("upsample", "tail")
-
     def __init__(
         self, in_channels: int = 1, out_channels: int = 2, *, channels: int = 64, blocks: int = 3, scale: int = 2
     ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.head = nn.Sequential(
+        head = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
         )
-        self.body = nn.Sequential(
+        body = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(blocks)), nn.Conv2d(channels, channels, 9, padding=4)
         )
-        self.upsample = shuffle_stage(channels, scale)
-        self.tail = nn.Sequential(nn.Conv2d(channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels))
+        upsample = shuffle_stage(channels, scale)
+        tail = nn.Sequential(nn.Conv2d(channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels))
+        super().__init__(scale, head=head, body=body, upsample=upsample, tail=tail)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
-        x = self.head(image)
-        return self.tail(self.upsample(x + self.body(x)))
 
 
 class ResidualSettings(NetworkSettings):
     """S1's residual CNN: 64 channels, 3 blocks as published; 16 channels, 2 blocks train on two cores."""
 
+    module = ResidualCNN
     name: Literal["residual"] = "residual"
     channels: PositiveInt = 64
     blocks: PositiveInt = 3
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> ResidualCNN:
-        """Return the network."""
-        return ResidualCNN(in_channels, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)

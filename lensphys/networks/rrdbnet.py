@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import LongSkip, NetworkSettings
 from lensphys.networks.upsampling import prime_factors
 
 _SLOPE = 0.2  # of every LeakyReLU
@@ -56,7 +56,7 @@ class RRDB(nn.Module):
         return x + self.residual_scaling * self.body(x)
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(LongSkip):
     """conv3, residual-in-residual dense blocks, conv3 + long skip, nearest-neighbour stages with conv3, two conv3.
 
     With 23 blocks, 16 658 753 parameters for one channel at x2; 16 697 987 for three at x4, the paper's factor (it
@@ -74,8 +74,6 @@ class RRDBNet(nn.Module):
     Source: Wang et al. 2018, arXiv:1809.00219, fig. 3 and 4, sec. 3.1.
     """
 
-    upsampling = ("upsample", "tail")
-
     def __init__(
         self,
         in_channels: int = 1,
@@ -87,39 +85,29 @@ class RRDBNet(nn.Module):
         residual_scaling: float = 0.2,
         scale: int = 2,
     ) -> None:
-        super().__init__()
-        self.scale = scale
-        self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.body = nn.Sequential(
+        head = nn.Conv2d(in_channels, channels, 3, padding=1)
+        body = nn.Sequential(
             *(RRDB(channels, growth, residual_scaling) for _ in range(blocks)),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
-        self.upsample = nn.Sequential()
+        upsample = nn.Sequential()
         for p in prime_factors(scale):
             conv = nn.Conv2d(channels, channels, 3, padding=1)
-            self.upsample.append(nn.Sequential(nn.Upsample(scale_factor=p), conv, nn.LeakyReLU(_SLOPE)))
-        self.tail = nn.Sequential(
+            upsample.append(nn.Sequential(nn.Upsample(scale_factor=p), conv, nn.LeakyReLU(_SLOPE)))
+        tail = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.LeakyReLU(_SLOPE),
             nn.Conv2d(channels, out_channels, 3, padding=1),
         )
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
-        x = self.head(image)
-        return self.tail(self.upsample(x + self.body(x)))
+        super().__init__(scale, head=head, body=body, upsample=upsample, tail=tail)
 
 
 class RRDBNetSettings(NetworkSettings):
     """RRDBNet, the generator of ESRGAN, with 23 blocks of 64 channels; 16.7 million parameters."""
 
+    module = RRDBNet
     name: Literal["rrdbnet"] = "rrdbnet"
     channels: PositiveInt = 64
     growth: PositiveInt = 32
     blocks: PositiveInt = 23
     residual_scaling: PositiveFloat = 0.2
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> RRDBNet:
-        """Return the network."""
-        form = self.model_dump(exclude={"name"})
-        return RRDBNet(in_channels, out_channels, **form, scale=scale)

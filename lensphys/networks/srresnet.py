@@ -69,10 +69,7 @@ class SRResNet(nn.Module):
 class SRResNetSettings(NetworkSettings):
     """SRResNet with 18 blocks of 64 channels."""
 
+    module = SRResNet
     name: Literal["srresnet"] = "srresnet"
     channels: PositiveInt = 64
     blocks: PositiveInt = 18
-
-    def build(self, out_channels: int, scale: int, in_channels: int = 1) -> SRResNet:
-        """Return the network."""
-        return SRResNet(in_channels, out_channels, channels=self.channels, blocks=self.blocks, scale=scale)
