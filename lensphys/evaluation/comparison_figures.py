@@ -200,7 +200,8 @@ def _psnr(row: Row) -> Row | None:
 
 
 def _has(row: Row, cost: str) -> bool:
-    return row.get(cost) is not None or bool(_COSTS[cost][1])
+    """Whether a row has a place in a panel: what was trained elsewhere, nobody knows how long, has none."""
+    return row.get(cost) is not None or (bool(_COSTS[cost][1]) and row.get("parameters") is None)
 
 
 def _scatter(ax: Axes, rows: Sequence[Row], cost: str, groups: Sequence[str]) -> Points:

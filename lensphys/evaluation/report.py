@@ -36,8 +36,8 @@ _READING = (
     "heading sorts."
 )
 _COST = (
-    "PSNR of all images, with the 95 % bootstrap interval of its mean, against the training time (with that of the "
-    "network it started from) and against the time an image."
+    "PSNR of all images, with the 95 % bootstrap interval of its mean, against the training time (with that of all it "
+    "builds on; weights that came trained are left out) and against the time an image."
 )
 _CURVES = "Training against wall-clock seconds. Losses of different methods are different quantities."
 _LENS = (
