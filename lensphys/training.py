@@ -231,7 +231,11 @@ class _Run:
         """Whether the epochs are done or the time is up."""
         limit = self.settings.minutes
         late = limit is not None and self.seconds >= 60 * limit
-        return self.epoch >= self.settings.epochs or self._anyone(late)
+        return self.epoch >= self.settings.epochs or late
+
+    def _pass(self, seconds: float) -> None:
+        """Count time that was spent; where it decides, all processes go by one clock."""
+        self.seconds += seconds if self.settings.minutes is None else self._mean(seconds)
 
     def _progress(self, within: float) -> float:
         """The finished share of the training, ``within`` of an epoch."""
@@ -243,14 +247,14 @@ class _Run:
         with Progress(disable=not self.fabric.is_global_zero, console=Console(stderr=True)) as progress:
             bar = progress.add_task("training", total=1.0)
             progress.update(bar, completed=self._progress(0.0))
-            while not self._over:
+            while self.step or not self._over:  # an epoch that was begun ends with a validation
                 steps = self.batches.of_epoch(self.epoch, self.fabric.global_rank, self.fabric.world_size)
                 frozen = self._start_epoch()
                 while self.step < len(steps) and not (self.step and self._over):
                     started = time.monotonic()
                     terms = self._step(steps[self.step], len(steps), frozen)
                     self.step += 1
-                    self.seconds += time.monotonic() - started
+                    self._pass(time.monotonic() - started)
                     for name, value in terms.items():
                         self.sums[name] = self.sums.get(name, 0.0) + value
                         if writer is not None:
@@ -260,7 +264,7 @@ class _Run:
                         raise KeyboardInterrupt
                 started = time.monotonic()
                 score = self._validate()
-                self.seconds += time.monotonic() - started
+                self._pass(time.monotonic() - started)
                 means = {name: self._mean(total / self.step) for name, total in self.sums.items()}
                 record = {"epoch": self.epoch, **means, "validation": score, "seconds": round(self.seconds, 2)}
                 if writer is not None:

@@ -241,7 +241,7 @@ class _Pair:
         images = [np.where(self.good, image - np.median(image), 0) for image in (self.model(0, 0, 1, 0), self.lr)]
         # without whitening: what both PSFs cut off is noise alone
         (y, x), _, _ = phase_cross_correlation(*images, upsample_factor=10, normalization=None)
-        return float(np.clip(x, -largest, largest)) * -1, float(np.clip(y, -largest, largest)) * -1
+        return float(np.clip(x, -largest, largest)), float(np.clip(y, -largest, largest))
 
     def line(self, model: Array) -> tuple[float, float]:
         """The slope and the level that turn the model into the LR image, robustly (Huber weights, iterated)."""

@@ -20,7 +20,7 @@ from lensphys.methods.interpolation import interpolate
 from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks.pyramid import coordinates
-from lensphys.observation import Observation, block_sum
+from lensphys.observation import Observation
 from lensphys.settings import Strict
 
 _VALIDATION_STEPS = 4  # noise levels at which a validation image is judged
@@ -178,9 +178,9 @@ class DiffusionMethod(TrainableMethod):
         base, size = self._interpolated(observation), self.spread * self._unit(observation) / self.scale**2
         drawn = torch.stack([base + size * residual for residual in self._residuals(self._condition(observation))])
         mean, sigma = drawn.mean(0), drawn.std(0, correction=1)
-        ratio = observation.flux_ratio(block_sum(mean, observation.camera.grid))[:, None, None, None]
+        ratio = observation.flux_ratio(observation.camera.reobserved(mean))[:, None, None, None]
         mean, sigma = mean * ratio, sigma * ratio
-        observed = block_sum(mean, observation.camera.grid)
+        observed = observation.camera.reobserved(mean)
         return Prediction(mean, observation.camera.at(self.scale), observed, sigma=sigma)
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.methods.prediction import Prediction
-from lensphys.observation import Observation, block_sum
+from lensphys.observation import Observation
 from lensphys.settings import Strict
 
 _LOBES = 3  # of the Lanczos kernel
@@ -31,7 +31,7 @@ class Interpolation(Strict):
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the interpolated images."""
         image = interpolate(observation.image, scale, self.name)
-        return Prediction(image, observation.camera.at(scale), block_sum(image, observation.camera.grid))
+        return Prediction(image, observation.camera.at(scale), observation.camera.reobserved(image))
 
 
 def interpolate(image: Tensor, scale: int, mode: str) -> Tensor:

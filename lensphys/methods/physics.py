@@ -140,8 +140,13 @@ class PhysicsMethod(TrainableMethod):
         return fit(self._reconstruction(observation, field, grid), grid), field
 
     def _reconstruction(self, observation: Observation, field: DeflectionField, grid: PixelGrid) -> Tensor:
-        image = observation.interpolated(field.grid) / field.grid.pixel_area
-        if isinstance(observation.noise, RectifiedCountNoise):
-            pedestal = observation.noise.expected(torch.zeros_like(observation.image))[..., :1, :1]
-            image = (image - pedestal / observation.camera.grid.pixel_area).clamp(min=0)
-        return reconstruct_source(image, field, grid)
+        return reconstruct_source(interpolated_light(observation, field.grid), field, grid)
+
+
+def interpolated_light(observation: Observation, grid: PixelGrid) -> Tensor:
+    """Return the LR image on another grid, (B, 1, H', W') [flux / arcsec^2], without the pedestal of cut noise."""
+    image = observation.interpolated(grid) / grid.pixel_area
+    if isinstance(observation.noise, RectifiedCountNoise):
+        pedestal = observation.noise.expected(torch.zeros_like(observation.image))[..., :1, :1]
+        image = (image - pedestal / observation.camera.grid.pixel_area).clamp(min=0)
+    return image

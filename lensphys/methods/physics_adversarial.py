@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from lensphys.losses.adversarial import AdversarialSettings
 from lensphys.losses.physics import scaled_grid, with_lens
-from lensphys.methods.physics import DeflectionSettings, PhysicsMethod
+from lensphys.methods.physics import DeflectionSettings, PhysicsMethod, interpolated_light
 from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch
 from lensphys.networks.discriminator import DiscriminatorSettings
@@ -27,7 +27,7 @@ class PhysicsAdversarialSettings(DeflectionSettings):
     name: Literal["physics_adversarial"]
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     adversarial: AdversarialSettings = AdversarialSettings()
-    scales: list[PositiveFloat] = [2.0, 1.0, 0.5]
+    scales: Annotated[list[PositiveFloat], Field(min_length=1)] = [2.0, 1.0, 0.5]
 
     def build(self) -> PhysicsAdversarialMethod:
         """Return the method with fresh networks."""
@@ -79,7 +79,7 @@ class PhysicsAdversarialMethod(PhysicsMethod):
         found = []
         for scale, discriminator in zip(self.game.scales, self.discriminators, strict=True):
             grid = scaled_grid(observation.camera.grid, scale)
-            real = observation.interpolated(grid) / grid.pixel_area
+            real = interpolated_light(observation, grid)
             fake = replace(observation.camera, grid=grid).render(source, field.at(grid)) / grid.pixel_area
             found.append((discriminator(real / unit), discriminator(fake / unit)))
         return found
