@@ -17,6 +17,10 @@ class LensphysError(ValueError):
     """
 
 
+class MissingExtraError(LensphysError):
+    """A package that only some methods need is not installed."""
+
+
 def check_finite(name: str, x: Tensor) -> None:
     """Raise if ``x`` holds NaN or infinite values.
 

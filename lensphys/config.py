@@ -86,6 +86,12 @@ class Experiment(Strict):
         """
         return cls.parse(override(read_yaml(path), assignments), str(path))
 
+    @property
+    def runs(self) -> list[Path]:
+        """The run folders that the training builds on: its start, and what its losses look with."""
+        inner = [getattr(self.method, part, None) for part in ("perceptual", "rank")]
+        return [Path(run) for run in (self.start, *(getattr(x, "run", None) for x in inner)) if run is not None]
+
     def build(self) -> Trainable[Any]:
         """Return the method as its training starts: fresh weights, the same ones for the same seed, or those of a run.
 
@@ -131,7 +137,10 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.
     """
-    method = experiment.build()
+    for other in experiment.runs:
+        check_trained(other)
+    begun = (run / CHECKPOINT).exists()  # the checkpoint has everything
+    method = (experiment.model_copy(update={"start": None}) if begun else experiment).build()
     fabric = training.launch(experiment.training, len(method.players))
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
@@ -141,7 +150,9 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
             describe_run(run, experiment, instrument)
-        training.train(fabric, method, batches, experiment.training, run)
+        with torch.random.fork_rng():  # noise of the training itself: each process has its own
+            torch.manual_seed(experiment.seed + 1 + fabric.global_rank)
+            training.train(fabric, method, batches, experiment.training, run)
     if fabric.is_global_zero:
         from lensphys.evaluation.figures import loss_figure, save_figure
 
@@ -217,6 +228,18 @@ def load_run(run: Path) -> TrainableMethod:
         raise LensphysError(f"{run} holds a {method.settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)
     return method.eval()
+
+
+def lineage(run: Path) -> dict[Path, Experiment]:
+    """Return the experiment of a run and of all runs that it builds on, as far as their folders are there.
+
+    Raises:
+        LensphysError: if the folder holds no run.
+    """
+    found = {run: Experiment.parse(run_settings(run), str(run / CONFIG))}
+    for other in found[run].runs:
+        found |= lineage(other) if (other / CONFIG).exists() else {}
+    return found
 
 
 def _without_hardware(experiment: Experiment) -> Experiment:

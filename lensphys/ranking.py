@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
@@ -51,14 +52,15 @@ def build_rank_set(
 ) -> None:
     """Super-resolve images by each method, cut them to patches, rank these by NIQE, and write the rank set.
 
-    What a method has done is kept beside ``out`` until the set is whole: the same call goes on.
+    What a method has done is kept beside ``out``, under the hash of what it was made from, until the set is whole: the
+    same call goes on.
 
     Args:
         methods: their names and what super-resolves, at least two.
         lenses: the images.
         niqe: what natural images look like.
         out: the HDF5 file.
-        patch: side of the patches [HR pixels], a multiple of NIQE's block; whole images if None.
+        patch: side of the patches [HR pixels], at least a block of NIQE; whole images if None.
         limit: at most so many images; all if None.
         device: where the methods compute.
 
@@ -71,9 +73,10 @@ def build_rank_set(
     if patch is not None and not niqe.block <= patch <= side:
         raise LensphysError(f"a patch holds a block of NIQE and lies in the image: {niqe.block} to {side}, got {patch}")
     count = min(limit or len(lenses), len(lenses))
-    images = []
+    images, parts = [], []
     for name, method in methods.items():
-        part = out.with_name(f".{out.name}.{name}.npy")
+        part = out.with_name(f".{out.name}.{_fingerprint(method, lenses, count)}.npy")
+        parts.append(part)
         if not part.exists():
             found = _super_resolved(method, lenses, count, f"rank set: {name}", device)
             with whole_file(part) as temporary, temporary.open("wb") as stream:
@@ -85,8 +88,18 @@ def build_rank_set(
     usable = scores.isfinite().all(1)
     origin = provenance(methods=list(methods), data=lenses.identity, patch=patch)
     write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), list(methods), origin)
-    for name in methods:
-        out.with_name(f".{out.name}.{name}.npy").unlink()
+    for part in set(parts):
+        part.unlink()
+
+
+def _fingerprint(method: Method, lenses: LensFile, count: int) -> str:
+    """What decides which images a method makes: its settings and weights, and the data."""
+    found = hashlib.sha256(f"{lenses.identity} {count} {getattr(method, 'settings', method)!r}".encode())
+    network = getattr(method, "start", method)  # a refinement starts from a network
+    if isinstance(network, nn.Module):
+        for name, x in network.state_dict().items():
+            found.update(name.encode() + x.cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _super_resolved(method: Method, lenses: LensFile, count: int, title: str, device: str) -> Tensor:

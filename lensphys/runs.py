@@ -57,7 +57,8 @@ def start_from(module: nn.Module, run: Path) -> list[str]:
     """Load the weights of a run of another training into a module; what the run does not have stays fresh.
 
     Args:
-        module: what gets them; names and shapes of all of the run's weights must be found in it.
+        module: what gets them; names and shapes of all of the run's weights must be found in it. That is all that is
+            asked: a network whose weights do not depend on its scale may start from one of another scale.
         run: the folder.
 
     Returns:
@@ -71,7 +72,7 @@ def start_from(module: nn.Module, run: Path) -> list[str]:
     if foreign:
         raise LensphysError(
             f"cannot start from {run}: {len(foreign)} of its {len(found)} weights have no place here (the first is "
-            f"{foreign[0]}): start from a run of the same network and scale"
+            f"{foreign[0]}): start from a run of the same network"
         )
     module.load_state_dict(found, strict=False)
     return [name for name in own if name not in found]

@@ -298,6 +298,8 @@ class _Run:
             mine = {id(p) for p in self.method.players[player].parameters()}
             for name, p in self.method.named_parameters():
                 p.requires_grad_(id(p) in mine and name not in frozen)
+            if not any(p.requires_grad for p in self.method.parameters()):
+                continue  # this phase freezes the whole player
             terms = self.module(batch, player, self.epoch)
             self._descend(terms["loss"], optimizer)
             prefix = f"{player}/" if player else ""
@@ -364,7 +366,8 @@ class _Run:
             for player, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][player])
             self.fabric.strategy.precision.load_state_dict(state["precision"])
-            torch.set_rng_state(state["random"].cpu())
+            if self.fabric.is_global_zero:  # whose state it is
+                torch.set_rng_state(state["random"].cpu())
             progress, data = state["progress"], state["data"]
         except Exception as error:
             raise LensphysError(

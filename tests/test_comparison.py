@@ -125,7 +125,7 @@ def test_the_number_of_threads_is_set_for_all_and_put_back(done, monkeypatch):
 def test_rows_are_named_once_and_build_on_earlier_ones():
     bicubic = {"name": "bicubic", "group": "classical", "ready": "bicubic"}
     for methods, message in (
-        ([bicubic, {**bicubic, "name": "Bicubic!"}], "two methods are called 'Bicubic!'"),
+        ([bicubic, {**bicubic, "name": "Bicubic!"}], "'Bicubic!' would share its folder with another"),
         ([{"name": "a", "group": "x", "from": "b", "train": SUPERVISED}], "'a' needs 'b', which is no earlier method"),
         ([{"name": "a", "group": "x"}], "'a' must have exactly one of ready, weights, run, train, rank_set"),
         ([{**bicubic, "from": "b"}], "only what is trained starts from something"),

@@ -49,6 +49,8 @@ Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu 
 _KEPT = {
     "simulate": "the finished shards are kept, the same command goes on",
     "train": "the state is kept, the same command with --resume goes on",
+    "compare": "what is finished is kept, the same command goes on",
+    "rank_set": "what is finished is kept, the same command goes on",
     "demo": "what is finished is kept, the same command goes on",
 }
 

@@ -16,6 +16,7 @@ def compare(
     experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/comparisons/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for results, data and runs.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all experiments and stop.")] = False,
+    device: Device = "auto",
     assignments: Assignments = None,
 ) -> None:
     """Train or load all methods of an experiment under one budget, judge them alike, write one table and one report.
@@ -38,7 +39,7 @@ def compare(
     console.print(f"{comparison.title}: {rows} methods, {helpers} helpers", markup=False)
     if dry_run:
         return
-    tree = run(comparison, out)
+    tree = run(comparison, out, device_of(device))
     console.print((out / "table.md").read_text(), markup=False)
     failed = [row["name"] for row in tree["rows"] if row["failed"]]
     if failed:
@@ -57,7 +58,7 @@ def rank_set(
         typer.Option(help="Side of the patches [HR pixels]; whole images by default."),
     ] = None,
     block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
-    limit: Annotated[Optional[int], typer.Option(help="At most so many images.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(min=1, help="At most so many images.")] = None,  # noqa: UP045
     device: Device = "auto",
 ) -> None:
     """Rank the images of several runs by NIQE: the first stage of RankSRGAN. The same command goes on.
@@ -71,11 +72,14 @@ def rank_set(
 
     `lensphys train ranker.yaml -o runs/ranker --set data='{file: runs/rank_set.h5}'`
     """
+    from lensphys.checks import LensphysError
     from lensphys.config import load_run
     from lensphys.data.lens_file import LensFile
     from lensphys.ranking import build_rank_set, clean_niqe
 
     where = device_of(device)
+    if len({run.name for run in runs}) < len(runs):
+        raise LensphysError("two runs have the same name, and a rank set tells them apart by it: rename a folder")
     methods = {run.name: load_run(run).to(where) for run in runs}
     with LensFile(data) as lenses:
         niqe = clean_niqe(lenses, block)

@@ -29,10 +29,11 @@ class Judge:
         test: the images and their truth.
         niqe: what natural images look like.
         limit: at most so many images of each class.
+        device: where the methods compute.
     """
 
-    def __init__(self, test: LensFile, niqe: NIQE, limit: int | None) -> None:
-        self.test, self.niqe, self.limit = test, niqe, limit
+    def __init__(self, test: LensFile, niqe: NIQE, limit: int | None, device: str = "cpu") -> None:
+        self.test, self.niqe, self.limit, self.device = test, niqe, limit, device
         labels = np.asarray(test.labels)
         rows = first_of_each(labels, limit)
         self.images = {name: int((labels[rows] == k).sum()) for k, name in enumerate(test.classes)} | {"all": len(rows)}
@@ -47,10 +48,17 @@ class Judge:
     def judged(self, method: Method, name: str) -> tuple[Row, dict[str, np.ndarray]]:
         """Return what a method reached (``results``) and costs, and its images of one lens of each class."""
         evaluation = evaluate(
-            method, self.test, name=name, batch_size=_BATCH, limit=self.limit, measures=self._measures
+            method,
+            self.test,
+            name=name,
+            batch_size=_BATCH,
+            limit=self.limit,
+            measures=self._measures,
+            device=self.device,
         )
         found: Row = {"results": evaluation.tree()["results"]["method"]}
-        found |= cost(method, self.test.observation(np.arange(min(_BATCH, len(self.test)))), self.test.upscale)
+        observation = self.test.observation(np.arange(min(_BATCH, len(self.test))), self.device)
+        found |= cost(method, observation, self.test.upscale)
         images = {f"image_{k}": sample.sr for k, sample in enumerate(evaluation.samples)}
         return found, images | {"psnr": np.array([sample.psnr for sample in evaluation.samples], dtype=np.float64)}
 
@@ -64,11 +72,13 @@ class Judge:
         return {c: metrics | niqe[c] for c, metrics in results["ceiling"].items()}
 
     def lenses(self, methods: Sequence[tuple[str, Path]]) -> list[Lens]:
-        """Return one lens of each class, as all methods see it.
+        """Return one lens of each class, as all methods see it; none where there is no clean HR image.
 
         Args:
             methods: their names, and the files of their images.
         """
+        if not self.test.has("hr_clean"):
+            return []
         grid, found = self.test.grid_lr, []
         scale = self.test.read("flux_scale", self._shown)
         for k, row in enumerate(self._shown.tolist()):

@@ -16,17 +16,17 @@ from rich.console import Console
 from lensphys.checks import LensphysError
 from lensphys.comparison.judging import Judge, Row
 from lensphys.comparison.settings import Comparison, Entry
-from lensphys.config import DataSettings, load_run, train, training_data
+from lensphys.config import DataSettings, Experiment, lineage, load_run, train, training_data
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison_tables import comparison_table
 from lensphys.evaluation.report import write_report
 from lensphys.methods import READY, AmortisedMethod, Method
 from lensphys.provenance import check_writable, provenance, whole_file, write_json
 from lensphys.ranking import build_rank_set, clean_niqe
-from lensphys.runs import LOG, WEIGHTS
+from lensphys.runs import CONFIG, LOG, WEIGHTS
 
 
-def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
+def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[str, Any]:
     """Train or load all methods and judge them; write ``metrics.json``, ``table.md``, ``report.html`` and figures.
 
     What is done is kept: the same call goes on after an interruption. A method that fails has a row with its reason,
@@ -35,6 +35,7 @@ def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
     Args:
         comparison: the settings.
         folder: for the results, and in ``data/`` and ``runs/`` for what they come from.
+        device: where the methods are judged, their cost too; where they train is said by ``training.accelerator``.
 
     Returns:
         What ``metrics.json`` holds.
@@ -45,14 +46,14 @@ def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
     comparison.check()
     check_writable(folder)
     with _threads(comparison.threads):
-        return _Run(comparison, folder).go()
+        return _Run(comparison, folder, device).go()
 
 
 class _Run:
     """A comparison on its way."""
 
-    def __init__(self, comparison: Comparison, folder: Path) -> None:
-        self.comparison, self.folder = comparison, folder
+    def __init__(self, comparison: Comparison, folder: Path, device: str) -> None:
+        self.comparison, self.folder, self.device = comparison, folder, device
         self.failed: dict[str, str] = {}
         self.console = Console(stderr=True)
 
@@ -63,7 +64,7 @@ class _Run:
             LensFile(self._data(self.comparison.test)) as test,
         ):
             self.niqe = clean_niqe(training, self.comparison.niqe_block)
-            self.judge = Judge(test, self.niqe, self.comparison.limit)
+            self.judge = Judge(test, self.niqe, self.comparison.limit, self.device)
             rows: list[Row] = []
             helpers: list[Row] = []
             for k, entry in enumerate(self.comparison.methods, start=1):
@@ -74,15 +75,16 @@ class _Run:
 
     def _row(self, entry: Entry, training: LensFile) -> Row:
         """An entry's row: what it reached, or why it failed."""
-        row: Row = {"name": entry.name, "group": entry.group, "needs_hr": self._needs_hr(entry), "failed": None}
+        row: Row = {"name": entry.name, "group": entry.group, "needs_hr": False, "failed": None}
         row |= dict.fromkeys(("parameters", "training_seconds", "milliseconds", "peak_mib"))
         row |= {"results": {}, "settings": entry.model_dump(exclude_none=True, by_alias=True), "training": []}
         try:
+            row["needs_hr"] = any(e.method.build().needs_truth for e in self._lineage(entry).values())
             lost = [name for name in entry.needs if name in self.failed]
             if lost:
                 raise LensphysError(f"it needs {lost[0]!r}, which failed")
             self._prepare(entry, training)
-            row |= {"training": self._log(entry), "training_seconds": self._seconds(entry)}
+            row |= {"training": _log(self._left(entry)), "training_seconds": self._seconds(entry)}
             if entry.group is not None:
                 row |= self._judged(entry)
         except Exception as error:  # whatever went wrong, the other methods go on
@@ -92,7 +94,7 @@ class _Run:
 
     def _prepare(self, entry: Entry, training: LensFile) -> None:
         """Train, or make the rank set, if that is not done."""
-        where = self.comparison.left_behind(entry, self.folder)
+        where = self._left(entry)
         if entry.train is not None:
             experiment = self.comparison.experiment(entry, self.folder)
             if experiment.data.recipe is not None and not experiment.data.fresh:
@@ -100,16 +102,17 @@ class _Run:
                 experiment = experiment.model_copy(update={"data": data})
             train(experiment, where, resume=True)
         elif entry.rank_set is not None and not where.exists():
-            methods = {name: self._method(self.comparison.entry(name)) for name in entry.rank_set.of}
-            limit = entry.rank_set.limit
-            build_rank_set(methods, training, self.niqe, where, patch=entry.rank_set.patch, limit=limit)
+            asked = entry.rank_set
+            methods = {name: self._method(self.comparison.entry(name)) for name in asked.of}
+            options = {"patch": asked.patch, "limit": asked.limit}
+            build_rank_set(methods, training, self.niqe, where, device=self.device, **options)
 
     def _judged(self, entry: Entry) -> Row:
         """What a method reached and costs; not computed again for the same weights and settings."""
-        where = self.comparison.left_behind(entry, self.folder) / WEIGHTS
-        asked = json.dumps([entry.model_dump(), self.comparison.limit, self.judge.identity, self.niqe.mean.tolist()])
-        weights = where.read_bytes() if entry.ready is None else b""
-        key = hashlib.sha256(asked.encode() + weights).hexdigest()
+        niqe = [self.niqe.mean.tolist(), self.niqe.covariance.tolist()]
+        asked = [entry.model_dump(), self.comparison.limit, self.comparison.threads, self.judge.identity, niqe]
+        made = [self._left(entry) / name for name in (WEIGHTS, CONFIG)] if entry.ready is None else []
+        key = hashlib.sha256(json.dumps(asked).encode() + b"".join(path.read_bytes() for path in made)).hexdigest()
         kept = self.folder / "rows" / f"{entry.slug}.json"
         if kept.exists():
             before = json.loads(kept.read_text())
@@ -125,23 +128,29 @@ class _Run:
     def _method(self, entry: Entry) -> Method:
         if entry.ready is not None:
             return READY[entry.ready]
-        method = load_run(self.comparison.left_behind(entry, self.folder))
-        if isinstance(method, AmortisedMethod) and entry.refine != 0:
-            return method.refined(entry.refine)
-        return method
+        method = load_run(self._left(entry)).to(self.device)
+        if not isinstance(method, AmortisedMethod):
+            if entry.refine is not None:
+                raise LensphysError("'refine' goes on from an amortised network's answer, and this is another one")
+            return method
+        return method if entry.refine == 0 else method.refined(entry.refine)
 
-    def _needs_hr(self, entry: Entry) -> bool:
-        """Whether HR images went into a method."""
-        trained = [e for e in [*self.comparison.all_needs(entry), entry] if e.train is not None]
-        return any(self.comparison.experiment(e, self.folder).method.build().needs_truth for e in trained)
+    def _left(self, entry: Entry) -> Path:
+        return self.comparison.left_behind(entry, self.folder)
 
-    def _log(self, entry: Entry) -> list[dict[str, float]]:
-        log = self.comparison.left_behind(entry, self.folder) / LOG
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    def _lineage(self, entry: Entry) -> dict[Path, Experiment]:
+        """All trainings that went into a method, by their folders."""
+        found: dict[Path, Experiment] = {}
+        for part in [*self.comparison.all_needs(entry), entry]:
+            if part.train is not None:
+                found[self._left(part)] = self.comparison.experiment(part, self.folder)
+            elif part.ready is None and part.rank_set is None:
+                found |= lineage(self._left(part))
+        return found
 
     def _seconds(self, entry: Entry) -> float | None:
-        """How long a method and all that it needs trained; None where nobody knows."""
-        logs = [self._log(e) for e in [*self.comparison.all_needs(entry), entry]]
+        """How long a method and all that it builds on trained; None where nobody knows."""
+        logs = [_log(run) for run in self._lineage(entry)]
         seconds = [log[-1]["seconds"] for log in logs if log]
         return sum(seconds) if seconds else None
 
@@ -172,8 +181,13 @@ class _Run:
             temporary.write_text(comparison_table(written))
         seen = {e.name: self.folder / "rows" / f"{e.slug}.npz" for e in comparison.methods}
         shown = [(row["name"], seen[row["name"]]) for row in rows if not row["failed"]]
-        write_report(self.folder, written, self.judge.lenses(shown))
+        write_report(self.folder, written, self.judge.lenses(shown) if shown else [])
         return written
+
+
+def _log(run: Path) -> list[dict[str, float]]:
+    log = run / LOG
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.checks import LensphysError, MissingExtraError, check_choice
 from lensphys.config import DataSettings, Experiment
-from lensphys.methods import READY
+from lensphys.methods import READY, TrainableMethod
+from lensphys.runs import check_trained
 from lensphys.settings import Strict, merged, override, read_yaml
 from lensphys.simulation.recipe import Recipe
 from lensphys.training import check_phases
@@ -25,7 +26,7 @@ class RankSetSettings(Strict):
     """The first stage of RankSRGAN: the same images by some methods, ranked by NIQE.
 
     ``of``: names of methods of the comparison; ``patch``: side of the patches [HR pixels], whole images if None;
-    ``limit``: images of each class.
+    ``limit``: at most so many images.
     """
 
     of: Annotated[list[str], Field(min_length=2)]
@@ -60,6 +61,12 @@ class Entry(Strict):
             raise ValueError(f"{self.name!r} must have exactly one of {', '.join(_KINDS)}")
         if self.start is not None and self.train is None:
             raise ValueError(f"{self.name!r} has 'from', but only what is trained starts from something")
+        if not self.slug:
+            raise ValueError(f"a method cannot be called {self.name!r}: its folder needs a letter or a digit")
+        if self.rank_set is not None and self.group is not None:
+            raise ValueError(f"{self.name!r} is a rank set, which has no row: leave out its group")
+        if self.refine is not None and (self.ready is not None or self.rank_set is not None):
+            raise ValueError(f"{self.name!r} has 'refine', which goes on from an amortised network's answer")
         return self
 
     @property
@@ -109,7 +116,7 @@ class Comparison(Strict):
         seen: set[str] = set()
         for entry in self.methods:
             if entry.slug in {Entry.model_construct(name=name).slug for name in seen}:
-                raise ValueError(f"two methods are called {entry.name!r}")
+                raise ValueError(f"{entry.name!r} would share its folder with another method: rename it")
             missing = [name for name in entry.needs if name not in seen]
             if missing:
                 raise ValueError(f"{entry.name!r} needs {missing[0]!r}, which is no earlier method")
@@ -171,12 +178,25 @@ class Comparison(Strict):
                 check_choice(f"method {entry.name!r}", entry.ready, list(READY))
             if entry.weights is not None:
                 weights_folder(entry.weights)
+            if entry.run is not None:
+                check_trained(Path(entry.run))
             if entry.train is not None:
-                experiment = self.experiment(entry, Path()).model_copy(update={"start": None})
-                try:
-                    check_phases(experiment.build(), experiment.training)
-                except LensphysError as error:
-                    raise LensphysError(f"method {entry.name!r}: {error}") from None
+                self._check_training(entry)
+
+    def _check_training(self, entry: Entry) -> None:
+        experiment = self.experiment(entry, Path()).model_copy(update={"start": None})
+        training = experiment.training
+        if training.devices * training.nodes > 1:
+            raise LensphysError(f"method {entry.name!r}: in a comparison all train in one process, on one device")
+        try:
+            method = experiment.build()
+            check_phases(method, training)
+        except MissingExtraError:
+            return  # its row will say so
+        except LensphysError as error:
+            raise LensphysError(f"method {entry.name!r}: {error}") from None
+        if entry.group is not None and not isinstance(method, TrainableMethod):
+            raise LensphysError(f"method {entry.name!r} super-resolves nothing, it has no row: leave out its group")
 
 
 def _references(tree: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.checks import LensphysError, check_same_shape
 from lensphys.methods.trainable import Batch, Trainable
 from lensphys.networks.classifier import ClassifierSettings
 from lensphys.settings import Strict
@@ -79,10 +79,12 @@ def hr_images(batch: Batch, scale: int) -> Tensor:
     """Return the HR images (B, 1, sH, sW) in units of a fine pixel of the LR image's brightest one.
 
     Raises:
-        LensphysError: if there are none.
+        LensphysError: if there are none, or they are not ``scale`` times as fine.
     """
     if batch.truth is None:
         raise LensphysError("this training looks at HR images: this data set has none")
+    fine = [scale * n for n in batch.observation.image.shape[-2:]]
+    check_same_shape("HR image", batch.truth.shape[-2:], f"LR image at {scale} x", fine)
     return batch.truth * scale**2 / _peak(batch)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lensphys.checks import LensphysError, check_same_shape
+from lensphys.checks import LensphysError, MissingExtraError, check_same_shape
 from lensphys.methods.interpolation import interpolate
 from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
@@ -83,7 +83,7 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ImportError:
-        raise LensphysError("the method diffusion needs diffusers: pip install 'lensphys[diffusion]'") from None
+        raise MissingExtraError("the method diffusion needs diffusers: pip install 'lensphys[diffusion]'") from None
     return diffusers
 
 

@@ -37,7 +37,7 @@ def network_settings(name: str) -> type[NetworkSettings]:
         raise ValueError(f"unknown network {name!r}, choose one of {', '.join(NETWORKS)}, or your own as module:Class")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"the network {name!r} cannot be imported ({error}): is its file on PYTHONPATH?") from None
     if not (isinstance(found, type) and issubclass(found, NetworkSettings)):
         raise ValueError(f"{name!r} is no network: it must be a sub-class of lensphys.networks.NetworkSettings")
