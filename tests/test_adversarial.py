@@ -106,6 +106,35 @@ def test_each_players_loss_reaches_its_own_weights(batch, kind):
     assert any(float(p.grad.abs().max()) > 0 for p in method.network.parameters())
 
 
+def test_the_generators_loss_is_the_weighted_sum_of_its_terms(batch, monkeypatch):
+    for part in ("perceptual", "rank"):  # frozen networks from run folders; here, two numbers
+        monkeypatch.setattr(f"lensphys.losses.{'ranking.RankContent' if part == 'rank' else 'perceptual.PerceptualLoss'}"
+                            ".__call__", lambda self, image, *_: image.abs().mean())  # fmt: skip
+    weights = {"loss": {"weight": 2.0}, "adversarial": {"weight": 3.0}}
+    weights |= {"perceptual": {"run": "x", "weight": 5.0}, "rank": {"run": "x", "weight": 7.0}}
+    terms = adversarial(**weights).training_terms(batch, 0)
+    expected = 2 * terms["pixel"] + 3 * terms["adversarial"] + 5 * terms["perceptual"] + 7 * terms["rank"]
+    torch.testing.assert_close(terms["loss"], expected)
+
+
+def test_a_generator_that_follows_its_adversarial_loss_fools_the_discriminator(batch):
+    method = adversarial(adversarial={"weight": 1.0}, loss={"weight": 0.0})
+    method.discriminator.eval()
+
+    def believed() -> float:
+        with torch.no_grad():
+            image = method.predict(batch.observation).image / method.unit(batch.observation)
+            return float(method.discriminator(image).mean())
+
+    before = believed()
+    optimiser = torch.optim.Adam(method.network.parameters(), lr=1e-3)
+    for _ in range(5):
+        optimiser.zero_grad()
+        method.training_terms(batch, 0)["loss"].backward()
+        optimiser.step()
+    assert believed() > before
+
+
 def test_the_game_does_not_depend_on_the_unit(batch):
     method = adversarial().eval()
     large = Batch(scaled(batch.observation, 1e4), 1e4 * batch.truth)
@@ -116,11 +145,15 @@ def test_the_game_does_not_depend_on_the_unit(batch):
 
 def test_a_game_is_logged_by_player_keeps_its_last_weights_and_starts_from_a_supervised_run(file, tmp_path):
     train(experiment(file, {"name": "supervised", "network": NETWORK}), tmp_path / "first")
-    settings = experiment(file, GAME, start=str(tmp_path / "first"), training={"learning_rate": 1e-9})
+    settings = experiment(file, GAME, start=str(tmp_path / "first"), training={"learning_rate": 1e-3})
     before = load_run(tmp_path / "first").network.state_dict()
     assert all(torch.equal(before[name], x) for name, x in settings.build().network.state_dict().items())
-    train(settings, tmp_path / "game")
-    last = records(tmp_path / "game")[-1]
+    asked = iter(range(100))
+    with pytest.MonkeyPatch.context() as patch:  # it gets worse: the best weights are not the last
+        patch.setattr(AdversarialMethod, "validation_score", lambda *_: torch.tensor(float(next(asked))))
+        train(settings, tmp_path / "game")
+    first, last = records(tmp_path / "game")
+    assert first["validation"] < last["validation"]
     assert {"discriminator/loss", "discriminator/accuracy", "generator/pixel", "generator/loss"} <= set(last)
     kept = load_run(tmp_path / "game")
     state = torch.load(tmp_path / "game" / "last.ckpt", weights_only=True)["method"]
@@ -164,6 +197,7 @@ def test_one_discriminator_a_scale_looks_at_relensed_images(batch):
     method.zero_grad()
     terms = method.terms_of("generator", Batch(batch.observation), 0)
     assert set(terms) == {"observation", "adversarial", "loss"}
+    torch.testing.assert_close(terms["loss"], terms["observation"] + 1e-3 * terms["adversarial"])
     terms["adversarial"].backward()
     assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in method.network.parameters())
 
@@ -197,6 +231,10 @@ def test_a_ranker_learns_to_tell_noisy_images_from_clean_ones():
         method.training_terms(batch, 0)["loss"].backward()
         optimiser.step()
     assert float(method.validation_score(batch)) == 0
+    content = RankContentSettings(run="nowhere").build()
+    content._ranker = method.network
+    of_each = [float(content(batch.image[:, k, None]).detach()) for k in range(3)]
+    assert of_each == sorted(of_each)  # noise costs more
 
 
 def test_the_three_stages_of_ranksrgan(file, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from lensphys.checks import LensphysError
-from lensphys.data.registration import Registration, registration
+from lensphys.data.registration import Registration, _Pair, registration
 from lensphys.observation import Conditions, GaussianPSF, Instrument
 from lensphys.simulation import Plan, Recipe, simulate
 from lensphys.simulation.sample import render
@@ -68,6 +68,13 @@ def test_shift_gain_and_offset_of_clean_pairs(shift):
     assert error(found, shift) < 0.02
     assert found.gain == pytest.approx(7.0, rel=0.01) and found.offset == pytest.approx(3.0, abs=0.01 * hr.max())
     assert found.correlation > 0.999 and found.scale == SCALE / 2
+
+
+@pytest.mark.parametrize("shift", [(2.8, -2.6), (-2.5, -1.5), (1.0, 2.9)])
+def test_the_fit_starts_where_the_images_correlate(shift):
+    lr, hr = pair(shift, noise=0.02)
+    start = _Pair.of(lr, hr, 2, SCALE, None).rough_shift(3.0)
+    assert np.abs(np.subtract(start, shift)).max() < 0.2
 
 
 def test_known_psfs_give_the_same():

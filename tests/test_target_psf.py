@@ -17,7 +17,9 @@ from lensphys.cli import app
 from lensphys.data.images import read_images, with_target_psf
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.methods import PerImageFit
+from lensphys.methods import READY, PerImageFit, SupervisedSettings
+from lensphys.methods.diffusion import DiffusionSettings
+from lensphys.networks import network_settings
 from lensphys.observation import Camera, GaussianPSF, NoPSF, PixelPSF, block_sum
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.psf import convolved
@@ -227,6 +229,24 @@ def test_a_super_resolved_image_can_be_observed_again():
     found = sharpened.reobserved(GaussianPSF(0.1).blur(light, 0.05))
     assert float((found - block_sum(own, grid)).abs().max()) < 5e-3 * float(found.max())
     assert float(found.sum()) == pytest.approx(3.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["nearest", "bicubic", "supervised", "diffusion"])
+def test_chi2_of_any_image_is_that_of_the_image_observed_again(name):
+    lenses = small_lenses()
+    taken = lenses.observation.sharpened_to(GaussianPSF(0.06))
+    torch.manual_seed(0)
+    if name == "supervised":
+        network = network_settings("srresnet")(channels=4, blocks=1)
+        method = SupervisedSettings(name="supervised", network=network).build().eval()
+    elif name == "diffusion":
+        method = DiffusionSettings(name="diffusion", channels=(8, 8), ddim_steps=1, samples=2).build().eval()
+    else:
+        method = READY[name]
+    with torch.no_grad():
+        found = method.predict(taken, 2)
+    torch.testing.assert_close(found.observed, taken.camera.reobserved(found.image))
+    assert found.camera.psf.fwhm == 0.06
 
 
 def test_kernels_of_an_even_size_have_no_centre():

@@ -25,7 +25,7 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 
 OUT = Path(__file__).with_name("overfit.json")
-STEPS, PAIRS = 2000, 8
+STEPS, PAIRS = 1000, 8
 # small enough for minutes on one core, and the learning rate of each
 NETWORKS = {
     "edsr": ({"channels": 16, "blocks": 2}, 3e-3),

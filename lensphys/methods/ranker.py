@@ -37,6 +37,7 @@ class RankerMethod(Trainable[RankBatch]):
     """
 
     reads = "rank_set"
+    keeps = "last"  # an early ranker may order as well with scores that differ by nothing: no gradient
 
     def __init__(self, settings: RankerMethodSettings) -> None:
         super().__init__()
