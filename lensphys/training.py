@@ -281,12 +281,13 @@ class _Run:
         if not self.settings.phases:
             return set()
         phase, _ = self.settings.phase_at(self.epoch)
+        names = {id(p): name for name, p in self.method.named_parameters()}
         free = learning(self.method, phase.train)
         for module in self.method.modules():
-            own = [name for name, p in self.method.named_parameters() if any(p is q for q in module.parameters())]
-            if own and not free & set(own):
+            own = {names[id(p)] for p in module.parameters()}
+            if own and not own & free:
                 module.eval()  # batch normalisations keep what they have learned
-        return {name for name, _ in self.method.named_parameters()} - free
+        return set(names.values()) - free
 
     def _step(self, index: Tensor, steps: int, frozen: set[str]) -> dict[str, float]:
         rate = self.settings.rate_at(self.epoch + self.step / steps, self.seconds)
