@@ -17,6 +17,7 @@ from lensphys.batches import Batches, FreshBatches, RankBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
+from lensphys.losses.ranking import trained_ranker
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
 from lensphys.provenance import check_writable, provenance, whole_file, write_json
@@ -92,6 +93,18 @@ class Experiment(Strict):
         inner = [getattr(self.method, part, None) for part in ("perceptual", "rank")]
         return [Path(run) for run in (self.start, *(getattr(x, "run", None) for x in inner)) if run is not None]
 
+    def check_losses(self) -> None:
+        """Raise unless the frozen networks that the losses look with can be loaded.
+
+        Raises:
+            LensphysError: if a run is missing or holds another kind of network.
+        """
+        perceptual, rank = getattr(self.method, "perceptual", None), getattr(self.method, "rank", None)
+        if perceptual is not None:
+            perceptual.extractor()
+        if rank is not None:
+            trained_ranker(Path(rank.run))
+
     def build(self) -> Trainable[Any]:
         """Return the method as its training starts: fresh weights, the same ones for the same seed, or those of a run.
 
@@ -112,14 +125,15 @@ def training_data(settings: DataSettings, run: Path) -> Path:
     Raises:
         LensphysError: if the recipe is faulty, or the folder holds other data.
     """
-    path = _data_path(settings, run)
+    path = data_path(settings, run)
     if settings.recipe is not None:
         recipe = Recipe.named(settings.recipe, settings.set)
         simulate(recipe, settings.n, path, classes=settings.classes, seed=settings.seed, workers=settings.workers)
     return path
 
 
-def _data_path(settings: DataSettings, run: Path) -> Path:
+def data_path(settings: DataSettings, run: Path) -> Path:
+    """Return where the data of an experiment lie, or will lie."""
     return Path(settings.file) if settings.file is not None else run / "train.h5"
 
 
@@ -137,8 +151,7 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.
     """
-    for other in experiment.runs:
-        check_trained(other)
+    experiment.check_losses()
     begun = (run / CHECKPOINT).exists()  # the checkpoint has everything
     method = (experiment.model_copy(update={"start": None}) if begun else experiment).build()
     fabric = training.launch(experiment.training, len(method.players))
@@ -171,10 +184,10 @@ def _batches(
         stream = LensStream(Plan.of(recipe, data.n, classes=data.classes, seed=data.seed))
         yield FreshBatches(stream, settings, needs_truth=method.needs_truth), stream.instrument
     elif method.reads == "rank_set":
-        with RankSet(_data_path(data, run)) as ranked:
+        with RankSet(data_path(data, run)) as ranked:
             yield RankBatches(ranked, settings, experiment.seed), None
     else:
-        with LensFile(_data_path(data, run)) as lenses:
+        with LensFile(data_path(data, run)) as lenses:
             yield Batches(lenses, settings, experiment.seed, needs_truth=method.needs_truth), lenses.instrument
 
 
@@ -188,10 +201,13 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
     check_writable(run)
     if (run / CHECKPOINT).exists() and not resume:
         raise LensphysError(f"{run} already holds a run: go on with it (--resume) or choose another folder")
-    if (run / CONFIG).exists() and resume:
+    if (run / CHECKPOINT).exists() and resume:  # before a first checkpoint there is nothing to go on with
         before = Experiment.read(run / CONFIG, [])
         if _without_hardware(before) != _without_hardware(experiment):
-            raise LensphysError(f"{run} holds a run with other settings ({CONFIG}): resume with the same ones")
+            raise LensphysError(
+                f"{run} holds a run with other settings ({CONFIG}): ask for the same ones, choose another folder or "
+                "remove this one"
+            )
 
 
 def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None) -> None:
@@ -243,8 +259,8 @@ def lineage(run: Path) -> dict[Path, Experiment]:
 
 
 def _without_hardware(experiment: Experiment) -> Experiment:
-    """A run may go on with other devices or more epochs, but not with another method or other data."""
-    machine = {"devices": 1, "nodes": 1, "accelerator": "auto", "epochs": 1, "tracker": "tensorboard"}
+    """A run may go on with other devices or for longer, but not with another method or other data."""
+    machine = {"devices": 1, "nodes": 1, "accelerator": "auto", "epochs": 1, "minutes": None, "tracker": "tensorboard"}
     settings = experiment.training.model_copy(update=machine)
     data = experiment.data.model_copy(update={"workers": 1})
     return experiment.model_copy(update={"training": settings, "data": data})

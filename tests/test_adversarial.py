@@ -303,7 +303,7 @@ def test_rank_sets_that_cannot_be_made(file, tmp_path):
 
 def test_a_run_that_is_no_ranker_ranks_nothing(file, tmp_path, batch):
     train(experiment(file, {"name": "supervised", "network": NETWORK}), tmp_path)
-    with pytest.raises(LensphysError, match="holds a supervised, not a ranker"):
+    with pytest.raises(LensphysError, match="holds the method supervised, not a ranker"):
         RankContentSettings(run=str(tmp_path)).build()(batch.truth)
 
 

@@ -74,12 +74,14 @@ def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkey
 
 def test_the_yaml_of_the_documentation_is_right(tmp_path):
     text = (Path(__file__).parents[1] / "simulations" / "README.md").read_text()
-    recipe, parts, instrument = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    recipe, parts, target, instrument = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "my_telescope.yaml").write_text(instrument)
     (tmp_path / "survey.yaml").write_text(recipe)
     plan = Plan.of(Recipe.named(tmp_path / "survey.yaml"), 1)
     assert plan.instrument.psf.beta == 4.765 and list(plan.recipe.classes) == ["no_sub", "cdm", "wdm"]
     (tmp_path / "more.yaml").write_text(f"extends: survey.yaml\nversion: 1\ndescription: more\n{parts}")
     more = Recipe.named(tmp_path / "more.yaml")
+    (tmp_path / "pairs.yaml").write_text(f"extends: hsc_hst\nversion: 1\ndescription: pairs\n{target}")
+    assert Recipe.named(tmp_path / "pairs.yaml").target == Recipe.named("hsc_hst").target
     scene = Plan.of(more, 1, engine="lenstronomy").drawn(0).scene
     assert scene.lens_model_list[:4] == ["EPL", "SHEAR", "MULTIPOLE", "NFW"]

@@ -21,7 +21,8 @@ def compare(
 ) -> None:
     """Train or load all methods of an experiment under one budget, judge them alike, write one table and one report.
 
-    The same command goes on after an interruption.
+    The same command goes on after an interruption. Entries without a `group` have no row: they serve others. The exit
+    code is 1 if something failed. The keys of the YAML are explained in experiments/README.md.
 
     Examples:
 
@@ -36,15 +37,16 @@ def compare(
     comparison.check()
     rows = sum(entry.group is not None for entry in comparison.methods)
     helpers = len(comparison.methods) - rows
-    console.print(f"{comparison.title}: {rows} methods, {helpers} helpers", markup=False)
+    console.print(f"{comparison.title}: methods: {rows}, helpers: {helpers}", markup=False)
     if dry_run:
         return
     tree = run(comparison, out, device_of(device))
     console.print((out / "table.md").read_text(), markup=False)
-    failed = [row["name"] for row in tree["rows"] if row["failed"]]
+    console.print(f"wrote {out / 'report.html'}", markup=False)
+    failed = [row["name"] for row in (*tree["rows"], *tree["helpers"]) if row["failed"]]
     if failed:
         console.print(f"failed: {', '.join(failed)}", markup=False)
-    console.print(f"wrote {out / 'report.html'}", markup=False)
+        raise typer.Exit(1)
 
 
 @app.command("rank-set")
@@ -78,6 +80,8 @@ def rank_set(
     from lensphys.ranking import build_rank_set, clean_niqe
 
     where = device_of(device)
+    if out.suffix not in (".h5", ".hdf5") or out.exists():
+        raise LensphysError(f"--out {out}: choose the name of a new file that ends in .h5")
     if len({run.name for run in runs}) < len(runs):
         raise LensphysError("two runs have the same name, and a rank set tells them apart by it: rename a folder")
     methods = {run.name: load_run(run).to(where) for run in runs}

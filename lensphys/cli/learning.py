@@ -39,13 +39,11 @@ def train(
     """
     from lensphys.config import Experiment
     from lensphys.config import train as run
-    from lensphys.runs import check_trained
     from lensphys.training import check_phases
 
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     settings = Experiment.read(experiment, [*(assignments or []), *given])
-    for other in settings.runs:
-        check_trained(other)
+    settings.check_losses()
     method = settings.build()
     check_phases(method, settings.training)
     parameters = sum(p.numel() for p in method.parameters())

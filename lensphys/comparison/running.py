@@ -16,7 +16,7 @@ from rich.console import Console
 from lensphys.checks import LensphysError
 from lensphys.comparison.judging import Judge, Row
 from lensphys.comparison.settings import Comparison, Entry
-from lensphys.config import DataSettings, Experiment, lineage, load_run, train, training_data
+from lensphys.config import DataSettings, Experiment, check_run, data_path, lineage, load_run, train, training_data
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison_tables import comparison_table
 from lensphys.evaluation.report import write_report
@@ -59,6 +59,9 @@ class _Run:
 
     def go(self) -> dict[str, Any]:
         """Do everything; return the tree of results."""
+        for entry in self.comparison.methods:  # before anything is overwritten
+            if entry.train is not None:
+                check_run(self._left(entry), self._experiment(entry), resume=True)
         with (
             LensFile(self._data(self.comparison.data)) as training,
             LensFile(self._data(self.comparison.test)) as test,
@@ -88,7 +91,8 @@ class _Run:
             if entry.group is not None:
                 row |= self._judged(entry)
         except Exception as error:  # whatever went wrong, the other methods go on
-            self.failed[entry.name] = row["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            kind = "" if isinstance(error, LensphysError) else f"{type(error).__name__}: "
+            self.failed[entry.name] = row["failed"] = kind + " ".join(str(error).split())
             self.console.print(f"[red]failed[/] {row['failed']}", highlight=False)
         return row
 
@@ -96,16 +100,22 @@ class _Run:
         """Train, or make the rank set, if that is not done."""
         where = self._left(entry)
         if entry.train is not None:
-            experiment = self.comparison.experiment(entry, self.folder)
-            if experiment.data.recipe is not None and not experiment.data.fresh:
-                data = experiment.data.model_copy(update={"recipe": None, "file": str(self._data(experiment.data))})
-                experiment = experiment.model_copy(update={"data": data})
-            train(experiment, where, resume=True)
+            asked = self.comparison.experiment(entry, self.folder).data
+            if asked.recipe is not None and not asked.fresh:
+                self._data(asked)
+            train(self._experiment(entry), where, resume=True)
         elif entry.rank_set is not None and not where.exists():
-            asked = entry.rank_set
-            methods = {name: self._method(self.comparison.entry(name)) for name in asked.of}
-            options = {"patch": asked.patch, "limit": asked.limit}
+            of, options = entry.rank_set.of, entry.rank_set.model_dump(exclude={"of"})
+            methods = {name: self._method(self.comparison.entry(name)) for name in of}
             build_rank_set(methods, training, self.niqe, where, device=self.device, **options)
+
+    def _experiment(self, entry: Entry) -> Experiment:
+        """What an entry trains; on the file that all share who ask for the same data."""
+        experiment = self.comparison.experiment(entry, self.folder)
+        if experiment.data.recipe is None or experiment.data.fresh:
+            return experiment
+        shared = {"recipe": None, "file": str(data_path(experiment.data, self._data_folder(experiment.data)))}
+        return experiment.model_copy(update={"data": experiment.data.model_copy(update=shared)})
 
     def _judged(self, entry: Entry) -> Row:
         """What a method reached and costs; not computed again for the same weights and settings."""
@@ -117,6 +127,7 @@ class _Run:
         if kept.exists():
             before = json.loads(kept.read_text())
             if before.pop("key", None) == key:
+                self.console.print("judged before")
                 return dict(before)
         found, images = self.judge.judged(self._method(entry), entry.name)
         arrays: dict[str, Any] = dict(images)
@@ -156,8 +167,11 @@ class _Run:
 
     def _data(self, data: DataSettings) -> Path:
         """The file of some data, simulated once for all that ask for the same."""
+        return training_data(data, self._data_folder(data))
+
+    def _data_folder(self, data: DataSettings) -> Path:
         name = hashlib.sha256(data.model_dump_json(exclude={"workers"}).encode()).hexdigest()[:12]
-        return training_data(data, self.folder / "data" / name)
+        return self.folder / "data" / name
 
     def _write(self, rows: list[Row], helpers: list[Row], test: LensFile) -> dict[str, Any]:
         comparison = self.comparison

@@ -117,6 +117,8 @@ class Comparison(Strict):
         for entry in self.methods:
             if entry.slug in {Entry.model_construct(name=name).slug for name in seen}:
                 raise ValueError(f"{entry.name!r} would share its folder with another method: rename it")
+            if entry.start in seen and not {"train", "run", "weights"} & self.entry(entry.start).model_fields_set:
+                raise ValueError(f"{entry.name!r} starts from {entry.start!r}, which has no weights")
             missing = [name for name in entry.needs if name not in seen]
             if missing:
                 raise ValueError(f"{entry.name!r} needs {missing[0]!r}, which is no earlier method")
@@ -175,7 +177,7 @@ class Comparison(Strict):
                 Recipe.named(data.recipe, data.set)
         for entry in self.methods:
             if entry.ready is not None:
-                check_choice(f"method {entry.name!r}", entry.ready, list(READY))
+                check_choice("ready method", entry.ready, list(READY))
             if entry.weights is not None:
                 weights_folder(entry.weights)
             if entry.run is not None:

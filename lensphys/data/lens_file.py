@@ -21,7 +21,7 @@ from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
 
-FORMAT = "lensphys lenses"
+FORMAT, RANK_SET = "lensphys lenses", "lensphys rank set"
 FORMAT_VERSION = 1
 FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 _ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
@@ -64,6 +64,8 @@ class LensFile:
 
     def _check(self) -> None:
         attributes = self._open().attrs
+        if attributes.get("format") == RANK_SET:
+            raise LensphysError(f"{self.path} is a rank set: only the method ranker trains on it")
         if attributes.get("format") != FORMAT:
             raise LensphysError(
                 f"{self.path} was not written by lensphys: make such a file with 'lensphys simulate' or 'lensphys "

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file
+from lensphys.data.lens_file import RANK_SET
 from lensphys.provenance import whole_file
-
-_FORMAT = "lensphys rank set"
 
 
 class RankSet:
@@ -37,7 +36,7 @@ class RankSet:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
             raise LensphysError(f"{self.path} is not a whole HDF5 file ({error}): make it again") from None
-        if self._file.attrs.get("format") != _FORMAT:
+        if self._file.attrs.get("format") != RANK_SET:
             self._file.close()
             raise LensphysError(f"{self.path} is no rank set: make one with 'lensphys rank-set'")
 
@@ -85,7 +84,7 @@ def write_rank_set(
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
         file["image"], file["niqe"] = image.astype(np.float32), niqe
         file.attrs.update(
-            format=_FORMAT,
+            format=RANK_SET,
             names=list(names),
             identity=hashlib.sha256(image.tobytes() + niqe.tobytes()).hexdigest(),
             provenance=json.dumps(origin),

@@ -85,7 +85,7 @@ def trained_ranker(run: Path) -> Ranker:
     """
     settings = run_settings(run)["method"]
     if settings["name"] != "ranker":
-        raise LensphysError(f"{run} holds a {settings['name']}, not a ranker: train one on a rank set")
+        raise LensphysError(f"{run} holds the method {settings['name']}, not a ranker: train one on a rank set")
     ranker = RankerSettings.parse(settings["network"], str(run)).build()
     load_weights(ranker, run, part="network")
     return ranker.eval().requires_grad_(False)
