@@ -74,7 +74,7 @@ def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkey
 
 def test_the_yaml_of_the_documentation_is_right(tmp_path):
     text = (Path(__file__).parents[1] / "simulations" / "README.md").read_text()
-    recipe, parts, target, instrument = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    recipe, parts, instrument, target = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "my_telescope.yaml").write_text(instrument)
     (tmp_path / "survey.yaml").write_text(recipe)
     plan = Plan.of(Recipe.named(tmp_path / "survey.yaml"), 1)
