@@ -25,7 +25,7 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 
 OUT = Path(__file__).with_name("overfit.json")
-STEPS, PAIRS = 1000, 8
+STEPS, PAIRS = 1500, 8
 # small enough for minutes on one core, and the learning rate of each
 NETWORKS = {
     "edsr": ({"channels": 16, "blocks": 2}, 3e-3),
@@ -43,12 +43,12 @@ NETWORKS = {
 
 
 def pairs(folder: Path) -> Batch:
-    """Eight lenses of Model 1, cut to 48 LR pixels, without noise."""
-    recipe = Recipe.named("model_1", ["height=48", "width=48"])
+    """Eight lenses of Model 3, cut to 32 LR pixels, without noise."""
+    recipe = Recipe.named("model_3", ["height=32", "width=32"])
     with LensFile(simulate(recipe, PAIRS // 2, folder / "pairs.h5", classes=["no_sub", "cdm"], seed=3)) as file:
         taken = file.observation()
         clean, truth = (torch.from_numpy(file.read(name)).float().reshape(PAIRS, 1, n, n) for name, n in
-                        (("lr_clean", 48), ("hr_clean", 96)))  # fmt: skip
+                        (("lr_clean", 32), ("hr_clean", 64)))  # fmt: skip
         scale = torch.from_numpy(file.read("flux_scale")).float()[:, None, None, None]
     none = ErrorMap(torch.full_like(clean, 1e-3))  # a noise law without a pedestal
     return Batch(Observation(clean * scale, taken.camera, none), truth * scale)
