@@ -69,8 +69,8 @@ def test_fine_tuning_beats_none_and_training_from_scratch_on_300_pairs(network):
 
 
 MISSED = pytest.mark.xfail(strict=True, reason="missed so far, in 1500 steps: its batch normalisations cost precision")
-OVERFIT = [pytest.param(n, marks=MISSED) if n in ("residual", "srresnet") else n
-           for n in sorted(set(NETWORKS) - {"pyramid"})]  # the pyramid ends in an interpolation, for smooth fields  # fmt: skip
+IMAGES = sorted(set(NETWORKS) - {"pyramid"})  # which ends in an interpolation, for smooth deflections
+OVERFIT = [pytest.param(n, marks=MISSED) if n in ("residual", "srresnet") else n for n in IMAGES]
 
 
 @pytest.mark.parametrize("network", OVERFIT)
