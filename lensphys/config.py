@@ -201,7 +201,8 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
     check_writable(run)
     if (run / CHECKPOINT).exists() and not resume:
         raise LensphysError(f"{run} already holds a run: go on with it (--resume) or choose another folder")
-    if (run / CHECKPOINT).exists() and resume:  # before a first checkpoint there is nothing to go on with
+    # before a first checkpoint there is nothing to go on with
+    if resume and all((run / name).exists() for name in (CHECKPOINT, CONFIG)):
         before = Experiment.read(run / CONFIG, [])
         if _without_hardware(before) != _without_hardware(experiment):
             raise LensphysError(
