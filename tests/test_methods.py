@@ -288,6 +288,15 @@ def test_another_scale_than_the_networks_is_refused(lenses):
     assert supervised(scale=3).predict(lenses.observation).image.shape == (2, 1, 96, 108)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_that_corrects_an_interpolation_starts_at_it_and_can_leave(lenses, network):
+    method = supervised(network, base="bicubic")
+    found = method.predict(lenses.observation)
+    torch.testing.assert_close(found.image, predict("bicubic", lenses.observation).image)
+    method.training_terms(Batch(lenses.observation, lenses.clean(2)), 0)["loss"].backward()
+    assert any(bool(p.grad.any()) for p in method.parameters() if p.grad is not None)
+
+
 def test_supervised_training_needs_a_truth_that_fits(lenses):
     with pytest.raises(LensphysError, match="supervised training needs HR images: this data set has none"):
         supervised().training_terms(Batch(lenses.observation), 0)

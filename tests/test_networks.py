@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.networks import NETWORKS, DeflectionNetwork, Network, PolarHeadSettings, network_settings
-from lensphys.networks.deflection import last_weights
+from lensphys.networks.base import last_layer
 from lensphys.networks.upsampling import prime_factors
 from lensphys.settings import Strict
 
@@ -188,7 +188,7 @@ def test_a_network_of_the_users_own(monkeypatch):
     module = settings.build(1, 3)
     assert module(torch.rand(2, 1, 16, 20)).shape == (2, 1, 48, 60)
     assert module.scale == 3
-    assert last_weights(module) is module.tail.weight
+    assert last_layer(module) is module.tail
     assert Holder.parse(Holder(network=settings).model_dump(), "config").network == settings
 
 
@@ -247,9 +247,9 @@ def test_without_gain_every_image_has_the_same_field(name):
 def test_the_gain_scales_the_answer_linearly(name):
     image = torch.randn(2, 1, 16, 20)
     once, twice = network(name).double(), network(name).double()
-    last_weights(twice).data.mul_(2)
+    last_layer(twice).weight.data.mul_(2)
     zero = network(name).double()
-    last_weights(zero).data.zero_()
+    last_layer(zero).weight.data.zero_()
     bias = zero(image.double())
     torch.testing.assert_close(twice(image.double()) - bias, 2 * (once(image.double()) - bias))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import PositiveInt, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.losses.image import ImageLossSettings
@@ -15,6 +15,7 @@ from lensphys.methods.interpolation import interpolate
 from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks import Network
+from lensphys.networks.base import last_layer
 from lensphys.observation import Observation
 from lensphys.settings import Strict
 
@@ -24,9 +25,10 @@ _PHYSICS = {"observation", "intensity_conservation"}  # the terms that ask for n
 class PairSettings(Strict):
     """What is common to all that learn a network from LR-HR pairs, in units of the LR image's brightest pixel.
 
-    ``base``: the interpolation that the network corrects; without one it makes the image itself. ``perceptual``: a
-    difference of features. ``physics``: what an image must fulfil without any HR image; re-observed through PSF and
-    pixels it is the LR image (``observation``), and no flux is lost (``intensity_conservation``).
+    ``base``: the interpolation that the network corrects, and where its training starts (the last layer starts at
+    zero); without one the network makes the image itself. ``perceptual``: a difference of features. ``physics``: what
+    an image must fulfil without any HR image; re-observed through PSF and pixels it is the LR image (``observation``),
+    and no flux is lost (``intensity_conservation``).
     """
 
     network: Network
@@ -64,6 +66,9 @@ class SupervisedMethod(TrainableMethod):
         super().__init__()
         self.settings = settings
         self.network = settings.network.build(1, settings.scale)
+        if settings.base is not None:
+            for weights in last_layer(self.network).parameters(recurse=False):
+                nn.init.zeros_(weights)
         self._perceptual = None if settings.perceptual is None else settings.perceptual.build()
 
     @property

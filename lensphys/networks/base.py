@@ -47,3 +47,10 @@ class LongSkip(nn.Module):
         """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
         x = self.head(image)
         return self.tail(self.upsample(x + self.body(x)))
+
+
+def last_layer(network: nn.Module) -> nn.Module:
+    """Return a network's last layer that has weights, of whatever kind; an activation's slopes are none."""
+    end = network.get_submodule(network.upsampling[-1])  # type: ignore[index, arg-type]
+    weighted = [m for m in end.modules() if isinstance(getattr(m, "weight", None), nn.Parameter)]
+    return [m for m in weighted if not isinstance(m, nn.PReLU)][-1]

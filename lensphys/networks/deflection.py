@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lensphys.checks import check_images
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
+from lensphys.networks.base import last_layer
 from lensphys.settings import Strict
 
 
@@ -44,7 +45,7 @@ class DeflectionNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.bounds = head
-        last_weights(backbone).data.mul_(head.gain)
+        last_layer(backbone).weight.data.mul_(head.gain)  # type: ignore[operator]
 
     @property
     def upsampling(self) -> tuple[str, ...]:
@@ -66,10 +67,3 @@ class DeflectionNetwork(nn.Module):
             b.tangential_limit * (2 * tangential - 1),
             grid.resampled(self.scale),
         )
-
-
-def last_weights(network: nn.Module) -> nn.Parameter:
-    """Return the weights of a network's last layer, of whatever kind; an activation's slopes are none."""
-    end = network.get_submodule(network.upsampling[-1])  # type: ignore[index, arg-type]
-    weights = [getattr(m, "weight", None) for m in end.modules() if not isinstance(m, nn.PReLU)]
-    return [w for w in weights if isinstance(w, nn.Parameter)][-1]
