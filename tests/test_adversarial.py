@@ -236,6 +236,17 @@ def test_a_ranker_learns_to_tell_noisy_images_from_clean_ones():
     assert of_each == sorted(of_each)  # noise costs more
 
 
+def test_a_ranker_keeps_its_scores_where_the_rank_content_is_steep():
+    torch.manual_seed(0)
+    method = RankerMethodSettings(name="ranker", network=RankerSettings(channels=4, stages=2)).build()
+    batch = RankBatch(torch.rand(3, 2, 16, 16), torch.tensor([[1.0, 2.0]]).repeat(3, 1))
+    near = method.training_terms(batch, 0)
+    torch.nn.init.constant_(method.network.score[-1].bias, -4.0)
+    far = method.training_terms(batch, 0)
+    torch.testing.assert_close(far["ranking"], near["ranking"])  # which does not mind a shift
+    assert float((far["loss"] - near["loss"]).detach()) > 10
+
+
 def test_the_three_stages_of_ranksrgan(file, tmp_path):
     """Rank set, ranker and generator, each from the files of the one before it."""
     with LensFile(file) as lenses:

@@ -36,9 +36,9 @@ NETWORKS = {
     "rcan": ({"channels": 16, "groups": 1, "blocks": 2, "reduction": 4}, 3e-3),
     "rcan_compact": ({"channels": 16, "groups": 2, "blocks": 1, "reduction": 4}, 3e-3),
     "rdn": ({"channels": 16, "growth": 8, "blocks": 2, "layers": 3}, 3e-3),
-    "residual": ({"channels": 24, "blocks": 1}, 3e-3),
+    "residual": ({"channels": 24, "blocks": 1}, 1e-2),
     "rrdbnet": ({"channels": 16, "growth": 8, "blocks": 1}, 3e-3),
-    "srresnet": ({"channels": 16, "blocks": 2}, 3e-3),
+    "srresnet": ({"channels": 16, "blocks": 2}, 1e-3),
 }
 
 

@@ -16,8 +16,9 @@ from lensphys.settings import Strict
 class RankerMethodSettings(Strict):
     """A Siamese ranker, trained on a rank set of `lensphys rank-set`; it super-resolves nothing itself.
 
-    ``shrink``: weight of the mean squared score. Margin ranking leaves the scale of the scores free, and where NIQE
-    cannot be foreseen it grows without end; the rank content, a sigmoid of the score, would be flat there.
+    Margin ranking leaves the zero of the scores free, and the rank content, a sigmoid of the score, is flat far from
+    it: the square of a batch's mean score is a term of the loss, which the ranking does not resist. ``shrink``: weight
+    of the mean squared score; where NIQE cannot be foreseen, scores would grow without end.
     """
 
     name: Literal["ranker"]
@@ -48,7 +49,7 @@ class RankerMethod(Trainable[RankBatch]):
         """Return the margin-ranking loss and the ranking accuracy of a batch."""
         score = self.network(batch.image.flatten(0, 1)[:, None]).float().reshape(batch.niqe.shape)
         ranking, accuracy = margin_ranking(score, batch.niqe, self.settings.margin), ranking_accuracy(score, batch.niqe)
-        loss = ranking + self.settings.shrink * score.square().mean()
+        loss = ranking + score.mean().square() + self.settings.shrink * score.square().mean()
         return {"ranking": ranking, "accuracy": accuracy, "loss": loss}
 
     def validation_score(self, batch: RankBatch) -> Tensor:
