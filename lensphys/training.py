@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -105,9 +106,15 @@ def launch(settings: TrainingSettings, players: int = 1) -> Fabric:
     gpu = torch.cuda.is_available()
     if settings.accelerator == "gpu" and not gpu:
         raise LensphysError("training.accelerator is gpu, but no GPU is available: use auto or cpu")
+    accelerator = "cuda" if gpu and settings.accelerator != "cpu" else "cpu"
+    slow = torch.backends.cpu.get_cpu_capability() == "AVX2"  # which has no instructions for bfloat16
+    if accelerator == "cpu" and settings.precision == "bf16-mixed" and slow:
+        warnings.warn(
+            "training.precision: this processor emulates bf16-mixed, about ten times slower than 32-true", stacklevel=2
+        )
     partly = players > 1 or bool(settings.phases)  # not every parameter has a gradient in every step
     fabric = Fabric(
-        accelerator="cuda" if gpu and settings.accelerator != "cpu" else "cpu",
+        accelerator=accelerator,
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=DDPStrategy(find_unused_parameters=partly) if settings.devices * settings.nodes > 1 else "auto",

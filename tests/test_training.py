@@ -23,7 +23,7 @@ from lensphys.networks.residual import ResidualCNN
 from lensphys.runs import LOG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.training import TrainingSettings
+from lensphys.training import TrainingSettings, launch
 
 PHYSICS = {
     "name": "physics",
@@ -239,6 +239,13 @@ def test_a_gpu_that_is_not_there(lenses, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LensphysError, match="no GPU is available"):
         run(experiment(lenses, accelerator="gpu"), tmp_path)
+
+
+def test_a_processor_that_emulates_a_precision_is_warned_of(monkeypatch):
+    settings = TrainingSettings(epochs=1, batch_size=6, accelerator="cpu", precision="bf16-mixed")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.warns(UserWarning, match="emulates bf16-mixed, about ten times slower than 32-true"):
+        launch(settings)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(lenses, tmp_path, monkeypatch):
