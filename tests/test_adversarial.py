@@ -225,26 +225,19 @@ def test_a_ranker_learns_to_tell_noisy_images_from_clean_ones():
     )
     method = RankerMethodSettings(name="ranker", network=RankerSettings(channels=4, stages=2)).build()
     optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
-    for _ in range(60):
-        optimiser.zero_grad()
-        method.training_terms(batch, 0)["loss"].backward()
-        optimiser.step()
+    for rate in (3e-3, 3e-3, 1e-3, 1e-4):
+        optimiser.param_groups[0]["lr"] = rate
+        for _ in range(30):
+            optimiser.zero_grad()
+            method.training_terms(batch, 0)["loss"].backward()
+            optimiser.step()
+    method.eval()
     assert float(method.validation_score(batch)) == 0
     content = RankContentSettings(run="nowhere").build()
     content._ranker = method.network
     of_each = [float(content(batch.image[:, k, None]).detach()) for k in range(3)]
     assert of_each == sorted(of_each)  # noise costs more
-
-
-def test_a_ranker_keeps_its_scores_where_the_rank_content_is_steep():
-    torch.manual_seed(0)
-    method = RankerMethodSettings(name="ranker", network=RankerSettings(channels=4, stages=2)).build()
-    batch = RankBatch(torch.rand(3, 2, 16, 16), torch.tensor([[1.0, 2.0]]).repeat(3, 1))
-    near = method.training_terms(batch, 0)
-    torch.nn.init.constant_(method.network.score[-1].bias, -4.0)
-    far = method.training_terms(batch, 0)
-    torch.testing.assert_close(far["ranking"], near["ranking"])  # which does not mind a shift
-    assert float((far["loss"] - near["loss"]).detach()) > 10
+    assert 0.1 < of_each[0] < 0.5 < of_each[2] < 0.9  # where the sigmoid is steep
 
 
 def test_the_three_stages_of_ranksrgan(file, tmp_path):

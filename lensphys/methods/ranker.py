@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.losses.ranking import margin_ranking, ranking_accuracy
@@ -16,15 +16,12 @@ from lensphys.settings import Strict
 class RankerMethodSettings(Strict):
     """A Siamese ranker, trained on a rank set of `lensphys rank-set`; it super-resolves nothing itself.
 
-    Margin ranking leaves the zero of the scores free, and the rank content, a sigmoid of the score, is flat far from
-    it: the square of a batch's mean score is a term of the loss, which the ranking does not resist. ``shrink``: weight
-    of the mean squared score; where NIQE cannot be foreseen, scores would grow without end.
+    ``margin``: by how much scores, whose variance is one, shall differ.
     """
 
     name: Literal["ranker"]
     network: RankerSettings = RankerSettings()
     margin: PositiveFloat = 0.5
-    shrink: Annotated[float, Field(ge=0)] = 0.01
 
     def build(self) -> RankerMethod:
         """Return the ranker with a fresh network."""
@@ -49,8 +46,7 @@ class RankerMethod(Trainable[RankBatch]):
         """Return the margin-ranking loss and the ranking accuracy of a batch."""
         score = self.network(batch.image.flatten(0, 1)[:, None]).float().reshape(batch.niqe.shape)
         ranking, accuracy = margin_ranking(score, batch.niqe, self.settings.margin), ranking_accuracy(score, batch.niqe)
-        loss = ranking + score.mean().square() + self.settings.shrink * score.square().mean()
-        return {"ranking": ranking, "accuracy": accuracy, "loss": loss}
+        return {"ranking": ranking, "accuracy": accuracy, "loss": ranking}
 
     def validation_score(self, batch: RankBatch) -> Tensor:
         """Return the share of pairs in the wrong order: 1 - validation is the ranking accuracy."""

@@ -13,7 +13,9 @@ from lensphys.settings import Strict
 class Ranker(nn.Module):
     """conv3 - LeakyReLU in pairs of stride 1 and 2, global mean pooling, two dense layers; one arm of the Siamese pair.
 
-    No batch normalisation: a score shall depend on its own image alone.
+    Margin ranking leaves the zero and the scale of the scores free, and a sigmoid is flat far from zero: in training
+    they are brought to zero mean and unit variance over the batch, afterwards by the means of these two, so that a
+    score depends on its own image alone. There is no other normalisation.
 
     Args:
         channels: of the first layer (64); they double with each stage.
@@ -33,10 +35,11 @@ class Ranker(nn.Module):
             width = wider
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.score = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1))
+        self.standard = nn.BatchNorm1d(1, affine=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return scores (B, 1) of images (B, 1, H, W), lower for those that look more natural, as NIQE is."""
-        return self.score(self.features(image))
+        return self.standard(self.score(self.features(image)))
 
 
 class RankerSettings(Strict):
