@@ -68,11 +68,9 @@ def test_fine_tuning_beats_none_and_training_from_scratch_on_300_pairs(network):
     assert tuned > mean(found[f"{network}, from scratch"], "psnr_flux")
 
 
-MISSED = pytest.mark.xfail(strict=True, reason="missed so far, in 1500 steps: its batch normalisations cost precision")
 IMAGES = sorted(set(NETWORKS) - {"pyramid"})  # which ends in an interpolation, for smooth deflections
-OVERFIT = [pytest.param(n, marks=MISSED) if n in ("residual", "srresnet") else n for n in IMAGES]
 
 
-@pytest.mark.parametrize("network", OVERFIT)
+@pytest.mark.parametrize("network", IMAGES)
 def test_each_network_learns_eight_pairs_by_heart(network):
     assert json.loads((RESULTS / "overfit.json").read_text())["networks"][network]["psnr_flux"] > 50
