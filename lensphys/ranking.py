@@ -48,9 +48,13 @@ def build_rank_set(
     *,
     patch: int | None = None,
     limit: int | None = None,
+    mixtures: int = 0,
     device: str = "cpu",
 ) -> None:
     """Super-resolve images by each method, cut them to patches, rank these by NIQE, and write the rank set.
+
+    Where the methods look alike, a ranker learns to tell which one made an image, and its gradient leads nowhere. Random
+    mixtures of their images, each with a NIQE of its own, leave it nothing to learn but how natural an image looks.
 
     What a method has done is kept beside ``out``, under the hash of what it was made from, until the set is whole: the
     same call goes on.
@@ -62,6 +66,7 @@ def build_rank_set(
         out: the HDF5 file.
         patch: side of the patches [HR pixels], at least a block of NIQE; whole images if None.
         limit: at most so many images; all if None.
+        mixtures: how many weighted means of the methods' images join each patch.
         device: where the methods compute.
 
     Raises:
@@ -84,10 +89,13 @@ def build_rank_set(
         images.append(torch.from_numpy(np.load(part)))
     whole = torch.stack(images, 1)  # (N, K, H, W)
     patches = whole if patch is None else _patches(whole, patch)
-    scores = torch.stack([niqe.score(patches[:, k, None]) for k in range(len(methods))], 1)
+    patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
+    names = [*methods, *(f"mixture {k + 1}" for k in range(mixtures))]
+    columns = track(range(len(names)), "rank set: NIQE", console=Console(stderr=True), transient=True)
+    scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
     usable = scores.isfinite().all(1)
-    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch)
-    write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), list(methods), origin)
+    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, mixtures=mixtures)
+    write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), names, origin)
     for part in set(parts):
         part.unlink()
 
@@ -122,3 +130,9 @@ def _patches(images: Tensor, side: int) -> Tensor:
     per_image = cut.shape[2] * cut.shape[3]
     total = images.abs().mean(1).sum((1, 2)).repeat_interleave(per_image)
     return flat[flat.abs().mean(1).sum((1, 2)) > _DARK * total]
+
+
+def _mixed(patches: Tensor, count: int) -> Tensor:
+    """Means of patches (M, K, h, w) with random weights, all weights equally likely, (M, count, h, w)."""
+    share = np.random.default_rng(0).dirichlet(np.ones(patches.shape[1]), (len(patches), count))
+    return torch.einsum("mck, mkhw -> mchw", torch.from_numpy(share).to(patches), patches)

@@ -221,7 +221,7 @@ def test_a_ranker_learns_to_tell_noisy_images_from_clean_ones():
     clean = small_lenses(6).clean(2)[:, 0].float()
     clean = clean / clean.amax((1, 2), keepdim=True)
     batch = RankBatch(
-        torch.stack([clean, noisy(clean, 0.1), noisy(clean, 0.3)], 1), torch.tensor([[1.0, 5.0, 9.0]]).repeat(6, 1)
+        torch.stack([clean, noisy(clean, 0.003), noisy(clean, 0.01)], 1), torch.tensor([[1.0, 5.0, 9.0]]).repeat(6, 1)
     )
     method = RankerMethodSettings(name="ranker", network=RankerSettings(channels=4, stages=2)).build()
     optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
@@ -263,6 +263,25 @@ def test_the_three_stages_of_ranksrgan(file, tmp_path):
     assert not [name for name in game.build().state_dict() if "rank" in name]
     train(game, tmp_path / "game")
     assert 0 < records(tmp_path / "game")[-1]["generator/rank"] < 1
+
+
+def test_mixtures_of_a_rank_set_lie_between_the_methods_and_have_a_niqe_of_their_own(file, tmp_path):
+    methods = {name: READY[name] for name in ("nearest", "bilinear", "bicubic")}
+    with LensFile(file) as lenses:
+        niqe = clean_niqe(lenses, 16)
+        for name in ("a", "b"):
+            build_rank_set(methods, lenses, niqe, tmp_path / f"{name}.h5", patch=32, mixtures=2)
+    with RankSet(tmp_path / "a.h5") as ranked, RankSet(tmp_path / "b.h5") as again:
+        assert ranked.names == ["nearest", "bilinear", "bicubic", "mixture 1", "mixture 2"]
+        assert ranked.identity == again.identity
+        image, score = ranked.read(range(len(ranked)))
+    pure, mixed = image[:, :3], image[:, 3:]
+    slack = 1e-5 * pure.abs().max()
+    assert (mixed <= pure.amax(1, keepdim=True) + slack).all() and (mixed >= pure.amin(1, keepdim=True) - slack).all()
+    share = torch.linalg.lstsq(pure.flatten(2).mT.double(), mixed.flatten(2).mT.double()).solution  # (M, methods, 2)
+    torch.testing.assert_close(share.sum(1), torch.ones_like(share[:, 0]), rtol=0, atol=1e-3)
+    assert share.std(0).min() > 0.1  # each patch has weights of its own
+    torch.testing.assert_close(niqe.score(mixed[:, :1].double()), score[:, 3].double(), rtol=1e-3, atol=0)
 
 
 def test_an_interrupted_rank_set_keeps_what_a_method_has_done(file, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "lensphys"
 FLOORS: dict[str, float] = {
     "lensphys": 0,  # the version
     "lensphys.checks": 0,
+    "lensphys.contrast": 0,
     "lensphys.interrupts": 0,
     "lensphys.settings": 0.5,  # words its errors with checks
     "lensphys.provenance": 0.5,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from lensphys.checks import LensphysError, MissingExtraError, check_choice
 from lensphys.config import DataSettings, Experiment
@@ -26,12 +26,13 @@ class RankSetSettings(Strict):
     """The first stage of RankSRGAN: the same images by some methods, ranked by NIQE.
 
     ``of``: names of methods of the comparison; ``patch``: side of the patches [HR pixels], whole images if None;
-    ``limit``: at most so many images.
+    ``limit``: at most so many images; ``mixtures``: how many random mixtures of the methods' images join each patch.
     """
 
     of: Annotated[list[str], Field(min_length=2)]
     patch: PositiveInt | None = None
     limit: PositiveInt | None = None
+    mixtures: NonNegativeInt = 0
 
 
 class Entry(Strict):

@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, check_finite, check_images
+from lensphys.contrast import PEAK, normalised_pixels
 from lensphys.provenance import write_json
 
 FEATURES = 36  # 18 at each of two scales
-_PEAK = 255.0  # of the images that the constant below was chosen for
-_CONSTANT = 1.0
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to the neighbours: along x, along y, both diagonals
 _SHAPES = torch.arange(0.2, 10.0, 0.001, dtype=torch.float64)  # of a generalised Gaussian: tails to a box
 _FLAT = 1e-3  # deviation, of 255, below which a block holds the rounding of single precision
@@ -167,7 +166,7 @@ def block_features(images: Tensor, block: int, sharpness: float) -> Tensor:
         raise LensphysError(f"images of {tuple(images.shape[-2:])} pixels hold no block of {block}: give larger ones")
     whole = images.detach().double()[..., : rows * block, : columns * block]
     peak = whole.flatten(1).amax(1)[:, None, None, None]
-    whole = torch.where(peak > 0, whole * (_PEAK / peak), torch.nan)
+    whole = torch.where(peak > 0, whole * (PEAK / peak), torch.nan)
     half = F.interpolate(whole, scale_factor=0.5, mode="bicubic", antialias=True)
     normalised, deviation = normalised_pixels(whole)
     both = [(normalised, block), (normalised_pixels(half)[0], block // 2)]
@@ -175,28 +174,6 @@ def block_features(images: Tensor, block: int, sharpness: float) -> Tensor:
     sharp = blocks_of(deviation, block).mean((2, 3))
     counts = (sharp > _FLAT) & (sharp >= sharpness * sharp.amax(1, keepdim=True))
     return torch.where(counts[:, :, None], found, torch.nan)
-
-
-def normalised_pixels(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (I - mu) / (sigma + 1) and sigma, mu and sigma being local in a Gaussian window of 7 x 7 pixels.
-
-    Args:
-        image: (B, 1, H, W), 0 to 255.
-
-    Returns:
-        each (B, 1, H, W); the MSCN coefficients of the paper, and the local standard deviation.
-    """
-    x = torch.arange(-3, 4, dtype=image.dtype, device=image.device)
-    window = torch.exp(-0.5 * (x / (7 / 6)) ** 2)
-    window = window / window.sum()
-
-    def local_mean(y: Tensor) -> Tensor:
-        y = F.pad(y, (3, 3, 3, 3), mode="replicate")
-        return F.conv2d(F.conv2d(y, window[None, None, :, None]), window[None, None, None, :])
-
-    mean = local_mean(image)
-    deviation = (local_mean(image**2) - mean**2).abs().sqrt()
-    return (image - mean) / (deviation + _CONSTANT), deviation
 
 
 def blocks_of(image: Tensor, side: int) -> Tensor:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from lensphys.contrast import PEAK, normalised_pixels
 from lensphys.settings import Strict
 
 
 class Ranker(nn.Module):
     """conv3 - LeakyReLU in pairs of stride 1 and 2, global mean pooling, two dense layers; one arm of the Siamese pair.
+
+    It looks at the local contrast, as NIQE does. In the light itself, where the texture that NIQE judges is a thousandth
+    of the peak, it would learn instead which network an image is of.
 
     Margin ranking leaves the zero and the scale of the scores free, and a sigmoid is flat far from zero: in training
     they are brought to zero mean and unit variance over the batch, afterwards by the means of these two, so that a
@@ -38,8 +43,10 @@ class Ranker(nn.Module):
         self.standard = nn.BatchNorm1d(1, affine=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return scores (B, 1) of images (B, 1, H, W), lower for those that look more natural, as NIQE is."""
-        return self.standard(self.score(self.features(image)))
+        """Return scores (B, 1) of images (B, 1, H, W) [units of the LR peak], the lower the more natural, as NIQE is."""
+        with torch.autocast(image.device.type, enabled=False):  # variances are small differences of large numbers
+            contrast, _ = normalised_pixels(PEAK * image.float())
+        return self.standard(self.score(self.features(contrast)))
 
 
 class RankerSettings(Strict):
