@@ -18,7 +18,7 @@ def normalised_pixels(image: Tensor) -> tuple[Tensor, Tensor]:
         image: (B, 1, H, W), 0 to 255.
 
     Returns:
-        each (B, 1, H, W); the MSCN coefficients (mean subtracted, contrast normalised), and the local standard deviation.
+        each (B, 1, H, W); the MSCN coefficients (mean subtracted, contrast normalised), the local standard deviation.
 
     Source: Mittal, Soundararajan & Bovik 2013, IEEE Signal Processing Letters 20, 209, eq. 1 to 3.
     """

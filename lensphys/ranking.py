@@ -53,8 +53,9 @@ def build_rank_set(
 ) -> None:
     """Super-resolve images by each method, cut them to patches, rank these by NIQE, and write the rank set.
 
-    Where the methods look alike, a ranker learns to tell which one made an image, and its gradient leads nowhere. Random
-    mixtures of their images, each with a NIQE of its own, leave it nothing to learn but how natural an image looks.
+    Where the methods look alike, a ranker learns to tell which one made an image, and its gradient leads nowhere.
+    Random mixtures of their images, each with a NIQE of its own, leave it nothing to learn but how natural an image
+    looks.
 
     What a method has done is kept beside ``out``, under the hash of what it was made from, until the set is whole: the
     same call goes on.

@@ -15,8 +15,8 @@ from lensphys.settings import Strict
 class Ranker(nn.Module):
     """conv3 - LeakyReLU in pairs of stride 1 and 2, global mean pooling, two dense layers; one arm of the Siamese pair.
 
-    It looks at the local contrast, as NIQE does. In the light itself, where the texture that NIQE judges is a thousandth
-    of the peak, it would learn instead which network an image is of.
+    It looks at the local contrast, as NIQE does. In the light itself, where the texture that NIQE judges is a
+    thousandth of the peak, it would learn instead which network an image is of.
 
     Margin ranking leaves the zero and the scale of the scores free, and a sigmoid is flat far from zero: in training
     they are brought to zero mean and unit variance over the batch, afterwards by the means of these two, so that a
@@ -43,7 +43,7 @@ class Ranker(nn.Module):
         self.standard = nn.BatchNorm1d(1, affine=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return scores (B, 1) of images (B, 1, H, W) [units of the LR peak], the lower the more natural, as NIQE is."""
+        """Return scores (B, 1) of images (B, 1, H, W) [units of the LR peak], the lower the more natural, as NIQE."""
         with torch.autocast(image.device.type, enabled=False):  # variances are small differences of large numbers
             contrast, _ = normalised_pixels(PEAK * image.float())
         return self.standard(self.score(self.features(contrast)))
