@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from lensphys.checks import LensphysError
@@ -21,6 +22,8 @@ from lensphys.provenance import provenance, whole_file
 
 _BATCH = 16
 _DARK = 0.02  # of an image's light: a patch with less shows sky
+_RMS = (10**-3.5, 10**-2.2)  # of the noise of distorted images [LR peak]: above what NIQE sees, below what PSNR sees
+_WIDTH = (0.0, 1.2)  # standard deviation of its correlation [HR pixels]
 
 
 def clean_niqe(lenses: LensFile, block: int = 32, limit: int = 600) -> NIQE:
@@ -49,13 +52,14 @@ def build_rank_set(
     patch: int | None = None,
     limit: int | None = None,
     mixtures: int = 0,
+    distorted: int = 0,
     device: str = "cpu",
 ) -> None:
     """Super-resolve images by each method, cut them to patches, rank these by NIQE, and write the rank set.
 
     Where the methods look alike, a ranker learns to tell which one made an image, and its gradient leads nowhere.
-    Random mixtures of their images, each with a NIQE of its own, leave it nothing to learn but how natural an image
-    looks.
+    Mixtures of their images and distorted ones, each with a NIQE of its own, leave it nothing to learn but how natural
+    an image looks.
 
     What a method has done is kept beside ``out``, under the hash of what it was made from, until the set is whole: the
     same call goes on.
@@ -68,6 +72,7 @@ def build_rank_set(
         patch: side of the patches [HR pixels], at least a block of NIQE; whole images if None.
         limit: at most so many images; all if None.
         mixtures: how many weighted means of the methods' images join each patch.
+        distorted: how many copies of these, with faint noise, join them.
         device: where the methods compute.
 
     Raises:
@@ -91,11 +96,13 @@ def build_rank_set(
     whole = torch.stack(images, 1)  # (N, K, H, W)
     patches = whole if patch is None else _patches(whole, patch)
     patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
-    names = [*methods, *(f"mixture {k + 1}" for k in range(mixtures))]
+    patches = torch.cat([patches, _distorted(patches, distorted)], 1)
+    added = {"mixture": mixtures, "distorted": distorted}
+    names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
     columns = track(range(len(names)), "rank set: NIQE", console=Console(stderr=True), transient=True)
     scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
     usable = scores.isfinite().all(1)
-    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, mixtures=mixtures)
+    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added)
     write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), names, origin)
     for part in set(parts):
         part.unlink()
@@ -137,3 +144,21 @@ def _mixed(patches: Tensor, count: int) -> Tensor:
     """Means of patches (M, K, h, w) with random weights, all weights equally likely, (M, count, h, w)."""
     share = np.random.default_rng(0).dirichlet(np.ones(patches.shape[1]), (len(patches), count))
     return torch.einsum("mck, mkhw -> mchw", torch.from_numpy(share).to(patches), patches)
+
+
+def _distorted(patches: Tensor, count: int) -> Tensor:
+    """Copies of random ones of patches (M, K, h, w) with noise of any strength and width, (M, count, h, w).
+
+    The noise is the same everywhere, or follows the root of the light.
+
+    Source: ranking by known distortions is that of Liu, van de Weijer & Bagdanov 2017, arXiv:1707.08347.
+    """
+    generator = np.random.default_rng(1)
+    which = torch.from_numpy(generator.integers(patches.shape[1], size=(len(patches), count)))
+    found = patches[torch.arange(len(patches))[:, None], which]
+    for image in found.flatten(0, 1):
+        noise = gaussian_filter(generator.standard_normal(image.shape), generator.uniform(*_WIDTH))
+        strength = np.exp(generator.uniform(*np.log(_RMS)))
+        light = (image / image.max().clamp(min=1e-30)).clamp(min=0) ** (0.5 * generator.integers(2))
+        image += light * torch.from_numpy(strength * noise / noise.std()).to(image)
+    return found

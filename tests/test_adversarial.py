@@ -265,23 +265,35 @@ def test_the_three_stages_of_ranksrgan(file, tmp_path):
     assert 0 < records(tmp_path / "game")[-1]["generator/rank"] < 1
 
 
-def test_mixtures_of_a_rank_set_lie_between_the_methods_and_have_a_niqe_of_their_own(file, tmp_path):
+def test_mixtures_lie_between_the_methods_and_distorted_images_near_one_of_them(file, tmp_path):
     methods = {name: READY[name] for name in ("nearest", "bilinear", "bicubic")}
     with LensFile(file) as lenses:
         niqe = clean_niqe(lenses, 16)
         for name in ("a", "b"):
-            build_rank_set(methods, lenses, niqe, tmp_path / f"{name}.h5", patch=32, mixtures=2)
+            build_rank_set(methods, lenses, niqe, tmp_path / f"{name}.h5", patch=32, mixtures=2, distorted=3)
     with RankSet(tmp_path / "a.h5") as ranked, RankSet(tmp_path / "b.h5") as again:
-        assert ranked.names == ["nearest", "bilinear", "bicubic", "mixture 1", "mixture 2"]
+        added = ["mixture 1", "mixture 2", "distorted 1", "distorted 2", "distorted 3"]
+        assert ranked.names == [*methods, *added]
         assert ranked.identity == again.identity
         image, score = ranked.read(range(len(ranked)))
-    pure, mixed = image[:, :3], image[:, 3:]
+    pure, mixed, noisy_ones = image[:, :3], image[:, 3:5], image[:, 5:]
     slack = 1e-5 * pure.abs().max()
     assert (mixed <= pure.amax(1, keepdim=True) + slack).all() and (mixed >= pure.amin(1, keepdim=True) - slack).all()
     share = torch.linalg.lstsq(pure.flatten(2).mT.double(), mixed.flatten(2).mT.double()).solution  # (M, methods, 2)
     torch.testing.assert_close(share.sum(1), torch.ones_like(share[:, 0]), rtol=0, atol=1e-3)
     assert share.std(0).min() > 0.1  # each patch has weights of its own
     torch.testing.assert_close(niqe.score(mixed[:, :1].double()), score[:, 3].double(), rtol=1e-3, atol=0)
+    moved = (noisy_ones[:, :, None] - image[:, None, :5]).std((3, 4)).amin(2)  # from the one of which it is a copy
+    assert moved.min() > 0 and moved.max() < 10**-2.1 and moved.std() > 1e-4
+
+
+def test_a_generator_keeps_the_statistics_that_it_started_with(batch):
+    method = adversarial(network={"name": "srresnet", "channels": 4, "blocks": 1})
+    before = {name: x.clone() for name, x in method.network.named_buffers()}
+    assert before and method.train().discriminator.training and method.network.training
+    method.training_terms(batch, 0)
+    for name, x in method.network.named_buffers():
+        assert torch.equal(x, before[name]), name
 
 
 def test_an_interrupted_rank_set_keeps_what_a_method_has_done(file, tmp_path, monkeypatch):

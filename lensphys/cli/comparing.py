@@ -62,6 +62,7 @@ def rank_set(
     block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
     limit: Annotated[Optional[int], typer.Option(min=1, help="At most so many images.")] = None,  # noqa: UP045
     mixtures: Annotated[int, typer.Option(min=0, help="Random mixtures of the methods' images beside them.")] = 0,
+    distorted: Annotated[int, typer.Option(min=0, help="Copies of all these with faint noise, beside them.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Rank the images of several runs by NIQE: the first stage of RankSRGAN. The same command goes on.
@@ -88,5 +89,6 @@ def rank_set(
     methods = {run.name: load_run(run).to(where) for run in runs}
     with LensFile(data) as lenses:
         niqe = clean_niqe(lenses, block)
-        build_rank_set(dict(methods), lenses, niqe, out, patch=patch, limit=limit, mixtures=mixtures, device=where)
+        added = {"mixtures": mixtures, "distorted": distorted}
+        build_rank_set(dict(methods), lenses, niqe, out, patch=patch, limit=limit, device=where, **added)
     console.print(f"wrote {out}", markup=False)

@@ -26,13 +26,15 @@ class RankSetSettings(Strict):
     """The first stage of RankSRGAN: the same images by some methods, ranked by NIQE.
 
     ``of``: names of methods of the comparison; ``patch``: side of the patches [HR pixels], whole images if None;
-    ``limit``: at most so many images; ``mixtures``: how many random mixtures of the methods' images join each patch.
+    ``limit``: at most so many images; ``mixtures``: how many random mixtures of the methods' images join each patch;
+    ``distorted``: how many copies of these with faint noise.
     """
 
     of: Annotated[list[str], Field(min_length=2)]
     patch: PositiveInt | None = None
     limit: PositiveInt | None = None
     mixtures: NonNegativeInt = 0
+    distorted: NonNegativeInt = 0
 
 
 class Entry(Strict):

@@ -46,6 +46,17 @@ class AdversarialMethod(SupervisedMethod):
         self.discriminator = settings.discriminator.build()
         self._rank = None if settings.rank is None else settings.rank.build()
 
+    def train(self, mode: bool = True) -> AdversarialMethod:
+        """Set the mode; the generator's batch normalisations keep the statistics that it started with.
+
+        What a discriminator and a ranker judge is a texture far fainter than what batch statistics do to an image.
+        """
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
     @property
     def players(self) -> dict[str, nn.Module]:
         """The discriminator moves first, then the generator."""
