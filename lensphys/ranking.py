@@ -22,7 +22,7 @@ from lensphys.provenance import provenance, whole_file
 
 _BATCH = 16
 _DARK = 0.02  # of an image's light: a patch with less shows sky
-_RMS = (10**-3.5, 10**-2.2)  # of the noise of distorted images [LR peak]: above what NIQE sees, below what PSNR sees
+_RMS = (10**-3.5, 10**-2.2)  # of the noise in distorted images [LR peak]: up to about the rms by which methods differ
 _WIDTH = (0.0, 1.2)  # standard deviation of its correlation [HR pixels]
 
 

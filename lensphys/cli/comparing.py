@@ -89,6 +89,15 @@ def rank_set(
     methods = {run.name: load_run(run).to(where) for run in runs}
     with LensFile(data) as lenses:
         niqe = clean_niqe(lenses, block)
-        added = {"mixtures": mixtures, "distorted": distorted}
-        build_rank_set(dict(methods), lenses, niqe, out, patch=patch, limit=limit, device=where, **added)
+        build_rank_set(
+            dict(methods),
+            lenses,
+            niqe,
+            out,
+            patch=patch,
+            limit=limit,
+            mixtures=mixtures,
+            distorted=distorted,
+            device=where,
+        )
     console.print(f"wrote {out}", markup=False)

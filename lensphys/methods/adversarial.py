@@ -49,7 +49,8 @@ class AdversarialMethod(SupervisedMethod):
     def train(self, mode: bool = True) -> AdversarialMethod:
         """Set the mode; the generator's batch normalisations keep the statistics that it started with.
 
-        What a discriminator and a ranker judge is a texture far fainter than what batch statistics do to an image.
+        What a discriminator and a ranker judge is a texture far fainter than what batch statistics do to an image. In a
+        generator that starts from nothing these statistics are 0 and 1: it trains without normalisation.
         """
         super().train(mode)
         for module in self.network.modules():
