@@ -240,6 +240,18 @@ def test_a_ranker_learns_to_tell_noisy_images_from_clean_ones():
     assert 0.1 < of_each[0] < 0.5 < of_each[2] < 0.9  # where the sigmoid is steep
 
 
+def test_a_ranker_learns_from_all_orientations_and_is_judged_in_one():
+    method = RankerMethodSettings(name="ranker", network=RankerSettings(channels=2, stages=1)).build()
+    batch, seen = RankBatch(torch.rand(2, 3, 6, 6), torch.rand(2, 3)), []
+    method.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].tolist()))
+    for _ in range(100):
+        method.training_terms(batch, 0)
+    assert len({str(images) for images in seen}) == 8
+    method.eval()
+    method.validation_score(batch)
+    assert seen[-1] == batch.image.flatten(0, 1)[:, None].tolist()
+
+
 def test_the_three_stages_of_ranksrgan(file, tmp_path):
     """Rank set, ranker and generator, each from the files of the one before it."""
     with LensFile(file) as lenses:

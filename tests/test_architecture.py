@@ -19,6 +19,7 @@ FLOORS: dict[str, float] = {
     "lensphys": 0,  # the version
     "lensphys.checks": 0,
     "lensphys.contrast": 0,
+    "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
     "lensphys.settings": 0.5,  # words its errors with checks
     "lensphys.provenance": 0.5,

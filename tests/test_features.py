@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from lensphys.checks import LensphysError
 from lensphys.losses.perceptual import PerceptualLoss, PerceptualSettings
 from lensphys.methods.autoencoder import AutoencoderMethod, AutoencoderMethodSettings
-from lensphys.methods.classifier import ClassifierMethod, ClassifierMethodSettings, hr_images, lr_images, reoriented
+from lensphys.methods.classifier import ClassifierMethod, ClassifierMethodSettings, hr_images, lr_images
 from lensphys.methods.trainable import Batch
 from lensphys.networks.autoencoder import AutoencoderSettings
 from lensphys.networks.classifier import ClassifierSettings
 from lensphys.networks.vgg import VGG19
+from lensphys.orientation import reoriented
 
 SMALL_CLASSIFIER = ClassifierSettings(channels=8, blocks=1)
 SMALL_AUTOENCODER = AutoencoderSettings(channels=4, levels=3, latent=6)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from lensphys.methods.classifier import hr_images, reoriented
+from lensphys.methods.classifier import hr_images
 from lensphys.methods.trainable import Batch, Trainable
 from lensphys.networks.autoencoder import AutoencoderSettings, LatentDiscriminator
+from lensphys.orientation import reoriented
 from lensphys.settings import Strict
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.methods.trainable import Batch, Trainable
 from lensphys.networks.classifier import ClassifierSettings
+from lensphys.orientation import reoriented
 from lensphys.settings import Strict
 
 
@@ -90,9 +90,3 @@ def hr_images(batch: Batch, scale: int) -> Tensor:
 
 def _peak(batch: Batch) -> Tensor:
     return batch.observation.peak.clamp(min=1e-30)[:, None, None, None]
-
-
-def reoriented(images: Tensor) -> Tensor:
-    """Return images (B, 1, H, W) in one of the square's eight orientations, drawn at random."""
-    turns, flip = divmod(int(torch.randint(8, ())), 2)  # by the generator whose state a checkpoint holds
-    return torch.rot90(images.flip(-1) if flip else images, turns, (-2, -1))

@@ -10,6 +10,7 @@ from torch import Tensor
 from lensphys.losses.ranking import margin_ranking, ranking_accuracy
 from lensphys.methods.trainable import RankBatch, Trainable
 from lensphys.networks.ranker import RankerSettings
+from lensphys.orientation import reoriented
 from lensphys.settings import Strict
 
 
@@ -44,7 +45,8 @@ class RankerMethod(Trainable[RankBatch]):
 
     def training_terms(self, batch: RankBatch, epoch: int) -> dict[str, Tensor]:
         """Return the margin-ranking loss and the ranking accuracy of a batch."""
-        score = self.network(batch.image.flatten(0, 1)[:, None]).float().reshape(batch.niqe.shape)
+        image = reoriented(batch.image) if self.training else batch.image
+        score = self.network(image.flatten(0, 1)[:, None]).float().reshape(batch.niqe.shape)
         ranking, accuracy = margin_ranking(score, batch.niqe, self.settings.margin), ranking_accuracy(score, batch.niqe)
         return {"ranking": ranking, "accuracy": accuracy, "loss": ranking}
 

@@ -16,13 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lensphys.orientation import transformed
+
 Group = Literal["c4", "d4"]
 ORDER: dict[Group, int] = {"c4": 4, "d4": 8}
-
-
-def transformed(x: Tensor, g: int) -> Tensor:
-    """Return maps (..., H, W) turned, and first reflected, by the element ``g``."""
-    return torch.rot90(x.flip(-1) if g >= 4 else x, g % 4, (-2, -1))
 
 
 def orientations(kernel: Tensor, group: Group) -> Tensor:
