@@ -54,7 +54,6 @@ def test_the_unsupervised_method_stands_in_every_table_of_simulated_lenses_and_b
             assert max(mean(x, "psnr_flux") for x in ours) > mean(row, "psnr_flux"), (name, row["name"])
 
 
-@pytest.mark.xfail(strict=True, reason="missed so far: the generator fools the ranker (CHANGELOG)")
 def test_ranksrgan_looks_more_natural_than_srgan_on_unseen_images():
     found = rows("gans")
     assert mean(found["RankSRGAN"], "niqe") < mean(found["SRGAN"], "niqe")
