@@ -37,7 +37,7 @@ def results(**shift: float) -> dict:
     return {c: deepcopy(of) for c in (*CLASSES, "all")}
 
 
-def row(name: str, group: str, **more) -> dict:
+def row(name: str, group: str | None, **more) -> dict:
     plain = {
         "needs_hr": False, "failed": None, "parameters": 1_230_000, "training_seconds": 180.0, "milliseconds": 12.3,
         "peak_mib": 812.4, "results": {}, "settings": {"method": {"name": name}}, "training": [],
@@ -48,6 +48,11 @@ def row(name: str, group: str, **more) -> dict:
 def log(*players: str) -> list[dict]:
     terms = {f"{player}/loss": 0.7 for player in players}
     return [{"epoch": k, "loss": 100 * 0.5**k, "validation": 1.0 / k, "seconds": 9.0 * k, **terms} for k in range(1, 9)]
+
+
+def helper(name: str, *, validation: float) -> dict:
+    training = [*log(), {"epoch": 9, "validation": validation}]
+    return row(name, None, settings={"train": {"method": {"name": name}}}, results={}, training=training)
 
 
 @pytest.fixture
@@ -67,7 +72,8 @@ def tree() -> dict:
         "provenance": {"commit": "0123abc", "versions": {"torch": "2.13"}, "hardware": "x86_64, 1 threads"},
         "title": f"Methods {EVIL}", "protocol": "reduced protocol: 600 pairs a class", "data": "model_2",
         "classes": CLASSES, "images": {"no_sub": 8, "axion": 8, "cdm": 8, "all": 24}, "budget": {"minutes": 3.0},
-        "rows": rows, "ceiling": {"all": {"psnr_seed": summary([35.0, 36.0]), "psnr_flux": summary([None])}},
+        "rows": rows, "helpers": [helper("ranker", validation=0.125), helper("classifier", validation=0.5)],
+        "ceiling": {"all": {"psnr_seed": summary([35.0, 36.0]), "psnr_flux": summary([None])}},
     }  # fmt: skip
 
 
@@ -125,6 +131,8 @@ def test_markdown_has_the_protocol_intervals_the_reason_and_what_was_left_out(tr
     assert rcan.startswith("| supervised | rcan | **44.00** [43.99, 44.01] | **44.00**")
     assert "| *fails: out of memory \\| &lt;script>" in text and "<script" not in text
     assert "\nsrgan: 3 of 11 images gave no finite PSNR and are left out.\n" in text
+    assert "\nranker: orders 87.5% of the pairs of images that it has not seen as NIQE does.\n" in text
+    assert "classifier: orders" not in text
     assert "| ceiling: the noise-free truth | 35.50 [" in text
     assert "| classical | bicubic |" in text and "|  | lanczos | –" in text
 
@@ -134,6 +142,9 @@ def test_the_short_table_is_one_table_of_all_images(tree):
     assert len(rows) == 2 + len(tree["rows"])
     assert rows[0].count("|") == 12 and "NIQE" in rows[0] and "ms an image" in rows[0]
     assert "fails: out of memory" in rows[-1]
+    assert short_table(tree).endswith(
+        "ranker: orders 87.5% of the pairs of images that it has not seen as NIQE does.\n"
+    )
 
 
 def test_a_metric_that_nobody_has_is_no_column(tree):

@@ -85,8 +85,7 @@ def comparison_table(tree: Row) -> str:
     """
     tables = [quality_table(tree), judgement_table(tree), cost_table(tree)]
     body = "\n".join(f"**{_plain(t.title)}**\n\n{as_markdown(t)}" for t in tables if t.headings)
-    notes = "".join(f"\n{_plain(note)}\n" for note in missing_notes(tree))
-    return f"{_head(tree)}\n\n{body}{notes}"
+    return f"{_head(tree)}\n\n{body}{_written_notes(tree)}"
 
 
 def short_table(tree: Row) -> str:
@@ -101,7 +100,8 @@ def short_table(tree: Row) -> str:
         Line(judged.name, judged.group, judged.cells + spent.cells, judged.failed)
         for judged, spent in zip(quality.lines, cost.lines, strict=False)  # a ceiling costs nothing
     )
-    return f"{_head(tree)}\n\n{as_markdown(Table('', quality.headings + cost.headings, lines))}"
+    table = Table("", quality.headings + cost.headings, lines)
+    return f"{_head(tree)}\n\n{as_markdown(table)}{_written_notes(tree)}"
 
 
 def quality_table(tree: Row) -> Table:
@@ -137,15 +137,20 @@ def cost_table(tree: Row) -> Table:
     return Table("Cost", headings, tuple(lines))
 
 
-def missing_notes(tree: Row) -> list[str]:
-    """Return a sentence for each method that left images out, by which it must not win."""
-    notes = []
+def notes(tree: Row) -> list[str]:
+    """Return a sentence for each method that left images out, by which it must not win, and for each ranker."""
+    found = []
     for row in tree["rows"]:
         psnr = _summary(row.get("results"), ALL, "psnr_flux")
         if psnr.get("missing") and not row["failed"]:
             total = psnr["missing"] + psnr["n"]
-            notes.append(f"{row['name']}: {psnr['missing']} of {total} images gave no finite PSNR and are left out.")
-    return notes
+            found.append(f"{row['name']}: {psnr['missing']} of {total} images gave no finite PSNR and are left out.")
+    for row in tree["helpers"]:
+        method = (row["settings"].get("train") or {}).get("method") or {}
+        if method.get("name") == "ranker" and row["training"]:
+            right = 1 - row["training"][-1]["validation"]
+            found.append(f"{row['name']}: orders {right:.1%} of the pairs of images that it has not seen as NIQE does.")
+    return found
 
 
 def images_line(tree: Row) -> str:
@@ -166,6 +171,10 @@ def as_markdown(table: Table) -> str:
             cells = [_written(cell) for cell in line.cells]
         body.append([named, _plain(line.name), *cells])
     return markdown(["group", "method", *map(_plain, table.headings)], body)
+
+
+def _written_notes(tree: Row) -> str:
+    return "".join(f"\n{_plain(note)}\n" for note in notes(tree))
 
 
 def _metric_table(title: str, tree: Row, columns: Sequence[tuple[str, str, str]]) -> Table:

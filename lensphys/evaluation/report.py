@@ -19,7 +19,7 @@ from lensphys.evaluation.comparison_tables import (
     cost_table,
     images_line,
     judgement_table,
-    missing_notes,
+    notes,
     quality_table,
 )
 from lensphys.evaluation.figures import _COLOURS, save_figure
@@ -155,10 +155,10 @@ def report_page(tree: Row, figures: str = "") -> str:
         figures: HTML of the figures.
     """
     colours = {g: _COLOURS[k % len(_COLOURS)] for k, g in enumerate(dict.fromkeys(r["group"] for r in tree["rows"]))}
-    notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in missing_notes(tree))
+    remarks = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes(tree))
     main = "".join(_table(table, colours) for table in (quality_table(tree), judgement_table(tree), cost_table(tree)))
     sections = {
-        "Results": f'<p class="note">{_READING}</p>\n{main}{notes}',
+        "Results": f'<p class="note">{_READING}</p>\n{main}{remarks}',
         "Failed": _failures(tree),
         "Figures": figures,
         "Classes": "".join(_table(class_table(tree, label), colours) for label in tree["classes"]),
