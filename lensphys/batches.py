@@ -55,18 +55,19 @@ class TrainingData(Protocol[B]):
 
 
 class _Split:
-    """A file's images, some held out, the others in a new order in each epoch."""
+    """A file's images, some held out, the others in a new order in each epoch; patches of one image stay together."""
 
-    def __init__(self, n: int, name: str, settings: BatchSettings, seed: int) -> None:
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-        held_out = max(1, round(settings.validation_fraction * n))
-        if n - held_out < settings.batch_size * settings.devices * settings.nodes:
+    def __init__(self, image: Tensor, name: str, settings: BatchSettings, seed: int) -> None:
+        images = image.unique()
+        order = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
+        held_out = torch.isin(image, order[: max(1, round(settings.validation_fraction * len(images)))])
+        self.validation, self.training = held_out.nonzero()[:, 0], (~held_out).nonzero()[:, 0]
+        if len(self.training) < settings.batch_size * settings.devices * settings.nodes:
             raise LensphysError(
-                f"{name} holds {n} images, too few for a batch of {settings.batch_size} a device: "
+                f"{name} holds {len(image)} images, too few for a batch of {settings.batch_size} a device: "
                 "simulate more or lower training.batch_size"
             )
         self.name, self.seed, self.size = name, seed, settings.batch_size
-        self.validation, self.training = order[:held_out].sort().values, order[held_out:].sort().values
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices of each batch of one process; every process has the same number of full batches."""
@@ -97,7 +98,7 @@ class Batches(_Split):
         self._hr = "hr" if lenses.has("hr") else "hr_clean"
         if needs_truth and not lenses.has(self._hr):
             raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
-        super().__init__(len(lenses), str(lenses.path), settings, seed)
+        super().__init__(torch.arange(len(lenses)), str(lenses.path), settings, seed)
         self.lenses, self.needs_truth, self.identity = lenses, needs_truth, lenses.identity
 
     def read(self, index: Tensor, device: torch.device) -> Batch:
@@ -124,7 +125,7 @@ class RankBatches(_Split):
     """
 
     def __init__(self, ranked: RankSet, settings: BatchSettings, seed: int) -> None:
-        super().__init__(len(ranked), str(ranked.path), settings, seed)
+        super().__init__(ranked.row, str(ranked.path), settings, seed)
         self.ranked, self.identity = ranked, ranked.identity
 
     def read(self, index: Tensor, device: torch.device) -> RankBatch:

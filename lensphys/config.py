@@ -116,7 +116,30 @@ class Experiment(Strict):
             method = self.method.build()
         if self.start is not None:
             start_from(method, Path(self.start))
+            check_base(self.method, run_settings(Path(self.start))["method"].get("base"), self.start)
         return method
+
+
+def check_base(method: TrainableSettings, base: str | None, start: str) -> None:
+    """Raise unless a network corrects the image that the network corrected from whose weights it starts.
+
+    Args:
+        method: the settings.
+        base: what the other one's network adds to, None if it makes the image itself.
+        start: what messages call the other one.
+
+    Raises:
+        LensphysError: if the two differ.
+    """
+    own = getattr(method, "base", None)
+    if own != base:
+        raise LensphysError(
+            f"cannot start from {start}: its network {_task(base)}, this one {_task(own)}: set method.base alike"
+        )
+
+
+def _task(base: str | None) -> str:
+    return "makes the whole image" if base is None else f"corrects a {base} image"
 
 
 def training_data(settings: DataSettings, run: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from torch import Tensor, nn
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
-from lensphys.data.rank_set import write_rank_set
+from lensphys.data.rank_set import RankSet, write_rank_set
 from lensphys.evaluation.niqe import NIQE
 from lensphys.methods import Method
 from lensphys.provenance import provenance, whole_file
 
 _BATCH = 16
 _DARK = 0.02  # of an image's light: a patch with less shows sky
-_RMS = (10**-3.5, 10**-2.2)  # of the noise in distorted images [LR peak]: up to about the rms by which methods differ
-_WIDTH = (0.0, 1.2)  # standard deviation of its correlation [HR pixels]
+_RMS = (
+    10**-3.5,
+    10**-2.2,
+)  # of the patterns in distorted images [LR peak]: up to about the rms by which methods differ
+_WIDTH = (0.0, 1.2)  # standard deviation of the noise's correlation [HR pixels]
 
 
 def clean_niqe(lenses: LensFile, block: int = 32, limit: int = 600) -> NIQE:
@@ -62,7 +66,7 @@ def build_rank_set(
     an image looks.
 
     What a method has done is kept beside ``out``, under the hash of what it was made from, until the set is whole: the
-    same call goes on.
+    same call goes on. If ``out`` is there it stays as it is, provided that the same call made it.
 
     Args:
         methods: their names and what super-resolves, at least two.
@@ -72,11 +76,11 @@ def build_rank_set(
         patch: side of the patches [HR pixels], at least a block of NIQE; whole images if None.
         limit: at most so many images; all if None.
         mixtures: how many weighted means of the methods' images join each patch.
-        distorted: how many copies of these, with faint noise, join them.
+        distorted: how many copies of these, with faint noise or a faint grid, join them.
         device: where the methods compute.
 
     Raises:
-        LensphysError: if there are too few methods or the patch does not fit.
+        LensphysError: if there are too few methods, the patch does not fit, or ``out`` holds another rank set.
     """
     if len(methods) < 2:
         raise LensphysError(f"ranking needs at least two methods, got {len(methods)}")
@@ -84,28 +88,51 @@ def build_rank_set(
     if patch is not None and not niqe.block <= patch <= side:
         raise LensphysError(f"a patch holds a block of NIQE and lies in the image: {niqe.block} to {side}, got {patch}")
     count = min(limit or len(lenses), len(lenses))
-    images, parts = [], []
-    for name, method in methods.items():
-        part = out.with_name(f".{out.name}.{_fingerprint(method, lenses, count)}.npy")
-        parts.append(part)
+    added = {"mixture": mixtures, "distorted": distorted}
+    prints = [_fingerprint(method, lenses, count) for method in methods.values()]
+    asked = [
+        list(methods),
+        prints,
+        patch,
+        added,
+        niqe.mean.tolist(),
+        niqe.covariance.tolist(),
+        niqe.block,
+        niqe.sharpness,
+    ]
+    made_from = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    if out.exists():
+        _check_made_from(out, made_from)
+        return
+    images, parts = [], [out.with_name(f".{out.name}.{fingerprint}.npy") for fingerprint in prints]
+    for (name, method), part in zip(methods.items(), parts, strict=True):
         if not part.exists():
             found = _super_resolved(method, lenses, count, f"rank set: {name}", device)
             with whole_file(part) as temporary, temporary.open("wb") as stream:
                 np.save(stream, found.numpy())
         images.append(torch.from_numpy(np.load(part)))
     whole = torch.stack(images, 1)  # (N, K, H, W)
-    patches = whole if patch is None else _patches(whole, patch)
+    patches, row = (whole, torch.arange(count)) if patch is None else _patches(whole, patch)
     patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
-    patches = torch.cat([patches, _distorted(patches, distorted)], 1)
-    added = {"mixture": mixtures, "distorted": distorted}
+    patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale)], 1)
     names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
     columns = track(range(len(names)), "rank set: NIQE", console=Console(stderr=True), transient=True)
     scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
     usable = scores.isfinite().all(1)
-    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added)
-    write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), names, origin)
+    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added, made_from=made_from)
+    write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), row[usable].numpy(), names, origin)
     for part in set(parts):
         part.unlink()
+
+
+def _check_made_from(out: Path, made_from: str) -> None:
+    """Raise unless a rank set was made by the same call."""
+    with RankSet(out) as ranked:
+        if ranked.provenance.get("made_from") != made_from:
+            raise LensphysError(
+                f"{out} holds a rank set of other methods, weights, images or settings: choose another folder, or "
+                "remove it and what was trained on it"
+            )
 
 
 def _fingerprint(method: Method, lenses: LensFile, count: int) -> str:
@@ -126,18 +153,19 @@ def _super_resolved(method: Method, lenses: LensFile, count: int, title: str, de
         for rows in track(batches, title, console=Console(stderr=True), transient=True):
             observation = lenses.observation(rows, device)
             image = method.predict(observation, lenses.upscale).image
-            unit = observation.peak.clamp(min=1e-30)[:, None, None, None] / lenses.upscale**2
+            unit = observation.peak_unit / lenses.upscale**2
             parts.append((image / unit)[:, 0].float().cpu())
     return torch.cat(parts)
 
 
-def _patches(images: Tensor, side: int) -> Tensor:
-    """The patches of images (N, K, H, W) in which there is light, (M, K, side, side)."""
+def _patches(images: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The patches of images (N, K, H, W) in which there is light, (M, K, side, side), and of which image each is."""
     cut = images.unfold(2, side, side).unfold(3, side, side)  # (N, K, rows, columns, side, side)
     flat = cut.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     per_image = cut.shape[2] * cut.shape[3]
     total = images.abs().mean(1).sum((1, 2)).repeat_interleave(per_image)
-    return flat[flat.abs().mean(1).sum((1, 2)) > _DARK * total]
+    lit = flat.abs().mean(1).sum((1, 2)) > _DARK * total
+    return flat[lit], torch.arange(len(images)).repeat_interleave(per_image)[lit]
 
 
 def _mixed(patches: Tensor, count: int) -> Tensor:
@@ -146,10 +174,12 @@ def _mixed(patches: Tensor, count: int) -> Tensor:
     return torch.einsum("mck, mkhw -> mchw", torch.from_numpy(share).to(patches), patches)
 
 
-def _distorted(patches: Tensor, count: int) -> Tensor:
-    """Copies of random ones of patches (M, K, h, w) with noise of any strength and width, (M, count, h, w).
+def _distorted(patches: Tensor, count: int, upscale: int) -> Tensor:
+    """Copies of random ones of patches (M, K, h, w) with a faint pattern, (M, count, h, w).
 
-    The noise is the same everywhere, or follows the root of the light.
+    The pattern is noise of any width, or a grid with the period of the upscaling, which upsampling layers are prone to
+    leave: a ranker that has never seen one does not mind it, and a generator that it trains finds that out. The pattern
+    is as strong everywhere, or follows the light or its root.
 
     Source: ranking by known distortions is that of Liu, van de Weijer & Bagdanov 2017, arXiv:1707.08347.
     """
@@ -157,8 +187,14 @@ def _distorted(patches: Tensor, count: int) -> Tensor:
     which = torch.from_numpy(generator.integers(patches.shape[1], size=(len(patches), count)))
     found = patches[torch.arange(len(patches))[:, None], which]
     for image in found.flatten(0, 1):
-        noise = gaussian_filter(generator.standard_normal(image.shape), generator.uniform(*_WIDTH))
+        if generator.integers(2):
+            pattern = gaussian_filter(generator.standard_normal(image.shape), generator.uniform(*_WIDTH))
+        else:
+            period = max(2, upscale)
+            tile = generator.standard_normal((period, period))
+            height, width = image.shape
+            pattern = np.tile(tile - tile.mean(), (-(-height // period), -(-width // period)))[:height, :width]
         strength = np.exp(generator.uniform(*np.log(_RMS)))
-        light = (image / image.max().clamp(min=1e-30)).clamp(min=0) ** (0.5 * generator.integers(2))
-        image += light * torch.from_numpy(strength * noise / noise.std()).to(image)
+        light = (image / image.max().clamp(min=1e-30)).clamp(min=0) ** (0.5 * generator.integers(3))
+        image += light * torch.from_numpy(strength * pattern / pattern.std()).to(image)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def start_from(module: nn.Module, run: Path) -> list[str]:
         LensphysError: if something of the run has no place in the module.
     """
     own, found = module.state_dict(), read_weights(run)
-    foreign = [name for name, x in found.items() if name not in own or own[name].shape != x.shape]
+    foreign = misfits(own, found)
     if foreign:
         raise LensphysError(
             f"cannot start from {run}: {len(foreign)} of its {len(found)} weights have no place here (the first is "
@@ -76,6 +77,11 @@ def start_from(module: nn.Module, run: Path) -> list[str]:
         )
     module.load_state_dict(found, strict=False)
     return [name for name in own if name not in found]
+
+
+def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of weights that have no place of their shape among a module's own."""
+    return [name for name, x in found.items() if name not in own or own[name].shape != x.shape]
 
 
 def read_weights(run: Path) -> dict[str, Tensor]:

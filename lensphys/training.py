@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
@@ -41,7 +41,7 @@ class Phase(Strict):
 
     epochs: PositiveInt
     learning_rate: PositiveFloat
-    train: list[str] = ["*"]
+    train: Annotated[list[str], Field(min_length=1)] = ["*"]
 
 
 class TrainingSettings(BatchSettings):

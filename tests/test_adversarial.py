@@ -10,6 +10,7 @@ import torch
 from lenses import SMALL, finite, one_thread, scaled, small_lenses  # noqa: F401
 from pydantic import ValidationError
 
+from lensphys.batches import BatchSettings, RankBatches
 from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, train
 from lensphys.data.lens_file import LensFile
@@ -268,13 +269,14 @@ def test_the_three_stages_of_ranksrgan(file, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ranks.h5"]
     ranker = {"name": "ranker", "network": {"channels": 4, "stages": 2}}
     train(experiment(tmp_path / "ranks.h5", ranker), tmp_path / "ranker")
-    assert 0 <= records(tmp_path / "ranker")[-1]["accuracy"] <= 1
     with pytest.raises(LensphysError, match="super-resolves nothing"):
         load_run(tmp_path / "ranker")
     game = experiment(file, GAME | {"rank": {"run": str(tmp_path / "ranker"), "weight": 0.1}})
     assert not [name for name in game.build().state_dict() if "rank" in name]
     train(game, tmp_path / "game")
-    assert 0 < records(tmp_path / "game")[-1]["generator/rank"] < 1
+    record = records(tmp_path / "game")[-1]
+    weighed = record["generator/pixel"] + game.method.adversarial.weight * record["generator/adversarial"]
+    assert record["generator/loss"] == pytest.approx(weighed + 0.1 * record["generator/rank"], rel=1e-5)
 
 
 def test_mixtures_lie_between_the_methods_and_distorted_images_near_one_of_them(file, tmp_path):
@@ -297,6 +299,10 @@ def test_mixtures_lie_between_the_methods_and_distorted_images_near_one_of_them(
     torch.testing.assert_close(niqe.score(mixed[:, :1].double()), score[:, 3].double(), rtol=1e-3, atol=0)
     moved = (noisy_ones[:, :, None] - image[:, None, :5]).std((3, 4)).amin(2)  # from the one of which it is a copy
     assert moved.min() > 0 and moved.max() < 10**-2.1 and moved.std() > 1e-4
+    parent = (noisy_ones[:, :, None] - image[:, None, :5]).std((3, 4)).argmin(2)
+    pattern = noisy_ones - image[torch.arange(len(image))[:, None], parent]
+    uneven = (pattern[..., 2:, 2:] - pattern[..., :-2, :-2]).abs().amax((2, 3)) / pattern.std((2, 3))
+    assert 0.05 < (uneven < 0.05).double().mean() < 0.4  # grids of the upscaling's period that are the same everywhere
 
 
 def test_a_generator_keeps_the_statistics_that_it_started_with(batch):
@@ -333,6 +339,35 @@ def test_an_interrupted_rank_set_keeps_what_a_method_has_done(file, tmp_path, mo
         assert set(asked) == {"bicubic"}  # what another name for the same method has done is not done again
         with RankSet(tmp_path / "ranks.h5") as ranked:
             assert np.array_equal(ranked.read(range(len(found)))[0][:, 0].numpy(), found)
+
+
+def test_a_rank_set_stays_for_the_same_call_and_is_no_other_call_s(file, tmp_path):
+    methods, path = {"a": READY["nearest"], "b": READY["bicubic"]}, tmp_path / "ranks.h5"
+    with LensFile(file) as lenses:
+        niqe = clean_niqe(lenses, 16)
+        build_rank_set(methods, lenses, niqe, path, patch=32)
+        before = path.stat().st_mtime_ns
+        build_rank_set(methods, lenses, niqe, path, patch=32)
+        assert path.stat().st_mtime_ns == before
+        for changed in ({"patch": 20}, {"patch": 32, "mixtures": 1}, {"patch": 32, "limit": 7}):
+            with pytest.raises(LensphysError, match="another folder, or remove it"):
+                build_rank_set(methods, lenses, niqe, path, **changed)
+        with pytest.raises(LensphysError, match="of other methods"):
+            build_rank_set({"a": READY["bilinear"], "b": READY["bicubic"]}, lenses, niqe, path, patch=32)
+
+
+def test_patches_of_an_image_are_all_held_out_or_none(file, tmp_path):
+    with LensFile(file) as lenses:
+        build_rank_set(
+            {"a": READY["nearest"], "b": READY["bicubic"]}, lenses, clean_niqe(lenses, 16), tmp_path / "r.h5", patch=16
+        )
+    with RankSet(tmp_path / "r.h5") as ranked:
+        batches = RankBatches(ranked, BatchSettings(batch_size=2, validation_fraction=0.4), 0)
+        held, seen = set(ranked.row[batches.validation].tolist()), set(ranked.row[batches.training].tolist())
+        assert (
+            held and not held & seen and held | seen == set(ranked.row.tolist()) and len(ranked) > 3 * len(held | seen)
+        )
+        assert len(batches.validation) + len(batches.training) == len(ranked)
 
 
 def test_rank_sets_that_cannot_be_made(file, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from lensphys.checks import LensphysError
 from lensphys.cli import app
-from lensphys.comparison import Comparison, compare
+from lensphys.comparison import Comparison, check_comparison, compare
 from lensphys.comparison import running as running_module
 from lensphys.settings import read_yaml
 
@@ -130,6 +131,7 @@ def test_rows_are_named_once_and_build_on_earlier_ones():
         ([{"name": "a", "group": "x"}], "'a' must have exactly one of ready, weights, run, train, rank_set"),
         ([{**bicubic, "from": "b"}], "only what is trained starts from something"),
         ([{"name": "a", "group": "x", "train": {"method": {"name": "ranker", "run": "@z"}}}], "needs 'z'"),
+        ([bicubic, {"name": "a", "rank_set": {"of": ["bicubic", "bicubic"]}}], "'of' names a method twice"),
     ):
         with pytest.raises(LensphysError, match=message):
             comparison(methods=methods)
@@ -144,11 +146,65 @@ def test_rows_are_named_once_and_build_on_earlier_ones():
             SUPERVISED | {"training": {"minutes": None, "phases": [PHASE | {"train": ["x"]}]}},
             "method 'a': training.phases: 'x' names no parameter",
         ),
+        (
+            SUPERVISED | {"training": {"minutes": None, "epochs": 2, "phases": [PHASE | {"train": []}]}},
+            "method 'a': .*training.phases.0.train",
+        ),
+        (SUPERVISED | {"training": {"minutes": None, "epochs": 1_000_000}}, "method 'a': .* it never ends"),
     ],
 )  # fmt: skip
 def test_a_dry_run_finds_faulty_experiments(train, message):
     with pytest.raises(LensphysError, match=message):
-        comparison(methods=[{"name": "a", "group": "x", "train": train}]).check()
+        check_comparison(comparison(methods=[{"name": "a", "group": "x", "train": train}]))
+
+
+NET = {"name": "net", "group": "x", "train": SUPERVISED}
+RANKS = {"name": "ranks", "rank_set": {"of": ["net", "bicubic"]}}
+BICUBIC = {"name": "bicubic", "group": "x", "ready": "bicubic"}
+CLASSIFIER = {"name": "judge", "train": {"method": {"name": "classifier", "network": {"channels": 4, "blocks": 1}}}}
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ([CLASSIFIER | {"group": "x"}], "method 'judge': it super-resolves nothing"),
+        ([NET | {"refine": 1}], "method 'net': 'refine' goes on from an amortised network's answer"),
+        ([BICUBIC, CLASSIFIER, {"name": "r", "rank_set": {"of": ["bicubic", "judge"]}}], "'judge' makes none"),
+        ([BICUBIC, NET, RANKS, {"name": "r", "rank_set": {"of": ["net", "ranks"]}}], "'ranks' makes none"),
+        (
+            [NET, NET | {"name": "b", "from": "net", "train": {"method": GAME | {"network": {"name": "fsrcnn"}}}}],
+            "method 'b': it cannot start from 'net', whose weights have no place in it",
+        ),
+        (
+            [NET, NET | {"name": "b", "from": "net", "train": {"method": GAME | {"base": None}}}],
+            "cannot start from 'net': its network corrects a bicubic image, this one makes the whole image",
+        ),
+        (
+            [NET, NET | {"name": "b", "train": {"method": GAME | {"perceptual": {"run": "@net"}}}}],
+            "method.perceptual.run must be a trained classifier or autoencoder, and 'net' is none",
+        ),
+        (
+            [BICUBIC, NET, RANKS, NET | {"name": "b", "train": {"method": GAME | {"rank": {"run": "@ranks"}}}}],
+            "method.rank.run must be a trained ranker, and 'ranks' is none",
+        ),
+    ],
+)
+def test_a_dry_run_finds_what_cannot_build_on_another(methods, message):
+    with pytest.raises(LensphysError, match=re.escape(message)):
+        check_comparison(comparison(methods=methods))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": TREE["data"] | {"classes": ["nosub"]}}, "nosub"),
+        ({"test": {"file": "nowhere.h5"}}, "nowhere.h5"),
+        ({"niqe_block": 17}, "niqe_block"),
+    ],
+)
+def test_a_dry_run_looks_at_the_data(change, message):
+    with pytest.raises(LensphysError, match=message):
+        check_comparison(comparison(methods=[BICUBIC], **change))
 
 
 COMMITTED = sorted((Path(__file__).parents[1] / "experiments" / "comparisons").glob("*.yaml"))

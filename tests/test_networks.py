@@ -85,7 +85,7 @@ def test_the_upscaling_and_all_that_comes_after_it_have_names(name):
     children = [key for key, _ in module.named_children()]
     assert module.upsampling
     assert children[-len(module.upsampling) :] == list(module.upsampling)
-    assert len(children) > len(module.upsampling) or name == "edsr"  # something extracts the features
+    assert len(children) > len(module.upsampling)  # something extracts the features
 
 
 @every_network

@@ -30,11 +30,11 @@ def compare(
 
     `lensphys compare experiments/comparisons/networks.yaml -o runs/long --set minutes=60 --set data.n=5000`
     """
-    from lensphys.comparison import Comparison
+    from lensphys.comparison import Comparison, check_comparison
     from lensphys.comparison import compare as run
 
     comparison = Comparison.read(experiment, assignments or [])
-    comparison.check()
+    check_comparison(comparison)
     rows = sum(entry.group is not None for entry in comparison.methods)
     helpers = len(comparison.methods) - rows
     console.print(f"{comparison.title}: methods: {rows}, helpers: {helpers}", markup=False)
@@ -62,7 +62,9 @@ def rank_set(
     block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
     limit: Annotated[Optional[int], typer.Option(min=1, help="At most so many images.")] = None,  # noqa: UP045
     mixtures: Annotated[int, typer.Option(min=0, help="Random mixtures of the methods' images beside them.")] = 0,
-    distorted: Annotated[int, typer.Option(min=0, help="Copies of all these with faint noise, beside them.")] = 0,
+    distorted: Annotated[
+        int, typer.Option(min=0, help="Copies of all these with faint noise or a faint grid, beside them.")
+    ] = 0,
     device: Device = "auto",
 ) -> None:
     """Rank the images of several runs by NIQE: the first stage of RankSRGAN. The same command goes on.
@@ -82,8 +84,8 @@ def rank_set(
     from lensphys.ranking import build_rank_set, clean_niqe
 
     where = device_of(device)
-    if out.suffix not in (".h5", ".hdf5") or out.exists():
-        raise LensphysError(f"--out {out}: choose the name of a new file that ends in .h5")
+    if out.suffix not in (".h5", ".hdf5"):
+        raise LensphysError(f"--out {out}: choose a name that ends in .h5")
     if len({run.name for run in runs}) < len(runs):
         raise LensphysError("two runs have the same name, and a rank set tells them apart by it: rename a folder")
     methods = {run.name: load_run(run).to(where) for run in runs}

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from lensphys.checks import LensphysError
+from lensphys.comparison.checking import check_comparison
 from lensphys.comparison.judging import Judge, Row
 from lensphys.comparison.settings import Comparison, Entry
 from lensphys.config import DataSettings, Experiment, check_run, data_path, lineage, load_run, train, training_data
@@ -43,7 +44,7 @@ def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[s
     Raises:
         LensphysError: if the data cannot be made, or the folder cannot be written.
     """
-    comparison.check()
+    check_comparison(comparison)
     check_writable(folder)
     with _threads(comparison.threads):
         return _Run(comparison, folder, device).go()
@@ -104,7 +105,7 @@ class _Run:
             if asked.recipe is not None and not asked.fresh:
                 self._data(asked)
             train(self._experiment(entry), where, resume=True)
-        elif entry.rank_set is not None and not where.exists():
+        elif entry.rank_set is not None:
             of, options = entry.rank_set.of, entry.rank_set.model_dump(exclude={"of"})
             methods = {name: self._method(self.comparison.entry(name)) for name in of}
             build_rank_set(methods, training, self.niqe, where, device=self.device, **options)

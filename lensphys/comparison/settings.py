@@ -9,17 +9,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.checks import LensphysError, MissingExtraError, check_choice
 from lensphys.config import DataSettings, Experiment
-from lensphys.methods import READY, TrainableMethod
-from lensphys.runs import check_trained
 from lensphys.settings import Strict, merged, override, read_yaml
-from lensphys.simulation.recipe import Recipe
-from lensphys.training import check_phases
 from lensphys.weights import weights_folder
 
 _KINDS = ("ready", "weights", "run", "train", "rank_set")
-_ENDLESS = 1_000_000  # epochs: the budget ends the training
+ENDLESS = 1_000_000  # epochs: the budget ends the training
 
 
 class RankSetSettings(Strict):
@@ -27,7 +22,7 @@ class RankSetSettings(Strict):
 
     ``of``: names of methods of the comparison; ``patch``: side of the patches [HR pixels], whole images if None;
     ``limit``: at most so many images; ``mixtures``: how many random mixtures of the methods' images join each patch;
-    ``distorted``: how many copies of these with faint noise.
+    ``distorted``: how many copies of these with faint noise or a faint grid.
     """
 
     of: Annotated[list[str], Field(min_length=2)]
@@ -35,6 +30,12 @@ class RankSetSettings(Strict):
     limit: PositiveInt | None = None
     mixtures: NonNegativeInt = 0
     distorted: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> RankSetSettings:
+        if len(set(self.of)) < len(self.of):
+            raise ValueError("'of' names a method twice")
+        return self
 
 
 class Entry(Strict):
@@ -81,7 +82,7 @@ class Entry(Strict):
     def needs(self) -> list[str]:
         """The names of the entries that this one starts from or refers to."""
         of = self.rank_set.of if self.rank_set is not None else []
-        found = [*([self.start] if self.start else []), *of, *_references(self.train)]
+        found = [*([self.start] if self.start else []), *of, *(name for _, name in references(self.train))]
         return list(dict.fromkeys(found))
 
 
@@ -101,7 +102,7 @@ class Comparison(Strict):
     data: DataSettings
     test: DataSettings
     limit: PositiveInt | None = None
-    niqe_block: PositiveInt = 32
+    niqe_block: Annotated[int, Field(ge=8, multiple_of=2)] = 32
     training: dict[str, Any] = {}
     methods: Annotated[list[Entry], Field(min_length=1)]
 
@@ -153,7 +154,7 @@ class Comparison(Strict):
         base = {
             "seed": self.seed,
             "data": self.data.model_dump(exclude_none=True),
-            "training": {"epochs": _ENDLESS, "minutes": self.minutes} | self.training,
+            "training": {"epochs": ENDLESS, "minutes": self.minutes} | self.training,
         }
         tree = merged(base, _resolved(entry.train or {}, self, folder))
         if entry.start is not None:
@@ -169,47 +170,14 @@ class Comparison(Strict):
             return weights_folder(entry.weights)
         return folder / "runs" / (entry.slug if entry.rank_set is None else f"{entry.slug}.h5")
 
-    def check(self) -> None:
-        """Raise unless all experiments can be read and built, without running anything.
 
-        Raises:
-            LensphysError: naming the method and what is wrong with it.
-        """
-        for data in (self.data, self.test):
-            if data.recipe is not None:
-                Recipe.named(data.recipe, data.set)
-        for entry in self.methods:
-            if entry.ready is not None:
-                check_choice("ready method", entry.ready, list(READY))
-            if entry.weights is not None:
-                weights_folder(entry.weights)
-            if entry.run is not None:
-                check_trained(Path(entry.run))
-            if entry.train is not None:
-                self._check_training(entry)
-
-    def _check_training(self, entry: Entry) -> None:
-        experiment = self.experiment(entry, Path()).model_copy(update={"start": None})
-        training = experiment.training
-        if training.devices * training.nodes > 1:
-            raise LensphysError(f"method {entry.name!r}: in a comparison all train in one process, on one device")
-        try:
-            method = experiment.build()
-            check_phases(method, training)
-        except MissingExtraError:
-            return  # its row will say so
-        except LensphysError as error:
-            raise LensphysError(f"method {entry.name!r}: {error}") from None
-        if entry.group is not None and not isinstance(method, TrainableMethod):
-            raise LensphysError(f"method {entry.name!r} super-resolves nothing, it has no row: leave out its group")
-
-
-def _references(tree: Any) -> Iterator[str]:
-    """The names behind every ``@`` of a tree."""
+def references(tree: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the keys that lead to each ``@`` of a tree, and the name behind it."""
     if isinstance(tree, str) and tree.startswith("@"):
-        yield tree[1:]
-    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _references(part)
+        yield where, tree[1:]
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, part in parts:
+        yield from references(part, (*where, str(key)))
 
 
 def _resolved(tree: Any, comparison: Comparison, folder: Path) -> Any:

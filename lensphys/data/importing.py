@@ -242,7 +242,8 @@ def _survey(job: _Job, done: Imported) -> dict[str, _Column]:
             column.content.update(np.ascontiguousarray(values))
         known = known or not np.isnan(batch.axion_mass)
     if not columns:
-        raise LensphysError(f"there is nothing to import: all {len(done.skipped)} images are bad")
+        first = f" (the first: {done.skipped[0]})" if done.skipped else ""
+        raise LensphysError(f"there is nothing to import: all {len(done.skipped)} images are bad{first}")
     if not known:  # nobody asked for it
         columns.pop("axion_mass", None)
     if left_out:

@@ -39,6 +39,9 @@ class RankSet:
         if self._file.attrs.get("format") != RANK_SET:
             self._file.close()
             raise LensphysError(f"{self.path} is no rank set: make one with 'lensphys rank-set'")
+        if "row" not in self._file:
+            self._file.close()
+            raise LensphysError(f"{self.path} is a rank set of an earlier version: make it again")
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +64,16 @@ class RankSet:
         """Hash of the content."""
         return str(self._file.attrs["identity"])
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made it."""
+        return dict(json.loads(self._file.attrs["provenance"]))
+
+    @property
+    def row(self) -> Tensor:
+        """Which image of the data each patch is of, (N,)."""
+        return torch.from_numpy(self._file["row"][:])
+
     def read(self, index: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the images (n, K, h, w) [units of the LR peak] and their NIQE (n, K), lower is better."""
         rows, back = np.unique(np.asarray(index), return_inverse=True)
@@ -70,7 +83,7 @@ class RankSet:
 
 
 def write_rank_set(
-    path: Path, image: np.ndarray, niqe: np.ndarray, names: Sequence[str], origin: dict[str, Any]
+    path: Path, image: np.ndarray, niqe: np.ndarray, row: np.ndarray, names: Sequence[str], origin: dict[str, Any]
 ) -> None:
     """Write a rank set, whole or not at all.
 
@@ -78,11 +91,12 @@ def write_rank_set(
         path: the HDF5 file.
         image: (N, K, h, w) [units of the LR peak].
         niqe: (N, K).
+        row: which image of the data each patch is of, (N,).
         names: of the K networks.
         origin: `provenance.provenance` of what made it.
     """
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file["image"], file["niqe"] = image.astype(np.float32), niqe
+        file["image"], file["niqe"], file["row"] = image.astype(np.float32), niqe, row
         file.attrs.update(
             format=RANK_SET,
             names=list(names),

@@ -297,6 +297,8 @@ def _filled(image: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     bad = ~np.isfinite(image)
     if bad.all():
         raise LensphysError("an image of the pair has no finite pixel: leave it out")
+    if np.ptp(image[~bad]) == 0:
+        raise LensphysError("an image of the pair is the same everywhere, it shows nothing to register: leave it out")
     if not bad.any():
         return image.astype(np.float64), bad
     from scipy.ndimage import distance_transform_edt

@@ -78,12 +78,14 @@ class Table:
 
 
 def comparison_table(tree: Row) -> str:
-    """Return the Markdown of a comparison: its protocol, quality, the other judgements and the cost of each method.
+    """Return the Markdown of a comparison: its protocol, quality, other judgements, cost, and each class by itself.
 
     Args:
         tree: what the ``metrics.json`` of a comparison holds.
     """
     tables = [quality_table(tree), judgement_table(tree), cost_table(tree)]
+    if len(tree["classes"]) > 1:
+        tables += [class_table(tree, label) for label in tree["classes"]]
     body = "\n".join(f"**{_plain(t.title)}**\n\n{as_markdown(t)}" for t in tables if t.headings)
     return f"{_head(tree)}\n\n{body}{_written_notes(tree)}"
 
@@ -138,13 +140,21 @@ def cost_table(tree: Row) -> Table:
 
 
 def notes(tree: Row) -> list[str]:
-    """Return a sentence for each method that left images out, by which it must not win, and for each ranker."""
+    """Return a sentence for each method that left images out, by which it must not win, and for each ranker.
+
+    theta_E cannot be measured from every image; one sentence says of how many it was.
+    """
     found = []
     for row in tree["rows"]:
         psnr = _summary(row.get("results"), ALL, "psnr_flux")
         if psnr.get("missing") and not row["failed"]:
             total = psnr["missing"] + psnr["n"]
             found.append(f"{row['name']}: {psnr['missing']} of {total} images gave no finite PSNR and are left out.")
+    measured = [_summary(row.get("results"), ALL, "theta_E_image") for row in tree["rows"] if not row["failed"]]
+    counts = [x["n"] for x in measured if x]
+    if any(x.get("missing") for x in measured):
+        span = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
+        found.append(f"theta_E could be measured from {span} of the images of a method, not the same ones of each.")
     for row in tree["helpers"]:
         method = (row["settings"].get("train") or {}).get("method") or {}
         if method.get("name") == "ranker" and row["training"]:

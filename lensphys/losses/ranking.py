@@ -48,7 +48,7 @@ class RankContentSettings(Strict):
     """
 
     run: str
-    weight: Annotated[float, Field(ge=0)] = 0.03
+    weight: Annotated[float, Field(ge=0)] = 1e-3
 
     def build(self) -> RankContent:
         """Return the loss; the ranker is read when it is first needed."""

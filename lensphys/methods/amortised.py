@@ -100,7 +100,7 @@ class AmortisedMethod(TrainableMethod):
     def state(self, problem: LensProblem) -> LensState:
         """Return what the network sees in a batch of images."""
         observation = problem.observation
-        image = observation.image * observation.weight / observation.peak.clamp(min=1e-30)[:, None, None, None]
+        image = observation.image * observation.weight / observation.peak_unit
         macro, psi = self.network(image, instrument_numbers(problem))
         sigma = self.settings.priors.potential.sigma(problem.potential, like=macro)
         modes = psi.shape[-1]
@@ -219,7 +219,7 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
     point = torch.zeros(len(observation), 1, *camera.grid.shape, dtype=image.dtype, device=image.device)
     point[:, :, camera.grid.height // 2, camera.grid.width // 2] = 1
     width = camera.psf.blur(point, camera.grid.scale).square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt()
-    peak = observation.peak.clamp(min=1e-30)[:, None, None, None]
+    peak = observation.peak_unit
     levels = [observation.noise.variance(x).flatten(1).mean(1).sqrt() for x in (0 * image, peak.expand_as(image))]
     dark, bright = (level / peak.flatten() for level in levels)
     scale = torch.full_like(width, camera.grid.scale)

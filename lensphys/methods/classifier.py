@@ -72,7 +72,7 @@ class ClassifierMethod(Trainable[Batch]):
 def lr_images(batch: Batch) -> Tensor:
     """Return the LR images (B, 1, H, W) in units of each one's brightest pixel."""
     seen = batch.observation
-    return seen.image * seen.weight / _peak(batch)
+    return seen.image * seen.weight / seen.peak_unit
 
 
 def hr_images(batch: Batch, scale: int) -> Tensor:
@@ -85,8 +85,4 @@ def hr_images(batch: Batch, scale: int) -> Tensor:
         raise LensphysError("this training looks at HR images: this data set has none")
     fine = [scale * n for n in batch.observation.image.shape[-2:]]
     check_same_shape("HR image", batch.truth.shape[-2:], f"LR image at {scale} x", fine)
-    return batch.truth * scale**2 / _peak(batch)
-
-
-def _peak(batch: Batch) -> Tensor:
-    return batch.observation.peak.clamp(min=1e-30)[:, None, None, None]
+    return batch.truth * scale**2 / batch.observation.peak_unit

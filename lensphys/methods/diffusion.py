@@ -214,7 +214,7 @@ class DiffusionMethod(TrainableMethod):
 
     def _unit(self, observation: Observation) -> Tensor:
         """The brightest pixel, (B, 1, 1, 1)."""
-        return observation.peak.clamp(min=1e-30)[:, None, None, None]
+        return observation.peak_unit
 
     def _interpolated(self, observation: Observation) -> Tensor:
         """What a residual is added to, (B, 1, sH, sW) [flux per pixel]."""

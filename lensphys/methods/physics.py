@@ -115,7 +115,7 @@ class PhysicsMethod(TrainableMethod):
         """Return the terms of a prediction, ``perceptual`` among them if it is asked for, and ``loss``."""
         terms, perceptual = self.settings.loss.evaluate(prediction, observation, epoch), self.settings.perceptual
         if perceptual is not None and self._perceptual is not None:
-            unit = observation.peak.clamp(min=1e-30)[:, None, None, None]
+            unit = observation.peak_unit
             seen, expected = observation.image * observation.weight, observation.noise.expected(prediction.observed)
             terms["perceptual"] = self._perceptual(expected / unit, seen / unit)
             terms["loss"] = terms["loss"] + perceptual.weight * terms["perceptual"]

@@ -75,7 +75,7 @@ class PhysicsAdversarialMethod(PhysicsMethod):
     def _logits(self, prediction: Prediction, observation: Observation) -> list[tuple[Tensor, Tensor]]:
         """What the discriminator of each scale says of the interpolated LR image and of the re-lensed one."""
         field, source = with_lens(prediction)
-        unit = observation.peak.clamp(min=1e-30)[:, None, None, None] / observation.camera.grid.pixel_area
+        unit = observation.peak_unit / observation.camera.grid.pixel_area
         found = []
         for scale, discriminator in zip(self.game.scales, self.discriminators, strict=True):
             grid = scaled_grid(observation.camera.grid, scale)

@@ -123,7 +123,7 @@ class SupervisedMethod(TrainableMethod):
 
     def unit(self, observation: Observation) -> Tensor:
         """Return what images are measured in, (B, 1, 1, 1): the flux of a fine pixel of the brightest LR pixel."""
-        return observation.peak.clamp(min=1e-30)[:, None, None, None] / self.scale**2
+        return observation.peak_unit / self.scale**2
 
 
 def checked_truth(truth: Tensor | None, image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks, one architecture a file; all map (B, 1, H, W) to (B, C, scale H, scale W)."""
+"""Networks, one architecture a file; those of `NETWORKS` map (B, 1, H, W) to (B, C, scale H, scale W)."""
 
 from __future__ import annotations
 

@@ -199,6 +199,11 @@ class Observation:
         """The brightest counted pixel of each image, (B,), or zero."""
         return (self.image * self.weight).flatten(1).amax(1)
 
+    @property
+    def peak_unit(self) -> Tensor:
+        """The brightest counted pixel as a unit to divide images by, (B, 1, 1, 1); never zero."""
+        return self.peak.clamp(min=1e-30)[:, None, None, None]
+
     def interpolated(self, grid: PixelGrid, *, mode: str = "bicubic") -> Tensor:
         """Return the image interpolated onto another grid, (B, 1, H', W') [flux per pixel of that grid]."""
         position = grid.positions(like=self.image)
