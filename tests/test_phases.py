@@ -128,3 +128,15 @@ def test_a_network_of_ones_own_trains_by_its_name(file, tmp_path, monkeypatch):
     config.write_text(yaml.safe_dump(tree(file, epochs=1) | {"method": mine}))
     done = CliRunner().invoke(app, ["train", str(config), "-o", str(tmp_path / "mine")])
     assert done.exit_code == 0 and "my_network:MyNetworkSettings" in done.output, done.output
+
+
+def test_a_network_that_makes_images_starts_none_that_corrects_them(file, tmp_path):
+    train(Experiment.parse(tree(file, epochs=1), "test"), tmp_path / "pre")
+    other = tree(file) | {"start": str(tmp_path / "pre"), "method": METHOD | {"base": "bicubic"}}
+    with pytest.raises(LensphysError, match="its network makes the whole image, this one corrects a bicubic image"):
+        Experiment.parse(other, "test").build()
+
+
+def test_a_phase_trains_something(file):
+    with pytest.raises(LensphysError, match="training.phases.0.train"):
+        Experiment.parse(tree(file, phases=[PHASES[0] | {"train": []}, PHASES[1]]), "test")

@@ -139,6 +139,8 @@ def test_pairs_that_do_not_belong_together_are_refused():
         registration(np.where(np.arange(48) < 40, np.nan, lr), hr, SCALE)
     with pytest.raises(LensphysError, match="has no finite pixel"):
         registration(np.full_like(lr, np.nan), hr, SCALE)
+    with pytest.raises(LensphysError, match="the same everywhere, it shows nothing to register"):
+        registration(lr, np.full_like(hr, 3.0), SCALE)
     with pytest.raises(LensphysError, match="pixel_scale must be positive"):
         registration(lr, hr, 0.0)
 
