@@ -23,10 +23,7 @@ from lensphys.provenance import provenance, whole_file
 
 _BATCH = 16
 _DARK = 0.02  # of an image's light: a patch with less shows sky
-_RMS = (
-    10**-3.5,
-    10**-2.2,
-)  # of the patterns in distorted images [LR peak]: up to about the rms by which methods differ
+_RMS = (10**-3.5, 10**-2.2)  # of the patterns in distorted images [LR peak]: about that by which methods differ
 _WIDTH = (0.0, 1.2)  # standard deviation of the noise's correlation [HR pixels]
 
 
@@ -90,17 +87,8 @@ def build_rank_set(
     count = min(limit or len(lenses), len(lenses))
     added = {"mixture": mixtures, "distorted": distorted}
     prints = [_fingerprint(method, lenses, count) for method in methods.values()]
-    asked = [
-        list(methods),
-        prints,
-        patch,
-        added,
-        niqe.mean.tolist(),
-        niqe.covariance.tolist(),
-        niqe.block,
-        niqe.sharpness,
-    ]
-    made_from = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    judge = [*(x.round(decimals=6).tolist() for x in (niqe.mean, niqe.covariance)), niqe.block, niqe.sharpness]
+    made_from = hashlib.sha256(json.dumps([list(methods), prints, patch, added, judge]).encode()).hexdigest()
     if out.exists():
         _check_made_from(out, made_from)
         return

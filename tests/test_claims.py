@@ -61,6 +61,7 @@ def test_ranksrgan_looks_more_natural_than_srgan_on_unseen_images():
 
 @pytest.mark.parametrize("network", ["RCAN", "SRResNet"])
 def test_fine_tuning_beats_none_and_training_from_scratch_on_300_pairs(network):
+    """From scratch for as many epochs of these pairs."""
     found = rows("transfer")
     tuned = mean(found[f"{network}, fine-tuned"], "psnr_flux")
     assert tuned > mean(found[f"{network}, no fine-tuning"], "psnr_flux")

@@ -49,7 +49,7 @@ def check_comparison(comparison: Comparison) -> None:
         experiment = None if entry.train is None else comparison.experiment(entry, Path())
         try:
             if experiment is not None:
-                built[entry.name] = _Built(experiment.method, _built(entry, experiment))
+                built[entry.name] = _Built(experiment.method, _fresh(entry, experiment))
             _check_needs(comparison, entry, built)
         except MissingExtraError:
             pass  # its row will say so
@@ -64,7 +64,7 @@ def _check_data(data: DataSettings) -> None:
         Plan.of(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
 
 
-def _built(entry: Entry, experiment: Experiment) -> Trainable[Any]:
+def _fresh(entry: Entry, experiment: Experiment) -> Trainable[Any]:
     """What an entry trains, with fresh weights."""
     training = experiment.training
     if training.devices * training.nodes > 1:
