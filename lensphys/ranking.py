@@ -180,8 +180,7 @@ def _distorted(patches: Tensor, count: int, upscale: int) -> Tensor:
         else:
             period = max(2, upscale)
             tile = generator.standard_normal((period, period))
-            height, width = image.shape
-            pattern = np.tile(tile - tile.mean(), (-(-height // period), -(-width // period)))[:height, :width]
+            pattern = (tile - tile.mean())[np.ix_(*(np.arange(n) % period for n in image.shape))]
         strength = np.exp(generator.uniform(*np.log(_RMS)))
         light = (image / image.max().clamp(min=1e-30)).clamp(min=0) ** (0.5 * generator.integers(3))
         image += light * torch.from_numpy(strength * pattern / pattern.std()).to(image)

@@ -37,12 +37,12 @@ def back_project(image: Tensor, field: DeflectionField, source_grid: PixelGrid) 
     Differentiable in the image and in the deflection.
 
     Args:
-        image: y, (B, 1, H, W) on the field's pixels.
+        image: y, (B, 1, H, W) [any unit] on the field's pixels.
         field: the deflection.
         source_grid: pixels of the source plane.
 
     Returns:
-        A^T y and A^T 1, each (B, 1, H', W') on ``source_grid``.
+        A^T y [unit of y] and A^T 1 [pixels of the image], each (B, 1, H', W') on ``source_grid``.
 
     Raises:
         LensphysError: if the image does not fit the field.

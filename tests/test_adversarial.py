@@ -17,7 +17,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
 from lensphys.losses.adversarial import AdversarialSettings
 from lensphys.losses.physics import IntensityConservation, ObservationConsistency, PhysicsLossSettings
-from lensphys.losses.ranking import RankContentSettings, margin_ranking, ranking_accuracy
+from lensphys.losses.ranking import RankContentSettings, margin_ranking, ranking_accuracy, trained_ranker
 from lensphys.methods import READY, Batch, RankBatch, SupervisedSettings
 from lensphys.methods.adversarial import AdversarialMethod, AdversarialMethodSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
@@ -268,7 +268,13 @@ def test_the_three_stages_of_ranksrgan(file, tmp_path):
         assert 16 <= len(ranked) <= 64
     assert [path.name for path in tmp_path.iterdir()] == ["ranks.h5"]
     ranker = {"name": "ranker", "network": {"channels": 4, "stages": 2}}
-    train(experiment(tmp_path / "ranks.h5", ranker), tmp_path / "ranker")
+    settings = experiment(tmp_path / "ranks.h5", ranker)
+    train(settings, tmp_path / "ranker")
+    with RankSet(tmp_path / "ranks.h5") as ranked:
+        image, niqe_of = ranked.read(RankBatches(ranked, settings.training, settings.seed).validation.tolist())
+    score = trained_ranker(tmp_path / "ranker")(image.flatten(0, 1)[:, None]).reshape(niqe_of.shape)
+    last = records(tmp_path / "ranker")[-1]
+    assert 1 - last["validation"] == pytest.approx(float(ranking_accuracy(score, niqe_of)))
     with pytest.raises(LensphysError, match="super-resolves nothing"):
         load_run(tmp_path / "ranker")
     game = experiment(file, GAME | {"rank": {"run": str(tmp_path / "ranker"), "weight": 0.1}})

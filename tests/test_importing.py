@@ -286,7 +286,9 @@ def test_bad_images_are_refused_or_left_out(folder, tmp_path):
     assert done.count == 8 and len(done.skipped) == 1 and "sample_1.npy" in done.skipped[0]
     with LensFile(tmp_path / "a.h5") as file:
         assert len(file) == len(file.labels) == 8
-    with pytest.raises(LensphysError, match=r"all 1 images are bad \(the first: image 0 of .*sample_1.npy"):
+    with pytest.raises(
+        LensphysError, match=r"nothing to import: all 1 images are bad \(the first: image 0 of .*sample_1.npy"
+    ):
         import_images([folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", pixel_scale=0.1, skip_bad=True)
 
 

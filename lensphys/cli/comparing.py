@@ -88,6 +88,7 @@ def rank_set(
         raise LensphysError(f"--out {out}: choose a name that ends in .h5")
     if len({run.name for run in runs}) < len(runs):
         raise LensphysError("two runs have the same name, and a rank set tells them apart by it: rename a folder")
+    done = out.exists()
     methods = {run.name: load_run(run).to(where) for run in runs}
     with LensFile(data) as lenses:
         niqe = clean_niqe(lenses, block)
@@ -102,4 +103,4 @@ def rank_set(
             distorted=distorted,
             device=where,
         )
-    console.print(f"wrote {out}", markup=False)
+    console.print(f"{out} is already complete" if done else f"wrote {out}", markup=False)

@@ -206,6 +206,18 @@ class _Pair:
 
     @classmethod
     def of(cls, lr: Array, hr: Array, factor: int, pixel_scale: float, psfs: tuple[PSF, PSF] | None) -> _Pair:
+        """Return the pair with its bad pixels filled, blurred alike where both PSFs, LR and HR, are known.
+
+        Args:
+            lr: (H, W) [any unit].
+            hr: (sH, sW) [any unit].
+            factor: s.
+            pixel_scale: of the LR image [arcsec].
+            psfs: of the LR and of the HR image.
+
+        Raises:
+            LensphysError: if an image shows nothing, or too few pixels are good.
+        """
         from scipy.ndimage import binary_dilation
 
         (lr, lr_bad), (hr, hr_bad) = _filled(lr), _filled(hr)

@@ -16,6 +16,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.observation import Noise
 from lensphys.observation.camera import block_sum
 from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
+from lensphys.orientation import transformed
 
 Symptoms = dict[str, NDArray[np.floating]]
 
@@ -48,6 +49,8 @@ class _Images:
 
     @classmethod
     def read(cls, file: LensFile, held: set[str], index: NDArray[np.int64]) -> _Images:
+        """Return some images of a file; what it does not hold is None."""
+
         def images(name: str) -> Tensor | None:
             return torch.as_tensor(file.read(name, index)).double() if name in held else None
 
@@ -287,11 +290,9 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _turned(image: Tensor) -> list[Tensor]:
-    """The image mirrored and turned."""
-    turned = [image.flip(-1), image.flip(-2), image.flip(-1, -2)]
-    if image.shape[-1] == image.shape[-2]:
-        turned += [x.transpose(-1, -2) for x in (image, *turned)]
-    return turned
+    """The image mirrored and turned, as far as its shape allows."""
+    square = image.shape[-1] == image.shape[-2]
+    return [transformed(image, g) for g in (range(1, 8) if square else (2, 4, 6))]
 
 
 def _rearranged(image: Tensor) -> list[Tensor]:

@@ -171,6 +171,7 @@ def _fit_through_lens(
     unit = observation.peak.clamp(min=1e-30) / camera.grid.pixel_area
 
     def render(u: Tensor, rows: Tensor) -> Tensor:
+        """Return the model images (R, 1, H, W) [flux per pixel] of unconstrained values (R, P)."""
         values = space.physical(u)
         values["amp"] = values["amp"] * unit[rows]
         source_plane = beta[rows] if correction is None else beta[rows] - correction(values)(fine.theta)

@@ -53,6 +53,7 @@ def _fitted(power: Tensor, basis: CosineBasis, start: FieldPrior) -> FieldPrior:
     optimiser = torch.optim.LBFGS([numbers], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
+        """Return Whittle's negative log likelihood a mode, and leave its gradient behind."""
         optimiser.zero_grad()
         amplitude, scale, slope = numbers.exp()
         expected = amplitude**2 * (1 + k2 / scale**2) ** -slope

@@ -175,7 +175,7 @@ class DiffusionMethod(TrainableMethod):
         """
         if scale not in (None, self.scale):
             raise LensphysError(f"this network was trained for a scale of {self.scale}, not {scale}")
-        base, size = self._interpolated(observation), self.spread * self._unit(observation) / self.scale**2
+        base, size = self._interpolated(observation), self.spread * observation.peak_unit / self.scale**2
         drawn = torch.stack([base + size * residual for residual in self._residuals(self._condition(observation))])
         mean, sigma = drawn.mean(0), drawn.std(0, correction=1)
         ratio = observation.flux_ratio(observation.camera.reobserved(mean))[:, None, None, None]
@@ -212,17 +212,13 @@ class DiffusionMethod(TrainableMethod):
             errors.append(self._error(self.average, condition, residual, noise, level.expand(len(residual))))
         return torch.stack(errors).mean()
 
-    def _unit(self, observation: Observation) -> Tensor:
-        """The brightest pixel, (B, 1, 1, 1)."""
-        return observation.peak_unit
-
     def _interpolated(self, observation: Observation) -> Tensor:
         """What a residual is added to, (B, 1, sH, sW) [flux per pixel]."""
         return interpolate(observation.image * observation.weight, self.scale, "bicubic")
 
     def _condition(self, observation: Observation) -> Tensor:
         """The LR image, and its detail in the unit of the residuals, most of which is noise that they must undo."""
-        image, unit = observation.image * observation.weight, self._unit(observation)
+        image, unit = observation.image * observation.weight, observation.peak_unit
         return torch.cat([image / unit, (image - observation.smoothed) / (unit * self.spread)], dim=1)
 
     def _residual(self, batch: Batch) -> Tensor:
@@ -231,7 +227,7 @@ class DiffusionMethod(TrainableMethod):
             raise LensphysError("diffusion is trained on HR images: this data set has none")
         base = self._interpolated(batch.observation)
         check_same_shape("SR image", base.shape, "HR image", batch.truth.shape)
-        return (batch.truth - base) * self.scale**2 / self._unit(batch.observation)
+        return (batch.truth - base) * self.scale**2 / batch.observation.peak_unit
 
     def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """The same noise for each image of a batch, on any device."""

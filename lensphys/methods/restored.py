@@ -46,6 +46,7 @@ class Restoration(Strict):
         """Return the restored images on the target PSF, with the lens that was fitted on the way."""
 
         def one(part: Observation) -> Prediction:
+            """Return the restored images of a chunk."""
             fit = fit_lens(part, starts=self.starts)
             smooth = smooth_prediction(fit, scale)
             plain = self._plain(part, scale)

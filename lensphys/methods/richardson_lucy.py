@@ -71,7 +71,7 @@ class RichardsonLucy(Strict):
 
 
 def psf_kernels(psf: PSF, grid: PixelGrid, *, like: Tensor) -> Tensor:
-    """Return a PSF on the pixels of a grid, (B, 1, K, K): what it makes of a star, K odd and within the grid.
+    """Return what a PSF makes of a star on the pixels of a grid, (B, 1, K, K) [share of the flux], K odd, in the grid.
 
     Args:
         psf: any.

@@ -156,7 +156,7 @@ class RectifiedCountNoise(PerImage):
         the mean s / sqrt(2 pi)), the photon noise from the scatter of bright pixels about their four neighbours.
 
         Args:
-            image: (B, 1, H, W), positive somewhere.
+            image: (B, 1, H, W) [any unit], positive somewhere.
 
         Raises:
             LensphysError: if an image is zero everywhere.
@@ -261,7 +261,7 @@ def background_error_map(image: Tensor) -> ErrorMap:
     sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
 
     Args:
-        image: (B, 1, H, W).
+        image: (B, 1, H, W) [any unit].
 
     Raises:
         LensphysError: if an image is constant.

@@ -199,11 +199,11 @@ def convolved(image: Tensor, kernel: Tensor) -> Tensor:
     """Return images convolved with kernels; nothing comes in from outside of the image.
 
     Args:
-        image: (B, 1, H, W).
-        kernel: (B or 1, 1, K, K), K odd.
+        image: (B, 1, H, W) [any unit].
+        kernel: (B or 1, 1, K, K) [share of a point's flux], K odd.
 
     Returns:
-        (B, 1, H, W).
+        (B, 1, H, W) [unit of the image].
     """
     size, half = kernel.shape[-1], kernel.shape[-1] // 2
     if size <= _LARGEST_DIRECT_KERNEL and len(kernel) == 1:

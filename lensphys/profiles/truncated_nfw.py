@@ -90,7 +90,7 @@ def truncated_mass(tau: NDArray[np.float64] | float) -> NDArray[np.float64]:
     The density is NFW times tau^2 / (tau^2 + (r / r_s)^2).
 
     Args:
-        tau: truncation radius in units of r_s.
+        tau: truncation radius [r_s].
 
     Source:
         Baltz, Marshall & Oguri (2009), JCAP 01, 015, appendix A.
