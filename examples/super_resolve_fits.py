@@ -21,8 +21,8 @@ from lensphys.evaluation.readme import real_table
 from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
 from lensphys.methods import READY
+from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, GaussianPSF
-from lensphys.profiles import SIE, Sersic, Shear
 from lensphys.provenance import provenance, write_json
 
 

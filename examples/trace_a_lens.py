@@ -3,8 +3,8 @@
 import torch
 
 from lensphys.deflection import DeflectionField
+from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Instrument
-from lensphys.profiles import SIE, Sersic, Shear
 
 lens = SIE(theta_E=1.1, e1=0.1, e2=-0.05) + Shear(gamma1=0.03, gamma2=0.01)
 source = Sersic(amp=1.0, R_sersic=0.2, n_sersic=1.0, e1=0.1, center_x=torch.tensor(0.08, requires_grad=True))

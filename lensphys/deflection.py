@@ -28,7 +28,7 @@ class DeflectionField:
         LensphysError: if ``alpha`` is not a vector field on ``grid``.
 
     Example:
-        >>> from lensphys.profiles import SIS
+        >>> from lensphys.model import SIS
         >>> field = DeflectionField.of(SIS(theta_E=1.0), PixelGrid(32, 32, 0.1))
         >>> bool((field.radial - 1).abs().max() < 1e-3)
         True

@@ -28,7 +28,7 @@ FLOORS: dict[str, float] = {
     "lensphys.grid": 1,
     "lensphys.derivatives": 1,
     "lensphys.deflection": 2,
-    "lensphys.profiles": 3,
+    "lensphys.model": 3,
     "lensphys.tracing": 4,
     "lensphys.observation": 5,
     "lensphys.data": 5.5,  # a file of images knows the instrument that took them

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from lensphys.checks import LensphysError
+from lensphys.model import compiled
+from lensphys.model.light import brightness_sersic
+from lensphys.model.mass import deflection_shear, deflection_sie, deflection_sis
 from lensphys.observation import GaussianPSF, NoPSF
-from lensphys.profiles import compiled
-from lensphys.profiles.light import brightness_sersic
-from lensphys.profiles.mass import deflection_shear, deflection_sie, deflection_sis
 from lensphys.simulation.compiled_psf import compiled_psf
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -141,7 +141,7 @@ def test_brightness_is_finite_everywhere(n):
 
 
 def test_logarithm_and_power():
-    from lensphys.profiles.kernels import exp2, log2
+    from lensphys.model.kernels import exp2, log2
 
     for x in np.logspace(-300, 300, 20001, base=2.0):
         assert abs(log2(x) - math.log2(x)) < 3e-9
@@ -151,7 +151,7 @@ def test_logarithm_and_power():
 
 
 def test_numba_is_loaded_by_the_first_call_only():
-    code = "import sys, lensphys.profiles.compiled; print('numba' in sys.modules)"
+    code = "import sys, lensphys.model.compiled; print('numba' in sys.modules)"
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
     assert done.stdout.strip() == "False", done.stderr

@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.profiles import SIE, SIS, MassProfile, PointMass, Shear
+from lensphys.model import SIE, SIS, MassProfile, PointMass, Shear
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID = PixelGrid(56, 70, 0.05)

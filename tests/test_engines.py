@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lensphys.checks import LensphysError
+from lensphys.model import swarm
+from lensphys.model.mass import deflection_points
+from lensphys.model.mass.tnfw import deflection_tnfw
 from lensphys.observation import Conditions, Instrument
-from lensphys.profiles import swarm
-from lensphys.profiles.mass import deflection_points
-from lensphys.profiles.truncated_nfw import deflection_tnfw
 from lensphys.settings import read_yaml
 from lensphys.simulation import Recipe, recipe_names
 from lensphys.simulation.detector import conditions_of

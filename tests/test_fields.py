@@ -27,7 +27,7 @@ from lensphys.fitting.fields import (
     with_proposal,
 )
 from lensphys.fitting.lens import minimised
-from lensphys.profiles import FieldPrior
+from lensphys.model import FieldPrior
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -35,8 +35,8 @@ from lensphys.fitting import (
 from lensphys.fitting.levenberg import value_and_jacobian
 from lensphys.grid import PixelGrid
 from lensphys.methods import Interpolation
+from lensphys.model import SIE, SIS, PointMass
 from lensphys.observation import ErrorMap, ExposureNoise, RectifiedCountNoise
-from lensphys.profiles import SIE, SIS, PointMass
 
 D = torch.float64
 
@@ -181,9 +181,9 @@ def test_the_last_step_passes_gradcheck():
 
 SPACE = ParameterSpace(
     [
-        Parameter("x", -2.0, 3.0),
-        Parameter("size", 0.01, 10.0, 0.5, 0.7, logarithmic=True),
-        Parameter("e", -0.6, 0.6, 0.1, 0.2),
+        Parameter("x", "", -2.0, 3.0),
+        Parameter("size", "", 0.01, 10.0, 0.5, 0.7, logarithmic=True),
+        Parameter("e", "", -0.6, 0.6, 0.1, 0.2),
     ]
 )
 

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.integrate import quad
 
 from lensphys.checks import LensphysError
-from lensphys.profiles.truncated_nfw import truncated_mass
+from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.cosmology import Distances
 from lensphys.simulation.halo_structure import median_concentration, warm_concentration_ratio

@@ -11,8 +11,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.evaluation.lens_of_image import theta_E_of
 from lensphys.grid import PixelGrid
 from lensphys.methods.interpolation import interpolate
+from lensphys.model import SIE, SIS, Sersic, Shear
 from lensphys.observation import Camera, GaussianPSF
-from lensphys.profiles import SIE, SIS, Sersic, Shear
 
 
 def seen(mass, camera: Camera) -> torch.Tensor:

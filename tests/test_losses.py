@@ -29,8 +29,8 @@ from lensphys.losses.physics import (
     scaled_grid,
 )
 from lensphys.methods import Interpolation, Prediction
+from lensphys.model import SIS, Sersic
 from lensphys.observation import Camera, ErrorMap, Instrument, Observation
-from lensphys.profiles import SIS, Sersic
 
 TERMS: dict[str, LossTerm] = {
     "source_consistency": SourceConsistency(),

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
-from lensphys.profiles import EPL, NFW, SIE, TNFW, LineMass, Multipole, PointMass
-from lensphys.profiles.multipole import deflection_multipole
-from lensphys.profiles.truncated_nfw import _enclosed
+from lensphys.model import EPL, NFW, SIE, TNFW, LineMass, Multipole, PointMass
+from lensphys.model.mass.multipole import deflection_multipole
+from lensphys.model.mass.tnfw import _enclosed
 
 pytestmark = pytest.mark.usefixtures("float64")
 

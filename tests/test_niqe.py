@@ -17,8 +17,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.evaluation.niqe import NIQE, asymmetric_gaussian, block_features, blocks_of, normalised_pixels
 from lensphys.grid import PixelGrid
 from lensphys.methods.interpolation import interpolate
+from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, GaussianPSF
-from lensphys.profiles import SIE, Sersic
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
+from lensphys.model import SIS, Sersic
 from lensphys.observation import (
     Camera,
     ErrorMap,
@@ -21,7 +22,6 @@ from lensphys.observation import (
     RectifiedCountNoise,
     background_error_map,
 )
-from lensphys.profiles import SIS, Sersic
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)

@@ -12,6 +12,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
+from lensphys.model import SIE, SIS, PointMass, Sersic
 from lensphys.observation import (
     Camera,
     Conditions,
@@ -25,7 +26,6 @@ from lensphys.observation import (
     block_sum,
     instrument_names,
 )
-from lensphys.profiles import SIE, SIS, PointMass, Sersic
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)

@@ -19,7 +19,7 @@ from lensphys.fitting import FieldPriors, LensProblem, LensState
 from lensphys.fitting.lens import minimised
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import filled
-from lensphys.profiles import FieldPrior
+from lensphys.model import FieldPrior
 
 pytestmark = pytest.mark.usefixtures("float64")
 

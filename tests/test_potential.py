@@ -10,9 +10,9 @@ from torch import Tensor
 from lensphys import derivatives
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
-from lensphys.profiles import SIE, CosineBasis, FieldPrior, PointMass, PointSwarm, PotentialField, Sersic
-from lensphys.profiles.light import brightness_sersic, brightness_sersic_derivatives
-from lensphys.profiles.mass import deflection_sie, deflection_sie_derivatives
+from lensphys.model import SIE, CosineBasis, FieldPrior, PointMass, PointSwarm, PotentialField, Sersic
+from lensphys.model.light import brightness_sersic, brightness_sersic_derivatives
+from lensphys.model.mass import deflection_sie, deflection_sie_derivatives
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -20,8 +20,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensProblem, LensState
 from lensphys.fitting.levenberg import value_and_jacobian
 from lensphys.fitting.problem import EMPTY, filled, grown
+from lensphys.model import FieldPrior
 from lensphys.observation import ExposureNoise, GaussianPSF, NoPSF, RectifiedCountNoise
-from lensphys.profiles import FieldPrior
 
 pytestmark = pytest.mark.usefixtures("float64")
 

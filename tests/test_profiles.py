@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lensphys import profiles
+from lensphys import model
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
-from lensphys.profiles import NFW, SIE, SIS, ImageSource, MassSum, PointMass, Sersic, Shear
+from lensphys.model import NFW, SIE, SIS, ImageSource, MassSum, PointMass, Sersic, Shear
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -30,11 +30,11 @@ MASS: dict[str, tuple[Any, dict[str, tuple[float, float]]]] = {
     "Shear": (Shear, {"gamma1": (0.03, -0.1), "gamma2": (0.07, 0.02), **CENTRE}),
     "PointMass": (PointMass, {"theta_E": (0.3, 0.1), **CENTRE}),
     "NFW": (NFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), **CENTRE}),
-    "EPL": (profiles.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ELLIPTICITY, **CENTRE}),
-    "EPL round": (profiles.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ROUND, **CENTRE}),
-    "TNFW": (profiles.TNFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), "r_trunc": (2.0, 0.3), **CENTRE}),
-    "Multipole": (partial(profiles.Multipole, 4), {"a_m": (0.04, 0.02), "phi_m": (0.3, -0.4), **CENTRE}),
-    "LineMass": (profiles.LineMass, {"theta_E": (0.3, 0.1), "length": (0.3, 1.4), "phi": (0.3, -2.0), **CENTRE}),
+    "EPL": (model.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ELLIPTICITY, **CENTRE}),
+    "EPL round": (model.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ROUND, **CENTRE}),
+    "TNFW": (model.TNFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), "r_trunc": (2.0, 0.3), **CENTRE}),
+    "Multipole": (partial(model.Multipole, 4), {"a_m": (0.04, 0.02), "phi_m": (0.3, -0.4), **CENTRE}),
+    "LineMass": (model.LineMass, {"theta_E": (0.3, 0.1), "length": (0.3, 1.4), "phi": (0.3, -2.0), **CENTRE}),
 }
 SERSIC = {"amp": (2.0, 0.7), "R_sersic": (0.3, 0.2)}
 LIGHT: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
@@ -42,9 +42,9 @@ LIGHT: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
     "Sersic n=0.5, 6": (Sersic, {**SERSIC, "n_sersic": (0.5, 6.0), **ROUND, **CENTRE}),
 }
 PROFILES = {**MASS, **LIGHT}
-# sums and images are built from other things than numbers: they have their own tests below
-COMPOSED = {"MassProfile", "MassSum", "ImageSource"}
-FIELDS = {"CosineBasis", "FieldPrior", "PotentialField", "PointSwarm"}  # many numbers a lens: see test_potential.py
+# built from other things than numbers: they have their own tests below and in test_potential.py
+COMPOSED = {"MassSum", "ImageSource", "PointSwarm", "PotentialField"}
+BASES = {"Component", "MassProfile", "LightProfile"}
 every_profile = pytest.mark.parametrize("name", PROFILES)
 every_mass = pytest.mark.parametrize("name", MASS)
 
@@ -66,7 +66,40 @@ def points(*xy: tuple[float, float]) -> Tensor:
 
 
 def test_the_contract_covers_every_profile():
-    assert {getattr(c, "func", c).__name__ for c, _ in PROFILES.values()} | COMPOSED | FIELDS == set(profiles.__all__)
+    drawn = {getattr(c, "func", c).__name__ for c, _ in PROFILES.values()}
+    exported = {name for name in model.__all__ if isinstance(getattr(model, name), type)}
+    components = {name for name in exported if issubclass(getattr(model, name), model.Component)}
+    assert drawn | COMPOSED == components - BASES
+
+
+@every_profile
+def test_declared_parameters_are_those_of_the_formula_and_admit_its_values(name):
+    make, numbers = PROFILES[name]
+    declared = {p.name: p.seen_in(5.0) for p in getattr(make, "func", make).parameters}
+    assert set(declared) == set(numbers)
+    for key, values in numbers.items():
+        assert all(declared[key].low < value < declared[key].high for value in values), key
+
+
+@every_profile
+def test_derivatives_by_each_parameter_are_those_of_finite_differences(name):
+    make, numbers = PROFILES[name]
+    values = {key: torch.tensor(v, dtype=torch.float64) for key, v in numbers.items()}
+    position, step = theta(), 1e-6
+    value, columns = make(**values).derivatives(position, tuple(values))
+    assert torch.allclose(value, make(**values)(position))
+    for i, key in enumerate(values):
+        above, below = (make(**(values | {key: values[key] + s}))(position) for s in (step, -step))
+        assert torch.allclose(columns[:, i], (above - below) / (2 * step), rtol=1e-5, atol=1e-7), key
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_slope_of_light_is_its_gradient(name):
+    light = LIGHT[name][0](**tensors(name))
+    beta = theta().expand(2, -1, -1, -1).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(light(beta).sum(), beta)
+    assert torch.allclose(light.slope(beta), gradient)
+    assert torch.allclose(model.LightProfile.slope(light, beta.detach()), gradient)
 
 
 @every_profile

@@ -20,7 +20,7 @@ from lensphys.fitting import FieldPriors, LensProblem, LensState, Refinement, Se
 from lensphys.fitting.lens import finish
 from lensphys.fitting.problem import EMPTY
 from lensphys.fitting.refine import poor
-from lensphys.profiles import FieldPrior
+from lensphys.model import FieldPrior
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -14,8 +14,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
 from lensphys.methods import READY, Interpolation, RichardsonLucy
 from lensphys.methods.richardson_lucy import psf_kernels
+from lensphys.model import SIE, Sersic
 from lensphys.observation import PSF, Camera, ErrorMap, GaussianPSF, NoPSF, Observation, PixelPSF
-from lensphys.profiles import SIE, Sersic
 
 BICUBIC = Interpolation(name="bicubic")
 

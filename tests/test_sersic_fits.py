@@ -20,8 +20,8 @@ from lensphys.fitting import (
     sersic_through_lens,
 )
 from lensphys.grid import PixelGrid
+from lensphys.model import SIS, Sersic, Shear
 from lensphys.observation import ErrorMap, Observation
-from lensphys.profiles import SIS, Sersic, Shear
 
 GRID = PixelGrid(44, 48, 0.05)
 NAMES = ("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")

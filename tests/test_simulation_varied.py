@@ -20,8 +20,8 @@ from lensphys.checks import LensphysError
 from lensphys.data import LensFile
 from lensphys.data.images import read_images
 from lensphys.deflection import DeflectionField
+from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import GaussianPSF, Instrument
-from lensphys.profiles import SIE, Sersic, Shear
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.plan import Plan
 from lensphys.training import TrainingSettings

@@ -19,11 +19,11 @@ from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
 from lensphys.methods import READY, PerImageFit, SupervisedSettings
 from lensphys.methods.diffusion import DiffusionSettings
+from lensphys.model import SIE, Sersic
 from lensphys.networks import network_settings
 from lensphys.observation import Camera, GaussianPSF, NoPSF, PixelPSF, block_sum
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.psf import convolved
-from lensphys.profiles import SIE, Sersic
 
 WIDE, SHARP = GaussianPSF(0.3), GaussianPSF(0.1)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
-from lensphys.profiles import SIE, SIS, ImageSource, Sersic
+from lensphys.model import SIE, SIS, ImageSource, Sersic
 from lensphys.tracing import back_project, reconstruct_source, trace
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
-from lensphys.profiles.truncated_nfw import truncated_mass
+from lensphys.model.mass.tnfw import truncated_mass
 
 _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry of 'lenses' as
 #   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(**cosmology), z_l=z_lens, z_s=z_source, name=f"lens{i}",

@@ -12,8 +12,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting.problem import LENS, macro_lens
 from lensphys.grid import PixelGrid
 from lensphys.methods.prediction import Prediction
+from lensphys.model import PointSwarm
 from lensphys.observation import GaussianPSF
-from lensphys.profiles import PointSwarm
 
 _FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
 

@@ -3,7 +3,6 @@
 from lensphys.fitting.fields import FieldPriors
 from lensphys.fitting.lens import LensFit, einstein_radius, fit_lens
 from lensphys.fitting.levenberg import LeastSquaresFit, forward_mode, gauss_newton_step, levenberg_marquardt
-from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.fitting.problem import LensModel, LensProblem, LensState
 from lensphys.fitting.refine import Refinement
 from lensphys.fitting.sersic import (
@@ -14,6 +13,7 @@ from lensphys.fitting.sersic import (
     sersic_through_lens,
 )
 from lensphys.fitting.subhalos import Search
+from lensphys.model.parameter import Parameter, ParameterSpace
 
 __all__ = [
     "FieldPriors",

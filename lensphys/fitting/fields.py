@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.fitting.problem import LensProblem, LensState, Response, grown
-from lensphys.profiles import CosineBasis, FieldPrior
+from lensphys.model import CosineBasis, FieldPrior
 from lensphys.settings import Strict
 
 POTENTIAL, LIGHT = 0, 1

@@ -12,8 +12,8 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting.levenberg import LeastSquaresFit, levenberg_marquardt
 from lensphys.fitting.problem import LensProblem, LensState
 from lensphys.grid import PixelGrid, polar_from_cartesian
+from lensphys.model import SIS
 from lensphys.observation import Observation
-from lensphys.profiles import SIS
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius

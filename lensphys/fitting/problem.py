@@ -11,12 +11,13 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
-from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
+from lensphys.model import SIE, CosineBasis, MassProfile, PointSwarm, PotentialField, Sersic, Shear
+from lensphys.model.component import offset
+from lensphys.model.light import brightness_sersic_derivatives
+from lensphys.model.mass import deflection_shear, deflection_sie_derivatives
+from lensphys.model.parameter import Parameter, ParameterSpace
 from lensphys.observation import Observation
-from lensphys.profiles import SIE, CosineBasis, MassProfile, PointSwarm, PotentialField, Sersic, Shear
-from lensphys.profiles.light import brightness_sersic_derivatives
-from lensphys.profiles.mass import deflection_shear, deflection_sie_derivatives, offset
 
 LENS = ("theta_E", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")  # the order of the parameters
 SOURCE = ("amp", "R_sersic", "n_sersic", "source_e1", "source_e2", "source_x", "source_y")
@@ -33,20 +34,20 @@ def lens_parameters(radius: float) -> ParameterSpace:
     """
     return ParameterSpace(
         [
-            Parameter("theta_E", 0.05 * radius, radius, logarithmic=True),
-            Parameter("e1", -0.6, 0.6, 0.0, 0.2),
-            Parameter("e2", -0.6, 0.6, 0.0, 0.2),
-            Parameter("center_x", -0.25 * radius, 0.25 * radius, 0.0, 0.1),
-            Parameter("center_y", -0.25 * radius, 0.25 * radius, 0.0, 0.1),
-            Parameter("gamma1", -0.4, 0.4, 0.0, 0.1),
-            Parameter("gamma2", -0.4, 0.4, 0.0, 0.1),
-            Parameter("amp", 1e-4, 1e3, logarithmic=True),
-            Parameter("R_sersic", 0.01, radius, 0.25, 1.0, logarithmic=True),
-            Parameter("n_sersic", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
-            Parameter("source_e1", -0.6, 0.6, 0.0, 0.3),
-            Parameter("source_e2", -0.6, 0.6, 0.0, 0.3),
-            Parameter("source_x", -0.6 * radius, 0.6 * radius),
-            Parameter("source_y", -0.6 * radius, 0.6 * radius),
+            Parameter("theta_E", "", 0.05 * radius, radius, logarithmic=True),
+            Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
+            Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
+            Parameter("center_x", "", -0.25 * radius, 0.25 * radius, 0.0, 0.1),
+            Parameter("center_y", "", -0.25 * radius, 0.25 * radius, 0.0, 0.1),
+            Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1),
+            Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),
+            Parameter("amp", "", 1e-4, 1e3, logarithmic=True),
+            Parameter("R_sersic", "", 0.01, radius, 0.25, 1.0, logarithmic=True),
+            Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
+            Parameter("source_e1", "", -0.6, 0.6, 0.0, 0.3),
+            Parameter("source_e2", "", -0.6, 0.6, 0.0, 0.3),
+            Parameter("source_x", "", -0.6 * radius, 0.6 * radius),
+            Parameter("source_y", "", -0.6 * radius, 0.6 * radius),
         ]
     )
 

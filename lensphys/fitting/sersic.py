@@ -12,11 +12,11 @@ from torch import Tensor
 from lensphys.checks import check_images, check_same_shape
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.levenberg import Residual, forward_mode, gauss_newton_step, levenberg_marquardt
-from lensphys.fitting.parameters import Parameter, ParameterSpace
 from lensphys.grid import PixelGrid
+from lensphys.model import SIS, MassProfile, Sersic, Shear
+from lensphys.model.light import sersic_b
+from lensphys.model.parameter import Parameter, ParameterSpace
 from lensphys.observation import Observation
-from lensphys.profiles import SIS, MassProfile, Sersic, Shear
-from lensphys.profiles.light import sersic_b
 
 # An exponential disc weighed by its square: R_sersic over the rms radius.
 _RADIUS_PER_RMS = 1.37
@@ -26,13 +26,13 @@ def source_parameters(radius: float) -> ParameterSpace:
     """Return the seven parameters of a Sersic within ``radius`` [arcsec]; ``amp`` in units of the brightest pixel."""
     return ParameterSpace(
         [
-            Parameter("amp", 1e-4, 1e3, logarithmic=True),
-            Parameter("R_sersic", 0.01, radius, 0.25, 1.0, logarithmic=True),
-            Parameter("n_sersic", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
-            Parameter("e1", -0.6, 0.6, 0.0, 0.3),
-            Parameter("e2", -0.6, 0.6, 0.0, 0.3),
-            Parameter("center_x", -radius, radius),
-            Parameter("center_y", -radius, radius),
+            Parameter("amp", "", 1e-4, 1e3, logarithmic=True),
+            Parameter("R_sersic", "", 0.01, radius, 0.25, 1.0, logarithmic=True),
+            Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
+            Parameter("e1", "", -0.6, 0.6, 0.0, 0.3),
+            Parameter("e2", "", -0.6, 0.6, 0.0, 0.3),
+            Parameter("center_x", "", -radius, radius),
+            Parameter("center_y", "", -radius, radius),
         ]
     )
 
@@ -142,9 +142,9 @@ def joint_through_lens(
 
 
 _CORRECTION = [
-    Parameter("theta_E", -0.5, 0.5, 0.0, 0.1),
-    Parameter("gamma1", -0.3, 0.3, 0.0, 0.05),
-    Parameter("gamma2", -0.3, 0.3, 0.0, 0.05),
+    Parameter("theta_E", "", -0.5, 0.5, 0.0, 0.1),
+    Parameter("gamma1", "", -0.3, 0.3, 0.0, 0.05),
+    Parameter("gamma2", "", -0.3, 0.3, 0.0, 0.05),
 ]
 
 

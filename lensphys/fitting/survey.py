@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lensphys.fitting.fields import POTENTIAL, FieldPriors, fit_field, sampled
 from lensphys.fitting.problem import LensProblem, LensState
-from lensphys.profiles import CosineBasis, FieldPrior
+from lensphys.model import CosineBasis, FieldPrior
 
 
 def learned_potential(

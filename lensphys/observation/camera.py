@@ -29,7 +29,7 @@ class Camera:
         sharp: the PSF that a super-resolved image shall have; the camera's own if None.
 
     Example:
-        >>> from lensphys.profiles import SIS, Sersic
+        >>> from lensphys.model import SIS, Sersic
         >>> from lensphys.observation import GaussianPSF
         >>> camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.08))
         >>> field = DeflectionField.of(SIS(theta_E=1.0), camera.grid)

@@ -16,7 +16,7 @@ class CompiledGaussianPSF(GaussianPSF):
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
-        from lensphys.profiles import kernels
+        from lensphys.model import kernels
 
         # summed in float64: the sum of a line that is padded for wider ones is then the same to float32
         lines = self.profiles(scale, image.double()).to(image.dtype).expand(len(image), -1).contiguous()

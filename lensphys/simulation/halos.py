@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from lensphys.checks import LensphysError
-from lensphys.profiles.truncated_nfw import truncated_mass
+from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.distributions import Distribution, Fixed, fixed

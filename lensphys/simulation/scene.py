@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lensphys.checks import LensphysError
+from lensphys.model.light import flux_sersic
 from lensphys.observation import Instrument
-from lensphys.profiles.light import flux_sersic
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.components import (
     AnyLens,
@@ -35,7 +35,7 @@ Component = tuple[str, Keywords]
 class Scene:
     """Profiles and their effective single-plane values: ``LensModel(lens_model_list)`` gives the deflection from them.
 
-    Two names are not lenstronomy's: ``LINE_MASS`` (see `lensphys.profiles.LineMass`), and ``INTERPOL`` has ``file`` and
+    Two names are not lenstronomy's: ``LINE_MASS`` (see `lensphys.model.LineMass`), and ``INTERPOL`` has ``file`` and
     ``index`` in place of its ``image``, which is that one of the file's images, divided by its sum.
 
     Args:

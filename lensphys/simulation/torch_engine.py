@@ -12,16 +12,16 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
+from lensphys.model.compiled import COMPILED, add_deflection, brightness_sersic_points
+from lensphys.model.light import brightness_sersic
+from lensphys.model.mass import deflection_nfw, deflection_point, deflection_shear, deflection_sie, deflection_sis
+from lensphys.model.mass.epl import deflection_epl
+from lensphys.model.mass.line import deflection_line
+from lensphys.model.mass.multipole import deflection_multipole
+from lensphys.model.mass.tnfw import deflection_tnfw
+from lensphys.model.swarm import deflection_swarm, deflection_tnfw_swarm
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.observation.camera import block_sum
-from lensphys.profiles.compiled import COMPILED, add_deflection, brightness_sersic_points
-from lensphys.profiles.light import brightness_sersic
-from lensphys.profiles.line import deflection_line
-from lensphys.profiles.mass import deflection_nfw, deflection_point, deflection_shear, deflection_sie, deflection_sis
-from lensphys.profiles.multipole import deflection_multipole
-from lensphys.profiles.power_law import deflection_epl
-from lensphys.profiles.swarm import deflection_swarm, deflection_tnfw_swarm
-from lensphys.profiles.truncated_nfw import deflection_tnfw
 from lensphys.simulation.compiled_psf import compiled_psf
 from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import galaxy_images
@@ -86,7 +86,7 @@ class TorchEngine:
 
     Deflections are computed in float64, because close to a point mass float32 is not enough, and so are the distances
     from the centre of the light; its brightness, and the PSF, in float32. It agrees with lenstronomy within 1e-5 of the
-    peak. On a processor the common profiles are compiled (`lensphys.profiles.kernels`). Beside the images that are
+    peak. On a processor the common profiles are compiled (`lensphys.model.kernels`). Beside the images that are
     returned, memory does not grow with the number of scenes or bodies.
 
     Args:

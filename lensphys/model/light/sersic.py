@@ -1,4 +1,4 @@
-"""Light profiles: surface brightness [flux / arcsec^2] of a source, differentiable in every parameter."""
+"""The Sersic profile: how galaxies shine, to first order."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_images, check_same_shape
-from lensphys.grid import PixelGrid
-from lensphys.profiles.mass import Parameter, as_planes, offset
+from lensphys.model.component import LightProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter, Peaks
 
 SMOOTHING = 1e-5  # arcsec: keeps d(R^(1/n))/dR finite at the centre, lenstronomy's own value
 
@@ -22,13 +21,13 @@ def sersic_b(n_sersic: Tensor) -> Tensor:
 
 def brightness_sersic(
     beta: Tensor,
-    amp: Parameter,
-    R_sersic: Parameter,
-    n_sersic: Parameter,
-    e1: Parameter = 0.0,
-    e2: Parameter = 0.0,
-    center_x: Parameter = 0.0,
-    center_y: Parameter = 0.0,
+    amp: Value,
+    R_sersic: Value,
+    n_sersic: Value,
+    e1: Value = 0.0,
+    e2: Value = 0.0,
+    center_x: Value = 0.0,
+    center_y: Value = 0.0,
 ) -> Tensor:
     """Return the surface brightness of an elliptical Sersic profile.
 
@@ -61,13 +60,13 @@ def brightness_sersic(
 
 def brightness_sersic_derivatives(
     beta: Tensor,
-    amp: Parameter,
-    R_sersic: Parameter,
-    n_sersic: Parameter,
-    e1: Parameter,
-    e2: Parameter,
-    center_x: Parameter,
-    center_y: Parameter,
+    amp: Value,
+    R_sersic: Value,
+    n_sersic: Value,
+    e1: Value,
+    e2: Value,
+    center_x: Value,
+    center_y: Value,
 ) -> tuple[Tensor, Tensor]:
     """Return the brightness of a Sersic profile and its derivatives by its seven parameters, in closed form.
 
@@ -102,7 +101,7 @@ def brightness_sersic_derivatives(
 
 
 @dataclass(frozen=True)
-class Sersic:
+class Sersic(LightProfile):
     """Elliptical Sersic source: see `brightness_sersic`.
 
     Example:
@@ -111,48 +110,33 @@ class Sersic:
         1.0
     """
 
-    amp: Parameter
-    R_sersic: Parameter
-    n_sersic: Parameter
-    e1: Parameter = 0.0
-    e2: Parameter = 0.0
-    center_x: Parameter = 0.0
-    center_y: Parameter = 0.0
+    amp: Value
+    R_sersic: Value
+    n_sersic: Value
+    e1: Value = 0.0
+    e2: Value = 0.0
+    center_x: Value = 0.0
+    center_y: Value = 0.0
+    formula = staticmethod(brightness_sersic)
+    parameters = (
+        Parameter("amp", "flux / arcsec^2", Peaks(1e-4), Peaks(1e3), logarithmic=True),
+        Parameter("R_sersic", "arcsec", 0.01, HalfWidths(1.0), 0.25, 1.0, logarithmic=True),
+        Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
+        Parameter("e1", "", -0.6, 0.6, 0.0, 0.3),
+        Parameter("e2", "", -0.6, 0.6, 0.0, 0.3),
+        Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+        Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+    )
 
-    def __call__(self, beta: Tensor) -> Tensor:
-        """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
-        return brightness_sersic(beta, **vars(self))
+    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Return the brightness and its derivatives in closed form: see `brightness_sersic_derivatives`."""
+        light, columns = brightness_sersic_derivatives(position, **self.values)
+        order = [p.name for p in self.parameters]
+        return light, columns[:, [order.index(name) for name in names], None]
 
-
-@dataclass(frozen=True)
-class ImageSource:
-    """An image as a source: a real galaxy, or a reconstruction; zero outside of its pixels.
-
-    Args:
-        image: (B or 1, 1, H, W) [flux / arcsec^2].
-        grid: its pixels in the source plane.
-        mode: interpolation, ``bilinear`` or ``bicubic``.
-        center_x: where the middle of the image stands [arcsec], a number or (B,).
-        center_y: [arcsec].
-
-    Raises:
-        LensphysError: if the image is not on the grid.
-    """
-
-    image: Tensor
-    grid: PixelGrid
-    mode: str = "bilinear"
-    center_x: Parameter = 0.0
-    center_y: Parameter = 0.0
-
-    def __post_init__(self) -> None:
-        check_images("source image", self.image)
-        check_same_shape("source image", self.image.shape[-2:], "source grid", self.grid.shape)
-
-    def __call__(self, beta: Tensor) -> Tensor:
-        """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
-        x, y = offset(beta, self.center_x, self.center_y)
-        return self.grid.sample(self.image, torch.stack([x, y], dim=1), mode=self.mode)
+    def slope(self, beta: Tensor) -> Tensor:
+        """Return the gradient of the brightness by beta in closed form, (B, 2, H, W) [flux / arcsec^3]."""
+        return -brightness_sersic_derivatives(beta, **self.values)[1][:, 5:]
 
 
 def flux_sersic(R_sersic: float, n_sersic: float) -> float:

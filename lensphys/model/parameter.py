@@ -1,22 +1,31 @@
-"""Bounded parameters with priors: what an optimiser moves freely and a profile reads in physical units."""
+"""Parameters of components: declared once, with unit, bounds and default prior; and the space that they span."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 
+class HalfWidths(float):
+    """A bound in half widths of the field of view: `Parameter.seen_in` turns it into arcsec."""
+
+
+class Peaks(float):
+    """A bound in units of an image's brightest pixel."""
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """A physical parameter between two bounds, with a Gaussian prior.
+    """A physical parameter between two bounds, with a Gaussian prior: declared on the component that has it.
 
     Args:
         name: the field's name for it.
-        low: lower bound.
-        high: upper bound.
+        unit: of its value.
+        low: lower bound, in that unit or in `HalfWidths` or `Peaks`.
+        high: upper bound, likewise.
         mean: of the prior.
         sigma: of the prior; infinite for none. For a logarithmic parameter both are in its logarithm's value space:
             ``mean`` is the median and ``sigma`` is in e-folds.
@@ -24,11 +33,26 @@ class Parameter:
     """
 
     name: str
+    unit: str
     low: float
     high: float
     mean: float = 0.0
     sigma: float = math.inf
     logarithmic: bool = False
+
+    @property
+    def in_peaks(self) -> bool:
+        """Whether a fit counts it in units of the image's brightest pixel."""
+        return isinstance(self.high, Peaks)
+
+    def seen_in(self, radius: float) -> Parameter:
+        """Return the parameter with its bounds in its unit, in a field of view of half width ``radius`` [arcsec]."""
+        low, high = (b * radius if isinstance(b, HalfWidths) else b for b in (self.low, self.high))
+        return replace(self, low=low, high=high)
+
+    def named(self, name: str) -> Parameter:
+        """Return the parameter under another name."""
+        return replace(self, name=name)
 
 
 class ParameterSpace:

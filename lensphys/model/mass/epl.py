@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.profiles.mass import CORE, MassProfile, Parameter, as_planes, offset
+from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter
 
 LEVELS = 12  # of the continued fraction: more would cost digits in float32
 
@@ -41,12 +42,12 @@ def _polynomial(coefficients: list[Tensor], p: Tensor) -> Tensor:
 
 def deflection_epl(
     theta: Tensor,
-    theta_E: Parameter,
-    gamma: Parameter,
-    e1: Parameter = 0.0,
-    e2: Parameter = 0.0,
-    center_x: Parameter = 0.0,
-    center_y: Parameter = 0.0,
+    theta_E: Value,
+    gamma: Value,
+    e1: Value = 0.0,
+    e2: Value = 0.0,
+    center_x: Value = 0.0,
+    center_y: Value = 0.0,
 ) -> Tensor:
     """Return the deflection of an elliptical power law, kappa = (3 - gamma)/2 (theta_E / R)^(gamma - 1).
 
@@ -89,10 +90,18 @@ def deflection_epl(
 class EPL(MassProfile):
     """Elliptical power law: see `deflection_epl`."""
 
-    theta_E: Parameter
-    gamma: Parameter
-    e1: Parameter = 0.0
-    e2: Parameter = 0.0
-    center_x: Parameter = 0.0
-    center_y: Parameter = 0.0
+    theta_E: Value
+    gamma: Value
+    e1: Value = 0.0
+    e2: Value = 0.0
+    center_x: Value = 0.0
+    center_y: Value = 0.0
     formula = staticmethod(deflection_epl)
+    parameters = (
+        Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
+        Parameter("gamma", "", 1.1, 2.9, 2.0, 0.1),
+        Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
+        Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
+        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+    )

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.profiles.mass import CORE, MassProfile, Parameter, as_planes, offset
+from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter
 
 
 def deflection_line(
     theta: Tensor,
-    theta_E: Parameter,
-    length: Parameter,
-    phi: Parameter,
-    center_x: Parameter = 0.0,
-    center_y: Parameter = 0.0,
+    theta_E: Value,
+    length: Value,
+    phi: Value,
+    center_x: Value = 0.0,
+    center_y: Value = 0.0,
 ) -> Tensor:
     """Return the deflection of a line of uniform mass, the limit of N equal point masses as N grows.
 
@@ -59,9 +60,16 @@ def deflection_line(
 class LineMass(MassProfile):
     """Line of uniform mass: see `deflection_line`. The continuous axion vortex."""
 
-    theta_E: Parameter
-    length: Parameter
-    phi: Parameter
-    center_x: Parameter = 0.0
-    center_y: Parameter = 0.0
+    theta_E: Value
+    length: Value
+    phi: Value
+    center_x: Value = 0.0
+    center_y: Value = 0.0
     formula = staticmethod(deflection_line)
+    parameters = (
+        Parameter("theta_E", "arcsec", 1e-4, 1.0, 0.2, 1.5, logarithmic=True),
+        Parameter("length", "arcsec", 1e-3, 10.0, 0.5, 1.0, logarithmic=True),
+        Parameter("phi", "rad", -3.2, 3.2),
+        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+    )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
-from lensphys.profiles.mass import MassProfile
+from lensphys.model.component import MassProfile
 from lensphys.settings import Strict
 
 

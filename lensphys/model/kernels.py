@@ -18,8 +18,9 @@ import numba
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
-from lensphys.profiles.light import SMOOTHING
-from lensphys.profiles.mass import CORE, SIE_DENOMINATOR, SIE_NUMERATOR
+from lensphys.model.component import CORE
+from lensphys.model.light.sersic import SMOOTHING
+from lensphys.model.mass.sie import SIE_DENOMINATOR, SIE_NUMERATOR
 
 
 def _compiled(kernel: Callable[..., Any], *, inlined: bool = False) -> Any:

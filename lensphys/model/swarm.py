@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensphys.profiles.mass import CORE
-from lensphys.profiles.truncated_nfw import deflection_tnfw
+from lensphys.model.component import CORE
+from lensphys.model.mass.tnfw import deflection_tnfw
 
 _CHUNK = 1 << 20  # bodies times points at a time, where there is no kernel
 _NODES = 1024
@@ -37,7 +37,7 @@ def deflection_swarm(x: Tensor, y: Tensor, strength: Tensor, center_x: Tensor, c
     """
     total = x.new_zeros(len(strength), 2, len(x))
     if x.device.type == "cpu":
-        from lensphys.profiles import kernels
+        from lensphys.model import kernels
 
         kernels.points(*_arrays(x, y, strength, center_x, center_y), _CORE**2, total.numpy())
         return total
@@ -79,7 +79,7 @@ def deflection_tnfw_swarm(
             total += deflection_tnfw(theta, *halo)[:, :, 0]
         return total
     far = x.abs().max() + y.abs().max()
-    from lensphys.profiles import kernels
+    from lensphys.model import kernels
 
     for i in range(len(Rs)):  # tables of one lens at a time, of its own halos and of no padding: the same in any batch
         there = alpha_Rs[i] != 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import check_choice
-from lensphys.profiles.light import sersic_b
+from lensphys.model.light import sersic_b
 
 # the lenses there is a kernel for, and their parameters beside the centre
 COMPILED = {"SIS": ("theta_E",), "SIE": ("theta_E", "e1", "e2"), "SHEAR": ("gamma1", "gamma2")}
@@ -32,7 +32,7 @@ def add_deflection(name: str, x: Tensor, y: Tensor, parameters: dict[str, Tensor
     Raises:
         LensphysError: if there is no kernel for this name.
     """
-    from lensphys.profiles import kernels
+    from lensphys.model import kernels
 
     check_choice("compiled lens", name, list(COMPILED))
     kernel = {"SIS": kernels.sis, "SIE": kernels.sie, "SHEAR": kernels.shear}[name]
@@ -74,7 +74,7 @@ def brightness_sersic_points(
     Returns:
         (B, P) [flux / arcsec^2], float32.
     """
-    from lensphys.profiles import kernels
+    from lensphys.model import kernels
 
     table = torch.stack([center_x, center_y, amp, R_sersic, n_sersic, sersic_b(n_sersic), e1, e2], dim=1)
     if total is None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError
-from lensphys.profiles.mass import CORE, MassProfile, Parameter, as_planes, offset
+from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter
 
 
 def _check_order(m: int) -> None:
@@ -18,7 +19,7 @@ def _check_order(m: int) -> None:
 
 
 def deflection_multipole(
-    theta: Tensor, m: int, a_m: Parameter, phi_m: Parameter, center_x: Parameter = 0.0, center_y: Parameter = 0.0
+    theta: Tensor, m: int, a_m: Value, phi_m: Value, center_x: Value = 0.0, center_y: Value = 0.0
 ) -> Tensor:
     """Return the deflection of a circular multipole, psi = r a_m / (1 - m^2) cos m(phi - phi_m).
 
@@ -60,11 +61,17 @@ class Multipole(MassProfile):
     """Circular multipole of order m: see `deflection_multipole`."""
 
     m: int
-    a_m: Parameter
-    phi_m: Parameter
-    center_x: Parameter = 0.0
-    center_y: Parameter = 0.0
+    a_m: Value
+    phi_m: Value
+    center_x: Value = 0.0
+    center_y: Value = 0.0
     formula = staticmethod(deflection_multipole)
+    parameters = (
+        Parameter("a_m", "arcsec", -0.3, 0.3, 0.0, 0.02),
+        Parameter("phi_m", "rad", -3.2, 3.2),
+        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+    )
 
     def __post_init__(self) -> None:
         _check_order(self.m)

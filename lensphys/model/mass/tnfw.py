@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.profiles.mass import CORE, MassProfile, Parameter, as_planes, offset
+from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter
 
 NEAR = 0.05  # |1 - x^2| below which the series stands in for the two branches
 TERMS = 9
@@ -51,11 +52,11 @@ def _enclosed(x: Tensor, tau: Tensor) -> Tensor:
 
 def deflection_tnfw(
     theta: Tensor,
-    Rs: Parameter,
-    alpha_Rs: Parameter,
-    r_trunc: Parameter,
-    center_x: Parameter = 0.0,
-    center_y: Parameter = 0.0,
+    Rs: Value,
+    alpha_Rs: Value,
+    r_trunc: Value,
+    center_x: Value = 0.0,
+    center_y: Value = 0.0,
 ) -> Tensor:
     """Return the deflection of an NFW halo truncated smoothly, rho = rho_NFW r_trunc^2 / (r^2 + r_trunc^2).
 
@@ -107,9 +108,16 @@ def truncated_mass(tau: NDArray[np.float64] | float) -> NDArray[np.float64]:
 class TNFW(MassProfile):
     """Smoothly truncated NFW halo: see `deflection_tnfw`."""
 
-    Rs: Parameter
-    alpha_Rs: Parameter
-    r_trunc: Parameter
-    center_x: Parameter = 0.0
-    center_y: Parameter = 0.0
+    Rs: Value
+    alpha_Rs: Value
+    r_trunc: Value
+    center_x: Value = 0.0
+    center_y: Value = 0.0
     formula = staticmethod(deflection_tnfw)
+    parameters = (
+        Parameter("Rs", "arcsec", 1e-3, 1.0, 0.05, 0.7, logarithmic=True),
+        Parameter("alpha_Rs", "arcsec", 1e-6, 1.0, 0.005, 1.5, logarithmic=True),
+        Parameter("r_trunc", "arcsec", 1e-3, 10.0, 0.3, 0.7, logarithmic=True),
+        Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+        Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+    )

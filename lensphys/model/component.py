@@ -1,0 +1,121 @@
+"""What every component of a lens system has: a formula, declared parameters, and derivatives by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lensphys.checks import check_images
+from lensphys.model.parameter import Parameter
+
+CORE = 1e-6  # arcsec
+
+Value = float | Tensor  # of a parameter: a number, or one for each lens (B,)
+
+
+def as_planes(value: Value, theta: Tensor) -> Tensor:
+    """Return a value, number or (B,), in a shape that broadcasts with (B, H, W)."""
+    return torch.as_tensor(value, dtype=theta.dtype, device=theta.device).reshape(-1, 1, 1)
+
+
+def offset(theta: Tensor, center_x: Value, center_y: Value) -> tuple[Tensor, Tensor]:
+    """Return x and y about a centre, each (B, H, W) [arcsec]."""
+    check_images("theta", theta, channels=2)
+    return theta[:, 0] - as_planes(center_x, theta), theta[:, 1] - as_planes(center_y, theta)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A mass or light component: a dataclass whose fields are the values of its parameters.
+
+    A new component is one file: a formula, and a class that names it and declares its parameters.
+
+    Attributes:
+        formula: positions (B or 1, 2, H, W) [arcsec] and the values -> what the component gives there.
+        parameters: name, unit, bounds and default prior of each.
+    """
+
+    formula: ClassVar[Callable[..., Tensor]]
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values by their names."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __call__(self, position: Tensor) -> Tensor:
+        """Return the formula's value at positions (B or 1, 2, H, W) [arcsec]."""
+        return type(self).formula(position, **self.values)
+
+    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Return the formula's value (B, C, H, W) and its derivatives by some parameters, (B, len(names), C, H, W).
+
+        By forward-mode differentiation; a component that knows them in closed form says so itself.
+
+        Args:
+            position: (B or 1, 2, H, W) [arcsec].
+            names: of parameters whose values are tensors (B,).
+        """
+        values = self.values
+        chosen = tuple(values[name] for name in names)
+
+        def at(*some: Tensor) -> Tensor:
+            return type(self).formula(position, **(values | dict(zip(names, some, strict=True))))
+
+        if not names:
+            value = at()
+            return value, value.new_zeros(len(value), 0, *value.shape[1:])
+        columns = []
+        for i in range(len(names)):
+            along = tuple(torch.ones_like(v) if i == j else torch.zeros_like(v) for j, v in enumerate(chosen))
+            value, slope = torch.func.jvp(at, chosen, along)[:2]
+            columns.append(slope)
+        return value, torch.stack(columns, dim=1)
+
+
+@dataclass(frozen=True)
+class MassProfile(Component):
+    """A mass component: called with theta (B or 1, 2, H, W), it gives its deflection; components add up with ``+``."""
+
+    def __add__(self, other: MassProfile) -> MassSum:
+        return MassSum((*self.summands, *other.summands))
+
+    @property
+    def summands(self) -> tuple[MassProfile, ...]:
+        """The components that it is the sum of: itself, but for a `MassSum`."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class MassSum(MassProfile):
+    """The sum of mass components in one lens plane."""
+
+    profiles: tuple[MassProfile, ...]
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """Return the sum of the deflections, (B, 2, H, W) [arcsec]."""
+        total = self.profiles[0](theta)
+        for profile in self.profiles[1:]:
+            total = total + profile(theta)
+        return total
+
+    @property
+    def summands(self) -> tuple[MassProfile, ...]:
+        """The components that it is the sum of."""
+        return self.profiles
+
+
+@dataclass(frozen=True)
+class LightProfile(Component):
+    """A light component: call it with beta (B or 1, 2, H, W) for its brightness (B, 1, H, W) [flux / arcsec^2]."""
+
+    def slope(self, beta: Tensor) -> Tensor:
+        """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
+        beta = beta.contiguous()
+        along = [torch.zeros_like(beta) for _ in range(2)]
+        along[0][:, 0], along[1][:, 1] = 1, 1
+        return torch.cat([torch.func.jvp(self, (beta,), (d,))[1] for d in along], dim=1)

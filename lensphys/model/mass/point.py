@@ -1,0 +1,67 @@
+"""Point masses: one, or a swarm of softened ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensphys.checks import check_images
+from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter
+
+
+def deflection_point(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
+    """Return the deflection of a point mass, theta_E^2 / r r_hat."""
+    x, y = offset(theta, center_x, center_y)
+    scale = as_planes(theta_E, theta) ** 2 / (x**2 + y**2 + CORE**2)
+    return torch.stack([scale * x, scale * y], dim=1)
+
+
+def deflection_points(theta: Tensor, strength: Tensor, center_x: Tensor, center_y: Tensor, core: float) -> Tensor:
+    """Return the deflection of a swarm of softened point masses, sum_k s_k d_k / (|d_k|^2 + core^2).
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        strength: theta_E^2 of each, (B, K) [arcsec^2].
+        center_x: (B, K) [arcsec].
+        center_y: (B, K) [arcsec].
+        core: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
+    """
+    check_images("theta", theta, channels=2)
+    total = theta.new_zeros(len(strength), *theta.shape[1:])
+    for k in range(strength.shape[1]):  # one body at a time: memory does not grow with their number
+        x, y = offset(theta, center_x[:, k], center_y[:, k])
+        scale = as_planes(strength[:, k], theta) / (x**2 + y**2 + core**2)
+        total = total + torch.stack([scale * x, scale * y], dim=1)
+    return total
+
+
+@dataclass(frozen=True)
+class PointMass(MassProfile):
+    """Point mass: see `deflection_point`."""
+
+    theta_E: Value
+    center_x: Value = 0.0
+    center_y: Value = 0.0
+    formula = staticmethod(deflection_point)
+    parameters = (
+        Parameter("theta_E", "arcsec", 1e-4, 1.0, 0.03, 1.5, logarithmic=True),
+        Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+        Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+    )
+
+
+@dataclass(frozen=True)
+class PointSwarm(MassProfile):
+    """Softened point masses, any number a lens: see `deflection_points`. What a sub-halo looks like from afar."""
+
+    strength: Tensor
+    center_x: Tensor
+    center_y: Tensor
+    core: float = CORE
+    formula = staticmethod(deflection_points)

@@ -1,0 +1,36 @@
+"""The singular isothermal sphere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.parameter import HalfWidths, Parameter
+
+
+def deflection_sis(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
+    """Return the deflection of a singular isothermal sphere, theta_E r_hat.
+
+    Source: Kormann, Schneider & Bartelmann 1994; lenstronomy ``SIS``.
+    """
+    x, y = offset(theta, center_x, center_y)
+    scale = as_planes(theta_E, theta) / (x**2 + y**2 + CORE**2).sqrt()
+    return torch.stack([scale * x, scale * y], dim=1)
+
+
+@dataclass(frozen=True)
+class SIS(MassProfile):
+    """Singular isothermal sphere: see `deflection_sis`."""
+
+    theta_E: Value
+    center_x: Value = 0.0
+    center_y: Value = 0.0
+    formula = staticmethod(deflection_sis)
+    parameters = (
+        Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
+        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+    )
