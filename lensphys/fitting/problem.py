@@ -1,202 +1,159 @@
-"""What is fitted to an image, and how the image answers: SIE + shear, sub-halos, a potential field, and the source."""
+"""What is fitted to a batch of images that share a model, and how the images answer to small changes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
+from lensphys.fitting.newton import Normal
 from lensphys.grid import PixelGrid
-from lensphys.model import SIE, CosineBasis, MassProfile, PointSwarm, PotentialField, Sersic, Shear
-from lensphys.model.component import offset
-from lensphys.model.light import brightness_sersic_derivatives
-from lensphys.model.mass import deflection_shear, deflection_sie_derivatives
-from lensphys.model.parameter import Parameter, ParameterSpace
-from lensphys.observation import Observation
+from lensphys.model import CosineBasis, Frame, FreeSource, LensModel, LightProfile, MassProfile, Modes, ParameterSpace
+from lensphys.model import PointSwarm, PotentialField, Sersic
+from lensphys.observation import Camera, Observation
 
-LENS = ("theta_E", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")  # the order of the parameters
-SOURCE = ("amp", "R_sersic", "n_sersic", "source_e1", "source_e2", "source_x", "source_y")
-EMPTY = -40.0  # logarithmic strength of a sub-halo that is not there
-_STRENGTH = -7.0, 3.0  # prior of a sub-halo's ln(theta_E^2 / arcsec^2): 0.03", give or take a factor of 4.5 in theta_E
-_PLACE = 4.0  # prior of its position [arcsec]
-
-
-def lens_parameters(radius: float) -> ParameterSpace:
-    """Return the parameters of SIE + shear + Sersic in a field of view of half width ``radius`` [arcsec].
-
-    Positions are in arcsec; ``amp`` is in units of the image's brightest pixel. The priors hold what an image of low
-    signal-to-noise leaves open: lenses are near the middle, nearly round, weakly sheared.
-    """
-    return ParameterSpace(
-        [
-            Parameter("theta_E", "", 0.05 * radius, radius, logarithmic=True),
-            Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
-            Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
-            Parameter("center_x", "", -0.25 * radius, 0.25 * radius, 0.0, 0.1),
-            Parameter("center_y", "", -0.25 * radius, 0.25 * radius, 0.0, 0.1),
-            Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1),
-            Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),
-            Parameter("amp", "", 1e-4, 1e3, logarithmic=True),
-            Parameter("R_sersic", "", 0.01, radius, 0.25, 1.0, logarithmic=True),
-            Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
-            Parameter("source_e1", "", -0.6, 0.6, 0.0, 0.3),
-            Parameter("source_e2", "", -0.6, 0.6, 0.0, 0.3),
-            Parameter("source_x", "", -0.6 * radius, 0.6 * radius),
-            Parameter("source_y", "", -0.6 * radius, 0.6 * radius),
-        ]
-    )
-
-
-def macro_lens(values: dict[str, Tensor]) -> MassProfile:
-    """Return SIE + shear (about the SIE's centre) from named parameters, each (B,)."""
-    centre = values["center_x"], values["center_y"]
-    return SIE(values["theta_E"], values["e1"], values["e2"], *centre) + Shear(
-        values["gamma1"], values["gamma2"], *centre
-    )
-
-
-def sersic_source(values: dict[str, Tensor]) -> Sersic:
-    """Return the Sersic source from named parameters, each (B,)."""
-    return Sersic(
-        values["amp"],
-        values["R_sersic"],
-        values["n_sersic"],
-        values["source_e1"],
-        values["source_e2"],
-        values["source_x"],
-        values["source_y"],
-    )
+_MAPS_AT_ONCE = 1 << 23  # points of derivative maps in memory
+_PIXELS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
-class LensState:
-    """Everything that is fitted to a batch of images.
+class Bodies:
+    """Sub-halos, any number: softened point masses.
 
     Args:
-        macro: SIE + shear + Sersic, unconstrained, (B, 14); see `lens_parameters`.
-        subhalos: softened point masses, (B, K, 3): ln(theta_E^2 / arcsec^2), x and y [arcsec]; `EMPTY` where none is.
-        potential: coefficients of psi, (B, n, n) [arcsec^3]; (B, 1, 1) zeros for none.
-        light: coefficients of what the source has beside the Sersic, (B, m, m) [unit of the
-            image's peak, arcsec]; (B, 1, 1) zeros for none.
+        core: softening [arcsec].
+        strength: prior of ln(theta_E^2 / arcsec^2): mean and standard deviation.
+        reach: standard deviation of the prior of their places about the middle [arcsec].
     """
 
-    macro: Tensor
-    subhalos: Tensor
-    potential: Tensor
-    light: Tensor
+    core: float
+    strength: tuple[float, float] = (-7.0, 3.0)
+    reach: float = 4.0
 
-    @classmethod
-    def smooth(cls, macro: Tensor) -> LensState:
-        """Return the state of a smooth lens and a Sersic source, from ``macro`` (B, 14)."""
-        none = macro.new_zeros(len(macro), 1, 1)  # the constant mode alone, which changes nothing
-        return cls(macro, none[:, :0].expand(-1, -1, 3), none, none)
+    def made(self, x: Tensor) -> PointSwarm:
+        """Return the bodies of a vector (B, 3 K): ln strength, x and y of each."""
+        strength, at_x, at_y = x.unflatten(1, (-1, 3)).unbind(2)
+        return PointSwarm(strength.exp(), at_x, at_y, self.core)
 
-    def __getitem__(self, rows: Tensor) -> LensState:
-        """Return some images (rows, indices) of the batch."""
-        return LensState(self.macro[rows], self.subhalos[rows], self.potential[rows], self.light[rows])
+    def columns(self, x: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
+        """Return the derivatives (B, 3 K, H, W) of the brightness, in closed form, from its slope (B, 2, H, W)."""
+        strength, at_x, at_y = x.unflatten(1, (-1, 3))[..., None, None].unbind(2)
+        dx, dy = theta[:, :1] - at_x, theta[:, 1:] - at_y
+        square = dx**2 + dy**2 + self.core**2
+        scale = strength.exp() / square
+        gx, gy = slope[:, :1], slope[:, 1:]
+        along = scale * (gx * dx + gy * dy)  # slope . alpha
+        steep = 2 * along / square
+        return torch.stack([-along, scale * gx - steep * dx, scale * gy - steep * dy], dim=2).flatten(1, 2)
 
-    def with_rows(self, rows: Tensor, part: LensState) -> LensState:
-        """Return the state with some images (rows, indices) replaced; the shorter of two lists is filled up."""
-        count = max(self.subhalos.shape[1], part.subhalos.shape[1])
-        modes = max(self.potential.shape[-1], part.potential.shape[-1])
-        source_modes = max(self.light.shape[-1], part.light.shape[-1])
-        return LensState(
-            self.macro.index_copy(0, rows, part.macro),
-            filled(self.subhalos, count).index_copy(0, rows, filled(part.subhalos, count)),
-            grown(self.potential, modes).index_copy(0, rows, grown(part.potential, modes)),
-            grown(self.light, source_modes).index_copy(0, rows, grown(part.light, source_modes)),
-        )
+    def prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (value - mean) / width and 1 / width of each entry of a vector (B, 3 K)."""
+        count = x.shape[1] // 3
+        mean = x.new_tensor([self.strength[0], 0.0, 0.0]).repeat(count)
+        width = x.new_tensor([self.strength[1], self.reach, self.reach]).repeat(count)
+        return (x - mean) / width, (1 / width).expand_as(x)
 
     @property
-    def vector(self) -> Tensor:
-        """What Levenberg-Marquardt moves: macro and sub-halos, (B, 14 + 3 K)."""
-        return torch.cat([self.macro, self.subhalos.flatten(1)], dim=1)
-
-    def moved(self, vector: Tensor) -> LensState:
-        """Return the state with another `vector`, of any number of sub-halos."""
-        macro = vector[:, : self.macro.shape[1]]
-        return replace(self, macro=macro, subhalos=vector[:, macro.shape[1] :].unflatten(1, (-1, 3)))
+    def volume(self) -> float:
+        """ln of the prior widths of one body: what its place and strength cost in evidence before they are known."""
+        return math.log(self.strength[1]) + 2 * math.log(self.reach)
 
 
-def filled(subhalos: Tensor, count: int) -> Tensor:
-    """Return sub-halos (B, K, 3) filled up to (B, count, 3) with ones that are not there."""
-    full = subhalos.new_zeros(len(subhalos), count, 3)
-    full[:, :, 0] = EMPTY
-    full[:, : subhalos.shape[1]] = subhalos
-    return full
+class Rows:
+    """A frozen dataclass whose tensors have one entry for each image: cut with the batch."""
 
-
-def grown(coefficients: Tensor, modes: int) -> Tensor:
-    """Return coefficients (B, n, n) with zeros for the modes that they lack, (B, modes, modes)."""
-    missing = modes - coefficients.shape[-1]
-    return F.pad(coefficients, (0, missing, 0, missing))
+    def rows(self, index: Tensor) -> Any:
+        """Return it for some images (indices)."""
+        new = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                new[f.name] = value[index]
+            elif isinstance(value, Frame):
+                new[f.name] = value.rows(index)
+        return replace(self, **new)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
-class LensModel:
-    """A lens and its source as callables on positions.
+class FreeField(Rows):
+    """What of the source is free beside its Sersic.
 
     Args:
-        values: the named parameters of SIE + shear + Sersic, each (B,), positions in arcsec, ``amp`` in flux/arcsec^2.
+        modes: of the field g.
+        frame: where in the source plane.
+        sigma: prior standard deviation of each coefficient, (B, M).
+    """
+
+    modes: Modes
+    frame: Frame
+    sigma: Tensor
+
+
+@dataclass(frozen=True)
+class PotentialCorrection(Rows):
+    """A correction psi to the potential.
+
+    Args:
+        basis: of the field.
+        sigma: prior standard deviation of each coefficient, (B, n, n) [arcsec^3]; 0 where there is none.
+    """
+
+    basis: CosineBasis
+    sigma: Tensor
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A fitted lens as callables on positions.
+
+    Args:
+        values: the named parameters ``member.parameter``, each (B,); positions in arcsec, ``amp`` in flux/arcsec^2.
         mass: theta (B or 1, 2, H, W) [arcsec] -> alpha (B, 2, H, W) [arcsec].
         source: beta (B, 2, H, W) [arcsec] -> surface brightness (B, 1, H, W) [flux / arcsec^2].
     """
 
     values: dict[str, Tensor]
     mass: MassProfile
-    source: Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Response:
-    """How the images answer to small changes of the state; every map is on the camera's (supersampled) pixels.
-
-    Args:
-        residual: (y - E[model]) / sigma, (B, H W).
-        columns: its derivatives by the entries of `LensState.vector`, (B, P, H W).
-        changes: derivatives of the source's brightness by the same, (B, P, sH, sW).
-        weight: what turns a change of the clean image into one of the whitened one, (B, 1, H, W).
-        slope: gradient of the source's brightness by beta, (B, 2, sH, sW) [flux / arcsec^3].
-        beta: source-plane positions, (B, 2, sH, sW) [arcsec].
-    """
-
-    residual: Tensor
-    columns: Tensor
-    changes: Tensor
-    weight: Tensor
-    slope: Tensor
-    beta: Tensor
+    source: LightProfile
 
 
 @dataclass(frozen=True)
 class LensProblem:
-    """The least-squares problem of a batch of images at a fixed noise variance.
+    """The least-squares problem of a batch of images that share a model, at a fixed noise variance.
+
+    A vector (B, Q) holds, in this order: the model's parameters, unconstrained; ln strength, x and y of each sub-halo;
+    the coefficients of the source's field and of the potential's, each in units of its prior standard deviation.
 
     Args:
         observation: images and how they were taken.
-        space: bounds and priors of SIE + shear + Sersic.
+        model: the components.
+        space: bounds and priors of their parameters.
         unit: surface brightness of the brightest pixel, (B,) [flux / arcsec^2].
         inverse_sigma: one over the noise of each pixel, 0 where masked, (B, 1, H, W).
-        core: softening of the sub-halos [arcsec].
-        potential: modes of psi.
-        light: modes of the source's free-form part.
+        bodies: what a sub-halo is.
+        subhalos: how many there are.
+        free: the source's field; None for sources that are what the model says.
+        potential: the correction to the potential; None for none.
     """
 
     observation: Observation
+    model: LensModel
     space: ParameterSpace
     unit: Tensor
     inverse_sigma: Tensor
-    core: float
-    potential: CosineBasis
-    light: CosineBasis
+    bodies: Bodies
+    subhalos: int = 0
+    free: FreeField | None = None
+    potential: PotentialCorrection | None = None
 
     @classmethod
-    def of(cls, observation: Observation, *, modes: int = 40, source_modes: int = 32) -> LensProblem:
+    def of(cls, observation: Observation, model: LensModel | None = None) -> LensProblem:
         """Return the problem with the noise variance of the smoothed image.
 
         Raises:
@@ -206,14 +163,14 @@ class LensProblem:
         grid, peak = observation.camera.grid, observation.peak
         if bool((peak <= 0).any()):
             raise LensphysError("an image has no positive pixel inside the mask: there is nothing to fit")
+        model = model or LensModel.smooth()
         return cls(
             observation,
-            lens_parameters(grid.radius),
+            model,
+            model.space(grid.radius),
             peak / grid.pixel_area,
             _inverse_sigma(observation, observation.smoothed),
-            0.1 * grid.scale,
-            CosineBasis.covering(grid, modes),
-            CosineBasis(source_modes, 1.2 * grid.radius),
+            Bodies(0.1 * grid.scale),
         )
 
     def __len__(self) -> int:
@@ -226,110 +183,132 @@ class LensProblem:
             observation=self.observation[rows],
             unit=self.unit[rows],
             inverse_sigma=self.inverse_sigma[rows],
+            free=None if self.free is None else self.free.rows(rows),
+            potential=None if self.potential is None else self.potential.rows(rows),
         )
 
-    def with_rows(self, rows: Tensor, part: LensProblem) -> LensProblem:
-        """Return the problem with the noise of some images (rows, indices) replaced."""
-        inverse_sigma = self.inverse_sigma.clone()
-        inverse_sigma[rows] = part.inverse_sigma
-        noise = self.observation.noise.merged(rows, part.observation.noise)
-        return replace(self, observation=replace(self.observation, noise=noise), inverse_sigma=inverse_sigma)
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """How many entries of a vector are the model's, the sub-halos', the source's and the potential's."""
+        return (
+            len(self.space),
+            3 * self.subhalos,
+            0 if self.free is None else len(self.free.modes),
+            0 if self.potential is None else self.potential.sigma[0].numel(),
+        )
 
     @property
     def fine(self) -> PixelGrid:
         """The camera's (supersampled) pixels."""
         return self.observation.camera.grid.resampled(self.observation.camera.supersampling)
 
-    def renewed(self, state: LensState) -> LensProblem:
-        """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
-        clean, observation = self.render(state), self.observation
-        observation = replace(observation, noise=observation.noise.updated(observation.image, clean))
-        return replace(self, observation=observation, inverse_sigma=_inverse_sigma(observation, clean))
+    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return a vector (B, Q) cut into its four parts."""
+        return x.split(self.sizes, dim=1)
 
-    def model(self, state: LensState) -> LensModel:
-        """Return the lens and the source of a state."""
-        values = self._values(state.macro)
-        mass = macro_lens(values)
-        if state.subhalos.shape[1]:
-            strength, x, y = state.subhalos.unbind(2)
-            mass = mass + PointSwarm(strength.exp(), x, y, self.core)
-        if bool((state.potential != 0).any()):
-            mass = mass + PotentialField(state.potential, self.potential)
-        return LensModel(values, mass, self._source(values, state.light))
+    def lens(self, x: Tensor) -> Lens:
+        """Return the lens and the source of a vector."""
+        own, bodies, g, psi = self.parts(x)
+        values = self.values(own)
+        mass = self.model.deflector(values)
+        if self.subhalos:
+            mass = mass + self.bodies.made(bodies)
+        if self.potential is not None:
+            mass = mass + PotentialField(self._psi(psi), self.potential.basis)
+        return Lens(values, mass, self._source(values, g))
 
-    def render(self, state: LensState) -> Tensor:
+    def sersic(self, x: Tensor) -> Sersic:
+        """Return the Sersic of the first source."""
+        values = self.values(self.parts(x)[0])
+        name, member = next(iter(self.model.source.items()))
+        return Sersic(**member.made(name, values).values)
+
+    def values(self, own: Tensor) -> dict[str, Tensor]:
+        """Return the named parameters, each (B,), of unconstrained ones (B, P)."""
+        values = self.space.physical(own)
+        return {p.name: values[p.name] * (self.unit if p.in_peaks else 1) for p in self.model.parameters}
+
+    def unconstrained(self, values: dict[str, Tensor]) -> Tensor:
+        """Return the vector (B, P) of named values, each (B,)."""
+        return self.space.unconstrained(
+            {p.name: values[p.name] / (self.unit if p.in_peaks else 1) for p in self.model.parameters}
+        )
+
+    def render(self, x: Tensor) -> Tensor:
         """Return the clean images, (B, 1, H, W) [flux per pixel]."""
-        model = self.model(state)
-        field = DeflectionField.of(model.mass, self.fine, like=state.macro)
-        return self.observation.camera.render(model.source, field)
+        lens = self.lens(x)
+        field = DeflectionField.of(lens.mass, self.fine, like=x)
+        return self.observation.camera.render(lens.source, field)
 
-    def residual(self, state: LensState) -> Tensor:
+    def residual(self, x: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma, (B, H W)."""
-        expected = self.observation.noise.expected(self.render(state))
-        return ((self.observation.image - expected) * self.inverse_sigma).flatten(1)
+        return self._whitened_rest(self.render(x))
 
-    def prior(self, vector: Tensor) -> Tensor:
-        """Return the residuals of the priors of macro and sub-halos, (B, number of priors)."""
-        subhalos = vector[:, len(self.space) :].unflatten(1, (-1, 3))
-        there = subhalos[:, :, :1] > EMPTY
-        middle, widths = subhalos.new_tensor([_STRENGTH[0], 0, 0]), subhalos.new_tensor([_STRENGTH[1], _PLACE, _PLACE])
-        own = ((subhalos - middle) / widths * there).flatten(1)
-        return torch.cat([self.space.prior_residual(vector[:, : len(self.space)]), own], dim=1)
+    def prior(self, x: Tensor) -> Tensor:
+        """Return the residuals of the priors, (B, number of priors)."""
+        own, bodies, g, psi = self.parts(x)
+        return torch.cat([self.space.prior_residual(own), self.bodies.prior(bodies)[0], g, psi], dim=1)
 
-    def cost(self, state: LensState) -> Tensor:
-        """Return chi^2 / 2 plus the priors of macro and sub-halos, (B,)."""
-        return 0.5 * (self.residual(state).square().sum(1) + self.prior(state.vector).square().sum(1))
+    def cost(self, x: Tensor) -> Tensor:
+        """Return half of chi^2 and of the priors' squares, (B,), in float64."""
+        return 0.5 * (self.residual(x).double().square().sum(1) + self.prior(x).double().square().sum(1))
 
-    def system(self, state: LensState) -> tuple[Tensor, Tensor]:
-        """Return the residuals of data and priors, (B, N), and their Jacobian by `LensState.vector`, (B, P, N)."""
-        return self.with_priors(self.response(state), state)
+    def chi2(self, x: Tensor) -> Tensor:
+        """Return chi^2 per counted pixel, (B,)."""
+        return self.residual(x).square().sum(1) / self.observation.counted
 
-    def with_priors(self, seen: Response, state: LensState) -> tuple[Tensor, Tensor]:
-        """Return the residuals and the Jacobian of a response with those of the priors appended."""
-        there = (state.subhalos[:, :, :1] > EMPTY).to(state.macro)
-        widths = state.macro.new_tensor([_STRENGTH[1], _PLACE, _PLACE])
-        own = torch.diag_embed((there / widths).flatten(1))
-        macro = self.space.prior_slopes(state.macro)
-        slopes = torch.cat([F.pad(macro, (0, 0, 0, own.shape[1])), F.pad(own, (0, 0, macro.shape[1], 0))], dim=2)
-        prior = self.prior(state.vector)
-        return torch.cat([seen.residual, prior], dim=1), torch.cat([seen.columns, slopes], dim=2)
+    def normal(self, x: Tensor) -> Normal:
+        """Return the normal equations at a vector, in float64."""
+        residual, columns = self.system(x)
+        gradient = x.new_zeros(x.shape, dtype=torch.float64)
+        hessian = gradient.new_zeros(*x.shape, x.shape[1])
+        for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
+            j = j.double()
+            gradient -= (j @ r.double()[:, :, None])[:, :, 0]
+            hessian += j @ j.transpose(1, 2)
+        pull, precision = self._prior_terms(x)
+        hessian = hessian + torch.diag_embed(precision)
+        gradient = gradient + pull
+        cost = 0.5 * (residual.double().square().sum(1) + self.prior(x).double().square().sum(1))
+        return Normal.of(cost, gradient, hessian)
 
-    def response(self, state: LensState) -> Response:
-        """Return residuals and derivatives at a state."""
-        observation = self.observation
-        brightness, changes, slope, beta = self.changes(state, self.fine)
-        clean = observation.camera.expose(brightness * self.fine.pixel_area)
+    def system(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the residuals of the data (B, H W), and the derivatives of the whitened model, (B, Q, H W)."""
+        clean = self.render(x)
         weight = self.whitening(clean)
-        residual = (observation.image - observation.noise.expected(clean)) * self.inverse_sigma
-        return Response(residual.flatten(1), -self.whitened(changes, weight), changes, weight, slope, beta)
+        columns = [self.whitened(maps, weight) for maps in self.maps(x, self.judged)]
+        return self._whitened_rest(clean), torch.cat(columns, dim=1)
 
-    def changes(self, state: LensState, grid: PixelGrid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the lensed source on a grid and its derivatives, from those of lens and source by the chain rule.
+    @property
+    def judged(self) -> PixelGrid:
+        """The pixels that derivatives are computed on: with fields, two points a pixel do for the slopes."""
+        points = self.observation.camera.supersampling
+        if self.free is not None or self.potential is not None:
+            points = min(points, 2)
+        return self.observation.camera.grid.resampled(points)
 
-        Returns:
-            surface brightness (B, 1, H, W) [flux / arcsec^2], its derivatives by the entries of `LensState.vector`
-            (B, P, H, W) and by beta (B, 2, H, W), and beta (B, 2, H, W) [arcsec].
-        """
-        values, slopes = self._values(state.macro), self._slopes(state.macro)
-        theta = grid.positions(like=state.macro)
-        sie = [values[name] for name in LENS[:5]]
-        alpha, by_sie = deflection_sie_derivatives(theta, *sie)
-        alpha = alpha + deflection_shear(theta, *(values[name] for name in (*LENS[5:], *LENS[3:5])))
-        by_sie[:, 3:] -= _shear_matrix(values)  # the shear is about the lens's centre
-        # alpha jumps at the lens's centre: the slope in the pixel that holds it is that of the jump over half a pixel
-        by_sie = by_sie.clamp(-2 * grid.radius / grid.scale, 2 * grid.radius / grid.scale)
-        by_lens = torch.cat([by_sie, _by_shear(theta, values)], dim=1)
-        beta = theta - alpha - self._bent_by_substructure(state, grid)
-        brightness, by_source = brightness_sersic_derivatives(beta, *(values[name] for name in SOURCE))
-        slope = -by_source[:, 5:]
-        if bool((state.light != 0).any()):
-            unit = self.unit[:, None, None, None]
-            brightness = brightness + unit * self.light.at(beta)(state.light)
-            slope = slope + unit * self.light.gradient(state.light, beta)
-        by_lens = -(slope[:, None] * by_lens).sum(2)
-        by_macro = torch.cat([by_lens, by_source], dim=1) * slopes[:, :, None, None]
-        changes = torch.cat([by_macro, by_subhalos(state.subhalos, theta, slope, self.core)], dim=1)
-        return brightness, changes, slope, beta
+    def maps(self, x: Tensor, grid: PixelGrid) -> Iterator[Tensor]:
+        """Yield the derivatives of the brightness on a grid by the entries of the vector, (B, some, H, W) at a time."""
+        own, bodies, g, psi = self.parts(x)
+        values, theta = self.values(own), grid.positions(like=x)
+        lens = self.lens(x)
+        alpha = lens.mass(theta)
+        beta = theta - alpha
+        slope = lens.source.slope(beta)
+        by_value = torch.cat([self._by_mass(values, theta, slope, grid), self._by_source(values, g, beta)], dim=1)
+        yield by_value * self._steepness(own)[:, :, None, None]
+        if self.subhalos:
+            yield self.bodies.columns(bodies, theta, slope)
+        size = max(1, _MAPS_AT_ONCE // (len(x) * theta[0, 0].numel()))
+        if self.free is not None:
+            yield from self._by_light(lens.source(beta), beta, size)
+        if self.potential is not None:
+            yield from self._by_potential(slope, grid, size)
+
+    def slope(self, x: Tensor, grid: PixelGrid) -> Tensor:
+        """Return the gradient of the source's brightness by beta on a grid, (B, 2, H, W) [flux / arcsec^3]."""
+        lens, theta = self.lens(x), grid.positions(like=x)
+        return lens.source.slope(theta - lens.mass(theta))
 
     def whitening(self, clean: Tensor) -> Tensor:
         """Return d E[y] / d clean over sigma, (B, 1, H, W)."""
@@ -337,63 +316,105 @@ class LensProblem:
             self.inverse_sigma
         )
 
-    def whitened(self, changes: Tensor, weight: Tensor) -> Tensor:
+    def whitened(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Return the whitened changes (B, P, H W) of the expected image, for changes (B, P, sH, sW) of brightness."""
-        expose = torch.func.vmap(self.observation.camera.expose, in_dims=1, out_dims=1)
-        flux = expose(changes[:, :, None] * self.fine.pixel_area)
-        return (flux * weight[:, None]).flatten(2)
+        return (exposed(self.observation.camera, maps) * weight).flatten(2)
 
-    def _values(self, macro: Tensor) -> dict[str, Tensor]:
-        values = self.space.physical(macro)
-        return values | {"amp": values["amp"] * self.unit}
+    def renewed(self, x: Tensor) -> LensProblem:
+        """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
+        clean, observation = self.render(x), self.observation
+        observation = replace(observation, noise=observation.noise.updated(observation.image, clean))
+        return replace(self, observation=observation, inverse_sigma=_inverse_sigma(observation, clean))
 
-    def _slopes(self, macro: Tensor) -> Tensor:
-        """d value / d parameter, (B, 14)."""
-        slopes = self.space.slopes(macro)
-        amp = torch.tensor([name == "amp" for name in self.space.names], device=macro.device)
-        return torch.where(amp, slopes * self.unit[:, None], slopes)
+    def _whitened_rest(self, clean: Tensor) -> Tensor:
+        rest = self.observation.image - self.observation.noise.expected(clean)
+        return (rest * self.inverse_sigma).flatten(1)
 
-    def _source(self, values: dict[str, Tensor], light: Tensor) -> Callable[[Tensor], Tensor]:
-        sersic = sersic_source(values)
-        if not bool((light != 0).any()):
-            return sersic
-        unit = self.unit[:, None, None, None]
-        return lambda beta: sersic(beta) + unit * self.light.at(beta)(light)
+    def _source(self, values: dict[str, Tensor], g: Tensor) -> LightProfile:
+        lights = list(self.model.lights(values).values())
+        if self.free is not None:
+            lights[0] = FreeSource(lights[0], g * self.free.sigma, self.free.modes, self.free.frame)  # type: ignore[arg-type]
+        total = lights[0]
+        for light in lights[1:]:
+            total = total + light
+        return total
 
-    def _bent_by_substructure(self, state: LensState, grid: PixelGrid) -> Tensor:
-        strength, x, y = state.subhalos.unbind(2)
-        bent = PointSwarm(strength.exp(), x, y, self.core)(grid.positions(like=strength))
-        if bool((state.potential != 0).any()):
-            bent = bent + self.potential.gradient_on(state.potential, grid)
-        return bent
+    def _psi(self, psi: Tensor) -> Tensor:
+        sigma = self.potential.sigma  # type: ignore[union-attr]
+        return psi.reshape(sigma.shape) * sigma
+
+    def _steepness(self, own: Tensor) -> Tensor:
+        """d value / d parameter, (B, P)."""
+        peaks = torch.tensor([p.in_peaks for p in self.model.parameters], device=own.device)
+        slopes = self.space.slopes(own)
+        return torch.where(peaks, slopes * self.unit[:, None], slopes)
+
+    def _by_mass(self, values: dict[str, Tensor], theta: Tensor, slope: Tensor, grid: PixelGrid) -> Tensor:
+        """Derivatives of the brightness by the values of the mass components' free parameters, (B, P, H, W)."""
+        place = {name: i for i, name in enumerate(self.model.names)}
+        free = sum(len(member.free) for member in self.model.mass.values())
+        total = slope.new_zeros(len(slope), free, *slope.shape[-2:])
+        steepest = 2 * grid.radius / grid.scale  # alpha jumps at a lens's centre: half a pixel from it it does not
+        for name, member in self.model.mass.items():
+            targets = [f"{name}.{p.name}" for p in member.free] + list(member.tied.values())
+            own = tuple(p.name for p in member.free) + tuple(member.tied)
+            bend = member.made(name, values).derivatives(theta, own)[1].clamp(-steepest, steepest)
+            columns = -(slope[:, None] * bend).sum(2)
+            total.index_add_(1, torch.tensor([place[t] for t in targets], device=slope.device), columns)
+        return total
+
+    def _by_source(self, values: dict[str, Tensor], g: Tensor, beta: Tensor) -> Tensor:
+        """Derivatives of the brightness by the values of the sources' free parameters, (B, P, H, W)."""
+        lights = self.model.lights(values)
+        if self.free is not None:
+            first = next(iter(lights))
+            lights[first] = FreeSource(lights[first], g * self.free.sigma, self.free.modes, self.free.frame)  # type: ignore[arg-type]
+        columns = [
+            light.derivatives(beta, tuple(p.name for p in self.model.source[name].free))[1][:, :, 0]
+            for name, light in lights.items()
+        ]
+        return torch.cat(columns, dim=1)
+
+    def _by_light(self, light: Tensor, beta: Tensor, size: int) -> Iterator[Tensor]:
+        free = self.free
+        if free is None:
+            return
+        place = free.frame.inside(beta)[0]
+        along_x, along_y = free.modes.along(place).unbind(1)
+        for a, b, sigma in zip(*(p.to(light.device).split(size) for p in free.modes.pairs), free.sigma.split(size, 1)):
+            yield light * along_x[:, a] * along_y[:, b] * sigma[:, :, None, None]
+
+    def _by_potential(self, slope: Tensor, grid: PixelGrid, size: int) -> Iterator[Tensor]:
+        potential = self.potential
+        if potential is None:
+            return
+        n = potential.sigma.shape[-1]
+        (cx, sx), (cy, sy) = potential.basis.lines(grid, n, like=slope)  # (n, W), (n, H)
+        for index in torch.arange(n * n, device=slope.device).split(size):
+            b, a = index // n, index % n  # rows of coefficients are modes along y
+            bend_x = cy[b][:, :, None] * sx[a][:, None, :]
+            bend_y = sy[b][:, :, None] * cx[a][:, None, :]
+            sigma = potential.sigma.flatten(1)[:, index, None, None]
+            yield -(slope[:, :1] * bend_x + slope[:, 1:] * bend_y) * sigma
+
+    def _prior_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and curvature of the priors' half squares by each entry, (B, Q) each, in float64."""
+        own, bodies, g, psi = self.parts(x)
+        jacobian = self.space.prior_slopes(own).double()
+        pull = (jacobian @ self.space.prior_residual(own).double()[:, :, None])[:, :, 0]
+        value, steep = (t.double() for t in self.bodies.prior(bodies))
+        fields = torch.cat([g, psi], dim=1).double()
+        precision = [jacobian.square().sum(2), steep.square(), torch.ones_like(fields)]
+        return torch.cat([pull, value * steep, fields], dim=1), torch.cat(precision, dim=1)
+
+
+def exposed(camera: Camera, maps: Tensor) -> Tensor:
+    """Return the images (B, P, H, W) [flux per pixel] of maps of brightness (B, P, sH, sW) [flux / arcsec^2]."""
+    points = maps.shape[-1] // camera.grid.width
+    area = camera.grid.pixel_area / points**2
+    expose = torch.func.vmap(camera.expose, in_dims=1, out_dims=1)
+    return (expose(maps[:, :, None]) * area)[:, :, 0]
 
 
 def _inverse_sigma(observation: Observation, clean: Tensor) -> Tensor:
     return (observation.weight / observation.noise.variance(clean)).sqrt()
-
-
-def _shear_matrix(values: dict[str, Tensor]) -> Tensor:
-    """Return d alpha / d theta of the shear, (B, 2, 2, 1, 1): [by, component]."""
-    g1, g2 = values["gamma1"], values["gamma2"]
-    return torch.stack([g1, g2, g2, -g1], dim=1).reshape(-1, 2, 2, 1, 1)
-
-
-def _by_shear(theta: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """Return the derivatives of the deflection by gamma1 and gamma2, (B, 2, 2, H, W)."""
-    x, y = offset(theta, values["center_x"], values["center_y"])
-    return torch.stack([torch.stack([x, -y], dim=1), torch.stack([y, x], dim=1)], dim=1)
-
-
-def by_subhalos(subhalos: Tensor, theta: Tensor, slope: Tensor, core: float) -> Tensor:
-    """Return the derivatives (B, 3 K, H, W) of the brightness by the sub-halos' numbers, in closed form."""
-    if subhalos.shape[1] == 0:
-        return slope.new_zeros(len(slope), 0, *slope.shape[-2:])
-    strength, x, y = subhalos[..., None, None].unbind(2)
-    dx, dy = theta[:, :1] - x, theta[:, 1:] - y
-    # exactly zero where none is: a drift by the last digit would count as a sub-halo
-    scale = strength.exp() * (strength > EMPTY) / (dx**2 + dy**2 + core**2)
-    gx, gy = slope[:, :1], slope[:, 1:]
-    along = scale * (gx * dx + gy * dy)  # slope . alpha
-    steep = 2 * along / (dx**2 + dy**2 + core**2)
-    columns = torch.stack([-along, scale * gx - steep * dx, scale * gy - steep * dy], dim=2)
-    return columns.flatten(1, 2)

@@ -1,13 +1,42 @@
 """What a lens system is: mass and light components with declared parameters, random fields, and their sum."""
 
-from lensphys.model.component import Component, LightProfile, MassProfile, MassSum, Value
-from lensphys.model.field import CosineBasis, FieldPrior, PotentialField
-from lensphys.model.light import ImageSource, Sersic
+from lensphys.model.component import Component, LightProfile, LightSum, MassProfile, MassSum, Value
+from lensphys.model.field import CosineBasis, FieldPrior, Modes, PotentialField, SourcePrior
+from lensphys.model.lens import LensModel, Member
+from lensphys.model.light import Frame, FreeSource, ImageSource, Sersic
 from lensphys.model.mass import EPL, NFW, SIE, SIS, TNFW, LineMass, Multipole, PointMass, PointSwarm, Shear
 from lensphys.model.parameter import HalfWidths, Parameter, ParameterSpace, Peaks
 
 __all__ = [
-    "EPL", "NFW", "SIE", "SIS", "TNFW", "Component", "CosineBasis", "FieldPrior", "HalfWidths", "ImageSource",
-    "LightProfile", "LineMass", "MassProfile", "MassSum", "Multipole", "Parameter", "ParameterSpace", "Peaks",
-    "PointMass", "PointSwarm", "PotentialField", "Sersic", "Shear", "Value",
-]  # fmt: skip
+    "EPL",
+    "NFW",
+    "SIE",
+    "SIS",
+    "TNFW",
+    "Component",
+    "CosineBasis",
+    "FieldPrior",
+    "Frame",
+    "FreeSource",
+    "HalfWidths",
+    "ImageSource",
+    "LensModel",
+    "LightProfile",
+    "LightSum",
+    "LineMass",
+    "MassProfile",
+    "MassSum",
+    "Member",
+    "Modes",
+    "Multipole",
+    "Parameter",
+    "ParameterSpace",
+    "Peaks",
+    "PointMass",
+    "PointSwarm",
+    "PotentialField",
+    "Sersic",
+    "Shear",
+    "SourcePrior",
+    "Value",
+]

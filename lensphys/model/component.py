@@ -119,3 +119,31 @@ class LightProfile(Component):
         along = [torch.zeros_like(beta) for _ in range(2)]
         along[0][:, 0], along[1][:, 1] = 1, 1
         return torch.cat([torch.func.jvp(self, (beta,), (d,))[1] for d in along], dim=1)
+
+    def __add__(self, other: LightProfile) -> LightSum:
+        return LightSum((*self.summands, *other.summands))
+
+    @property
+    def summands(self) -> tuple[LightProfile, ...]:
+        """The components that it is the sum of: itself, but for a `LightSum`."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class LightSum(LightProfile):
+    """The sum of light components in one plane."""
+
+    profiles: tuple[LightProfile, ...]
+
+    def __call__(self, position: Tensor) -> Tensor:
+        """Return the sum of the brightnesses, (B, 1, H, W) [flux / arcsec^2]."""
+        return torch.stack([profile(position) for profile in self.profiles]).sum(0)
+
+    def slope(self, beta: Tensor) -> Tensor:
+        """Return the gradient of the sum by beta, (B, 2, H, W) [flux / arcsec^3]."""
+        return torch.stack([profile.slope(beta) for profile in self.profiles]).sum(0)
+
+    @property
+    def summands(self) -> tuple[LightProfile, ...]:
+        """The components that it is the sum of."""
+        return self.profiles

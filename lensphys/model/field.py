@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import torch
@@ -57,6 +58,12 @@ class CosineBasis:
         norm = math.sqrt(2 / self.side)
         return norm * torch.cos(phase), -norm * k * torch.sin(phase)
 
+    def lines(self, grid: PixelGrid, modes: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return values and slopes of the first modes along x, (modes, W), and along y, (modes, H), of a pixel grid."""
+        theta = grid.positions(like=like)
+        axes = (theta[0, 0, 0], theta[0, 1, :, 0])
+        return [(value.T, slope.T) for value, slope in (self._along(axis, modes) for axis in axes)]
+
     def at(self, position: Tensor) -> Callable[[Tensor], Tensor]:
         """Return coefficients (B, n, n), [b, a] = (y, x), -> the field (B, 1, H, W) at positions (B or 1, 2, H, W)."""
         (cx, _), (cy, _) = (self._along(position[:, axis], self.modes) for axis in (0, 1))
@@ -91,6 +98,90 @@ def _is_mesh(position: Tensor) -> bool:
 
 def _contract(y: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
     return torch.einsum("bhwj,bhwj->bhw", torch.einsum("bhwi,bij->bhwj", y, coefficients), x)
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Cosine modes of a unit square, the widest first: those with a wave number below ``count`` half waves a side.
+
+    A field is f(p) = sum_m c_m n_a n_b cos(pi a x) cos(pi b y), n_0 = 1 and n_a = sqrt 2: independent coefficients of
+    standard deviation sigma_m make a field whose mean variance is sum sigma_m^2.
+
+    Args:
+        count: modes along each axis.
+    """
+
+    count: int
+
+    def __len__(self) -> int:
+        return len(self.pairs[0])
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Half waves along x and along y of each mode, (M,) each."""
+        a = torch.arange(self.count)
+        y, x = torch.meshgrid(a, a, indexing="ij")
+        kept = (x.square() + y.square()) < self.count**2
+        return x[kept], y[kept]
+
+    def along(self, place: Tensor) -> Tensor:
+        """Return n_a cos(pi a x) along both axes, (B, 2, count, H, W), at places (B, 2, H, W), 0 to 1."""
+        a = torch.arange(self.count, dtype=place.dtype, device=place.device)[:, None, None]
+        norm = torch.where(a > 0, math.sqrt(2), 1.0)
+        return norm * torch.cos(math.pi * a * place[:, :, None])
+
+    def square(self, coefficients: Tensor) -> Tensor:
+        """Return coefficients (B, M) in a square, (B, count, count): rows are half waves along y."""
+        x, y = (pair.to(coefficients.device) for pair in self.pairs)
+        full = coefficients.new_zeros(len(coefficients), self.count**2)
+        return full.index_copy(1, y * self.count + x, coefficients).reshape(-1, self.count, self.count)
+
+    def grown(self, square: Tensor) -> Tensor:
+        """Return the coefficients (B, M) of a field of fewer modes, given in a square (B, n, n)."""
+        x, y = (pair.to(square.device) for pair in self.pairs)
+        return torch.nn.functional.pad(square, (0, max(0, self.count - square.shape[-1])) * 2)[:, y, x]
+
+    def field(self, coefficients: Tensor, place: Tensor) -> Tensor:
+        """Return the field, (B, 1, H, W)."""
+        x, y = self.along(place).unbind(1)
+        return torch.einsum("bahw,bahw->bhw", self._rows(coefficients, y), x)[:, None]
+
+    def field_and_gradient(self, coefficients: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the field (B, 1, H, W) and its gradient by the place, (B, 2, H, W) [1 / side]."""
+        x, y = self.along(place).unbind(1)
+        a = math.pi * torch.arange(self.count, dtype=place.dtype, device=place.device)[:, None, None]
+        norm = torch.where(a > 0, math.sqrt(2), 1.0)
+        sx, sy = (-norm * a * torch.sin(a * place[:, axis, None]) for axis in (0, 1))
+        rows = self._rows(coefficients, y)
+        field = (rows * x).sum(1, keepdim=True)
+        by_x = (rows * sx).sum(1)
+        by_y = (self._rows(coefficients, sy) * x).sum(1)
+        return field, torch.stack([by_x, by_y], dim=1)
+
+    def _rows(self, coefficients: Tensor, y: Tensor) -> Tensor:
+        """Sums over the half waves along y, (B, count, H, W)."""
+        return (self.square(coefficients).transpose(1, 2) @ y.flatten(2)).reshape(y.shape)
+
+    def sigma(self, prior: SourcePrior, side: Tensor) -> Tensor:
+        """Return the prior standard deviation of each coefficient, (B, M), in a frame of a side (B,) [arcsec]."""
+        x, y = (pair.to(side) for pair in self.pairs)
+        k = math.pi * (x.square() + y.square()).sqrt() / side[:, None]
+        shape = (1 + (k / prior.scale).square()) ** (-prior.slope / 2)
+        return prior.amplitude * shape / shape.square().sum(1, keepdim=True).sqrt()
+
+
+class SourcePrior(Strict):
+    """How a galaxy differs from its Sersic: a Gaussian field with a power spectrum (1 + (k / k0)^2)^-p.
+
+    Args:
+        amplitude: standard deviation of the field in a point: e-folds of brightness.
+        scale: k0 [rad / arcsec].
+        slope: p.
+    """
+
+    amplitude: PositiveFloat = 0.6
+    scale: PositiveFloat = 12.0
+    slope: PositiveFloat = 2.5
 
 
 class FieldPrior(Strict):

@@ -1,97 +1,41 @@
-"""The per-image fit: SIE + shear + Sersic to one low-resolution image, through tracing and observation."""
+"""Where fits of a lens start: from the arcs' own light, several times, because the landscape has false minima."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lensphys.deflection import DeflectionField
-from lensphys.fitting.levenberg import LeastSquaresFit, levenberg_marquardt
-from lensphys.fitting.problem import LensProblem, LensState
+from lensphys.fitting.newton import Stop, minimised
+from lensphys.fitting.problem import LensProblem
 from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.model import SIS
-from lensphys.observation import Observation
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
 
 
-@dataclass(frozen=True)
-class LensFit:
-    """The best lens and source for each image of a batch.
+def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
+    """Return the best smooth state of each image, (B, P), after ``steps`` from its ``starts`` best starting points.
 
     Args:
-        state: what was fitted.
-        problem: what it was fitted to: the noise law's numbers are estimated anew where the instrument does not know
-            them.
-        gradient_norm: (B,), the gradient's cosine at the end (see `LeastSquaresFit`).
-        seen: (B,), whether anything stands 5 sigma out of the noise; else the state means nothing.
-    """
-
-    state: LensState
-    problem: LensProblem
-    gradient_norm: Tensor
-    seen: Tensor
-
-
-def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
-    """Fit SIE + shear + Sersic to each image of a batch, by Levenberg-Marquardt from several starts.
-
-    The starts are SIS lenses of `START_FACTORS` times the arc's radius, each with the source that it back-projects; the
-    ``starts`` that fit best go on with each pixel at its centre, and the best of them is finished with the camera's own
-    sampling and the noise variance of the model, renewed twice.
-
-    Args:
-        observation: images (B, 1, H, W) and how they were taken.
-        starts: how many starts are optimised for each image, at most 8.
+        problem: of a smooth lens, without sub-halos or fields.
+        starts: at most 8.
         steps: at most so many Jacobians a start.
-
-    Raises:
-        LensphysError: if an image holds NaN, or no positive pixel.
     """
     starts = min(starts, len(START_FACTORS))
-    with torch.no_grad():
-        quick = replace(observation, camera=replace(observation.camera, supersampling=1))
-        state = multistart(LensProblem.of(quick), starts, steps // 2)
-        return finish(LensProblem.of(observation), state, steps // 2)
-
-
-def multistart(problem: LensProblem, starts: int, steps: int) -> LensState:
-    """Return the best smooth state of each image after ``steps`` from its ``starts`` best starting points."""
-    macro = starting_points(problem, starts)
-    rows = torch.arange(len(problem), device=macro.device).repeat_interleave(starts)
-    first = minimised(problem[rows], LensState.smooth(macro.flatten(0, 1)), steps=steps, tolerance=1e-3)
+    points = starting_points(problem, starts)
+    rows = torch.arange(len(problem), device=points.device).repeat_interleave(starts)
+    first = minimised(problem[rows], points.flatten(0, 1), Stop(steps, cosine=1e-3))
     best = first.cost.reshape(-1, starts).argmin(1)
-    return LensState.smooth(first.x.reshape(len(problem), starts, -1)[torch.arange(len(problem)), best])
-
-
-def finish(problem: LensProblem, state: LensState, steps: int) -> LensFit:
-    """Return the state at its optimum, with the noise variance of the model renewed twice."""
-    for _ in range(2):
-        problem = problem.renewed(state)
-        end = minimised(problem, state, steps=steps)
-        state = state.moved(end.x)
-    return LensFit(state, problem, end.gradient_norm, arc_light(problem)[1])
-
-
-def minimised(
-    problem: LensProblem, state: LensState, *, steps: int, tolerance: float = 1e-5, damping: float = 1e-2
-) -> LeastSquaresFit:
-    """Return where Levenberg-Marquardt takes macro and sub-halos; the fields of the state stay."""
-    return levenberg_marquardt(
-        lambda x, rows: problem[rows].system(state[rows].moved(x)),
-        state.vector,
-        steps=steps,
-        tolerance=tolerance,
-        damping=damping,
-    )
+    return first.x.reshape(len(problem), starts, -1)[torch.arange(len(problem)), best]
 
 
 def starting_points(problem: LensProblem, count: int) -> Tensor:
-    """Return the ``count`` best starts of each image, (B, count, 14), unconstrained."""
+    """Return the ``count`` best starts of each image, (B, count, P), unconstrained."""
     arc = arc_light(problem)[0]
     costs, points = zip(*(_start(problem, arc, factor) for factor in START_FACTORS), strict=True)
     order = torch.stack(costs, dim=1).argsort(1)[:, :count]
@@ -100,25 +44,26 @@ def starting_points(problem: LensProblem, count: int) -> Tensor:
 
 
 def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Return the cost (B,) and the parameters (B, 14) of an SIS of ``factor`` times the arc's radius."""
-    grid, space = problem.observation.camera.grid, problem.space
+    """Return the cost (B,) and the parameters (B, P) of an SIS of ``factor`` times the arc's radius."""
+    grid = problem.observation.camera.grid
     distance = grid.positions(like=arc).norm(dim=1, keepdim=True)
     radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)
     theta_E = (factor * radius).clamp(0.06 * grid.radius, 0.95 * grid.radius)
     source_grid = PixelGrid(41, 41, grid.radius / 41)
     field = DeflectionField.of(SIS(theta_E), grid, like=arc)
     centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
-    zero = torch.zeros_like(theta_E)
-    values = dict.fromkeys(space.names, zero)
-    values |= {"theta_E": theta_E, "source_x": centre[:, 0], "source_y": centre[:, 1]}
-    values |= {"amp": torch.ones_like(zero), "n_sersic": torch.ones_like(zero)}
-    values["R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
-    model = problem.render(LensState.smooth(space.unconstrained(values))) * problem.inverse_sigma
+    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    values = problem.model.typical(problem.unit)
+    values |= {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
+    values |= {f"{source}.center_x": centre[:, 0], f"{source}.center_y": centre[:, 1]}
+    values[f"{source}.R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
+    values[f"{source}.n_sersic"] = torch.ones_like(theta_E)
+    model = problem.render(problem.unconstrained(values)) * problem.inverse_sigma
     data = problem.observation.image * problem.inverse_sigma
     overlap = (model * data).flatten(1).sum(1).clamp(min=0)
     power = model.square().flatten(1).sum(1).clamp(min=1e-30)
-    values["amp"] = (overlap / power).clamp(min=1e-3)
-    return -(overlap**2) / power, space.unconstrained(values)
+    values[f"{source}.amp"] = (overlap / power).clamp(min=1e-3) * problem.unit
+    return -(overlap**2) / power, problem.unconstrained(values)
 
 
 def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:

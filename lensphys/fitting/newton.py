@@ -1,0 +1,205 @@
+"""Batched Levenberg-Marquardt least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Residual = Callable[[Tensor, Tensor], Tensor]  # (x, rows) -> residuals (B, N)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The normal equations of a batch of least-squares problems at a point.
+
+    Args:
+        cost: half of the sum of squared residuals, (B,).
+        gradient: of the cost, (B, Q).
+        hessian: J^T J, (B, Q, Q).
+        cosine: largest |gradient| over the norms of J's columns and of the residual, (B,): 0 at an optimum.
+    """
+
+    cost: Tensor
+    gradient: Tensor
+    hessian: Tensor
+    cosine: Tensor
+
+    @classmethod
+    def of(cls, cost: Tensor, gradient: Tensor, hessian: Tensor) -> Normal:
+        """Return them with the cosine that they have."""
+        size = torch.diagonal(hessian, dim1=1, dim2=2).sqrt() * (2 * cost).sqrt()[:, None]
+        return cls(cost, gradient, hessian, (gradient.abs() / size.clamp(min=1e-300)).amax(1))
+
+
+class Problem(Protocol):
+    """A batch of least-squares problems, in vectors (B, Q)."""
+
+    def __getitem__(self, rows: Tensor) -> Problem:
+        """Return some of them (indices)."""
+        ...
+
+    def cost(self, x: Tensor) -> Tensor:
+        """Return half of the sum of squared residuals, (B,), in float64."""
+        ...
+
+    def normal(self, x: Tensor) -> Normal:
+        """Return the normal equations, in float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """The least-squares problem of a residual function, by forward-mode differentiation.
+
+    Args:
+        residual: (x (b, P), rows (b,)) -> (b, N); sample b depends on x[b] alone.
+        rows: which samples of the whole batch they are.
+    """
+
+    residual: Residual
+    rows: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Differentiated:
+        return Differentiated(self.residual, self.rows[rows])
+
+    def cost(self, x: Tensor) -> Tensor:
+        """Return half of the sum of squared residuals, (B,), in float64."""
+        return 0.5 * self.residual(x, self.rows).double().square().sum(1)
+
+    def normal(self, x: Tensor) -> Normal:
+        """Return the normal equations, in float64: a column may be a million times as long as another."""
+        r, j = (t.double() for t in value_and_jacobian(self.residual, x, self.rows))
+        return Normal.of(0.5 * r.square().sum(1), torch.einsum("bpn,bn->bp", j, r), j @ j.transpose(1, 2))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where a batch of least-squares problems ended.
+
+    Args:
+        x: (B, P), the parameters.
+        cost: (B,), 1/2 sum of squared residuals.
+        gradient_norm: (B,), largest |J^T r| over the norms of J's columns and of r: a cosine, 0 at an optimum.
+        hessian: (B, P, P), J^T J at x.
+    """
+
+    x: Tensor
+    cost: Tensor
+    gradient_norm: Tensor
+    hessian: Tensor
+
+
+def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return residuals (B, N) and their Jacobian (B, P, N) by forward-mode differentiation, one pass a parameter.
+
+    Args:
+        residual: (x (B, P), rows (B,)) -> (B, N); sample b depends on x[b] alone.
+        x: (B, P).
+        rows: (B,), which sample of the whole batch each row of ``x`` is; handed on to ``residual``.
+    """
+    basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+
+    def along(direction: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = torch.func.jvp(lambda p: residual(p, rows), (x,), (direction.expand_as(x),))[:2]
+        return value, slope
+
+    values, tangents = torch.func.vmap(along)(basis)  # the values come out once for each direction, all the same
+    return values[0], tangents.transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a sample has converged.
+
+    Args:
+        steps: after so many Jacobians in any case.
+        cosine: when its gradient cosine is below this.
+        fall: or when a step lowers the cost by no more than this,
+        share: or by no more than this share of it.
+    """
+
+    steps: int = 50
+    cosine: float = 1e-5
+    fall: float = 0.0
+    share: float = 1e-6
+
+
+def minimised(problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: float = 1e-2) -> Optimum:
+    """Return the least squares of each sample of a batch, by Levenberg-Marquardt.
+
+    Samples that have converged leave the batch, so the time is that of the slowest few only. A step that would raise
+    the cost is never taken. Not differentiable: see `gauss_newton_step` for a last step that is.
+
+    Args:
+        problem: answers for some of its samples with ``problem[rows]``, its cost and its normal equations.
+        x0: (B, Q), where to start.
+        stop: when to end.
+        damping: of the first step; less where the start is known to be good.
+
+    Source: Levenberg 1944; Marquardt 1963; Madsen, Nielsen & Tingleff 2004 (the damping rule).
+    """
+    with torch.no_grad():
+        x = x0.detach().clone()
+        end = problem.normal(x)
+        cost, gradient, hessian, cosine = end.cost, end.gradient, end.hessian, end.cosine
+        cost = torch.where(cost.isfinite(), cost, torch.inf)  # a start without a value loses against any other
+        dampings, growth = torch.full_like(cost, damping), torch.full_like(cost, 2.0)
+        active = torch.arange(len(x), device=x.device)[cosine > stop.cosine]
+        for _ in range(stop.steps):
+            if len(active) == 0:
+                break
+            step = damped_step(gradient[active], hessian[active], dampings[active])
+            trial = x[active] + step.to(x.dtype)
+            new = problem[active].cost(trial)
+            predicted = -(step * (gradient[active] + 0.5 * torch.einsum("bpq,bq->bp", hessian[active], step))).sum(1)
+            fall = cost[active] - new
+            gain = fall / predicted.clamp(min=1e-300)
+            better = (fall > 0) & torch.isfinite(new)
+            small = (fall < stop.share * cost[active]) | (fall < stop.fall)
+            taken = active[better]
+            if len(taken):
+                x[taken] = trial[better]
+                there = problem[taken].normal(x[taken])
+                cost[taken], gradient[taken], hessian[taken] = there.cost, there.gradient, there.hessian
+                cosine[taken] = there.cosine
+            shrink = torch.clamp(1 - (2 * gain - 1) ** 3, min=1 / 3)
+            dampings[active] = torch.where(better, dampings[active] * shrink, dampings[active] * growth[active])
+            growth[active] = torch.where(better, 2.0, growth[active] * 2)
+            done = (cosine[active] < stop.cosine) | (better & small & (gain > 0.1)) | (dampings[active] > 1e12)
+            active = active[~done]
+        return Optimum(x, cost, cosine, hessian)
+
+
+def gauss_newton_step(residual: Residual, x: Tensor) -> Tensor:
+    """Return x - (J^T J)^-1 J^T r, (B, P), differentiable through r alone.
+
+    At an optimum the step is zero and its derivative is that of the optimum itself (implicit function theorem, with the
+    Gauss-Newton Hessian): how a loss reaches what ``residual`` depends on without unrolling the optimiser.
+    """
+    rows = torch.arange(len(x), device=x.device)
+    with torch.no_grad():
+        _, j = value_and_jacobian(residual, x.detach(), rows)
+        hessian = torch.einsum("bpn,bqn->bpq", j, j).double()
+    r = residual(x.detach(), rows)
+    gradient = torch.einsum("bpn,bn->bp", j, r).double()
+    return x.detach() + damped_step(gradient, hessian, torch.full_like(gradient[:, 0], 1e-9)).to(x.dtype)
+
+
+def damped_step(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+    """Return -(H + damping diag H)^-1 g, (B, P), of gradients (B, P), Hessians (B, P, P) and damping (B,)."""
+    diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+    largest = diagonal.amax(1, keepdim=True).clamp(min=1e-280)  # of each sample, so that none depends on the others
+    scale = torch.maximum(diagonal, 1e-12 * largest)
+    damped = hessian + torch.diag_embed(damping[:, None] * scale + 1e-12 * largest)
+    return -torch.linalg.solve(damped, gradient)
+
+
+def factored(hessian: Tensor) -> Tensor:
+    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones."""
+    diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+    hair = 1e-10 * diagonal + 1e-14 * diagonal.amax(1, keepdim=True)
+    return torch.linalg.cholesky(hessian + torch.diag_embed(hair))
