@@ -81,16 +81,20 @@ class Optimum:
     """Where a batch of least-squares problems ended.
 
     Args:
-        x: (B, P), the parameters.
-        cost: (B,), 1/2 sum of squared residuals.
-        gradient_norm: (B,), largest |J^T r| over the norms of J's columns and of r: a cosine, 0 at an optimum.
-        hessian: (B, P, P), J^T J at x.
+        x: (B, Q), the parameters.
+        cost: (B,), half of the sum of squared residuals.
+        cosine: (B,), see `Normal`.
+        hessian: (B, Q, Q), J^T J at x.
     """
 
     x: Tensor
     cost: Tensor
-    gradient_norm: Tensor
+    cosine: Tensor
     hessian: Tensor
+
+    def rows(self, index: Tensor) -> Optimum:
+        """Return some of them (indices)."""
+        return Optimum(self.x[index], self.cost[index], self.cosine[index], self.hessian[index])
 
 
 def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

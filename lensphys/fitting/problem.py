@@ -41,6 +41,11 @@ class Bodies:
         strength, at_x, at_y = x.unflatten(1, (-1, 3)).unbind(2)
         return PointSwarm(strength.exp(), at_x, at_y, self.core)
 
+    def strengths(self, place: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
+        """Return the derivatives (B, C, H, W) of the brightness by the strength theta_E^2 of a body at places (C, 2)."""
+        dx, dy = theta[:, :1] - place[:, 0, None, None], theta[:, 1:] - place[:, 1, None, None]
+        return -(slope[:, :1] * dx + slope[:, 1:] * dy) / (dx**2 + dy**2 + self.core**2)
+
     def columns(self, x: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
         """Return the derivatives (B, 3 K, H, W) of the brightness, in closed form, from its slope (B, 2, H, W)."""
         strength, at_x, at_y = x.unflatten(1, (-1, 3))[..., None, None].unbind(2)
@@ -259,7 +264,10 @@ class LensProblem:
 
     def normal(self, x: Tensor) -> Normal:
         """Return the normal equations at a vector, in float64."""
-        residual, columns = self.system(x)
+        return self.normal_of(x, *self.system(x))
+
+    def normal_of(self, x: Tensor, residual: Tensor, columns: Tensor) -> Normal:
+        """Return the normal equations at a vector, from its `system`."""
         gradient = x.new_zeros(x.shape, dtype=torch.float64)
         hessian = gradient.new_zeros(*x.shape, x.shape[1])
         for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
@@ -282,9 +290,13 @@ class LensProblem:
     @property
     def judged(self) -> PixelGrid:
         """The pixels that derivatives are computed on: with fields, two points a pixel do for the slopes."""
-        points = self.observation.camera.supersampling
-        if self.free is not None or self.potential is not None:
-            points = min(points, 2)
+        fields = self.free is not None or self.potential is not None
+        return self.coarse if fields else self.fine
+
+    @property
+    def coarse(self) -> PixelGrid:
+        """At most two points a pixel."""
+        points = min(self.observation.camera.supersampling, 2)
         return self.observation.camera.grid.resampled(points)
 
     def maps(self, x: Tensor, grid: PixelGrid) -> Iterator[Tensor]:

@@ -57,10 +57,23 @@ class Fitted:
         """Return a fit with its evidence."""
         return cls(problem, end, evidence(problem, end))
 
+    @classmethod
+    def at(cls, problem: LensProblem, x: Tensor) -> Fitted:
+        """Return a fit that stays where it is."""
+        normal = problem.normal(x)
+        return cls.of(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
+
     @property
     def x(self) -> Tensor:
         """The vector, (B, Q)."""
         return self.end.x
+
+    def rows(self, index: Tensor) -> Fitted:
+        """Return the fits of some images (indices)."""
+        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index])
+
+
+Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those images, which share a model
 
 
 def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> Frame:

@@ -1,8 +1,8 @@
-"""Sub-halos, found one after the other where they explain most of what a smooth lens leaves over.
+"""Sub-halos, found one after the other where they explain most of what lens and source leave over.
 
-Sub-halos are sparse: a Gaussian field smooths the one that is there and fits noise where none is. Here each is a
-softened point mass that enters only if it gains more in likelihood than its three numbers cost, and all of them are
-optimised together with the lens and the source: orthogonal matching pursuit with a polish after each round.
+Sub-halos are sparse: a Gaussian field smooths the one that is there and fits noise where none is. Here each is a body
+of its own that enters only if it gains more in likelihood than its three numbers cost, with everything else free to
+take its part: lens, other sub-halos, and the source. All of them are optimised together after each round.
 """
 
 from __future__ import annotations
@@ -10,127 +10,179 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.fitting.lens import minimised
-from lensphys.fitting.problem import EMPTY, LensProblem, LensState, Response, by_subhalos
+from lensphys.fitting.newton import Stop, factored, minimised
+from lensphys.fitting.problem import LensProblem
+from lensphys.fitting.source import Fitted, Groups
 from lensphys.grid import PixelGrid
-from lensphys.observation import block_sum
-
-_LARGEST = 0.02  # arcsec^2: theta_E of 0.14", beyond what the search looks for
-_APART = 3.0  # pixels between two candidates of a round
+from lensphys.settings import Strict
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(Strict):
     """How sub-halos are looked for.
 
     Args:
-        gain: what a sub-halo must gain in ln likelihood. A position that is searched for among hundreds costs about
-            6 by chance alone (ln of their number); 12 is a 5 sigma detection.
+        gain: what a sub-halo must gain in ln likelihood, before and after all is fitted anew. A place that is searched
+            for among hundreds costs about 6 by chance alone (ln of their number); 12 is a 5 sigma detection.
+        kept: share of this gain that must be left after all is fitted anew.
         rounds: at most so many rounds.
         a_round: at most so many new sub-halos a round and image.
-        steps: Levenberg-Marquardt steps after each round.
+        steps: Newton steps after each round.
+        step: between places that are tried [arcsec], no finer than the pixels.
+        reach: how far from a bright pixel a sub-halo can be seen [arcsec].
+        bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
+        largest: strength theta_E^2 beyond which it is no sub-halo [arcsec^2].
+        apart: pixels between two candidates of a round.
     """
 
-    gain: float = 12.0
-    rounds: int = 12
-    a_round: int = 2
-    steps: int = 8
+    gain: NonNegativeFloat = 12.0
+    kept: NonNegativeFloat = 0.5
+    rounds: PositiveInt = 12
+    a_round: PositiveInt = 2
+    steps: PositiveInt = 8
+    step: PositiveFloat = 0.1
+    reach: PositiveFloat = 0.3
+    bright: PositiveFloat = 4.0
+    largest: PositiveFloat = 0.02
+    apart: PositiveFloat = 3.0
 
 
-def add_subhalos(problem: LensProblem, state: LensState, search: Search) -> tuple[LensProblem, LensState]:
-    """Return the problem (its noise renewed) and the state with the sub-halos that pay, never at a higher cost.
+@dataclass(frozen=True)
+class Candidates:
+    """Places of one image where another sub-halo was tried.
 
     Args:
-        problem: images and noise.
-        state: at the optimum of its macro parameters.
+        place: (C, 2) [arcsec].
+        strength: theta_E^2 that the data want there, (C,) [arcsec^2].
+        gain: what it would gain in ln likelihood, all else free, (C,).
+    """
+
+    place: Tensor
+    strength: Tensor
+    gain: Tensor
+
+    def best(self, count: int, apart: float, least: float) -> tuple[Tensor, Tensor]:
+        """Return up to ``count`` places that gain more than ``least``, ``apart`` [arcsec], and their strengths."""
+        left, chosen = self.gain.clone(), []
+        for _ in range(count):
+            if len(left) == 0 or float(left.max()) <= least:
+                break
+            best = int(left.argmax())
+            chosen.append(best)
+            left[(self.place - self.place[best]).norm(dim=1) <= apart] = 0
+        return self.place[chosen], self.strength[chosen]
+
+
+def add_subhalos(fitted: Fitted, search: Search) -> Groups:
+    """Return the fits with the sub-halos that pay, in groups of images with as many of them.
+
+    Args:
+        fitted: images that share a model, at their optimum.
         search: how to look.
     """
-    active = torch.arange(len(problem), device=state.macro.device)
+    done: Groups = []
+    active: Groups = [(torch.arange(len(fitted.problem), device=fitted.x.device), fitted)]
     for _ in range(search.rounds):
-        if len(active) == 0:
+        following: Groups = []
+        for rows, group in active:
+            grown, rest = _round(rows, group, search)
+            following += grown
+            done += rest
+        active = following
+        if not active:
             break
-        part, old = problem[active], state[active]
-        found, gain = strongest(part, old, search.a_round)
-        found[..., 0] = torch.where(gain > search.gain, found[..., 0], EMPTY)
-        some = (gain > search.gain).any(1)
-        active, part, old, found = active[some], part[some], old[some], found[some]
-        left, kept = torch.arange(len(active), device=active.device), []
-        for count in dict.fromkeys((search.a_round, 1)):  # where all of them together lead astray, the best one alone
-            if len(left) == 0:
-                break
-            trial = replace(old[left], subhalos=torch.cat([old[left].subhalos, found[left, :count]], dim=1))
-            end = minimised(part[left], trial, steps=search.steps, tolerance=1e-3, damping=1e-3)
-            better = end.cost < part[left].cost(old[left]) - 0.5 * search.gain
-            if bool(better.any()):
-                rows, new = active[left[better]], trial.moved(end.x)[better]
-                state = state.with_rows(rows, new)
-                problem = problem.with_rows(rows, part[left[better]].renewed(new))
-                kept.append(rows)
-            left = left[~better]
-        active = torch.cat(kept) if kept else active[:0]
-    return problem, state
+    return done + active
 
 
-def strongest(problem: LensProblem, state: LensState, count: int) -> tuple[Tensor, Tensor]:
-    """Return where another sub-halo would gain most, (B, count, 3), and its gain in ln likelihood, (B, count).
+def _round(rows: Tensor, group: Fitted, search: Search) -> tuple[Groups, Groups]:
+    """One more round for a group: what has grown, and what has not."""
+    found = [candidates(group.rows(row), search) for row in torch.arange(len(rows)).split(1)]
+    apart = search.apart * group.problem.observation.camera.grid.scale
+    left, grown = torch.arange(len(rows)), []
+    chosen = [c.best(search.a_round, apart, search.gain) for c in found]
+    # where all of a round lead astray together, the best one alone
+    for count in range(search.a_round, 0, -1):
+        some = torch.tensor([i for i in left.tolist() if len(chosen[i][0]) == count], dtype=torch.long)
+        if len(some):
+            better, part = _tried(group.rows(some), [chosen[i] for i in some.tolist()], search)
+            taken = some[better]
+            if len(taken):
+                grown.append((rows[taken], part))
+            left = left[~torch.isin(left, taken)]
+            for i in some[~better].tolist():
+                chosen[i] = chosen[i][0][:1], chosen[i][1][:1] if count > 1 else chosen[i][1][:0]
+    return grown, [(rows[left], group.rows(left))] if len(left) else []
 
-    All pixel centres are tried at once, by two correlations of the residual's gradient with the field of a point mass;
-    the best ones are then judged exactly: with PSF, noise, and what the other parameters can take up.
+
+def _tried(group: Fitted, chosen: list[tuple[Tensor, Tensor]], search: Search) -> tuple[Tensor, Fitted]:
+    """Add the same number of sub-halos to each image: for which the cost falls enough, and the fits of those."""
+    problem, count = group.problem, len(chosen[0][0])
+    bodies = torch.stack([torch.cat([s.log()[:, None], p], dim=1).flatten() for p, s in chosen])
+    own, others, g, psi = problem.parts(group.x)
+    trial = replace(problem, subhalos=problem.subhalos + count)
+    end = minimised(
+        trial,
+        torch.cat([own, others, bodies.to(own), g, psi], dim=1),
+        Stop(search.steps, cosine=1e-3, fall=0.05),
+        damping=1e-3,
+    )
+    better = end.cost < group.end.cost - search.kept * search.gain * count**0
+    rows = better.nonzero()[:, 0]
+    if len(rows) == 0:
+        return better, group
+    part = trial[rows].renewed(end.x[rows])
+    return better, Fitted.at(part, end.x[rows])
+
+
+def candidates(fitted: Fitted, search: Search) -> Candidates:
+    """Return where another sub-halo would gain how much in one image, with lens, sub-halos and source free.
+
+    With J the whitened derivatives by all that is fitted, H = J^T J + priors and c the derivative by the strength of a
+    body at a place: gain = (c^T r)^2 / (2 c^T P c), P = 1 - J H^-1 J^T.
+
+    Args:
+        fitted: one image, at its optimum.
+        search: how to look.
     """
-    seen = problem.response(state)
-    r, j = problem.with_priors(seen, state)
-    basis, _ = torch.linalg.qr(j.transpose(1, 2))
-    left = r - (basis @ (basis.transpose(1, 2) @ r[:, :, None]))[:, :, 0]
-    place = _screened(problem, seen, left[:, : seen.residual.shape[1]], count)
-    unit = torch.cat([torch.zeros_like(place[..., :1]), place], dim=2)  # strength 1
-    theta = problem.fine.positions(like=place)
-    columns = -problem.whitened(by_subhalos(unit, theta, seen.slope, problem.core)[:, ::3], seen.weight)
-    columns = F.pad(columns, (0, r.shape[1] - columns.shape[2]))
-    free = columns - (columns @ basis) @ basis.transpose(1, 2)
-    power = free.square().sum(2)
-    power = power.clamp(min=1e-12) + 1e-3 * columns.square().sum(2)  # what the macro model mimics is no detection
-    strength = -(free * left[:, None]).sum(2) / power
+    problem, x = fitted.problem, fitted.x
+    place = places(problem, search)
+    residual, columns = problem.system(x)
+    normal = problem.normal_of(x, residual, columns)
+    factor = factored(normal.hessian)
+    body = _bodies(problem, x, place)[0].double()  # (C, N)
+    cross = columns[0].double() @ body.T  # (Q, C)
+    whitened = torch.linalg.solve_triangular(factor[0], cross, upper=False)
+    step = torch.linalg.solve_triangular(factor[0], normal.gradient[0][:, None], upper=False)
+    pull = body @ residual[0].double() + (whitened * step).sum(0)
+    own = body.square().sum(1)
+    power = (own - whitened.square().sum(0)).clamp(min=1e-12) + 1e-3 * own  # what all else mimics is no detection
+    strength = pull / power
     gain = torch.where(strength > 0, 0.5 * strength.square() * power, 0.0)
-    return torch.cat([strength.clamp(1e-8, _LARGEST).log()[..., None], place], dim=2), gain
+    return Candidates(place, strength.clamp(1e-8, search.largest).to(x), gain.to(x))
 
 
-def _screened(problem: LensProblem, seen: Response, left: Tensor, count: int) -> Tensor:
-    """Return the ``count`` most promising places of each image, (B, count, 2) [arcsec], apart from each other."""
+def places(problem: LensProblem, search: Search) -> Tensor:
+    """Return places (C, 2) [arcsec] within reach of the bright pixels of one image."""
     grid = problem.observation.camera.grid
-    zero = torch.zeros_like(seen.slope[:, :1])
-    adjoint = torch.func.vjp(lambda x: problem.whitened(x, seen.weight), zero)[1]
-    pull = -seen.slope * adjoint(left[:, None])[0]  # of the residual on the deflection of each pixel
-    pull, slope = block_sum(pull, grid), block_sum(seen.slope * problem.fine.pixel_area, grid)
-    steep = (slope * seen.weight).square()
-    cross = (slope[:, :1] * slope[:, 1:]) * seen.weight.square()
-    kx, ky = _kernel(grid, like=left)
-    data = _correlated(pull[:, 0], kx) + _correlated(pull[:, 1], ky)
-    power = _correlated(steep[:, 0], kx**2) + _correlated(steep[:, 1], ky**2) + 2 * _correlated(cross[:, 0], kx * ky)
-    floor = 1e-6 * power.amax((1, 2), keepdim=True) + 1e-30
-    score = torch.where(data > 0, data.square() / torch.maximum(power, floor), 0.0)
-    theta = grid.positions(like=left)
-    found = []
-    for _ in range(count):
-        best = score.flatten(1).argmax(1)
-        found.append(theta[0].flatten(1)[:, best].T)
-        distance = (theta - found[-1][:, :, None, None]).norm(dim=1)
-        score = score * (distance > _APART * grid.scale)
-    return torch.stack(found, dim=1)
+    theta = grid.positions(like=problem.unit)
+    light = (problem.observation.smoothed * problem.inverse_sigma * 3)[0, 0]
+    bright = theta[0][:, light > search.bright].T
+    step = max(search.step, grid.scale)
+    tried = PixelGrid(*(max(1, round(n * grid.scale / step)) for n in grid.shape), step).positions(like=theta)
+    tried = tried[0].flatten(1).T
+    if len(bright) == 0:
+        return tried[:0]
+    near = torch.cat([torch.cdist(part, bright).amin(1) for part in tried.split(1024)])
+    return tried[near <= search.reach]
 
 
-def _kernel(grid: PixelGrid, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The deflection of a unit point mass at all offsets between two pixels, x and y, each (2H, 2W), softened."""
-    y = torch.arange(-grid.height, grid.height, dtype=like.dtype, device=like.device) * grid.scale
-    x = torch.arange(-grid.width, grid.width, dtype=like.dtype, device=like.device) * grid.scale
-    yy, xx = torch.meshgrid(y, x, indexing="ij")
-    r2 = xx**2 + yy**2 + (0.5 * grid.scale) ** 2
-    return torch.fft.ifftshift(xx / r2), torch.fft.ifftshift(yy / r2)
-
-
-def _correlated(image: Tensor, kernel: Tensor) -> Tensor:
-    """Return sum_theta image(theta) kernel(theta - place) for every pixel as the place, (B, H, W)."""
-    spectrum = torch.fft.rfft2(image, s=kernel.shape) * torch.fft.rfft2(kernel).conj()
-    return torch.fft.irfft2(spectrum, s=kernel.shape)[:, : image.shape[1], : image.shape[2]]
+def _bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
+    """Return the whitened derivatives of one image by the strength of a body at each place, (1, C, N)."""
+    grid = problem.coarse
+    theta, slope = grid.positions(like=x), problem.slope(x, grid)
+    weight = problem.whitening(problem.render(x))
+    size = max(1, (1 << 22) // theta[0, 0].numel())
+    columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]
+    return torch.cat(columns, dim=1) if columns else x.new_zeros(1, 0, weight.numel())

@@ -6,6 +6,7 @@ from lensphys.model.lens import LensModel, Member
 from lensphys.model.light import Frame, FreeSource, ImageSource, Sersic
 from lensphys.model.mass import EPL, NFW, SIE, SIS, TNFW, LineMass, Multipole, PointMass, PointSwarm, Shear
 from lensphys.model.parameter import HalfWidths, Parameter, ParameterSpace, Peaks
+from lensphys.model.registry import LIGHT, MASS, by_lenstronomy
 
 __all__ = [
     "EPL",
@@ -20,12 +21,14 @@ __all__ = [
     "FreeSource",
     "HalfWidths",
     "ImageSource",
+    "LIGHT",
     "LensModel",
     "LightProfile",
     "LightSum",
     "LineMass",
     "MassProfile",
     "MassSum",
+    "MASS",
     "Member",
     "Modes",
     "Multipole",
@@ -39,4 +42,5 @@ __all__ = [
     "Shear",
     "SourcePrior",
     "Value",
+    "by_lenstronomy",
 ]

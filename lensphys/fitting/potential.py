@@ -1,0 +1,120 @@
+"""A correction psi to the lens's potential, for what neither a smooth lens nor sub-halos describe: a Gaussian field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.fitting.newton import Stop, factored, minimised
+from lensphys.fitting.problem import LensProblem, PotentialCorrection
+from lensphys.fitting.source import Fitted, Groups
+from lensphys.model import CosineBasis, FieldPrior
+from lensphys.settings import Strict
+
+
+class FieldPriors(Strict):
+    """What a survey's lenses have in common, before an image is seen.
+
+    Args:
+        potential: prior of psi; its amplitude in arcsec^3.
+    """
+
+    potential: FieldPrior = FieldPrior(amplitude=0.01, scale=2.0, slope=2.5)
+    modes: ClassVar[int] = 40  # along each axis of the field of view
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_the_free_source(cls, tree: Any) -> Any:
+        """Runs of older versions name a prior of the source's light, which was 0 in all of them."""
+        if isinstance(tree, dict) and "light" in tree:
+            if tree["light"].get("amplitude", 0.0) != 0:
+                raise LensphysError("priors.light is no more: a source of any shape is fitted by `refine`")
+            tree = {name: value for name, value in tree.items() if name != "light"}
+        return tree
+
+    def correction(self, problem: LensProblem, strength: Tensor) -> PotentialCorrection:
+        """Return the field of view's correction, its amplitude times ``strength`` (B,)."""
+        basis = CosineBasis.covering(problem.observation.camera.grid, self.modes)
+        sigma = self.potential.sigma(basis, like=strength)
+        return PotentialCorrection(basis, sigma * strength[:, None, None])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a potential correction is tried.
+
+    Args:
+        strengths: of the survey's amplitude.
+        gain: ln of the evidence that it must gain.
+        steps: Newton steps.
+    """
+
+    strengths: tuple[float, ...] = (1.0, 0.3)
+    gain: float = 4.0
+    steps: int = 4
+
+
+def with_potential(fitted: Fitted, priors: FieldPriors, trial: Trial = Trial()) -> Groups:
+    """Return the fits, with a correction to the potential of those images for which it pays, by its evidence.
+
+    Args:
+        fitted: images that share a model, without a correction, at their optimum.
+        priors: of the survey.
+        trial: how strong, and what it must gain.
+    """
+    best, choice = fitted.evidence + trial.gain, torch.zeros_like(fitted.evidence, dtype=torch.long)
+    tried = [fitted]
+    for strength in trial.strengths:
+        part = corrected(fitted, priors, torch.full_like(fitted.problem.unit, strength), trial.steps)
+        choice = torch.where(part.evidence > best, len(tried), choice)
+        best = torch.maximum(best, part.evidence)
+        tried.append(part)
+        if not bool((choice > 0).any()):
+            break
+    groups = [((choice == i).nonzero()[:, 0], part) for i, part in enumerate(tried)]
+    return [(rows, part.rows(rows)) for rows, part in groups if len(rows)]
+
+
+def corrected(fitted: Fitted, priors: FieldPriors, strength: Tensor, steps: int, fall: float = 0.3) -> Fitted:
+    """Return the joint optimum with a correction to the potential of a strength (B,) of the survey's amplitude."""
+    problem = replace(fitted.problem, potential=priors.correction(fitted.problem, strength))
+    x = torch.cat([fitted.x, fitted.x.new_zeros(len(fitted.x), problem.sizes[3])], dim=1)
+    return Fitted.of(problem, minimised(problem, x, Stop(steps, fall=fall), damping=1e-4))
+
+
+def proposed(fitted: Fitted, psi: Tensor, priors: FieldPriors, gain: float = 4.0) -> Tensor:
+    """Return the vectors (B, Q') to start a correction from: a proposed psi where it lowers the cost, else none.
+
+    Args:
+        fitted: images that share a model, without a correction, at the optimum.
+        psi: proposed coefficients, (B, m, m) [arcsec^3], such as a network's.
+        priors: of the survey; the coefficients are in units of its amplitude.
+        gain: by how much the cost must fall.
+    """
+    problem = replace(fitted.problem, potential=priors.correction(fitted.problem, torch.ones_like(fitted.problem.unit)))
+    potential = problem.potential
+    if potential is None:
+        raise LensphysError("this problem has no correction to its potential")
+    missing = potential.sigma.shape[-1] - psi.shape[-1]
+    z = torch.nn.functional.pad(psi, (0, missing, 0, missing)) / potential.sigma.clamp(min=1e-30)
+    z = torch.where(potential.sigma > 0, z, 0.0).flatten(1)
+    none = torch.cat([fitted.x, torch.zeros_like(z)], dim=1)
+    trial = torch.cat([fitted.x, z], dim=1)
+    return torch.where((problem.cost(trial) < problem.cost(none) - gain)[:, None], trial, none)
+
+
+def drawn(fitted: Fitted, generator: torch.Generator) -> Tensor:
+    """Return a draw (B, Q) from the Gaussian about each optimum (Laplace's approximation).
+
+    Args:
+        fitted: images that share a model, at their optimum.
+        generator: of the draw, on the CPU.
+    """
+    noise = torch.randn(fitted.x.shape, generator=generator, dtype=torch.float64).to(fitted.end.hessian)
+    factor = factored(fitted.end.hessian).transpose(1, 2)
+    return fitted.x + torch.linalg.solve_triangular(factor, noise[:, :, None], upper=True)[:, :, 0].to(fitted.x)
