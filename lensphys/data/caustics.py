@@ -8,6 +8,7 @@ truncated halo by its total mass alone, so a cosmology comes with the parameters
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 import yaml
 
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
+from lensphys.model import EPL, SIE, SIS, TNFW, Multipole, PointMass, Sersic, Shear
 from lensphys.model.mass.tnfw import truncated_mass
+
+Values = dict[str, Any]
 
 _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry of 'lenses' as
 #   getattr(caustics, kind)(cosmology=caustics.FlatLambdaCDM(**cosmology), z_l=z_lens, z_s=z_source, name=f"lens{i}",
@@ -26,8 +30,6 @@ _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry o
 # those of the image / upsample_factor where that blurs before pixels are summed. For LensSource, use 'image'.
 """
 _COSMOLOGY = {"h0": 0.7, "Om0": 0.3}
-_MASS = ("SIS", "SIE", "EPL", "SHEAR", "POINT_MASS", "TNFW", "MULTIPOLE", "CONVERGENCE")
-_LIGHT = ("SERSIC", "SERSIC_ELLIPSE")
 
 
 def caustics_profile(component: Component, z_lens: float, z_source: float) -> dict[str, Any]:
@@ -42,36 +44,73 @@ def caustics_profile(component: Component, z_lens: float, z_source: float) -> di
         LensphysError: if caustics has no such profile.
     """
     name, values = component
-    place = {"x0": values.get("center_x", 0.0), "y0": values.get("center_y", 0.0)}
-    about = {"x0": values.get("ra_0", 0.0), "y0": values.get("dec_0", 0.0)}
+    if name not in _CONVERTERS:
+        raise lacking("caustics", name, list(_CONVERTERS))
+    kind, converter = _CONVERTERS[name]
+    return {"kind": kind, "parameters": converter(values, z_lens, z_source)}
+
+
+def _place(values: Values) -> Values:
+    return {"x0": values.get("center_x", 0.0), "y0": values.get("center_y", 0.0)}
+
+
+def _about(values: Values) -> Values:
+    return {"x0": values.get("ra_0", 0.0), "y0": values.get("dec_0", 0.0)}
+
+
+def _shape(values: Values) -> Values:
     q, phi = shape_of(values)
-    if name in _LIGHT:
-        radius = values["R_sersic"] / math.sqrt(q)
-        brightness = {"n": values["n_sersic"], "Re": radius, "Ie": values["amp"], "use_lenstronomy_k": True}
-        return {"kind": "Sersic", "parameters": place | {"q": q, "phi": phi} | brightness}
-    if name == "SIS":
-        return {"kind": "SIS", "parameters": place | {"Rein": values["theta_E"]}}
-    if name == "SIE":
-        return {"kind": "SIE", "parameters": place | {"q": q, "phi": phi, "Rein": values["theta_E"]}}
-    if name == "EPL":
-        slope = {"Rein": values["theta_E"], "t": values["gamma"] - 1}
-        return {"kind": "EPL", "parameters": place | {"q": q, "phi": phi} | slope}
-    if name == "SHEAR":
-        shear = {"gamma_1": values["gamma1"], "gamma_2": values["gamma2"]}
-        return {"kind": "ExternalShear", "parameters": about | shear}
-    if name == "POINT_MASS":
-        return {"kind": "Point", "parameters": place | {"Rein": values["theta_E"]}}
-    if name == "TNFW":
-        tau = values["r_trunc"] / values["Rs"]
-        strength = values["alpha_Rs"] * values["Rs"] / (1 - math.log(2)) * float(truncated_mass(tau))  # theta_E^2
-        mass = strength / _einstein_area(z_lens, z_source)
-        return {"kind": "TNFW", "parameters": place | {"mass": mass, "Rs": values["Rs"], "tau": tau}}
-    if name == "MULTIPOLE":
-        order = {"m": values["m"], "a_m": values["a_m"], "phi_m": values["phi_m"]}
-        return {"kind": "Multipole", "parameters": place | order}
-    if name == "CONVERGENCE":
-        return {"kind": "MassSheet", "parameters": about | {"kappa": values["kappa"]}}
-    raise lacking("caustics", name, [*_MASS, *_LIGHT])
+    return _place(values) | {"q": q, "phi": phi}
+
+
+def _round(values: Values, *_: float) -> Values:
+    return _place(values) | {"Rein": values["theta_E"]}
+
+
+def _ellipse(values: Values, *_: float) -> Values:
+    return _shape(values) | {"Rein": values["theta_E"]}
+
+
+def _power_law(values: Values, *_: float) -> Values:
+    return _ellipse(values) | {"t": values["gamma"] - 1}
+
+
+def _shear(values: Values, *_: float) -> Values:
+    return _about(values) | {"gamma_1": values["gamma1"], "gamma_2": values["gamma2"]}
+
+
+def _halo(values: Values, z_lens: float, z_source: float) -> Values:
+    tau = values["r_trunc"] / values["Rs"]
+    strength = values["alpha_Rs"] * values["Rs"] / (1 - math.log(2)) * float(truncated_mass(tau))  # theta_E^2
+    return _place(values) | {"mass": strength / _einstein_area(z_lens, z_source), "Rs": values["Rs"], "tau": tau}
+
+
+def _multipole(values: Values, *_: float) -> Values:
+    return _place(values) | {name: values[name] for name in ("m", "a_m", "phi_m")}
+
+
+def _sheet(values: Values, *_: float) -> Values:
+    return _about(values) | {"kappa": values["kappa"]}
+
+
+def _sersic(values: Values, *_: float) -> Values:
+    radius = values["R_sersic"] / math.sqrt(shape_of(values)[0])
+    return _shape(values) | {"n": values["n_sersic"], "Re": radius, "Ie": values["amp"], "use_lenstronomy_k": True}
+
+
+# lenstronomy's name: that of caustics, and its parameters from lenstronomy's and the redshifts
+_CONVERTERS: dict[str, tuple[str, Callable[[Values, float, float], Values]]] = {
+    SIS.lenstronomy: ("SIS", _round),
+    SIE.lenstronomy: ("SIE", _ellipse),
+    EPL.lenstronomy: ("EPL", _power_law),
+    Shear.lenstronomy: ("ExternalShear", _shear),
+    PointMass.lenstronomy: ("Point", _round),
+    TNFW.lenstronomy: ("TNFW", _halo),
+    Multipole.lenstronomy: ("Multipole", _multipole),
+    "CONVERGENCE": ("MassSheet", _sheet),
+    "SERSIC": ("Sersic", _sersic),
+    Sersic.lenstronomy: ("Sersic", _sersic),
+}
 
 
 @lru_cache(maxsize=16)  # a halo after the other asks

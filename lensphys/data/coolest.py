@@ -15,12 +15,20 @@ from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError, check_file
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
+from lensphys.model import EPL, SIE, SIS, Sersic, Shear
+from lensphys.model.component import CENTRE
 from lensphys.observation import GaussianPSF
 from lensphys.observation.instrument import ExposureNoiseSettings
 
-_MASS = {"SIS": "SIE", "SIE": "SIE", "EPL": "PEMD", "SHEAR": "ExternalShear"}
-_LIGHT = {"SERSIC": "Sersic", "SERSIC_ELLIPSE": "Sersic"}
-_PLACE = ("center_x", "center_y")
+# lenstronomy's name: that of COOLEST; read back, it is the last one
+_NAMES = {
+    SIS.lenstronomy: "SIE",
+    SIE.lenstronomy: "SIE",
+    EPL.lenstronomy: "PEMD",
+    Shear.lenstronomy: "ExternalShear",
+    "SERSIC": "Sersic",
+    Sersic.lenstronomy: "Sersic",
+}
 _RENAMED = {"amp": "I_eff", "R_sersic": "theta_eff", "n_sersic": "n"}
 
 
@@ -34,18 +42,18 @@ def coolest_profile(component: Component) -> tuple[str, dict[str, float]]:
         LensphysError: if COOLEST has no such profile.
     """
     name, keywords = component
-    if name not in _MASS | _LIGHT:
-        raise lacking("COOLEST", name, [*_MASS, *_LIGHT])
-    if name == "SHEAR":
+    if name not in _NAMES:
+        raise lacking("COOLEST", name, list(_NAMES))
+    if name == Shear.lenstronomy:
         if any(keywords.get(key, 0.0) for key in ("ra_0", "dec_0")):
             raise LensphysError("COOLEST has no shear about another point than the origin: choose another --format")
         gamma1, gamma2 = keywords["gamma1"], keywords["gamma2"]
         phi = _east_of_north(0.5 * math.atan2(gamma2, gamma1))
-        return "ExternalShear", {"gamma_ext": math.hypot(gamma1, gamma2), "phi_ext": phi}
+        return _NAMES[name], {"gamma_ext": math.hypot(gamma1, gamma2), "phi_ext": phi}
     q, phi = shape_of(keywords)
-    rest = {_RENAMED.get(key, key): float(keywords.get(key, 0.0)) for key in (*keywords, *_PLACE)}
+    rest = {_RENAMED.get(key, key): float(keywords.get(key, 0.0)) for key in (*keywords, *CENTRE)}
     rest = {key: value for key, value in rest.items() if key not in ("e1", "e2")}
-    return (_MASS | _LIGHT)[name], rest | {"q": q, "phi": _east_of_north(phi)}
+    return _NAMES[name], rest | {"q": q, "phi": _east_of_north(phi)}
 
 
 def from_coolest(kind: str, parameters: dict[str, float]) -> Component:
@@ -54,13 +62,14 @@ def from_coolest(kind: str, parameters: dict[str, float]) -> Component:
     Raises:
         LensphysError: if it is not one that `coolest_profile` gives.
     """
-    names = {"SIE": "SIE", "PEMD": "EPL", "ExternalShear": "SHEAR", "Sersic": "SERSIC_ELLIPSE"}
+    names = {theirs: ours for ours, theirs in _NAMES.items()}
     if kind not in names:
         raise LensphysError(f"the COOLEST profile {kind} cannot be read, only {', '.join(names)}")
-    angle = 2 * math.radians(parameters["phi_ext" if kind == "ExternalShear" else "phi"] - 90)
-    if kind == "ExternalShear":
+    sheared = names[kind] == Shear.lenstronomy
+    angle = 2 * math.radians(parameters["phi_ext" if sheared else "phi"] - 90)
+    if sheared:
         gamma = parameters["gamma_ext"]
-        return "SHEAR", {"gamma1": gamma * math.cos(angle), "gamma2": gamma * math.sin(angle)}
+        return names[kind], {"gamma1": gamma * math.cos(angle), "gamma2": gamma * math.sin(angle)}
     back = {value: key for key, value in _RENAMED.items()}
     rest = {back.get(key, key): value for key, value in parameters.items() if key not in ("q", "phi")}
     e = (1 - parameters["q"]) / (1 + parameters["q"])
@@ -91,12 +100,13 @@ def write_coolest(path: Path, truth: Truth) -> None:
 
     if truth.lr.shape[0] != truth.lr.shape[1]:
         raise LensphysError(f"coolest takes rows for columns where an image is not square, got {truth.lr.shape}")
+    shears = [c for c in truth.lenses if c[0] == Shear.lenstronomy]
+    masses = [c for c in truth.lenses if c not in shears]
     try:
         entities = [
-            _entity(template, "lens", truth.z_lens, [c for c in truth.lenses if c[0] != "SHEAR"], truth.lens_light),
+            _entity(template, "lens", truth.z_lens, masses, truth.lens_light),
             _entity(template, "source", truth.z_source, [], truth.sources),
         ]
-        shears = [c for c in truth.lenses if c[0] == "SHEAR"]
         if shears:
             entities.append(_entity(template, "external shear", truth.z_lens, shears, None))
         whole = COOLEST(

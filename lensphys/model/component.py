@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_images
+from lensphys.checks import LensphysError, check_images
 from lensphys.model.parameter import Parameter
 
 CORE = 1e-6  # arcsec
+CENTRE = ("center_x", "center_y")
 
 Value = float | Tensor  # of a parameter: a number, or one for each lens (B,)
 
@@ -37,10 +38,30 @@ class Component:
     Attributes:
         formula: positions (B or 1, 2, H, W) [arcsec] and the values -> what the component gives there.
         parameters: name, unit, bounds and default prior of each.
+        whole: whole numbers that the formula takes before the parameters, and the least that each may be.
+        strengths: the parameters that, all zero, make it vanish: a batch is padded so.
+        lenstronomy: its name in lenstronomy and in our scenes.
+        in_lenstronomy: whether lenstronomy knows it by that name; if not, it is a word of our scenes alone.
+        at_origin: whether scenes put it at the origin and say nothing of its centre.
     """
 
     formula: ClassVar[Callable[..., Tensor]]
     parameters: ClassVar[tuple[Parameter, ...]] = ()
+    whole: ClassVar[dict[str, int]] = {}
+    strengths: ClassVar[tuple[str, ...]] = ()
+    lenstronomy: ClassVar[str] = ""
+    in_lenstronomy: ClassVar[bool] = True
+    at_origin: ClassVar[bool] = False
+
+    @classmethod
+    def scene_parameters(cls) -> tuple[Parameter, ...]:
+        """Return the parameters that scenes give and recipes draw, in their order."""
+        return tuple(p for p in cls.parameters if not (cls.at_origin and p.name in CENTRE))
+
+    @classmethod
+    def scene_names(cls) -> tuple[str, ...]:
+        """Return the names of all that scenes say of it."""
+        return (*cls.whole, *(p.name for p in cls.scene_parameters()))
 
     @property
     def values(self) -> dict[str, Any]:
@@ -79,7 +100,15 @@ class Component:
 
 @dataclass(frozen=True)
 class MassProfile(Component):
-    """A mass component: called with theta (B or 1, 2, H, W), it gives its deflection; components add up with ``+``."""
+    """A mass component: called with theta (B or 1, 2, H, W), it gives its deflection; components add up with ``+``.
+
+    Attributes:
+        galaxy: whether it is a galaxy's whole mass, which can be the main lens of a recipe; its ``theta_E``, if it has
+            one, may be given as the mass inside of it.
+    """
+
+    strengths: ClassVar[tuple[str, ...]] = ("theta_E",)
+    galaxy: ClassVar[bool] = False
 
     def __add__(self, other: MassProfile) -> MassSum:
         return MassSum((*self.summands, *other.summands))
@@ -111,7 +140,24 @@ class MassSum(MassProfile):
 
 @dataclass(frozen=True)
 class LightProfile(Component):
-    """A light component: call it with beta (B or 1, 2, H, W) for its brightness (B, 1, H, W) [flux / arcsec^2]."""
+    """A light component: call it with beta (B or 1, 2, H, W) for its brightness (B, 1, H, W) [flux / arcsec^2].
+
+    Those that recipes draw have an ``amp``, which all of their light is in proportion to, and a centre.
+    """
+
+    strengths: ClassVar[tuple[str, ...]] = ("amp",)
+
+    @classmethod
+    def unit_flux(cls, values: Mapping[str, float]) -> float:
+        """Return the total flux with amp = 1 [arcsec^2]: what magnitudes need.
+
+        Args:
+            values: of the other parameters.
+
+        Raises:
+            LensphysError: if it is not known.
+        """
+        raise LensphysError(f"{cls.__name__} does not know its total flux: give its amp in place of a magnitude")
 
     def slope(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""

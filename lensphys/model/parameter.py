@@ -29,7 +29,9 @@ class Parameter:
         mean: of the prior.
         sigma: of the prior; infinite for none. For a logarithmic parameter both are in its logarithm's value space:
             ``mean`` is the median and ``sigma`` is in e-folds.
-        logarithmic: whether the logarithm is what is uniform between the bounds, and normal in the prior.
+        logarithmic: whether the logarithm is what is uniform between the bounds, and normal in the prior; such a
+            parameter is positive.
+        domain: open interval outside of which the formula has no meaning; a fit stays within the bounds.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Parameter:
     mean: float = 0.0
     sigma: float = math.inf
     logarithmic: bool = False
+    domain: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def in_peaks(self) -> bool:

@@ -1,81 +1,13 @@
-"""What a recipe puts into the sky: lenses, light, and where the images of real galaxies come from."""
+"""What else a recipe says: shear, exposure, the other telescope, and what varies from image to image."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from lensphys.observation import instrument_names
 from lensphys.settings import Strict
 from lensphys.simulation.distributions import Distribution, PositiveDistribution, fixed
-
-
-class _Isothermal(Strict):
-    theta_E: PositiveDistribution | None = None
-    mass: PositiveDistribution | None = None
-    center_x: Distribution = fixed(0.0)
-    center_y: Distribution = fixed(0.0)
-
-    @model_validator(mode="after")
-    def _one_strength(self) -> Self:
-        if (self.theta_E is None) == (self.mass is None):
-            raise ValueError("give theta_E or mass, and not both")
-        return self
-
-
-class SISLens(_Isothermal):
-    """A singular isothermal sphere.
-
-    Its strength is ``theta_E`` [arcsec], as it acts, or the ``mass`` inside of it [solar masses].
-    """
-
-    kind: Literal["sis"]
-
-
-class SIELens(_Isothermal):
-    """A singular isothermal ellipsoid; ``theta_E`` or ``mass`` as for the sphere."""
-
-    kind: Literal["sie"]
-    e1: Distribution
-    e2: Distribution
-
-
-class EPLLens(_Isothermal):
-    """An elliptical power law; ``gamma`` is the slope of its density, 2 for an isothermal one."""
-
-    kind: Literal["epl"]
-    gamma: Distribution
-    e1: Distribution
-    e2: Distribution
-
-
-class MultipoleLens(Strict):
-    """A multipole of the isothermal potential about a centre: m = 4 makes a lens boxy or disky.
-
-    Args:
-        m: order, 2 or more.
-        a_m: amplitude [arcsec].
-        phi_m: position angle [rad].
-        center_x: [arcsec].
-        center_y: [arcsec].
-    """
-
-    kind: Literal["multipole"]
-    m: Annotated[int, Field(ge=2)]
-    a_m: Distribution
-    phi_m: Distribution
-    center_x: Distribution = fixed(0.0)
-    center_y: Distribution = fixed(0.0)
-
-
-class AnyLens(Strict):
-    """Any of lenstronomy's mass profiles, by its name there, with numbers [arcsec] as they act."""
-
-    kind: Literal["lenstronomy"]
-    profile: str
-    parameters: dict[str, Distribution]
 
 
 class Shear(Strict):
@@ -83,83 +15,6 @@ class Shear(Strict):
 
     gamma1: Distribution
     gamma2: Distribution
-
-
-class _Light(Strict):
-    color: dict[str, float] = {}
-
-    @model_validator(mode="after")
-    def _known_instruments(self) -> Self:
-        unknown = [n for n in self.color if not n.endswith((".yaml", ".yml")) and n not in instrument_names()]
-        if unknown:
-            raise ValueError(f"color names the unknown instrument {unknown[0]!r}: see 'lensphys list instruments'")
-        return self
-
-    def magnitude_in(self, magnitude: float, instrument: str) -> float:
-        """Return the magnitude that an instrument sees."""
-        return magnitude + self.color.get(Path(instrument).name, 0.0)
-
-
-class SersicLight(_Light):
-    """An elliptical Sersic galaxy; its brightness is ``amp`` [flux / arcsec^2 at R_sersic] or its ``magnitude``.
-
-    ``color`` is added to the magnitude in the instruments that it names: presets, or files as ``mine.yaml``.
-    """
-
-    kind: Literal["sersic"] = "sersic"
-    amp: PositiveDistribution | None = None
-    magnitude: Distribution | None = None
-    R_sersic: PositiveDistribution
-    n_sersic: PositiveDistribution
-    e1: Distribution
-    e2: Distribution
-    center_x: Distribution
-    center_y: Distribution
-
-    @model_validator(mode="after")
-    def _one_brightness(self) -> Self:
-        if (self.amp is None) == (self.magnitude is None):
-            raise ValueError("give amp or magnitude, and not both")
-        return self
-
-
-class ImageLight(_Light):
-    """Images of galaxies, one of them drawn for each lens: a FITS file or an .npy stack (N, H, W) or image (H, W).
-
-    Args:
-        file: the stack; without background and noise, or its noise is lensed too. A relative path starts where
-            the recipe lies or the command runs, or is one of the files that come with lensphys.
-        pixel_scale: of its pixels, as the galaxy shall appear without the lens [arcsec]: any resampling is done by it.
-        magnitude: of the whole galaxy, unlensed.
-        flux: of the whole galaxy, unlensed, instead of the magnitude [unit of the instrument].
-        phi: turns the galaxy, counter-clockwise [rad].
-        center_x: of the image's centre [arcsec].
-        center_y: [arcsec].
-        color: added to the magnitude in the instruments that it names: presets, or files as ``mine.yaml``.
-    """
-
-    kind: Literal["images"]
-    file: str
-    pixel_scale: PositiveDistribution
-    magnitude: Distribution | None = None
-    flux: PositiveDistribution | None = None
-    phi: Distribution = fixed(0.0)
-    center_x: Distribution
-    center_y: Distribution
-
-    @model_validator(mode="after")
-    def _one_brightness(self) -> Self:
-        if (self.flux is None) == (self.magnitude is None):
-            raise ValueError("give flux or magnitude, and not both")
-        return self
-
-
-class AnyLight(_Light):
-    """Any of lenstronomy's light profiles, by its name there; ``amp`` or ``magnitude`` stand among its parameters."""
-
-    kind: Literal["lenstronomy"]
-    profile: str
-    parameters: dict[str, Distribution]
 
 
 class Counts(Strict):

@@ -19,7 +19,6 @@ from lensphys.observation.instrument import (
     RectifiedCountNoiseSettings,
 )
 from lensphys.observation.noise import poisson
-from lensphys.simulation.components import AnyLight
 from lensphys.simulation.distributions import Draws
 from lensphys.simulation.recipe import Recipe
 
@@ -110,8 +109,7 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
     if recipe.conditions is not None and recipe.conditions.psf_fwhm is not None:
         instrument.psf_of(Conditions(psf_fwhm=torch.ones(1)))  # kernels have no width to vary
     for key, light in recipe.lights.items():
-        in_magnitudes = "magnitude" in light.parameters if isinstance(light, AnyLight) else light.magnitude is not None
-        if in_magnitudes and instrument.zero_point is None:
+        if light.in_magnitudes and instrument.zero_point is None:
             raise LensphysError(
                 f"{where}: a magnitude needs an instrument with a zero point: give {key} an amp or a flux instead"
             )

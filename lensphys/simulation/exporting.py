@@ -18,6 +18,7 @@ from lensphys.data.caustics import write_caustics
 from lensphys.data.coolest import write_coolest
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, write_cut_out
 from lensphys.data.lens_file import LensFile
+from lensphys.model import LIGHT, MASS, by_lenstronomy
 from lensphys.observation import GaussianPSF
 from lensphys.provenance import write_json
 from lensphys.simulation.galaxies import with_image
@@ -62,9 +63,11 @@ def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
 
 
 def _known(component: Component) -> str:
-    if component[0] == "LINE_MASS":
-        raise lacking("lenstronomy", component[0], ["all but this one"])
-    return component[0]
+    name = component[0]
+    ours = by_lenstronomy(MASS) | by_lenstronomy(LIGHT)
+    if name in ours and not ours[name].in_lenstronomy:
+        raise lacking("lenstronomy", name, [known for known, of in ours.items() if of.in_lenstronomy])
+    return name
 
 
 def _data(truth: Truth) -> Keywords:

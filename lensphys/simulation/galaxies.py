@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError
 from lensphys.data.npy import read_npy
-from lensphys.simulation.recipe import recipe_folder
+from lensphys.simulation.folder import recipe_folder
 
 Stack = NDArray[np.float64]
 

@@ -15,7 +15,6 @@ from lensphys.checks import LensphysError, check_choice
 from lensphys.data.lens_file import FORMAT_VERSION
 from lensphys.observation import Instrument
 from lensphys.provenance import versions
-from lensphys.simulation.components import ImageLight
 from lensphys.simulation.detector import check_detector
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.galaxies import fingerprint
@@ -143,7 +142,7 @@ class Plan:
     def attributes(self) -> dict[str, Any]:
         """Return what the file says of itself."""
         scale = self.instrument.pixel_scale
-        images = {light.file for light in self.recipe.lights.values() if isinstance(light, ImageLight)}
+        images = {file for light in self.recipe.lights.values() for file in light.files}
         target = {} if self.target is None else {"target_instrument": self.target.model_dump_json()}
         return target | {
             "recipe": self.recipe.model_dump_json(),

@@ -5,45 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-import lensphys
 from lensphys.checks import LensphysError, check_choice
 from lensphys.observation import Instrument
 from lensphys.settings import Strict, merged, override, read_yaml
-from lensphys.simulation.components import (
-    AnyLens,
-    AnyLight,
-    Counts,
-    EPLLens,
-    ImageLight,
-    MultipoleLens,
-    SersicLight,
-    Shear,
-    SIELens,
-    SISLens,
-    Target,
-    VariedConditions,
-)
+from lensphys.simulation.components import Counts, Shear, Target, VariedConditions
 from lensphys.simulation.cosmology import DistanceKind, Distances
 from lensphys.simulation.dark_matter import Population
 from lensphys.simulation.distributions import Correlation
-
-MainLens = Annotated[SISLens | SIELens | EPLLens | AnyLens, Field(discriminator="kind")]
-Lens = Annotated[SISLens | SIELens | EPLLens | MultipoleLens | AnyLens, Field(discriminator="kind")]
-
-
-def _kind(tree: Any) -> str:
-    """A light without a kind is a Sersic."""
-    return str(tree.get("kind", "sersic") if isinstance(tree, dict) else getattr(tree, "kind", "?"))
-
-
-Light = Annotated[
-    Annotated[SersicLight, Tag("sersic")]
-    | Annotated[ImageLight, Tag("images")]
-    | Annotated[AnyLight, Tag("lenstronomy")],
-    Discriminator(_kind),
-]
+from lensphys.simulation.folder import recipe_folder, recipe_names
+from lensphys.simulation.lenses import Lens, MainLens
+from lensphys.simulation.lights import Light, LightSettings
 
 
 class Recipe(Strict):
@@ -131,7 +104,7 @@ class Recipe(Strict):
         return Distances(self.z_lens, self.z_source, self.z_source_convention, self.distances)
 
     @property
-    def lights(self) -> dict[str, SersicLight | ImageLight | AnyLight]:
+    def lights(self) -> dict[str, LightSettings]:
         """All light, by its name in the recipe."""
         more = {f"more_sources.{i}": light for i, light in enumerate(self.more_sources)}
         return {"source": self.source} | more | {f"lens_light.{i}": light for i, light in enumerate(self.lens_light)}
@@ -149,8 +122,7 @@ class Recipe(Strict):
         if own is not None:
             raise LensphysError(f"'{own}' belongs to the instrument {self.instrument}: take it away (--set {own}=null)")
         for key, light in self.lights.items():
-            parameters = light.parameters if isinstance(light, AnyLight) else vars(light)
-            if parameters.get("magnitude") is None:
+            if not light.in_magnitudes:
                 raise LensphysError(
                     f"{key}: a flux in the unit of {self.instrument} means nothing to {instrument}: give a magnitude"
                 )
@@ -198,15 +170,3 @@ def _find_files(tree: dict[str, Any], folder: Path) -> None:
     for group, key in (*((t, "instrument") for t in telescopes), *((light, "file") for light in lights)):
         if isinstance(group, dict) and isinstance(group.get(key), str) and (folder / group[key]).is_file():
             group[key] = str((folder / group[key]).resolve())
-
-
-def recipe_folder() -> Path:
-    """Return the folder of the recipes that come with lensphys, and of the files they name."""
-    package = Path(lensphys.__file__).parent
-    installed = package / "simulations"
-    return installed if installed.is_dir() else package.parent / "simulations"
-
-
-def recipe_names() -> list[str]:
-    """Return the bare names of the recipes that come with lensphys."""
-    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))

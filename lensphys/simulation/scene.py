@@ -5,30 +5,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from lensphys.checks import LensphysError
-from lensphys.model.light import flux_sersic
+from lensphys.model import Shear
 from lensphys.observation import Instrument
 from lensphys.simulation.bodies import Host
-from lensphys.simulation.components import (
-    AnyLens,
-    AnyLight,
-    EPLLens,
-    ImageLight,
-    MultipoleLens,
-    SersicLight,
-    SIELens,
-    SISLens,
-)
-from lensphys.simulation.distributions import Distribution, Draws
-from lensphys.simulation.galaxies import galaxy_images
+from lensphys.simulation.declared import Keywords, Named
+from lensphys.simulation.distributions import Draws
+from lensphys.simulation.lights import Eye
 from lensphys.simulation.recipe import Recipe
-
-Keywords = dict[str, Any]
-Component = tuple[str, Keywords]
 
 
 @dataclass(frozen=True)
@@ -70,10 +57,10 @@ class Scene:
         Raises:
             LensphysError: if another profile has no centre.
         """
-        shears = [k for name, k in self._masses if name == "SHEAR"]
+        shears = [k for name, k in self._masses if name == Shear.lenstronomy]
         g1, g2 = (sum(k[name] for k in shears) for name in ("gamma1", "gamma2"))
         behind = x - g1 * x - g2 * y, y - g2 * x + g1 * y
-        lenses = [k if name == "SHEAR" else _moved(name, k, x, y) for name, k in self._masses]
+        lenses = [k if name == Shear.lenstronomy else _moved(name, k, x, y) for name, k in self._masses]
         sources = zip(self.source_light_model_list, self.kwargs_source, strict=True)
         lights = zip(self.lens_light_model_list, self.kwargs_lens_light, strict=True)
         return replace(
@@ -84,7 +71,7 @@ class Scene:
         )
 
     @property
-    def _masses(self) -> list[Component]:
+    def _masses(self) -> list[Named]:
         return list(zip(self.lens_model_list, self.kwargs_lens, strict=True))
 
     def text(self) -> str:
@@ -111,15 +98,16 @@ def draw_scene(
             ``rng`` draws that too.
     """
     draws = Draws(rng, recipe.correlated)
-    lenses = [_lens(recipe, "lens", recipe.lens, draws)]
+    lenses = [recipe.lens.draw("lens", draws, recipe.masses)]
     main = lenses[0][1]
     if recipe.shear is not None:
-        lenses.append(("SHEAR", draws.all_of("shear", _parameters(recipe.shear, "gamma1", "gamma2"))))
-    lenses += [_lens(recipe, f"more_lenses.{i}", lens, draws) for i, lens in enumerate(recipe.more_lenses)]
+        lenses.append((Shear.lenstronomy, draws.all_of("shear", vars(recipe.shear))))
+    lenses += [lens.draw(f"more_lenses.{i}", draws, recipe.masses) for i, lens in enumerate(recipe.more_lenses)]
     host = Host(main.get("center_x", 0.0), main.get("center_y", 0.0), recipe.masses)
     bodies = recipe.classes[class_name].sample(rng if substructure_rng is None else substructure_rng, host)
     lenses += [(bodies.profile, keywords) for keywords in bodies.keywords()]
-    light = {key: _light(recipe, instrument, key, settings, draws) for key, settings in recipe.lights.items()}
+    eye = Eye(recipe.instrument, instrument)
+    light = {key: settings.draw(key, draws, eye) for key, settings in recipe.lights.items()}
     draws.check_used()
     sources = [component for key, component in light.items() if not key.startswith("lens_light")]
     lens_light = [component for key, component in light.items() if key.startswith("lens_light")]
@@ -134,73 +122,5 @@ def _moved(name: str, keywords: Keywords, x: float, y: float) -> Keywords:
     return keywords | {"center_x": keywords["center_x"] + x, "center_y": keywords["center_y"] + y}
 
 
-def _split(components: list[Component]) -> tuple[list[str], list[Keywords]]:
+def _split(components: list[Named]) -> tuple[list[str], list[Keywords]]:
     return [name for name, _ in components], [keywords for _, keywords in components]
-
-
-def _parameters(settings: Any, *names: str) -> dict[str, Distribution]:
-    return {name: getattr(settings, name) for name in names}
-
-
-def _lens(
-    recipe: Recipe, key: str, lens: SISLens | SIELens | EPLLens | MultipoleLens | AnyLens, draws: Draws
-) -> Component:
-    if isinstance(lens, AnyLens):
-        return lens.profile, draws.all_of(f"{key}.parameters", lens.parameters)
-    if isinstance(lens, MultipoleLens):
-        values = draws.all_of(key, _parameters(lens, "a_m", "phi_m", "center_x", "center_y"))
-        return "MULTIPOLE", {"m": lens.m} | values
-    if lens.theta_E is not None:
-        theta_E = draws.positive(f"{key}.theta_E", lens.theta_E)
-    elif lens.mass is not None:
-        theta_E = recipe.masses.einstein_radius_of_isothermal(draws.positive(f"{key}.mass", lens.mass))
-    names = {"sis": (), "sie": ("e1", "e2"), "epl": ("gamma", "e1", "e2")}[lens.kind]
-    values = draws.all_of(key, _parameters(lens, *names, "center_x", "center_y"))
-    if not 1 < values.get("gamma", 2.0) < 3:
-        raise LensphysError(
-            f"the recipe drew {values['gamma']:g} for {key}.gamma, which must lie between 1 and 3: narrow its "
-            "distribution"
-        )
-    return lens.kind.upper(), {"theta_E": theta_E} | values
-
-
-def _light(
-    recipe: Recipe, instrument: Instrument, key: str, light: SersicLight | ImageLight | AnyLight, draws: Draws
-) -> Component:
-    if isinstance(light, ImageLight):
-        return "INTERPOL", _galaxy(recipe, instrument, key, light, draws)
-    if isinstance(light, AnyLight):
-        parameters = {name: x for name, x in light.parameters.items() if name not in ("amp", "magnitude")}
-        amp, magnitude = light.parameters.get("amp"), light.parameters.get("magnitude")
-        values: Keywords = draws.all_of(f"{key}.parameters", parameters)
-        profile, key = light.profile, f"{key}.parameters"
-    else:
-        amp, magnitude, profile = light.amp, light.magnitude, "SERSIC_ELLIPSE"
-        names = ("R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")
-        values = draws.all_of(key, _parameters(light, *names), positive=("R_sersic", "n_sersic"))
-    if magnitude is not None:
-        drawn = light.magnitude_in(draws(f"{key}.magnitude", magnitude), recipe.instrument)
-        return profile, {"amp": instrument.flux(drawn) / _unit_flux(profile, values)} | values
-    if amp is None:
-        raise LensphysError(f"{key}: give amp or magnitude among the parameters")
-    return profile, {"amp": draws.positive(f"{key}.amp", amp)} | values
-
-
-def _unit_flux(profile: str, values: Keywords) -> float:
-    if profile == "SERSIC_ELLIPSE":
-        return flux_sersic(values["R_sersic"], values["n_sersic"])
-    from lenstronomy.LightModel.light_model import LightModel
-
-    return float(LightModel([profile]).total_flux([{"amp": 1.0} | values])[0])
-
-
-def _galaxy(recipe: Recipe, instrument: Instrument, key: str, light: ImageLight, draws: Draws) -> Keywords:
-    index = int(draws.rng.integers(len(galaxy_images(light.file))))
-    scale = draws.positive(f"{key}.pixel_scale", light.pixel_scale)
-    values = draws.all_of(key, _parameters(light, "center_x", "center_y", "phi"))
-    if light.flux is not None:
-        flux = draws.positive(f"{key}.flux", light.flux)
-    elif light.magnitude is not None:
-        flux = instrument.flux(light.magnitude_in(draws(f"{key}.magnitude", light.magnitude), recipe.instrument))
-    place = {"center_x": values["center_x"], "center_y": values["center_y"], "phi_G": values["phi"], "scale": scale}
-    return {"file": light.file, "index": index, "amp": flux / scale**2} | place

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from inspect import signature
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,43 +11,23 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
+from lensphys.model import LIGHT, MASS, TNFW, Component, ImageSource, LightProfile, PointMass, Sersic, by_lenstronomy
 from lensphys.model.compiled import COMPILED, add_deflection, brightness_sersic_points
-from lensphys.model.light import brightness_sersic
-from lensphys.model.mass import deflection_nfw, deflection_point, deflection_shear, deflection_sie, deflection_sis
-from lensphys.model.mass.epl import deflection_epl
-from lensphys.model.mass.line import deflection_line
-from lensphys.model.mass.multipole import deflection_multipole
-from lensphys.model.mass.tnfw import deflection_tnfw
+from lensphys.model.component import CENTRE
 from lensphys.model.swarm import deflection_swarm, deflection_tnfw_swarm
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.observation.camera import block_sum
 from lensphys.simulation.compiled_psf import compiled_psf
+from lensphys.simulation.declared import Keywords, Named
 from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.scene import Keywords, Scene
+from lensphys.simulation.scene import Scene
 
 # scenes at a time: so many points of the sky in all; on a processor what stays in its caches
 _POINTS = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 
-@dataclass(frozen=True)
-class _Profile:
-    """A formula, and the parameters that make it vanish: scenes with fewer bodies than others get some that do."""
-
-    formula: Callable[..., Tensor]
-    strengths: tuple[str, ...] = ("theta_E",)
-
-
-_MASS = {
-    "SIS": _Profile(deflection_sis),
-    "SIE": _Profile(deflection_sie),
-    "EPL": _Profile(deflection_epl),
-    "SHEAR": _Profile(deflection_shear, ("gamma1", "gamma2")),
-    "MULTIPOLE": _Profile(deflection_multipole, ("a_m",)),
-    "NFW": _Profile(deflection_nfw, ("alpha_Rs",)),
-    "LINE_MASS": _Profile(deflection_line),
-}
 _Table = dict[str, Tensor]  # parameters (B, K)
 
 
@@ -61,24 +40,11 @@ def _halos(x: Tensor, y: Tensor, table: _Table) -> Tensor:
 
 
 # what comes in numbers: all of one kind at once
-_SWARMS: dict[str, tuple[Callable[[Tensor, Tensor, _Table], Tensor], str]] = {
-    "POINT_MASS": (_points, "theta_E"), "TNFW": (_halos, "alpha_Rs")
+_SWARMS: dict[str, Callable[[Tensor, Tensor, _Table], Tensor]] = {
+    PointMass.lenstronomy: _points, TNFW.lenstronomy: _halos
 }  # fmt: skip
-_LIGHT = ("SERSIC_ELLIPSE", "INTERPOL")
-
-
-def _takes(formula: Callable[..., Tensor]) -> tuple[str, ...]:
-    return tuple(signature(formula).parameters)[1:]  # the first one is where
-
-
-# scenes of a batch are tables: each names all parameters of a profile
-_PARAMETERS = {name: _takes(profile.formula) for name, profile in _MASS.items()} | {
-    "SHEAR": ("gamma1", "gamma2"),
-    "POINT_MASS": _takes(deflection_point),
-    "TNFW": _takes(deflection_tnfw),
-    "SERSIC_ELLIPSE": _takes(brightness_sersic),
-    "INTERPOL": ("file", "index", "amp", "center_x", "center_y", "phi_G", "scale"),
-}
+_IMAGE = ImageSource.lenstronomy
+_IMAGE_NAMES = ("file", "index", "amp", "center_x", "center_y", "phi_G", "scale")
 
 
 class TorchEngine:
@@ -113,13 +79,14 @@ class TorchEngine:
         masses = list(zip(scene.lens_model_list, scene.kwargs_lens, strict=True))
         names, keywords = scene.source_light_model_list, scene.kwargs_source
         lights = list(zip(names + scene.lens_light_model_list, keywords + scene.kwargs_lens_light, strict=True))
-        for found, has in ((masses, [*_MASS, *_SWARMS]), (lights, _LIGHT)):
+        bright = _names(LIGHT) | {_IMAGE: _IMAGE_NAMES}
+        for found, has in ((masses, _names(MASS)), (lights, bright)):
             for name, given in found:
                 if name not in has:
-                    raise lacking("torch", name, "lenstronomy", has)
-                if set(given) != set(_PARAMETERS[name]):
+                    raise lacking("torch", name, "lenstronomy", list(has))
+                if set(given) != set(has[name]):
                     raise LensphysError(
-                        f"the torch engine wants the parameters {', '.join(_PARAMETERS[name])} of {name}, got "
+                        f"the torch engine wants the parameters {', '.join(has[name])} of {name}, got "
                         f"{', '.join(given)}: give all of them, or use --engine lenstronomy"
                     )
 
@@ -170,57 +137,65 @@ class TorchEngine:
 
     def _deflection(self, scenes: Sequence[Scene]) -> Tensor:
         """Alpha (B, 2, 1, P), float64."""
+        masses = by_lenstronomy(MASS)
         lists = [list(zip(s.lens_model_list, s.kwargs_lens, strict=True)) for s in scenes]
-        # multipoles of one order go together: it is no tensor
-        kinds = dict.fromkeys((name, keywords.get("m")) for row in lists for name, keywords in row)
+        keyed = [[((name, _whole(masses[name], k)), k) for name, k in row] for row in lists]
         total = self._theta.new_zeros(len(scenes), *self._theta.shape[1:])
-        x, y = self._theta[0, :, 0]
-        for name, order in kinds:
-            rows = [[k for n, k in row if (n, k.get("m")) == (name, order)] for row in lists]
-            if name in _SWARMS:
-                formula, strength = _SWARMS[name]
-                total += formula(x, y, self._table(rows, (strength,)))[:, :, None]
-                continue
-            profile, fixed = _MASS[name], {} if order is None else {"m": order}
-            table = self._table(rows, profile.strengths)
-            for k in range(max(map(len, rows))):
-                lens = {p: v[:, k] for p, v in table.items()}
-                if self._compiled and name in COMPILED:
-                    add_deflection(name, x, y, lens, total[:, :, 0])
-                else:
-                    total += profile.formula(self._theta, **lens, **fixed)
+        for kind in dict.fromkeys(key for row in keyed for key, _ in row):
+            name, whole = kind
+            table = self._table(masses[name], [[k for key, k in row if key == kind] for row in keyed])
+            self._add(masses[name], dict(zip(masses[name].whole, whole, strict=True)), table, total)
         return total
 
-    def _table(self, rows: list[list[Keywords]], strengths: Sequence[str]) -> _Table:
-        """The numbers of the profiles of one kind, (B, K) each; rows that have fewer get some that vanish."""
+    def _add(self, component: type[Component], whole: dict[str, int], table: _Table, total: Tensor) -> None:
+        """Add the deflection of the components of a table to a total (B, 2, 1, P)."""
+        name, (x, y) = component.lenstronomy, self._theta[0, :, 0]
+        if name in _SWARMS:
+            total += _SWARMS[name](x, y, table)[:, :, None]
+            return
+        for lens in _columns(table):
+            if self._compiled and name in COMPILED:
+                add_deflection(name, x, y, lens, total[:, :, 0])
+            else:
+                total += component.formula(self._theta, **lens, **whole)
+
+    def _table(self, component: type[Component], rows: list[list[Keywords]]) -> _Table:
+        """The numbers of the components of one kind, (B, K) each; rows that have fewer get some that vanish."""
         most = max(map(len, rows))
         first = next(row[0] for row in rows if row)
-        names = [name for name in first if name != "m"]
-        blank = {name: 0.0 if name in strengths else first[name] for name in names}
+        names = [name for name in first if name not in component.whole]
+        blank = {name: 0.0 if name in component.strengths else first[name] for name in names}
         numbers = np.array([[[k[n] for n in names] for k in row + [blank] * (most - len(row))] for row in rows])
         return dict(zip(names, torch.from_numpy(numbers).to(self._device).unbind(-1), strict=True))
 
-    def _brightness(self, lights: list[list[tuple[str, Keywords]]], alpha: Tensor) -> Tensor:
+    def _brightness(self, lights: list[list[Named]], alpha: Tensor) -> Tensor:
         """Surface brightness (B, 1, 1, P), float32, of light at theta - alpha, alpha (B or 1, 2, 1, P)."""
-        theta = self._theta[..., : alpha.shape[-1]]
+        components = by_lenstronomy(LIGHT)
         total = torch.zeros(len(lights), 1, 1, alpha.shape[-1], device=self._device)
         for kind in dict.fromkeys(name for row in lights for name, _ in row):
             rows = [[k for n, k in row if n == kind] for row in lights]
-            if kind == "INTERPOL":
-                for i, row in enumerate(rows):
-                    for k in row:
-                        total[i] += self._image(k, theta - alpha[i if len(alpha) > 1 else 0][None])[0]
+            if kind == _IMAGE:
+                self._add_images(rows, alpha, total)
                 continue
-            table = self._table(rows, ("amp",))
-            for j in range(max(map(len, rows))):
-                at = {name: value[:, j] for name, value in table.items()}
-                if self._compiled:
-                    brightness_sersic_points(theta[:, :, 0], alpha[:, :, 0], **at, total=total[:, 0, 0])
-                    continue
-                centre = torch.stack([at.pop("center_x"), at.pop("center_y")], dim=1)[:, :, None, None]
-                # the difference in float64: float32 then has its full precision next to the centre, too
-                total += brightness_sersic((theta - alpha - centre).float(), **at)
+            for light in _columns(self._table(components[kind], rows)):
+                self._add_light(components[kind], light, alpha, total)
         return total
+
+    def _add_light(self, component: type[LightProfile], light: _Table, alpha: Tensor, total: Tensor) -> None:
+        theta = self._theta[..., : alpha.shape[-1]]
+        if self._compiled and component is Sersic:
+            brightness_sersic_points(theta[:, :, 0], alpha[:, :, 0], **light, total=total[:, 0, 0])
+            return
+        centre = torch.stack([light[name] for name in CENTRE], dim=1)[:, :, None, None]
+        rest = {name: value for name, value in light.items() if name not in CENTRE}
+        # the difference in float64: float32 then has its full precision next to the centre, too
+        total += component.formula((theta - alpha - centre).float(), **rest, **dict.fromkeys(CENTRE, 0.0))
+
+    def _add_images(self, rows: list[list[Keywords]], alpha: Tensor, total: Tensor) -> None:
+        theta = self._theta[..., : alpha.shape[-1]]
+        for i, row in enumerate(rows):
+            for k in row:
+                total[i] += self._image(k, theta - alpha[i if len(alpha) > 1 else 0][None])[0]
 
     def _image(self, keywords: Keywords, beta: Tensor) -> Tensor:
         image = torch.from_numpy(galaxy_images(keywords["file"])[keywords["index"]]).to(self._device)
@@ -229,3 +204,19 @@ class TorchEngine:
         c, s = np.cos(keywords["phi_G"]), np.sin(keywords["phi_G"])
         turned = torch.stack([c * x + s * y, c * y - s * x], dim=1)
         return (keywords["amp"] * grid.sample(image[None, None], turned)).float()
+
+
+def _names(components: Mapping[str, type[Component]]) -> dict[str, tuple[str, ...]]:
+    """The keywords of each component in scenes, by its name there."""
+    return {name: component.scene_names() for name, component in by_lenstronomy(components).items()}
+
+
+def _whole(component: type[Component], keywords: Keywords) -> tuple[int, ...]:
+    """The whole numbers of a component, which are no tensors: those with the same ones go together."""
+    return tuple(keywords[name] for name in component.whole)
+
+
+def _columns(table: _Table) -> Iterator[_Table]:
+    """The parameters (B,) of the first component of each scene, the second, ..."""
+    for k in range(next(iter(table.values())).shape[1]):
+        yield {name: values[:, k] for name, values in table.items()}

@@ -32,6 +32,7 @@ class ImageSource(LightProfile):
     mode: str = "bilinear"
     center_x: Value = 0.0
     center_y: Value = 0.0
+    lenstronomy = "INTERPOL"
 
     def __post_init__(self) -> None:
         check_images("source image", self.image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -118,6 +119,7 @@ class Sersic(LightProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(brightness_sersic)
+    lenstronomy = "SERSIC_ELLIPSE"
     parameters = (
         Parameter("amp", "flux / arcsec^2", Peaks(1e-4), Peaks(1e3), logarithmic=True),
         Parameter("R_sersic", "arcsec", 0.01, HalfWidths(1.0), 0.25, 1.0, logarithmic=True),
@@ -133,6 +135,11 @@ class Sersic(LightProfile):
         light, columns = brightness_sersic_derivatives(position, **self.values)
         order = [p.name for p in self.parameters]
         return light, columns[:, [order.index(name) for name in names], None]
+
+    @classmethod
+    def unit_flux(cls, values: Mapping[str, float]) -> float:
+        """Return the total flux with amp = 1 [arcsec^2]: see `flux_sersic`."""
+        return flux_sersic(values["R_sersic"], values["n_sersic"])
 
     def slope(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta in closed form, (B, 2, H, W) [flux / arcsec^3]."""

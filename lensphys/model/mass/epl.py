@@ -97,9 +97,11 @@ class EPL(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_epl)
+    lenstronomy = "EPL"
+    galaxy = True
     parameters = (
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
-        Parameter("gamma", "", 1.1, 2.9, 2.0, 0.1),
+        Parameter("gamma", "", 1.1, 2.9, 2.0, 0.1, domain=(1.0, 3.0)),
         Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
         Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
         Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),

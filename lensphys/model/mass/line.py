@@ -66,6 +66,8 @@ class LineMass(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_line)
+    lenstronomy = "LINE_MASS"
+    in_lenstronomy = False
     parameters = (
         Parameter("theta_E", "arcsec", 1e-4, 1.0, 0.2, 1.5, logarithmic=True),
         Parameter("length", "arcsec", 1e-3, 10.0, 0.5, 1.0, logarithmic=True),

@@ -12,10 +12,14 @@ from lensphys.checks import LensphysError
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
 from lensphys.model.parameter import HalfWidths, Parameter
 
+LEAST = 2  # order: that of a dipole moves the centre
+
 
 def _check_order(m: int) -> None:
-    if not isinstance(m, Integral) or m < 2:
-        raise LensphysError(f"m must be an integer of 2 or more, got {m!r}: for a dipole, move the centre of the lens")
+    if not isinstance(m, Integral) or m < LEAST:
+        raise LensphysError(
+            f"m must be an integer of {LEAST} or more, got {m!r}: for a dipole, move the centre of the lens"
+        )
 
 
 def deflection_multipole(
@@ -66,6 +70,9 @@ class Multipole(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_multipole)
+    lenstronomy = "MULTIPOLE"
+    whole = {"m": LEAST}
+    strengths = ("a_m",)
     parameters = (
         Parameter("a_m", "arcsec", -0.3, 0.3, 0.0, 0.02),
         Parameter("phi_m", "rad", -3.2, 3.2),

@@ -51,6 +51,8 @@ class NFW(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_nfw)
+    lenstronomy = "NFW"
+    strengths = ("alpha_Rs",)
     parameters = (
         Parameter("Rs", "arcsec", 0.1, 100.0, 10.0, 1.0, logarithmic=True),
         Parameter("alpha_Rs", "arcsec", 1e-3, 100.0, 1.0, 1.5, logarithmic=True),

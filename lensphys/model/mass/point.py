@@ -49,6 +49,7 @@ class PointMass(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_point)
+    lenstronomy = "POINT_MASS"
     parameters = (
         Parameter("theta_E", "arcsec", 1e-4, 1.0, 0.03, 1.5, logarithmic=True),
         Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),

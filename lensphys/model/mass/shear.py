@@ -29,6 +29,9 @@ class Shear(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_shear)
+    lenstronomy = "SHEAR"
+    strengths = ("gamma1", "gamma2")
+    at_origin = True
     parameters = (
         Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1),
         Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),

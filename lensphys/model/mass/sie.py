@@ -136,6 +136,8 @@ class SIE(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_sie)
+    lenstronomy = "SIE"
+    galaxy = True
     parameters = (
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
         Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),

@@ -29,6 +29,8 @@ class SIS(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_sis)
+    lenstronomy = "SIS"
+    galaxy = True
     parameters = (
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
         Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),

@@ -114,6 +114,8 @@ class TNFW(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_tnfw)
+    lenstronomy = "TNFW"
+    strengths = ("alpha_Rs",)
     parameters = (
         Parameter("Rs", "arcsec", 1e-3, 1.0, 0.05, 0.7, logarithmic=True),
         Parameter("alpha_Rs", "arcsec", 1e-6, 1.0, 0.005, 1.5, logarithmic=True),
