@@ -15,9 +15,9 @@ from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods import AmortisedMethod, AmortisedSettings, Batch
 from lensphys.methods import fit as fit_module
 from lensphys.methods.amortised import instrument_numbers, unrolled_step
-from lensphys.methods.prediction import joined
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import ErrorMap, GaussianPSF
+from lensphys.prediction import joined
 
 TINY = EncoderSettings(channels=8, levels=3, modes=4)
 

@@ -17,9 +17,9 @@ from lensphys.evaluation import metrics
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.tables import metrics_table, read_metrics, replace_between_markers
-from lensphys.methods.prediction import Prediction
 from lensphys.model import SIS, Sersic
 from lensphys.observation import Instrument
+from lensphys.prediction import Prediction
 
 SHAPE = (24, 20)  # LR rows and columns
 

@@ -14,9 +14,9 @@ from lensphys.deflection import DeflectionField
 from lensphys.evaluation.figures import Sample, distribution_figure, loss_figure, sample_figure, save_figure
 from lensphys.evaluation.substructure import beyond_macro, true_substructure
 from lensphys.grid import PixelGrid
-from lensphys.methods.prediction import Prediction
 from lensphys.model import SIE, PointMass, Shear
 from lensphys.observation import Camera, NoPSF
+from lensphys.prediction import Prediction
 
 GRID = PixelGrid(64, 60, 0.05)
 MACRO = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": 0.02, "center_y": 0.01, "gamma1": 0.03, "gamma2": -0.02}

@@ -33,7 +33,7 @@ def main() -> None:
         path = simulate(Recipe.named(arguments.recipe, []), arguments.n, Path(folder) / "images.h5", seed=1)
         with LensFile(path) as lenses:
             fit = fit_lens(lenses.observation(np.arange(len(lenses.labels))))
-    prior = learned_potential(fit.problem, fit.state, FieldPriors(), rounds=arguments.rounds)
+    prior = learned_potential(fit.groups[0][1], FieldPriors(), rounds=arguments.rounds)
     origin = provenance(recipe=arguments.recipe, n=arguments.n, rounds=arguments.rounds)
     write_json(arguments.out, {"provenance": origin, "potential": prior.model_dump()})
     print(prior)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -85,6 +85,20 @@ def super_resolve(
     write_images(out, images, result, factor, origin)
     numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     console.print(f"wrote {out}: {numbers}", markup=False)
+    for line in _verdict_lines(result):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _verdict_lines(result: dict[str, Any]) -> list[str]:
+    """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
+    if "quality" not in result:
+        return ["quality: this method does not judge its own result"]
+    quality, reasons = result["quality"], result["reasons"]
+    if len(quality) == 1:
+        return [f"quality: {quality[0]}" + (f" ({reasons[0]})" if reasons[0] else "")]
+    counts = ", ".join(f"{(quality == q).sum()} {q}" for q in ("good", "suspect", "bad"))
+    worst = [i for q in ("bad", "suspect") for i in range(len(quality)) if quality[i] == q]
+    return [f"quality: {counts}", *(f"  image {i}: {quality[i]} ({reasons[i]})" for i in worst[:10])]
 
 
 @app.command("list")

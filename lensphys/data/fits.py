@@ -234,7 +234,7 @@ def write_fits(
         path: the file.
         header: of the low-resolution image.
         results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``sigma, constrained, alpha, kappa,
-            source, source_scale, residual, chi2, theta_E, subhalos``, as `images.write_images` has them.
+            source, source_scale, residual, chi2, theta_E, subhalos`` and the table and verdict, as `images.write_images` has them.
         scale: s.
         pixel_scale: of the low-resolution image [arcsec].
         provenance: becomes HISTORY.
@@ -264,6 +264,7 @@ def write_fits(
         hdus.append(_extension("SOURCE", source, plain, source_unit, "source plane, centred on the lens axis"))
     if "residual" in results:
         hdus.append(_extension("RESIDUAL", results["residual"][0], _described(header), unit, "image - model"))
+    hdus += _tables(results)
     # an open file, because astropy would read meaning into the temporary name
     with whole_file(path) as temporary, temporary.open("wb") as file:
         fits.HDUList(hdus).writeto(file, output_verify="silentfix+ignore")
@@ -282,10 +283,36 @@ def _result_header(
             new[key] = (value if np.isfinite(value) else None, comment)  # FITS has no NaN in headers
     if "subhalos" in results:
         new["SUBHALOS"] = (int(results["subhalos"][0]), "sub-halos found")
+    if "quality" in results:
+        new["QUALITY"] = (str(results["quality"][0]), "good, suspect or bad: by the fit itself")
+        new["REASONS"] = str(results["reasons"][0]) or "none"
     new["LENSPHYS"] = (lensphys.__version__, "version that super-resolved this image")
     for name, entry in provenance.items():
         new.add_history(f"lensphys {name}: {json.dumps(entry, default=str)}")
     return new
+
+
+def _tables(results: Mapping[str, Any]) -> list[Any]:
+    """All parameters with their errors, and the sub-halos: binary tables, where there are any."""
+    if "parameters" not in results:
+        return []
+    names, units = (list(map(str, results[key])) for key in ("parameter_names", "parameter_units"))
+    columns = [
+        fits.Column("NAME", f"{max(map(len, names))}A", array=names),
+        fits.Column("VALUE", "D", array=results["parameters"][0]),
+        fits.Column("ERROR", "D", array=results["errors"][0]),
+        fits.Column("UNIT", "16A", array=units),
+    ]
+    tables = [fits.BinTableHDU.from_columns(columns, name="PARAMETERS")]
+    bodies = results["bodies"][0]
+    bodies = bodies[np.isfinite(bodies).all(1)]
+    if len(bodies):
+        body = [
+            fits.Column(name.upper(), "D", unit="" if name == "gain" else "arcsec", array=bodies[:, i])
+            for i, name in enumerate(map(str, results["body_columns"]))
+        ]
+        tables.append(fits.BinTableHDU.from_columns(body, name="SUBHALOS"))
+    return tables
 
 
 def _extension(name: str, data: Array, header: fits.Header, unit: str, comment: str) -> Any:

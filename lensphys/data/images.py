@@ -185,7 +185,8 @@ def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: i
         results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``sigma`` (N, sH, sW) [flux per pixel],
             ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
             [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual`` (N, H, W) [flux per pixel], ``chi2`` (N,) per
-            degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,).
+            degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of all parameters and the
+            verdict: see `lensphys.inference.super_resolve`.
         scale: s, pixels are so many times as small.
         provenance: where the results come from.
 
@@ -212,7 +213,8 @@ def _write_hdf5(path: Path, results: Mapping[str, Any], provenance: Mapping[str,
         for name, entry in provenance.items():
             file.attrs[name] = entry if isinstance(entry, str | int | float) else json.dumps(entry, default=str)
         for name, array in results.items():
-            file[name] = array
+            text = isinstance(array, np.ndarray) and array.dtype.kind == "U"
+            file[name] = array.astype(h5py.string_dtype()) if text else array
 
 
 def _kind(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:

@@ -20,8 +20,8 @@ from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_substructure
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
 from lensphys.grid import PixelGrid
-from lensphys.methods.prediction import Method, Prediction
 from lensphys.observation import Observation
+from lensphys.prediction import Method, Prediction
 from lensphys.provenance import whole_file, write_json
 
 if TYPE_CHECKING:

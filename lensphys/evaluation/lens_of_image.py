@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import check_images, check_same_shape
-from lensphys.fitting.lens import minimised, multistart
-from lensphys.fitting.problem import LensProblem
+from lensphys.fitting import LensProblem, Stop, minimised
+from lensphys.fitting.starts import multistart
 from lensphys.observation import Camera, ErrorMap, Observation, block_sum
 
 _SEARCHED = 36  # pixels along the shorter side, or a few more, on which the lens is searched
@@ -57,12 +57,12 @@ def theta_E_of(image: Tensor, camera: Camera, *, starts: int = 2, steps: int = 1
 
 def _fitted(flux: Tensor, camera: Camera, starts: int, steps: int) -> Tensor:
     """Return theta_E (B,) of images (B, 1, H, W) with their peaks at 1."""
-    state = multistart(_problem(*_binned(flux, camera, _SEARCHED)), starts, steps)
+    x = multistart(_problem(*_binned(flux, camera, _SEARCHED)), starts, steps)
     problem = _problem(flux, camera)
-    state = state.moved(minimised(problem, state, steps=_LAST, damping=1e-4).x)
-    left = (flux - problem.render(state)).square().flatten(1).mean(1)
+    x = minimised(problem, x, Stop(_LAST), damping=1e-4).x
+    left = (flux - problem.render(x)).square().flatten(1).mean(1)
     explained = 1 - left / flux.flatten(1).var(1).clamp(min=1e-30)
-    return torch.where(explained > _EXPLAINED, problem.model(state).values["theta_E"], torch.nan)
+    return torch.where(explained > _EXPLAINED, problem.values(x)["lens.theta_E"], torch.nan)
 
 
 def _problem(flux: Tensor, camera: Camera) -> LensProblem:

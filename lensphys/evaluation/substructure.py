@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from lensphys.deflection import DeflectionField
-from lensphys.fitting.problem import LENS, macro_lens
 from lensphys.grid import PixelGrid
-from lensphys.methods.prediction import Prediction
-from lensphys.model import PointSwarm
+from lensphys.model import LensModel, PointSwarm
 from lensphys.observation import GaussianPSF
+from lensphys.prediction import Prediction
 
 _FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
 
@@ -28,10 +27,11 @@ def beyond_macro(prediction: Prediction) -> Tensor | None:
 
     The deflections are subtracted before the derivative, for the SIE's kappa is infinite at its centre.
     """
-    field, values = prediction.deflection, prediction.parameters
-    if field is None or any(name not in values for name in LENS):
+    field, values, model = prediction.deflection, prediction.parameters, LensModel.smooth()
+    names = [f"{name}.{p.name}" for name, member in model.mass.items() for p in member.free]
+    if field is None or any(name not in values for name in names):
         return None
-    macro = macro_lens({name: values[name].to(field.alpha) for name in LENS})(field.theta)
+    macro = model.deflector({name: values[name].to(field.alpha) for name in names})(field.theta)
     return soft_kappa(DeflectionField(field.alpha - macro, field.grid))
 
 

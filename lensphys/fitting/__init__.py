@@ -1,2 +1,50 @@
-"""Fits of sources and lenses: batched least squares in bounded parameters with priors."""
+"""Conditioning lens models on images: starts, a joint solver, evidence, sub-halos, posterior and verdict."""
 
+from lensphys.fitting.evidence import evidence
+from lensphys.fitting.newton import Normal, Optimum, Stop, gauss_newton_step, minimised
+from lensphys.fitting.posterior import Posterior
+from lensphys.fitting.potential import FieldPriors
+from lensphys.fitting.problem import Bodies, FreeField, Lens, LensProblem, PotentialCorrection
+from lensphys.fitting.sersic import (
+    joint_through_lens,
+    sersic_brightest_pixel,
+    sersic_least_squares,
+    sersic_moments,
+    sersic_through_lens,
+)
+from lensphys.fitting.source import Fitted, FreeSourceSettings, freed
+from lensphys.fitting.stages import LensFit, Refinement, fit_lens
+from lensphys.fitting.starts import einstein_radius
+from lensphys.fitting.subhalos import Search
+from lensphys.fitting.verdict import VerdictSettings, verdicts
+
+__all__ = [
+    "Bodies",
+    "FieldPriors",
+    "Fitted",
+    "FreeField",
+    "FreeSourceSettings",
+    "Lens",
+    "LensFit",
+    "LensProblem",
+    "Normal",
+    "Optimum",
+    "Posterior",
+    "PotentialCorrection",
+    "Refinement",
+    "Search",
+    "Stop",
+    "VerdictSettings",
+    "einstein_radius",
+    "evidence",
+    "fit_lens",
+    "freed",
+    "gauss_newton_step",
+    "joint_through_lens",
+    "minimised",
+    "sersic_brightest_pixel",
+    "sersic_least_squares",
+    "sersic_moments",
+    "sersic_through_lens",
+    "verdicts",
+]

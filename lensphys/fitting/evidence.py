@@ -32,7 +32,7 @@ def half_logdet(hessian: Tensor) -> Tensor:
 
 
 def reweighed(problem: LensProblem, x: Tensor, sigma: Tensor) -> tuple[LensProblem, Tensor]:
-    """Return problem and vector (B, Q) with other prior standard deviations (B, M) of the source's field: same field."""
+    """Return problem and vector (B, Q) with other prior standard deviations (B, M) of the source's field."""
     if problem.free is None:
         return problem, x
     own, bodies, g, psi = problem.parts(x)

@@ -96,6 +96,16 @@ class Optimum:
         """Return some of them (indices)."""
         return Optimum(self.x[index], self.cost[index], self.cosine[index], self.hessian[index])
 
+    def lower(self, other: Optimum) -> Optimum:
+        """Return the lower of two optima of each sample."""
+        ours = self.cost <= other.cost
+        return Optimum(
+            torch.where(ours[:, None], self.x, other.x),
+            torch.where(ours, self.cost, other.cost),
+            torch.where(ours, self.cosine, other.cosine),
+            torch.where(ours[:, None, None], self.hessian, other.hessian),
+        )
+
 
 def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return residuals (B, N) and their Jacobian (B, P, N) by forward-mode differentiation, one pass a parameter.

@@ -1,4 +1,4 @@
-"""How sure the fit is of every super-resolved pixel, and what in it the data say."""
+"""How sure the fit is of every parameter and super-resolved pixel, and what in it the data say."""
 
 from __future__ import annotations
 
@@ -8,79 +8,95 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.fitting.fields import FieldPriors
-from lensphys.fitting.problem import EMPTY, LensProblem, LensState, Response
+from lensphys.fitting.newton import factored
+from lensphys.fitting.potential import FieldPriors
+from lensphys.fitting.problem import exposed
+from lensphys.fitting.source import Fitted
 from lensphys.grid import PixelGrid
+from lensphys.model import CosineBasis
 from lensphys.observation import Camera, block_sum
 
 _ARC = 0.05  # of the brightest pixel: where the arcs are
+_PIXELS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gaussian about the optimum of a batch, carried to the pixels of a camera.
+    """A Gaussian about the optimum of images that share a model: Laplace's approximation.
+
+    Everything that is fitted takes part: lens, sub-halos, source and potential.
 
     Args:
-        problem: images and noise.
-        state: at its optimum.
-        seen: the response there.
-        camera: pixels and PSF of the image that is judged.
-        changes: derivatives of the brightness on the camera's (supersampled) pixels by the state, (B, P, sH, sW).
-        slope: by beta, (B, 2, sH, sW).
+        fitted: the optimum.
+        factor: lower Cholesky factor of the curvature, (B, Q, Q), float64.
     """
 
-    problem: LensProblem
-    state: LensState
-    seen: Response
-    camera: Camera
-    changes: Tensor
-    slope: Tensor
+    fitted: Fitted
+    factor: Tensor
 
     @classmethod
-    def about(cls, problem: LensProblem, state: LensState, camera: Camera) -> Posterior:
+    def about(cls, fitted: Fitted) -> Posterior:
         """Return the posterior about an optimum."""
-        fine = camera.grid.resampled(camera.supersampling)
-        seen = problem.response(state)
-        same = fine == problem.fine
-        changes, slope = (seen.changes, seen.slope) if same else problem.changes(state, fine)[1:3]
-        return cls(problem, state, seen, camera, changes * fine.pixel_area, slope * fine.pixel_area)
+        return cls(fitted, factored(fitted.end.hessian))
 
-    def laplace(self) -> Tensor:
-        """Return the variance from macro and sub-halos, (B, 1, H, W) [flux^2].
+    def errors(self) -> dict[str, Tensor]:
+        """Return the standard deviations of the model's parameters, each (B,)."""
+        problem = self.fitted.problem
+        own = problem.parts(self.fitted.x)[0]
+        spread = self._spread()[:, : own.shape[1]] * problem.steepness(own).double().abs()
+        return dict(zip(problem.model.names, spread.to(own).unbind(1), strict=True))
 
-        The curvature of the loss at its optimum is the inverse of their covariance.
-        """
-        columns = self.problem.with_priors(self.seen, self.state)[1].double()
-        hessian = columns @ columns.transpose(1, 2)
-        diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
-        hessian = hessian + torch.diag_embed(1e-9 * diagonal + 1e-12 * diagonal.amax(1, keepdim=True))
-        factor = torch.linalg.cholesky(hessian)
-        identity = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device).expand_as(factor)
-        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-        flux = torch.func.vmap(self.camera.expose, in_dims=1, out_dims=1)(self.changes[:, :, None])
-        variance = (whitening.to(flux) @ flux.flatten(2)).square().sum(1)
-        return variance.reshape(len(flux), 1, *self.camera.grid.shape)
+    def bodies(self) -> Tensor:
+        """Return the sub-halos, (B, K, 7): see `lensphys.prediction.BODY`."""
+        problem = self.fitted.problem
+        own, bodies = problem.parts(self.fitted.x)[:2]
+        strength, x, y = bodies.unflatten(1, (-1, 3)).unbind(2)
+        spread = self._spread()[:, own.shape[1] : own.shape[1] + bodies.shape[1]].to(own)
+        by_strength, by_x, by_y = spread.unflatten(1, (-1, 3)).unbind(2)
+        theta_E = (0.5 * strength).exp()
+        gain = 0.5 / by_strength.square().clamp(min=1e-12)  # of a strength that is known to so many e-folds
+        return torch.stack([x, y, theta_E, by_x, by_y, 0.5 * theta_E * by_strength, gain], dim=2)
 
-    def undetected(self, share: float) -> Tensor:
+    def drawn(self, count: int, seed: int = 0) -> Tensor:
+        """Return draws of the vectors, (count, B, Q)."""
+        x = self.fitted.x
+        noise = torch.randn(count, *x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        upper = self.factor.transpose(1, 2)
+        steps = torch.linalg.solve_triangular(upper, noise.to(upper).movedim(0, 2), upper=True)
+        return x + steps.movedim(2, 0).to(x)
+
+    def variance(self, camera: Camera) -> Tensor:
+        """Return the variance of the image on a camera's pixels, (B, 1, H, W) [flux^2]."""
+        problem, x = self.fitted.problem, self.fitted.x
+        columns = torch.cat([exposed(camera, maps) for maps in problem.maps(x, camera.grid)], dim=1).flatten(2)
+        parts = [
+            torch.linalg.solve_triangular(self.factor, part.double(), upper=False).square().sum(1)
+            for part in columns.split(_PIXELS_AT_ONCE, 2)
+        ]
+        return torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *camera.grid.shape)
+
+    def undetected(self, camera: Camera, share: float) -> Tensor:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].
 
         A lens with sub-halos has more of them below the detection limit. They displace the light at random by ``share``
-        of what a single pixel of the arcs could measure. Zero for lenses without any detected one (or potential field).
+        of what a single pixel of the arcs could measure. Zero for lenses without any detected one (or potential).
 
         Args:
+            camera: its pixels.
             share: rms displacement, in units of the precision with which a pixel measures one.
         """
+        problem, x = self.fitted.problem, self.fitted.x
+        if not problem.subhalos and problem.potential is None:
+            return x.new_zeros(len(x), 1, *camera.grid.shape)
         information = self._information()
         trace = information[:, :1] + information[:, 1:2]
-        clean = self.problem.observation.image - self.seen.residual.reshape_as(trace) / (
-            self.problem.inverse_sigma.clamp(min=1e-30)
-        )
+        clean = problem.render(x)
         arc = (clean > _ARC * clean.amax((2, 3), keepdim=True)).to(clean)
         mean = (trace * arc).sum((2, 3), keepdim=True) / arc.sum((2, 3), keepdim=True).clamp(min=1)
         displacement = share / mean.clamp(min=1e-30).sqrt()
-        found = (self.state.subhalos[:, :, 0] > EMPTY).any(1) | (self.state.potential != 0).flatten(1).any(1)
-        displacement = displacement * found[:, None, None, None]
-        return (self.camera.expose(self.slope.norm(dim=1, keepdim=True)) * displacement).square()
+        fine = camera.grid.resampled(camera.supersampling)
+        steep = problem.slope(x, fine).norm(dim=1, keepdim=True) * fine.pixel_area
+        return (camera.expose(steep) * displacement).square()
 
     def constrained(self, priors: FieldPriors, grid: PixelGrid) -> Tensor:
         """Return what share of the prior variance of the deflection the data remove, (B, 1, H, W) on ``grid``, 0 to 1.
@@ -90,19 +106,25 @@ class Posterior:
         prior alpha: a correlation over longer distances is left out.
         """
         information = F.avg_pool2d(self._information(), 3, stride=1, padding=1) * 9
-        basis = self.problem.potential
-        k = basis.wavenumbers(self.state.macro)
-        width = priors.potential.sigma(basis, self.state.macro)
+        own = self.fitted.problem.observation.camera.grid
+        basis = CosineBasis.covering(own, priors.modes)
+        k = basis.wavenumbers(self.fitted.x)
+        width = priors.potential.sigma(basis, self.fitted.x)
         prior = ((width * k).square().sum() / basis.side**2).clamp(min=1e-30)  # variance of one component
         xx, yy, xy = (prior * x for x in information.unbind(1))
         left = (2 + xx + yy) / ((1 + xx) * (1 + yy) - xy.square())  # trace of (1 + prior I)^-1
-        own = self.problem.observation.camera.grid
         there = own.sample((1 - 0.5 * left)[:, None], grid.positions(like=left), padding="border")
         return there.clamp(0, 1)
 
+    def _spread(self) -> Tensor:
+        """Standard deviations of all entries of the vectors, (B, Q), float64."""
+        return torch.cholesky_inverse(self.factor).diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+
     def _information(self) -> Tensor:
         """Fisher information of the deflection in each pixel of the image, (B, 3, H, W) [arcsec^-2]: xx, yy, xy."""
-        area = self.problem.fine.pixel_area
-        slope = block_sum(self.seen.slope * area, self.problem.observation.camera.grid) * self.seen.weight
-        x, y = slope[:, :1], slope[:, 1:]
-        return torch.cat([x.square(), y.square(), x * y], dim=1)
+        problem, x = self.fitted.problem, self.fitted.x
+        weight = problem.whitening(problem.render(x))
+        slope = problem.slope(x, problem.fine) * problem.fine.pixel_area
+        slope = block_sum(slope, problem.observation.camera.grid) * weight
+        by_x, by_y = slope[:, :1], slope[:, 1:]
+        return torch.cat([by_x.square(), by_y.square(), by_x * by_y], dim=1)

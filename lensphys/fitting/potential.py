@@ -10,7 +10,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from lensphys.checks import LensphysError
-from lensphys.fitting.newton import Stop, factored, minimised
+from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem, PotentialCorrection
 from lensphys.fitting.source import Fitted, Groups
 from lensphys.model import CosineBasis, FieldPrior
@@ -80,41 +80,29 @@ def with_potential(fitted: Fitted, priors: FieldPriors, trial: Trial = Trial()) 
     return [(rows, part.rows(rows)) for rows, part in groups if len(rows)]
 
 
-def corrected(fitted: Fitted, priors: FieldPriors, strength: Tensor, steps: int, fall: float = 0.3) -> Fitted:
-    """Return the joint optimum with a correction to the potential of a strength (B,) of the survey's amplitude."""
+def corrected(
+    fitted: Fitted, priors: FieldPriors, strength: Tensor, steps: int, *, start: Tensor | None = None
+) -> Fitted:
+    """Return the joint optimum with a correction to the potential.
+
+    Args:
+        fitted: images that share a model, without a correction, at their optimum.
+        priors: of the survey.
+        strength: of the survey's amplitude, (B,).
+        steps: at most so many Newton steps.
+        start: a proposed psi, (B, m, m) [arcsec^3]: where that lowers the cost, else from none.
+    """
     problem = replace(fitted.problem, potential=priors.correction(fitted.problem, strength))
     x = torch.cat([fitted.x, fitted.x.new_zeros(len(fitted.x), problem.sizes[3])], dim=1)
-    return Fitted.of(problem, minimised(problem, x, Stop(steps, fall=fall), damping=1e-4))
+    if start is not None:
+        trial = torch.cat([fitted.x, proposed(fitted.problem, start, priors)], dim=1)
+        x = torch.where((problem.cost(trial) < problem.cost(x))[:, None], trial, x)
+    return Fitted.of(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
 
 
-def proposed(fitted: Fitted, psi: Tensor, priors: FieldPriors, gain: float = 4.0) -> Tensor:
-    """Return the vectors (B, Q') to start a correction from: a proposed psi where it lowers the cost, else none.
-
-    Args:
-        fitted: images that share a model, without a correction, at the optimum.
-        psi: proposed coefficients, (B, m, m) [arcsec^3], such as a network's.
-        priors: of the survey; the coefficients are in units of its amplitude.
-        gain: by how much the cost must fall.
-    """
-    problem = replace(fitted.problem, potential=priors.correction(fitted.problem, torch.ones_like(fitted.problem.unit)))
-    potential = problem.potential
-    if potential is None:
-        raise LensphysError("this problem has no correction to its potential")
-    missing = potential.sigma.shape[-1] - psi.shape[-1]
-    z = torch.nn.functional.pad(psi, (0, missing, 0, missing)) / potential.sigma.clamp(min=1e-30)
-    z = torch.where(potential.sigma > 0, z, 0.0).flatten(1)
-    none = torch.cat([fitted.x, torch.zeros_like(z)], dim=1)
-    trial = torch.cat([fitted.x, z], dim=1)
-    return torch.where((problem.cost(trial) < problem.cost(none) - gain)[:, None], trial, none)
-
-
-def drawn(fitted: Fitted, generator: torch.Generator) -> Tensor:
-    """Return a draw (B, Q) from the Gaussian about each optimum (Laplace's approximation).
-
-    Args:
-        fitted: images that share a model, at their optimum.
-        generator: of the draw, on the CPU.
-    """
-    noise = torch.randn(fitted.x.shape, generator=generator, dtype=torch.float64).to(fitted.end.hessian)
-    factor = factored(fitted.end.hessian).transpose(1, 2)
-    return fitted.x + torch.linalg.solve_triangular(factor, noise[:, :, None], upper=True)[:, :, 0].to(fitted.x)
+def proposed(problem: LensProblem, psi: Tensor, priors: FieldPriors) -> Tensor:
+    """Return proposed coefficients (B, m, m) [arcsec^3] in units of the survey's prior, for all its modes, (B, M)."""
+    sigma = priors.correction(problem, torch.ones_like(problem.unit)).sigma
+    missing = sigma.shape[-1] - psi.shape[-1]
+    z = torch.nn.functional.pad(psi, (0, missing, 0, missing)) / sigma.clamp(min=1e-30)
+    return torch.where(sigma > 0, z, 0.0).flatten(1)

@@ -14,8 +14,19 @@ from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Normal
 from lensphys.grid import PixelGrid
-from lensphys.model import CosineBasis, Frame, FreeSource, LensModel, LightProfile, MassProfile, Modes, ParameterSpace
-from lensphys.model import PointSwarm, PotentialField, Sersic
+from lensphys.model import (
+    CosineBasis,
+    Frame,
+    FreeSource,
+    LensModel,
+    LightProfile,
+    MassProfile,
+    Modes,
+    ParameterSpace,
+    PointSwarm,
+    PotentialField,
+    Sersic,
+)
 from lensphys.observation import Camera, Observation
 
 _MAPS_AT_ONCE = 1 << 23  # points of derivative maps in memory
@@ -42,7 +53,7 @@ class Bodies:
         return PointSwarm(strength.exp(), at_x, at_y, self.core)
 
     def strengths(self, place: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
-        """Return the derivatives (B, C, H, W) of the brightness by the strength theta_E^2 of a body at places (C, 2)."""
+        """Return the derivatives (B, C, H, W) of the brightness by theta_E^2 of a body at places (C, 2)."""
         dx, dy = theta[:, :1] - place[:, 0, None, None], theta[:, 1:] - place[:, 1, None, None]
         return -(slope[:, :1] * dx + slope[:, 1:] * dy) / (dx**2 + dy**2 + self.core**2)
 
@@ -75,7 +86,7 @@ class Rows:
 
     def rows(self, index: Tensor) -> Any:
         """Return it for some images (indices)."""
-        new = {}
+        new: dict[str, Any] = {}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if isinstance(value, Tensor):
@@ -274,7 +285,7 @@ class LensProblem:
             j = j.double()
             gradient -= (j @ r.double()[:, :, None])[:, :, 0]
             hessian += j @ j.transpose(1, 2)
-        pull, precision = self._prior_terms(x)
+        pull, precision = self.prior_terms(x)
         hessian = hessian + torch.diag_embed(precision)
         gradient = gradient + pull
         cost = 0.5 * (residual.double().square().sum(1) + self.prior(x).double().square().sum(1))
@@ -284,31 +295,25 @@ class LensProblem:
         """Return the residuals of the data (B, H W), and the derivatives of the whitened model, (B, Q, H W)."""
         clean = self.render(x)
         weight = self.whitening(clean)
-        columns = [self.whitened(maps, weight) for maps in self.maps(x, self.judged)]
+        columns = [self.whitened(maps, weight) for maps in self.maps(x, self.coarse)]
         return self._whitened_rest(clean), torch.cat(columns, dim=1)
 
     @property
-    def judged(self) -> PixelGrid:
-        """The pixels that derivatives are computed on: with fields, two points a pixel do for the slopes."""
-        fields = self.free is not None or self.potential is not None
-        return self.coarse if fields else self.fine
-
-    @property
     def coarse(self) -> PixelGrid:
-        """At most two points a pixel."""
+        """The pixels that derivatives are computed on: two points a pixel do for the slopes."""
         points = min(self.observation.camera.supersampling, 2)
         return self.observation.camera.grid.resampled(points)
 
     def maps(self, x: Tensor, grid: PixelGrid) -> Iterator[Tensor]:
         """Yield the derivatives of the brightness on a grid by the entries of the vector, (B, some, H, W) at a time."""
-        own, bodies, g, psi = self.parts(x)
+        own, bodies, g, _ = self.parts(x)
         values, theta = self.values(own), grid.positions(like=x)
         lens = self.lens(x)
         alpha = lens.mass(theta)
         beta = theta - alpha
         slope = lens.source.slope(beta)
         by_value = torch.cat([self._by_mass(values, theta, slope, grid), self._by_source(values, g, beta)], dim=1)
-        yield by_value * self._steepness(own)[:, :, None, None]
+        yield by_value * self.steepness(own)[:, :, None, None]
         if self.subhalos:
             yield self.bodies.columns(bodies, theta, slope)
         size = max(1, _MAPS_AT_ONCE // (len(x) * theta[0, 0].numel()))
@@ -355,7 +360,7 @@ class LensProblem:
         sigma = self.potential.sigma  # type: ignore[union-attr]
         return psi.reshape(sigma.shape) * sigma
 
-    def _steepness(self, own: Tensor) -> Tensor:
+    def steepness(self, own: Tensor) -> Tensor:
         """d value / d parameter, (B, P)."""
         peaks = torch.tensor([p.in_peaks for p in self.model.parameters], device=own.device)
         slopes = self.space.slopes(own)
@@ -393,8 +398,9 @@ class LensProblem:
             return
         place = free.frame.inside(beta)[0]
         along_x, along_y = free.modes.along(place).unbind(1)
-        for a, b, sigma in zip(*(p.to(light.device).split(size) for p in free.modes.pairs), free.sigma.split(size, 1)):
-            yield light * along_x[:, a] * along_y[:, b] * sigma[:, :, None, None]
+        a, b = (pair.to(light.device) for pair in free.modes.pairs)
+        for some in torch.arange(len(a), device=light.device).split(size):
+            yield light * along_x[:, a[some]] * along_y[:, b[some]] * free.sigma[:, some, None, None]
 
     def _by_potential(self, slope: Tensor, grid: PixelGrid, size: int) -> Iterator[Tensor]:
         potential = self.potential
@@ -409,7 +415,7 @@ class LensProblem:
             sigma = potential.sigma.flatten(1)[:, index, None, None]
             yield -(slope[:, :1] * bend_x + slope[:, 1:] * bend_y) * sigma
 
-    def _prior_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prior_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and curvature of the priors' half squares by each entry, (B, Q) each, in float64."""
         own, bodies, g, psi = self.parts(x)
         jacobian = self.space.prior_slopes(own).double()

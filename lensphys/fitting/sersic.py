@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
 
 from lensphys.checks import check_images, check_same_shape
 from lensphys.deflection import DeflectionField
-from lensphys.fitting.levenberg import Residual, forward_mode, gauss_newton_step, levenberg_marquardt
+from lensphys.fitting.newton import Differentiated, Residual, Stop, gauss_newton_step, minimised
 from lensphys.grid import PixelGrid
-from lensphys.model import SIS, MassProfile, Sersic, Shear
+from lensphys.model import SIS, MassProfile, ParameterSpace, Sersic, Shear
 from lensphys.model.light import sersic_b
-from lensphys.model.parameter import Parameter, ParameterSpace
 from lensphys.observation import Observation
 
 # An exponential disc weighed by its square: R_sersic over the rms radius.
@@ -23,18 +22,10 @@ _RADIUS_PER_RMS = 1.37
 
 
 def source_parameters(radius: float) -> ParameterSpace:
-    """Return the seven parameters of a Sersic within ``radius`` [arcsec]; ``amp`` in units of the brightest pixel."""
-    return ParameterSpace(
-        [
-            Parameter("amp", "", 1e-4, 1e3, logarithmic=True),
-            Parameter("R_sersic", "", 0.01, radius, 0.25, 1.0, logarithmic=True),
-            Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
-            Parameter("e1", "", -0.6, 0.6, 0.0, 0.3),
-            Parameter("e2", "", -0.6, 0.6, 0.0, 0.3),
-            Parameter("center_x", "", -radius, radius),
-            Parameter("center_y", "", -radius, radius),
-        ]
-    )
+    """Return the seven parameters of a Sersic anywhere within ``radius`` [arcsec]; ``amp`` in units of the peak."""
+    anywhere = {"center_x": (-radius, radius), "center_y": (-radius, radius)}
+    declared = [p.seen_in(radius) for p in Sersic.parameters]
+    return ParameterSpace([p.between(*anywhere.get(p.name, (p.low, p.high))) for p in declared])
 
 
 def sersic_brightest_pixel(image: Tensor, grid: PixelGrid, *, R_sersic: float = 0.25, n_sersic: float = 1.0) -> Sersic:
@@ -141,10 +132,11 @@ def joint_through_lens(
     return _source(values), _correction(values)
 
 
+# a correction of either sign to a field that is nearly right: narrower than the priors of a whole lens
+_STRENGTH = SIS.parameters[0]
 _CORRECTION = [
-    Parameter("theta_E", "", -0.5, 0.5, 0.0, 0.1),
-    Parameter("gamma1", "", -0.3, 0.3, 0.0, 0.05),
-    Parameter("gamma2", "", -0.3, 0.3, 0.0, 0.05),
+    replace(_STRENGTH, low=-0.5, high=0.5, mean=0.0, sigma=0.1, logarithmic=False),
+    *(replace(p, low=-0.3, high=0.3, sigma=0.05) for p in Shear.parameters[:2]),
 ]
 
 
@@ -202,7 +194,8 @@ def _start(space: ParameterSpace, start: Sersic, unit: Tensor) -> Tensor:
 
 
 def _minimum(residual: Residual, u: Tensor, steps: int) -> Tensor:
-    return levenberg_marquardt(forward_mode(residual), u, steps=steps, tolerance=1e-4).x
+    rows = torch.arange(len(u), device=u.device)
+    return minimised(Differentiated(residual, rows), u, Stop(steps, cosine=1e-4)).x
 
 
 def _differentiable(residual: Residual, u: Tensor) -> Tensor:

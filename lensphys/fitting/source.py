@@ -80,7 +80,7 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     """Return the square about each Sersic that holds what the bright pixels show of the source."""
     lens, theta = problem.lens(x), problem.observation.camera.grid.positions(like=x)
     sersic = problem.sersic(x)
-    centre = torch.stack([sersic.center_x, sersic.center_y], dim=1)[:, :, None, None]
+    centre = torch.stack([torch.as_tensor(c) for c in (sersic.center_x, sersic.center_y)], dim=1)[:, :, None, None]
     away = (theta - lens.mass(theta) - centre).abs().amax(1).flatten(1)
     light = (problem.observation.smoothed * problem.inverse_sigma * 3)[:, 0].flatten(1)
     away = torch.where(light > settings.bright, away, torch.nan)

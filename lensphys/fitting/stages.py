@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,10 +27,21 @@ class LensFit:
     Args:
         groups: rows of the batch and the fit of each group; every row is in one of them.
         seen: (B,), whether anything stands 5 sigma out of the noise; else the fit means nothing.
+        smooth_theta_E: (B,) [arcsec], Einstein radius of the smooth lens with a Sersic that the fits went out from.
     """
 
     groups: Groups
     seen: Tensor
+    smooth_theta_E: Tensor
+
+    @classmethod
+    def of(cls, smooth: Fitted, groups: Groups | None = None) -> LensFit:
+        """Return what has become of a smooth fit; the smooth fit itself if nothing is given."""
+        rows = torch.arange(len(smooth.x), device=smooth.x.device)
+        values = smooth.problem.values(smooth.x)
+        none = torch.full_like(smooth.problem.unit, torch.nan)
+        theta_E = values.get(f"{next(iter(smooth.problem.model.mass))}.theta_E", none)
+        return cls([(rows, smooth)] if groups is None else groups, arc_light(smooth.problem)[1], theta_E)
 
 
 def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
@@ -72,9 +83,7 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
     """
     with torch.no_grad():
         problem = LensProblem.of(observation)
-        fitted = smooth_fit(problem, starts=starts, steps=steps // 2)
-        rows = torch.arange(len(problem), device=observation.image.device)
-        return LensFit([(rows, fitted)], arc_light(fitted.problem)[1])
+        return LensFit.of(smooth_fit(problem, starts=starts, steps=steps // 2))
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Refinement:
     search: Search = Search()
     priors: FieldPriors = FieldPriors()
     source: FreeSourceSettings | None = FreeSourceSettings()
-    search_free: Search = field(default_factory=lambda: Search(kept=0.8, a_round=1))
+    search_free: Search = Search(kept=0.8, a_round=1)
     steps: int = 30
     starts: int = 4
 
@@ -112,7 +121,7 @@ class Refinement:
             groups: Groups = [(good, smooth.rows(good))] if len(good) else []
             for rows, group in self._explained(smooth.rows(bad)) if len(bad) else []:
                 groups.append((bad[rows], group))
-            return LensFit(groups, seen)
+            return LensFit.of(smooth, groups)
 
     def _from(self, problem: LensProblem, x: Tensor) -> Fitted:
         """The smooth fit from a state, or from other starts where that explains an image badly: a false minimum."""
@@ -132,31 +141,24 @@ class Refinement:
 
     def _explained(self, smooth: Fitted) -> Groups:
         """What explains images that a smooth lens and a Sersic do not: sub-halos, or a source of any shape, or both."""
-        sersic = self._with_substructure(smooth, self.search)
         if self.source is None:
-            return sersic
-        free = each(sersic, lambda rows, group: self._freed(smooth.rows(rows), group))
-        return free
+            return self._with_substructure(smooth, self.search)
+        free = freed(smooth.problem, smooth.x, self.source)
+        free = Fitted.at(free.problem.renewed(free.x), free.x)
+        sersic = self._with_substructure(smooth, self.search, free.evidence)
+        return each(sersic, lambda rows, group: self._compared(group, free.rows(rows)))
 
-    def _freed(self, smooth: Fitted, sersic: Fitted) -> Groups:
+    def _compared(self, sersic: Fitted, free: Fitted) -> Groups:
         """The better of a Sersic with substructure and a free source with or without, image by image."""
-        if self.source is None:
-            return [(torch.arange(len(smooth.x)), sersic)]
         chosen: Groups = []
-        for row in torch.arange(len(smooth.x)).split(1):
-            free = freed(smooth.problem[row], smooth.x[row], self.source)
-            free = Fitted.at(free.problem.renewed(free.x), free.x)
-            other = sersic.rows(row)
-            best = better_of(other, free)
-            if best is free or bool(poor(free)):
-                ((_, full),) = self._with_substructure(free, self.search_free)
-                best = better_of(other, full)
-            chosen.append((row, best))
+        for row in torch.arange(len(sersic.x), device=sersic.x.device).split(1):
+            ((_, full),) = self._with_substructure(free.rows(row), self.search_free)
+            chosen.append((row, better_of(sersic.rows(row), full)))
         return chosen
 
-    def _with_substructure(self, fitted: Fitted, search: Search) -> Groups:
+    def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
         """Sub-halos, then a potential where something is left."""
-        return each(add_subhalos(fitted, search), lambda _, group: self._with_potential(group))
+        return each(add_subhalos(fitted, search, target), lambda _, group: self._with_potential(group))
 
     def _with_potential(self, fitted: Fitted) -> Groups:
         if self.priors.potential.amplitude == 0:

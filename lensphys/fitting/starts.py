@@ -95,7 +95,8 @@ def moments(image: Tensor, grid: PixelGrid) -> tuple[Tensor, Tensor]:
 def einstein_radius(field: DeflectionField) -> Tensor:
     """Return the radius (B,) [arcsec] at which the mean radial deflection equals the radius: mean kappa = 1 inside.
 
-    For a network's field, which has no theta_E of its own. NaN where the deflection never equals the radius.
+    For a network's field, which has no theta_E of its own; about the middle of the grid. NaN where the deflection
+    never equals the radius.
     """
     radius = torch.linalg.vector_norm(field.theta, dim=1).flatten()
     bins = max(8, min(field.grid.shape) // 2)

@@ -35,6 +35,8 @@ class Search(Strict):
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         largest: strength theta_E^2 beyond which it is no sub-halo [arcsec^2].
         apart: pixels between two candidates of a round.
+        shares: of the strength that the linear estimate gives, to start from: where the first falls short of what it
+            promised, the next is tried too.
     """
 
     gain: NonNegativeFloat = 12.0
@@ -47,6 +49,10 @@ class Search(Strict):
     bright: PositiveFloat = 4.0
     largest: PositiveFloat = 0.02
     apart: PositiveFloat = 3.0
+    shares: tuple[PositiveFloat, ...] = (1.0, 0.2)
+
+
+Chosen = tuple[Tensor, Tensor, Tensor]  # places (C, 2), strengths (C,), and what they would gain in all
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ class Candidates:
     strength: Tensor
     gain: Tensor
 
-    def best(self, count: int, apart: float, least: float) -> tuple[Tensor, Tensor]:
-        """Return up to ``count`` places that gain more than ``least``, ``apart`` [arcsec], and their strengths."""
+    def best(self, count: int, apart: float, least: float) -> Chosen:
+        """Return up to ``count`` places that gain more than ``least``, ``apart`` [arcsec], their strengths and gain."""
         left, chosen = self.gain.clone(), []
         for _ in range(count):
             if len(left) == 0 or float(left.max()) <= least:
@@ -72,24 +78,33 @@ class Candidates:
             best = int(left.argmax())
             chosen.append(best)
             left[(self.place - self.place[best]).norm(dim=1) <= apart] = 0
-        return self.place[chosen], self.strength[chosen]
+        return self.place[chosen], self.strength[chosen], self.gain[chosen].sum()
 
 
-def add_subhalos(fitted: Fitted, search: Search) -> Groups:
+def add_subhalos(fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
     """Return the fits with the sub-halos that pay, in groups of images with as many of them.
 
     Args:
         fitted: images that share a model, at their optimum.
         search: how to look.
+        target: evidence of another model of each image, (B,): where this one cannot come near it the search ends.
     """
     done: Groups = []
     active: Groups = [(torch.arange(len(fitted.problem), device=fitted.x.device), fitted)]
-    for _ in range(search.rounds):
+    for left in range(search.rounds, 0, -1):
         following: Groups = []
         for rows, group in active:
             grown, rest = _round(rows, group, search)
-            following += grown
             done += rest
+            for part, fit in grown:
+                before = group.evidence[torch.isin(rows, part)]
+                hopeful = torch.ones_like(part, dtype=torch.bool)
+                if target is not None:
+                    hopeful = fit.evidence + (left - 1) * (fit.evidence - before) > target[part]
+                for kept, place in ((hopeful, following), (~hopeful, done)):
+                    index = kept.nonzero()[:, 0]
+                    if len(index):
+                        place.append((part[index], fit.rows(index)))
         active = following
         if not active:
             break
@@ -98,42 +113,51 @@ def add_subhalos(fitted: Fitted, search: Search) -> Groups:
 
 def _round(rows: Tensor, group: Fitted, search: Search) -> tuple[Groups, Groups]:
     """One more round for a group: what has grown, and what has not."""
-    found = [candidates(group.rows(row), search) for row in torch.arange(len(rows)).split(1)]
     apart = search.apart * group.problem.observation.camera.grid.scale
-    left, grown = torch.arange(len(rows)), []
-    chosen = [c.best(search.a_round, apart, search.gain) for c in found]
-    # where all of a round lead astray together, the best one alone
-    for count in range(search.a_round, 0, -1):
-        some = torch.tensor([i for i in left.tolist() if len(chosen[i][0]) == count], dtype=torch.long)
-        if len(some):
-            better, part = _tried(group.rows(some), [chosen[i] for i in some.tolist()], search)
-            taken = some[better]
-            if len(taken):
-                grown.append((rows[taken], part))
-            left = left[~torch.isin(left, taken)]
-            for i in some[~better].tolist():
-                chosen[i] = chosen[i][0][:1], chosen[i][1][:1] if count > 1 else chosen[i][1][:0]
-    return grown, [(rows[left], group.rows(left))] if len(left) else []
+    images = torch.arange(len(rows), device=rows.device).split(1)
+    chosen = [candidates(group.rows(i), search).best(search.a_round, apart, search.gain) for i in images]
+    left, grown = images_left(chosen), []
+    for first in range(search.a_round):  # all of a round together; where they lead astray, one after the other alone
+        for count in (search.a_round, 1) if first == 0 else (1,):
+            some = [i for i in left if len(chosen[i][0]) >= first + count]
+            if not some or (count == 1 and search.a_round == 1 and first > 0):
+                continue
+            index = torch.tensor(some, device=rows.device)
+            picked = [(p[first : first + count], s[first : first + count], g) for p, s, g in (chosen[i] for i in some)]
+            better, part = _tried(group.rows(index), picked, search)
+            if bool(better.any()):
+                grown.append((rows[index[better]], part))
+                left = [i for i in left if i not in index[better].tolist()]
+    rest = [i for i in range(len(rows)) if not any(bool((rows[i] == g).any()) for g, _ in grown)]
+    return grown, [(rows[rest], group.rows(torch.tensor(rest, device=rows.device)))] if rest else []
 
 
-def _tried(group: Fitted, chosen: list[tuple[Tensor, Tensor]], search: Search) -> tuple[Tensor, Fitted]:
+def images_left(chosen: list[Chosen]) -> list[int]:
+    """Return the images for which there is any candidate."""
+    return [i for i, (place, _, _) in enumerate(chosen) if len(place)]
+
+
+def _tried(group: Fitted, chosen: list[Chosen], search: Search) -> tuple[Tensor, Fitted]:
     """Add the same number of sub-halos to each image: for which the cost falls enough, and the fits of those."""
     problem, count = group.problem, len(chosen[0][0])
-    bodies = torch.stack([torch.cat([s.log()[:, None], p], dim=1).flatten() for p, s in chosen])
     own, others, g, psi = problem.parts(group.x)
     trial = replace(problem, subhalos=problem.subhalos + count)
-    end = minimised(
-        trial,
-        torch.cat([own, others, bodies.to(own), g, psi], dim=1),
-        Stop(search.steps, cosine=1e-3, fall=0.05),
-        damping=1e-3,
-    )
-    better = end.cost < group.end.cost - search.kept * search.gain * count**0
+    wanted = torch.stack([gain for _, _, gain in chosen])
+    end = None
+    for share in search.shares:
+        bodies = torch.stack([torch.cat([(share * s).log()[:, None], p], dim=1).flatten() for p, s, _ in chosen])
+        x = torch.cat([own, others, bodies.to(own), g, psi], dim=1)
+        new = minimised(trial, x, Stop(search.steps, cosine=1e-3, fall=0.1), damping=1e-3)
+        end = new if end is None else end.lower(new)
+        if bool((group.end.cost - end.cost > wanted).all()):
+            break
+    if end is None:
+        return torch.zeros_like(group.end.cost, dtype=torch.bool), group
+    better = end.cost < group.end.cost - search.kept * search.gain
     rows = better.nonzero()[:, 0]
     if len(rows) == 0:
         return better, group
-    part = trial[rows].renewed(end.x[rows])
-    return better, Fitted.at(part, end.x[rows])
+    return better, Fitted.at(trial[rows].renewed(end.x[rows]), end.x[rows])
 
 
 def candidates(fitted: Fitted, search: Search) -> Candidates:
@@ -170,7 +194,8 @@ def places(problem: LensProblem, search: Search) -> Tensor:
     light = (problem.observation.smoothed * problem.inverse_sigma * 3)[0, 0]
     bright = theta[0][:, light > search.bright].T
     step = max(search.step, grid.scale)
-    tried = PixelGrid(*(max(1, round(n * grid.scale / step)) for n in grid.shape), step).positions(like=theta)
+    height, width = (max(1, round(n * grid.scale / step)) for n in grid.shape)
+    tried = PixelGrid(height, width, step).positions(like=theta)
     tried = tried[0].flatten(1).T
     if len(bright) == 0:
         return tried[:0]

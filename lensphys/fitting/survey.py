@@ -7,14 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from lensphys.fitting.fields import POTENTIAL, FieldPriors, fit_field, sampled
-from lensphys.fitting.problem import LensProblem, LensState
+from lensphys.fitting.posterior import Posterior
+from lensphys.fitting.potential import FieldPriors, corrected
+from lensphys.fitting.source import Fitted
 from lensphys.model import CosineBasis, FieldPrior
 
 
-def learned_potential(
-    problem: LensProblem, state: LensState, priors: FieldPriors, *, rounds: int = 6, seed: int = 0
-) -> FieldPrior:
+def learned_potential(smooth: Fitted, priors: FieldPriors, *, rounds: int = 6, seed: int = 0) -> FieldPrior:
     """Return amplitude, scale and slope of the potential's prior that the images of a survey are most likely under.
 
     Expectation maximisation: in each round the field of every image is fitted and drawn from its posterior, and the
@@ -22,24 +21,29 @@ def learned_potential(
     the prior's own, so that such modes keep it.
 
     Args:
-        problem: images and noise.
-        state: smooth optimum of each image.
+        smooth: fits of a smooth lens to the images.
         priors: where to start.
         rounds: of expectation maximisation.
         seed: of the draws.
 
     Source: Dempster, Laird & Rubin 1977.
     """
-    generator = torch.Generator().manual_seed(seed)
-    full = torch.ones_like(problem.unit)
-    for _ in range(rounds):
+    images = torch.arange(len(smooth.x)).split(1)
+    for step in range(rounds):
         with torch.no_grad():
-            best = fit_field(problem, state, priors, POTENTIAL, full, steps=1)
-            drawn = sampled(problem, best, priors, POTENTIAL, full, generator)
-            power = (best.potential.square() + (drawn.potential - best.potential).square()).mean(0)
-        prior = _fitted(power, problem.potential, priors.potential)
-        priors = priors.model_copy(update={"potential": prior})
+            power = torch.stack([_power(smooth.rows(i), priors, seed + step * len(images) + int(i)) for i in images])
+        basis = priors.correction(smooth.problem, smooth.problem.unit).basis
+        priors = priors.model_copy(update={"potential": _fitted(power.mean(0), basis, priors.potential)})
     return priors.potential
+
+
+def _power(smooth: Fitted, priors: FieldPriors, seed: int) -> Tensor:
+    """Mean square of the coefficients of one image's potential over its posterior, (n, n) [arcsec^6]."""
+    best = corrected(smooth, priors, torch.ones_like(smooth.problem.unit), 1)
+    sigma = priors.correction(smooth.problem, torch.ones_like(smooth.problem.unit)).sigma
+    drawn = Posterior.about(best).drawn(1, seed)[0]
+    here, there = (best.problem.parts(x)[3].reshape(sigma.shape) * sigma for x in (best.x, drawn))
+    return (here.square() + (there - here).square())[0]
 
 
 def _fitted(power: Tensor, basis: CosineBasis, start: FieldPrior) -> FieldPrior:

@@ -22,7 +22,7 @@ from lensphys.settings import Strict
 from lensphys.tracing import reconstruct_source, trace
 
 if TYPE_CHECKING:  # the methods that make predictions import their losses
-    from lensphys.methods.prediction import Prediction
+    from lensphys.prediction import Prediction
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -13,12 +13,12 @@ from lensphys.methods.fit import PerImageFit, RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
-from lensphys.methods.prediction import Method, Prediction
 from lensphys.methods.ranker import RankerMethodSettings
 from lensphys.methods.restored import Restoration
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
 from lensphys.methods.trainable import Batch, RankBatch, Trainable, TrainableMethod
+from lensphys.prediction import Method, Prediction
 
 # What a name on the command line means: methods that need no training ...
 READY: dict[str, Method] = {

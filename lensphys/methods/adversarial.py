@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from lensphys.losses.adversarial import AdversarialSettings
 from lensphys.losses.ranking import RankContentSettings
-from lensphys.methods.prediction import Prediction
 from lensphys.methods.supervised import PairSettings, SupervisedMethod, checked_truth
 from lensphys.methods.trainable import Batch
 from lensphys.networks.discriminator import DiscriminatorSettings
+from lensphys.prediction import Prediction
 
 
 class AdversarialMethodSettings(PairSettings):

@@ -10,20 +10,20 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from lensphys.deflection import DeflectionField
-from lensphys.fitting import FieldPriors, LensFit, LensProblem, LensState, Search
-from lensphys.fitting.fields import POTENTIAL, field_prior, fit_field, with_proposal
-from lensphys.fitting.lens import arc_light, minimised
-from lensphys.fitting.levenberg import damped_step
-from lensphys.fitting.problem import lens_parameters
-from lensphys.fitting.refine import reduced_chi2, significant
+from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
+from lensphys.fitting.newton import damped_step
+from lensphys.fitting.potential import corrected, proposed
+from lensphys.fitting.source import Groups
+from lensphys.fitting.stages import significant
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, in_chunks
-from lensphys.methods.lens_model import full_prediction
-from lensphys.methods.prediction import Prediction
+from lensphys.methods.lens_model import Report, full_prediction, quick_prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
+from lensphys.model import LensModel
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
+from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 
 _BENT = 8.0  # chi^2 per pixel of a smooth lens beyond which one potential field is no use
@@ -78,88 +78,78 @@ class AmortisedMethod(TrainableMethod):
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return one forward pass: the network, a few Gauss-Newton steps, what the model leaves over."""
-
-        def one(part: Observation) -> Prediction:
-            return full_prediction(
-                self.fit(part),
-                scale or self.settings.scale,
-                undetected=self.settings.undetected,
-                priors=self.settings.priors,
-                quick=True,
-            )
-
+        report = Report(undetected=self.settings.undetected, priors=self.settings.priors)
+        factor = scale or self.settings.scale
         with torch.no_grad():
-            return in_chunks(observation, scale or self.settings.scale, 1, one)
+            return in_chunks(observation, factor, 1, lambda part: quick_prediction(self.fit(part), factor, report))
 
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the network's answer, for so many rounds or to convergence."""
         s = self.settings
         settings = RefinedFit(undetected=s.undetected, priors=s.priors)
-        return Refined(self, settings if rounds is None else settings.model_copy(update={"rounds": rounds}))
+        return Refined(self, settings if rounds is None else settings.shortened(rounds))
 
-    def state(self, problem: LensProblem) -> LensState:
-        """Return what the network sees in a batch of images."""
+    def state(self, problem: LensProblem) -> tuple[Tensor, Tensor]:
+        """Return what the network sees in a batch of images: its vectors (B, P), and psi (B, m, m) [arcsec^3]."""
         observation = problem.observation
         image = observation.image * observation.weight / observation.peak_unit
         macro, psi = self.network(image, instrument_numbers(problem))
-        sigma = self.settings.priors.potential.sigma(problem.potential, like=macro)
-        modes = psi.shape[-1]
-        state = LensState.smooth(self.centre + macro)
-        return LensState(state.macro, state.subhalos, psi * sigma[:modes, :modes], state.light)
+        full = torch.ones_like(problem.unit)
+        sigma = self.settings.priors.correction(problem, full).sigma[:, : psi.shape[-1], : psi.shape[-1]]
+        return self.centre + macro, psi * sigma
 
     def fit(self, observation: Observation) -> LensFit:
         """Return where the forward pass ends; at no stage does the cost rise."""
         problem = LensProblem.of(observation)
-        seen = self.state(problem)
-        smooth = LensState.smooth(seen.macro)
-        end = minimised(problem, smooth, steps=self.settings.steps, damping=1e-3)
-        state = smooth.moved(end.x)
-        problem = problem.renewed(state)
-        problem, state = self._with_substructure(problem, state, seen.potential)
-        return LensFit(state, problem, end.gradient_norm, arc_light(problem)[1])
+        macro, psi = self.state(problem)
+        x = minimised(problem, macro, Stop(self.settings.steps), damping=1e-3).x
+        smooth = Fitted.at(problem.renewed(x), x)
+        return LensFit.of(smooth, self._with_substructure(smooth, psi))
 
-    def _with_substructure(self, problem: LensProblem, state: LensState, psi: Tensor) -> tuple[LensProblem, LensState]:
-        """Add a potential field, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
-        settings = self.settings
-        chi2 = reduced_chi2(problem, state)
-        rows = (significant(problem, chi2) & (chi2 < _BENT)).nonzero()[:, 0]
-        if len(rows) and settings.priors.potential.amplitude > 0 and problem.observation.noise.known:
-            part = problem[rows]
-            full, some = torch.ones_like(part.unit), with_proposal(part, state[rows], psi[rows])
-            bent = fit_field(part, some, settings.priors, POTENTIAL, full, steps=1, iterations=settings.iterations)
-            enough = part.residual(bent).square().mean(1) < _EXPLAINED
-            rows = rows[enough]
-            if len(rows):
-                problem = problem.with_rows(rows, part[enough].renewed(bent[enough]))
-                state = state.with_rows(rows, bent[enough])
-        else:
-            rows = rows[:0]
-        others = torch.ones_like(problem.unit, dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
-        if len(others) == 0:
-            return problem, state
-        search = Search(rounds=settings.rounds, a_round=settings.a_round, steps=settings.polish)
-        part, some = add_subhalos(problem[others], state[others], search)
-        return problem.with_rows(others, part), state.with_rows(others, some)
+    def _with_substructure(self, smooth: Fitted, psi: Tensor) -> Groups:
+        """Add a potential, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
+        settings, problem = self.settings, smooth.problem
+        chi2 = problem.chi2(smooth.x)
+        tried = significant(problem, chi2) & (chi2 < _BENT)
+        if settings.priors.potential.amplitude == 0 or not problem.observation.noise.known:
+            tried = torch.zeros_like(tried)
+        rows, others = tried.nonzero()[:, 0], (~tried).nonzero()[:, 0]
+        groups: Groups = []
+        if len(rows):
+            part = smooth.rows(rows)
+            bent = corrected(part, settings.priors, torch.ones_like(part.problem.unit), 1, start=psi[rows])
+            enough = bent.problem.residual(bent.x).square().mean(1) < _EXPLAINED
+            kept = enough.nonzero()[:, 0]
+            others = torch.cat([others, rows[~enough]]).sort().values
+            if len(kept):
+                groups.append((rows[kept], bent.rows(kept)))
+        if len(others):
+            search = Search(rounds=settings.rounds, a_round=settings.a_round, steps=settings.polish)
+            found = add_subhalos(smooth.rows(others), search)
+            groups += [(others[part], group) for part, group in found]
+        return groups
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the physics terms and the priors of a batch, all from the LR images."""
         observation = batch.observation
         problem = LensProblem.of(observation)
-        state = self.state(problem)
+        macro, psi = self.state(problem)
+        z = proposed(problem, psi, self.settings.priors)
+        bent = replace(problem, potential=self.settings.priors.correction(problem, torch.ones_like(problem.unit)))
+        x = torch.cat([macro, z], dim=1)
         for _ in range(self.settings.unrolled):
-            state = unrolled_step(problem, state)
-        terms = self.settings.loss.evaluate(self._prediction(problem, state), observation, epoch)
-        prior = 0.5 * problem.prior(state.vector).square().sum(1) + field_prior(problem, state, self.settings.priors)
-        terms["prior"] = (prior / observation.counted).mean()
+            x = torch.cat([unrolled_step(problem, x[:, : macro.shape[1]]), z], dim=1)
+        terms = self.settings.loss.evaluate(self._prediction(bent, x), observation, epoch)
+        terms["prior"] = (0.5 * bent.prior(x).square().sum(1) / observation.counted).mean()
         return terms | {"loss": terms["loss"] + self.settings.prior * terms["prior"]}
 
-    def _prediction(self, problem: LensProblem, state: LensState) -> Prediction:
+    def _prediction(self, problem: LensProblem, x: Tensor) -> Prediction:
         """The bare model at the pixels of the images themselves: what the loss judges."""
-        model, camera = problem.model(state), problem.observation.camera
-        centre = torch.stack([model.values["center_x"], model.values["center_y"]], dim=1)
-        field = DeflectionField.of(model.mass, problem.fine, like=state.macro, centre=centre)
-        observed = camera.render(model.source, field)
-        return Prediction(observed, camera, observed, field, model.source, model.values, state.macro.shape[1])
+        lens, camera = problem.lens(x), problem.observation.camera
+        centre = torch.stack([lens.values["lens.center_x"], lens.values["lens.center_y"]], dim=1)
+        field = DeflectionField.of(lens.mass, problem.fine, like=x, centre=centre)
+        observed = camera.render(lens.source, field)
+        return Prediction(observed, camera, observed, field, lens.source, lens.values, problem.sizes[0])
 
 
 class Refined:
@@ -176,37 +166,25 @@ class Refined:
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the refined batch with its standard deviation."""
-        settings, factor = self.settings, scale or self.start.scale
+        factor = scale or self.start.scale
 
         def one(part: Observation) -> Prediction:
-            return full_prediction(self.fit(part), factor, undetected=settings.undetected, priors=settings.priors)
+            return full_prediction(self.fit(part), factor, self.settings.report)
 
         with torch.no_grad():
             return in_chunks(observation, factor, 1, one)
 
     def fit(self, observation: Observation) -> LensFit:
-        """Return the optimum of each image: never one of a higher cost than the forward pass reaches.
-
-        A pass that took a potential field is not compared: a field lowers the cost in any case.
-        """
-        first = self.start.fit(observation)
-        end = self.settings.refinement(LensProblem.of(observation), first.state)
-        priors = self.settings.priors
-        before, after = (end.problem.cost(s) + field_prior(end.problem, s, priors) for s in (first.state, end.state))
-        kept = before < after
-        bent = (first.state.potential != 0).flatten(1).any(1)
-        rows = (kept & ~bent).nonzero()[:, 0]
-        return replace(end, state=end.state.with_rows(rows, first.state[rows])) if len(rows) else end
+        """Return the optimum of each image, from the network's first look."""
+        problem = LensProblem.of(observation)
+        return self.settings.refinement(problem, self.start.state(problem)[0])
 
 
-def unrolled_step(problem: LensProblem, state: LensState) -> LensState:
-    """Return the state after a damped Gauss-Newton step on macro and sub-halos, differentiable throughout."""
-    residual, columns = problem.system(state)
-    residual, columns = residual.double(), columns.double()
-    gradient = torch.einsum("bpn,bn->bp", columns, residual)
-    hessian = columns @ columns.transpose(1, 2)
-    step = damped_step(gradient, hessian, torch.full_like(gradient[:, 0], 1e-2))
-    return state.moved(state.vector + step.to(state.macro).clamp(-1, 1))
+def unrolled_step(problem: LensProblem, x: Tensor) -> Tensor:
+    """Return vectors (B, P) after a damped Gauss-Newton step, differentiable throughout."""
+    normal = problem.normal(x)
+    step = damped_step(normal.gradient, normal.hessian, torch.full_like(normal.cost, 1e-2))
+    return x + step.to(x).clamp(-1, 1)
 
 
 def instrument_numbers(problem: LensProblem) -> Tensor:
@@ -229,7 +207,6 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
 
 def _typical() -> Tensor:
     """Unconstrained parameters of a lens with half the field's radius at its Einstein radius or so."""
-    space = lens_parameters(2.5)
-    zero = torch.zeros(1)
-    values = dict.fromkeys(space.names, zero) | {"theta_E": zero + 1.0, "amp": zero + 1.0, "n_sersic": zero + 1.0}
-    return space.unconstrained(values | {"R_sersic": zero + 0.25})[0]
+    model, one = LensModel.smooth(), torch.ones(1)
+    values = model.typical(one) | {"lens.theta_E": one, "source.amp": one, "source.n_sersic": one}
+    return model.space(2.5).unconstrained(values)[0]

@@ -17,10 +17,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from lensphys.checks import LensphysError, MissingExtraError, check_same_shape
 from lensphys.methods.interpolation import interpolate
-from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks.pyramid import coordinates
 from lensphys.observation import Observation
+from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 
 _VALIDATION_STEPS = 4  # noise levels at which a validation image is judged

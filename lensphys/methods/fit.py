@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
-from lensphys.fitting import FieldPriors, LensProblem, Refinement, Search, fit_lens
-from lensphys.methods.lens_model import full_prediction, smooth_prediction
-from lensphys.methods.prediction import Prediction, joined
+from lensphys.fitting import FieldPriors, FreeSourceSettings, LensProblem, Refinement, Search, VerdictSettings, fit_lens
+from lensphys.methods.lens_model import Report, full_prediction, smooth_prediction
 from lensphys.observation import Observation
+from lensphys.prediction import Prediction, joined
 from lensphys.settings import Strict
 
 _PIXELS_AT_ONCE = 200_000  # image pixels times starts; the Jacobian of all parameters is what fills the memory
@@ -50,34 +50,49 @@ class PerImageFit(Strict):
 
 
 class RefinedFit(Strict):
-    """Lens, sub-halos, potential and source fitted to each image until nothing more pays, with an error bar.
+    """Lens, source of any shape, sub-halos and potential fitted to each image until nothing more pays, with a verdict.
 
     Args:
-        rounds: of the search for sub-halos and of the optimiser after it, at most.
-        gain: what a sub-halo must gain in ln likelihood.
+        search: for sub-halos behind a Sersic source.
+        source: how a source is freed where a Sersic does not do; null for Sersics alone.
+        search_free: for sub-halos behind a free source.
+        priors: of the potential.
         undetected: see `Posterior.undetected`; by calibration on simulated lenses.
         starts: how many starts are optimised for each image.
-        priors: of the potential and of the source's free-form part.
+        verdict: where a fit is suspect or bad.
     """
 
     name: Literal["refine"] = "refine"
-    rounds: PositiveInt = 12
-    gain: NonNegativeFloat = 12.0
+    search: Search = Search()
+    source: FreeSourceSettings | None = FreeSourceSettings()
+    search_free: Search = Search(kept=0.8, a_round=1)
+    priors: FieldPriors = FieldPriors()
     undetected: NonNegativeFloat = 0.25
     starts: PositiveInt = 4
-    priors: FieldPriors = FieldPriors()
+    verdict: VerdictSettings = VerdictSettings()
 
     @property
     def refinement(self) -> Refinement:
         """The optimiser."""
-        return Refinement(Search(gain=self.gain, rounds=self.rounds), self.priors, starts=self.starts)
+        return Refinement(self.search, self.priors, self.source, self.search_free, starts=self.starts)
+
+    def shortened(self, rounds: int) -> RefinedFit:
+        """Return the fit with at most so many rounds of each search."""
+        searches = {
+            name: getattr(self, name).model_copy(update={"rounds": rounds}) for name in ("search", "search_free")
+        }
+        return self.model_copy(update=searches)
+
+    @property
+    def report(self) -> Report:
+        """What is told of a fit."""
+        return Report(undetected=self.undetected, priors=self.priors, verdict=self.verdict)
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
-        """Return the super-resolved batch with its standard deviation."""
+        """Return the super-resolved batch with its standard deviation, parameters and verdicts."""
 
         def one(part: Observation) -> Prediction:
-            fit = self.refinement(LensProblem.of(part))
-            return full_prediction(fit, scale, undetected=self.undetected, priors=self.priors)
+            return full_prediction(self.refinement(LensProblem.of(part)), scale, self.report)
 
         with torch.no_grad():
             return in_chunks(observation, scale, self.starts, one)

@@ -5,67 +5,111 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor
 
 from lensphys.deflection import DeflectionField
-from lensphys.fitting import FieldPriors, LensFit
+from lensphys.fitting import FieldPriors, Fitted, LensFit, Posterior, VerdictSettings, verdicts
+from lensphys.fitting.derived import derived, derived_errors
 from lensphys.fitting.leftover import leftover
-from lensphys.fitting.posterior import Posterior
-from lensphys.fitting.problem import EMPTY
-from lensphys.methods.prediction import Prediction
+from lensphys.fitting.verdict import effective
+from lensphys.prediction import BODY, Prediction, joined
+from lensphys.settings import Strict
+
+
+class Report(Strict):
+    """What a fit tells beside its image.
+
+    Args:
+        undetected: see `Posterior.undetected`; by calibration on simulated lenses.
+        priors: of the potential, for the map of what the data constrain.
+        verdict: where a fit is suspect or bad.
+    """
+
+    undetected: NonNegativeFloat = 0.25
+    priors: FieldPriors = FieldPriors()
+    verdict: VerdictSettings = VerdictSettings()
 
 
 def smooth_prediction(fit: LensFit, scale: float) -> Prediction:
-    """Return the model alone, on pixels ``scale`` times as small."""
-    problem, state = fit.problem, fit.state
-    observation, model = problem.observation, problem.model(state)
-    camera = observation.camera.at(scale)
-    values = model.values
-    centre = torch.stack([values["center_x"], values["center_y"]], dim=1)
-    field = DeflectionField.of(model.mass, camera.grid, like=observation.image, centre=centre)
-    values = values | {"gradient_norm": fit.gradient_norm.to(observation.image)}
-    values["theta_E"] = torch.where(fit.seen, values["theta_E"], torch.nan)
+    """Return the models alone, on pixels ``scale`` times as small."""
+    parts = [_model(group, fit.seen[rows], scale) for rows, group in fit.groups]
+    return joined(parts, [rows for rows, _ in fit.groups])
+
+
+def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
+    """Return the models, what of the residuals is signal, the standard deviation of the sum, errors and verdicts."""
+    parts = [
+        _reported(group, _model(group, fit.seen[rows], scale), fit.seen[rows], fit.smooth_theta_E[rows], report)
+        for rows, group in fit.groups
+    ]
+    return joined(parts, [rows for rows, _ in fit.groups])
+
+
+def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
+    """Return the models with what of the residuals is signal; their standard deviation by interpolation, no verdict."""
+    parts = []
+    for rows, group in fit.groups:
+        model, posterior = _model(group, fit.seen[rows], scale), Posterior.about(group)
+        observation = group.problem.observation
+        own = observation.camera.at(1)
+        variance = posterior.variance(own) + posterior.undetected(own, report.undetected)
+        spread = replace(observation, image=variance.sqrt()).interpolated(model.camera.grid, mode="bilinear")
+        parts.append(_completed(group, model, posterior, spread.square(), report))
+    return joined(parts, [rows for rows, _ in fit.groups])
+
+
+def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
+    """The model alone, of images that share one."""
+    problem, observation = group.problem, group.problem.observation
+    lens, camera = problem.lens(group.x), observation.camera.at(scale)
+    name = next(iter(problem.model.mass))
+    centre = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
+    field = DeflectionField.of(lens.mass, camera.grid, like=observation.image, centre=centre)
+    none = torch.full_like(problem.unit, torch.nan)
+    values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
+    values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
     return Prediction(
-        camera.render(model.source, field),
+        camera.render(lens.source, field),
         camera,
-        problem.render(state),
+        problem.render(group.x),
         field,
-        model.source,
+        lens.source,
         values,
-        state.macro.shape[1],
+        effective(group).to(observation.image),
     )
 
 
-def full_prediction(
-    fit: LensFit, scale: float, *, undetected: float, priors: FieldPriors, quick: bool = False
-) -> Prediction:
-    """Return the model, what of the residual is signal, and the standard deviation of the sum.
-
-    Args:
-        fit: state and problem.
-        scale: pixels become so many times as small.
-        undetected: see `Posterior.undetected`.
-        priors: of the fields, for the map of what the data constrain.
-        quick: the standard deviation of the model is computed on the image's own pixels and interpolated.
-    """
-    problem, state = fit.problem, fit.state
-    smooth = smooth_prediction(fit, scale)
-    camera = smooth.camera
-    rest = leftover(problem.observation, smooth.observed)
-    signal, spread = rest.upsampled(problem.observation, camera.grid)
-    judged = problem.observation.camera.at(1) if quick else camera
-    posterior = Posterior.about(problem, state, judged)
-    variance = posterior.laplace() + posterior.undetected(undetected)
-    if quick:
-        variance = replace(problem.observation, image=variance.sqrt()).interpolated(camera.grid, mode="bilinear") ** 2
-    subhalos = (state.subhalos[:, :, 0] > EMPTY).sum(1)
-    return Prediction(
-        smooth.image + signal,
-        camera,
-        smooth.observed,
-        smooth.deflection,
-        smooth.source,
-        smooth.parameters | {"subhalos": subhalos.to(signal)},
-        smooth.fitted + 3 * subhalos,
+def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance: Tensor, report: Report) -> Prediction:
+    """The model with what is left over, its standard deviation, and the errors of its parameters."""
+    problem = group.problem
+    rest = leftover(problem.observation, model.observed)
+    signal, spread = rest.upsampled(problem.observation, model.camera.grid)
+    errors = posterior.errors()
+    main = f"{next(iter(problem.model.mass))}.theta_E"
+    if main in errors:
+        errors["theta_E"] = errors[main]
+    bodies = posterior.bodies() if problem.subhalos else model.image.new_zeros(len(model.image), 0, len(BODY))
+    count = torch.full_like(problem.unit, problem.subhalos)
+    return replace(
+        model,
+        image=model.image + signal,
+        parameters=model.parameters | {"subhalos": count},
         sigma=(variance + spread.square()).sqrt(),
-        constrained=posterior.constrained(priors, camera.grid),
+        constrained=posterior.constrained(report.priors, model.camera.grid),
+        errors=errors,
+        bodies=bodies,
+    )
+
+
+def _reported(group: Fitted, model: Prediction, seen: Tensor, smooth: Tensor, report: Report) -> Prediction:
+    """Everything of images that share a model."""
+    posterior = Posterior.about(group)
+    variance = posterior.variance(model.camera) + posterior.undetected(model.camera, report.undetected)
+    whole = _completed(group, model, posterior, variance, report)
+    return replace(
+        whole,
+        parameters=whole.parameters | derived(group.problem, group.x) | {"evidence": group.evidence.to(smooth)},
+        errors=whole.errors | derived_errors(posterior),
+        verdicts=verdicts(group, seen, smooth, report.verdict),
     )

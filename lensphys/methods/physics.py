@@ -21,11 +21,11 @@ from lensphys.fitting import (
 from lensphys.grid import PixelGrid
 from lensphys.losses.perceptual import PerceptualSettings
 from lensphys.losses.physics import PhysicsLossSettings, min_max
-from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.model import Sersic
 from lensphys.networks import DeflectionNetwork, Network, PolarHeadSettings
 from lensphys.observation import Observation, RectifiedCountNoise
+from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 from lensphys.tracing import reconstruct_source
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from lensphys.losses.adversarial import AdversarialSettings
 from lensphys.losses.physics import scaled_grid, with_lens
 from lensphys.methods.physics import DeflectionSettings, PhysicsMethod, interpolated_light
-from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch
 from lensphys.networks.discriminator import DiscriminatorSettings
 from lensphys.observation import Observation
+from lensphys.prediction import Prediction
 
 
 class PhysicsAdversarialSettings(DeflectionSettings):

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from lensphys.grid import PixelGrid
 from lensphys.methods.interpolation import interpolate
-from lensphys.methods.prediction import Prediction
 from lensphys.observation import PSF, Observation, block_sum
+from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 
 _LOST = 1e-4  # of the kernel's flux may be cut off with its faint edge, for speed
 
 
 class RichardsonLucy(Strict):
-    """Richardson-Lucy deconvolution of the bicubic image by the instrument's PSF, towards the target PSF if one is set.
+    """Richardson-Lucy deconvolution of the bicubic image by the instrument's PSF, seen with the target PSF, or its own.
 
     Noise is not positive but the algorithm wants positive images: it works on the image plus a pedestal, the depth of
     its lowest counted pixel.
@@ -41,7 +41,7 @@ class RichardsonLucy(Strict):
     iterations: PositiveInt = 10
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
-        """Return the deconvolved images; blurred again only where the camera has a target PSF."""
+        """Return the deconvolved images, blurred again to the target PSF, or to the image's own where none is set."""
         camera = observation.camera
         target = camera.at(scale)
         masked = torch.where(observation.weight > 0, observation.image, torch.inf)
@@ -51,9 +51,7 @@ class RichardsonLucy(Strict):
         kernels = psf_kernels(camera.psf, target.grid, like=fine)
         image = self._deconvolved(fine.clamp(min=0), kernels) - pedestal / scale**2
         observed = block_sum(camera.psf.blur(image, target.grid.scale), camera.grid)
-        if camera.sharp is not None:
-            image = target.psf.blur(image, target.grid.scale)
-        return Prediction(image, target, observed)
+        return Prediction(target.psf.blur(image, target.grid.scale), target, observed)
 
     def _deconvolved(self, images: Tensor, kernels: Tensor) -> Tensor:
         from skimage.restoration import richardson_lucy

@@ -12,11 +12,11 @@ from lensphys.losses.image import ImageLossSettings
 from lensphys.losses.perceptual import PerceptualSettings
 from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.interpolation import interpolate
-from lensphys.methods.prediction import Prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks import Network
 from lensphys.networks.base import last_layer
 from lensphys.observation import Observation
+from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 
 _PHYSICS = {"observation", "intensity_conservation"}  # the terms that ask for neither a deflection nor a source

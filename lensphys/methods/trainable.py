@@ -7,8 +7,8 @@ from typing import Generic, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from lensphys.methods.prediction import Prediction
 from lensphys.observation import Observation
+from lensphys.prediction import Prediction
 
 
 class Batch:

@@ -10,6 +10,8 @@ from lensphys.model.registry import LIGHT, MASS, by_lenstronomy
 
 __all__ = [
     "EPL",
+    "LIGHT",
+    "MASS",
     "NFW",
     "SIE",
     "SIS",
@@ -21,14 +23,12 @@ __all__ = [
     "FreeSource",
     "HalfWidths",
     "ImageSource",
-    "LIGHT",
     "LensModel",
     "LightProfile",
     "LightSum",
     "LineMass",
     "MassProfile",
     "MassSum",
-    "MASS",
     "Member",
     "Modes",
     "Multipole",

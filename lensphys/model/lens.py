@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -99,8 +99,8 @@ class LensModel:
 
     def deflector(self, values: Mapping[str, Tensor]) -> MassProfile:
         """Return the sum of the mass components."""
-        return reduce(add, (member.made(name, values) for name, member in self.mass.items()))
+        return reduce(add, [cast(MassProfile, member.made(name, values)) for name, member in self.mass.items()])
 
     def lights(self, values: Mapping[str, Tensor]) -> dict[str, LightProfile]:
         """Return the sources by name."""
-        return {name: member.made(name, values) for name, member in self.source.items()}  # type: ignore[misc]
+        return {name: cast(LightProfile, member.made(name, values)) for name, member in self.source.items()}

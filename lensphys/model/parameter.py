@@ -53,6 +53,10 @@ class Parameter:
         low, high = (b * radius if isinstance(b, HalfWidths) else b for b in (self.low, self.high))
         return replace(self, low=low, high=high)
 
+    def between(self, low: float, high: float) -> Parameter:
+        """Return the parameter with other bounds."""
+        return replace(self, low=low, high=high)
+
     def named(self, name: str) -> Parameter:
         """Return the parameter under another name."""
         return replace(self, name=name)

@@ -4,4 +4,13 @@ from lensphys.model.light.free import Frame, FreeSource
 from lensphys.model.light.image import ImageSource
 from lensphys.model.light.sersic import Sersic, brightness_sersic, brightness_sersic_derivatives, flux_sersic, sersic_b
 
-__all__ = ["Frame", "FreeSource", "ImageSource", "Sersic", "brightness_sersic", "brightness_sersic_derivatives", "flux_sersic", "sersic_b"]
+__all__ = [
+    "Frame",
+    "FreeSource",
+    "ImageSource",
+    "Sersic",
+    "brightness_sersic",
+    "brightness_sersic_derivatives",
+    "flux_sersic",
+    "sersic_b",
+]

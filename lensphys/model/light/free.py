@@ -49,7 +49,7 @@ class Frame:
         return Frame(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions (B, 2, H, W) in the frame, 0 to 1 along each axis, and its window (B, 1, H, W), 0 outside."""
+        """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 outside."""
         centre = torch.stack([self.center_x, self.center_y], dim=1)[:, :, None, None]
         place = (beta - centre) / self.half_side[:, None, None, None]
         window = ((1 - place.abs().amax(1, keepdim=True)) / _EDGE + 1).clamp(0, 1)
@@ -103,4 +103,3 @@ class FreeSource(LightProfile):
 
     def _envelope(self, beta: Tensor) -> Tensor:
         return torch.minimum(self.sersic(beta), self._cap(beta)) + _FLOOR / _CAP * self._cap(beta)
-

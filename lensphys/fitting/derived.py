@@ -1,0 +1,84 @@
+"""What a fit says beside its parameters: Einstein radius of all mass, flux and size of the source, magnification."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lensphys.deflection import DeflectionField
+from lensphys.fitting.posterior import Posterior
+from lensphys.fitting.problem import LensProblem
+from lensphys.model import MassProfile
+from lensphys.observation import Camera
+
+_RINGS, _ANGLES = 64, 96
+_POINTS = 96  # squared, of the source plane
+_SERSIC_RADII = 8.0  # a Sersic's half side that is looked at
+DERIVED = ("theta_E_total", "source_flux", "source_radius", "magnification")
+
+
+def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
+    """Return `DERIVED` of images that share a model, each (B,).
+
+    ``theta_E_total``: the radius about the lens within which the mean kappa of all mass is 1 [arcsec]; ``source_flux``
+    without the lens [flux]; ``source_radius`` that holds half of it about its centroid [arcsec]; ``magnification``: the
+    flux of the image over that of the source.
+    """
+    lens, camera = problem.lens(x), problem.observation.camera
+    name = next(iter(problem.model.mass))
+    about = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
+    field = DeflectionField.of(lens.mass, camera.grid, like=x)
+    flux, radius = _source(problem, x)
+    seen = Camera(camera.grid, supersampling=camera.supersampling).render(lens.source, field)
+    return {
+        "theta_E_total": radius_of_mean_kappa_one(lens.mass, about, camera.grid.radius),
+        "source_flux": flux,
+        "source_radius": radius,
+        "magnification": seen.sum((1, 2, 3)) / flux.clamp(min=1e-30),
+    }
+
+
+def derived_errors(posterior: Posterior, draws: int = 12) -> dict[str, Tensor]:
+    """Return the standard deviations of `DERIVED` over draws from the posterior, each (B,)."""
+    found = [derived(posterior.fitted.problem, x) for x in posterior.drawn(draws)]
+    return {name: torch.stack([f[name] for f in found]).std(0) for name in DERIVED}
+
+
+def _source(problem: LensProblem, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Flux and half-light radius of the source, (B,) each."""
+    sersic, source = problem.sersic(x), problem.lens(x).source
+    size = torch.as_tensor(sersic.R_sersic) * _SERSIC_RADII if problem.free is None else problem.free.frame.half_side
+    centre = torch.stack([torch.as_tensor(sersic.center_x), torch.as_tensor(sersic.center_y)], dim=1)
+    if problem.free is not None:
+        centre = torch.stack([problem.free.frame.center_x, problem.free.frame.center_y], dim=1)
+    line = (torch.arange(_POINTS, dtype=x.dtype, device=x.device) + 0.5) / _POINTS * 2 - 1
+    y, xx = torch.meshgrid(line, line, indexing="ij")
+    place = centre[:, :, None, None] + size[:, None, None, None] * torch.stack([xx, y])[None]
+    light = source(place).flatten(1) * ((2 * size / _POINTS) ** 2)[:, None]
+    flux = light.sum(1)
+    middle = (light[:, None] * place.flatten(2)).sum(2) / flux.clamp(min=1e-30)[:, None]
+    away = (place.flatten(2) - middle[:, :, None]).norm(dim=1)
+    order = away.argsort(1)
+    within = light.gather(1, order).cumsum(1)
+    half = (within < 0.5 * flux[:, None]).sum(1, keepdim=True).clamp(max=_POINTS**2 - 1)
+    radius = away.gather(1, order).gather(1, half)[:, 0]
+    return flux, torch.where(flux > 0, radius, math.nan)
+
+
+def radius_of_mean_kappa_one(mass: MassProfile, centre: Tensor, largest: float) -> Tensor:
+    """Return the radius (B,) [arcsec] about a centre (B, 2) within which the mean kappa is 1.
+
+    That is where the radial deflection, averaged over the circle, equals the radius. NaN if beyond ``largest``.
+    """
+    radius = torch.linspace(0.02, 1.0, _RINGS).to(centre) * largest
+    angle = torch.arange(_ANGLES).to(centre) * (2 * math.pi / _ANGLES)
+    outward = torch.stack([angle.cos(), angle.sin()])[:, None, :]
+    alpha = mass(centre[:, :, None, None] + radius[None, None, :, None] * outward)
+    excess = (alpha * outward).sum(1).mean(2) - radius
+    crossing = (excess[:, :-1] > 0) & (excess[:, 1:] <= 0)
+    last = crossing.shape[1] - 1 - crossing.flip(1).float().argmax(1, keepdim=True)  # sub-halos make small rings inside
+    above, below = excess.gather(1, last)[:, 0], excess.gather(1, last + 1)[:, 0]
+    where = radius[last[:, 0]] + (radius[1] - radius[0]) * above / (above - below)
+    return torch.where(crossing.any(1), where, math.nan)

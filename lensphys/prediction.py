@@ -1,0 +1,173 @@
+"""What every method returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lensphys.checks import LensphysError, check_images, check_same_shape
+from lensphys.deflection import DeflectionField
+from lensphys.grid import PixelGrid
+from lensphys.observation import Camera, Observation
+
+# of a sub-halo: place and Einstein radius with their errors [arcsec], and what it gains in ln likelihood
+BODY = ("x", "y", "theta_E", "x_error", "y_error", "theta_E_error", "gain")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit says of itself.
+
+    Args:
+        quality: ``good``, ``suspect`` or ``bad``.
+        reasons: a sentence each; none for a good fit.
+    """
+
+    quality: Literal["good", "suspect", "bad"]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A super-resolved batch, and the physics behind it where the method has any.
+
+    Args:
+        image: (B, 1, sH, sW) [flux per pixel], in the unit of the low-resolution image; no noise, no pedestal.
+        camera: pixels and PSF of ``image``.
+        observed: (B, 1, H, W) [flux per pixel], the clean low-resolution image that the method predicts.
+        deflection: the deflection field on the pixels of ``image``; None for methods without one.
+        source: beta (B, 2, H', W') [arcsec] -> surface brightness (B, 1, H', W'); None for methods without one.
+        parameters: named physical parameters, each (B,).
+        fitted: how many numbers were fitted to each image, one for all or (B,).
+        sigma: standard deviation of ``image``, (B, 1, sH, sW) [flux per pixel]; None for methods without one.
+        constrained: share of the deflection's prior variance that the data remove, (B, 1, sH, sW), 0 (prior) to 1.
+        errors: standard deviations of parameters, by the same names.
+        bodies: the sub-halos, (B, K, 7), the columns of `BODY`, NaN where an image has fewer; None for methods that
+            look for none.
+        verdicts: what each image's fit says of itself; empty for methods that cannot tell.
+
+    Raises:
+        LensphysError: if shapes do not fit.
+    """
+
+    image: Tensor
+    camera: Camera
+    observed: Tensor
+    deflection: DeflectionField | None = None
+    source: Callable[[Tensor], Tensor] | None = None
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    fitted: int | Tensor = 0
+    sigma: Tensor | None = None
+    constrained: Tensor | None = None
+    errors: dict[str, Tensor] = field(default_factory=dict)
+    bodies: Tensor | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_images("image", self.image)
+        check_same_shape("image", self.image.shape[-2:], "camera grid", self.camera.grid.shape)
+
+    def reduced_chi2(self, observation: Observation) -> Tensor:
+        """Return chi^2 of the predicted LR image per degree of freedom (counted pixels less fitted numbers), (B,)."""
+        return observation.chi2(self.observed) / (observation.counted - self.fitted).clamp(min=1)
+
+    def source_image(self, grid: PixelGrid) -> Tensor | None:
+        """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""
+        return None if self.source is None else self.source(grid.positions(like=self.image))
+
+
+def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Prediction:
+    """Return the predictions of the parts of a batch as one.
+
+    Deflection and source stay functions: each part answers for its own images.
+
+    Args:
+        parts: one each.
+        rows: which images of the batch each part is of; one after the other if None.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.arange(sum(len(p.image) for p in parts)) if rows is None else torch.cat(rows).argsort().cpu()
+
+    def together(of: Callable[[Prediction], Tensor | None]) -> Tensor | None:
+        found = [x for part in parts if (x := of(part)) is not None]
+        return torch.cat(found)[order.to(found[0].device)] if len(found) == len(parts) else None
+
+    def named(of: Callable[[Prediction], dict[str, Tensor]]) -> dict[str, Tensor]:
+        names = [n for n in dict.fromkeys(n for p in parts for n in of(p)) if any(n in of(p) for p in parts)]
+        lacking = [torch.full((len(p.image),), torch.nan).to(p.image) for p in parts]
+        found = {n: [of(p).get(n, none) for p, none in zip(parts, lacking, strict=True)] for n in names}
+        return {n: torch.cat(list(x))[order.to(x[0].device)] for n, x in found.items()}
+
+    sizes = [len(p.image) for p in parts]
+    verdicts = [v for p in parts for v in p.verdicts]
+    image = together(lambda p: p.image)
+    observed = together(lambda p: p.observed)
+    if image is None or observed is None:
+        raise LensphysError("predictions without images cannot be joined")
+    return Prediction(
+        image,
+        parts[0].camera,
+        observed,
+        _joined_fields([p.deflection for p in parts], sizes, order),
+        _joined_sources([p.source for p in parts], sizes, order),
+        named(lambda p: p.parameters),
+        torch.cat([torch.as_tensor(p.fitted, device=p.image.device).expand(len(p.image)) for p in parts])[order],
+        together(lambda p: p.sigma),
+        together(lambda p: p.constrained),
+        named(lambda p: p.errors),
+        _joined_bodies([p.bodies for p in parts], order),
+        [verdicts[i] for i in order.tolist()] if len(verdicts) == len(order) else [],
+    )
+
+
+def _joined_fields(fields: list[DeflectionField | None], sizes: list[int], order: Tensor) -> DeflectionField | None:
+    known = [f for f in fields if f is not None]
+    if len(known) < len(fields):
+        return None
+    formulas = [f.formula for f in known if f.formula is not None]
+    centres = [f.centre for f in known if f.centre is not None]
+    alpha = torch.cat([f.alpha for f in known])[order]
+    centre = torch.cat(centres)[order] if len(centres) == len(known) else None
+    formula = _shared(formulas, sizes, order) if len(formulas) == len(known) else None
+    return DeflectionField(alpha, known[0].grid, centre, formula)
+
+
+def _joined_sources(
+    sources: list[Callable[[Tensor], Tensor] | None], sizes: list[int], order: Tensor
+) -> Callable[[Tensor], Tensor] | None:
+    known = [source for source in sources if source is not None]
+    return _shared(known, sizes, order) if len(known) == len(sources) else None
+
+
+def _shared(functions: list[Callable[[Tensor], Tensor]], sizes: list[int], order: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function of positions (B or 1, 2, H, W) of which each part answers for its own images."""
+    back = order.argsort()
+
+    def function(position: Tensor) -> Tensor:
+        shares = position[back].split(sizes) if len(position) > 1 else [position] * len(sizes)
+        return torch.cat([f(x) for f, x in zip(functions, shares, strict=True)])[order]
+
+    return function
+
+
+def _joined_bodies(bodies: list[Tensor | None], order: Tensor) -> Tensor | None:
+    known = [b for b in bodies if b is not None]
+    if len(known) < len(bodies):
+        return None
+    most = max(b.shape[1] for b in known)
+    filled = [F.pad(b, (0, 0, 0, most - b.shape[1]), value=torch.nan) for b in known]
+    return torch.cat(filled)[order]
+
+
+class Method(Protocol):
+    """One way to super-resolve: interpolation, a network, a fit."""
+
+    def predict(self, observation: Observation, scale: int) -> Prediction:
+        """Return the super-resolved batch, with pixels ``scale`` times as small."""
+        ...
