@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lensphys.deflection import DeflectionField
-from lensphys.fitting import LensProblem, LensState
+from lensphys.fitting import FreeField, LensProblem
 from lensphys.grid import PixelGrid
-from lensphys.model import SIE, SIS, MassProfile, Sersic, Shear
+from lensphys.model import SIE, SIS, Frame, MassProfile, Modes, Sersic, Shear, SourcePrior
 from lensphys.model.mass import deflection_shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Instrument, Noise, Observation, RectifiedCountNoise
 
@@ -123,25 +123,56 @@ def finite(x: Tensor) -> bool:
     return math.isfinite(float(x.detach().abs().sum()))
 
 
-def small_problem(lenses: Lenses, **settings: int) -> tuple[LensProblem, LensState]:
-    """The least-squares problem of `small_lenses`, and the truth as its state."""
-    problem, (sie, shear), source = LensProblem.of(lenses.observation, **settings), lenses.mass.profiles, lenses.source
+def small_problem(lenses: Lenses) -> tuple[LensProblem, Tensor]:
+    """The least-squares problem of `small_lenses`, and the truth as its vector."""
+    problem, (sie, shear), source = LensProblem.of(lenses.observation), lenses.mass.summands, lenses.source
     gx, gy = deflection_shear(torch.zeros(1, 2, 1, 1).to(problem.unit), shear.gamma1, shear.gamma2, sie.center_x,
                               sie.center_y)[:, :, 0, 0].unbind(1)  # fmt: skip
-    known = {"theta_E": sie.theta_E, "e1": sie.e1, "e2": sie.e2, "center_x": sie.center_x, "center_y": sie.center_y}
-    known |= {"gamma1": shear.gamma1, "gamma2": shear.gamma2, "amp": source.amp / problem.unit}
-    known |= {"R_sersic": source.R_sersic, "n_sersic": source.n_sersic, "source_e1": source.e1, "source_e2": source.e2}
+    known = {f"lens.{name}": value for name, value in sie.values.items()}
+    known |= {"shear.gamma1": shear.gamma1, "shear.gamma2": shear.gamma2}
+    known |= {f"source.{name}": value for name, value in source.values.items()}
     # the model's shear is about the lens's centre: the source is seen through another constant deflection
-    known |= {"source_x": source.center_x - gx, "source_y": source.center_y - gy}
+    known |= {"source.center_x": source.center_x - gx, "source.center_y": source.center_y - gy}
     values = {name: torch.as_tensor(value).to(problem.unit).expand(len(problem)) for name, value in known.items()}
-    return problem, LensState.smooth(problem.space.unconstrained(values))
+    return problem, problem.unconstrained(values)
 
 
-def seen_as(problem: LensProblem, state: LensState, noise: float = 1.0, seed: int = 3) -> LensProblem:
-    """The problem with the images of another state, and so many times its error map as noise."""
+def with_noise_of(problem: LensProblem, image: Tensor, noise: float = 1.0, seed: int = 3) -> LensProblem:
+    """The problem with other images, and so many times its error map as noise."""
     observation, generator = problem.observation, torch.Generator().manual_seed(seed)
     if not isinstance(observation.noise, ErrorMap):
         raise TypeError("only an error map tells how much noise to add")
-    clean = problem.render(state)
-    scatter = torch.randn(clean.shape, generator=generator, dtype=clean.dtype) * observation.noise.sigma
-    return replace(problem, observation=replace(observation, image=clean + noise * scatter))
+    scatter = torch.randn(image.shape, generator=generator, dtype=image.dtype) * observation.noise.sigma
+    return replace(problem, observation=replace(observation, image=image + noise * scatter))
+
+
+def seen_as(problem: LensProblem, x: Tensor, noise: float = 1.0, seed: int = 3) -> LensProblem:
+    """The problem with the images of another vector, and so many times its error map as noise."""
+    return with_noise_of(problem, problem.render(x), noise, seed)
+
+
+def deeper(problem: LensProblem, factor: float) -> LensProblem:
+    """The problem with an error map so many times as small: images and model stay."""
+    observation = problem.observation
+    if not isinstance(observation.noise, ErrorMap):
+        raise TypeError("only an error map is divided here")
+    noise = ErrorMap(observation.noise.sigma / factor)
+    return replace(
+        problem, inverse_sigma=factor * problem.inverse_sigma, observation=replace(observation, noise=noise)
+    )
+
+
+def with_bodies(problem: LensProblem, x: Tensor, bodies: Tensor) -> tuple[LensProblem, Tensor]:
+    """The problem with sub-halos (B, K, 3), ln strength, x and y of each, and the vector that has them."""
+    own, others, g, psi = problem.parts(x)
+    more = replace(problem, subhalos=problem.subhalos + bodies.shape[1])
+    return more, torch.cat([own, others, bodies.flatten(1), g, psi], dim=1)
+
+
+def freed_problem(problem: LensProblem, x: Tensor, count: int = 6, g: Tensor | None = None, half_side: float = 0.9,
+                  prior: SourcePrior = SourcePrior()) -> tuple[LensProblem, Tensor]:  # fmt: skip
+    """The problem with a free source about the Sersic of a vector without bodies, and the vector with its field."""
+    modes = Modes(count)
+    half = torch.full_like(problem.unit, half_side)
+    free = FreeField(modes, Frame.about(problem.sersic(x), half), modes.sigma(prior, 2 * half))
+    return replace(problem, free=free), torch.cat([x, torch.zeros_like(free.sigma) if g is None else g], dim=1)
