@@ -1,0 +1,199 @@
+"""From any start to the joint optimum: never worse than the start, out of false minima, with what is missing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from lenses import (
+    deeper,
+    freed_problem,
+    one_thread,  # noqa: F401
+    relative,
+    seen_as,
+    small_lenses,
+    small_problem,
+    with_bodies,
+)
+from torch import Tensor
+
+from lensphys.checks import LensphysError
+from lensphys.fitting import (
+    FieldPriors,
+    Fitted,
+    FreeSourceSettings,
+    LensFit,
+    LensProblem,
+    Refinement,
+    Search,
+    freed,
+)
+from lensphys.fitting.stages import better_of, finished, poor, significant
+from lensphys.model import FieldPrior, Modes, SourcePrior
+from lensphys.observation import ExposureNoise
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+Truth = tuple[LensProblem, Tensor]
+SMOOTH = FieldPriors(potential=FieldPrior(amplitude=0))
+QUICK = FreeSourceSettings(modes=(6, 10))
+REFINE = Refinement(Search(rounds=3), SMOOTH, None, steps=15, starts=3)
+
+
+@pytest.fixture(scope="module")
+def truth(float64) -> Truth:
+    return small_problem(small_lenses(height=28, width=32, dtype=torch.float64))
+
+
+def moved(problem: LensProblem, x: Tensor, **factors: float) -> Tensor:
+    """The vector with some of its parameters multiplied."""
+    values = problem.lens(x).values
+    changed = {name: values[name] * factors.get(name.replace(".", "_"), 1.0) for name in values}
+    return problem.unconstrained(changed)
+
+
+def of_each(fit: LensFit) -> list[Fitted]:
+    found = {int(r): group.rows(torch.tensor([i])) for rows, group in fit.groups for i, r in enumerate(rows)}
+    assert sorted(found) == list(range(len(fit.seen))) and sum(len(rows) for rows, _ in fit.groups) == len(found)
+    return [found[i] for i in sorted(found)]
+
+
+def theta_E(fits: list[Fitted]) -> Tensor:
+    return torch.cat([fit.problem.lens(fit.x).values["lens.theta_E"] for fit in fits])
+
+
+@pytest.mark.parametrize(
+    "start",
+    [{}, {"lens_theta_E": 0.97, "source_R_sersic": 1.2}, {"lens_theta_E": 1.3, "source_amp": 0.3}],
+)
+def test_the_cost_does_not_end_above_its_start(truth, start):
+    problem, x = truth
+    start = moved(problem, x, **start)
+    fit = REFINE(problem, start)
+    fits = of_each(fit)
+    after = torch.cat([f.problem.cost(f.x) for f in fits])
+    assert bool((after <= problem.cost(start)).all())
+    assert bool((after <= problem.cost(x)).all())  # the optimum is below the truth
+    assert fit.seen.shape == fit.smooth_theta_E.shape == (2,) and bool(fit.seen.all())
+    assert all(float(f.end.cosine) < 1e-2 and not bool(poor(f)) for f in fits)
+    known = problem.lens(x).values["lens.theta_E"]
+    assert relative(theta_E(fits), known) < 0.01 and relative(fit.smooth_theta_E, known) < 0.01
+
+
+def test_a_start_in_a_false_minimum_is_left(truth):
+    problem, x = truth
+    false = moved(problem, x, lens_theta_E=0.3, source_R_sersic=0.5, source_amp=0.1)
+    known = problem.lens(x).values["lens.theta_E"]
+    stuck = finished(problem, false, 15)
+    wrong = ((stuck.problem.lens(stuck.x).values["lens.theta_E"] - known).abs() > 0.1).tolist()
+    assert any(wrong), "the start is in no false minimum: the test has lost its meaning"
+    assert poor(stuck).tolist() == wrong
+    fits = of_each(REFINE(problem, false))
+    assert relative(theta_E(fits), known) < 0.01
+    assert not any(bool(poor(f)) for f in fits)
+
+
+def test_without_a_start_several_are_tried(truth):
+    problem, x = truth
+    fits = of_each(REFINE(problem))
+    assert relative(theta_E(fits), problem.lens(x).values["lens.theta_E"]) < 0.01
+    assert all(f.problem.subhalos == 0 and f.problem.free is None for f in fits)
+    assert not any(f.x.requires_grad for f in fits)
+
+
+def test_a_smooth_lens_with_a_sersic_gets_nothing_more(truth):
+    """Neither sub-halos nor a free source nor a potential where the noise is all that is left."""
+    problem, x = truth
+    fits = of_each(Refinement(Search(), FieldPriors(), QUICK, steps=15)(problem, x))
+    assert all(f.problem.sizes == (14, 0, 0, 0) for f in fits)
+
+
+def test_substructure_is_taken_up(truth):
+    """A sub-halo in one image, nothing in the other: the one ends better explained, the other as it was."""
+    problem, x = truth
+    problem = deeper(problem, 3.0)
+    with_one, planted = with_bodies(problem, x, torch.tensor([[[2 * math.log(0.08), 0.75, 0.85]]] * 2).double())
+    seen = seen_as(with_one, planted)
+    image = torch.cat([seen.observation.image[:1], seen_as(problem, x).observation.image[1:]])
+    problem = replace(problem, observation=replace(problem.observation, image=image))
+    start = finished(problem, x, 15)
+    assert poor(start).tolist() == [True, False]
+    fits = of_each(Refinement(Search(rounds=4), SMOOTH, None, steps=15)(problem, x))
+    after = torch.cat([f.problem.chi2(f.x) for f in fits])
+    assert bool((after < 1.15).all()), (start.problem.chi2(start.x), after)
+    assert fits[0].problem.subhalos > 0 and fits[1].problem.subhalos == 0
+    assert float(fits[0].evidence) > float(start.evidence[0]) + 30
+
+
+@pytest.fixture(scope="module")
+def knotty(truth) -> tuple[LensProblem, Tensor, Tensor]:
+    """Sources that are no Sersic, seen at S/N 150: problem, smooth start, true vector of a free source."""
+    problem, x = truth
+    problem = deeper(problem, 3.0)
+    g = torch.randn(2, len(Modes(8)), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    prior = SourcePrior(amplitude=0.5, scale=6.0)
+    free, planted = freed_problem(problem, x, 8, g, half_side=1.0, prior=prior)
+    return replace(problem, observation=seen_as(free, planted).observation), x, free.lens(planted).source
+
+
+def test_a_source_that_is_no_sersic_is_freed(knotty):
+    problem, x, source = knotty
+    start = finished(problem, x, 15)
+    assert bool((start.problem.chi2(start.x) > 1.5).all()), "a Sersic explains it: the test has lost its meaning"
+    fits = of_each(Refinement(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, a_round=1, rounds=1))(problem, x))
+    after = torch.cat([f.problem.chi2(f.x) for f in fits])
+    assert all(f.problem.free is not None for f in fits)
+    assert bool((after < 1.2).all()), after
+    known = problem.lens(x).values["lens.theta_E"]
+    assert relative(theta_E(fits), known) < 0.01
+
+
+def test_the_likelier_of_two_is_kept(knotty):
+    """By their evidence under one and the same noise."""
+    problem, x, _ = knotty
+    sersic = finished(problem[torch.tensor([0])], x[:1], 15)
+    free = freed(sersic.problem, sersic.x, QUICK)
+    assert float(free.evidence) > float(sersic.evidence)
+    assert better_of(sersic, free) is free and better_of(free, sersic) is free
+    quiet = seen_as(sersic.problem, sersic.x)  # where a Sersic is the truth, it is kept
+    sersic = finished(quiet, sersic.x, 15)
+    free = freed(quiet, sersic.x, QUICK)
+    assert float(free.evidence) < float(sersic.evidence)
+    assert better_of(sersic, free) is sersic and better_of(free, sersic) is sersic
+
+
+def test_images_that_are_fine_are_not_poor(truth):
+    problem, x = truth
+    assert not bool(poor(Fitted.at(problem, x)).any())
+    assert poor(Fitted.at(problem, moved(problem, x, lens_theta_E=1.1))).tolist() == [True, True]
+    counted = problem.observation.counted
+    scatter = (2 / counted).sqrt()
+    assert significant(problem, 1 + 2.9 * scatter).tolist() == [False, False]
+    assert significant(problem, 1 + 3.1 * scatter).tolist() == [True, True]
+
+
+def test_the_noise_is_that_of_the_model(truth):
+    """Photon noise follows the clean image, not the noisy one."""
+    problem, x = truth
+    observation = replace(problem.observation, noise=ExposureNoise(0.01, 1e3))
+    found = finished(LensProblem.of(observation), x, 5)
+    clean = found.problem.render(found.x)
+    torch.testing.assert_close(found.problem.inverse_sigma, observation.noise.variance(clean).rsqrt(), rtol=1e-3, atol=0)
+
+
+def test_an_image_with_nan_is_refused_by_every_fit(truth):
+    observation = truth[0].observation
+    image = observation.image.clone()
+    image[0, 0, 3, 4] = torch.nan
+    with pytest.raises(LensphysError, match="NaN|finite"):
+        Refinement()(LensProblem.of(replace(observation, image=image)))
+
+
+def test_an_image_without_any_light_ends_with_the_smooth_fit(truth):
+    problem, x = truth
+    blind = LensProblem.of(deeper(problem, 0.001).observation)
+    fit = Refinement(Search(), FieldPriors(), QUICK, steps=5, starts=1)(blind)
+    assert not bool(fit.seen.any())
+    assert all(f.problem.sizes == (14, 0, 0, 0) for f in of_each(fit))
