@@ -229,7 +229,7 @@ def test_a_freed_source_explains_one_that_is_no_sersic_and_brings_the_lens_close
     seen = replace(problem, observation=seen_as(full, planted).observation)
     smooth = Fitted.of(seen, minimised(seen, x, Stop(20)))
     settings = FreeSourceSettings(modes=(6, 10))
-    found = freed(seen, smooth.x, settings)
+    found = freed(seen, smooth.x, settings)[-1]
     assert found.problem.free.modes == Modes(10)
     assert bool((found.problem.chi2(found.x) < 1.2).all()), found.problem.chi2(found.x)
     assert bool((found.evidence > smooth.evidence + 50).all())
@@ -248,10 +248,10 @@ def test_a_freed_source_explains_one_that_is_no_sersic_and_brings_the_lens_close
 def test_a_source_freed_in_a_batch_is_as_alone(truth):
     problem, x = truth
     settings = FreeSourceSettings(modes=(6,))
-    both = freed(problem, x, settings)
+    (both,) = freed(problem, x, settings)
     for i in range(2):
         row = torch.tensor([i])
-        alone = freed(problem[row], x[row], settings)
+        (alone,) = freed(problem[row], x[row], settings)
         torch.testing.assert_close(alone.end.cost[0], both.end.cost[i], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(both.rows(row).x, both.x[row])
 

@@ -30,7 +30,7 @@ from lensphys.fitting import (
     Search,
     freed,
 )
-from lensphys.fitting.stages import better_of, finished, poor, significant
+from lensphys.fitting.stages import finished, likeliest, poor, significant
 from lensphys.model import FieldPrior, Modes, SourcePrior
 from lensphys.observation import ExposureNoise
 
@@ -154,14 +154,14 @@ def test_the_likelier_of_two_is_kept(knotty):
     """By their evidence under one and the same noise."""
     problem, x, _ = knotty
     sersic = finished(problem[torch.tensor([0])], x[:1], 15)
-    free = freed(sersic.problem, sersic.x, QUICK)
+    free = freed(sersic.problem, sersic.x, QUICK)[-1]
     assert float(free.evidence) > float(sersic.evidence)
-    assert better_of(sersic, free) is free and better_of(free, sersic) is free
+    assert likeliest([sersic, free]) is free and likeliest([free, sersic]) is free
     quiet = seen_as(sersic.problem, sersic.x)  # where a Sersic is the truth, it is kept
     sersic = finished(quiet, sersic.x, 15)
-    free = freed(quiet, sersic.x, QUICK)
+    free = freed(quiet, sersic.x, QUICK)[-1]
     assert float(free.evidence) < float(sersic.evidence)
-    assert better_of(sersic, free) is sersic and better_of(free, sersic) is sersic
+    assert likeliest([sersic, free]) is sersic and likeliest([free, sersic]) is sersic
 
 
 def test_images_that_are_fine_are_not_poor(truth):
