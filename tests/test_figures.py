@@ -19,16 +19,20 @@ from lensphys.observation import Camera, NoPSF
 from lensphys.prediction import Prediction
 
 GRID = PixelGrid(64, 60, 0.05)
-MACRO = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": 0.02, "center_y": 0.01, "gamma1": 0.03, "gamma2": -0.02}
+LENS = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": 0.02, "center_y": 0.01}
+SHEAR = {"gamma1": 0.03, "gamma2": -0.02}
+MACRO = {f"lens.{name}": x for name, x in LENS.items()} | {f"shear.{name}": x for name, x in SHEAR.items()}
 POINT = {"theta_E": 0.1, "center_x": 0.512, "center_y": -0.74}
 
 
-def prediction(**left_out) -> Prediction:
-    values = {name: torch.tensor([x], dtype=torch.float64) for name, x in MACRO.items() if name not in left_out}
-    v = {name: torch.tensor([x], dtype=torch.float64) for name, x in MACRO.items()}
-    centre = v["center_x"], v["center_y"]
-    mass = SIE(v["theta_E"], v["e1"], v["e2"], *centre) + Shear(v["gamma1"], v["gamma2"], *centre) + PointMass(**POINT)
+def prediction(left_out: str = "") -> Prediction:
+    values = {name: torch.tensor([x], dtype=torch.float64) for name, x in MACRO.items()}
+    lens = {name: values[f"lens.{name}"] for name in LENS}
+    shear = {name: values[f"shear.{name}"] for name in SHEAR}
+    centre = lens["center_x"], lens["center_y"]
+    mass = SIE(**lens) + Shear(**shear, center_x=centre[0], center_y=centre[1]) + PointMass(**POINT)
     image = torch.ones(1, 1, *GRID.shape, dtype=torch.float64)
+    values = {name: x for name, x in values.items() if name != left_out}
     return Prediction(image, Camera(GRID, NoPSF()), image, DeflectionField.of(mass, GRID, like=image), None, values)
 
 
@@ -48,7 +52,7 @@ def test_what_is_left_beyond_the_smooth_lens_is_the_sub_halo():
 
 
 def test_without_a_smooth_lens_there_is_nothing_beyond_it():
-    assert beyond_macro(prediction(gamma1=None)) is None
+    assert beyond_macro(prediction("shear.gamma1")) is None
     assert beyond_macro(replace(prediction(), deflection=None)) is None
 
 

@@ -1,0 +1,247 @@
+"""What a fit says of itself: a reason for each way in which it can be wrong, and none for a good one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from lenses import (
+    deeper,
+    one_thread,  # noqa: F401
+    seen_as,
+    small_lenses,
+    small_problem,
+    with_bodies,
+    with_noise_of,
+)
+from torch import Tensor
+
+from lensphys.fitting import Fitted, LensProblem, Stop, VerdictSettings, minimised, verdicts
+from lensphys.fitting.verdict import effective, neighbour_correlation
+from lensphys.observation import ErrorMap, RectifiedCountNoise
+from lensphys.prediction import Verdict
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SEEN = torch.tensor([True, True])
+
+
+@pytest.fixture(scope="module")
+def truth(float64) -> tuple[LensProblem, Tensor]:
+    return small_problem(small_lenses(dtype=torch.float64))
+
+
+@pytest.fixture(scope="module")
+def clean(truth) -> Fitted:
+    return fitted(*truth)
+
+
+def fitted(problem: LensProblem, x: Tensor) -> Fitted:
+    return Fitted.of(problem, minimised(problem, x, Stop(20)))
+
+
+def theta_E(fit: Fitted) -> Tensor:
+    return fit.problem.lens(fit.x).values["lens.theta_E"]
+
+
+def judged(fit: Fitted, seen: Tensor = SEEN, smooth: Tensor | None = None, **settings: float) -> list[Verdict]:
+    return verdicts(fit, seen, theta_E(fit) if smooth is None else smooth, VerdictSettings(**settings))
+
+
+def changed(problem: LensProblem, **changes: object) -> LensProblem:
+    return LensProblem.of(replace(problem.observation, **changes))
+
+
+def only_the_second(problem: LensProblem, image: Tensor) -> LensProblem:
+    """The problem with another second image; the first stays."""
+    both = torch.cat([problem.observation.image[:1], image[1:]])
+    return changed(problem, image=both)
+
+
+def found(verdict: Verdict, *words: str) -> None:
+    """The reasons are these and no others."""
+    assert len(verdict.reasons) == len(words), verdict
+    for reason, word in zip(verdict.reasons, words, strict=True):
+        assert word in reason, verdict
+
+
+def test_a_clean_lens_is_good(clean):
+    assert judged(clean) == [Verdict("good"), Verdict("good")]
+
+
+def test_clean_lenses_are_good_whatever_their_noise(truth):
+    """Twenty draws: chance makes at most one of them suspect."""
+    rows = torch.zeros(20, dtype=torch.long)
+    problem, x = seen_as(truth[0][rows], truth[1][rows], seed=7), truth[1][rows]
+    fit = fitted(problem, x)
+    made = judged(fit, torch.ones(20, dtype=torch.bool))
+    assert sum(v.quality == "good" for v in made) >= 19, [v for v in made if v.reasons]
+
+
+def test_chi2_too_high(truth):
+    problem, x = truth
+    noise = problem.observation.noise.sigma
+    more = torch.randn(noise.shape, generator=torch.Generator().manual_seed(3)) * noise
+    slightly = fitted(only_the_second(problem, problem.observation.image + 0.6 * more), x)
+    good, suspect = judged(slightly)
+    assert good == Verdict("good") and suspect.quality == "suspect"
+    found(suspect, "chi^2 per degree of freedom is 1.")
+    badly = fitted(only_the_second(problem, problem.observation.image + 2 * more), x)
+    bad = judged(badly)[1]
+    assert bad.quality == "bad"
+    found(bad, "chi^2 per degree of freedom is 5.")
+
+
+def test_errors_overstated(truth):
+    problem, x = truth
+    sigma = problem.observation.noise.sigma.clone()
+    sigma[1] *= 1.5
+    fit = fitted(changed(problem, noise=ErrorMap(sigma)), x)
+    good, suspect = judged(fit)
+    assert good == Verdict("good") and suspect.quality == "suspect"
+    found(suspect, "chi^2 per degree of freedom is 0.")
+
+
+def test_chi2_of_an_estimated_noise_is_no_judge(truth):
+    """Numbers that were fitted to the residuals make a chi^2 of one whatever the model."""
+    problem, x = truth
+    unknown = RectifiedCountNoise(3 * problem.observation.noise.sigma.mean((1, 2, 3), keepdim=True), torch.zeros(2, 1, 1, 1))
+    assert not unknown.known
+    fit = Fitted.at(changed(problem, image=problem.observation.image.clamp(min=0), noise=unknown), x)
+    assert not any("chi^2" in reason for v in judged(fit) for reason in v.reasons)
+
+
+def test_correlated_sky(truth):
+    problem, x = truth
+    scatter = torch.randn(problem.observation.image.shape, generator=torch.Generator().manual_seed(2))
+    blurred = scatter + 0.5 * (scatter.roll(1, -1) + scatter.roll(1, -2))
+    blurred = blurred / blurred.std() * problem.observation.noise.sigma
+    fit = fitted(only_the_second(problem, problem.render(x) + blurred), x)
+    good, suspect = judged(fit)
+    assert good == Verdict("good") and suspect.quality == "suspect"
+    assert any("the noise is not white: neighbouring pixels of the sky correlate by 0." in r for r in suspect.reasons)
+
+
+def test_something_left_in_the_arcs(truth):
+    problem, x = truth
+    deep = deeper(problem, 3.0)
+    more, planted = with_bodies(deep, x, torch.tensor([[[2 * math.log(0.1), 0.75, 0.85]]] * 2).double())
+    seen = seen_as(more, planted).observation.image
+    quiet = seen_as(deep, x)
+    fit = fitted(only_the_second(quiet, seen), x)
+    good, worse = judged(fit)
+    assert good.quality == "good" and worse.quality != "good"
+    assert any("something is left in the arcs: neighbouring residuals correlate by 0." in r for r in worse.reasons)
+
+
+def test_a_parameter_at_its_bound(clean):
+    x = clean.x.clone()
+    i = clean.problem.model.names.index("source.n_sersic")
+    x[1, i] = 6.0  # 99.8 % of the range
+    good, suspect = judged(Fitted.at(clean.problem, x))
+    assert good == Verdict("good")
+    assert "at its bound: source.n_sersic" in suspect.reasons
+    x[1, 0] = -6.0
+    bad = judged(Fitted.at(clean.problem, x))[1]
+    assert bad.quality == "bad" and "at its bound: lens.theta_E, source.n_sersic" in bad.reasons
+
+
+def test_a_subhalo_that_gains_too_little(clean):
+    weak = torch.tensor([[[2 * math.log(0.004), 0.75, 0.85]], [[2 * math.log(0.15), 0.75, 0.85]]]).double()
+    problem, x = with_bodies(clean.problem, clean.x, weak)
+    problem = deeper(seen_as(problem, x), 1.0)
+    fit = Fitted.at(problem, x)
+    first, second = judged(fit)
+    assert first.reasons == ("1 sub-halos gain less than 12",) and first.quality == "suspect"
+    assert second == Verdict("good")
+    assert judged(fit, gain=1e-9)[0] == Verdict("good")
+
+
+def test_light_in_the_centre(truth):
+    problem, x = truth
+    theta = problem.observation.camera.grid.positions(like=x)
+    galaxy = torch.exp(-0.5 * (theta.norm(dim=1, keepdim=True) / 0.12) ** 2)
+    peak = problem.observation.image.amax()
+    faint = fitted(only_the_second(problem, problem.observation.image + 0.5 * peak * galaxy), x)
+    good, suspect = judged(faint, bad_chi2=99.0)
+    words = "light in the middle of the lens that is not lensed: is the lens galaxy still there?"
+    assert good == Verdict("good") and suspect.quality == "suspect" and words in suspect.reasons
+    bright = Fitted.at(only_the_second(problem, problem.observation.image + 100 * peak * galaxy), x)
+    bad = judged(bright, bad_chi2=1e9)[1]
+    assert bad.quality == "bad" and words in bad.reasons
+
+
+def test_a_mask_that_covers_the_arc(truth):
+    problem, x = truth
+    theta = problem.observation.camera.grid.positions(like=x)
+    mask = torch.ones(2, 1, 32, 36, dtype=torch.bool)
+    mask[1, 0] = (theta[0, 0] < -0.9) | (theta[0].norm(dim=0) > 2.0)
+    fit = fitted(changed(problem, mask=mask), x)
+    good, suspect = judged(fit)
+    assert good == Verdict("good")
+    words = [r for r in suspect.reasons if "of the arc's light is inside the mask" in r]
+    assert suspect.quality != "good" and len(words) == 1
+    clean = problem.render(fit.x)[1]
+    share = 100 * float((clean * mask[1]).sum() / clean.sum())
+    assert share < 50 and words[0].startswith(f"only {share:.0f} %")
+
+
+def test_nothing_seen(clean):
+    good, bad = judged(clean, seen=torch.tensor([True, False]))
+    assert good == Verdict("good") and bad.quality == "bad"
+    found(bad, "nothing stands 5 sigma out of the noise")
+
+
+def test_einstein_radii_that_disagree(clean):
+    smooth = theta_E(clean) * torch.tensor([1.05, 0.8])
+    good, suspect = judged(clean, smooth=smooth)
+    assert good == Verdict("good") and suspect.quality == "suspect"
+    found(suspect, "theta_E differs by +25 % from a smooth lens with a Sersic")
+    found(judged(clean, smooth=smooth, theta_E=0.01)[0], "theta_E differs by -5 % from a smooth lens")
+
+
+def test_one_bad_reason_makes_it_bad(clean):
+    both = judged(clean, seen=torch.tensor([False, True]), smooth=0.8 * theta_E(clean))
+    assert [v.quality for v in both] == ["bad", "suspect"]
+    assert len(both[0].reasons) == 2
+
+
+def test_the_numbers_that_the_data_determine(clean):
+    """Between none and all: those that a prior holds do not count."""
+    count = effective(clean)
+    assert bool(((count > 12) & (count <= 14)).all()), count
+    dark = Fitted.at(deeper(clean.problem, 1e-6), clean.x)
+    # those with a prior are its; the others are data's however dim
+    informed = int((clean.problem.prior_terms(clean.x)[1][0] > 0).sum())
+    torch.testing.assert_close(effective(dark), torch.full((2,), 14.0 - informed), rtol=0, atol=0.1)
+    more, x = with_bodies(clean.problem, clean.x, torch.tensor([[[-20.0, 3.0, 3.0]]] * 2).double())
+    assert bool((effective(Fitted.at(more, x)) - count < 0.1).all())  # a body that nothing shows
+
+
+def test_the_correlation_of_neighbours():
+    scatter = torch.randn(2, 1, 60, 64, generator=torch.Generator().manual_seed(1))
+    ones = torch.ones_like(scatter)
+    rho, spread = neighbour_correlation(scatter, ones)
+    assert bool((rho.abs() < 4 * spread).all())
+    torch.testing.assert_close(spread, torch.full((2,), (60 * 63 + 59 * 64) ** -0.5))
+    mixed = scatter + scatter.roll(1, -1)  # 1/2 along x, 0 along y
+    rho, _ = neighbour_correlation(mixed, ones)
+    torch.testing.assert_close(rho, torch.full((2,), 0.25), rtol=0, atol=0.05)
+    half = ones.clone()
+    half[..., 32:] = 0
+    torch.testing.assert_close(neighbour_correlation(mixed, half)[0], neighbour_correlation(mixed[..., :32], ones[..., :32])[0])
+    torch.testing.assert_close(neighbour_correlation(7 * mixed, ones)[0], rho)
+    assert neighbour_correlation(scatter, 0 * ones)[0].tolist() == [0, 0]
+
+
+def test_images_do_not_depend_on_their_batch(truth):
+    problem, x = truth
+    noise = problem.observation.noise.sigma
+    wild = with_noise_of(problem, problem.render(x), 1.4)
+    fit = fitted(only_the_second(problem, wild.observation.image + 0 * noise), x)
+    both = judged(fit)
+    for i in range(2):
+        one = fit.rows(torch.tensor([i]))
+        assert verdicts(one, SEEN[:1], theta_E(one)) == [both[i]]
