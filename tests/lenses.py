@@ -157,9 +157,7 @@ def deeper(problem: LensProblem, factor: float) -> LensProblem:
     if not isinstance(observation.noise, ErrorMap):
         raise TypeError("only an error map is divided here")
     noise = ErrorMap(observation.noise.sigma / factor)
-    return replace(
-        problem, inverse_sigma=factor * problem.inverse_sigma, observation=replace(observation, noise=noise)
-    )
+    return replace(problem, inverse_sigma=factor * problem.inverse_sigma, observation=replace(observation, noise=noise))
 
 
 def with_bodies(problem: LensProblem, x: Tensor, bodies: Tensor) -> tuple[LensProblem, Tensor]:

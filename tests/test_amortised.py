@@ -77,7 +77,9 @@ def test_the_state_that_the_network_sees(lenses):
     with torch.no_grad():
         assert finite(problem.render(macro))
         values = problem.lens(macro).values
-    assert bool(((values["lens.theta_E"] > 0.3) & (values["lens.theta_E"] < 2)).all())  # the typical lens, to start with
+    assert bool(
+        ((values["lens.theta_E"] > 0.3) & (values["lens.theta_E"] < 2)).all()
+    )  # the typical lens, to start with
 
 
 def test_a_masked_pixel_is_not_seen(lenses):

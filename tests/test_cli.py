@@ -140,6 +140,68 @@ def test_without_a_choice_each_image_is_refined(work, tmp_path):
         assert 'lensphys method: "refine"' in str(hdus[0].header["HISTORY"])
 
 
+def test_fits_tells_all_parameters_and_whether_to_trust_them(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        image = lenses.lr()[0, 0].numpy()
+    fits.PrimaryHDU(image).writeto(tmp_path / "a.fits")
+    out = tmp_path / "b.fits"
+    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", out, "--instrument", "model_3")
+    assert code == 0, output
+    with fits.open(out) as hdus:
+        header, table = hdus[0].header, hdus["PARAMETERS"].data
+        assert header["QUALITY"] in ("good", "suspect", "bad")
+        assert (header["REASONS"] == "none") == (header["QUALITY"] == "good")
+        assert f"quality: {header['QUALITY']}" in output
+        if header["QUALITY"] != "good":
+            assert header["REASONS"] in output
+        rows = {row["NAME"]: row for row in table}
+        units = {"lens.theta_E": "arcsec", "shear.gamma1": "", "source.amp": "flux/arcsec^2", "source.n_sersic": ""}
+        units |= {"source_flux": "flux", "theta_E_total": "arcsec", "source_radius": "arcsec", "magnification": ""}
+        for name, unit in units.items():
+            assert rows[name]["UNIT"] == unit, name
+            assert np.isfinite(rows[name]["VALUE"]) and rows[name]["ERROR"] > 0, name
+        assert rows["lens.theta_E"]["VALUE"] == pytest.approx(header["THETA_E"])
+        assert rows["lens.theta_E"]["ERROR"] < 0.1 * rows["lens.theta_E"]["VALUE"]
+        assert ("SUBHALOS" in [hdu.name for hdu in hdus]) == (header["SUBHALOS"] > 0)
+
+
+def test_a_stack_tells_all_parameters_and_whether_to_trust_them(work, tmp_path):
+    with LensFile(work / "test.h5") as lenses:
+        stack = lenses.lr()[:2, 0].numpy()
+    stack[1] = np.random.default_rng(0).normal(0, stack.std() / 1000, stack[1].shape)
+    np.save(tmp_path / "a.npy", stack)
+    where = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz"]
+    code, output = lensphys(*where, "--instrument", "model_3")
+    assert code == 0, output
+    with np.load(tmp_path / "o.npz") as made:
+        names = made["parameter_names"].tolist()
+        assert made["parameters"].shape == made["errors"].shape == (2, len(names))
+        assert made["parameter_units"].shape == (len(names),)
+        assert {"lens.theta_E", "shear.gamma2", "source.center_x", "theta_E_total", "magnification"} <= set(names)
+        index = names.index("lens.theta_E")
+        assert made["parameters"][0, index] == pytest.approx(made["theta_E"][0])
+        assert 0 < made["errors"][0, index] < 0.1
+        assert made["bodies"].shape == (2, made["bodies"].shape[1], len(made["body_columns"]))
+        found = np.isfinite(made["bodies"]).all(2).sum(1)
+        np.testing.assert_array_equal(found, made["subhalos"])
+        assert made["quality"].tolist()[1] == "bad" and made["quality"][0] in ("good", "suspect")
+        assert "nothing stands 5 sigma out of the noise" in made["reasons"].tolist()[1]
+        assert (made["reasons"][0] == "") == (made["quality"][0] == "good")
+    assert "quality: " in output and "1 bad" in output and "image 1: bad (nothing stands 5 sigma" in output
+
+
+@pytest.mark.parametrize("how", ["bicubic", "fit"])
+def test_a_method_that_cannot_judge_itself_says_so(work, tmp_path, how):
+    with LensFile(work / "test.h5") as lenses:
+        np.save(tmp_path / "a.npy", lenses.lr()[:1, 0].numpy())
+    where = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz", "--instrument", "model_3", "--method", how]
+    code, output = lensphys(*where)
+    assert code == 0, output
+    assert "quality: this method does not judge its own result" in output
+    with np.load(tmp_path / "o.npz") as made:
+        assert not {"quality", "reasons", "parameters", "bodies"} & set(made)
+
+
 def test_evaluate_weights(work, tmp_path):
     from lensphys.weights import weights_folder
 

@@ -32,9 +32,7 @@ from lensphys.observation import ErrorMap, ExposureNoise, Observation, Rectified
 D = torch.float64
 
 
-def minimise(
-    residual, x0: Tensor, rows: Tensor | None = None, *, steps: int = 50, tolerance: float = 1e-5
-) -> Optimum:
+def minimise(residual, x0: Tensor, rows: Tensor | None = None, *, steps: int = 50, tolerance: float = 1e-5) -> Optimum:
     problem = Differentiated(residual, torch.arange(len(x0)) if rows is None else rows)
     return minimised(problem, x0, Stop(steps, cosine=tolerance))
 
@@ -385,7 +383,12 @@ def test_each_image_of_a_batch_has_its_own_error_map(small):
     assert relative(values(together)["lens.theta_E"], small.mass.profiles[0].theta_E) < 0.02
     for i in range(2):
         alone = smooth(observation[torch.tensor([i])])
-        for name in ("lens.theta_E", "source.R_sersic", "source.center_x", "source.center_y"):  # float32: sums are rounded otherwise
+        for name in (
+            "lens.theta_E",
+            "source.R_sersic",
+            "source.center_x",
+            "source.center_y",
+        ):  # float32: sums are rounded otherwise
             torch.testing.assert_close(
                 values(together)[name][i], values(alone)[name][0], rtol=0.01, atol=0.005, msg=name
             )

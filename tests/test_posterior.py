@@ -184,7 +184,9 @@ def test_the_table_of_bodies(truth):
     bare = minimised(replace(seen, subhalos=0), x, Stop(20))
     gain = bare.cost - fit.end.cost
     assert bool((column["gain"] > 12).all())
-    assert float((column["gain"] / gain).log().mean().abs()) < math.log(3)  # where it moves ln strength it is no parabola
+    assert float((column["gain"] / gain).log().mean().abs()) < math.log(
+        3
+    )  # where it moves ln strength it is no parabola
     none = Posterior.about(Fitted.at(truth[0], truth[1])).bodies()
     assert none.shape == (2, 0, 7)
 

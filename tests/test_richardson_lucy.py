@@ -21,7 +21,7 @@ BICUBIC = Interpolation(name="bicubic")
 
 
 def blurred_lenses(psf: PSF, sharp: PSF | None, noise: float = 0.01) -> tuple[Observation, Tensor]:
-    """Two arcs seen through a wide PSF, H != W, and the image through the target PSF, or its own, on half the pixels."""
+    """Two arcs seen through a wide PSF, H != W, and the image on half the pixels through its target PSF."""
     camera = Camera(PixelGrid(36, 40, 0.12), psf, supersampling=4, sharp=sharp)
     mass = SIE(torch.tensor([1.1, 1.3]), 0.1, -0.05, 0.02, 0.03)
     source = Sersic(torch.tensor([5.0, 2.0]), 0.15, 1.0, 0.1, -0.1, 0.12, 0.05)

@@ -128,18 +128,18 @@ def test_substructure_is_taken_up(truth):
 
 
 @pytest.fixture(scope="module")
-def knotty(truth) -> tuple[LensProblem, Tensor, Tensor]:
-    """Sources that are no Sersic, seen at S/N 150: problem, smooth start, true vector of a free source."""
+def knotty(truth) -> Truth:
+    """Sources that are no Sersic, seen at S/N 150, and the smooth lens in front of them."""
     problem, x = truth
     problem = deeper(problem, 3.0)
     g = torch.randn(2, len(Modes(8)), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     prior = SourcePrior(amplitude=0.5, scale=6.0)
     free, planted = freed_problem(problem, x, 8, g, half_side=1.0, prior=prior)
-    return replace(problem, observation=seen_as(free, planted).observation), x, free.lens(planted).source
+    return replace(problem, observation=seen_as(free, planted).observation), x
 
 
 def test_a_source_that_is_no_sersic_is_freed(knotty):
-    problem, x, source = knotty
+    problem, x = knotty
     start = finished(problem, x, 15)
     assert bool((start.problem.chi2(start.x) > 1.5).all()), "a Sersic explains it: the test has lost its meaning"
     fits = of_each(Refinement(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, a_round=1, rounds=1))(problem, x))
@@ -152,7 +152,7 @@ def test_a_source_that_is_no_sersic_is_freed(knotty):
 
 def test_the_likelier_of_two_is_kept(knotty):
     """By their evidence under one and the same noise."""
-    problem, x, _ = knotty
+    problem, x = knotty
     sersic = finished(problem[torch.tensor([0])], x[:1], 15)
     free = freed(sersic.problem, sersic.x, QUICK)[-1]
     assert float(free.evidence) > float(sersic.evidence)
@@ -180,7 +180,9 @@ def test_the_noise_is_that_of_the_model(truth):
     observation = replace(problem.observation, noise=ExposureNoise(0.01, 1e3))
     found = finished(LensProblem.of(observation), x, 5)
     clean = found.problem.render(found.x)
-    torch.testing.assert_close(found.problem.inverse_sigma, observation.noise.variance(clean).rsqrt(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        found.problem.inverse_sigma, observation.noise.variance(clean).rsqrt(), rtol=1e-3, atol=0
+    )
 
 
 def test_an_image_with_nan_is_refused_by_every_fit(truth):
@@ -192,8 +194,7 @@ def test_an_image_with_nan_is_refused_by_every_fit(truth):
 
 
 def test_an_image_without_any_light_ends_with_the_smooth_fit(truth):
-    problem, x = truth
-    blind = LensProblem.of(deeper(problem, 0.001).observation)
+    blind = LensProblem.of(deeper(truth[0], 0.001).observation)
     fit = Refinement(Search(), FieldPriors(), QUICK, steps=5, starts=1)(blind)
     assert not bool(fit.seen.any())
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in of_each(fit))

@@ -107,7 +107,9 @@ def test_errors_overstated(truth):
 def test_chi2_of_an_estimated_noise_is_no_judge(truth):
     """Numbers that were fitted to the residuals make a chi^2 of one whatever the model."""
     problem, x = truth
-    unknown = RectifiedCountNoise(3 * problem.observation.noise.sigma.mean((1, 2, 3), keepdim=True), torch.zeros(2, 1, 1, 1))
+    unknown = RectifiedCountNoise(
+        3 * problem.observation.noise.sigma.mean((1, 2, 3), keepdim=True), torch.zeros(2, 1, 1, 1)
+    )
     assert not unknown.known
     fit = Fitted.at(changed(problem, image=problem.observation.image.clamp(min=0), noise=unknown), x)
     assert not any("chi^2" in reason for v in judged(fit) for reason in v.reasons)
@@ -231,7 +233,9 @@ def test_the_correlation_of_neighbours():
     torch.testing.assert_close(rho, torch.full((2,), 0.25), rtol=0, atol=0.05)
     half = ones.clone()
     half[..., 32:] = 0
-    torch.testing.assert_close(neighbour_correlation(mixed, half)[0], neighbour_correlation(mixed[..., :32], ones[..., :32])[0])
+    torch.testing.assert_close(
+        neighbour_correlation(mixed, half)[0], neighbour_correlation(mixed[..., :32], ones[..., :32])[0]
+    )
     torch.testing.assert_close(neighbour_correlation(7 * mixed, ones)[0], rho)
     assert neighbour_correlation(scatter, 0 * ones)[0].tolist() == [0, 0]
 
