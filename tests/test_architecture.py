@@ -34,7 +34,7 @@ FLOORS: dict[str, float] = {
     "lensphys.data": 5.5,  # a file of images knows the instrument that took them
     "lensphys.networks": 6,
     "lensphys.fitting": 6,
-    "lensphys.prediction": 6.5,  # what a loss judges and a method returns
+    "lensphys.prediction": 5.8,  # what a fit gives its verdict on, a loss judges and a method returns
     "lensphys.losses": 7,
     "lensphys.methods": 8,
     "lensphys.simulation": 8.5,  # knows nothing of networks or training: only observation and data
