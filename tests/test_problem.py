@@ -345,6 +345,20 @@ def test_maps_a_few_at_a_time_are_those_at_once(truth, monkeypatch):
     torch.testing.assert_close(normal.gradient, problem.normal(x).gradient)
 
 
+def test_the_middle_of_the_images(truth):
+    """Fewer pixels of the same lens: bounds and priors stay, and away from the new edge so does the model."""
+    problem, x = everything(*truth)
+    inner = problem.inner(16, 18)
+    assert inner.observation.image.shape == (2, 1, 16, 18) and inner.observation.camera.grid.shape == (16, 18)
+    torch.testing.assert_close(inner.observation.image, problem.observation.image[..., 4:20, 5:23])
+    torch.testing.assert_close(inner.inverse_sigma, problem.inverse_sigma[..., 4:20, 5:23])
+    torch.testing.assert_close(inner.prior(x), problem.prior(x))
+    torch.testing.assert_close(inner.lens(x).values, problem.lens(x).values)
+    whole, part = problem.render(x)[..., 4:20, 5:23], inner.render(x)
+    torch.testing.assert_close(part[..., 4:-4, 4:-4], whole[..., 4:-4, 4:-4], rtol=1e-3, atol=1e-4 * float(whole.max()))
+    assert inner.radius == problem.radius == problem.observation.camera.grid.radius
+
+
 def test_noise_laws_are_merged(truth):
     rows = torch.tensor([0])
     other = RectifiedCountNoise(COUNTS.background_rms[:1] * 3, COUNTS.shot[:1] * 5)
