@@ -90,7 +90,7 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
         parts: one each.
         rows: which images of the batch each part is of; one after the other if None.
     """
-    if len(parts) == 1:
+    if len(parts) == 1 and (rows is None or bool((rows[0].diff() > 0).all())):
         return parts[0]
     order = torch.arange(sum(len(p.image) for p in parts)) if rows is None else torch.cat(rows).argsort().cpu()
 

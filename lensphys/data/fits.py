@@ -234,7 +234,8 @@ def write_fits(
         path: the file.
         header: of the low-resolution image.
         results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``sigma, constrained, alpha, kappa,
-            source, source_scale, residual, chi2, theta_E, subhalos`` and the table and verdict, as `images.write_images` has them.
+            source, source_scale, residual, chi2, theta_E, subhalos``, the table and the verdict: see
+            `images.write_images`.
         scale: s.
         pixel_scale: of the low-resolution image [arcsec].
         provenance: becomes HISTORY.

@@ -17,7 +17,7 @@ from lensphys.model import CosineBasis
 from lensphys.observation import Camera, block_sum
 
 _ARC = 0.05  # of the brightest pixel: where the arcs are
-_PIXELS_AT_ONCE = 1 << 14
+_PIXELS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class FieldPriors(Strict):
     """
 
     potential: FieldPrior = FieldPrior(amplitude=0.01, scale=2.0, slope=2.5)
-    modes: ClassVar[int] = 40  # along each axis of the field of view
+    modes: ClassVar[int] = 24  # along each axis of the field of view
 
     @model_validator(mode="before")
     @classmethod
@@ -39,7 +39,7 @@ class FieldPriors(Strict):
 
     def correction(self, problem: LensProblem, strength: Tensor) -> PotentialCorrection:
         """Return the field of view's correction, its amplitude times ``strength`` (B,)."""
-        basis = CosineBasis.covering(problem.observation.camera.grid, self.modes)
+        basis = CosineBasis(self.modes, 2.2 * problem.radius)
         sigma = self.potential.sigma(basis, like=strength)
         return PotentialCorrection(basis, sigma * strength[:, None, None])
 

@@ -29,8 +29,8 @@ from lensphys.model import (
 )
 from lensphys.observation import Camera, Observation
 
-_MAPS_AT_ONCE = 1 << 23  # points of derivative maps in memory
-_PIXELS_AT_ONCE = 1 << 14
+_MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
+_PIXELS_AT_ONCE = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ class LensProblem:
         space: bounds and priors of their parameters.
         unit: surface brightness of the brightest pixel, (B,) [flux / arcsec^2].
         inverse_sigma: one over the noise of each pixel, 0 where masked, (B, 1, H, W).
+        radius: half width of the field of view [arcsec], also where the problem is of its middle alone.
         bodies: what a sub-halo is.
         subhalos: how many there are.
         free: the source's field; None for sources that are what the model says.
@@ -163,6 +164,7 @@ class LensProblem:
     space: ParameterSpace
     unit: Tensor
     inverse_sigma: Tensor
+    radius: float
     bodies: Bodies
     subhalos: int = 0
     free: FreeField | None = None
@@ -186,6 +188,7 @@ class LensProblem:
             model.space(grid.radius),
             peak / grid.pixel_area,
             _inverse_sigma(observation, observation.smoothed),
+            grid.radius,
             Bodies(0.1 * grid.scale),
         )
 
@@ -342,6 +345,13 @@ class LensProblem:
         clean, observation = self.render(x), self.observation
         observation = replace(observation, noise=observation.noise.updated(observation.image, clean))
         return replace(self, observation=observation, inverse_sigma=_inverse_sigma(observation, clean))
+
+    def inner(self, height: int, width: int) -> LensProblem:
+        """Return the problem of the middle of the images, so many pixels; bounds and priors stay those of the whole."""
+        grid = self.observation.camera.grid
+        top, left = (grid.height - height) // 2, (grid.width - width) // 2
+        sigma = self.inverse_sigma[..., top : top + height, left : left + width]
+        return replace(self, observation=self.observation.inner(height, width), inverse_sigma=sigma)
 
     def _whitened_rest(self, clean: Tensor) -> Tensor:
         rest = self.observation.image - self.observation.noise.expected(clean)

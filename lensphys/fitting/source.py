@@ -28,6 +28,8 @@ class FreeSourceSettings(Strict):
         within: share of these pixels that the frame holds.
         margin: of the frame beyond them.
         largest: half side of a frame, at most [arcsec].
+        fall: of the cost in a step, below which the last level has converged.
+        fall_between: and the levels before it.
     """
 
     modes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (10, 16, 24, 32)
@@ -36,6 +38,8 @@ class FreeSourceSettings(Strict):
     within: Annotated[float, Field(gt=0, le=1)] = 0.98
     margin: PositiveFloat = 1.1
     largest: PositiveFloat = 2.5
+    fall: PositiveFloat = 0.3
+    fall_between: PositiveFloat = 2.0
 
 
 @dataclass(frozen=True)
@@ -89,61 +93,62 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     return Frame.about(sersic, half.clamp(least, settings.largest))
 
 
-def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> Fitted:
-    """Return the joint optimum of lens and free source, from the optimum of a Sersic.
+def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> list[Fitted]:
+    """Return the joint optimum of lens and free source, from that of a Sersic: one for each level of modes.
+
+    The coarse field finds the lens; with it the frame is chosen anew, and the fine one finds the knots.
 
     Args:
         problem: whose source is a Sersic.
         x: its optimum, (B, Q), without sub-halos or potential.
         settings: how.
     """
-    own, frame = x, source_frame(problem, x, settings)
-    coarse = _level(problem, own, frame, None, settings.modes[0], settings, Stop(10, fall=3.0))
-    own = coarse.parts[0]
-    frame = source_frame(coarse.problem_of_sersic, own, settings)
-    level = _level(problem, own, frame, None, settings.modes[0], settings, Stop(10, fall=3.0))
+    first = settings.modes[0]
+    for _ in range(2):
+        coarse = _opened(problem, x, source_frame(problem, x, settings), first, settings)
+        x = coarse.problem.parts(coarse.x)[0]
+    levels = [coarse]
     for modes in settings.modes[1:]:
-        last = modes == settings.modes[-1]
-        level = _level(problem, level.parts[0], frame, level, modes, settings, Stop(12, fall=0.3 if last else 2.0))
-    return Fitted.of(level.problem, level.end)
+        levels.append(raised(levels[-1], modes, settings))
+    return levels
 
 
-@dataclass(frozen=True)
-class _Level:
-    problem: LensProblem
-    end: Optimum
+def raised(fitted: Fitted, count: int, settings: FreeSourceSettings) -> Fitted:
+    """Return the optimum with so many modes of the source along each axis, from that with fewer or as many.
 
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        return self.problem.parts(self.end.x)
+    Its prior is chosen anew, by the evidence about where the fit starts.
 
-    @property
-    def problem_of_sersic(self) -> LensProblem:
-        return replace(self.problem, free=None)
+    Args:
+        fitted: with a free source.
+        count: modes.
+        settings: the priors to choose from.
+    """
+    own, bodies, g, psi = fitted.problem.parts(fitted.x)
+    before = fitted.problem.free
+    if before is None:
+        raise ValueError("the source of this fit is not free: there are no modes to raise")
+    modes = Modes(count)
+    sigma = modes.sigma(SourcePrior(), 2 * before.frame.half_side)
+    g = modes.grown(before.modes.square(g * before.sigma)) / sigma
+    problem = replace(fitted.problem, free=FreeField(modes, before.frame, sigma))
+    fall = settings.fall if count == settings.modes[-1] else settings.fall_between
+    return _settled(problem, torch.cat([own, bodies, g, psi], dim=1), settings, Stop(12, fall=fall))
 
 
-def _level(
-    problem: LensProblem,
-    own: Tensor,
-    frame: Frame,
-    before: _Level | None,
-    count: int,
-    settings: FreeSourceSettings,
-    stop: Stop,
-) -> _Level:
-    """The optimum with so many modes, from that with fewer: the prior is chosen where it starts and where it ends."""
+def _opened(problem: LensProblem, x: Tensor, frame: Frame, count: int, settings: FreeSourceSettings) -> Fitted:
+    """The optimum with a source that is free for the first time."""
     modes = Modes(count)
     sigma = modes.sigma(SourcePrior(), 2 * frame.half_side)
-    g = torch.zeros_like(sigma)
-    if before is not None and before.problem.free is not None:
-        coarse = before.problem.free
-        square = coarse.modes.square(before.parts[2] * coarse.sigma)
-        g = modes.grown(square) / sigma
     problem = replace(problem, free=FreeField(modes, frame, sigma))
-    x = torch.cat([own, g], dim=1)
-    if before is None:
-        x = minimised(problem, x, Stop(3, fall=10.0)).x
-    index = best_prior(problem, x, settings.priors)
-    choices = torch.stack([modes.sigma(p, 2 * frame.half_side) for p in settings.priors], dim=1)
-    problem, x = reweighed(problem, x, choices[torch.arange(len(x)), index])
-    return _Level(problem, minimised(problem, x, stop))
+    near = minimised(problem, torch.cat([x, torch.zeros_like(sigma)], dim=1), Stop(3, fall=10.0))
+    return _settled(problem, near.x, settings, Stop(10, fall=settings.fall_between))
+
+
+def _settled(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, stop: Stop) -> Fitted:
+    """The optimum under the likeliest prior."""
+    free = problem.free
+    if free is not None:
+        sigma = torch.stack([free.modes.sigma(p, 2 * free.frame.half_side) for p in settings.priors], dim=1)
+        index = best_prior(problem, x, settings.priors)
+        problem, x = reweighed(problem, x, sigma[torch.arange(len(x), device=x.device), index])
+    return Fitted.of(problem, minimised(problem, x, stop))

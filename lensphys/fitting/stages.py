@@ -11,9 +11,9 @@ from torch import Tensor
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
-from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed
+from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed, raised
 from lensphys.fitting.starts import arc_light, multistart
-from lensphys.fitting.subhalos import Search, add_subhalos
+from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.observation import Observation
 
 _POOR = 3.0  # sigma of chi^2 above its expectation, where a model does not do
@@ -97,6 +97,10 @@ class Refinement:
         search_free: for sub-halos behind a free source.
         steps: Newton steps on the smooth lens.
         starts: of images that the given state explains badly, beside that state.
+        bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
+        margin: pixels about the bright ones that are fitted with them, where an image is not explained at once.
+        crop: share of an image that these may hold; if they hold more it is fitted whole.
+        first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
     """
 
     search: Search = Search()
@@ -105,6 +109,10 @@ class Refinement:
     search_free: Search = Search(kept=0.8, a_round=1)
     steps: int = 30
     starts: int = 4
+    bright: float = 4.0
+    margin: float = 6.0
+    crop: float = 0.8
+    first_level: int = 1
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
         """Return the optimum of each image.
@@ -119,7 +127,7 @@ class Refinement:
             badly = poor(smooth) & seen
             good, bad = (~badly).nonzero()[:, 0], badly.nonzero()[:, 0]
             groups: Groups = [(good, smooth.rows(good))] if len(good) else []
-            for rows, group in self._explained(smooth.rows(bad)) if len(bad) else []:
+            for rows, group in self._near_the_arcs(smooth.rows(bad)) if len(bad) else []:
                 groups.append((bad[rows], group))
             return LensFit.of(smooth, groups)
 
@@ -139,22 +147,55 @@ class Refinement:
         sigma = fit.problem.inverse_sigma.index_copy(0, rows[better], other.problem.inverse_sigma[better])
         return Fitted.at(replace(fit.problem, observation=observation, inverse_sigma=sigma), x)
 
+    def _near_the_arcs(self, smooth: Fitted) -> Groups:
+        """What explains images badly explained so far, from the pixels in the middle that hold all bright ones."""
+        whole, (height, width) = smooth.problem, self._window(smooth.problem)
+        if height * width > self.crop * whole.observation.image[0].numel():
+            return self._explained(smooth)
+        found = self._explained(Fitted.at(whole.inner(height, width), smooth.x))
+        return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
+
+    def _window(self, problem: LensProblem) -> tuple[int, int]:
+        """How many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
+        grid = problem.observation.camera.grid
+        bright = problem.observation.smoothed * problem.inverse_sigma * 3 > self.bright
+        theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
+        sides = []
+        for axis, side in ((1, grid.height), (0, grid.width)):
+            far = float((theta[:, axis] * bright[:, 0]).max()) / grid.scale + self.margin
+            sides.append(side - 2 * max(0, int(side / 2 - far)))
+        return sides[0], sides[1]
+
     def _explained(self, smooth: Fitted) -> Groups:
         """What explains images that a smooth lens and a Sersic do not: sub-halos, or a source of any shape, or both."""
         if self.source is None:
             return self._with_substructure(smooth, self.search)
-        free = freed(smooth.problem, smooth.x, self.source)
-        free = Fitted.at(free.problem.renewed(free.x), free.x)
-        sersic = self._with_substructure(smooth, self.search, free.evidence)
-        return each(sersic, lambda rows, group: self._compared(group, free.rows(rows)))
+        levels = freed(smooth.problem, smooth.x, self.source)
+        sersic = self._with_substructure(smooth, self.search, levels[-1].evidence)
+        return each(sersic, lambda rows, group: self._compared(group, [level.rows(rows) for level in levels]))
 
-    def _compared(self, sersic: Fitted, free: Fitted) -> Groups:
-        """The better of a Sersic with substructure and a free source with or without, image by image."""
-        chosen: Groups = []
-        for row in torch.arange(len(sersic.x), device=sersic.x.device).split(1):
-            ((_, full),) = self._with_substructure(free.rows(row), self.search_free)
-            chosen.append((row, better_of(sersic.rows(row), full)))
-        return chosen
+    def _compared(self, sersic: Fitted, levels: list[Fitted]) -> Groups:
+        """The best of a Sersic with substructure and a free source with or without, image by image."""
+        return [
+            (row, likeliest([sersic.rows(row), *self._free([level.rows(row) for level in levels])]))
+            for row in torch.arange(len(sersic.x), device=sersic.x.device).split(1)
+        ]
+
+    def _free(self, levels: list[Fitted]) -> list[Fitted]:
+        """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
+        source, search = self.source, self.search_free
+        smooth = Fitted.at(levels[-1].problem.renewed(levels[-1].x), levels[-1].x)
+        promising = len(candidates(smooth, search).best(1, 0.0, search.gain)) > 0
+        if source is None or not (promising or bool(poor(smooth))):
+            return [smooth]
+        fit = levels[min(self.first_level, len(levels) - 1)]
+        for modes in source.modes[self.first_level :]:
+            if modes > fit.problem.free.modes.count:  # type: ignore[union-attr]
+                fit = raised(pruned(fit, search), modes, source)
+            ((_, fit),) = add_subhalos(fit, search)
+        fit = pruned(fit, search)
+        ((_, fit),) = self._with_potential(fit)
+        return [smooth, fit]
 
     def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
         """Sub-halos, then a potential where something is left."""
@@ -176,18 +217,25 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
     return [(rows[part], group) for rows, fitted in groups for part, group in stage(rows, fitted)]
 
 
-def better_of(a: Fitted, b: Fitted) -> Fitted:
-    """Return the likelier of two fits of one image, both judged with the noise of that which leaves less over."""
-    judge = a.problem if float(a.problem.chi2(a.x)) < float(b.problem.chi2(b.x)) else b.problem
-    inverse_sigma, noise = judge.inverse_sigma, judge.observation.noise
-    ours = [
-        Fitted.at(
-            replace(f.problem, inverse_sigma=inverse_sigma, observation=replace(f.problem.observation, noise=noise)),
-            f.x,
-        ).evidence
-        for f in (a, b)
-    ]
-    return a if float(ours[0]) >= float(ours[1]) else b
+def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
+    """The fit of the middle of images, as one of the whole images with the noise of its model."""
+    inside = fitted.problem
+    noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
+    problem = replace(inside, observation=replace(whole.observation, noise=noise))
+    return replace(fitted, problem=problem.renewed(fitted.x))
+
+
+def likeliest(fits: list[Fitted]) -> Fitted:
+    """Return the likeliest of several fits of one image, all judged with the noise of that which leaves least over."""
+    least = min(fits, key=lambda f: float(f.problem.chi2(f.x)))
+    inverse_sigma, noise = least.problem.inverse_sigma, least.problem.observation.noise
+
+    def judged(fit: Fitted) -> float:
+        observation = replace(fit.problem.observation, noise=noise)
+        problem = replace(fit.problem, inverse_sigma=inverse_sigma, observation=observation)
+        return float(Fitted.at(problem, fit.x).evidence)
+
+    return max(fits, key=judged)
 
 
 def poor(fitted: Fitted) -> Tensor:

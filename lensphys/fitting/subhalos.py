@@ -35,8 +35,10 @@ class Search(Strict):
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         largest: strength theta_E^2 beyond which it is no sub-halo [arcsec^2].
         apart: pixels between two candidates of a round.
+        doubtful: of the weakest sub-halos, so many are tried without,
+        sure: but none that by its error gains so many times what it must.
         shares: of the strength that the linear estimate gives, to start from: where the first falls short of what it
-            promised, the next is tried too.
+            promised by a half, the next is tried too.
     """
 
     gain: NonNegativeFloat = 12.0
@@ -49,10 +51,15 @@ class Search(Strict):
     bright: PositiveFloat = 4.0
     largest: PositiveFloat = 0.02
     apart: PositiveFloat = 3.0
-    shares: tuple[PositiveFloat, ...] = (1.0, 0.2)
+    doubtful: PositiveInt = 2
+    sure: PositiveFloat = 3.0
+    shares: tuple[PositiveFloat, ...] = (1.0, 0.3)
 
-
-Chosen = tuple[Tensor, Tensor, Tensor]  # places (C, 2), strengths (C,), and what they would gain in all
+    @property
+    def attempts(self) -> list[slice]:
+        """Which candidates of a round are added together: first all, then each alone."""
+        alone = [slice(i, i + 1) for i in range(self.a_round)]
+        return alone if self.a_round == 1 else [slice(0, self.a_round), *alone]
 
 
 @dataclass(frozen=True)
@@ -63,14 +70,22 @@ class Candidates:
         place: (C, 2) [arcsec].
         strength: theta_E^2 that the data want there, (C,) [arcsec^2].
         gain: what it would gain in ln likelihood, all else free, (C,).
+        response: how all else would move, (C, Q).
     """
 
     place: Tensor
     strength: Tensor
     gain: Tensor
+    response: Tensor
 
-    def best(self, count: int, apart: float, least: float) -> Chosen:
-        """Return up to ``count`` places that gain more than ``least``, ``apart`` [arcsec], their strengths and gain."""
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def __getitem__(self, which: list[int] | slice) -> Candidates:
+        return Candidates(self.place[which], self.strength[which], self.gain[which], self.response[which])
+
+    def best(self, count: int, apart: float, least: float) -> Candidates:
+        """Return up to ``count`` places that gain more than ``least``, ``apart`` [arcsec] from each other."""
         left, chosen = self.gain.clone(), []
         for _ in range(count):
             if len(left) == 0 or float(left.max()) <= least:
@@ -78,7 +93,7 @@ class Candidates:
             best = int(left.argmax())
             chosen.append(best)
             left[(self.place - self.place[best]).norm(dim=1) <= apart] = 0
-        return self.place[chosen], self.strength[chosen], self.gain[chosen].sum()
+        return self[chosen]
 
 
 def add_subhalos(fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
@@ -116,40 +131,29 @@ def _round(rows: Tensor, group: Fitted, search: Search) -> tuple[Groups, Groups]
     apart = search.apart * group.problem.observation.camera.grid.scale
     images = torch.arange(len(rows), device=rows.device).split(1)
     chosen = [candidates(group.rows(i), search).best(search.a_round, apart, search.gain) for i in images]
-    left, grown = images_left(chosen), []
-    for first in range(search.a_round):  # all of a round together; where they lead astray, one after the other alone
-        for count in (search.a_round, 1) if first == 0 else (1,):
-            some = [i for i in left if len(chosen[i][0]) >= first + count]
-            if not some or (count == 1 and search.a_round == 1 and first > 0):
-                continue
+    left, grown = list(range(len(rows))), []
+    for part in search.attempts:  # all of a round together; where they lead astray, one after the other alone
+        some = [i for i in left if len(chosen[i]) >= part.stop]
+        if some:
             index = torch.tensor(some, device=rows.device)
-            picked = [(p[first : first + count], s[first : first + count], g) for p, s, g in (chosen[i] for i in some)]
-            better, part = _tried(group.rows(index), picked, search)
-            if bool(better.any()):
-                grown.append((rows[index[better]], part))
-                left = [i for i in left if i not in index[better].tolist()]
-    rest = [i for i in range(len(rows)) if not any(bool((rows[i] == g).any()) for g, _ in grown)]
-    return grown, [(rows[rest], group.rows(torch.tensor(rest, device=rows.device)))] if rest else []
+            better, fit = _tried(group.rows(index), [chosen[i][part] for i in some], search)
+            taken = index[better].tolist()
+            if taken:
+                grown.append((rows[taken], fit))
+                left = [i for i in left if i not in taken]
+    return grown, [(rows[left], group.rows(torch.tensor(left, device=rows.device)))] if left else []
 
 
-def images_left(chosen: list[Chosen]) -> list[int]:
-    """Return the images for which there is any candidate."""
-    return [i for i, (place, _, _) in enumerate(chosen) if len(place)]
-
-
-def _tried(group: Fitted, chosen: list[Chosen], search: Search) -> tuple[Tensor, Fitted]:
+def _tried(group: Fitted, chosen: list[Candidates], search: Search) -> tuple[Tensor, Fitted]:
     """Add the same number of sub-halos to each image: for which the cost falls enough, and the fits of those."""
-    problem, count = group.problem, len(chosen[0][0])
-    own, others, g, psi = problem.parts(group.x)
-    trial = replace(problem, subhalos=problem.subhalos + count)
-    wanted = torch.stack([gain for _, _, gain in chosen])
+    trial = replace(group.problem, subhalos=group.problem.subhalos + len(chosen[0]))
+    wanted = torch.stack([c.gain.sum() for c in chosen])
     end = None
     for share in search.shares:
-        bodies = torch.stack([torch.cat([(share * s).log()[:, None], p], dim=1).flatten() for p, s, _ in chosen])
-        x = torch.cat([own, others, bodies.to(own), g, psi], dim=1)
+        x = torch.cat([_with_bodies(group.rows(torch.tensor([i])), c, share) for i, c in enumerate(chosen)])
         new = minimised(trial, x, Stop(search.steps, cosine=1e-3, fall=0.1), damping=1e-3)
         end = new if end is None else end.lower(new)
-        if bool((group.end.cost - end.cost > wanted).all()):
+        if bool((group.end.cost - end.cost > 0.5 * wanted).all()):
             break
     if end is None:
         return torch.zeros_like(group.end.cost, dtype=torch.bool), group
@@ -158,6 +162,13 @@ def _tried(group: Fitted, chosen: list[Chosen], search: Search) -> tuple[Tensor,
     if len(rows) == 0:
         return better, group
     return better, Fitted.at(trial[rows].renewed(end.x[rows]), end.x[rows])
+
+
+def _with_bodies(fitted: Fitted, new: Candidates, share: float) -> Tensor:
+    """The vector (1, Q) of one image with new sub-halos at a share of their strength, and all else as it answers."""
+    own, bodies, g, psi = fitted.problem.parts(fitted.x + share * new.response.sum(0))
+    more = torch.cat([(share * new.strength).log()[:, None], new.place], dim=1).flatten()[None]
+    return torch.cat([own, bodies, more.to(own), g, psi], dim=1)
 
 
 def candidates(fitted: Fitted, search: Search) -> Candidates:
@@ -178,13 +189,45 @@ def candidates(fitted: Fitted, search: Search) -> Candidates:
     body = _bodies(problem, x, place)[0].double()  # (C, N)
     cross = columns[0].double() @ body.T  # (Q, C)
     whitened = torch.linalg.solve_triangular(factor[0], cross, upper=False)
-    step = torch.linalg.solve_triangular(factor[0], normal.gradient[0][:, None], upper=False)
-    pull = body @ residual[0].double() + (whitened * step).sum(0)
+    step = -torch.linalg.solve_triangular(factor[0], normal.gradient[0][:, None], upper=False)
+    pull = body @ residual[0].double() - (whitened * step).sum(0)
     own = body.square().sum(1)
     power = (own - whitened.square().sum(0)).clamp(min=1e-12) + 1e-3 * own  # what all else mimics is no detection
     strength = pull / power
     gain = torch.where(strength > 0, 0.5 * strength.square() * power, 0.0)
-    return Candidates(place, strength.clamp(1e-8, search.largest).to(x), gain.to(x))
+    strength = strength.clamp(1e-8, search.largest)
+    answer = torch.linalg.solve_triangular(factor[0].T, step - whitened * strength, upper=True)
+    return Candidates(place, strength.to(x), gain.to(x), answer.T.to(x))
+
+
+def pruned(fitted: Fitted, search: Search) -> Fitted:
+    """Return the fit of one image without the sub-halos that gain less than they must when all else is fitted anew.
+
+    The weakest first: each is taken out, all else is fitted, and it stays out if the cost rises by less than the gain.
+
+    Args:
+        fitted: one image, at its optimum.
+        search: what a sub-halo must gain.
+    """
+    kept = 0
+    while fitted.problem.subhalos > kept:
+        own, bodies, g, psi = fitted.problem.parts(fitted.x)
+        variance = torch.cholesky_inverse(factored(fitted.end.hessian))[0].diagonal()
+        spread = variance[own.shape[1] : own.shape[1] + bodies.shape[1] : 3]  # of ln strength
+        weakest = int(spread.argsort(descending=True)[kept])
+        if 0.5 / float(spread[weakest]) > search.sure * search.gain:
+            break
+        index = torch.tensor([i for i in range(bodies.shape[1]) if i // 3 != weakest], dtype=torch.long)
+        trial = replace(fitted.problem, subhalos=fitted.problem.subhalos - 1)
+        x = torch.cat([own, bodies[:, index], g, psi], dim=1)
+        end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
+        if float(end.cost - fitted.end.cost) < search.gain:
+            fitted = Fitted.of(trial, end)
+        else:
+            kept += 1
+            if kept >= search.doubtful:
+                break
+    return fitted
 
 
 def places(problem: LensProblem, search: Search) -> Tensor:

@@ -99,9 +99,9 @@ class Camera:
         Args:
             flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
         """
-        points = flux.shape[-1] // self.grid.width
+        points = _points(flux, self.grid)
         if points > 1 and not self.kernel_holds_pixel:
-            return block_sum(self.psf.blur(flux, self.grid.scale / points), self.grid)
+            return self.psf.summed(flux, self.grid.scale / points, points)
         return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
 
     def reobserved(self, image: Tensor) -> Tensor:
@@ -128,12 +128,18 @@ def block_sum(flux: Tensor, grid: PixelGrid) -> Tensor:
     Raises:
         LensphysError: if the map does not divide into whole pixels.
     """
+    factor = _points(flux, grid)
+    return F.avg_pool2d(flux, factor) * factor**2 if factor > 1 else flux
+
+
+def _points(flux: Tensor, grid: PixelGrid) -> int:
+    """How many pixels of a map lie along the side of one of the grid's; raises if it does not divide into those."""
     factor = flux.shape[-1] // grid.width
     if flux.shape[-2:] != (factor * grid.height, factor * grid.width) or factor < 1:
         raise LensphysError(
             f"a map of {tuple(flux.shape[-2:])} does not divide into {grid.height} x {grid.width} pixels"
         )
-    return F.avg_pool2d(flux, factor) * factor**2 if factor > 1 else flux
+    return factor
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,22 @@ class Observation:
     def sharpened_to(self, psf: PSF) -> Observation:
         """Return the observation with another PSF for its super-resolved images."""
         return replace(self, camera=replace(self.camera, sharp=psf).to(self.image.device))
+
+    def inner(self, height: int, width: int) -> Observation:
+        """Return the middle of the images: so many pixels, as many cut off on opposite sides.
+
+        Raises:
+            LensphysError: if what is cut off is not the same on opposite sides.
+        """
+        grid = self.camera.grid
+        top, left = (grid.height - height) / 2, (grid.width - width) / 2
+        if top < 0 or left < 0 or not (top.is_integer() and left.is_integer()):
+            raise LensphysError(f"{height} x {width} pixels are not the middle of {grid.height} x {grid.width}")
+        rows, columns = slice(int(top), int(top) + height), slice(int(left), int(left) + width)
+        camera = replace(self.camera, grid=replace(grid, height=height, width=width))
+        mask = None if self.mask is None else self.mask[..., rows, columns]
+        noise = self.noise.inner(grid.shape, rows, columns)
+        return Observation(self.image[..., rows, columns], camera, noise, mask)
 
     @property
     def weight(self) -> Tensor:

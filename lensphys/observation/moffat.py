@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError
-from lensphys.observation.per_image import PerImage
+from lensphys.observation.per_image import Blurring
 from lensphys.observation.psf import check_widths, convolved, widest
 
 _LOST = 1e-3  # light outside of the truncation
 
 
 @dataclass(frozen=True)
-class MoffatPSF(PerImage):
+class MoffatPSF(Blurring):
     """A circular Moffat profile, (1 + r^2 / a^2)^-beta, sampled at pixel centres and normalised.
 
     The kernel is a square that holds 99.9 % of the light or more; nothing comes in from outside of the image.

@@ -51,6 +51,10 @@ class Noise(Protocol):
         """Return the law of some images (indices) of the batch."""
         ...
 
+    def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
+        """Return the law of a part of its images (H, W)."""
+        ...
+
     def to(self, device: torch.device | str) -> Self:
         """Return the law with its tensors on a device."""
         ...

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -20,6 +21,10 @@ class PerImage:
     def to(self, device: torch.device | str) -> Self:
         """Return the object with its tensors on a device."""
         return self._changed(lambda x: x.to(device))
+
+    def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
+        """Return the object for a part of its images (H, W): what is given pixel by pixel is cut."""
+        return self._changed(lambda x: x[..., rows, columns] if x.shape[-2:] == shape else x)
 
     def merged(self, index: Tensor, part: Self) -> Self:
         """Return the object with the entries of some images (indices) replaced by those of ``part``."""
@@ -40,3 +45,13 @@ class PerImage:
         other = copy.copy(self)  # its numbers were checked before: looking at them again would make a GPU wait
         vars(other).update(tensors)
         return other
+
+
+class Blurring(PerImage):
+    """What blurs images: a PSF."""
+
+    blur: Callable[[Tensor, float], Tensor]
+
+    def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
+        """Return the blurred image summed into pixels ``points`` times as large, (B, 1, H / points, W / points)."""
+        return F.avg_pool2d(self.blur(image, scale), points) * points**2

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite, check_positive
-from lensphys.observation.per_image import PerImage
+from lensphys.observation.per_image import Blurring
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _LARGEST_MATRIX = 384  # pixels along a side: up to here matrices are faster than a convolution
@@ -32,6 +32,10 @@ class PSF(Protocol):
         """Return the blurred image (B, 1, H, W) of an image (B, 1, H, W) with pixels of ``scale`` [arcsec]."""
         ...
 
+    def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
+        """Return the blurred image summed into pixels ``points`` times as large, (B, 1, H / points, W / points)."""
+        ...
+
     def rows(self, index: Tensor) -> Self:
         """Return the PSF of some images (indices) of the batch."""
         ...
@@ -42,7 +46,7 @@ class PSF(Protocol):
 
 
 @dataclass(frozen=True)
-class NoPSF(PerImage):
+class NoPSF(Blurring):
     """No blur at all."""
 
     @property
@@ -56,7 +60,7 @@ class NoPSF(PerImage):
 
 
 @dataclass(frozen=True)
-class GaussianPSF(PerImage):
+class GaussianPSF(Blurring):
     """A circular Gaussian, sampled at pixel centres and normalised; edge pixels are repeated outside of the image.
 
     This is lenstronomy's ``GAUSSIAN`` to the last digit (``scipy.ndimage.gaussian_filter``, ``mode="nearest"``).
@@ -107,6 +111,19 @@ class GaussianPSF(PerImage):
         planes = F.conv2d(planes, kernel[:, None, :, None], groups=len(image))
         return F.conv2d(planes, kernel[:, None, None, :], groups=len(image)).transpose(0, 1)
 
+    def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
+        """Return the blurred image summed into pixels ``points`` times as large, by one matrix for both along an axis."""
+        kernel = self.profiles(scale, image)
+        if kernel.shape[1] == 1 or max(image.shape[-2:]) > _LARGEST_MATRIX:
+            return super().summed(image, scale, points)
+        rows, columns = (_summing(kernel, n, points)[:, None] for n in image.shape[-2:])
+        return rows @ (image @ columns.transpose(-1, -2))
+
+
+def _summing(kernel: Tensor, n: int, points: int) -> Tensor:
+    """The matrices (B, n / points, n) that convolve n pixels with kernels (B, K) and add them up by so many."""
+    return _band(kernel, n).unflatten(1, (-1, points)).sum(2)
+
 
 def _band(kernel: Tensor, n: int) -> Tensor:
     """The matrices (B, n, n) that convolve n pixels with kernels (B, K), the edge pixels repeated outside."""
@@ -118,7 +135,7 @@ def _band(kernel: Tensor, n: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PixelPSF(PerImage):
+class PixelPSF(Blurring):
     """A kernel on pixels, as telescopes publish it, one for all images; nothing comes in from outside of the image.
 
     Its pixels need not be those of the image: `at` resamples it.
