@@ -42,6 +42,10 @@ class Knowledge:
     sigma: float = math.inf
     logarithmic: bool = False
 
+    def at(self, sigmas: float) -> float:
+        """Return the value so many sigma above the mean."""
+        return self.mean * math.exp(sigmas * self.sigma) if self.logarithmic else self.mean + sigmas * self.sigma
+
     @classmethod
     def between(cls, low: float, high: float) -> Knowledge:
         """Return what a uniform distribution says."""

@@ -12,7 +12,6 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.grid import PixelGrid, polar_from_cartesian
-from lensphys.model import SIS
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
@@ -44,26 +43,52 @@ def starting_points(problem: LensProblem, count: int) -> Tensor:
 
 
 def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Return the cost (B,) and the parameters (B, P) of an SIS of ``factor`` times the arc's radius."""
+    """Return the cost (B,) and the parameters (B, P) of a lens of ``factor`` times the arc's radius.
+
+    The sources come one after the other: each is where what the ones before leave of the arc projects back to.
+    """
     grid = problem.observation.camera.grid
     distance = grid.positions(like=arc).norm(dim=1, keepdim=True)
     radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)
     theta_E = (factor * radius).clamp(0.06 * grid.radius, 0.95 * grid.radius)
-    source_grid = PixelGrid(41, 41, grid.radius / 41)
-    field = DeflectionField.of(SIS(theta_E), grid, like=arc)
-    centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
-    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    values = _typical(problem) | {f"{next(iter(problem.model.mass))}.theta_E": theta_E}
+    dark = {f"{name}.amp": torch.zeros_like(theta_E) for name in problem.model.source}
+    field = DeflectionField.of(problem.model.deflector(problem.model.completed(values, theta_E)), grid, like=arc)
+    data, cost, done = problem.observation.image * problem.inverse_sigma, torch.zeros_like(theta_E), {}
+    for source in problem.model.source:
+        values |= _source_start(source, problem, arc, field)
+        shape = problem.render(problem.unconstrained(values | dark | {f"{source}.amp": problem.unit}))
+        model = shape * problem.inverse_sigma
+        overlap = (model * data).flatten(1).sum(1).clamp(min=0)
+        power = model.square().flatten(1).sum(1).clamp(min=1e-30)
+        share = (overlap / power).clamp(min=1e-3)
+        done[f"{source}.amp"] = share * problem.unit
+        cost = cost - (overlap**2) / power
+        found = share[:, None, None, None] * shape
+        data, arc = data - found * problem.inverse_sigma, (arc - found).clamp(min=0)
+    return cost, problem.unconstrained(values | done)
+
+
+def _typical(problem: LensProblem) -> dict[str, Tensor]:
+    """The means of the priors; of a strength without a prior something near its lower bound."""
     values = problem.model.typical(problem.unit)
-    values |= {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
-    values |= {f"{source}.center_x": centre[:, 0], f"{source}.center_y": centre[:, 1]}
-    values[f"{source}.R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
-    values[f"{source}.n_sersic"] = torch.ones_like(theta_E)
-    model = problem.render(problem.unconstrained(values)) * problem.inverse_sigma
-    data = problem.observation.image * problem.inverse_sigma
-    overlap = (model * data).flatten(1).sum(1).clamp(min=0)
-    power = model.square().flatten(1).sum(1).clamp(min=1e-30)
-    values[f"{source}.amp"] = (overlap / power).clamp(min=1e-3) * problem.unit
-    return -(overlap**2) / power, problem.unconstrained(values)
+    for p in problem.space.parameters:
+        if p.logarithmic and p.mean == 0:
+            values[p.name] = torch.full_like(problem.unit, p.low**0.75 * p.high**0.25)
+    return values
+
+
+def _source_start(source: str, problem: LensProblem, arc: Tensor, field: DeflectionField) -> dict[str, Tensor]:
+    """Where a source projects back to, and how large it is there."""
+    grid = problem.observation.camera.grid
+    source_grid = PixelGrid(41, 41, grid.radius / 41)
+    centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
+    return {
+        f"{source}.center_x": centre[:, 0],
+        f"{source}.center_y": centre[:, 1],
+        f"{source}.R_sersic": (1.4 * spread).clamp(min=0.5 * grid.scale),
+        f"{source}.n_sersic": torch.ones_like(spread),
+    }
 
 
 def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
