@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import PositiveFloat, SerializationInfo, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
+from pydantic import PositiveFloat, PositiveInt, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
 
 from lensphys.declared import settings_of
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
@@ -28,19 +28,28 @@ from lensphys.settings import Strict, chosen_by_kind, read_yaml
 S = TypeVar("S", bound=Strict)
 
 
-def laid_over(change: Strict, settings: S) -> S:
-    """Return settings with what is given in a change of theirs laid over them."""
-    given = {name: getattr(change, name) for name in type(settings).model_fields if name in change.model_fields_set}
-    return settings.model_copy(update=given)
-
-
 class _Change(Strict):
-    """A change of other settings: it says only what was given."""
+    """A change of other settings: it says only what was given, and what it is about.
+
+    Attributes:
+        own: what it says always.
+    """
+
+    own: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    @property
+    def said(self) -> set[str]:
+        """The names of all that it says."""
+        return (self.model_fields_set | self.own) & set(type(self).model_fields)
+
+    def over(self, settings: S) -> S:
+        """Return other settings with what is said here laid over them."""
+        names = self.said & set(type(settings).model_fields)
+        return settings.model_copy(update={name: getattr(self, name) for name in names})
 
     @model_serializer(mode="wrap")
-    def _given(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        own = self.model_fields_set | {"kind", "size", "truncation"}
-        return {name: value for name, value in handler(self).items() if name in own}
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name in self.said}
 
 
 class PointSubhalos(Search, _Change):
@@ -57,12 +66,15 @@ class TNFWSubhalos(Search, _Change):
     """Sub-halos as truncated NFW halos. What is said of the search changes that of the fit.
 
     Args:
+        a_round: one, because two in a round would share what is a single extended halo.
         size: scale radius of a halo whose total mass has theta_E^2 = 1e-3 arcsec^2 [arcsec]; it grows with the cube
             root of the mass.
         truncation: truncation radius in units of the scale radius.
     """
 
+    own = frozenset({"kind", "a_round", "size", "truncation"})
     kind: Literal["tnfw"] = "tnfw"
+    a_round: PositiveInt = 1
     size: PositiveFloat = 0.1
     truncation: PositiveFloat = 5.0
 
@@ -128,20 +140,21 @@ class FitModel(Strict):
         lights = {"source": self.source} | {f"more_sources.{i}": light for i, light in enumerate(self.more_sources)}
         return LensModel(mass, {name: light.member() for name, light in lights.items()})
 
-    @property
-    def smooth(self) -> bool:
-        """Whether neither sub-halos nor a potential are looked for."""
-        return self.subhalos is None and self.potential is None
+    def shortened(self, rounds: int) -> Self:
+        """Return the model with at most so many rounds of search for sub-halos."""
+        if self.subhalos is None:
+            return self
+        return self.model_copy(update={"subhalos": self.subhalos.model_copy(update={"rounds": rounds})})
 
     def searched(self, search: Search) -> Search | None:
         """Return how sub-halos are looked for, given how the fit would; None for not at all."""
-        return None if self.subhalos is None else laid_over(self.subhalos, search)
+        return None if self.subhalos is None else self.subhalos.over(search)
 
     def corrected(self, prior: FieldPrior) -> FieldPrior:
         """Return the prior of the potential, given that of the fit."""
         if self.potential is None:
             return prior.model_copy(update={"amplitude": 0.0})
-        return laid_over(self.potential, prior)
+        return self.potential.over(prior)
 
     @property
     def resolved(self) -> dict[str, Any]:

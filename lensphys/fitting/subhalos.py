@@ -8,9 +8,10 @@ take its part: lens, other sub-halos, and the source. All of them are optimised 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.fitting.newton import Stop, factored, minimised
@@ -49,7 +50,7 @@ class Search(Strict):
     bright: PositiveFloat = 4.0
     largest: PositiveFloat = 0.02
     apart: PositiveFloat = 3.0
-    shares: tuple[PositiveFloat, ...] = (1.0, 0.2)
+    shares: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.2)  # YAML has no tuples
 
 
 Chosen = tuple[Tensor, Tensor, Tensor]  # places (C, 2), strengths (C,), and what they would gain in all

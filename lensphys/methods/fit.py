@@ -101,10 +101,9 @@ class RefinedFit(Strict):
 
     def shortened(self, rounds: int) -> RefinedFit:
         """Return the fit with at most so many rounds of each search."""
-        searches = {
-            name: getattr(self, name).model_copy(update={"rounds": rounds}) for name in ("search", "search_free")
-        }
-        return self.model_copy(update=searches)
+        names = ("search", "search_free")
+        changed = {name: getattr(self, name).model_copy(update={"rounds": rounds}) for name in names}
+        return self.model_copy(update=changed | {"model": self.model.shortened(rounds)})
 
     @property
     def report(self) -> Report:
