@@ -121,7 +121,7 @@ def test_presence_is_membership():
     bare = model("{shear: null, subhalos: null, potential: null, source: {kind: sersic}}")
     assert list(bare.lens_model.mass) == ["lens"]
     refinement = RefinedFit(model=bare).refinement
-    assert refinement.search is refinement.search_free is refinement.source is None
+    assert refinement.search.rounds == refinement.search_free.rounds == 0 and refinement.source is None
     assert refinement.priors.potential.amplitude == 0
     assert RefinedFit(model=bare).report.priors.potential.amplitude == 0
 

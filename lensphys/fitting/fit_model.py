@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import PositiveFloat, PositiveInt, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from lensphys.declared import settings_of
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
@@ -36,6 +43,11 @@ class _Change(Strict):
     """
 
     own: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_lists(cls, tree: Any) -> Any:  # YAML and JSON have no tuples
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()} if isinstance(tree, dict) else tree
 
     @property
     def said(self) -> set[str]:
@@ -146,9 +158,9 @@ class FitModel(Strict):
             return self
         return self.model_copy(update={"subhalos": self.subhalos.model_copy(update={"rounds": rounds})})
 
-    def searched(self, search: Search) -> Search | None:
-        """Return how sub-halos are looked for, given how the fit would; None for not at all."""
-        return None if self.subhalos is None else self.subhalos.over(search)
+    def searched(self, search: Search) -> Search:
+        """Return how sub-halos are looked for, given how the fit would."""
+        return search.model_copy(update={"rounds": 0}) if self.subhalos is None else self.subhalos.over(search)
 
     def corrected(self, prior: FieldPrior) -> FieldPrior:
         """Return the prior of the potential, given that of the fit."""

@@ -91,18 +91,18 @@ class Refinement:
     """How far a fit is refined.
 
     Args:
-        search: for sub-halos behind a Sersic source; None for not at all.
+        search: for sub-halos behind a Sersic source.
         priors: of the potential.
         source: how a source is freed; None for Sersics alone.
-        search_free: for sub-halos behind a free source; None for not at all.
+        search_free: for sub-halos behind a free source.
         steps: Newton steps on the smooth lens.
         starts: of images that the given state explains badly, beside that state.
     """
 
-    search: Search | None = Search()
+    search: Search = Search()
     priors: FieldPriors = FieldPriors()
     source: FreeSourceSettings | None = FreeSourceSettings()
-    search_free: Search | None = Search(kept=0.8, a_round=1)
+    search_free: Search = Search(kept=0.8, a_round=1)
     steps: int = 30
     starts: int = 4
 
@@ -156,10 +156,8 @@ class Refinement:
             chosen.append((row, better_of(sersic.rows(row), full)))
         return chosen
 
-    def _with_substructure(self, fitted: Fitted, search: Search | None, target: Tensor | None = None) -> Groups:
+    def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
         """Sub-halos, then a potential where something is left."""
-        if search is None:
-            return self._with_potential(fitted)
         return each(add_subhalos(fitted, search, target), lambda _, group: self._with_potential(group))
 
     def _with_potential(self, fitted: Fitted) -> Groups:

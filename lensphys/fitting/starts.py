@@ -13,6 +13,7 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.grid import PixelGrid, polar_from_cartesian
+from lensphys.model import ParameterSpace
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
@@ -39,7 +40,8 @@ def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
 def _of_sources(problem: LensProblem, names: list[str]) -> LensProblem:
     """The problem with some of its sources."""
     model = replace(problem.model, source={name: problem.model.source[name] for name in names})
-    return replace(problem, model=model, space=model.space(problem.observation.camera.grid.radius))
+    own = [p for p in problem.space.parameters if p.name in model.names]
+    return replace(problem, model=model, space=ParameterSpace(own))
 
 
 def _best_start(problem: LensProblem, starts: int, steps: int) -> Tensor:
