@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticKnownError
 
 from lensphys.checks import LensphysError, check_file
 
@@ -67,6 +69,30 @@ def _keys(place: tuple[str | int, ...], tree: Any) -> Iterator[str]:
             yield str(part)
         if known:
             tree = tree[part]
+
+
+def chosen_by_kind(kinds: Callable[[], Mapping[str, type[Strict]]], default: str | None = None) -> BeforeValidator:
+    """Return the validator that turns a tree of settings into those of its ``kind``.
+
+    Args:
+        kinds: the classes of settings that there are when a recipe is read.
+        default: the kind of a tree that names none; it must, if not given.
+    """
+    return BeforeValidator(partial(_chosen, kinds, default))
+
+
+def _chosen(kinds: Callable[[], Mapping[str, type[Strict]]], default: str | None, tree: Any) -> Any:
+    if isinstance(tree, Strict):
+        return tree
+    if not isinstance(tree, dict):
+        raise PydanticKnownError("model_attributes_type")
+    if "kind" not in tree and default is None:
+        raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
+    there, kind = kinds(), str(tree.get("kind", default))
+    if kind not in there:
+        tags = {"discriminator": "'kind'", "tag": kind, "expected_tags": ", ".join(map(repr, there))}
+        raise PydanticKnownError("union_tag_invalid", tags)
+    return there[kind].model_validate(tree)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ FLOORS: dict[str, float] = {
     "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
     "lensphys.settings": 0.5,  # words its errors with checks
+    "lensphys.distributions": 0.6,  # what recipes draw from and fits take for priors
     "lensphys.provenance": 0.5,
     "lensphys.tracking": 0.5,
     "lensphys.runs": 0.6,  # what can be read of a run folder without knowing its method
@@ -29,6 +30,7 @@ FLOORS: dict[str, float] = {
     "lensphys.derivatives": 1,
     "lensphys.deflection": 2,
     "lensphys.model": 3,
+    "lensphys.declared": 3.5,  # settings of any declared component, for recipes and fits
     "lensphys.tracing": 4,
     "lensphys.observation": 5,
     "lensphys.data": 5.5,  # a file of images knows the instrument that took them

@@ -437,6 +437,7 @@ def test_the_examples_run(tmp_path):
     assert "physics" in example("train_from_lr_images.py", tmp_path / "b", 10)
     assert "| example |" in example("super_resolve_fits.py", tmp_path / "c")
     assert "dB" in example("my_network.py")
+    assert re.search(r"core +drawn +0.1\d+, fitted +0.1\d+ \+- 0.0", example("my_component.py"))
     assert "24 galaxies" in example("draw_galaxies.py", tmp_path / "g.npy")
     drawn = np.load(ROOT / "simulations" / "drawn_galaxies.npy")
     assert np.abs(np.load(tmp_path / "g.npy").astype(float) - drawn).max() < 1e-3 * drawn.max()  # the recipe's own

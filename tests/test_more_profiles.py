@@ -17,7 +17,7 @@ from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
 from lensphys.model import EPL, NFW, SIE, TNFW, LineMass, Multipole, PointMass
 from lensphys.model.mass.multipole import deflection_multipole
-from lensphys.model.mass.tnfw import _enclosed
+from lensphys.model.mass.tnfw import enclosed_tnfw
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -191,7 +191,7 @@ def test_tnfw_against_lenstronomy_through_its_branches(ratio):
 
 
 @pytest.mark.parametrize("tau", [0.01, 0.5, 0.999, 1.0, 3.0, 100.0])
-def test_the_enclosed_mass_of_a_tnfw_at_fifty_digits(tau):
+def test_theenclosed_tnfw_mass_of_a_tnfw_at_fifty_digits(tau):
     mpmath = pytest.importorskip("mpmath")
     x = torch.cat([torch.logspace(-6, 3, 91), 1 + torch.linspace(-0.03, 0.03, 41)])
 
@@ -205,7 +205,7 @@ def test_the_enclosed_mass_of_a_tnfw_at_fifty_digits(tau):
 
     with mpmath.workdps(50):
         expected = np.array([exact(float(value)) for value in x])
-    np.testing.assert_allclose(_enclosed(x, torch.tensor(tau)).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(enclosed_tnfw(x, torch.tensor(tau)).numpy(), expected, rtol=1e-12)
 
 
 def test_gradcheck_of_a_tnfw_in_each_of_its_branches():

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
+from lensphys.distributions import Distribution
 from lensphys.observation import Instrument
 from lensphys.settings import merged
 from lensphys.simulation import Recipe, simulate
-from lensphys.simulation.distributions import Correlation, Distribution, Draws
+from lensphys.simulation.draws import Correlation, Draws
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.writer import write
 

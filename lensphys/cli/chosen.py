@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lensphys.checks import LensphysError, check_choice
 
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What super-resolves, what tables call it, and the folder of its run or weights, if it has one."""
+    """What super-resolves, what tables call it, the folder of its run or weights, if it has one, and what to record."""
 
     method: Method
     name: str
     folder: Path | None = None
     scale: int = 2
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def chosen_method(run: Path | None, weights: str | None, method: str | None, refine: int | None, device: str) -> Chosen:
@@ -38,6 +40,30 @@ def chosen_method(run: Path | None, weights: str | None, method: str | None, ref
     from lensphys.weights import weights_folder
 
     return trained(weights_folder(str(weights)), f"{weights} weights", refine, device)
+
+
+def asked_for(model: Path, **others: object) -> Chosen:
+    """Return the fit of a user's own model.
+
+    Args:
+        model: a YAML file: see `lensphys.fitting.FitModel`.
+        others: what else was asked for, by the names of the options.
+
+    Raises:
+        LensphysError: if that is another method, or the file is faulty.
+    """
+    from lensphys.fitting import FitModel
+    from lensphys.methods import RefinedFit
+
+    method = others.pop("method", None)
+    wrong = [f"--{name}" for name, value in others.items() if value is not None]
+    if wrong or method not in (None, "refine"):
+        raise LensphysError(
+            f"--model says what the method refine fits, and {' '.join(wrong) or f'--method {method}'} asks for another "
+            "one: take one of them away"
+        )
+    fit = RefinedFit(model=FitModel.named(model))
+    return Chosen(fit, "refine", record={"model": fit.model.resolved})
 
 
 def trained(folder: Path, name: str, refine: int | None, device: str) -> Chosen:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from lensphys.checks import check_choice
 from lensphys.cli.base import Device, Refine, Weights, app, console, device_of, errors, one_sentence
-from lensphys.cli.chosen import chosen_method
+from lensphys.cli.chosen import asked_for, chosen_method
+
+if TYPE_CHECKING:
+    from lensphys.model import Component
 
 
 @app.command("super-resolve")
@@ -21,6 +24,10 @@ def super_resolve(
     run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
     method: Annotated[Optional[str], typer.Option(help="refine (the default): see `list methods`.")] = None,  # noqa: UP045
     refine: Refine = None,
+    model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A YAML file that says what is fitted: lenses, sources, sub-halos; for refine alone."),
+    ] = None,
     scale: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
@@ -52,6 +59,8 @@ def super_resolve(
 
     `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
 
+    `lensphys super-resolve lens.fits -o lens_sr.fits --model examples/my_model.yaml`
+
     `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
     """
     import numpy as np
@@ -64,9 +73,11 @@ def super_resolve(
 
     check_output(image, out)
     where = device_of(device)
-    if run is None and weights is None and method is None:
-        method = "refine"
-    chosen = chosen_method(run, weights, method, refine, where)
+    if model is not None:
+        chosen = asked_for(model, run=run, weights=weights, method=method, refine=refine)
+    else:
+        named = "refine" if run is None and weights is None and method is None else method
+        chosen = chosen_method(run, weights, named, refine, where)
     own = run_instrument(chosen.folder) if chosen.folder is not None and instrument is None else None
     preset = Instrument.named(instrument) if instrument is not None else own
     factor = scale or chosen.scale
@@ -81,7 +92,7 @@ def super_resolve(
         numbers = ", ".join(map(str, lost))
         errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
     sharp = {} if target_psf is None else {"target_psf": target_psf.name}
-    origin = provenance(input=image.name, method=chosen.name, scale=factor, **sharp)
+    origin = provenance(input=image.name, method=chosen.name, scale=factor, **sharp, **chosen.record)
     write_images(out, images, result, factor, origin)
     numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     console.print(f"wrote {out}: {numbers}", markup=False)
@@ -104,10 +115,13 @@ def _verdict_lines(result: dict[str, Any]) -> list[str]:
 @app.command("list")
 @one_sentence
 def list_(
-    kind: Annotated[str, typer.Argument(help="recipes, instruments, networks, methods, weights or all.")] = "all",
+    kind: Annotated[
+        str, typer.Argument(help="recipes, instruments, components, networks, methods, weights or all.")
+    ] = "all",
 ) -> None:
-    """List what names mean something: recipes, instruments, networks, methods and weights."""
+    """List what names mean something: recipes, instruments, components, networks, methods and weights."""
     from lensphys.methods import READY, TRAINABLE
+    from lensphys.model import LIGHT, MASS
     from lensphys.networks import NETWORKS, network_settings
     from lensphys.observation import Instrument, instrument_names
     from lensphys.simulation.recipe import Recipe, recipe_names
@@ -116,6 +130,11 @@ def list_(
     kinds = {
         "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
         "instruments": {name: Instrument.named(name).description for name in instrument_names()},
+        "components": {
+            f"{kind} ({what})": _parameters(c)
+            for what, of in (("mass", MASS), ("light", LIGHT))
+            for kind, c in of.items()
+        },
         "networks": {name: _first_line(network_settings(name)) for name in NETWORKS},
         "methods": {name: _first_line(type(m)) for name, m in READY.items()}
         | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
@@ -135,6 +154,11 @@ def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for e
     from lensphys.demo import demo as run
 
     run(out)
+
+
+def _parameters(component: type[Component]) -> str:
+    """What a component is, and what a recipe or a model may say of it."""
+    return f"{_first_line(component).split(':')[0].rstrip('.')}: {', '.join(component.scene_names())}"
 
 
 def _first_line(thing: object) -> str:

@@ -1,10 +1,12 @@
 """Conditioning lens models on images: starts, a joint solver, evidence, sub-halos, posterior and verdict."""
 
+from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.evidence import evidence
+from lensphys.fitting.fit_model import FitModel
 from lensphys.fitting.newton import Normal, Optimum, Stop, gauss_newton_step, minimised
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.potential import FieldPriors
-from lensphys.fitting.problem import Bodies, FreeField, Lens, LensProblem, PotentialCorrection
+from lensphys.fitting.problem import FreeField, Lens, LensProblem, PotentialCorrection
 from lensphys.fitting.sersic import (
     joint_through_lens,
     sersic_brightest_pixel,
@@ -21,6 +23,7 @@ from lensphys.fitting.verdict import VerdictSettings, verdicts
 __all__ = [
     "Bodies",
     "FieldPriors",
+    "FitModel",
     "Fitted",
     "FreeField",
     "FreeSourceSettings",
@@ -29,11 +32,13 @@ __all__ = [
     "LensProblem",
     "Normal",
     "Optimum",
+    "PointBodies",
     "Posterior",
     "PotentialCorrection",
     "Refinement",
     "Search",
     "Stop",
+    "TNFWBodies",
     "VerdictSettings",
     "einstein_radius",
     "evidence",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
+from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.newton import Normal
 from lensphys.grid import PixelGrid
 from lensphys.model import (
@@ -23,7 +23,6 @@ from lensphys.model import (
     MassProfile,
     Modes,
     ParameterSpace,
-    PointSwarm,
     PotentialField,
     Sersic,
 )
@@ -31,54 +30,6 @@ from lensphys.observation import Camera, Observation
 
 _MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11
-
-
-@dataclass(frozen=True)
-class Bodies:
-    """Sub-halos, any number: softened point masses.
-
-    Args:
-        core: softening [arcsec].
-        strength: prior of ln(theta_E^2 / arcsec^2): mean and standard deviation.
-        reach: standard deviation of the prior of their places about the middle [arcsec].
-    """
-
-    core: float
-    strength: tuple[float, float] = (-7.0, 3.0)
-    reach: float = 4.0
-
-    def made(self, x: Tensor) -> PointSwarm:
-        """Return the bodies of a vector (B, 3 K): ln strength, x and y of each."""
-        strength, at_x, at_y = x.unflatten(1, (-1, 3)).unbind(2)
-        return PointSwarm(strength.exp(), at_x, at_y, self.core)
-
-    def strengths(self, place: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
-        """Return the derivatives (B, C, H, W) of the brightness by theta_E^2 of a body at places (C, 2)."""
-        dx, dy = theta[:, :1] - place[:, 0, None, None], theta[:, 1:] - place[:, 1, None, None]
-        return -(slope[:, :1] * dx + slope[:, 1:] * dy) / (dx**2 + dy**2 + self.core**2)
-
-    def columns(self, x: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
-        """Return the derivatives (B, 3 K, H, W) of the brightness, in closed form, from its slope (B, 2, H, W)."""
-        strength, at_x, at_y = x.unflatten(1, (-1, 3))[..., None, None].unbind(2)
-        dx, dy = theta[:, :1] - at_x, theta[:, 1:] - at_y
-        square = dx**2 + dy**2 + self.core**2
-        scale = strength.exp() / square
-        gx, gy = slope[:, :1], slope[:, 1:]
-        along = scale * (gx * dx + gy * dy)  # slope . alpha
-        steep = 2 * along / square
-        return torch.stack([-along, scale * gx - steep * dx, scale * gy - steep * dy], dim=2).flatten(1, 2)
-
-    def prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (value - mean) / width and 1 / width of each entry of a vector (B, 3 K)."""
-        count = x.shape[1] // 3
-        mean = x.new_tensor([self.strength[0], 0.0, 0.0]).repeat(count)
-        width = x.new_tensor([self.strength[1], self.reach, self.reach]).repeat(count)
-        return (x - mean) / width, (1 / width).expand_as(x)
-
-    @property
-    def volume(self) -> float:
-        """ln of the prior widths of one body: what its place and strength cost in evidence before they are known."""
-        return math.log(self.strength[1]) + 2 * math.log(self.reach)
 
 
 class Rows:
@@ -171,8 +122,13 @@ class LensProblem:
     potential: PotentialCorrection | None = None
 
     @classmethod
-    def of(cls, observation: Observation, model: LensModel | None = None) -> LensProblem:
+    def of(cls, observation: Observation, model: LensModel | None = None, bodies: Bodies | None = None) -> LensProblem:
         """Return the problem with the noise variance of the smoothed image.
+
+        Args:
+            observation: images and how they were taken.
+            model: the components; SIE + shear + Sersic if None.
+            bodies: what a sub-halo is; a point mass if None.
 
         Raises:
             LensphysError: if an image holds NaN, or no positive pixel inside the mask.
@@ -189,7 +145,7 @@ class LensProblem:
             peak / grid.pixel_area,
             _inverse_sigma(observation, observation.smoothed),
             grid.radius,
-            Bodies(0.1 * grid.scale),
+            bodies or PointBodies(0.1 * grid.scale),
         )
 
     def __len__(self) -> int:
@@ -245,7 +201,8 @@ class LensProblem:
     def values(self, own: Tensor) -> dict[str, Tensor]:
         """Return the named parameters, each (B,), of unconstrained ones (B, P)."""
         values = self.space.physical(own)
-        return {p.name: values[p.name] * (self.unit if p.in_peaks else 1) for p in self.model.parameters}
+        free = {p.name: values[p.name] * (self.unit if p.in_peaks else 1) for p in self.model.parameters}
+        return self.model.completed(free, self.unit)
 
     def unconstrained(self, values: dict[str, Tensor]) -> Tensor:
         """Return the vector (B, P) of named values, each (B,)."""

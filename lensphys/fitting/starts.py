@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.grid import PixelGrid, polar_from_cartesian
-from lensphys.model import SIS
+from lensphys.model import ParameterSpace
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
@@ -21,11 +22,30 @@ START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-w
 def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
     """Return the best smooth state of each image, (B, P), after ``steps`` from its ``starts`` best starting points.
 
+    The lens is found with the first source; further ones are added one after the other.
+
     Args:
         problem: of a smooth lens, without sub-halos or fields.
         starts: at most 8.
         steps: at most so many Jacobians a start.
     """
+    names = list(problem.model.source)
+    x = _best_start(_of_sources(problem, names[:1]), starts, steps)
+    for count in range(2, len(names) + 1):
+        start = _with_source(_of_sources(problem, names[: count - 1]), x, _of_sources(problem, names[:count]))
+        x = minimised(_of_sources(problem, names[:count]), start, Stop(steps, cosine=1e-3)).x
+    return x
+
+
+def _of_sources(problem: LensProblem, names: list[str]) -> LensProblem:
+    """The problem with some of its sources."""
+    model = replace(problem.model, source={name: problem.model.source[name] for name in names})
+    own = [p for p in problem.space.parameters if p.name in model.names]
+    return replace(problem, model=model, space=ParameterSpace(own))
+
+
+def _best_start(problem: LensProblem, starts: int, steps: int) -> Tensor:
+    """The best state of each image, (B, P), for a lens and one source."""
     starts = min(starts, len(START_FACTORS))
     points = starting_points(problem, starts)
     rows = torch.arange(len(problem), device=points.device).repeat_interleave(starts)
@@ -43,6 +63,35 @@ def starting_points(problem: LensProblem, count: int) -> Tensor:
     return torch.gather(stacked, 1, order[:, :, None].expand(-1, -1, stacked.shape[-1]))
 
 
+def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
+    """A start with one source more: where what an optimum leaves over of the light projects back to."""
+    observation, grid = problem.observation, problem.observation.camera.grid
+    left = observation.image - problem.render(x)
+    arc = arc_light(replace(problem, observation=replace(observation, image=left)))[0]
+    source_grid = PixelGrid(41, 41, grid.radius / 41)
+    light = reconstruct_source(arc, DeflectionField.of(problem.lens(x).mass, grid, like=arc), source_grid)
+    brightest = avg_pool2d(light, 3, stride=1, padding=1).flatten(1).argmax(1)
+    place = source_grid.positions(like=arc).flatten(2)[0][:, brightest]
+    values = _typical(more) | problem.values(x)
+    name, size = list(more.model.source)[-1], torch.as_tensor(problem.sersic(x).R_sersic)
+    values |= {f"{name}.center_x": place[0], f"{name}.center_y": place[1], f"{name}.R_sersic": 0.5 * size}
+    values |= {f"{name}.n_sersic": torch.ones_like(size), f"{name}.amp": problem.unit}
+    shape = (more.render(more.unconstrained(values)) - problem.render(x)) * problem.inverse_sigma
+    share = (shape * left * problem.inverse_sigma).flatten(1).sum(1) / shape.square().flatten(1).sum(1).clamp(min=1e-30)
+    return more.unconstrained(values | {f"{name}.amp": share.clamp(min=1e-3) * problem.unit})
+
+
+def _typical(problem: LensProblem) -> dict[str, Tensor]:
+    """The means of the priors; of what little is known of, something small: too weak does less harm than too strong."""
+    values = problem.model.typical(problem.unit)
+    for p in problem.space.parameters:
+        if p.logarithmic and p.mean == 0:
+            values[p.name] = torch.full_like(problem.unit, p.low**0.75 * p.high**0.25)
+        elif p.logarithmic and 1 < p.sigma < math.inf:
+            values[p.name] = values[p.name] * math.exp(-p.sigma)
+    return values
+
+
 def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return the cost (B,) and the parameters (B, P) of an SIS of ``factor`` times the arc's radius."""
     grid = problem.observation.camera.grid
@@ -50,11 +99,11 @@ def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Te
     radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)
     theta_E = (factor * radius).clamp(0.06 * grid.radius, 0.95 * grid.radius)
     source_grid = PixelGrid(41, 41, grid.radius / 41)
-    field = DeflectionField.of(SIS(theta_E), grid, like=arc)
-    centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
     lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
-    values = problem.model.typical(problem.unit)
-    values |= {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
+    values = _typical(problem) | {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
+    mass = problem.model.deflector(problem.model.completed(values, theta_E))
+    field = DeflectionField.of(mass, grid, like=arc)
+    centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
     values |= {f"{source}.center_x": centre[:, 0], f"{source}.center_y": centre[:, 1]}
     values[f"{source}.R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
     values[f"{source}.n_sersic"] = torch.ones_like(theta_E)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.fitting.newton import Stop, factored, minimised
@@ -27,7 +27,7 @@ class Search(Strict):
         gain: what a sub-halo must gain in ln likelihood, before and after all is fitted anew. A place that is searched
             for among hundreds costs about 6 by chance alone (ln of their number); 12 is a 5 sigma detection.
         kept: share of this gain that must be left after all is fitted anew.
-        rounds: at most so many rounds.
+        rounds: at most so many rounds; 0 to look for none.
         a_round: at most so many new sub-halos a round and image.
         steps: Newton steps after each round.
         step: between places that are tried [arcsec], no finer than the pixels.
@@ -43,7 +43,7 @@ class Search(Strict):
 
     gain: NonNegativeFloat = 12.0
     kept: NonNegativeFloat = 0.5
-    rounds: PositiveInt = 12
+    rounds: NonNegativeInt = 12
     a_round: PositiveInt = 2
     steps: PositiveInt = 8
     step: PositiveFloat = 0.1

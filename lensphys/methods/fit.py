@@ -8,7 +8,16 @@ from typing import Literal
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
-from lensphys.fitting import FieldPriors, FreeSourceSettings, LensProblem, Refinement, Search, VerdictSettings, fit_lens
+from lensphys.fitting import (
+    FieldPriors,
+    FitModel,
+    FreeSourceSettings,
+    LensProblem,
+    Refinement,
+    Search,
+    VerdictSettings,
+    fit_lens,
+)
 from lensphys.methods.lens_model import Report, full_prediction, smooth_prediction
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, joined
@@ -53,6 +62,7 @@ class RefinedFit(Strict):
     """Lens, source of any shape, sub-halos and potential fitted to each image until nothing more pays, with a verdict.
 
     Args:
+        model: the components; what it says of sub-halos and of the potential goes before the settings below.
         search: for sub-halos behind a Sersic source.
         source: how a source is freed where a Sersic does not do; null for Sersics alone.
         search_free: for sub-halos behind a free source.
@@ -63,6 +73,7 @@ class RefinedFit(Strict):
     """
 
     name: Literal["refine"] = "refine"
+    model: FitModel = FitModel()
     search: Search = Search()
     source: FreeSourceSettings | None = FreeSourceSettings()
     search_free: Search = Search(kept=0.8, a_round=1)
@@ -74,25 +85,36 @@ class RefinedFit(Strict):
     @property
     def refinement(self) -> Refinement:
         """The optimiser."""
-        return Refinement(self.search, self.priors, self.source, self.search_free, starts=self.starts)
+        search, search_free = (self.model.searched(s) for s in (self.search, self.search_free))
+        source = self.source if self.model.source.freed else None
+        return Refinement(search, self._priors, source, search_free, starts=self.starts)
+
+    def problem(self, observation: Observation) -> LensProblem:
+        """Return what is fitted to a batch of images."""
+        subhalos = self.model.subhalos
+        bodies = None if subhalos is None else subhalos.bodies(observation.camera.grid)
+        return LensProblem.of(observation, self.model.lens_model, bodies)
+
+    @property
+    def _priors(self) -> FieldPriors:
+        return self.priors.model_copy(update={"potential": self.model.corrected(self.priors.potential)})
 
     def shortened(self, rounds: int) -> RefinedFit:
         """Return the fit with at most so many rounds of each search."""
-        searches = {
-            name: getattr(self, name).model_copy(update={"rounds": rounds}) for name in ("search", "search_free")
-        }
-        return self.model_copy(update=searches)
+        names = ("search", "search_free")
+        changed = {name: getattr(self, name).model_copy(update={"rounds": rounds}) for name in names}
+        return self.model_copy(update=changed | {"model": self.model.shortened(rounds)})
 
     @property
     def report(self) -> Report:
         """What is told of a fit."""
-        return Report(undetected=self.undetected, priors=self.priors, verdict=self.verdict)
+        return Report(undetected=self.undetected, priors=self._priors, verdict=self.verdict)
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the super-resolved batch with its standard deviation, parameters and verdicts."""
 
         def one(part: Observation) -> Prediction:
-            return full_prediction(self.refinement(LensProblem.of(part)), scale, self.report)
+            return full_prediction(self.refinement(self.problem(part)), scale, self.report)
 
         with torch.no_grad():
             return in_chunks(observation, scale, self.starts, one)

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from pydantic import PositiveInt
 
-from lensphys.fitting import LensProblem
 from lensphys.methods.fit import RefinedFit, in_chunks
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.lens_model import full_prediction
@@ -42,7 +41,7 @@ class Restoration(Strict):
 
         def one(part: Observation) -> Prediction:
             """Return the restored images of a chunk."""
-            lens = full_prediction(self.fit.refinement(LensProblem.of(part)), scale, self.fit.report)
+            lens = full_prediction(self.fit.refinement(self.fit.problem(part)), scale, self.fit.report)
             chi2 = lens.reduced_chi2(part) if part.noise.known else torch.ones_like(part.peak)
             share = (1 / chi2.clamp(min=1)).nan_to_num(0.0)[:, None, None, None]
             if bool((share > 0.99).all()):

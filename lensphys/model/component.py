@@ -43,6 +43,7 @@ class Component:
         lenstronomy: its name in lenstronomy and in our scenes.
         in_lenstronomy: whether lenstronomy knows it by that name; if not, it is a word of our scenes alone.
         at_origin: whether scenes put it at the origin and say nothing of its centre.
+        in_fits: the same component with parameters that a fit can take where nothing is said of those of its own.
     """
 
     formula: ClassVar[Callable[..., Tensor]]
@@ -52,6 +53,7 @@ class Component:
     lenstronomy: ClassVar[str] = ""
     in_lenstronomy: ClassVar[bool] = True
     at_origin: ClassVar[bool] = False
+    in_fits: ClassVar[type[Component] | None] = None
 
     @classmethod
     def scene_parameters(cls) -> tuple[Parameter, ...]:
@@ -105,10 +107,12 @@ class MassProfile(Component):
     Attributes:
         galaxy: whether it is a galaxy's whole mass, which can be the main lens of a recipe; its ``theta_E``, if it has
             one, may be given as the mass inside of it.
+        about_lens: whether a fit puts its centre at that of the main lens.
     """
 
     strengths: ClassVar[tuple[str, ...]] = ("theta_E",)
     galaxy: ClassVar[bool] = False
+    about_lens: ClassVar[bool] = False
 
     def __add__(self, other: MassProfile) -> MassSum:
         return MassSum((*self.summands, *other.summands))

@@ -43,7 +43,8 @@ class Member:
     def made(self, name: str, values: Mapping[str, Tensor]) -> Component:
         """Return the component, from the named values of the whole model, ``member.parameter`` -> (B,)."""
         own = {p.name: values[f"{name}.{p.name}"] for p in self.free}
-        return self.component(**own, **self.fixed, **{key: values[other] for key, other in self.tied.items()})
+        fixed = {key: values.get(f"{name}.{key}", value) for key, value in self.fixed.items()}
+        return self.component(**own, **fixed, **{key: values[other] for key, other in self.tied.items()})
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ class LensModel:
     def typical(self, like: Tensor) -> dict[str, Tensor]:
         """Return the value that each free parameter has before anything is seen, (B,): the mean of its prior."""
         return {p.name: torch.full_like(like, p.mean) for p in self.parameters}
+
+    def completed(self, values: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        """Return the named values with those of the fixed parameters, each (B,)."""
+        fixed = {
+            f"{name}.{p.name}": torch.as_tensor(member.fixed[p.name]).to(like).expand_as(like)
+            for name, member in self.members.items()
+            for p in member.component.parameters
+            if p.name in member.fixed
+        }
+        return fixed | dict(values)
 
     def with_mass(self, **members: Member) -> LensModel:
         """Return the model with further mass components, which come after the others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,22 @@ class Parameter:
     def in_peaks(self) -> bool:
         """Whether a fit counts it in units of the image's brightest pixel."""
         return isinstance(self.high, Peaks)
+
+    @property
+    def plain_bounds(self) -> tuple[float, float]:
+        """The bounds that are plain numbers; infinite ones in place of those that depend on the image."""
+        low, high = (isinstance(b, HalfWidths | Peaks) for b in (self.low, self.high))
+        return -math.inf if low else self.low, math.inf if high else self.high
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Unit, bounds and prior, for files."""
+        words = {HalfWidths: " half widths of the field of view", Peaks: " peaks"}
+        bounds = {
+            k: f"{b:g}{words[type(b)]}" if type(b) in words else b for k, b in (("low", self.low), ("high", self.high))
+        }
+        prior = {"mean": self.mean, "sigma": self.sigma} if self.sigma < math.inf else {}
+        return {"unit": self.unit} | bounds | prior | {"logarithmic": self.logarithmic}
 
     def seen_in(self, radius: float) -> Parameter:
         """Return the parameter with its bounds in its unit, in a field of view of half width ``radius`` [arcsec]."""

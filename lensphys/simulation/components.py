@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import model_validator
 
+from lensphys.distributions import Distribution, PositiveDistribution, fixed
 from lensphys.settings import Strict
-from lensphys.simulation.distributions import Distribution, PositiveDistribution, fixed
 
 
 class Shear(Strict):

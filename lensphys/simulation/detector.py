@@ -19,7 +19,7 @@ from lensphys.observation.instrument import (
     RectifiedCountNoiseSettings,
 )
 from lensphys.observation.noise import poisson
-from lensphys.simulation.distributions import Draws
+from lensphys.simulation.draws import Draws
 from lensphys.simulation.recipe import Recipe
 
 

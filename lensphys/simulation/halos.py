@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from lensphys.checks import LensphysError
+from lensphys.distributions import Distribution, Fixed, fixed
 from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
-from lensphys.simulation.distributions import Distribution, Fixed, fixed
 from lensphys.simulation.halo_structure import (
     median_concentration,
     nfw_mass,

@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import SerializeAsAny, model_validator
 
+from lensphys.declared import settings_of
+from lensphys.distributions import Distribution, PositiveDistribution, fixed
 from lensphys.model import MASS, MassProfile
 from lensphys.model.component import CENTRE
-from lensphys.settings import Strict
+from lensphys.settings import Strict, chosen_by_kind
 from lensphys.simulation.cosmology import Distances
-from lensphys.simulation.declared import Declared, Named, chosen_by_kind, settings_of
-from lensphys.simulation.distributions import Distribution, Draws, PositiveDistribution, fixed
+from lensphys.simulation.declared import Drawn, Named
+from lensphys.simulation.draws import Draws
 
 
 class LensSettings(Strict, ABC):
@@ -32,7 +34,7 @@ class LensSettings(Strict, ABC):
         """
 
 
-class DeclaredLens(Declared, LensSettings):
+class DeclaredLens(Drawn, LensSettings):
     """A mass component: its parameters, as it acts; its centre is the origin if not given."""
 
     defaults: ClassVar[dict[str, Distribution]] = dict.fromkeys(CENTRE, fixed(0.0))

@@ -10,11 +10,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import SerializeAsAny, model_validator
 
 from lensphys.checks import LensphysError
+from lensphys.declared import settings_of
+from lensphys.distributions import Distribution, PositiveDistribution, fixed
 from lensphys.model import LIGHT, ImageSource, LightProfile, by_lenstronomy
 from lensphys.observation import Instrument, instrument_names
-from lensphys.settings import Strict
-from lensphys.simulation.declared import Declared, Keywords, Named, chosen_by_kind, settings_of
-from lensphys.simulation.distributions import Distribution, Draws, PositiveDistribution, fixed
+from lensphys.settings import Strict, chosen_by_kind
+from lensphys.simulation.declared import Drawn, Keywords, Named
+from lensphys.simulation.draws import Draws
 from lensphys.simulation.galaxies import galaxy_images
 
 
@@ -76,7 +78,7 @@ class LightSettings(Strict, ABC):
         return eye.instrument.flux(drawn + self.color.get(Path(eye.name).name, 0.0))
 
 
-class DeclaredLight(Declared, LightSettings):
+class DeclaredLight(Drawn, LightSettings):
     """A light component; its brightness is ``amp`` or its ``magnitude``, its other parameters are the component's.
 
     Args:

@@ -13,7 +13,7 @@ from lensphys.settings import Strict, merged, override, read_yaml
 from lensphys.simulation.components import Counts, Shear, Target, VariedConditions
 from lensphys.simulation.cosmology import DistanceKind, Distances
 from lensphys.simulation.dark_matter import Population
-from lensphys.simulation.distributions import Correlation
+from lensphys.simulation.draws import Correlation
 from lensphys.simulation.folder import recipe_folder, recipe_names
 from lensphys.simulation.lenses import Lens, MainLens
 from lensphys.simulation.lights import Light, LightSettings

@@ -13,7 +13,7 @@ from lensphys.model import Shear
 from lensphys.observation import Instrument
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.declared import Keywords, Named
-from lensphys.simulation.distributions import Draws
+from lensphys.simulation.draws import Draws
 from lensphys.simulation.lights import Eye
 from lensphys.simulation.recipe import Recipe
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -60,6 +61,54 @@ def deflection_multipole(
     return torch.stack([alpha.real, alpha.imag], dim=1)
 
 
+def deflection_multipole_waves(
+    theta: Tensor, m: int, a_cos: Value, a_sin: Value, center_x: Value = 0.0, center_y: Value = 0.0
+) -> Tensor:
+    """Return the deflection of a circular multipole with a_cos = a_m cos m phi_m and a_sin = a_m sin m phi_m.
+
+    It is linear in both, also where a_m is 0 and phi_m means nothing: what a fit needs.
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        m: order, 2 or more, one for the whole batch.
+        a_cos: [arcsec].
+        a_sin: [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
+    """
+    even = deflection_multipole(theta, m, a_cos, 0.0, center_x, center_y)
+    return even + deflection_multipole(theta, m, a_sin, 0.5 * math.pi / m, center_x, center_y)
+
+
+_PLACE = (
+    Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+    Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+)
+
+
+@dataclass(frozen=True)
+class MultipoleWaves(MassProfile):
+    """Circular multipole of order m, by its two waves: see `deflection_multipole_waves`."""
+
+    m: int
+    a_cos: Value
+    a_sin: Value
+    center_x: Value = 0.0
+    center_y: Value = 0.0
+    formula = staticmethod(deflection_multipole_waves)
+    whole = {"m": LEAST}
+    strengths = ("a_cos", "a_sin")
+    about_lens = True
+    parameters = (
+        Parameter("a_cos", "arcsec", -0.3, 0.3, 0.0, 0.02),
+        Parameter("a_sin", "arcsec", -0.3, 0.3, 0.0, 0.02),
+        *_PLACE,
+    )
+
+
 @dataclass(frozen=True)
 class Multipole(MassProfile):
     """Circular multipole of order m: see `deflection_multipole`."""
@@ -73,11 +122,12 @@ class Multipole(MassProfile):
     lenstronomy = "MULTIPOLE"
     whole = {"m": LEAST}
     strengths = ("a_m",)
+    about_lens = True
+    in_fits = MultipoleWaves
     parameters = (
         Parameter("a_m", "arcsec", -0.3, 0.3, 0.0, 0.02),
         Parameter("phi_m", "rad", -3.2, 3.2),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *_PLACE,
     )
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ class Shear(MassProfile):
     lenstronomy = "SHEAR"
     strengths = ("gamma1", "gamma2")
     at_origin = True
+    about_lens = True
     parameters = (
         Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1),
         Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),

@@ -38,7 +38,7 @@ def _nfw_functions(x: Tensor) -> tuple[Tensor, Tensor]:
     return F, torch.where(inside, below_sum, (torch.log(outer / 2) + F) / outer**2)
 
 
-def _enclosed(x: Tensor, tau: Tensor) -> Tensor:
+def enclosed_tnfw(x: Tensor, tau: Tensor) -> Tensor:
     """Return the mass g(x) inside x, over x^2: Baltz's formula with its cancelling terms joined by hand.
 
     With s = sqrt(tau^2 + x^2), s - tau is x^2 / (s + tau), and ln tau + s/tau ln(x / (tau + s)) + F is x^2 log_part.
@@ -81,7 +81,7 @@ def deflection_tnfw(
     x, y = offset(theta, center_x, center_y)
     Rs, r_trunc = as_planes(Rs, theta).clamp(min=CORE), as_planes(r_trunc, theta).clamp(min=CORE)
     r = (x**2 + y**2 + CORE**2).sqrt()
-    scale = as_planes(alpha_Rs, theta) / (Rs * (1 - math.log(2))) * _enclosed(r / Rs, r_trunc / Rs)
+    scale = as_planes(alpha_Rs, theta) / (Rs * (1 - math.log(2))) * enclosed_tnfw(r / Rs, r_trunc / Rs)
     return torch.stack([scale * x, scale * y], dim=1)
 
 

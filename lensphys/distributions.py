@@ -1,10 +1,13 @@
-"""Random numbers of a recipe: a plain number, or ``{kind: uniform, low: 0, high: 1}`` and its like."""
+"""Distributions: a plain number, or ``{kind: uniform, low: 0, high: 1}`` and its like.
+
+A recipe draws from them; a fit takes them for the priors of what it fits.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -18,8 +21,40 @@ from pydantic import (
     model_validator,
 )
 
-from lensphys.checks import LensphysError
 from lensphys.settings import Strict
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a distribution says of a value that is to be fitted.
+
+    Args:
+        low: below which it never is.
+        high: above which it never is.
+        mean: of a Gaussian; the median where it is logarithmic; the middle where nothing is preferred.
+        sigma: of the Gaussian, in e-folds where it is logarithmic; infinite where nothing is preferred.
+        logarithmic: whether all of this is about the logarithm.
+    """
+
+    low: float
+    high: float
+    mean: float
+    sigma: float = math.inf
+    logarithmic: bool = False
+
+    def at(self, sigmas: float) -> float:
+        """Return the value so many sigma above the mean."""
+        return self.mean * math.exp(sigmas * self.sigma) if self.logarithmic else self.mean + sigmas * self.sigma
+
+    @classmethod
+    def between(cls, low: float, high: float) -> Knowledge:
+        """Return what a uniform distribution says."""
+        return cls(low, high, (low + high) / 2)
+
+    @classmethod
+    def between_logarithms(cls, low: float, high: float) -> Knowledge:
+        """Return what a uniform distribution of the logarithm says of positive values."""
+        return cls(low, high, math.sqrt(low * high), logarithmic=True)
 
 
 class _ByQuantile(Strict, ABC):
@@ -46,6 +81,11 @@ class Fixed(Strict):
         """Return the value."""
         return self.value
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge(self.value, self.value, self.value, 0.0)
+
 
 class _Interval(Strict):
     low: FiniteFloat
@@ -71,6 +111,11 @@ class Uniform(_Interval):
         """Return the value that a fraction ``u`` of the draws stays below."""
         return self.low + u * (self.high - self.low)
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge.between(self.low, self.high)
+
 
 class Log10Uniform(_Interval):
     """10^x with x uniform between low and high."""
@@ -85,6 +130,11 @@ class Log10Uniform(_Interval):
         """Return the value that a fraction ``u`` of the draws stays below."""
         return float(10 ** (self.low + u * (self.high - self.low)))
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge.between_logarithms(10**self.low, 10**self.high)
+
 
 class LogUniform(_ByQuantile, _Interval):
     """Uniform in the logarithm, between the values low and high, both above zero."""
@@ -96,6 +146,11 @@ class LogUniform(_ByQuantile, _Interval):
     def quantile(self, u: float) -> float:
         """Return the value that a fraction ``u`` of the draws stays below."""
         return self.low * (self.high / self.low) ** u
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge.between_logarithms(self.low, self.high)
 
 
 class Normal(Strict):
@@ -113,6 +168,11 @@ class Normal(Strict):
         """Return the value that a fraction ``u`` of the draws stays below."""
         return self.mean + self.sigma * _normal_quantile(u)
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge(-math.inf, math.inf, self.mean, self.sigma)
+
 
 class TruncatedNormal(_ByQuantile, _Interval):
     """Gaussian with a mean and a standard deviation sigma, of which only what lies between low and high is drawn."""
@@ -123,7 +183,7 @@ class TruncatedNormal(_ByQuantile, _Interval):
 
     @model_validator(mode="after")
     def _reaches(self) -> Self:
-        low, high = (_normal_cdf((x - self.mean) / self.sigma) for x in (self.low, self.high))
+        low, high = (normal_cdf((x - self.mean) / self.sigma) for x in (self.low, self.high))
         if not high - low > 1e-12:
             raise ValueError(
                 f"low {self.low:g} and high {self.high:g} cut all of the Gaussian {self.mean:g} +- {self.sigma:g} away"
@@ -132,9 +192,31 @@ class TruncatedNormal(_ByQuantile, _Interval):
 
     def quantile(self, u: float) -> float:
         """Return the value that a fraction ``u`` of the draws stays below."""
-        low, high = (_normal_cdf((x - self.mean) / self.sigma) for x in (self.low, self.high))
+        low, high = (normal_cdf((x - self.mean) / self.sigma) for x in (self.low, self.high))
         value = self.mean + self.sigma * _normal_quantile(low + u * (high - low))
         return min(max(value, self.low), self.high)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge(self.low, self.high, self.mean, self.sigma)
+
+
+class LogNormal(_ByQuantile):
+    """A Gaussian of the logarithm, with a median and a standard deviation sigma in e-folds."""
+
+    kind: Literal["log_normal"]
+    median: PositiveFloat
+    sigma: NonNegativeFloat
+
+    def quantile(self, u: float) -> float:
+        """Return the value that a fraction ``u`` of the draws stays below."""
+        return self.median * math.exp(self.sigma * _normal_quantile(u))
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted."""
+        return Knowledge(0.0, math.inf, self.median, self.sigma, logarithmic=True)
 
 
 class Choice(_ByQuantile):
@@ -156,6 +238,11 @@ class Choice(_ByQuantile):
         reached = np.cumsum(weights) > u * weights.sum()
         return self.values[int(np.argmax(reached))]
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it says of a value that is to be fitted: nothing that a fit can take."""
+        raise ValueError("a fit cannot choose among values: give a number, uniform, normal or one of their like")
+
 
 def _number_as_fixed(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -164,7 +251,7 @@ def _number_as_fixed(value: Any) -> Any:
 
 
 Distribution = Annotated[
-    Fixed | Uniform | Log10Uniform | LogUniform | Normal | TruncatedNormal | Choice,
+    Fixed | Uniform | Log10Uniform | LogUniform | Normal | LogNormal | TruncatedNormal | Choice,
     Field(discriminator="kind"),
     BeforeValidator(_number_as_fixed),
 ]
@@ -187,98 +274,8 @@ def fixed(value: float) -> Fixed:
     return Fixed(kind="fixed", value=value)
 
 
-class Correlation(Strict):
-    """Two parameters that rise and fall together, each still with its own distribution (a Gaussian copula).
-
-    Args:
-        between: their names, as ``[source.magnitude, source.R_sersic]``.
-        rho: correlation of the two Gaussian numbers behind them, between -1 and 1.
-    """
-
-    between: tuple[str, str]
-    rho: Annotated[float, Field(ge=-1, le=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pair(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and isinstance(tree.get("between"), list):
-            return tree | {"between": tuple(tree["between"])}  # YAML and JSON have no tuples
-        return tree
-
-
-class Draws:
-    """The draws of one sample: from one generator, in the order in which they are asked for.
-
-    Args:
-        rng: the generator.
-        correlated: pairs of parameters that are not drawn one by one.
-    """
-
-    def __init__(self, rng: np.random.Generator, correlated: list[Correlation] | None = None) -> None:
-        self.rng = rng
-        self._fractions: dict[str, float] = {}
-        for pair in correlated or []:
-            first, second = rng.standard_normal(2)
-            second = pair.rho * first + math.sqrt(1 - pair.rho**2) * second
-            self._fractions |= {pair.between[0]: _normal_cdf(first), pair.between[1]: _normal_cdf(second)}
-
-    def __call__(self, key: str, distribution: Distribution) -> float:
-        """Return the value of a parameter; ``key`` is its name in the recipe.
-
-        Raises:
-            LensphysError: if it is not finite.
-        """
-        try:
-            fraction = self._fractions.pop(key, None)
-            value = distribution.sample(self.rng) if fraction is None else distribution.quantile(fraction)
-        except OverflowError:
-            value = math.inf
-        if not math.isfinite(value):
-            raise LensphysError(f"the recipe drew {value:g} for {key}: narrow its distribution")
-        return value
-
-    def positive(self, key: str, distribution: Distribution) -> float:
-        """Return the value of a parameter that must be positive.
-
-        Raises:
-            LensphysError: if it is not.
-        """
-        value = self(key, distribution)
-        if not value > 0:
-            raise LensphysError(f"the recipe drew {value:g} for {key}, which must be positive: narrow its distribution")
-        return value
-
-    def all_of(
-        self, prefix: str, parameters: Mapping[str, Distribution], positive: Collection[str] = ()
-    ) -> dict[str, float]:
-        """Return the values of named parameters, in their order; some of them must be positive.
-
-        Raises:
-            LensphysError: if one of these is not, or an ellipticity that was drawn is no ellipse.
-        """
-        draw = {name: self.positive if name in positive else self for name in parameters}
-        values = {name: draw[name](f"{prefix}.{name}", x) for name, x in parameters.items()}
-        if math.hypot(values.get("e1", 0.0), values.get("e2", 0.0)) >= 1:
-            raise LensphysError(
-                f"the recipe drew e1 = {values['e1']:g}, e2 = {values['e2']:g} for {prefix}, and |e| must stay below "
-                "1: narrow their distributions"
-            )
-        return values
-
-    def check_used(self) -> None:
-        """Raise if a correlated parameter was never drawn.
-
-        Raises:
-            LensphysError: naming it.
-        """
-        if self._fractions:
-            raise LensphysError(
-                f"correlated: {', '.join(self._fractions)} is no parameter that this recipe draws once for each lens: "
-                "name it as source.R_sersic or lens.theta_E, and in one pair only"
-            )
-
-
-def _normal_cdf(x: float) -> float:
+def normal_cdf(x: float) -> float:
+    """Return the share of a standard Gaussian below x."""
     return 0.5 * math.erfc(-x / math.sqrt(2))
 
 
