@@ -50,7 +50,7 @@ def judged(path: Path, row: int, method: str) -> dict[str, Any]:
     points = np.array([[k["center_x"], k["center_y"], k["theta_E"]] for name, k in masses if name == "POINT_MASS"])
     report: dict[str, Any] = {"row": row, "class": label, "seconds": seconds}
     report |= {"psnr": psnr(found.image, truth), "bicubic": psnr(bicubic.image, truth)}
-    report["signal_to_noise"] = float((observation.peak / observation.noise.variance(observation.smoothed).sqrt().amax()))
+    report["signal_to_noise"] = float(observation.peak / observation.noise.variance(observation.smoothed).sqrt().amax())
     report["chi2"] = float(found.reduced_chi2(observation))
     if "theta_E" in found.parameters:
         known = masses[0][1]["theta_E"]
@@ -131,7 +131,7 @@ def main() -> None:
             claims = len(report.get("claims", []))
             print(f"{report['row']:4d} {report['class']:7s} {report['bicubic']:6.2f} -> {report['psnr']:6.2f} dB, "
                   f"theta_E {100 * (report.get('theta_E', math.nan) / report.get('theta_E_true', 1) - 1):+.2f} %, "
-                  f"{claims} sub-halos, {report.get('quality', '')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
+                  f"{claims} sub-halos, {report.get('quality')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
     rows.sort(key=lambda r: r["row"])
     origin = provenance(data=recipe, identity=identity, method=arguments.method)
     write_json(arguments.out, {"provenance": origin, "table": table(rows), "rows": rows})

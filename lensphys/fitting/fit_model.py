@@ -115,6 +115,7 @@ class FitModel(Strict):
         more_lenses: further mass in the same plane. Multipoles are about the lens unless their centre is given.
         source: ``free``, a Sersic times a Gaussian field where the evidence wants it, or ``sersic``.
         more_sources: further sources at the same redshift.
+        lens_light: light in the plane of the lens, not deflected.
         subhalos: what is looked for; null for nothing.
         potential: prior of a correction to the potential where something is left; null for none.
 
@@ -128,6 +129,7 @@ class FitModel(Strict):
     more_lenses: list[AnyMass] = []
     source: MainSource = settings_of(SourceSettings, "free", Sersic)()
     more_sources: list[AnyLight] = []
+    lens_light: list[AnyLight] = []
     subhalos: Subhalos | None = PointSubhalos()
     potential: PotentialChange | None = PotentialChange()
 
@@ -150,7 +152,8 @@ class FitModel(Strict):
         for name, settings in (shear | more).items():
             mass[name] = _about(settings, lens)
         lights = {"source": self.source} | {f"more_sources.{i}": light for i, light in enumerate(self.more_sources)}
-        return LensModel(mass, {name: light.member() for name, light in lights.items()})
+        front = {f"lens_light.{i}": light.member() for i, light in enumerate(self.lens_light)}
+        return LensModel(mass, {name: light.member() for name, light in lights.items()}, front)
 
     def shortened(self, rounds: int) -> Self:
         """Return the model with at most so many rounds of search for sub-halos."""

@@ -14,6 +14,7 @@ from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
 from lensphys.grid import PixelGrid
 from lensphys.model import CosineBasis
+from lensphys.model.light.free import FLOOR
 from lensphys.observation import Camera, block_sum
 
 _ARC = 0.05  # of the brightest pixel: where the arcs are
@@ -29,15 +30,17 @@ class Posterior:
     Args:
         fitted: the optimum.
         factor: lower Cholesky factor of the curvature, (B, Q, Q), float64.
+        spread: factor on the standard deviation of images of a free source, whose posterior is no Gaussian.
     """
 
     fitted: Fitted
     factor: Tensor
+    spread: float = 1.0
 
     @classmethod
-    def about(cls, fitted: Fitted) -> Posterior:
+    def about(cls, fitted: Fitted, spread: float = 1.0) -> Posterior:
         """Return the posterior about an optimum."""
-        return cls(fitted, factored(fitted.end.hessian))
+        return cls(fitted, factored(fitted.end.hessian), spread)
 
     def errors(self) -> dict[str, Tensor]:
         """Return the standard deviations of the model's parameters, each (B,)."""
@@ -73,7 +76,11 @@ class Posterior:
             torch.linalg.solve_triangular(self.factor, part.double(), upper=False).square().sum(1)
             for part in columns.split(_PIXELS_AT_ONCE, 2)
         ]
-        return torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *camera.grid.shape)
+        variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *camera.grid.shape)
+        if problem.free is not None:  # what lies outside of the frame is not known better than its floor
+            floor = FLOOR * problem.free.frame.reference * camera.grid.pixel_area
+            variance = self.spread**2 * variance + floor.square()[:, None, None, None]
+        return variance
 
     def undetected(self, camera: Camera, share: float) -> Tensor:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].

@@ -95,7 +95,8 @@ def corrected(
     problem = replace(fitted.problem, potential=priors.correction(fitted.problem, strength))
     x = torch.cat([fitted.x, fitted.x.new_zeros(len(fitted.x), problem.sizes[3])], dim=1)
     if start is not None:
-        trial = torch.cat([fitted.x, proposed(fitted.problem, start, priors)], dim=1)
+        z = proposed(fitted.problem, start, priors) / strength[:, None]
+        trial = torch.cat([fitted.x, z], dim=1)
         x = torch.where((problem.cost(trial) < problem.cost(x))[:, None], trial, x)
     return Fitted.of(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import reduce
+from operator import add
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.newton import Normal
 from lensphys.grid import PixelGrid
 from lensphys.model import (
+    Component,
     CosineBasis,
     Frame,
     FreeSource,
@@ -83,11 +86,21 @@ class Lens:
         values: the named parameters ``member.parameter``, each (B,); positions in arcsec, ``amp`` in flux/arcsec^2.
         mass: theta (B or 1, 2, H, W) [arcsec] -> alpha (B, 2, H, W) [arcsec].
         source: beta (B, 2, H, W) [arcsec] -> surface brightness (B, 1, H, W) [flux / arcsec^2].
+        light: theta [arcsec] -> surface brightness of the lens itself, not deflected; None for none.
     """
 
     values: dict[str, Tensor]
     mass: MassProfile
     source: LightProfile
+    light: LightProfile | None = None
+
+    def seen_by(self, camera: Camera, like: Tensor) -> Tensor:
+        """Return the clean images of a camera, (B, 1, H, W) [flux per pixel]; dtype and device of ``like``."""
+        fine = camera.grid.resampled(camera.supersampling)
+        image = camera.render(self.source, DeflectionField.of(self.mass, fine, like=like))
+        if self.light is None:
+            return image
+        return image + camera.expose(self.light(fine.positions(like=like)) * fine.pixel_area)
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,8 @@ class LensProblem:
             mass = mass + self.bodies.made(bodies)
         if self.potential is not None:
             mass = mass + PotentialField(self._psi(psi), self.potential.basis)
-        return Lens(values, mass, self._source(values, g))
+        light = self._sum(self.model.lens_light, values, g) if self.model.lens_light else None
+        return Lens(values, mass, self._sum(self.model.source, values, g), light)
 
     def sersic(self, x: Tensor) -> Sersic:
         """Return the Sersic of the first source."""
@@ -212,9 +226,7 @@ class LensProblem:
 
     def render(self, x: Tensor) -> Tensor:
         """Return the clean images, (B, 1, H, W) [flux per pixel]."""
-        lens = self.lens(x)
-        field = DeflectionField.of(lens.mass, self.fine, like=x)
-        return self.observation.camera.render(lens.source, field)
+        return self.lens(x).seen_by(self.observation.camera, like=x)
 
     def residual(self, x: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma, (B, H W)."""
@@ -272,7 +284,7 @@ class LensProblem:
         alpha = lens.mass(theta)
         beta = theta - alpha
         slope = lens.source.slope(beta)
-        by_value = torch.cat([self._by_mass(values, theta, slope, grid), self._by_source(values, g, beta)], dim=1)
+        by_value = self._by_values(values, g, theta, beta, slope, grid)
         yield by_value * self.steepness(own)[:, :, None, None]
         if self.subhalos:
             yield self.bodies.columns(bodies, theta, slope)
@@ -314,14 +326,8 @@ class LensProblem:
         rest = self.observation.image - self.observation.noise.expected(clean)
         return (rest * self.inverse_sigma).flatten(1)
 
-    def _source(self, values: dict[str, Tensor], g: Tensor) -> LightProfile:
-        lights = list(self.model.lights(values).values())
-        if self.free is not None:
-            lights[0] = FreeSource(lights[0], g * self.free.sigma, self.free.modes, self.free.frame)  # type: ignore[arg-type]
-        total = lights[0]
-        for light in lights[1:]:
-            total = total + light
-        return total
+    def _sum(self, names: Iterable[str], values: dict[str, Tensor], g: Tensor) -> LightProfile:
+        return reduce(add, [self._light_of(name, values, g) for name in names])
 
     def _psi(self, psi: Tensor) -> Tensor:
         sigma = self.potential.sigma  # type: ignore[union-attr]
@@ -333,31 +339,36 @@ class LensProblem:
         slopes = self.space.slopes(own)
         return torch.where(peaks, slopes * self.unit[:, None], slopes)
 
-    def _by_mass(self, values: dict[str, Tensor], theta: Tensor, slope: Tensor, grid: PixelGrid) -> Tensor:
-        """Derivatives of the brightness by the values of the mass components' free parameters, (B, P, H, W)."""
+    def _by_values(
+        self, values: dict[str, Tensor], g: Tensor, theta: Tensor, beta: Tensor, slope: Tensor, grid: PixelGrid
+    ) -> Tensor:
+        """Derivatives of the brightness by the values of the model's free parameters, (B, P, H, W)."""
         place = {name: i for i, name in enumerate(self.model.names)}
-        free = sum(len(member.free) for member in self.model.mass.values())
-        total = slope.new_zeros(len(slope), free, *slope.shape[-2:])
-        steepest = 2 * grid.radius / grid.scale  # alpha jumps at a lens's centre: half a pixel from it it does not
-        for name, member in self.model.mass.items():
-            targets = [f"{name}.{p.name}" for p in member.free] + list(member.tied.values())
-            own = tuple(p.name for p in member.free) + tuple(member.tied)
-            bend = member.made(name, values).derivatives(theta, own)[1].clamp(-steepest, steepest)
-            columns = -(slope[:, None] * bend).sum(2)
-            total.index_add_(1, torch.tensor([place[t] for t in targets], device=slope.device), columns)
+        total = slope.new_zeros(len(slope), len(place), *slope.shape[-2:])
+        for name, member in self.model.members.items():
+            moving = {p.name: f"{name}.{p.name}" for p in member.free} | dict(member.tied)
+            moving = {own: target for own, target in moving.items() if target in place}
+            if name in self.model.mass:
+                columns = self._by_mass(member.made(name, values), tuple(moving), theta, slope, grid)
+            else:
+                where = beta if name in self.model.source else theta
+                columns = self._light_of(name, values, g).derivatives(where, tuple(moving))[1][:, :, 0]
+            total.index_add_(1, torch.tensor([place[t] for t in moving.values()], device=slope.device), columns)
         return total
 
-    def _by_source(self, values: dict[str, Tensor], g: Tensor, beta: Tensor) -> Tensor:
-        """Derivatives of the brightness by the values of the sources' free parameters, (B, P, H, W)."""
-        lights = self.model.lights(values)
-        if self.free is not None:
-            first = next(iter(lights))
-            lights[first] = FreeSource(lights[first], g * self.free.sigma, self.free.modes, self.free.frame)  # type: ignore[arg-type]
-        columns = [
-            light.derivatives(beta, tuple(p.name for p in self.model.source[name].free))[1][:, :, 0]
-            for name, light in lights.items()
-        ]
-        return torch.cat(columns, dim=1)
+    def _by_mass(
+        self, mass: Component, names: tuple[str, ...], theta: Tensor, slope: Tensor, grid: PixelGrid
+    ) -> Tensor:
+        steepest = 2 * grid.radius / grid.scale  # alpha jumps at a lens's centre: half a pixel from it it does not
+        bend = mass.derivatives(theta, names)[1].clamp(-steepest, steepest)
+        return -(slope[:, None] * bend).sum(2)
+
+    def _light_of(self, name: str, values: dict[str, Tensor], g: Tensor) -> LightProfile:
+        """A source or lens light, with its field where it is free."""
+        light = self.model.members[name].made(name, values)
+        if self.free is not None and name == next(iter(self.model.source)):
+            light = FreeSource(Sersic(**light.values), g * self.free.sigma, self.free.modes, self.free.frame)
+        return cast(LightProfile, light)
 
     def _by_light(self, light: Tensor, beta: Tensor, size: int) -> Iterator[Tensor]:
         free = self.free

@@ -109,7 +109,7 @@ class Refinement:
     search_free: Search = Search(kept=0.8, a_round=1)
     steps: int = 30
     starts: int = 4
-    bright: float = 4.0
+    bright: float = 5.0
     margin: float = 6.0
     crop: float = 0.8
     first_level: int = 1
@@ -123,12 +123,11 @@ class Refinement:
         """
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
-            seen = arc_light(smooth.problem)[1]
-            badly = poor(smooth) & seen
-            good, bad = (~badly).nonzero()[:, 0], badly.nonzero()[:, 0]
-            groups: Groups = [(good, smooth.rows(good))] if len(good) else []
-            for rows, group in self._near_the_arcs(smooth.rows(bad)) if len(bad) else []:
-                groups.append((bad[rows], group))
+            dark = (~arc_light(smooth.problem)[1]).nonzero()[:, 0]
+            lit = arc_light(smooth.problem)[1].nonzero()[:, 0]
+            groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
+            if len(lit):
+                groups += [(lit[rows], group) for rows, group in self._near_the_arcs(smooth.rows(lit))]
             return LensFit.of(smooth, groups)
 
     def _from(self, problem: LensProblem, x: Tensor) -> Fitted:
@@ -158,7 +157,7 @@ class Refinement:
     def _window(self, problem: LensProblem) -> tuple[int, int]:
         """How many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
         grid = problem.observation.camera.grid
-        bright = problem.observation.smoothed * problem.inverse_sigma * 3 > self.bright
+        bright = problem.observation.significance(problem.inverse_sigma) > self.bright
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
         sides = []
         for axis, side in ((1, grid.height), (0, grid.width)):
@@ -170,7 +169,28 @@ class Refinement:
         """What explains images that a smooth lens and a Sersic do not: sub-halos, or a source of any shape, or both."""
         if self.source is None:
             return self._with_substructure(smooth, self.search)
-        levels = freed(smooth.problem, smooth.x, self.source)
+        fine = self._fine(smooth)
+        rows, others = fine.nonzero()[:, 0], (~fine).nonzero()[:, 0]
+        groups: Groups = [(rows, smooth.rows(rows))] if len(rows) else []
+        if len(others):
+            groups += [(others[part], group) for part, group in self._of_any_shape(smooth.rows(others), self.source)]
+        return groups
+
+    def _fine(self, smooth: Fitted) -> Tensor:
+        """Which images a smooth lens and a Sersic explain: nothing left, no sub-halo and no freer source pays, (B,)."""
+        fine = ~poor(smooth)
+        for row in fine.nonzero().flatten().tolist():
+            fit = smooth.rows(torch.tensor([row], device=smooth.x.device))
+            if len(candidates(fit, self.search).best(1, 0.0, self.search.gain)):
+                fine[row] = False
+            elif self.source is not None:
+                coarse = freed(fit.problem, fit.x, self.source.model_copy(update={"modes": self.source.modes[:1]}))[-1]
+                fine[row] = coarse.evidence <= fit.evidence
+        return fine
+
+    def _of_any_shape(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
+        """What explains images that need more than a smooth lens and a Sersic."""
+        levels = freed(smooth.problem, smooth.x, source)
         sersic = self._with_substructure(smooth, self.search, levels[-1].evidence)
         return each(sersic, lambda rows, group: self._compared(group, [level.rows(rows) for level in levels]))
 
@@ -222,7 +242,8 @@ def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     inside = fitted.problem
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
     problem = replace(inside, observation=replace(whole.observation, noise=noise))
-    return replace(fitted, problem=problem.renewed(fitted.x))
+    problem = problem.renewed(fitted.x)
+    return Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x)))
 
 
 def likeliest(fits: list[Fitted]) -> Fitted:

@@ -124,8 +124,8 @@ def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     """
     observation = problem.observation
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
-    light = replace(observation, image=observation.image - pedestal).smoothed
-    significance = 3 * light * problem.inverse_sigma  # the mean of 9 pixels has a third of their noise
+    above = replace(observation, image=observation.image - pedestal)
+    light, significance = above.smoothed, above.significance(problem.inverse_sigma)
     seen = significance.flatten(1).amax(1) >= 5
     faint = seen[:, None, None, None] & (significance < 3)
     return torch.where(faint, torch.zeros_like(light), light.clamp(min=0)), seen

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from lensphys.deflection import DeflectionField
@@ -35,7 +35,7 @@ class AmortisedSettings(Strict):
     """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
 
     A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time,
-    each with ``polish`` more steps; a potential field takes ``iterations`` of conjugate gradients. ``unrolled``
+    each with ``polish`` more steps. ``unrolled``
     steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
     """
 
@@ -46,7 +46,6 @@ class AmortisedSettings(Strict):
     rounds: NonNegativeInt = 2
     a_round: PositiveInt = 3
     polish: PositiveInt = 2
-    iterations: PositiveInt = 12
     unrolled: NonNegativeInt = 0
     undetected: NonNegativeFloat = 0.25
     prior: NonNegativeFloat = 1.0
@@ -54,6 +53,12 @@ class AmortisedSettings(Strict):
     loss: Annotated[PhysicsLossSettings, Field(validate_default=True)] = PhysicsLossSettings(
         observation=ObservationConsistency(form="log")
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _direct(cls, tree: Any) -> Any:
+        """Runs of older versions say how many iterations of conjugate gradients a potential takes: it is solved now."""
+        return {k: v for k, v in tree.items() if k != "iterations"} if isinstance(tree, dict) else tree
 
     def build(self) -> AmortisedMethod:
         """Return the method with a fresh network."""

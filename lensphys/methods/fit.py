@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.fitting import (
     FieldPriors,
@@ -68,6 +68,7 @@ class RefinedFit(Strict):
         search_free: for sub-halos behind a free source.
         priors: of the potential.
         undetected: see `Posterior.undetected`; by calibration on simulated lenses.
+        spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         starts: how many starts are optimised for each image.
         verdict: where a fit is suspect or bad.
     """
@@ -79,6 +80,7 @@ class RefinedFit(Strict):
     search_free: Search = Search(kept=0.8, a_round=1)
     priors: FieldPriors = FieldPriors()
     undetected: NonNegativeFloat = 0.25
+    spread: PositiveFloat = 1.1
     starts: PositiveInt = 4
     verdict: VerdictSettings = VerdictSettings()
 
@@ -108,7 +110,7 @@ class RefinedFit(Strict):
     @property
     def report(self) -> Report:
         """What is told of a fit."""
-        return Report(undetected=self.undetected, priors=self._priors, verdict=self.verdict)
+        return Report(undetected=self.undetected, spread=self.spread, priors=self._priors, verdict=self.verdict)
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the super-resolved batch with its standard deviation, parameters and verdicts."""

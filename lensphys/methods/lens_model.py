@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from lensphys.deflection import DeflectionField
@@ -23,10 +23,12 @@ class Report(Strict):
     Args:
         undetected: see `Posterior.undetected`; by calibration on simulated lenses.
         priors: of the potential, for the map of what the data constrain.
+        spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         verdict: where a fit is suspect or bad.
     """
 
     undetected: NonNegativeFloat = 0.25
+    spread: PositiveFloat = 1.1
     priors: FieldPriors = FieldPriors()
     verdict: VerdictSettings = VerdictSettings()
 
@@ -70,7 +72,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
     values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
     return Prediction(
-        camera.render(lens.source, field),
+        lens.seen_by(camera, like=observation.image),
         camera,
         problem.render(group.x),
         field,
@@ -104,7 +106,7 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
 
 def _reported(group: Fitted, model: Prediction, seen: Tensor, smooth: Tensor, report: Report) -> Prediction:
     """Everything of images that share a model."""
-    posterior = Posterior.about(group)
+    posterior = Posterior.about(group, report.spread)
     variance = posterior.variance(model.camera) + posterior.undetected(model.camera, report.undetected)
     whole = _completed(group, model, posterior, variance, report)
     return replace(

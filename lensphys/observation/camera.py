@@ -212,9 +212,24 @@ class Observation:
     @property
     def smoothed(self) -> Tensor:
         """The 3 x 3 running mean of the counted pixels, (B, 1, H, W): a first guess of the clean image."""
-        padded = F.pad(torch.cat([self.image * self.weight, self.weight], dim=1), (1, 1, 1, 1), mode="replicate")
-        light, counted = F.avg_pool2d(padded, 3, stride=1).split(1, dim=1)
-        return light / counted.clamp(min=1 / 9)
+        light, counted = self._nine
+        return light / counted.clamp(min=1)
+
+    def significance(self, inverse_sigma: Tensor) -> Tensor:
+        """Return the signal-to-noise of the 3 x 3 running mean, (B, 1, H, W).
+
+        Args:
+            inverse_sigma: one over the noise of each pixel, (B, 1, H, W).
+        """
+        light, counted = self._nine
+        return light / counted.clamp(min=1).sqrt() * inverse_sigma
+
+    @property
+    def _nine(self) -> tuple[Tensor, Tensor]:
+        """Light and number of the counted pixels among the nine about each pixel, (B, 1, H, W) each."""
+        both = torch.cat([self.image * self.weight, self.weight], dim=1)
+        light, counted = (9 * F.avg_pool2d(both, 3, stride=1, padding=1)).split(1, dim=1)
+        return light, counted
 
     @property
     def peak(self) -> Tensor:

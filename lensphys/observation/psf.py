@@ -112,7 +112,7 @@ class GaussianPSF(Blurring):
         return F.conv2d(planes, kernel[:, None, None, :], groups=len(image)).transpose(0, 1)
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
-        """Return the blurred image summed into pixels ``points`` times as large, by one matrix for both along an axis."""
+        """Return the blurred image summed into pixels ``points`` times as large: one matrix an axis does both."""
         kernel = self.profiles(scale, image)
         if kernel.shape[1] == 1 or max(image.shape[-2:]) > _LARGEST_MATRIX:
             return super().summed(image, scale, points)

@@ -12,7 +12,7 @@ from lensphys.model.field import Modes
 from lensphys.model.light.sersic import Sersic, sersic_b
 
 _CAP = 3.0  # times the brightness at 0.3 R_sersic: what a steeper cusp holds is left to the field
-_FLOOR = 1e-3  # of the same: light for the field to work on where the Sersic has none
+FLOOR = 1e-3  # of the same: light for the field to work on where the Sersic has none
 _EDGE = 0.05  # of the half side: over which the frame's light fades out
 _RANGE = -8.0, 4.0  # of the field: e-folds that a galaxy may differ from its Sersic
 
@@ -102,4 +102,4 @@ class FreeSource(LightProfile):
         return _CAP * as_planes(self.frame.reference, beta)[:, None]
 
     def _envelope(self, beta: Tensor) -> Tensor:
-        return torch.minimum(self.sersic(beta), self._cap(beta)) + _FLOOR / _CAP * self._cap(beta)
+        return torch.minimum(self.sersic(beta), self._cap(beta)) + FLOOR / _CAP * self._cap(beta)
