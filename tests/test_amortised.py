@@ -207,7 +207,6 @@ def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
             assert bool((group.problem.cost(group.x) <= problem.cost(seen)[rows]).all())
 
 
-@pytest.mark.xfail(strict=True, raises=ValidationError, reason="Search takes no 0 rounds, AmortisedSettings does")
 def test_a_forward_pass_without_a_search(lenses):
     found = amortised(steps=1, rounds=0).eval().predict(lenses.observation, 2)
     assert float(found.parameters["subhalos"].max()) == 0

@@ -143,7 +143,6 @@ def test_a_right_proposal_is_taken_and_a_wrong_one_left_out(bent):
     torch.testing.assert_close(wrong.end.cost, at.end.cost)
 
 
-@pytest.mark.xfail(strict=True, reason="corrected counts a proposal in units of the survey's prior, not of its own")
 def test_a_proposal_is_the_same_psi_whatever_the_strength(bent):
     smooth, full, planted, psi = bent
     at = Fitted.at(smooth.problem, full.parts(planted)[0])

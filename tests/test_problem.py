@@ -253,7 +253,6 @@ def test_tied_centres_move_all_that_is_tied(truth):
     torch.testing.assert_close(knot.center_x, source.center_x)
 
 
-@pytest.mark.xfail(strict=True, reason="LensProblem._by_source leaves out what is tied")
 def test_the_derivative_by_a_tied_centre_of_two_sources(truth):
     """Where a source sits on another, moving the other moves both."""
     problem, x = epl(*truth, tied())

@@ -43,7 +43,7 @@ LIGHT: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
 }
 PROFILES = {**MASS, **LIGHT}
 # built from other things than numbers: they have their own tests below and in test_potential.py
-COMPOSED = {"MassSum", "ImageSource", "PointSwarm", "PotentialField"}
+COMPOSED = {"FreeSource", "LightSum", "MassSum", "ImageSource", "PointSwarm", "PotentialField"}
 BASES = {"Component", "MassProfile", "LightProfile"}
 every_profile = pytest.mark.parametrize("name", PROFILES)
 every_mass = pytest.mark.parametrize("name", MASS)

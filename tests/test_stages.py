@@ -175,7 +175,6 @@ def test_the_middle_of_an_image_does_for_its_fit(bordered):
     assert relative(theta_E(fits[0]), theta_E(fits[1])) < 0.005
 
 
-@pytest.mark.xfail(strict=True, reason="_seen_whole keeps cost and evidence of the middle")
 def test_cost_and_evidence_are_those_of_the_whole_image(bordered):
     problem, x = bordered
     for fit in of_each(Refinement(Search(rounds=1), SMOOTH, None, bright=6.0)(problem, x)):

@@ -51,6 +51,7 @@ RESULT_KIND = "lensphys super-resolved images"
 _READ = {"FITS": (".fits", ".fit", ".fits.gz"), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
 _WRITTEN = {"FITS": (".fits", ".fit"), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 _SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
+_FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
 
 
@@ -131,9 +132,18 @@ def read_images(
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
-    camera = Camera(grid, blur, instrument.supersampling if instrument is not None and not own_psf else 2)
+    camera = Camera(
+        grid, blur, instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
+    )
     observation = Observation(image, camera, noise, None if bool(mask.all()) else mask)
     return ImageSet(observation, contents.header, remarks)
+
+
+def _points(psf: PSF, scale: float) -> int:
+    """Points along the side of a pixel: as fine as the kernel is known, where that is finer than the pixels."""
+    if not isinstance(psf, PixelPSF):
+        return _FEWEST
+    return min(max(_FEWEST, round(scale / psf.scale)), _MOST)
 
 
 def with_target_psf(images: ImageSet, path: Path, scale: int) -> ImageSet:

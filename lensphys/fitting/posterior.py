@@ -77,10 +77,14 @@ class Posterior:
             for part in columns.split(_PIXELS_AT_ONCE, 2)
         ]
         variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *camera.grid.shape)
-        if problem.free is not None:  # what lies outside of the frame is not known better than its floor
-            floor = FLOOR * problem.free.frame.reference * camera.grid.pixel_area
-            variance = self.spread**2 * variance + floor.square()[:, None, None, None]
-        return variance
+        return variance * (1.0 if problem.free is None else self.spread**2)
+
+    def outside(self, camera: Camera) -> Tensor:
+        """Return the variance of what a free source's frame leaves out, (B, 1, 1, 1) [flux^2]: that of its floor."""
+        free = self.fitted.problem.free
+        if free is None:
+            return self.fitted.x.new_zeros(len(self.fitted.x), 1, 1, 1)
+        return (FLOOR * free.frame.reference * camera.grid.pixel_area).square()[:, None, None, None]
 
     def undetected(self, camera: Camera, share: float) -> Tensor:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].

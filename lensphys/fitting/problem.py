@@ -117,6 +117,7 @@ class LensProblem:
         unit: surface brightness of the brightest pixel, (B,) [flux / arcsec^2].
         inverse_sigma: one over the noise of each pixel, 0 where masked, (B, 1, H, W).
         radius: half width of the field of view [arcsec], also where the problem is of its middle alone.
+        inflation: of the noise variance, (B,): more than 1 where neighbouring pixels share their noise.
         bodies: what a sub-halo is.
         subhalos: how many there are.
         free: the source's field; None for sources that are what the model says.
@@ -129,6 +130,7 @@ class LensProblem:
     unit: Tensor
     inverse_sigma: Tensor
     radius: float
+    inflation: Tensor
     bodies: Bodies
     subhalos: int = 0
     free: FreeField | None = None
@@ -158,6 +160,7 @@ class LensProblem:
             peak / grid.pixel_area,
             _inverse_sigma(observation, observation.smoothed),
             grid.radius,
+            torch.ones_like(peak),
             bodies or PointBodies(0.1 * grid.scale),
         )
 
@@ -171,6 +174,7 @@ class LensProblem:
             observation=self.observation[rows],
             unit=self.unit[rows],
             inverse_sigma=self.inverse_sigma[rows],
+            inflation=self.inflation[rows],
             free=None if self.free is None else self.free.rows(rows),
             potential=None if self.potential is None else self.potential.rows(rows),
         )
@@ -313,7 +317,13 @@ class LensProblem:
         """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
         clean, observation = self.render(x), self.observation
         observation = replace(observation, noise=observation.noise.updated(observation.image, clean))
-        return replace(self, observation=observation, inverse_sigma=_inverse_sigma(observation, clean))
+        sigma = _inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]
+        return replace(self, observation=observation, inverse_sigma=sigma)
+
+    def inflated(self, factor: Tensor) -> LensProblem:
+        """Return the problem with the noise variance of each image so many times as large, (B,)."""
+        sigma = self.inverse_sigma / factor.sqrt()[:, None, None, None]
+        return replace(self, inverse_sigma=sigma, inflation=self.inflation * factor)
 
     def inner(self, height: int, width: int) -> LensProblem:
         """Return the problem of the middle of the images, so many pixels; bounds and priors stay those of the whole."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
@@ -123,12 +124,20 @@ class Refinement:
         """
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
+            smooth = self._with_shared_noise(smooth)
             dark = (~arc_light(smooth.problem)[1]).nonzero()[:, 0]
             lit = arc_light(smooth.problem)[1].nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
                 groups += [(lit[rows], group) for rows, group in self._near_the_arcs(smooth.rows(lit))]
             return LensFit.of(smooth, groups)
+
+    def _with_shared_noise(self, smooth: Fitted) -> Fitted:
+        """The fit with the noise that neighbouring pixels share taken into account, as an effective variance."""
+        factor = shared_noise(smooth.problem, smooth.x, self.bright)
+        if not bool((factor > 1).any()):
+            return smooth
+        return Fitted.at(smooth.problem.inflated(factor), smooth.x)
 
     def _from(self, problem: LensProblem, x: Tensor) -> Fitted:
         """The smooth fit from a state, or from other starts where that explains an image badly: a false minimum."""
@@ -218,8 +227,9 @@ class Refinement:
         return [smooth, fit]
 
     def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
-        """Sub-halos, then a potential where something is left."""
-        return each(add_subhalos(fitted, search, target), lambda _, group: self._with_potential(group))
+        """Sub-halos that stand when all of them are there, then a potential where something is left."""
+        found = each(add_subhalos(fitted, search, target), lambda _, group: one_by_one(group, search))
+        return each(found, lambda _, group: self._with_potential(group))
 
     def _with_potential(self, fitted: Fitted) -> Groups:
         if self.priors.potential.amplitude == 0:
@@ -244,6 +254,39 @@ def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     problem = replace(inside, observation=replace(whole.observation, noise=noise))
     problem = problem.renewed(fitted.x)
     return Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x)))
+
+
+def one_by_one(fitted: Fitted, search: Search) -> Groups:
+    """Return the fits without the sub-halos that do not stand, image by image: see `pruned`."""
+    if not fitted.problem.subhalos:
+        return [(torch.arange(len(fitted.x), device=fitted.x.device), fitted)]
+    rows = torch.arange(len(fitted.x), device=fitted.x.device).split(1)
+    return [(row, pruned(fitted.rows(row), search)) for row in rows]
+
+
+def shared_noise(problem: LensProblem, x: Tensor, bright: float) -> Tensor:
+    """Return how many times as large as white noise the variance of 3 x 3 means of the sky is, (B,), at least 1.
+
+    Drizzled and resampled images have noise that neighbours share: what is looked for, larger than a pixel, stands out
+    of it less than the error map says. 1 where the excess is within its own scatter.
+
+    Args:
+        problem: images and noise.
+        x: a smooth fit.
+        bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
+    """
+    observation = problem.observation
+    residual = problem.residual(x).reshape_as(observation.image)
+    light = torch.maximum(
+        observation.significance(problem.inverse_sigma), 3 * problem.render(x) * problem.inverse_sigma
+    )
+    sky = (1 - max_pool2d((light > bright).to(residual), 9, stride=1, padding=4)) * (problem.inverse_sigma > 0)
+    whole = (avg_pool2d(sky, 3, stride=1) > 0.999).to(residual)
+    means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole
+    counted = whole.sum((1, 2, 3))
+    factor = means.sum((1, 2, 3)) / counted.clamp(min=1)
+    excess = factor - 1 > _POOR * (18 / counted.clamp(min=1)).sqrt()
+    return torch.where(excess & (counted > 100), factor, 1.0)
 
 
 def likeliest(fits: list[Fitted]) -> Fitted:

@@ -27,6 +27,7 @@ class Search(Strict):
         gain: what a sub-halo must gain in ln likelihood, before and after all is fitted anew. A place that is searched
             for among hundreds costs about 6 by chance alone (ln of their number); 12 is a 5 sigma detection.
         kept: share of this gain that must be left after all is fitted anew.
+        stands: what it must gain in the end, when all that was found is there: calibrated on smooth lenses.
         rounds: at most so many rounds; 0 to look for none.
         a_round: at most so many new sub-halos a round and image.
         steps: Newton steps after each round.
@@ -43,6 +44,7 @@ class Search(Strict):
 
     gain: NonNegativeFloat = 12.0
     kept: NonNegativeFloat = 0.5
+    stands: NonNegativeFloat = 14.0
     rounds: NonNegativeInt = 12
     a_round: PositiveInt = 2
     steps: PositiveInt = 8
@@ -221,7 +223,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
         trial = replace(fitted.problem, subhalos=fitted.problem.subhalos - 1)
         x = torch.cat([own, bodies[:, index], g, psi], dim=1)
         end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
-        if float(end.cost - fitted.end.cost) < search.gain:
+        if float(end.cost - fitted.end.cost) < search.stands:
             fitted = Fitted.of(trial, end)
         else:
             kept += 1

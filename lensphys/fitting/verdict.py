@@ -74,7 +74,9 @@ def verdicts(
     """
     problem, x = fitted.problem, fitted.x
     clean = problem.render(x)
-    residual = problem.residual(x).reshape(clean.shape)
+    observation = problem.observation
+    sigma = observation.noise.variance(clean).sqrt()
+    residual = (observation.image - observation.noise.expected(clean)) / sigma * observation.weight
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
     found: list[list[tuple[str, str]]] = [[] for _ in range(len(x))]
@@ -133,10 +135,13 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
     reasons: Reasons = [[] for _ in range(len(look.residual))]
     noise = "the noise is not white: neighbouring pixels of the sky correlate by"
     left = "something is left in the arcs: neighbouring residuals correlate by"
+    shared = torch.zeros(len(reasons)).to(look.residual)
     for where, name in ((sky, noise), (look.arc * counted, left)):
         rho, spread = neighbour_correlation(look.residual, where)
         words = [f"{name} {r:.2f}" for r in rho.tolist()]
-        reasons = _plus(reasons, _listed(rho > settings.correlation + settings.scatter * spread, "suspect", words))
+        much = rho > shared + settings.correlation + settings.scatter * spread
+        reasons = _plus(reasons, _listed(much, "suspect", words))
+        shared = rho.clamp(min=0)
     return reasons
 
 

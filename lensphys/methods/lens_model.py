@@ -108,6 +108,7 @@ def _reported(group: Fitted, model: Prediction, seen: Tensor, smooth: Tensor, re
     """Everything of images that share a model."""
     posterior = Posterior.about(group, report.spread)
     variance = posterior.variance(model.camera) + posterior.undetected(model.camera, report.undetected)
+    variance = variance + posterior.outside(model.camera)
     whole = _completed(group, model, posterior, variance, report)
     return replace(
         whole,
