@@ -162,10 +162,12 @@ def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tens
 def _bounds(look: _Look, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     fraction = torch.sigmoid(problem.parts(look.fitted.x)[0])
+    envelope = "" if problem.free is None else f"{next(iter(problem.model.source))}."  # its field makes good for it
     at = (fraction < settings.edge) | (fraction > 1 - settings.edge)
     reasons: Reasons = []
     for row in at.tolist():
         names = [name for name, flag in zip(problem.model.names, row, strict=True) if flag]
+        names = [name for name in names if not envelope or not name.startswith(envelope)]
         level = "bad" if any(name.endswith("theta_E") for name in names) else "suspect"
         reasons.append([(level, f"at its bound: {', '.join(names)}")] if names else [])
     return reasons
