@@ -68,6 +68,7 @@ def readme_with_tables(root: Path) -> str:
     text = replace_between_markers(text, "simulated", simulated)
     tables: dict[str, tuple[str, Callable[[Any], str]]] = {
         "real": ("real/slacs/table.json", lambda tree: real_table(tree["rows"])),
+        "any_source": ("any_source/table.json", any_source_table),
         "ground": ("real/ground/table.json", lambda tree: ground_table(tree["arcs"])),
         "studies": ("amortised/studies.json", studies_tables),
         "speed": ("speed/speed.json", speed_table),
@@ -147,6 +148,28 @@ def real_table(rows: Sequence[Row]) -> str:
         numbers = f"{r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_mask']:+.1e}"
         lines.append(f"| {r['lens']} | {numbers} |")
     return "\n".join(lines)
+
+
+def any_source_table(tree: Row) -> str:
+    """Return the Markdown table of lenses whose sources are no Sersics: a row a data set and class.
+
+    Args:
+        tree: ``sets``, each with a ``name`` and a ``table`` of `experiments/any_source/judge.py`.
+    """
+    head = ["data", "class", "images", "bicubic [dB]", "refine (the default) [dB]", "gain", "smallest gain",
+            "theta_E off, median", "off by over 5 %", "chi^2 / dof", "coverage", "lenses with sub-halos claimed",
+            "claims that are real", "good / suspect / bad", "s an image"]  # fmt: skip
+    body = []
+    for data in tree["sets"]:
+        for name, row in data["table"].items():
+            quality = " / ".join(str(row["quality"][q]) for q in ("good", "suspect", "bad"))
+            purity = f"{row['purity']:.0%} of {row['claims']}" if row["claims"] else ABSENT
+            claimed = f"{row['lenses_with_claims']} of {row['images']}"
+            body.append([data["name"], name, str(row["images"]), f"{row['bicubic']:.1f}", f"{row['psnr']:.1f}",
+                         f"{row['gain']:+.1f}", f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}",
+                         str(row["theta_E_over_5_percent"]), f"{row['chi2']:.2f}", f"{row['coverage']:.2f}", claimed,
+                         purity, quality, f"{row['seconds_median']:.0f}"])  # fmt: skip
+    return markdown(head, body)
 
 
 def ground_table(arcs: Row) -> str:
