@@ -1,12 +1,14 @@
-"""Super-resolve FITS images of lenses and compare with published Einstein radii.
+"""Super-resolve FITS images of lenses as they are, and compare with published Einstein radii.
 
-    python examples/super_resolve_fits.py OUT [FOLDER]
+    python examples/super_resolve_fits.py OUT [FOLDER [MODEL.yaml]]
 
 FOLDER holds FITS cut-outs (extensions ARC or SCI, ERR, MASK, PSF; header THETA_E if published). Without it, one such
-file is made first. OUT gets a super-resolved FITS file for each, ``table.json``, ``table.md`` and ``figure.png``.
+file is made first. MODEL says what is fitted (see my_model.yaml): by default SIE + shear, and a source of any shape. OUT
+gets a super-resolved FITS file for each, ``table.json``, ``table.md`` and ``figure.png``.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,10 @@ from lensphys.data.images import read_images, write_images
 from lensphys.deflection import DeflectionField
 from lensphys.evaluation.figures import save_figure
 from lensphys.evaluation.readme import real_table
+from lensphys.fitting.fit_model import FitModel
 from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
-from lensphys.methods import READY
+from lensphys.methods.fit import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, GaussianPSF
 from lensphys.provenance import provenance, write_json
@@ -44,11 +47,13 @@ def make_example(path: Path) -> None:
     fits.HDUList(hdus).writeto(path, overwrite=True)
 
 
-def row_of(path: Path, out: Path, axes) -> dict:
+def row_of(path: Path, out: Path, method: RefinedFit, axes) -> dict:
     """Super-resolve one file, draw it, and return its row of the table."""
     images = read_images(path)
-    result = super_resolve(READY["fit"], images.observation, 2)
-    write_images(out / f"{path.stem}_sr.fits", images, result, 2, provenance(input=path.name, method="fit", scale=2))
+    started = time.perf_counter()
+    result = super_resolve(method, images.observation, 2)
+    seconds = time.perf_counter() - started
+    write_images(out / f"{path.stem}_sr.fits", images, result, 2, provenance(input=path.name, method="refine", scale=2))
     mask = images.observation.weight[0, 0].numpy() > 0
     image = images.observation.image[0, 0].numpy()
     super_resolved = result["image"][0]
@@ -74,10 +79,15 @@ def row_of(path: Path, out: Path, axes) -> dict:
         "ratio": theta_E / published if published else None,
         "chi2_dof": float(result["chi2"][0]),
         "flux_bias_in_mask": float(flux),
+        "subhalos": int(result["subhalos"][0]),
+        "quality": str(result["quality"][0]),
+        "reasons": str(result["reasons"][0]),
+        "seconds": seconds,
     }
 
 
-def main(out: Path, folder: Path | None) -> None:
+def main(out: Path, folder: Path | None = None, model: Path | None = None) -> None:
+    method = RefinedFit() if model is None else RefinedFit(model=FitModel.named(model))
     out.mkdir(parents=True, exist_ok=True)
     if folder is None:
         folder = out / "input"
@@ -86,12 +96,12 @@ def main(out: Path, folder: Path | None) -> None:
     paths = sorted(folder.glob("*.fits"))
     figure = Figure(figsize=(8, 2 * len(paths)), layout="constrained")
     axes = figure.subplots(len(paths), 4, squeeze=False)
-    rows = [row_of(path, out, line) for path, line in zip(paths, axes, strict=True)]
+    rows = [row_of(path, out, method, line) for path, line in zip(paths, axes, strict=True)]
     save_figure(figure, out / "figure.png")
-    write_json(out / "table.json", {"rows": rows, **provenance(method="fit", scale=2)})
+    write_json(out / "table.json", {"rows": rows, **provenance(method="refine", model=method.model.resolved, scale=2)})
     (out / "table.md").write_text(real_table(rows) + "\n")
     print(real_table(rows))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "example_fits"), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(*map(Path, sys.argv[1:] or ["example_fits"]))

@@ -69,8 +69,9 @@ def _galaxy(folder: Path, console: Console) -> None:
         truth = torch.as_tensor(lenses.read("hr_clean", [0]))
         found, bicubic = (READY[name].predict(observation, 2) for name in ("refine", "bicubic"))
     verdict, peak = found.verdicts[0], truth.max()
+    sharp, plain = (float(psnr(p.image / peak, truth / peak)) for p in (found, bicubic))
     console.print(
-        f"PSNR {float(psnr(found.image / peak, truth / peak)):.1f} dB (bicubic {float(psnr(bicubic.image / peak, truth / peak)):.1f}), theta_E "
+        f"PSNR {sharp:.1f} dB (bicubic {plain:.1f}), theta_E "
         f"{float(found.parameters['theta_E']):.4f} +- {float(found.errors['theta_E']):.4f} arcsec (true {known:.4f}), "
         f"{int(found.parameters['subhalos'])} sub-halos; quality: {verdict.quality} {'; '.join(verdict.reasons)}",
         highlight=False,
