@@ -3,8 +3,8 @@
     python examples/super_resolve_fits.py OUT [FOLDER [MODEL.yaml]]
 
 FOLDER holds FITS cut-outs (extensions ARC or SCI, ERR, MASK, PSF; header THETA_E if published). Without it, one such
-file is made first. MODEL says what is fitted (see my_model.yaml): by default SIE + shear, and a source of any shape. OUT
-gets a super-resolved FITS file for each, ``table.json``, ``table.md`` and ``figure.png``.
+file is made first. MODEL says what is fitted (see my_model.yaml): by default SIE + shear, and a source of any shape.
+OUT gets a super-resolved FITS file for each, ``table.json``, ``table.md`` and ``figure.png``.
 """
 
 import sys

@@ -13,44 +13,44 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lensphys"
 
-# A module imports from strictly lower floors, or from its own package. A half floor stands above its neighbours of the
-# same whole number. The longest name that fits a module is its floor: a file may stand lower than its package.
-FLOORS: dict[str, float] = {
+# A module imports from strictly lower floors, or from its own package. The longest name that fits a module is its
+# floor: a file may stand lower than its package.
+FLOORS: dict[str, int] = {
     "lensphys": 0,  # the version
     "lensphys.checks": 0,
     "lensphys.contrast": 0,
     "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
-    "lensphys.settings": 0.5,  # words its errors with checks
-    "lensphys.distributions": 0.6,  # what recipes draw from and fits take for priors
-    "lensphys.provenance": 0.5,
-    "lensphys.tracking": 0.5,
-    "lensphys.runs": 0.6,  # what can be read of a run folder without knowing its method
-    "lensphys.grid": 1,
-    "lensphys.derivatives": 1,
-    "lensphys.deflection": 2,
-    "lensphys.model": 3,
-    "lensphys.declared": 3.5,  # settings of any declared component, for recipes and fits
-    "lensphys.tracing": 4,
-    "lensphys.observation": 5,
-    "lensphys.data": 5.5,  # a file of images knows the instrument that took them
-    "lensphys.networks": 6,
-    "lensphys.fitting": 6,
-    "lensphys.prediction": 5.8,  # what a fit gives its verdict on, a loss judges and a method returns
-    "lensphys.losses": 7,
-    "lensphys.methods": 8,
-    "lensphys.simulation": 8.5,  # knows nothing of networks or training: only observation and data
-    "lensphys.batches": 8.8,  # of a file, or of a recipe
-    "lensphys.training": 9,
-    "lensphys.evaluation": 10,
-    "lensphys.config": 11,
-    "lensphys.inference": 11,
-    "lensphys.ranking": 11,  # judges what methods make
-    "lensphys.weights": 11.2,  # run folders that come with the package
-    "lensphys.comparison": 11.3,  # many trainings and evaluations
-    "lensphys.demo": 11.5,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
-    "lensphys.cli": 12,
-    "lensphys.__main__": 12.5,  # starts the command line
+    "lensphys.settings": 1,  # words its errors with checks
+    "lensphys.provenance": 1,
+    "lensphys.tracking": 1,
+    "lensphys.distributions": 2,  # what recipes draw from and fits take for priors
+    "lensphys.runs": 2,  # what can be read of a run folder without knowing its method
+    "lensphys.grid": 3,
+    "lensphys.derivatives": 3,
+    "lensphys.deflection": 4,
+    "lensphys.model": 5,
+    "lensphys.declared": 6,  # settings of any declared component, for recipes and fits
+    "lensphys.tracing": 7,
+    "lensphys.observation": 8,
+    "lensphys.data": 9,  # a file of images knows the instrument that took them
+    "lensphys.prediction": 10,  # what a fit gives its verdict on, a loss judges and a method returns
+    "lensphys.networks": 11,
+    "lensphys.fitting": 11,
+    "lensphys.losses": 12,
+    "lensphys.methods": 13,
+    "lensphys.simulation": 14,  # knows nothing of networks or training: only observation and data
+    "lensphys.batches": 15,  # of a file, or of a recipe
+    "lensphys.training": 16,
+    "lensphys.evaluation": 17,
+    "lensphys.config": 18,
+    "lensphys.inference": 18,
+    "lensphys.ranking": 18,  # judges what methods make
+    "lensphys.weights": 19,  # run folders that come with the package
+    "lensphys.comparison": 20,  # many trainings and evaluations
+    "lensphys.demo": 21,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
+    "lensphys.cli": 22,
+    "lensphys.__main__": 23,  # starts the command line
 }
 
 SOURCES = {

@@ -41,9 +41,14 @@ def reweighed(problem: LensProblem, x: Tensor, sigma: Tensor) -> tuple[LensProbl
 
 
 def best_prior(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...]) -> Tensor:
-    """Return the index (B,) of the prior of the source's field that an image is most likely under.
+    """Return the index (B,) of the prior of the source's field that an image is most likely under: `prior_evidence`."""
+    return prior_evidence(problem, x, priors).argmax(1)
 
-    By the evidence of the problem linearised about a vector: no prior needs a fit of its own.
+
+def prior_evidence(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...]) -> Tensor:
+    """Return ln of the evidence of each image under each prior of the source's field, (B, priors), but for a constant.
+
+    By that of the problem linearised about a vector: no prior needs a fit of its own.
 
     Args:
         problem: with a free source.
@@ -66,4 +71,4 @@ def best_prior(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...])
         cost = normal.cost + 0.5 * ((precision - 1) * g.square()).sum(1) - fall
         volume = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1) - 0.5 * precision.log().sum(1)
         found.append(-cost - volume)
-    return torch.stack(found, dim=1).argmax(1)
+    return torch.stack(found, dim=1)

@@ -17,9 +17,6 @@ from lensphys.fitting.starts import arc_light, multistart
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.observation import Observation
 
-_POOR = 3.0  # sigma of chi^2 above its expectation, where a model does not do
-_UNEXPLAINED = 1.2  # chi^2 per pixel above which a potential is tried: it costs as much as all the rest
-
 
 @dataclass(frozen=True)
 class LensFit:
@@ -98,6 +95,7 @@ class Refinement:
         search_free: for sub-halos behind a free source.
         steps: Newton steps on the smooth lens.
         starts: of images that the given state explains badly, beside that state.
+        unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         margin: pixels about the bright ones that are fitted with them, where an image is not explained at once.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
@@ -110,6 +108,7 @@ class Refinement:
     search_free: Search = Search(kept=0.8, a_round=1)
     steps: int = 30
     starts: int = 4
+    unexplained: float = 1.2
     bright: float = 5.0
     margin: float = 6.0
     crop: float = 0.8
@@ -234,7 +233,7 @@ class Refinement:
     def _with_potential(self, fitted: Fitted) -> Groups:
         if self.priors.potential.amplitude == 0:
             return [(torch.arange(len(fitted.x)), fitted)]
-        bad = poor(fitted) & (fitted.problem.chi2(fitted.x) > _UNEXPLAINED)
+        bad = poor(fitted) & (fitted.problem.chi2(fitted.x) > self.unexplained)
         rows, good = bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]
         groups: Groups = [(good, fitted.rows(good))] if len(good) else []
         if len(rows):
@@ -264,7 +263,7 @@ def one_by_one(fitted: Fitted, search: Search) -> Groups:
     return [(row, pruned(fitted.rows(row), search)) for row in rows]
 
 
-def shared_noise(problem: LensProblem, x: Tensor, bright: float) -> Tensor:
+def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 3.0) -> Tensor:
     """Return how many times as large as white noise the variance of 3 x 3 means of the sky is, (B,), at least 1.
 
     Drizzled and resampled images have noise that neighbours share: what is looked for, larger than a pixel, stands out
@@ -273,7 +272,9 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float) -> Tensor:
     Args:
         problem: images and noise.
         x: a smooth fit.
+        unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
+        sigma: by how much of its own scatter the variance must exceed that of white noise.
     """
     observation = problem.observation
     residual = problem.residual(x).reshape_as(observation.image)
@@ -285,7 +286,7 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float) -> Tensor:
     means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole
     counted = whole.sum((1, 2, 3))
     factor = means.sum((1, 2, 3)) / counted.clamp(min=1)
-    excess = factor - 1 > _POOR * (18 / counted.clamp(min=1)).sqrt()
+    excess = factor - 1 > sigma * (18 / counted.clamp(min=1)).sqrt()
     return torch.where(excess & (counted > 100), factor, 1.0)
 
 
@@ -307,6 +308,6 @@ def poor(fitted: Fitted) -> Tensor:
     return significant(fitted.problem, fitted.problem.chi2(fitted.x))
 
 
-def significant(problem: LensProblem, chi2: Tensor) -> Tensor:
-    """Return which values (B,) of chi^2 per counted pixel stand out of the scatter of pure noise, (B,)."""
-    return chi2 - 1 > _POOR * (2 / problem.observation.counted).sqrt()
+def significant(problem: LensProblem, chi2: Tensor, sigma: float = 3.0) -> Tensor:
+    """Return which values (B,) of chi^2 per counted pixel stand ``sigma`` out of the scatter of pure noise, (B,)."""
+    return chi2 - 1 > sigma * (2 / problem.observation.counted).sqrt()

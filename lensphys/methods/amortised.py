@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from lensphys.checks import LensphysError
 from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
 from lensphys.fitting.newton import damped_step
@@ -26,8 +27,6 @@ from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 
-_BENT = 8.0  # chi^2 per pixel of a smooth lens beyond which one potential field is no use
-_EXPLAINED = 2.0  # chi^2 per pixel that a potential field may leave; above it, sub-halos are looked for
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
 
@@ -35,8 +34,9 @@ class AmortisedSettings(Strict):
     """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
 
     A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time,
-    each with ``polish`` more steps. ``unrolled``
-    steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
+    each with ``polish`` more steps. A potential is tried where a smooth lens leaves a chi^2 per pixel below ``bent`` and
+    kept where it leaves one below ``explained``. ``parameters``: what the network guesses, by name. ``unrolled`` steps
+    are part of the training too. ``prior``: weight of the parameters' priors in the loss.
     """
 
     name: Literal["amortised"]
@@ -48,6 +48,9 @@ class AmortisedSettings(Strict):
     polish: PositiveInt = 2
     unrolled: NonNegativeInt = 0
     undetected: NonNegativeFloat = 0.25
+    bent: PositiveFloat = 8.0
+    explained: PositiveFloat = 2.0
+    parameters: list[str] = list(LensModel.smooth().names)
     prior: NonNegativeFloat = 1.0
     priors: FieldPriors = FieldPriors()
     loss: Annotated[PhysicsLossSettings, Field(validate_default=True)] = PhysicsLossSettings(
@@ -70,9 +73,16 @@ class AmortisedMethod(TrainableMethod):
 
     def __init__(self, settings: AmortisedSettings) -> None:
         super().__init__()
+        names = list(LensModel.smooth().names)
+        if settings.parameters != names:
+            lacking = [name for name in names if name not in settings.parameters]
+            raise LensphysError(
+                f"the weights guess {', '.join(settings.parameters)} and lack {', '.join(lacking) or 'nothing'}: this "
+                f"version fits {', '.join(names)}"
+            )
         self.settings = settings
-        self.network = settings.network.build(14, _INSTRUMENT)
-        self.centre = nn.Parameter(torch.zeros(14))  # the survey's typical lens, unconstrained
+        self.network = settings.network.build(len(names), _INSTRUMENT)
+        self.centre = nn.Parameter(torch.zeros(len(names)))  # the survey's typical lens, unconstrained
         with torch.no_grad():
             self.centre.copy_(_typical())
 
@@ -115,7 +125,7 @@ class AmortisedMethod(TrainableMethod):
         """Add a potential, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
         settings, problem = self.settings, smooth.problem
         chi2 = problem.chi2(smooth.x)
-        tried = significant(problem, chi2) & (chi2 < _BENT)
+        tried = significant(problem, chi2) & (chi2 < settings.bent)
         if settings.priors.potential.amplitude == 0 or not problem.observation.noise.known:
             tried = torch.zeros_like(tried)
         rows, others = tried.nonzero()[:, 0], (~tried).nonzero()[:, 0]
@@ -123,7 +133,7 @@ class AmortisedMethod(TrainableMethod):
         if len(rows):
             part = smooth.rows(rows)
             bent = corrected(part, settings.priors, torch.ones_like(part.problem.unit), 1, start=psi[rows])
-            enough = bent.problem.residual(bent.x).square().mean(1) < _EXPLAINED
+            enough = bent.problem.residual(bent.x).square().mean(1) < settings.explained
             kept = enough.nonzero()[:, 0]
             others = torch.cat([others, rows[~enough]]).sort().values
             if len(kept):
