@@ -34,9 +34,9 @@ class AmortisedSettings(Strict):
     """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
 
     A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time,
-    each with ``polish`` more steps. A potential is tried where a smooth lens leaves a chi^2 per pixel below ``bent`` and
-    kept where it leaves one below ``explained``. ``parameters``: what the network guesses, by name. ``unrolled`` steps
-    are part of the training too. ``prior``: weight of the parameters' priors in the loss.
+    each with ``polish`` more steps. A potential is tried where a smooth lens leaves a chi^2 per pixel below ``bent``,
+    and kept where it leaves one below ``explained``. ``parameters``: what the network guesses, by name. ``unrolled``
+    steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
     """
 
     name: Literal["amortised"]
