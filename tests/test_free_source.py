@@ -71,7 +71,7 @@ def test_without_a_field_it_is_the_sersic_and_a_floor():
 
 def test_without_cap_and_floor_it_is_the_sersic(monkeypatch):
     monkeypatch.setattr(module, "_CAP", 1e12)
-    monkeypatch.setattr(module, "_FLOOR", 0.0)
+    monkeypatch.setattr(module, "FLOOR", 0.0)
     steep = replace(SERSIC, n_sersic=pair(4.0, 3.0))
     torch.testing.assert_close(source(torch.zeros(2, len(MODES)), steep)(beta()), steep(beta()))
 

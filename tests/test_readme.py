@@ -110,7 +110,7 @@ def test_ground_and_speed_tables():
 
 
 def test_a_readme_without_results_has_empty_tables(tmp_path):
-    names = ("simulated", "real", "ground", "studies", "speed", "simulation", "comparisons")
+    names = ("simulated", "any_source", "real", "ground", "studies", "speed", "simulation", "comparisons")
     text = "".join(f"<!-- table:{name} -->old<!-- /table -->\n" for name in names)
     (tmp_path / "README.md").write_text(text)
     write(tmp_path / "experiments/amortised/studies.json", [])

@@ -1,0 +1,44 @@
+"""Join the tables of `judge.py` into the one that the README shows.
+
+    python experiments/any_source/collect.py "Euclid VIS, real galaxies=euclid.json,more.json" NAME=FILE,... -o OUT
+
+Data sets of the committed table, each with 24 images of a class (fewer where the table says so):
+
+    lensphys simulate model_4 -n 24 -o spirals.h5 --seed 7
+    lensphys simulate model_4 -n 24 -o euclid.h5 --seed 100 --set source.file=g.npy
+        --set "source.pixel_scale={kind: uniform, low: 0.010, high: 0.022}"
+    lensphys simulate model_4 -n 24 -o hst.h5 --seed 101 --set instrument=hst_acs_f814w --set height=128 --set width=128
+        --set source.file=g.npy --set "source.pixel_scale={kind: uniform, low: 0.010, high: 0.022}"
+
+g.npy: images of 22 real galaxies (HST, JWST, ground), which are not ours to give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from judge import table
+
+from lensphys.provenance import provenance, write_json
+
+
+def main() -> None:
+    """Read, join, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", help="NAME=FILE,FILE,...")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    sets = []
+    for entry in arguments.sets:
+        name, files = entry.split("=")
+        trees = [json.loads(Path(file).read_text()) for file in files.split(",")]
+        rows = sorted((row for tree in trees for row in tree["rows"]), key=lambda row: row["row"])
+        origins = [tree["provenance"] for tree in trees]
+        sets.append({"name": name, "table": table(rows), "rows": rows, "made": origins})
+    write_json(arguments.out, {"provenance": provenance(), "sets": sets})
+
+
+if __name__ == "__main__":
+    main()
