@@ -39,3 +39,18 @@ class Shear(MassProfile):
         Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
         Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
     )
+
+    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Return the deflection and its derivatives in closed form."""
+        x, y = offset(position, self.center_x, self.center_y)
+        g1, g2 = (as_planes(g, position).expand_as(x) for g in (self.gamma1, self.gamma2))
+        columns = {
+            "gamma1": torch.stack([x, -y], dim=1),
+            "gamma2": torch.stack([y, x], dim=1),
+            "center_x": torch.stack([-g1, -g2], dim=1),
+            "center_y": torch.stack([-g2, g1], dim=1),
+        }
+        alpha = self(position)
+        if not names:
+            return alpha, alpha.new_zeros(len(alpha), 0, *alpha.shape[1:])
+        return alpha, torch.stack(torch.broadcast_tensors(*(columns[name] for name in names)), dim=1)
