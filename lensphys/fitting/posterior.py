@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -71,13 +71,31 @@ class Posterior:
     def variance(self, camera: Camera) -> Tensor:
         """Return the variance of the image on a camera's pixels, (B, 1, H, W) [flux^2]."""
         problem, x = self.fitted.problem, self.fitted.x
-        columns = torch.cat([exposed(camera, maps) for maps in problem.maps(x, camera.grid)], dim=1).flatten(2)
+        lit = self._lit(camera)
+        columns = torch.cat([exposed(lit, maps) for maps in problem.maps(x, lit.grid)], dim=1).flatten(2)
         parts = [
             torch.linalg.solve_triangular(self.factor, part.double(), upper=False).square().sum(1)
             for part in columns.split(_PIXELS_AT_ONCE, 2)
         ]
-        variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *camera.grid.shape)
-        return variance * (1.0 if problem.free is None else self.spread**2)
+        variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *lit.grid.shape)
+        top, left = ((n - m) // 2 for n, m in zip(camera.grid.shape, lit.grid.shape, strict=True))
+        whole = F.pad(variance, (left, left, top, top))
+        return whole * (1.0 if problem.free is None else self.spread**2)
+
+    def _lit(self, camera: Camera) -> Camera:
+        """The middle of a camera's field of view that a free source's frame lights, and the PSF's reach about it."""
+        problem, x, grid = self.fitted.problem, self.fitted.x, camera.grid
+        if problem.free is None:
+            return camera
+        coarse = problem.observation.camera.grid
+        theta = coarse.positions(like=x)
+        there = problem.free.frame.inside(theta - problem.lens(x).mass(theta))[1][:, 0] > 0
+        reach = 3 * camera.psf.extent + 2 * coarse.scale
+        sides = []
+        for axis, side in ((1, grid.height), (0, grid.width)):
+            far = float((theta[:, axis].abs() * there).max()) + reach
+            sides.append(side - 2 * max(0, int(side / 2 - far / grid.scale)))
+        return replace(camera, grid=replace(grid, height=sides[0], width=sides[1]))
 
     def outside(self, camera: Camera) -> Tensor:
         """Return the variance of what a free source's frame leaves out, (B, 1, 1, 1) [flux^2]: that of its floor."""
