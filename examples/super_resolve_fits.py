@@ -54,10 +54,13 @@ def row_of(path: Path, out: Path, method: RefinedFit, axes) -> dict:
     result = super_resolve(method, images.observation, 2)
     seconds = time.perf_counter() - started
     write_images(out / f"{path.stem}_sr.fits", images, result, 2, provenance(input=path.name, method="refine", scale=2))
-    mask = images.observation.weight[0, 0].numpy() > 0
-    image = images.observation.image[0, 0].numpy()
+    observation = images.observation
+    mask = observation.weight[0, 0].numpy() > 0
+    inverse_sigma = (observation.weight / observation.noise.variance(observation.smoothed)).sqrt()
+    arcs = (observation.significance(inverse_sigma) > 4)[0, 0].numpy()
+    image = observation.image[0, 0].numpy()
     super_resolved = result["image"][0]
-    flux = super_resolved[np.kron(mask, np.ones((2, 2), bool))].sum() / image[mask].sum() - 1
+    flux = super_resolved[np.kron(arcs, np.ones((2, 2), bool))].sum() / image[arcs].sum() - 1
     peak = np.quantile(image[mask], 0.998)
     panels = (
         (image * mask, peak),
@@ -78,7 +81,7 @@ def row_of(path: Path, out: Path, method: RefinedFit, axes) -> dict:
         "published": published,
         "ratio": theta_E / published if published else None,
         "chi2_dof": float(result["chi2"][0]),
-        "flux_bias_in_mask": float(flux),
+        "flux_bias_in_arcs": float(flux),
         "subhalos": int(result["subhalos"][0]),
         "quality": str(result["quality"][0]),
         "reasons": str(result["reasons"][0]),

@@ -140,12 +140,12 @@ def _method_row(name: str, tree: dict[str, Any], role: str) -> dict[Any, Any]:
 def real_table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of the real lenses, from the rows that ``examples/super_resolve_fits.py`` writes."""
     lines = [
-        "| lens | theta_E | published | ratio | chi^2 / dof | flux bias in the mask | sub-halos | quality |",
+        "| lens | theta_E | published | ratio | chi^2 / dof | flux bias in the arcs | sub-halos | quality |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         published = f"{r['published']:.3f} | {r['ratio']:.3f}" if r["published"] else "- | -"
-        numbers = f"{r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_mask']:+.1e}"
+        numbers = f"{r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_arcs']:+.1e}"
         numbers += f" | {r['subhalos']} | {r['quality']}"
         lines.append(f"| {r['lens']} | {numbers} |")
     return "\n".join(lines)
