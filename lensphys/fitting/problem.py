@@ -271,8 +271,13 @@ class LensProblem:
         """Return the residuals of the data (B, H W), and the derivatives of the whitened model, (B, Q, H W)."""
         clean = self.render(x)
         weight = self.whitening(clean)
-        columns = [self.whitened(maps, weight) for maps in self.maps(x, self.coarse)]
+        columns = [self.whitened(maps, weight) for maps in self.maps(x, self.judged)]
         return self._whitened_rest(clean), torch.cat(columns, dim=1)
+
+    @property
+    def judged(self) -> PixelGrid:
+        """The pixels that derivatives are computed on: those of the camera, but few for the many of a field."""
+        return self.fine if self.free is None and self.potential is None else self.coarse
 
     @property
     def coarse(self) -> PixelGrid:

@@ -13,7 +13,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed, raised
-from lensphys.fitting.starts import arc_light, multistart
+from lensphys.fitting.starts import arc_light, minima, multistart
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.observation import Observation
 
@@ -99,6 +99,7 @@ class Refinement:
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         margin: pixels about the bright ones that are fitted with them, where an image is not explained at once.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
+        stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
     """
 
@@ -112,6 +113,7 @@ class Refinement:
     bright: float = 5.0
     margin: float = 6.0
     crop: float = 0.8
+    stuck: float = 1.5
     first_level: int = 1
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
@@ -199,6 +201,29 @@ class Refinement:
     def _of_any_shape(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
         """What explains images that need more than a smooth lens and a Sersic."""
         levels = freed(smooth.problem, smooth.x, source)
+        stuck = levels[-1].problem.chi2(levels[-1].x) > self.stuck
+        if bool(stuck.any()):
+            rows, others = stuck.nonzero()[:, 0], (~stuck).nonzero()[:, 0]
+            again = [(rows[part], group) for part, group in self._elsewhere(smooth.rows(rows), source)]
+            return again + (
+                [(others[p], g) for p, g in self._of_any_shape(smooth.rows(others), source)] if len(others) else []
+            )
+        return self._beside_a_sersic(smooth, levels)
+
+    def _elsewhere(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
+        """The same for images whose free source leaves too much: a false minimum, so it starts from other ones too."""
+        groups: Groups = []
+        for row in torch.arange(len(smooth.x), device=smooth.x.device).split(1):
+            one = smooth.rows(row)
+            own = [freed(one.problem, one.x, source)]
+            if len(one.problem.model.source) == 1:
+                starts = minima(one.problem, 2 * self.starts, self.steps)[0, : self.starts]
+                own += [freed(one.problem, x[None], source) for x in starts]
+            best = max(own, key=lambda levels: float(levels[-1].evidence))
+            groups += [(row, group) for _, group in self._beside_a_sersic(one, best)]
+        return groups
+
+    def _beside_a_sersic(self, smooth: Fitted, levels: list[Fitted]) -> Groups:
         sersic = self._with_substructure(smooth, self.search, levels[-1].evidence)
         return each(sersic, lambda rows, group: self._compared(group, [level.rows(rows) for level in levels]))
 

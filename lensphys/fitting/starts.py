@@ -46,12 +46,18 @@ def _of_sources(problem: LensProblem, names: list[str]) -> LensProblem:
 
 def _best_start(problem: LensProblem, starts: int, steps: int) -> Tensor:
     """The best state of each image, (B, P), for a lens and one source."""
+    return minima(problem, starts, steps)[:, 0]
+
+
+def minima(problem: LensProblem, starts: int, steps: int) -> Tensor:
+    """Return where several starts end for a lens and one source, (B, starts, P): the best first."""
     starts = min(starts, len(START_FACTORS))
     points = starting_points(problem, starts)
     rows = torch.arange(len(problem), device=points.device).repeat_interleave(starts)
     first = minimised(problem[rows], points.flatten(0, 1), Stop(steps, cosine=1e-3))
-    best = first.cost.reshape(-1, starts).argmin(1)
-    return first.x.reshape(len(problem), starts, -1)[torch.arange(len(problem)), best]
+    order = first.cost.reshape(-1, starts).argsort(1)
+    ends = first.x.reshape(len(problem), starts, -1)
+    return torch.gather(ends, 1, order[:, :, None].expand_as(ends))
 
 
 def starting_points(problem: LensProblem, count: int) -> Tensor:

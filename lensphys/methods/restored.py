@@ -7,23 +7,27 @@ from typing import Literal
 
 import torch
 from pydantic import PositiveInt
+from torch import Tensor
 
 from lensphys.methods.fit import RefinedFit, in_chunks
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.richardson_lucy import RichardsonLucy
-from lensphys.observation import Observation
+from lensphys.observation import Observation, block_sum
 from lensphys.prediction import Prediction
 from lensphys.settings import Strict
 
+_PEDESTAL = 2.0  # of the noise: noise is not positive, but the algorithm wants positive images
+_POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are steep
 _OVERFITTED = 0.7  # chi^2 per pixel below which a deconvolution explains noise: fewer iterations do
 
 
 class Restoration(Strict):
     """The fitted lens with a source of any shape, and an image that knows no lens: weighed by how well it explains.
 
-    The share of the lens is 1 / chi^2 per degree of freedom, at most 1. The rest is Richardson-Lucy towards the target
-    PSF, with as many iterations as the noise allows, and bicubic interpolation where none is asked for.
+    The share of the lens is 1 / chi^2 per degree of freedom, at most 1. The rest is bicubic interpolation, or where another
+    PSF is asked for Richardson-Lucy towards it, with as many iterations as the noise allows; there the lens model too is
+    sharpened towards the image by Richardson-Lucy steps that start from it, which keep what it knows.
 
     Args:
         fit: of the lens and its source.
@@ -47,11 +51,37 @@ class Restoration(Strict):
             if bool((share > 0.99).all()):
                 return lens
             plain = self._plain(part, scale)
-            image = share * lens.image + (1 - share) * plain.image
-            return replace(lens, image=image, observed=share * lens.observed + (1 - share) * plain.observed)
+            mine, observed = (lens.image, lens.observed) if part.camera.sharp is None else self._sharpened(lens, part)
+            image = share * mine + (1 - share) * plain.image
+            return replace(lens, image=image, observed=share * observed + (1 - share) * plain.observed)
 
         with torch.no_grad():
             return in_chunks(observation, scale, self.fit.starts, one)
+
+    def _sharpened(self, lens: Prediction, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Return what Richardson-Lucy makes of the lens model, on the target PSF, and that on the image's pixels."""
+        target, camera = lens.camera, observation.camera
+        if lens.source is None or lens.deflection is None or lens.deflection.formula is None:
+            return lens.image, lens.observed
+        fine = target.grid.resampled(_POINTS)
+        theta = fine.positions(like=observation.image)
+        light = lens.source(theta - lens.deflection.formula(theta))
+        image = block_sum(light * fine.pixel_area, target.grid).clamp(min=0)
+        variance, weight = observation.noise.variance(observation.smoothed), observation.weight
+        pedestal = _PEDESTAL * variance.mean((1, 2, 3), keepdim=True).sqrt()
+        seen = (observation.image + pedestal).clamp(min=1e-3 * pedestal) * weight
+        adjoint = torch.func.vjp(camera.expose, image)[1]
+        everywhere = adjoint(weight)[0].clamp(min=1e-6)
+        small = pedestal * (target.grid.pixel_area / camera.grid.pixel_area)
+        image = image + small
+        for _ in range(self.iterations):
+            expected = camera.expose(image)
+            left = ((seen - expected * weight).square() / variance).sum((1, 2, 3)) / observation.counted
+            going = (left > _OVERFITTED)[:, None, None, None]
+            ratio = seen / torch.maximum(expected, 1e-6 * pedestal)
+            image = torch.where(going, image * adjoint(ratio)[0] / everywhere, image)
+        image = image - small
+        return target.psf.blur(image, target.grid.scale), camera.expose(image)
 
     def _plain(self, observation: Observation, scale: int) -> Prediction:
         """Return what needs no lens: interpolation, or where another PSF is asked for Richardson-Lucy."""
