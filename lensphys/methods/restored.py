@@ -26,8 +26,8 @@ class Restoration(Strict):
     """The fitted lens with a source of any shape, and an image that knows no lens: weighed by how well it explains.
 
     The share of the lens is 1 / chi^2 per degree of freedom, at most 1. The rest is bicubic interpolation, or where
-    another PSF is asked for Richardson-Lucy towards it, with as many iterations as the noise allows; there the lens model
-    too is sharpened towards the image by Richardson-Lucy steps that start from it, which keep what it knows.
+    another PSF is asked for Richardson-Lucy towards it, with as many iterations as the noise allows; there the lens
+    model too is sharpened towards the image by Richardson-Lucy steps that start from it and keep what it knows.
 
     Args:
         fit: of the lens and its source.
