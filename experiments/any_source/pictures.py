@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("rows", type=int, nargs="+")
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
-    figure = Figure(figsize=(15, 2.0 * len(arguments.rows)), layout="constrained")
+    figure = Figure(figsize=(15, 2.2 * len(arguments.rows)))
     with LensFile(arguments.data) as lenses:
         lines = figure.subplots(len(arguments.rows), 9, squeeze=False)
         for line, row in zip(lines, arguments.rows, strict=True):
@@ -93,8 +93,9 @@ def main() -> None:
                 ax.imshow(image, origin="lower", vmin=low, vmax=high, cmap=colours, interpolation="nearest")
                 ax.set_title(name, fontsize=7)
                 ax.axis("off")
-            line[0].set_title(title, fontsize=7, loc="left")
+            line[0].annotate(title, (0, 1.18), xycoords="axes fraction", fontsize=8, annotation_clip=False)
             print(title, flush=True)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.93, wspace=0.05, hspace=0.4)
     save_figure(figure, arguments.out)
 
 
