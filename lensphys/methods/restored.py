@@ -19,6 +19,7 @@ from lensphys.settings import Strict
 
 _PEDESTAL = 2.0  # of the noise: noise is not positive, but the algorithm wants positive images
 _POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are steep
+_POOR = 3.0  # sigma of chi^2 above its expectation, where the lens model needs the sharpening
 _OVERFITTED = 0.7  # chi^2 per pixel below which a deconvolution explains noise: fewer iterations do
 
 
@@ -72,12 +73,14 @@ class Restoration(Strict):
         seen = (observation.image + pedestal).clamp(min=1e-3 * pedestal) * weight
         adjoint = torch.func.vjp(camera.expose, image)[1]
         everywhere = adjoint(weight)[0].clamp(min=1e-6)
+        chi2 = lens.reduced_chi2(observation)
+        unexplained = chi2 - 1 > _POOR * (2 / observation.counted).sqrt()
         small = pedestal * (target.grid.pixel_area / camera.grid.pixel_area)
         image = image + small
         for _ in range(self.iterations):
             expected = camera.expose(image)
             left = ((seen - expected * weight).square() / variance).sum((1, 2, 3)) / observation.counted
-            going = (left > _OVERFITTED)[:, None, None, None]
+            going = (unexplained & (left > _OVERFITTED))[:, None, None, None]
             ratio = seen / torch.maximum(expected, 1e-6 * pedestal)
             image = torch.where(going, image * adjoint(ratio)[0] / everywhere, image)
         image = image - small
