@@ -20,7 +20,7 @@ from lensphys.simulation.writer import simulate
 from lensphys.weights import weights_folder
 
 _EXPERIMENT = Path(__file__).parent / "demo.yaml"
-_UNSEEN = 6  # of each class
+_UNSEEN = 3  # of each class
 _WEIGHTS = "model_3"
 
 
@@ -32,7 +32,7 @@ def demo(folder: Path) -> None:
     """
     console = Console()
     experiment = Experiment.read(_EXPERIMENT, [])
-    console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 18 unseen ones to judge by")
+    console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 9 unseen ones to judge by")
     run = folder / "run"
     training_data(experiment.data, run)
     simulate(Recipe.named("model_3", ["hr_noise=true"]), _UNSEEN, folder / "unseen.h5", seed=2, workers=2)
