@@ -162,7 +162,7 @@ def minimised(problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: flo
         cost, gradient, hessian, cosine = end.cost, end.gradient, end.hessian, end.cosine
         cost = torch.where(cost.isfinite(), cost, torch.inf)  # a start without a value loses against any other
         dampings, growth = torch.full_like(cost, damping), torch.full_like(cost, 2.0)
-        active = torch.arange(len(x), device=x.device)[cosine > stop.cosine]
+        active = torch.arange(len(x), device=x.device)[(cosine > stop.cosine) & usable(gradient, hessian)]
         for _ in range(stop.steps):
             if len(active) == 0:
                 break
@@ -184,7 +184,7 @@ def minimised(problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: flo
             dampings[active] = torch.where(better, dampings[active] * shrink, dampings[active] * growth[active])
             growth[active] = torch.where(better, 2.0, growth[active] * 2)
             done = (cosine[active] < stop.cosine) | (better & small & (gain > 0.1)) | (dampings[active] > 1e12)
-            active = active[~done]
+            active = active[~done & usable(gradient[active], hessian[active])]
         return Optimum(x, cost, cosine, hessian)
 
 
@@ -212,8 +212,15 @@ def damped_step(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
     return -torch.linalg.solve(damped, gradient)
 
 
+def usable(gradient: Tensor, hessian: Tensor) -> Tensor:
+    """Return for which samples a step can be computed, (B,): gradient (B, Q) and Hessian (B, Q, Q) are finite."""
+    return gradient.isfinite().all(1) & hessian.flatten(1).isfinite().all(1)
+
+
 def factored(hessian: Tensor) -> Tensor:
-    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones."""
+    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones; of no numbers, of 1."""
+    finite = hessian.flatten(1).isfinite().all(1)[:, None, None]
+    hessian = torch.where(finite, hessian, torch.eye(hessian.shape[-1]).to(hessian))
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
     hair = 1e-10 * diagonal + 1e-14 * diagonal.amax(1, keepdim=True)
     return torch.linalg.cholesky(hessian + torch.diag_embed(hair))
