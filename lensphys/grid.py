@@ -67,6 +67,13 @@ class PixelGrid:
             raise LensphysError(f"a grid of {self.height} x {self.width} pixels cannot be resampled by {factor:g}")
         return PixelGrid(round(height), round(width), self.scale / factor)
 
+    def middle(self, far_y: float, far_x: float) -> PixelGrid:
+        """Return the middle of the grid that reaches so far from its centre [arcsec], as much cut off on both sides."""
+        cut_y, cut_x = (
+            max(0, int(n / 2 - far / self.scale)) for n, far in zip(self.shape, (far_y, far_x), strict=True)
+        )
+        return PixelGrid(self.height - 2 * cut_y, self.width - 2 * cut_x, self.scale)
+
     def positions(self, *, like: Tensor | None = None) -> Tensor:
         """Return the pixel centres, (1, 2, H, W) [arcsec], channel 0 = x; dtype and device of ``like``."""
         dtype, device = (like.dtype, like.device) if like is not None else (torch.float32, None)

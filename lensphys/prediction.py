@@ -99,10 +99,11 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
         return torch.cat(found)[order.to(found[0].device)] if len(found) == len(parts) else None
 
     def named(of: Callable[[Prediction], dict[str, Tensor]]) -> dict[str, Tensor]:
-        names = [n for n in dict.fromkeys(n for p in parts for n in of(p)) if any(n in of(p) for p in parts)]
+        """Each name that any part has, NaN where a part lacks it."""
+        names = dict.fromkeys(n for p in parts for n in of(p))
         lacking = [torch.full((len(p.image),), torch.nan).to(p.image) for p in parts]
         found = {n: [of(p).get(n, none) for p, none in zip(parts, lacking, strict=True)] for n in names}
-        return {n: torch.cat(list(x))[order.to(x[0].device)] for n, x in found.items()}
+        return {n: torch.cat(x)[order.to(x[0].device)] for n, x in found.items()}
 
     sizes = [len(p.image) for p in parts]
     verdicts = [v for p in parts for v in p.verdicts]

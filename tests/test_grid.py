@@ -154,3 +154,12 @@ def test_the_polar_view_is_differentiable():
     vector = rand(2, 2, 3, 4).requires_grad_()
     centre = torch.tensor([[0.02, 0.05], [-0.07, 0.01]], requires_grad=True)
     assert torch.autograd.gradcheck(lambda v, c: polar_from_cartesian(v, theta, c), (vector, centre))
+
+
+def test_the_middle_of_a_grid_has_the_same_pixels_and_reaches_as_far_as_asked():
+    grid = PixelGrid(64, 51, 0.1)
+    inner = grid.middle(1.0, 0.72)
+    assert inner.shape == (20, 15)
+    inside = grid.positions()[..., 22:42, 18:33]
+    assert torch.allclose(inner.positions(), inside, atol=1e-6)
+    assert grid.middle(9.0, 9.0) == grid

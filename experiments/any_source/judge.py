@@ -26,8 +26,6 @@ from lensphys.provenance import provenance, write_json
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted
 NEAR = 0.3  # arcsec: a claimed sub-halo is real if a true one is as near
-HEAVY = 10**9.5  # solar masses
-SOLAR = (1.2814905676 / 1e6) ** 2  # arcsec^2 of theta_E^2 a solar mass, by the recipe's distances (see main)
 
 
 def psnr(image: torch.Tensor, truth: torch.Tensor) -> float:

@@ -91,11 +91,8 @@ class Posterior:
         theta = coarse.positions(like=x)
         there = problem.free.frame.inside(theta - problem.lens(x).mass(theta))[1][:, 0] > 0
         reach = 3 * camera.psf.extent + 2 * coarse.scale
-        sides = []
-        for axis, side in ((1, grid.height), (0, grid.width)):
-            far = float((theta[:, axis].abs() * there).max()) + reach
-            sides.append(side - 2 * max(0, int(side / 2 - far / grid.scale)))
-        return replace(camera, grid=replace(grid, height=sides[0], width=sides[1]))
+        far_x, far_y = (float((theta[:, i].abs() * there).max()) + reach for i in (0, 1))
+        return replace(camera, grid=grid.middle(far_y, far_x))
 
     def outside(self, camera: Camera) -> Tensor:
         """Return the variance of what a free source's frame leaves out, (B, 1, 1, 1) [flux^2]: that of its floor."""

@@ -126,8 +126,8 @@ class Refinement:
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
             smooth = self._with_shared_noise(smooth)
-            dark = (~arc_light(smooth.problem)[1]).nonzero()[:, 0]
-            lit = arc_light(smooth.problem)[1].nonzero()[:, 0]
+            seen = arc_light(smooth.problem)[1]
+            dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
                 groups += [(lit[rows], group) for rows, group in self._near_the_arcs(smooth.rows(lit))]
@@ -169,11 +169,8 @@ class Refinement:
         grid = problem.observation.camera.grid
         bright = problem.observation.significance(problem.inverse_sigma) > self.bright
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
-        sides = []
-        for axis, side in ((1, grid.height), (0, grid.width)):
-            far = float((theta[:, axis] * bright[:, 0]).max()) / grid.scale + self.margin
-            sides.append(side - 2 * max(0, int(side / 2 - far)))
-        return sides[0], sides[1]
+        far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + self.margin * grid.scale for i in (0, 1))
+        return grid.middle(far_y, far_x).shape
 
     def _explained(self, smooth: Fitted) -> Groups:
         """What explains images that a smooth lens and a Sersic do not: sub-halos, or a source of any shape, or both."""
@@ -202,26 +199,25 @@ class Refinement:
         """What explains images that need more than a smooth lens and a Sersic."""
         levels = freed(smooth.problem, smooth.x, source)
         stuck = levels[-1].problem.chi2(levels[-1].x) > self.stuck
-        if bool(stuck.any()):
-            rows, others = stuck.nonzero()[:, 0], (~stuck).nonzero()[:, 0]
-            again = [(rows[part], group) for part, group in self._elsewhere(smooth.rows(rows), source)]
-            return again + (
-                [(others[p], g) for p, g in self._of_any_shape(smooth.rows(others), source)] if len(others) else []
-            )
-        return self._beside_a_sersic(smooth, levels)
-
-    def _elsewhere(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
-        """The same for images whose free source leaves too much: a false minimum, so it starts from other ones too."""
+        well = (~stuck).nonzero()[:, 0]
         groups: Groups = []
-        for row in torch.arange(len(smooth.x), device=smooth.x.device).split(1):
+        if len(well):
+            found = self._beside_a_sersic(smooth.rows(well), [level.rows(well) for level in levels])
+            groups += [(well[part], group) for part, group in found]
+        for i in stuck.nonzero().flatten().tolist():
+            row = torch.tensor([i], device=smooth.x.device)
             one = smooth.rows(row)
-            own = [freed(one.problem, one.x, source)]
-            if len(one.problem.model.source) == 1:
-                starts = minima(one.problem, 2 * self.starts, self.steps)[0, : self.starts]
-                own += [freed(one.problem, x[None], source) for x in starts]
-            best = max(own, key=lambda levels: float(levels[-1].evidence))
+            best = self._elsewhere(one, [level.rows(row) for level in levels], source)
             groups += [(row, group) for _, group in self._beside_a_sersic(one, best)]
         return groups
+
+    def _elsewhere(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
+        """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
+        tried = [levels]
+        if len(smooth.problem.model.source) == 1:
+            starts = minima(smooth.problem, 2 * self.starts, self.steps)[0, : self.starts]
+            tried += [freed(smooth.problem, x[None], source) for x in starts]
+        return max(tried, key=lambda some: float(some[-1].evidence))
 
     def _beside_a_sersic(self, smooth: Fitted, levels: list[Fitted]) -> Groups:
         sersic = self._with_substructure(smooth, self.search, levels[-1].evidence)
@@ -297,7 +293,6 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 
     Args:
         problem: images and noise.
         x: a smooth fit.
-        unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
         sigma: by how much of its own scatter the variance must exceed that of white noise.
     """

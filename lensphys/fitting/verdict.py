@@ -79,15 +79,10 @@ def verdicts(
     residual = (observation.image - observation.noise.expected(clean)) / sigma * observation.weight
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
-    found: list[list[tuple[str, str]]] = [[] for _ in range(len(x))]
-    for i in (~seen).nonzero()[:, 0].tolist():
-        found[i].append(("bad", "nothing stands 5 sigma out of the noise"))
+    found = _listed(~seen, "bad", ["nothing stands 5 sigma out of the noise"] * len(x))
     for check in (_chi2, _white, _bounds, _bodies, _covered, _centre):
-        for mine, more in zip(found, check(look, settings), strict=True):
-            mine += more
-    for mine, more in zip(found, _radii(look, smooth_theta_E, settings), strict=True):
-        mine += more
-    return [_worst(mine) for mine in found]
+        found = _plus(found, check(look, settings))
+    return [_worst(mine) for mine in _plus(found, _radii(look, smooth_theta_E, settings))]
 
 
 def _worst(found: list[tuple[str, str]]) -> Verdict:
