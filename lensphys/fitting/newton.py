@@ -209,7 +209,9 @@ def damped_step(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
     largest = diagonal.amax(1, keepdim=True).clamp(min=1e-280)  # of each sample, so that none depends on the others
     scale = torch.maximum(diagonal, 1e-12 * largest)
     damped = hessian + torch.diag_embed(damping[:, None] * scale + 1e-12 * largest)
-    return -torch.linalg.solve(damped, gradient)
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+    return torch.where((failed == 0)[:, None], step, torch.nan)  # a step that is none lowers no cost: more damping
 
 
 def usable(gradient: Tensor, hessian: Tensor) -> Tensor:
