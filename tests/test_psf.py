@@ -13,7 +13,9 @@ from scipy.signal import fftconvolve
 from torch import Tensor
 
 from lensphys.checks import LensphysError
+from lensphys.grid import PixelGrid
 from lensphys.observation import (
+    Camera,
     GaussianPSF,
     MoffatPSF,
     NoPSF,
@@ -145,22 +147,41 @@ def test_a_resampled_kernel_keeps_sum_centre_and_width(factor, fwhm):
     centre, variance = moments(found, scale)
     # on 2.7 times the pixel, 0.6 of them a sigma, binning itself moves the centroid by 0.03 mas
     assert centre.tolist() == pytest.approx([0.021, -0.013], abs=1e-4)
-    # the pixel of the kernel is in it; coarser ones bring the difference
-    expected = sigma**2 + max(0.0, scale**2 - 0.05**2) / 12
+    # the pixel of the kernel is in it: coarser ones bring the difference, finer ones take it away
+    expected = sigma**2 + (scale**2 - 0.05**2) / 12
     assert variance.sqrt().tolist() == pytest.approx([math.sqrt(expected)] * 2, rel=3e-3)
 
 
 @pytest.mark.parametrize("factor", [1 / 3, 1 / 2])
-def test_a_kernel_on_finer_pixels_is_the_profile(factor):
-    def gaussian(scale: float, size: int) -> Tensor:
-        x = (torch.arange(size) - size // 2) * scale
-        k = torch.exp(-0.5 * (x[:, None] ** 2 + x**2) / 0.085**2)
-        return k / k.sum()
+def test_a_kernel_on_finer_pixels_is_the_light_without_its_pixel(factor):
+    def star(scale: float, size: int) -> Tensor:  # a Gaussian integrated over pixels
+        edges = (torch.arange(size + 1) - size / 2) * scale
+        profile = torch.erf(edges / (0.085 * math.sqrt(2))).diff()
+        return torch.outer(profile, profile) / profile.sum() ** 2
 
-    found = PixelPSF(gaussian(0.05, 41), 0.05).at(0.05 * factor)
-    assert len(found) * 0.05 * factor <= 41 * 0.05 + 1e-9
-    expected = gaussian(0.05 * factor, len(found))
-    assert float((found - expected).abs().max() / expected.max()) < 3e-3
+    found = PixelPSF(star(0.05, 41), 0.05).at(0.05 * factor)
+    expected = star(0.05 * factor, len(found))
+    assert float((found - expected).abs().max() / expected.max()) < 6e-3
+
+
+@pytest.mark.parametrize("points", [2, 3])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_a_star_looks_as_its_kernel_says_wherever_it_stands(points, shift):
+    """The pixel is integrated once: by the kernel, not by the camera again."""
+
+    def star(at_y: float, at_x: float) -> Tensor:  # a Gaussian integrated over pixels of 0.1
+        edges = (torch.arange(22) - 10.5) * 0.1
+        y, x = (torch.erf((edges - at) / (0.085 * math.sqrt(2))).diff() / 2 for at in (at_y, at_x))
+        return torch.outer(y, x)
+
+    camera = Camera(PixelGrid(21, 21, 0.1), PixelPSF(star(0, 0), 0.1), supersampling=points)
+    flux = torch.zeros(1, 1, 21 * points, 21 * points)
+    row = 21 * points // 2
+    flux[0, 0, row, row + shift] = 1.0
+    at_y, at_x = ((i - (21 * points - 1) / 2) * 0.1 / points for i in (row, row + shift))
+    expected = star(at_y, at_x)
+    # integrated twice, the peak is 12 to 17 % too low
+    assert float((camera.expose(flux)[0, 0] - expected).abs().max() / expected.max()) < 0.02
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5])
@@ -196,7 +217,7 @@ def test_rebinning_loses_no_light_wherever_the_kernel_stands():
 def test_a_kernel_of_one_pixel_is_one_at_any_scale():
     for scale in (0.02, 0.05, 0.2):
         assert PixelPSF(torch.ones(1, 1), 0.05).at(scale).sum() == 1
-    assert PixelPSF(kernel(3), 0.05).at(0.02).shape == (7, 7)
+    assert PixelPSF(kernel(3), 0.05).at(0.02).shape == (9, 9)
 
 
 # ---------------------------------------------------------------- Moffat

@@ -93,13 +93,6 @@ def test_render_with_a_fine_kernel_is_expose_of_the_fine_light():
     torch.testing.assert_close(camera.render(light, field).expand(2, -1, -1, -1), camera.expose(arc(grid.resampled(4))))
 
 
-@pytest.mark.parametrize(("psf", "points"), [(gaussian(0.5, 0.2, 15), 4), (gaussian(0.5, 0.05, 61), 1), (WIDE, 1)])
-def test_what_holds_the_pixel_blurs_after_the_sum(psf, points):
-    grid = PixelGrid(18, 22, 0.2)
-    flux = arc(grid.resampled(points))
-    torch.testing.assert_close(Camera(grid, psf).expose(flux), psf.blur(block_sum(flux, grid), 0.2))
-
-
 def test_a_fine_kernel_keeps_the_flux_and_its_gradient():
     camera = Camera(PixelGrid(18, 22, 0.2), gaussian(0.3, 0.05, 41), supersampling=4)
     flux = torch.zeros(1, 1, 72, 88, dtype=torch.float64)

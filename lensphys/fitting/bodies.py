@@ -75,7 +75,8 @@ class PointBodies(Bodies):
     def strengths(self, place: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
         """Return the derivatives (B, C, H, W) of the brightness by theta_E^2 of a body at places (C, 2)."""
         dx, dy = theta[:, :1] - place[:, 0, None, None], theta[:, 1:] - place[:, 1, None, None]
-        return -(slope[:, :1] * dx + slope[:, 1:] * dy) / (dx**2 + dy**2 + self.core**2)
+        square = torch.addcmul(dx * dx + self.core**2, dy, dy)
+        return torch.addcmul(slope[:, :1] * dx, slope[:, 1:], dy).neg_().div_(square)
 
     def columns(self, x: Tensor, theta: Tensor, slope: Tensor) -> Tensor:
         """Return the derivatives (B, 3 K, H, W) of the brightness, in closed form, from its slope (B, 2, H, W)."""

@@ -33,6 +33,7 @@ from lensphys.observation import Camera, Observation
 
 _MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11
+_BLOCKS = 4  # of a matrix J J^T: what lies below its diagonal is not computed twice
 
 
 class Rows:
@@ -260,7 +261,8 @@ class LensProblem:
         for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
             j = j.double()
             gradient -= (j @ r.double()[:, :, None])[:, :, 0]
-            hessian += j @ j.transpose(1, 2)
+            _add_gram(hessian, j)
+        hessian = hessian.triu() + hessian.triu(1).transpose(1, 2)
         pull, precision = self.prior_terms(x)
         hessian = hessian + torch.diag_embed(precision)
         gradient = gradient + pull
@@ -419,10 +421,19 @@ class LensProblem:
         return torch.cat([pull, value * steep, fields], dim=1), torch.cat(precision, dim=1)
 
 
+def _add_gram(matrix: Tensor, j: Tensor) -> None:
+    """Add J J^T of columns (B, Q, N) to a matrix (B, Q, Q), on and above its diagonal at least."""
+    size = -(-j.shape[1] // _BLOCKS)
+    for top in range(0, j.shape[1], size):
+        matrix[:, top : top + size, top:] += j[:, top : top + size] @ j[:, top:].transpose(1, 2)
+
+
 def exposed(camera: Camera, maps: Tensor) -> Tensor:
     """Return the images (B, P, H, W) [flux per pixel] of maps of brightness (B, P, sH, sW) [flux / arcsec^2]."""
     points = maps.shape[-1] // camera.grid.width
     area = camera.grid.pixel_area / points**2
+    if len(maps) == 1:  # planes of one image share its PSF, as images of a batch do
+        return (camera.expose(maps.transpose(0, 1)) * area).transpose(0, 1)
     expose = torch.func.vmap(camera.expose, in_dims=1, out_dims=1)
     return (expose(maps[:, :, None]) * area)[:, :, 0]
 

@@ -32,14 +32,14 @@ class FreeSourceSettings(Strict):
         fall_between: and the levels before it.
     """
 
-    modes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (10, 16, 24, 32)
+    modes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (10, 18, 32)
     priors: Annotated[tuple[SourcePrior, ...], Field(min_length=1)] = _SURVEY
     bright: PositiveFloat = 4.0
     within: Annotated[float, Field(gt=0, le=1)] = 0.98
     margin: PositiveFloat = 1.1
     largest: PositiveFloat = 2.5
-    fall: PositiveFloat = 0.3
-    fall_between: PositiveFloat = 2.0
+    fall: PositiveFloat = 0.5
+    fall_between: PositiveFloat = 8.0
 
 
 @dataclass(frozen=True)

@@ -220,15 +220,18 @@ class Refinement:
         return max(tried, key=lambda some: float(some[-1].evidence))
 
     def _beside_a_sersic(self, smooth: Fitted, levels: list[Fitted]) -> Groups:
-        sersic = self._with_substructure(smooth, self.search, levels[-1].evidence)
-        return each(sersic, lambda rows, group: self._compared(group, [level.rows(rows) for level in levels]))
-
-    def _compared(self, sersic: Fitted, levels: list[Fitted]) -> Groups:
-        """The best of a Sersic with substructure and a free source with or without, image by image."""
+        """The best of a free source and a Sersic, each with the substructure that it shows, image by image."""
         return [
-            (row, likeliest([sersic.rows(row), *self._free([level.rows(row) for level in levels])]))
-            for row in torch.arange(len(sersic.x), device=sersic.x.device).split(1)
+            (row, self._best_of(smooth.rows(row), [level.rows(row) for level in levels]))
+            for row in torch.arange(len(smooth.x), device=smooth.x.device).split(1)
         ]
+
+    def _best_of(self, smooth: Fitted, levels: list[Fitted]) -> Fitted:
+        """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
+        free = self._free(levels)
+        target = torch.stack([fit.evidence for fit in free]).amax(0)
+        ((_, sersic),) = self._with_substructure(smooth, self.search, target)
+        return likeliest([sersic, *free])
 
     def _free(self, levels: list[Fitted]) -> list[Fitted]:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""

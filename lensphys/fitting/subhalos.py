@@ -19,6 +19,8 @@ from lensphys.fitting.source import Fitted, Groups
 from lensphys.grid import PixelGrid
 from lensphys.settings import Strict
 
+_POINTS_AT_ONCE = 1 << 18  # of derivative maps: what stays in caches
+
 
 class Search(Strict):
     """How sub-halos are looked for.
@@ -30,6 +32,7 @@ class Search(Strict):
         stands: what it must gain in the end, when all that was found is there: calibrated on smooth lenses.
         rounds: at most so many rounds; 0 to look for none.
         a_round: at most so many new sub-halos a round and image.
+        promising: share of the gain above which a place is tried again each round; the others, when those are done.
         steps: Newton steps after each round.
         step: between places that are tried [arcsec], no finer than the pixels.
         reach: how far from a bright pixel a sub-halo can be seen [arcsec].
@@ -47,6 +50,7 @@ class Search(Strict):
     stands: NonNegativeFloat = 14.0
     rounds: NonNegativeInt = 12
     a_round: PositiveInt = 2
+    promising: NonNegativeFloat = 0.25
     steps: PositiveInt = 8
     step: PositiveFloat = 0.1
     reach: PositiveFloat = 0.3
@@ -107,11 +111,12 @@ def add_subhalos(fitted: Fitted, search: Search, target: Tensor | None = None) -
         target: evidence of another model of each image, (B,): where this one cannot come near it the search ends.
     """
     done: Groups = []
+    lookout = _Lookout(search)
     active: Groups = [(torch.arange(len(fitted.problem), device=fitted.x.device), fitted)]
     for left in range(search.rounds, 0, -1):
         following: Groups = []
         for rows, group in active:
-            grown, rest = _round(rows, group, search)
+            grown, rest = _round(rows, group, lookout)
             done += rest
             for part, fit in grown:
                 before = group.evidence[torch.isin(rows, part)]
@@ -128,11 +133,35 @@ def add_subhalos(fitted: Fitted, search: Search, target: Tensor | None = None) -
     return done + active
 
 
-def _round(rows: Tensor, group: Fitted, search: Search) -> tuple[Groups, Groups]:
+class _Lookout:
+    """Where each image of a batch may show another sub-halo.
+
+    Args:
+        search: how to look.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self._promising: dict[int, Tensor] = {}
+
+    def best(self, row: int, fitted: Fitted) -> Candidates:
+        """Return the candidates of a round: among the places of an image that promised some gain, else among all."""
+        tries = [self._promising[row], None] if row in self._promising else [None]
+        for place in tries:
+            found = candidates(fitted, self.search, place)
+            if place is None:
+                self._promising[row] = found.place[found.gain > self.search.promising * self.search.gain]
+            apart = self.search.apart * fitted.problem.observation.camera.grid.scale
+            best = found.best(self.search.a_round, apart, self.search.gain)
+            if len(best):
+                break
+        return best
+
+
+def _round(rows: Tensor, group: Fitted, lookout: _Lookout) -> tuple[Groups, Groups]:
     """One more round for a group: what has grown, and what has not."""
-    apart = search.apart * group.problem.observation.camera.grid.scale
-    images = torch.arange(len(rows), device=rows.device).split(1)
-    chosen = [candidates(group.rows(i), search).best(search.a_round, apart, search.gain) for i in images]
+    search, images = lookout.search, torch.arange(len(rows), device=rows.device).split(1)
+    chosen = [lookout.best(row, group.rows(i)) for row, i in zip(rows.tolist(), images, strict=True)]
     left, grown = list(range(len(rows))), []
     for part in search.attempts:  # all of a round together; where they lead astray, one after the other alone
         some = [i for i in left if len(chosen[i]) >= part.stop]
@@ -173,7 +202,7 @@ def _with_bodies(fitted: Fitted, new: Candidates, share: float) -> Tensor:
     return torch.cat([own, bodies, more.to(own), g, psi], dim=1)
 
 
-def candidates(fitted: Fitted, search: Search) -> Candidates:
+def candidates(fitted: Fitted, search: Search, place: Tensor | None = None) -> Candidates:
     """Return where another sub-halo would gain how much in one image, with lens, sub-halos and source free.
 
     With J the whitened derivatives by all that is fitted, H = J^T J + priors and c the derivative by the strength of a
@@ -182,9 +211,10 @@ def candidates(fitted: Fitted, search: Search) -> Candidates:
     Args:
         fitted: one image, at its optimum.
         search: how to look.
+        place: where, (C, 2) [arcsec]; within reach of the bright pixels if None.
     """
     problem, x = fitted.problem, fitted.x
-    place = places(problem, search)
+    place = places(problem, search) if place is None else place
     residual, columns = problem.system(x)
     normal = problem.normal_of(x, residual, columns)
     factor = factored(normal.hessian)
@@ -253,6 +283,6 @@ def _bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     grid = problem.coarse
     theta, slope = grid.positions(like=x), problem.slope(x, grid)
     weight = problem.whitening(problem.render(x))
-    size = max(1, (1 << 22) // theta[0, 0].numel())
+    size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]
     return torch.cat(columns, dim=1) if columns else x.new_zeros(1, 0, weight.numel())

@@ -15,7 +15,7 @@ from lensphys.deflection import DeflectionField
 from lensphys.grid import PixelGrid
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.noise import Noise
-from lensphys.observation.psf import PSF, NoPSF, PixelPSF, convolved
+from lensphys.observation.psf import PSF, NoPSF, convolved
 
 
 @dataclass(frozen=True)
@@ -81,28 +81,21 @@ class Camera:
         return self.expose(light(field.at(fine).beta) * fine.pixel_area)
 
     @property
-    def kernel_holds_pixel(self) -> bool:
-        """Whether the PSF is known on pixels no finer than the camera's: it blurs what they have summed."""
-        return isinstance(self.psf, PixelPSF) and self.psf.scale > 0.99 * self.grid.scale
-
-    @property
     def blurs_first(self) -> bool:
         """Whether this camera's supersampled light is blurred before its pixels sum it."""
-        return self.supersampling > 1 and not self.kernel_holds_pixel
+        return self.supersampling > 1
 
     def expose(self, flux: Tensor) -> Tensor:
         """Return the clean image of a flux map on this camera's (supersampled) pixels: blur, then sum, as light does.
 
         After the sum, what it aliases would stay in the image: up to 5 % of the peak where the PSF is no wider than a
-        pixel. A kernel that is known on pixels no finer than the camera's holds them, and blurs after the sum.
+        pixel. A kernel that is known on pixels no finer than the camera's holds them: see `PixelPSF.at`.
 
         Args:
             flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
         """
         points = _points(flux, self.grid)
-        if points > 1 and not self.kernel_holds_pixel:
-            return self.psf.summed(flux, self.grid.scale / points, points)
-        return self.psf.blur(block_sum(flux, self.grid), self.grid.scale)
+        return self.psf.summed(flux, self.grid.scale / points, points)
 
     def reobserved(self, image: Tensor) -> Tensor:
         """Return what the camera would record of a super-resolved image, which has the PSF of `at`; noise-free.

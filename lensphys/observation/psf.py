@@ -104,8 +104,7 @@ class GaussianPSF(Blurring):
         if radius == 0:
             return image
         if max(image.shape[-2:]) <= _LARGEST_MATRIX:
-            rows, columns = (_band(kernel, n)[:, None] for n in image.shape[-2:])
-            return rows @ (image @ columns.transpose(-1, -2))
+            return _along_both(image, *(_band(kernel, n) for n in image.shape[-2:]))
         kernel = kernel.expand(len(image), -1)
         planes = F.pad(image, (radius,) * 4, mode="replicate").transpose(0, 1)
         planes = F.conv2d(planes, kernel[:, None, :, None], groups=len(image))
@@ -116,8 +115,14 @@ class GaussianPSF(Blurring):
         kernel = self.profiles(scale, image)
         if kernel.shape[1] == 1 or max(image.shape[-2:]) > _LARGEST_MATRIX:
             return super().summed(image, scale, points)
-        rows, columns = (_summing(kernel, n, points)[:, None] for n in image.shape[-2:])
-        return rows @ (image @ columns.transpose(-1, -2))
+        return _along_both(image, *(_summing(kernel, n, points) for n in image.shape[-2:]))
+
+
+def _along_both(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Images (B, 1, H, W) times matrices (B or 1, m, H) along y and (B or 1, n, W) along x, (B, 1, m, n)."""
+    if len(rows) == 1:  # one large product along x in place of many small ones
+        return (rows[0] @ image) @ columns[0].T
+    return rows[:, None] @ image @ columns[:, None].transpose(-1, -2)
 
 
 def _summing(kernel: Tensor, n: int, points: int) -> Tensor:
@@ -178,13 +183,13 @@ class PixelPSF(Blurring):
     def at(self, scale: float) -> Tensor:
         """Return the kernel on pixels of another scale [arcsec], normalised and odd-sized, (K', K').
 
-        On finer pixels it is a cubic spline through the kernel, sampled at their centres. On coarser ones it is the
-        effective PSF: a kernel holds its own pixel, of the side s, and is rebinned (a cubic spline through its growing
-        sum, so that no light is lost between pixels); on pixels of the side S its second moment grows by
-        (S^2 - s^2) / 12.
+        A kernel holds its own pixel, of the side s: it is what a star looks like on such pixels. A cubic spline through
+        its growing sum shares it out to finer pixels, which add up to it again, and rebins it into coarser ones: on
+        pixels of the side S its second moment grows by (S^2 - s^2) / 12, which is less than nothing where S < s. A
+        kernel of a single pixel stands for no blur.
         """
         kernel = self.kernel
-        if not math.isclose(scale, self.scale, rel_tol=1e-3):
+        if len(kernel) > 1 and not math.isclose(scale, self.scale, rel_tol=1e-3):
             weight = _resampling(len(kernel), scale / self.scale).to(kernel)
             kernel = weight @ kernel @ weight.T
         return kernel / kernel.sum()
@@ -199,12 +204,8 @@ def _resampling(size: int, ratio: float) -> Tensor:
     """Return what turns K pixels into K' that are ``ratio`` times as large, along one axis, (K', K)."""
     from scipy.interpolate import make_interp_spline
 
-    reach = (size / ratio - 1) / 2  # finer pixels lie within the kernel, coarser ones cover it
-    number = max(1, 2 * (math.floor(reach + 1e-9) if ratio < 1 else math.ceil(reach - 1e-9)) + 1)
+    number = max(1, 2 * math.ceil((size / ratio - 1) / 2 - 1e-9) + 1)  # they cover the kernel
     x = (np.arange(number) - (number - 1) / 2) * ratio
-    if ratio < 1:
-        centres = np.arange(size) - (size - 1) / 2
-        return torch.from_numpy(make_interp_spline(centres, np.eye(size), k=min(3, size - 1))(x))
     edges = np.arange(size + 1) - size / 2
     grown = np.concatenate([np.zeros((1, size)), np.eye(size).cumsum(0)])
     inside = make_interp_spline(edges, grown, k=min(3, size))
