@@ -74,7 +74,7 @@ class Prediction:
 
     def reduced_chi2(self, observation: Observation) -> Tensor:
         """Return chi^2 of the predicted LR image per degree of freedom (counted pixels less fitted numbers), (B,)."""
-        return observation.chi2(self.observed) / (observation.counted - self.fitted).clamp(min=1)
+        return observation.renewed(self.observed).chi2(self.observed) / (observation.counted - self.fitted).clamp(min=1)
 
     def source_image(self, grid: PixelGrid) -> Tensor | None:
         """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""

@@ -14,7 +14,7 @@ from lensphys.checks import LensphysError
 from lensphys.data.images import check_output, read_images, write_images
 from lensphys.data.lens_file import LensFile
 from lensphys.grid import PixelGrid
-from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, background_error_map
+from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, SkyNoise
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 
@@ -77,7 +77,7 @@ def test_any_type_of_number(tmp_path, dtype):
 def test_nothing_known_is_said(npy):
     images = read_images(npy, pixel_scale=0.07)
     assert images.observation.camera.psf == NoPSF() and images.observation.camera.grid.scale == 0.07
-    assert isinstance(images.observation.noise, ErrorMap)
+    assert isinstance(images.observation.noise, SkyNoise)
     assert [r.split(":")[0] for r in images.remarks] == ["no PSF is known", "no noise is known"]
 
 
@@ -153,7 +153,7 @@ def test_bad_pixels_of_a_stack_are_masked_in_their_image(tmp_path):
 
 def test_bad_pixels_do_not_pass_for_a_lack_of_noise(tmp_path):
     array = stack(1, 64, 64)
-    whole = background_error_map(torch.from_numpy(array)[None]).sigma.mean()
+    whole = SkyNoise.from_image(torch.from_numpy(array)[None]).sigma.mean()
     array[:, :, :28] = np.nan  # 44 %
     sigma = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05).observation.noise.sigma.mean()
     assert sigma == pytest.approx(float(whole), rel=0.1) and whole == pytest.approx(0.1, rel=0.1)

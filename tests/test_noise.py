@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from lensphys.checks import LensphysError
@@ -20,7 +21,7 @@ from lensphys.observation import (
     Instrument,
     Observation,
     RectifiedCountNoise,
-    background_error_map,
+    SkyNoise,
 )
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -147,7 +148,7 @@ def test_the_background_is_estimated_from_the_image(t, unit, generator):
     # the faintest of four corners of 225 pixels, each mean with a scatter of 10 %, and the wings of the arc in some
     assert float(ratio.median()) == pytest.approx(1, abs=0.1)
     assert bool(((ratio > 0.7) & (ratio < 1.4)).all())
-    ratio = first.updated(image, clean).background_rms / b
+    ratio = first.updated(image, clean, torch.ones_like(image)).background_rms / b
     # 100 to 1000 faint pixels, each with a scatter of 1.5 times its mean: 5 to 15 % a standard error
     assert float(ratio.median()) == pytest.approx(1, abs=0.05)
     assert bool(((ratio > 0.75) & (ratio < 1.25)).all())
@@ -156,7 +157,7 @@ def test_the_background_is_estimated_from_the_image(t, unit, generator):
 def photon_noise(t: float, unit: float, generator: torch.Generator) -> Tensor:
     """Estimated over true photon noise of each image."""
     clean, image, _ = counts(t, unit, generator)
-    return RectifiedCountNoise.from_image(image).updated(image, clean).shot / (2 * unit)
+    return RectifiedCountNoise.from_image(image).updated(image, clean, torch.ones_like(image)).shot / (2 * unit)
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.01])
@@ -175,7 +176,7 @@ def test_the_photon_noise_is_estimated_from_every_image(t, generator):
 def test_an_update_without_faint_or_bright_pixels_keeps_the_first_guess():
     first = RectifiedCountNoise(batch_numbers(3.0, 1.0), batch_numbers(2.0, 2.0))
     clean = torch.full((2, 1, 12, 13), 0.7) * batch_numbers(3.0, 1.0)  # neither below 0.1 nor above 2 background rms
-    found = first.updated(clean, clean)
+    found = first.updated(clean, clean, torch.ones_like(clean))
     assert torch.equal(found.background_rms, first.background_rms)
     assert torch.equal(found.shot, first.shot)
 
@@ -183,10 +184,23 @@ def test_an_update_without_faint_or_bright_pixels_keeps_the_first_guess():
 def test_white_noise_is_estimated_from_the_image(generator):
     clean = arc(1.0, batch=2)
     sigma = batch_numbers(0.002, 0.005)
-    found = background_error_map(ErrorMap(sigma.expand_as(clean)).sample(clean, generator))
-    assert found.sigma.shape == clean.shape
+    found = SkyNoise.from_image(ErrorMap(sigma.expand_as(clean)).sample(clean, generator))
     # the MAD of N / 2 = 2800 pixels that share neighbours: 2.5 % a standard error
-    torch.testing.assert_close(found.sigma, sigma.expand_as(clean), rtol=0.1, atol=0)
+    torch.testing.assert_close(found.sigma, sigma, rtol=0.1, atol=0)
+
+
+def test_noise_that_neighbours_share_is_measured_in_the_sky(generator):
+    clean = arc(1.0, batch=2)
+    white = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    shared = torch.from_numpy(gaussian_filter(white.numpy(), (0, 0, 0.8, 0.8), mode="wrap"))
+    image = clean + 0.004 * shared / shared.std()
+    image[..., :10] = 0.0  # masked
+    weight = (torch.arange(clean.shape[-1]) >= 10).to(clean).expand_as(clean)
+    first = SkyNoise.from_image(image)
+    assert float(first.sigma.max()) < 0.0025  # neighbours look alike: half of the truth
+    found = first.updated(image, clean, weight)
+    assert found.sigma.flatten().tolist() == pytest.approx([0.004] * 2, rel=0.08)
+    assert torch.equal(first.updated(image, clean + 1, weight).sigma, first.sigma)  # no sky: as before
 
 
 def test_an_error_map_serves_a_batch():
@@ -220,7 +234,7 @@ def test_faulty_noises():
     with pytest.raises(LensphysError, match="an image is zero everywhere: its noise cannot be estimated"):
         RectifiedCountNoise.from_image(torch.stack([torch.ones(1, 8, 9), torch.zeros(1, 8, 9)]))
     with pytest.raises(LensphysError, match="image without scatter: give --error or --instrument"):
-        background_error_map(torch.ones(2, 1, 8, 9))
+        SkyNoise.from_image(torch.ones(2, 1, 8, 9))
 
 
 def test_rows_of_each_noise_law(generator):

@@ -367,7 +367,7 @@ def test_noise_laws_are_merged(truth):
     number = ExposureNoise(0.1, 1e3)
     assert number.merged(rows, number) == number
     image = truth[0].observation.image
-    assert number.updated(image, image) is number
+    assert number.updated(image, image, torch.ones_like(image)) is number
     widths = GaussianPSF(torch.tensor([0.2, 0.4])).merged(rows, GaussianPSF(torch.tensor([0.3])))
     torch.testing.assert_close(widths.fwhm, torch.tensor([0.3, 0.4]))
 
@@ -379,7 +379,7 @@ def test_counts_learn_their_noise_from_the_model(truth):
     image = law.sample(clean, torch.Generator().manual_seed(2))
     wrong = RectifiedCountNoise(0.7 * law.background_rms, 2 * law.shot)
     for _ in range(4):
-        wrong = wrong.updated(image, clean)
+        wrong = wrong.updated(image, clean, torch.ones_like(image))
     torch.testing.assert_close(wrong.shot, law.shot, rtol=0.15, atol=0)
     torch.testing.assert_close(wrong.background_rms, law.background_rms, rtol=0.15, atol=0)
 

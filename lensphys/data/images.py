@@ -38,7 +38,7 @@ from lensphys.observation import (
     NoPSF,
     Observation,
     PixelPSF,
-    background_error_map,
+    SkyNoise,
 )
 from lensphys.provenance import whole_file
 
@@ -331,7 +331,7 @@ def _noise(
     if preset is not None:
         return preset(filled), everywhere
     remarks.append("no noise is known: it is estimated from the image (give --error or --instrument)")
-    return background_error_map(filled), everywhere
+    return SkyNoise.from_image(filled), everywhere
 
 
 def _error_map(name: str, sigma: Array, image: Tensor, remarks: list[str]) -> tuple[ErrorMap, Tensor]:

@@ -181,7 +181,7 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
     if clean is None:
         return {"noise_free": _where(quiet, share)}
     if not known:  # what is estimated from the image is estimated anew beside the clean one
-        law = law.updated(images.lr.float(), clean.float())
+        law = law.updated(images.lr.float(), clean.float(), torch.ones_like(clean.float()))
     variance, mean = law.variance(clean).double(), law.expected(clean).double()
     missing = (images.lr - mean).flatten(1).sum(1)
     ratio = 1 + missing / mean.flatten(1).sum(1)

@@ -322,8 +322,8 @@ class LensProblem:
 
     def renewed(self, x: Tensor) -> LensProblem:
         """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
-        clean, observation = self.render(x), self.observation
-        observation = replace(observation, noise=observation.noise.updated(observation.image, clean))
+        clean = self.render(x)
+        observation = self.observation.renewed(clean)
         sigma = _inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]
         return replace(self, observation=observation, inverse_sigma=sigma)
 

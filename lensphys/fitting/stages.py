@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
+from lensphys.fitting.sampling import Sampling, well_sampled
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed, raised
 from lensphys.fitting.starts import arc_light, minima, multistart
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
@@ -101,6 +102,7 @@ class Refinement:
         crop: share of an image that these may hold; if they hold more it is fitted whole.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
+        sampling: of the light in a pixel.
     """
 
     search: Search = Search()
@@ -115,6 +117,7 @@ class Refinement:
     crop: float = 0.8
     stuck: float = 1.5
     first_level: int = 1
+    sampling: Sampling = Sampling()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
         """Return the optimum of each image.
@@ -130,7 +133,8 @@ class Refinement:
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
-                groups += [(lit[rows], group) for rows, group in self._near_the_arcs(smooth.rows(lit))]
+                sampled = well_sampled(smooth.rows(lit), self.sampling)
+                groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
             return LensFit.of(smooth, groups)
 
     def _with_shared_noise(self, smooth: Fitted) -> Fitted:

@@ -18,7 +18,7 @@ from lensphys.fitting.source import Groups
 from lensphys.fitting.stages import significant
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
-from lensphys.methods.fit import RefinedFit, in_chunks
+from lensphys.methods.fit import RefinedFit, in_chunks, one_by_one
 from lensphys.methods.lens_model import Report, full_prediction, quick_prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.model import LensModel
@@ -187,7 +187,7 @@ class Refined:
             return full_prediction(self.fit(part), factor, self.settings.report)
 
         with torch.no_grad():
-            return in_chunks(observation, factor, 1, one)
+            return one_by_one(observation, one)
 
     def fit(self, observation: Observation) -> LensFit:
         """Return the optimum of each image, from the network's first look."""

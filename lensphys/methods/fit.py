@@ -37,6 +37,20 @@ def in_chunks(
     return joined([one(observation[part]) for part in rows.split(chunk)])
 
 
+def one_by_one(observation: Observation, one: Callable[[Observation], Prediction]) -> Prediction:
+    """Return the prediction of a batch, each image by itself and on one thread.
+
+    A fit decides by small differences: so neither the images beside it nor the number of threads change a digit of it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = torch.arange(len(observation), device=observation.image.device)
+        return joined([one(observation[row]) for row in rows.split(1)])
+    finally:
+        torch.set_num_threads(threads)
+
+
 class PerImageFit(Strict):
     """SIE + shear + Sersic fitted to each image through tracing and observation: see `fitting.fit_lens`.
 
@@ -119,4 +133,4 @@ class RefinedFit(Strict):
             return full_prediction(self.refinement(self.problem(part)), scale, self.report)
 
         with torch.no_grad():
-            return in_chunks(observation, scale, self.starts, one)
+            return one_by_one(observation, one)

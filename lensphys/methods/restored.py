@@ -9,7 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from lensphys.methods.fit import RefinedFit, in_chunks
+from lensphys.methods.fit import RefinedFit, one_by_one
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.richardson_lucy import RichardsonLucy
@@ -57,7 +57,7 @@ class Restoration(Strict):
             return replace(lens, image=image, observed=share * observed + (1 - share) * plain.observed)
 
         with torch.no_grad():
-            return in_chunks(observation, scale, self.fit.starts, one)
+            return one_by_one(observation, one)
 
     def _sharpened(self, lens: Prediction, observation: Observation) -> tuple[Tensor, Tensor]:
         """Return what Richardson-Lucy makes of the lens model, on the target PSF, and that on the image's pixels."""

@@ -3,7 +3,7 @@
 from lensphys.observation.camera import Camera, Observation, block_sum
 from lensphys.observation.instrument import Conditions, Instrument, instrument_names
 from lensphys.observation.moffat import MoffatPSF
-from lensphys.observation.noise import ErrorMap, ExposureNoise, Noise, RectifiedCountNoise, background_error_map
+from lensphys.observation.noise import ErrorMap, ExposureNoise, Noise, RectifiedCountNoise, SkyNoise
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Observation",
     "PixelPSF",
     "RectifiedCountNoise",
-    "background_error_map",
+    "SkyNoise",
     "block_sum",
     "instrument_names",
 ]

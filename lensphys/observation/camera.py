@@ -195,6 +195,10 @@ class Observation:
         noise = self.noise.inner(grid.shape, rows, columns)
         return Observation(self.image[..., rows, columns], camera, noise, mask)
 
+    def renewed(self, clean: Tensor) -> Observation:
+        """Return it with the noise of clean models (B, 1, H, W): its numbers too, where the instrument has none."""
+        return replace(self, noise=self.noise.updated(self.image, clean, self.weight))
+
     @property
     def weight(self) -> Tensor:
         """1 where a pixel counts and 0 elsewhere, (B, 1, H, W)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_choice
 from lensphys.grid import PixelGrid
 from lensphys.observation.camera import Camera, Observation
-from lensphys.observation.noise import ExposureNoise, Noise, RectifiedCountNoise, background_error_map
+from lensphys.observation.noise import ExposureNoise, Noise, RectifiedCountNoise, SkyNoise
 from lensphys.observation.per_image import PerImage
 from lensphys.observation.psf import PSF
 from lensphys.observation.psf_settings import PSFSettings, with_kernel_read
@@ -159,7 +159,7 @@ class Instrument(Strict):
         if isinstance(settings, RectifiedCountNoiseSettings):
             return RectifiedCountNoise.from_image(image)
         if isinstance(settings, EstimatedNoiseSettings):
-            return background_error_map(image)
+            return SkyNoise.from_image(image)
         if self.zero_point is None:
             raise LensphysError(f"{self.description}: exposure noise needs a zero_point for its sky brightness")
         numbers = settings.model_dump(exclude={"kind"})

@@ -15,6 +15,7 @@ from lensphys.checks import LensphysError, check_images, check_positive
 from lensphys.observation.per_image import PerImage
 
 # torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat
+_SKY_PIXELS = 100  # fewer tell no scatter
 Randomness = torch.Generator | np.random.Generator
 
 
@@ -39,8 +40,11 @@ class Noise(Protocol):
         """Return a noisy image."""
         ...
 
-    def updated(self, image: Tensor, clean: Tensor) -> Self:
-        """Return the law with its unknown numbers estimated anew, from noisy images and their clean models."""
+    def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
+        """Return the law with its unknown numbers estimated anew, from noisy images and their clean models.
+
+        ``weight`` is 1 where a pixel counts, else 0; of the shape of the image.
+        """
         ...
 
     def merged(self, index: Tensor, part: Self) -> Self:
@@ -65,7 +69,7 @@ class KnownNoise(PerImage):
 
     known: ClassVar[bool] = True
 
-    def updated(self, image: Tensor, clean: Tensor) -> Self:
+    def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
         """Return the law as it is."""
         return self
 
@@ -184,19 +188,19 @@ class RectifiedCountNoise(PerImage):
         floor = 1e-3 * background**2 / flat.amax(1, keepdim=True)
         return cls(background[:, :, None, None], torch.maximum(shot, floor)[:, :, None, None])
 
-    def updated(self, image: Tensor, clean: Tensor) -> RectifiedCountNoise:
+    def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> RectifiedCountNoise:
         """Return both numbers estimated anew, now that the clean image is known, (B, 1, H, W) like the image.
 
         Two weighted regressions: the background from the pedestal under faint pixels, the photon noise from the
         squared residuals of bright ones.
         """
-        faint = (clean < 0.1 * self.background_rms).to(image)
+        faint = (clean < 0.1 * self.background_rms).to(image) * weight
         pixels = faint.sum((1, 2, 3), keepdim=True)
         ratio = (image * faint).sum((1, 2, 3), keepdim=True) / (self.expected(clean) * faint).sum(
             (1, 2, 3), keepdim=True
         ).clamp(min=1e-30)
         background = torch.where(pixels >= 100, self.background_rms * ratio, self.background_rms)
-        bright = (clean > 2 * background).to(image)
+        bright = (clean > 2 * background).to(image) * weight
         pixels = bright.sum((1, 2, 3), keepdim=True)
         excess = ((image - clean) ** 2 - background**2) * bright
         shot = excess.sum((1, 2, 3), keepdim=True) / (clean * bright).sum((1, 2, 3), keepdim=True).clamp(min=1e-30)
@@ -259,25 +263,63 @@ class ErrorMap(KnownNoise):
         return clean + self.sigma * _normal(clean, generator)
 
 
-def background_error_map(image: Tensor) -> ErrorMap:
-    """Return white noise estimated from the image itself: for data that come without any noise information.
-
-    sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
+@dataclass(frozen=True)
+class SkyNoise(PerImage):
+    """Gaussian noise as large everywhere as that of the sky: for data that come without any noise information.
 
     Args:
-        image: (B, 1, H, W) [any unit].
-
-    Raises:
-        LensphysError: if an image is constant.
+        sigma: (B, 1, 1, 1) [unit of the image].
     """
-    neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
-    local = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)
-    difference = (image - local).flatten(1) / math.sqrt(1.25)
-    faint = local.flatten(1) <= local.flatten(1).median(1, keepdim=True).values
-    sigma = 1.4826 * torch.stack([d[f].abs().median() for d, f in zip(difference, faint, strict=True)])
-    if bool((sigma <= 0).any()):
-        raise LensphysError("the noise cannot be estimated from an image without scatter: give --error or --instrument")
-    return ErrorMap(sigma[:, None, None, None].expand_as(image))
+
+    known: ClassVar[bool] = False
+    sigma: Tensor
+
+    @classmethod
+    def from_image(cls, image: Tensor) -> SkyNoise:
+        """Estimate it from the image itself: noise that neighbours share is still taken for less than it is.
+
+        sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
+
+        Args:
+            image: (B, 1, H, W) [any unit].
+
+        Raises:
+            LensphysError: if an image is constant.
+        """
+        neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
+        local = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)
+        difference = (image - local) / math.sqrt(1.25)
+        sigma = _scatter(difference, local <= local.flatten(1).median(1).values[:, None, None, None])
+        if bool((sigma <= 0).any()):
+            raise LensphysError(
+                "the noise cannot be estimated from an image without scatter: give --error or --instrument"
+            )
+        return cls(sigma)
+
+    def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> SkyNoise:
+        """Return the scatter of what a clean model, (B, 1, H, W), leaves where it shines less than the noise."""
+        sky = (clean < 0.5 * self.sigma) & (weight > 0)
+        found = _scatter(image - clean, sky)
+        enough = (sky.sum((1, 2, 3), keepdim=True) >= _SKY_PIXELS) & (found > 0)
+        return SkyNoise(torch.where(enough, found, self.sigma))
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return the clean image: this noise has no bias."""
+        return clean
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return sigma^2, of the shape of the image."""
+        return (self.sigma**2).expand_as(clean)
+
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
+        """Return the clean image plus Gaussian noise."""
+        return clean + self.sigma * _normal(clean, generator)
+
+
+def _scatter(values: Tensor, where: Tensor) -> Tensor:
+    """1.4826 times the median of |values| (B, 1, H, W) over some pixels of each image, (B, 1, 1, 1); 0 of none."""
+    chosen = torch.where(where, values.abs(), torch.nan).flatten(1)
+    return 1.4826 * chosen.nanmedian(1).values.nan_to_num(0.0)[:, None, None, None]
 
 
 def _normal(like: Tensor, generator: Randomness) -> Tensor:
