@@ -13,6 +13,7 @@ import json
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
+from lensphys.observation import GaussianPSF, Observation
 from lensphys.provenance import provenance, write_json
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted
@@ -33,11 +36,21 @@ def psnr(image: torch.Tensor, truth: torch.Tensor) -> float:
     return float(10 * torch.log10(truth.max() ** 2 / (image - truth).square().mean()))
 
 
-def judged(path: Path, row: int, method: str) -> dict[str, Any]:
+def with_wrong_psf(observation: Observation, factor: float) -> Observation:
+    """Return the observation as a user has it whose PSF is so many times as wide as the truth."""
+    psf = observation.camera.psf
+    if not isinstance(psf, GaussianPSF):
+        raise LensphysError(f"--psf-width is for Gaussian PSFs, and this is a {type(psf).__name__}")
+    return replace(observation, camera=replace(observation.camera, psf=replace(psf, fwhm=factor * psf.fwhm)))
+
+
+def judged(path: Path, row: int, method: str, psf_width: float = 1.0) -> dict[str, Any]:
     """Return what one image's super-resolution is worth."""
     torch.set_num_threads(1)
     with LensFile(path) as lenses:
         observation = lenses.observation([row])
+        if psf_width != 1:
+            observation = with_wrong_psf(observation, psf_width)
         truth = torch.as_tensor(lenses.read("hr_clean", [row]) * lenses.read("flux_scale", row)[0])
         model, label = lenses.lens_model(row), lenses.classes[int(lenses.read("label", row)[0])]
     started = time.perf_counter()
@@ -55,7 +68,9 @@ def judged(path: Path, row: int, method: str) -> dict[str, Any]:
         report |= {"theta_E": float(found.parameters["theta_E"]), "theta_E_true": known}
     if found.sigma is not None:
         arc = truth > ARC * truth.max()
-        report["coverage"] = float(((found.image - truth).abs() < found.sigma)[arc].float().mean())
+        covered = (found.image - truth).abs() < found.sigma
+        report["coverage"] = float(covered[arc].float().mean())
+        report["coverage_outside"] = float(covered[~arc].float().mean())
     if found.bodies is not None:
         report["claims"] = found.bodies[0].tolist()
         report["subhalos_true"] = points.tolist()
@@ -80,6 +95,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
             entry["theta_E_over_5_percent"] = int((error > 0.05).sum())
         if "coverage" in mine[0]:
             entry["coverage"] = float(np.mean([r["coverage"] for r in mine]))
+            entry["coverage_outside"] = float(np.mean([r["coverage_outside"] for r in mine]))
         if "claims" in mine[0]:
             entry |= substructure(mine)
         if "quality" in mine[0]:
@@ -111,6 +127,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--method", default="refine")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--psf-width", type=float, default=1.0, help="of the PSF that the fit is given, over the true")
     parser.add_argument("--rows", help="only these, as 0,3,6")
     arguments = parser.parse_args()
     with LensFile(arguments.data) as lenses:
@@ -120,7 +137,7 @@ def main() -> None:
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     missing = sorted(set(wanted) - {r["row"] for r in rows})
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool, kept.open("a") as file:
-        futures = [pool.submit(judged, arguments.data, row, arguments.method) for row in missing]
+        futures = [pool.submit(judged, arguments.data, row, arguments.method, arguments.psf_width) for row in missing]
         for future in as_completed(futures):
             report = future.result()
             rows.append(report)
@@ -131,7 +148,7 @@ def main() -> None:
                   f"theta_E {100 * (report.get('theta_E', math.nan) / report.get('theta_E_true', 1) - 1):+.2f} %, "
                   f"{claims} sub-halos, {report.get('quality')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
     rows.sort(key=lambda r: r["row"])
-    origin = provenance(data=recipe, identity=identity, method=arguments.method)
+    origin = provenance(data=recipe, identity=identity, method=arguments.method, psf_width=arguments.psf_width)
     write_json(arguments.out, {"provenance": origin, "table": table(rows), "rows": rows})
     kept.unlink()
     for name, entry in table(rows).items():

@@ -60,9 +60,13 @@ def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30) -> Fit
         starts: how many starts are optimised for each image, at most 8.
         steps: at most so many Newton steps a start.
     """
-    camera = problem.observation.camera
-    quick = replace(problem, observation=replace(problem.observation, camera=replace(camera, supersampling=1)))
-    return finished(problem, multistart(quick, starts, steps), steps)
+    return finished(problem, multistart(_at_centres(problem), starts, steps), steps)
+
+
+def _at_centres(problem: LensProblem) -> LensProblem:
+    """The problem with each pixel at its centre: quick, and good enough to tell minima apart."""
+    camera = replace(problem.observation.camera, supersampling=1)
+    return replace(problem, observation=replace(problem.observation, camera=camera))
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -101,6 +105,7 @@ class Refinement:
         margin: pixels about the bright ones that are fitted with them, where an image is not explained at once.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
+        apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
         sampling: of the light in a pixel.
     """
@@ -116,6 +121,7 @@ class Refinement:
     margin: float = 6.0
     crop: float = 0.8
     stuck: float = 1.5
+    apart: float = 0.1
     first_level: int = 1
     sampling: Sampling = Sampling()
 
@@ -219,8 +225,9 @@ class Refinement:
         """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
         tried = [levels]
         if len(smooth.problem.model.source) == 1:
-            starts = minima(smooth.problem, 2 * self.starts, self.steps)[0, : self.starts]
-            tried += [freed(smooth.problem, x[None], source) for x in starts]
+            ends = minima(_at_centres(smooth.problem), 2 * self.starts, self.steps)[0]
+            for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
+                tried.append(freed(smooth.problem, x[None], source))
         return max(tried, key=lambda some: float(some[-1].evidence))
 
     def _beside_a_sersic(self, smooth: Fitted, levels: list[Fitted]) -> Groups:
@@ -272,6 +279,16 @@ class Refinement:
 def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
     """Return what a stage makes of each group, with the rows of the whole batch."""
     return [(rows[part], group) for rows, fitted in groups for part, group in stage(rows, fitted)]
+
+
+def distinct(problem: LensProblem, x: Tensor, apart: float) -> Tensor:
+    """Return those of some vectors (n, P) of one image whose mass is not that of one before them, (m, P)."""
+    masses = torch.tensor([name.split(".")[0] in problem.model.mass for name in problem.model.names], device=x.device)
+    kept: list[int] = []
+    for i, own in enumerate(x[:, masses]):
+        if all(float((own - x[j, masses]).abs().amax()) > apart for j in kept):
+            kept.append(i)
+    return x[kept]
 
 
 def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
