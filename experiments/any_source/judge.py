@@ -14,6 +14,7 @@ import math
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,13 @@ from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
 from lensphys.observation import GaussianPSF, Observation
 from lensphys.provenance import provenance, write_json
+from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
 
-ARC = 0.05  # of the peak of the true image: where coverage is counted
-NEAR = 0.3  # arcsec: a claimed sub-halo is real if a true one is as near
+ARC = 0.05  # of the peak of the true image: where coverage is counted; outside of it where there is light at all,
+FAINT = 1e-5  # of the peak: beyond the edge of a drawn galaxy there is none, and no fit is wrong
+NEAR = 0.3  # arcsec: a claimed sub-halo is real if a true one is as near; one further off the arc cannot be seen
+MASSES = (0.0, 8.5, 9.0, 9.5, 10.0, 11.0)  # log10 of solar masses
+BRIGHT = 60.0  # signal-to-noise of the brightest pixel: half of the lenses are above it
 
 
 def psnr(image: torch.Tensor, truth: torch.Tensor) -> float:
@@ -53,12 +58,15 @@ def judged(path: Path, row: int, method: str, psf_width: float = 1.0) -> dict[st
             observation = with_wrong_psf(observation, psf_width)
         truth = torch.as_tensor(lenses.read("hr_clean", [row]) * lenses.read("flux_scale", row)[0])
         model, label = lenses.lens_model(row), lenses.classes[int(lenses.read("label", row)[0])]
+        fine, solar = lenses.grid_hr, einstein_radius_of_solar_mass(*lenses.redshifts, "angular_diameter")
     started = time.perf_counter()
     found = READY[method].predict(observation, 2)
     seconds = time.perf_counter() - started
     bicubic = READY["bicubic"].predict(observation, 2)
     masses = list(zip(model["lens_model_list"], model["kwargs_lens"], strict=True))
     points = np.array([[k["center_x"], k["center_y"], k["theta_E"]] for name, k in masses if name == "POINT_MASS"])
+    points = points.reshape(-1, 3)
+    lit = fine.positions(like=truth)[0][:, truth[0, 0] > ARC * truth.max()].T.numpy()
     report: dict[str, Any] = {"row": row, "class": label, "seconds": seconds}
     report |= {"psnr": psnr(found.image, truth), "bicubic": psnr(bicubic.image, truth)}
     report["signal_to_noise"] = float(observation.peak / observation.noise.variance(observation.smoothed).sqrt().amax())
@@ -70,10 +78,12 @@ def judged(path: Path, row: int, method: str, psf_width: float = 1.0) -> dict[st
         arc = truth > ARC * truth.max()
         covered = (found.image - truth).abs() < found.sigma
         report["coverage"] = float(covered[arc].float().mean())
-        report["coverage_outside"] = float(covered[~arc].float().mean())
+        report["coverage_outside"] = float(covered[~arc & (truth > FAINT * truth.max())].float().mean())
     if found.bodies is not None:
         report["claims"] = found.bodies[0].tolist()
-        report["subhalos_true"] = points.tolist()
+        away = [float(np.hypot(*(lit - point[:2]).T).min()) for point in points]
+        masses_true = np.log10(np.maximum(points[:, 2] / solar, 1e-9) ** 2)
+        report["subhalos_true"] = np.column_stack([points, masses_true, away]).tolist() if len(points) else []
     if found.verdicts:
         report |= {"quality": found.verdicts[0].quality, "reasons": list(found.verdicts[0].reasons)}
     return report
@@ -109,15 +119,29 @@ def substructure(rows: list[dict[str, Any]]) -> dict[str, Any]:
     claims = [r["claims"] for r in rows]
     real = total = 0
     for r in rows:
-        true = np.array(r["subhalos_true"]).reshape(-1, 3)
         for x, y, *_ in r["claims"]:
             total += 1
-            real += bool(len(true)) and float(np.hypot(true[:, 0] - x, true[:, 1] - y).min()) < NEAR
+            real += any(math.hypot(t[0] - x, t[1] - y) < NEAR for t in r["subhalos_true"])
+    found = {f"{low:g} to {high:g}": completeness(rows, low, high) for low, high in pairwise(MASSES)}
     return {
+        "completeness": {name: entry for name, entry in found.items() if entry["of"]},
         "lenses_with_claims": sum(len(c) > 0 for c in claims),
         "claims": total,
         "purity": real / total if total else math.nan,
     }
+
+
+def completeness(rows: list[dict[str, Any]], low: float, high: float) -> dict[str, Any]:
+    """Return how many sub-halos of a range of log10 mass, near the arc, are found; all, and at high signal-to-noise."""
+    found: list[bool] = []
+    bright: list[bool] = []
+    for r in rows:
+        for x, y, _, mass, away in r["subhalos_true"]:
+            if low <= mass < high and away < NEAR:
+                found.append(any(math.hypot(c[0] - x, c[1] - y) < NEAR for c in r["claims"]))
+                bright += found[-1:] if r["signal_to_noise"] > BRIGHT else []
+    shares = (float(np.mean(some)) if some else math.nan for some in (found, bright))
+    return dict(zip(("found", "found_bright", "of", "of_bright"), (*shares, len(found), len(bright)), strict=True))
 
 
 def main() -> None:

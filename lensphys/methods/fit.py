@@ -94,7 +94,7 @@ class RefinedFit(Strict):
     search_free: Search = Search(kept=0.8, a_round=1)
     priors: FieldPriors = FieldPriors()
     undetected: NonNegativeFloat = 0.25
-    spread: PositiveFloat = 1.1
+    spread: PositiveFloat = 1.05
     starts: PositiveInt = 4
     verdict: VerdictSettings = VerdictSettings()
 

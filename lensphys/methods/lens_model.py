@@ -28,7 +28,7 @@ class Report(Strict):
     """
 
     undetected: NonNegativeFloat = 0.25
-    spread: PositiveFloat = 1.1
+    spread: PositiveFloat = 1.05
     priors: FieldPriors = FieldPriors()
     verdict: VerdictSettings = VerdictSettings()
 
