@@ -8,14 +8,11 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensphys.checks import LensphysError
-from lensphys.data.fits import (
-    is_surface_brightness,
-    pixel_scale,
-    read_fits_image,
-    read_fits_plane,
-    rescaled_header,
-    write_fits,
-)
+from lensphys.fits.header import pixel_scale, rescaled_header
+from lensphys.fits.image import read_fits_image, read_noise_map
+from lensphys.fits.result import write_fits
+from lensphys.fits.units import is_surface_brightness
+from lensphys.observation.psf_file import read_kernel
 
 H, W, SCALE = 12, 16, 0.05
 STEP = SCALE / 3600
@@ -114,6 +111,10 @@ def test_what_is_written(tmp_path):
     write_fits(tmp_path / "a.fits", low, made, scale=2, pixel_scale=SCALE, provenance={"commit": "abc", "scale": 2})
     with fits.open(tmp_path / "a.fits") as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "ALPHA", "KAPPA", "SOURCE", "RESIDUAL"]
+        for name in ("ALPHA", "KAPPA"):  # not the pixel scale and the radius of the input
+            head = hdus[name].header
+            assert (head["PIXSCALE"], head["THETA_E"], head["THETA_E0"]) == (SCALE / 2, 1.25, 9.0)
+        assert (hdus["RESIDUAL"].header["PIXSCALE"], hdus["RESIDUAL"].header["THETA_E"]) == (SCALE, 1.25)
         first = hdus[0].header
         assert hdus[0].data.sum() == pytest.approx(image().sum(), rel=1e-6)
         for name in ("alpha", "kappa", "source", "residual"):
@@ -167,10 +168,11 @@ def test_reads_the_lens_subtracted_image_and_its_companions(tmp_path):
     path = save(tmp_path / "a.fits", {**planes, "PSF": np.ones((3, 3))})
     found = read_fits_image(path)
     assert found.extension == "ARC" and np.array_equal(found.image, planes["ARC"])
-    assert np.array_equal(found.error, planes["ERR"]) and found.mask.all() and found.psf.shape == (3, 3)
-    for array in (found.image, found.error, found.mask, found.psf):
-        assert array.dtype == np.float32 and array.dtype.isnative
-    assert found.psf_scale is None
+    assert np.array_equal(found.noise.values, planes["ERR"]) and found.noise.kind == "standard deviation"
+    assert found.mask.all() and found.psf.values.shape == (3, 3) and found.psf.scale is None
+    for array in (found.image, found.noise.values, found.mask, found.psf.values):
+        assert array.dtype.isnative
+    assert found.used == {"image": "ARC", "noise": "ERR", "mask": "MASK", "PSF": "PSF"} and found.unused == ("SCI",)
     found = read_fits_image(save(tmp_path / "b.fits", {"ERR": image(), "SCI": planes["SCI"]}))
     assert found.extension == "SCI" and np.array_equal(found.image, planes["SCI"]) and found.mask is None
 
@@ -192,14 +194,16 @@ def test_scaled_compressed_and_zipped(tmp_path):
     assert np.array_equal(read_fits_image(tmp_path / "b.fits.gz").image, data)
 
 
-def test_one_plane(tmp_path):
+def test_files_of_their_own(tmp_path):
     path = save(tmp_path / "a.fits", {"X": image(), "PSF": image() + 1}, CDELT)
-    plane, scale = read_fits_plane("PSF file", path, "PSF")
-    assert np.array_equal(plane, image() + 1) and scale == pytest.approx(SCALE)
-    assert np.array_equal(read_fits_plane("PSF file", path, "ERR")[0], image())
-    save(tmp_path / "b.fits", {"X": np.ones(3)})
-    with pytest.raises(LensphysError, match=r"PSF file .*b.fits has no image \(H, W\)"):
-        read_fits_plane("PSF file", tmp_path / "b.fits", "PSF")
+    kernel = read_kernel("PSF file", path)
+    assert np.array_equal(kernel.values, (image() + 1).astype(float)) and kernel.scale == pytest.approx(SCALE)
+    assert np.array_equal(read_noise_map("error map", path).values, image())
+    save(tmp_path / "b.fits", {"SKY": image()})
+    with pytest.raises(LensphysError, match=r"PSF file .*b.fits holds no image of a PSF: it holds SKY \(12, 16\)"):
+        read_kernel("PSF file", tmp_path / "b.fits")
+    with pytest.raises(LensphysError, match=r"error map .*b.fits holds no noise map: it holds SKY \(12, 16\)"):
+        read_noise_map("error map", tmp_path / "b.fits")
 
 
 def test_pixel_scale_of_a_header():
@@ -224,7 +228,7 @@ def test_a_faulty_wcs(tmp_path):
     with pytest.raises(LensphysError, match=r"image has a faulty WCS: repair it, or give --pixel-scale"):
         pixel_scale(header(CDELT1=0.0, CDELT2=0.0), "image")
     path = save(tmp_path / "a.fits", {"SCI": image()}, header(CDELT1="much", CDELT2=STEP))
-    with pytest.raises(LensphysError, match=r"has a WCS with values that are not numbers: repair it"):
+    with pytest.raises(LensphysError, match=r"has a WCS or pixel scale with values that are not numbers: repair it"):
         read_fits_image(path)
     path = save(tmp_path / "b.fits", {"SCI": image()}, header(CPDIS1="LOOKUP"))
     with pytest.raises(LensphysError, match=r"WCS with distortion tables \(CPDIS1\): drizzle the image first"):
@@ -233,7 +237,9 @@ def test_a_faulty_wcs(tmp_path):
 
 def test_files_without_an_image(tmp_path):
     with pytest.raises(LensphysError, match=r"has no image \(H, W\): save the cut-out as the primary image or as SCI"):
-        read_fits_image(save(tmp_path / "a.fits", {"MASK": image(), "CUBE": np.ones((2, H, W))}))
+        read_fits_image(save(tmp_path / "a.fits", {"MASK": image(), "PSF": np.ones((2, H, W))}))
+    with pytest.raises(LensphysError, match=r"\[CUBE\] has the shape \(2, 12, 16\).*with --ext 'CUBE\[0\]'"):
+        read_fits_image(save(tmp_path / "c.fits", {"MASK": image(), "CUBE": np.ones((2, H, W))}))
     with pytest.raises(LensphysError, match=r"\[SCI\] has the shape \(2, 12, 16\), expected one image \(H, W\)"):
         read_fits_image(save(tmp_path / "b.fits", {"SCI": np.ones((2, H, W))}))
 
@@ -243,7 +249,8 @@ def test_truncated_files(tmp_path, keep):
     path = save(tmp_path / "a.fits", {"SCI": np.ones((60, 60)), "ERR": np.ones((60, 60))})
     data = path.read_bytes()
     path.write_bytes(data[: int(keep if keep >= 1 or keep == 0 else keep * len(data))])
-    expected = "has no image" if keep == 2880 else "is not a whole FITS file"  # 2880: a whole, empty primary HDU
+    # 2880: a whole, empty primary HDU
+    expected = {0: "is not a FITS file", 2880: "has no image"}.get(keep, "is not a whole FITS file")
     with pytest.raises(LensphysError, match=expected):
         read_fits_image(path)
 
@@ -257,9 +264,7 @@ def test_truncated_archive(tmp_path):
 
 def test_foreign_and_missing_files(tmp_path):
     (tmp_path / "a.fits").write_text("hello " * 1000)
-    with pytest.raises(
-        LensphysError, match=r"input .*a.fits is not a whole FITS file \(cut short, or another format\)"
-    ):
+    with pytest.raises(LensphysError, match=r"input .*a.fits is not a FITS file: it does not begin with SIMPLE"):
         read_fits_image(tmp_path / "a.fits")
     with pytest.raises(LensphysError, match=r"PSF file not found: .*b.fits"):
-        read_fits_plane("PSF file", tmp_path / "b.fits", "PSF")
+        read_kernel("PSF file", tmp_path / "b.fits")

@@ -147,12 +147,11 @@ def test_a_target_psf_is_on_the_super_resolved_pixels_unless_its_header_says_oth
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (kernel(4), "odd number of pixels"),
         (kernel(5, 0.3), "divide it by its sum"),
         (kernel()[:3], "must be square"),
-        (np.full((3, 3), np.nan, "f4"), "holds 9 NaN"),
+        (np.full((3, 3), np.nan, "f4"), "holds NaN or infinite"),
     ],
-    ids=["even", "sum", "oblong", "nan"],
+    ids=["sum", "oblong", "nan"],
 )
 def test_bad_target_psfs(stack, tmp_path, array, message):
     np.save(tmp_path / "psf.npy", array)
@@ -190,10 +189,10 @@ def test_super_resolve_takes_a_target_psf(stack, tmp_path):
 
 
 def test_a_bad_target_psf_is_one_sentence(stack, tmp_path):
-    np.save(tmp_path / "psf.npy", kernel(4))
+    np.save(tmp_path / "psf.npy", kernel(4, 0.3))
     options = ["--pixel-scale", 0.2, "--method", "bicubic", "--target-psf", tmp_path / "psf.npy"]
     code, output = run("super-resolve", stack, "-o", tmp_path / "a.npz", *options)
-    assert code == 2 and "odd number of pixels" in output and not (tmp_path / "a.npz").exists()
+    assert code == 2 and "divide it by its sum" in output and not (tmp_path / "a.npz").exists()
 
 
 def test_richardson_lucy_is_listed():
