@@ -88,7 +88,11 @@ def test_what_is_given_goes_first(tmp_path, npy):
     assert camera.grid.scale == 0.05 and isinstance(camera.psf, PixelPSF) and camera.psf.scale == 0.05
     assert camera.supersampling == 2
     assert images.observation.noise.variance(images.observation.image).sqrt() == pytest.approx(0.2)
-    assert images.remarks == ['the pixels have 0.05", not the 0.101" of the instrument']
+    assert images.remarks == [
+        'the pixels have 0.05", not the 0.101" of the instrument',
+        'PSF: psf.npy, 5 x 5 pixels of 0.05"',
+        "noise: error.npy, standard deviations",
+    ]
 
 
 def test_the_sky_of_an_instrument_follows_the_pixel(npy):
@@ -132,6 +136,7 @@ def test_the_mask_says_which_pixels_count(tmp_path):
         "MASK: 144 of 192 pixels count, those where it is not zero (100 % of the middle, where the lens is)",
         "1 NaN or infinite pixels, in 1 of 1 images, are masked",
         "no PSF is known: none is assumed (give --psf or --instrument)",
+        "noise: ERR, standard deviations",
         "ERR: 4 values that are not positive and finite are masked",
     ]
 
@@ -343,7 +348,7 @@ def test_npz_out(npy, tmp_path):
     write_images(tmp_path / "b.npz", images, made, 2, {"commit": None, "input": Path("a.npy")})
     with np.load(tmp_path / "b.npz", allow_pickle=False) as file:
         assert set(file) == {*made, "provenance", "psf"}
-        assert str(file["psf"]) == 'Gaussian of FWHM 0.16" (Model 2: Euclid-like)'
+        assert str(file["psf"]) == 'Gaussian of FWHM 0.16" (Euclid VIS, legacy Model 2)'
         assert all(np.array_equal(file[name], made[name]) for name in made)
         assert file["image"].sum() == pytest.approx(stack().sum(), rel=1e-5)
         assert json.loads(str(file["provenance"])) == {"commit": None, "input": "a.npy"}

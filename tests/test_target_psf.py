@@ -141,7 +141,9 @@ def test_a_target_psf_is_on_the_super_resolved_pixels_unless_its_header_says_oth
         fits.HDUList(hdus).writeto(tmp_path / f"{name}.fits")
         found = with_target_psf(images, tmp_path / f"{name}.fits", 2)
         assert found.observation.camera.sharp.scale == pytest.approx(scale)
-        assert found.observation.camera.psf == images.observation.camera.psf and found.remarks == images.remarks
+        assert found.observation.camera.psf == images.observation.camera.psf
+        told = f'target PSF: {name}.fits[PSF], 7 x 7 pixels of {scale:g}"'
+        assert found.remarks == [*images.remarks, told]
 
 
 @pytest.mark.parametrize(

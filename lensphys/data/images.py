@@ -62,11 +62,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 RESULT_KIND = "lensphys super-resolved images"
-_READ = {
-    "FITS": (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz"),
-    ".npy": (".npy",),
-    "HDF5": (".h5", ".hdf5"),
-}
+_FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
+_READ = {"FITS": _FITS, ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
 _WRITTEN = {"FITS": (".fits", ".fit"), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 _SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
@@ -231,7 +228,7 @@ def with_target_psf(images: ImageSet, path: str | Path, scale: int) -> ImageSet:
     star = usable(kernel)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
-    remarks = [*images.remarks, *star.remarks]
+    remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
     if own is not camera.psf:
         remarks.append("the PSF of the image is centred: the result lies where the light does")
     observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(centred_psf(sharp))
@@ -444,9 +441,9 @@ def _psf(
     kernel = contents.kernel if path is None else read_kernel("PSF file", Path(path), contents.band)
     if kernel is not None:
         star = usable(kernel)
-        remarks += star.remarks
-        source = Path(kernel.where.removeprefix("PSF file ")).name
-        return _Seen(PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(scale)), source)
+        pixel = kernel.scale_on(scale)
+        remarks.append(star.told(kernel.label, pixel))
+        return _Seen(PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label)
     if instrument is not None:
         return _Seen(instrument.psf_of(conditions), instrument.description)
     remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
@@ -493,8 +490,8 @@ def _error_map(noise: NoiseMap, image: Tensor, remarks: list[str]) -> tuple[Erro
     shape = tuple(image.shape[-2:])
     if noise.values.shape not in (shape, (1, *shape), (len(image), *shape)):
         raise LensphysError(f"{noise.where} must have the shape of the image, {shape}, got {noise.values.shape}")
-    found = deviation(noise, image.numpy())
-    remarks += found.remarks
+    found = deviation(noise, image)
+    remarks.append(f"noise: {noise.label}, {found.how}")
     values = torch.from_numpy(found.values).reshape(-1, 1, *shape)
     known = torch.isfinite(values) & (values > 0)
     if not known.any():

@@ -8,28 +8,30 @@ from typing import Any
 import numpy as np
 from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.fits.image import NoiseMap
 from lensphys.fits.names import INVERSE_VARIANCE, VARIANCE, WEIGHT
+from lensphys.observation import background_error_map
 
 Array = NDArray[Any]
 
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
-# scatter of the sky over the standard deviation of a pixel: neighbours that share noise (drizzling) lower it to 0.4
-_ALIKE = (0.4, 1.6)
+# A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
+_ALIKE = (0.8, 2.5)
 _IMPLAUSIBLE = 10.0  # as far as a standard deviation may lie from the sky's scatter before another reading is tried
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """The standard deviation of each pixel, and the sentences that say how it was found."""
+    """The standard deviation of each pixel, and what was made of the map to find it, in words that follow its name."""
 
     values: Array
-    remarks: tuple[str, ...] = ()
+    how: str
 
 
-def deviation(noise: NoiseMap, image: Array) -> Deviation:
+def deviation(noise: NoiseMap, image: Tensor) -> Deviation:
     """Return a noise map as standard deviations; where it says nothing, they are not positive or not finite.
 
     A weight is an inverse variance where that is the scatter of the sky, else an exposure map that is scaled to it.
@@ -41,15 +43,15 @@ def deviation(noise: NoiseMap, image: Array) -> Deviation:
     Raises:
         LensphysError: if the map is the image itself, or can hardly be what its file is taken for.
     """
-    if np.array_equal(noise.values.ravel(), image.ravel()):
+    if np.array_equal(noise.values.ravel(), image.numpy().ravel()):
         raise LensphysError(f"{noise.where} is the image itself: give the file of its noise")
     if noise.kind == WEIGHT:
-        return _of_weight(noise, sky_scatter(image))
+        return _of_weight(noise, image)
     if noise.kind in _UNCERTAINTY:
-        return Deviation(_converted(noise.values, noise.kind), (f"{noise.where} is {_article(noise.kind)}",))
+        return Deviation(_converted(noise.values, noise.kind), f"{_article(noise.kind)}, made standard deviations")
     if not noise.told:
-        _check_plausible(noise, sky_scatter(image))
-    return Deviation(noise.values)
+        _check_plausible(noise, sky_scatter(image.numpy()))
+    return Deviation(noise.values, "standard deviations")
 
 
 def _converted(values: Array, kind: str) -> Array:
@@ -57,25 +59,21 @@ def _converted(values: Array, kind: str) -> Array:
         return np.asarray(_UNCERTAINTY[kind](values, copy=False).represent_as(StdDevUncertainty).array, np.float32)
 
 
-def _of_weight(noise: NoiseMap, sky: float) -> Deviation:
-    if sky == 0:
-        raise LensphysError(f"{noise.where} is a weight, and the image has no scatter to scale it by: give --error")
+def _of_weight(noise: NoiseMap, image: Tensor) -> Deviation:
     sigma = _converted(noise.values, INVERSE_VARIANCE)
-    ratio = sky / _median(sigma)
-    low, high = _ALIKE
-    if low <= ratio <= high:
-        return Deviation(sigma, (f"{noise.where} is taken for an inverse variance: so the sky scatters",))
-    told = f"{noise.where} is taken for an exposure map: it is scaled to the scatter of the sky, {sky:.3g}"
-    return Deviation(sigma * np.float32(ratio), (told,))
+    white = float(background_error_map(image).sigma.median())  # blind to light, and to what neighbours share
+    if _ALIKE[0] * white <= _median(sigma) <= _ALIKE[1] * sky_scatter(image.numpy()):
+        return Deviation(sigma, "a weight, taken for an inverse variance: so the sky scatters")
+    told = f"a weight, taken for an exposure map and scaled to the noise of the sky, {white:.3g}"
+    return Deviation(sigma * np.float32(white / _median(sigma)), told)
 
 
 def _check_plausible(noise: NoiseMap, sky: float) -> None:
     """Raise where a map without a name is far off the sky's scatter as it is, and close to it as another kind."""
     if sky == 0 or 1 / _IMPLAUSIBLE < _median(noise.values) / sky < _IMPLAUSIBLE:
         return
-    low, high = _ALIKE
     for kind in (VARIANCE, INVERSE_VARIANCE):
-        if low <= sky / _median(_converted(noise.values, kind)) <= high:
+        if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
             raise LensphysError(
                 f"{noise.where} looks like {_article(kind)}, not like standard deviations: name its extension "
                 f"{'VARIANCE' if kind == VARIANCE else 'IVAR'}, or give its square root"

@@ -179,7 +179,7 @@ def _holds(hdu: Any) -> bool:
 
 def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
     header = _readable(hdu.header)
-    said = str(hdu.name or header.get("EXTTYPE", "")).strip()
+    said = str(hdu.name or header.get("EXTTYPE", "")).strip().removeprefix("COMPRESSED_IMAGE")
     name = said or str(number)
     means = meaning(said)
     if means.role is None and "HDUCLAS2" in header:

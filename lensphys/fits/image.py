@@ -15,7 +15,7 @@ from lensphys.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import check_rescalable, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import MaskMeans, counted
+from lensphys.fits.masks import counted
 from lensphys.fits.names import DEVIATION, IMAGE, MASKS, NAMES, NOISE, PSF, meaning_of_file
 from lensphys.fits.units import is_magnitude
 
@@ -40,6 +40,11 @@ class NoiseMap:
     where: str = "ERR"
     told: bool = True
 
+    @property
+    def label(self) -> str:
+        """The file and the extension, without folders."""
+        return Path(self.where).name
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -54,7 +59,7 @@ class Choice:
 
     extension: str | None = None
     band: str | None = None
-    mask_means: MaskMeans | None = None
+    mask_means: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,12 +114,13 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         good, how = (None, []) if mask is None else _mask(mask, hdu, image, file, choice.mask_means)
         found = {"image": hdu, "noise": noise, "mask": mask, "PSF": psf}
         used = {what: label(one) for what, one in found.items() if one is not None}
+        used["image"] += "" if plane is None else f"[{plane}]"
         taken = [one.number for one in found.values() if one is not None]
         unused = tuple(label(other) for other in file.arrays if other.number not in taken)
         return FitsImage(
             image,
             header,
-            label(hdu),
+            used["image"],
             hdu.meaning.band,
             None if noise is None else _noise(noise, hdu, image.shape),
             good,
@@ -264,7 +270,7 @@ def _noise(hdu: Hdu, image: Hdu, shape: tuple[int, ...]) -> NoiseMap:
     return NoiseMap(values, str(hdu.meaning.role), label(hdu))
 
 
-def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: MaskMeans | None) -> tuple[Array, list[str]]:
+def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: str | None) -> tuple[Array, list[str]]:
     if hdu.shape != pixels.shape:
         raise LensphysError(f"{hdu.where} {hdu.shape} and {image.where} {pixels.shape} must have the same shape")
     telescope = str(hdu.header.get("TELESCOP") or image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Kernel:
         scale: pixel scale [arcsec], None if the file does not say.
         oversampling: how many of its pixels make one of the image's, along a side, where there is no scale.
         where: the file and the extension, for messages.
-        remarks: sentences for the user.
+        remarks: what is to be said of it, in words that follow its name.
     """
 
     values: Array
@@ -35,6 +36,11 @@ class Kernel:
     oversampling: float = 1.0
     where: str = ""
     remarks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The file and the extension, without folders."""
+        return Path(self.where).name
 
     def scale_on(self, pixel: float) -> float:
         """Return the pixel scale [arcsec] of the kernel of an image with pixels of this scale [arcsec]."""
@@ -98,5 +104,5 @@ def _evaluated(hdu: Hdu) -> Kernel:
         raise LensphysError(f"{hdu.where} has {terms.size} values in PSF_MASK, its PSFAXIS1, 2, 3 say {axes}")
     values = terms.reshape(axes[2], axes[1], axes[0])[0]
     varies = int(header.get("POLNAXIS", 0)) > 0 and axes[2] > 1
-    remarks = (f"{hdu.where}: the PSFEx model is evaluated in the middle of its field",) if varies else ()
+    remarks = ("a PSFEx model, evaluated in the middle of its field",) if varies else ("a PSFEx model",)
     return Kernel(values, None, 1 / float(step), hdu.where, remarks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -13,13 +13,12 @@ from lensphys.fits.file import Hdu
 from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD
 
 Array = NDArray[Any]
-MaskMeans = Literal["good", "bad"]
 
 _CLEAR = (0.3, 0.7)  # shares of the lens under the ones of a mask: between them either sense cuts it in two
 _BRIGHT = 5.0  # sigma over the sky
 
 
-def counted(hdu: Hdu, image: Array, means: MaskMeans | None = None, telescope: str = "") -> tuple[Array, str]:
+def counted(hdu: Hdu, image: Array, means: str | None = None, telescope: str = "") -> tuple[Array, str]:
     """Return where pixels count, and the sentence that says in which sense the mask was read.
 
     The surest comes first: what the user says, planes with names in the header, the name of the extension. A plain
@@ -28,7 +27,7 @@ def counted(hdu: Hdu, image: Array, means: MaskMeans | None = None, telescope: s
     Args:
         hdu: the mask, (H, W).
         image: (H, W).
-        means: what nonzero pixels are, if the user says so.
+        means: what nonzero pixels are, good or bad, if the user says so.
         telescope: whose bits they are.
 
     Returns:
@@ -72,13 +71,16 @@ def _by_planes(hdu: Hdu, values: Array, planes: dict[str, int]) -> tuple[Array, 
 def _by_flags(hdu: Hdu, values: Array, telescope: str) -> tuple[Array, str]:
     bits = BAD_BITS.get(telescope)
     if bits is None or values.dtype.kind not in "iu":
-        good = values == 0
-        return good, _told(hdu, good, "those without a flag")
-    good = values.astype(np.int64) & bits == 0
-    return good, _told(hdu, good, f"those without {'DO_NOT_USE' if bits == 1 else f'a bad flag of {telescope}'}")
+        good, what = values == 0, "a flag"
+    else:
+        good = values.astype(np.int64) & bits == 0
+        what = "DO_NOT_USE" if bits == 1 else f"a bad flag of {telescope}"
+    if not good.any():  # nothing is said of any pixel, if the same is said of all
+        return ~good, f"{hdu.name} is not used: every pixel has {what} (give --mask-means good if 1 is good in it)"
+    return good, _told(hdu, good, f"those without {what}")
 
 
-def _by_lens(hdu: Hdu, values: Array, image: Array) -> tuple[MaskMeans, str]:
+def _by_lens(hdu: Hdu, values: Array, image: Array) -> tuple[str, str]:
     marks = np.unique(values[values != 0])
     if len(marks) > 1 and values.dtype.kind in "iu":
         raise LensphysError(

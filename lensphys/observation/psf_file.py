@@ -30,11 +30,16 @@ class Star:
 
     Args:
         kernel: (K, K) float64.
-        remarks: sentences for the user.
+        remarks: what was done, or is to be said, in words that follow the kernel's name.
     """
 
     kernel: Array
     remarks: tuple[str, ...] = ()
+
+    def told(self, where: str, scale: float) -> str:
+        """Return the sentence for the user on a kernel of this file and extension, and pixel scale [arcsec]."""
+        done = f": {'; '.join(self.remarks)}" if self.remarks else ""
+        return f'PSF: {where}, {len(self.kernel)} x {len(self.kernel)} pixels of {scale:.4g}"{done}'
 
 
 def read_kernel(name: str, path: Path, band: str = "") -> Kernel:
@@ -69,12 +74,12 @@ def usable(kernel: Kernel) -> Star:
     total = float(values.sum())
     values = values / total
     if abs(total - 1) > _ROUNDING:
-        remarks.append(f"{kernel.where} sums to {total:.4g}: it is divided by that")
+        remarks.append(f"divided by its sum, {total:.4g}")
     if len(values) % 2 == 0:
         values = centred(values, len(values) - 1)
-        remarks.append(f"{kernel.where} has {len(kernel.values)} pixels a side: it is recentred on {len(values)}")
+        remarks.append(f"recentred from {len(kernel.values)} pixels a side onto {len(values)}")
     elif (off := float(np.abs(offset(values)).max())) > _OFF_CENTRE:
-        remarks.append(f"{kernel.where} has its centroid {off:.2g} of its pixels off its middle")
+        remarks.append(f"its centroid is {off:.2g} of its pixels off its middle")
     return Star(values, tuple(remarks))
 
 

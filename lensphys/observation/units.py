@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lensphys.checks import LensphysError
-from lensphys.observation.instrument import Instrument
+from lensphys.observation.instrument import ExposureNoiseSettings, Instrument
 from lensphys.observation.noise import ExposureNoise
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def unit_ratio(header: Header, instrument: Instrument, where: str, pixel_scale: 
         ratio = kind(unit, header, instrument, where, pixel_scale)
         if ratio is not None:
             remarks = (*_told(ratio, said, instrument, where), *_electrons_assumed(unit, header, where))
-            return UnitRatio(ratio, remarks)
+            return UnitRatio(ratio, (*remarks, *_other_exposure(header, instrument, where)))
     raise LensphysError(
         f"{where} has BUNIT {said}, which cannot be brought to the {instrument.unit} of the instrument: give --error, "
         "or convert the image"
@@ -81,6 +81,17 @@ def _electrons_assumed(unit: Any, header: Header, where: str) -> tuple[str, ...]
     if u.ct not in getattr(unit, "bases", [unit]) or any(key in header for key in _GAINS):
         return ()
     return (f"{where} is in counts and has no GAIN: they are taken for electrons",)
+
+
+def _other_exposure(header: Header, instrument: Instrument, where: str) -> tuple[str, ...]:
+    own = instrument.noise
+    seconds = next((header[key] for key in _TIMES if isinstance(header.get(key), int | float)), None)
+    if not isinstance(own, ExposureNoiseSettings) or seconds is None:
+        return ()
+    assumed = own.exposure_time * own.num_exposures
+    if abs(seconds / assumed - 1) <= 0.1 or abs(seconds / own.exposure_time - 1) <= 0.1:
+        return ()
+    return (f"{where} was exposed for {seconds:g} s, the noise is that of the instrument's {assumed:g} s",)
 
 
 def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str) -> UnitRatio:
@@ -140,8 +151,9 @@ def _flux_density(unit: Any, header: Header, instrument: Instrument, where: str,
 def _number(header: Header, keys: tuple[str, ...], where: str, name: str) -> float:
     value = next((header[key] for key in keys if key in header), None)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        held = f"no {name}" if value is None else f"{name} {str(value)[:20]}"
         raise LensphysError(
-            f"{where} has BUNIT {str(header.get('BUNIT'))[:40]} and {name} {str(value)[:20]}: its noise needs {name} "
-            "above zero in the header, or give --error"
+            f"{where} has BUNIT {str(header.get('BUNIT'))[:40]} and {held} in its header: set {name} there, or give "
+            "--error"
         )
     return float(value)
