@@ -483,7 +483,7 @@ def _noise_map(path: Path, band: str) -> NoiseMap:
         return read_noise_map("error map", path, band)
     role = meaning_of_file(path).role
     told = role in NOISE
-    return NoiseMap(read_npy("error map", path), str(role) if told else DEVIATION, f"error map {path}", told)
+    return NoiseMap(read_npy("error map", path), str(role) if told else DEVIATION, str(path), told)
 
 
 def _error_map(noise: NoiseMap, image: Tensor, remarks: list[str]) -> tuple[ErrorMap, Tensor]:

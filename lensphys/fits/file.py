@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ Array = NDArray[Any]
 MOST_PIXELS = 2**26  # of an array: 8192 x 8192, far above any cut-out of a lens
 MOST_UNPACKED = 2**29  # bytes that a packed file may grow to: 512 MiB
 _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+_KEYWORD = re.compile(r"[A-Z0-9_-]{0,8}")
 _SHOWN = 60  # characters of somebody else's text that a message repeats
 
 
@@ -202,7 +204,8 @@ def _readable(header: fits.Header) -> fits.Header:
             _ = card.keyword, card.value, card.comment
         except (ValueError, fits.VerifyError):
             continue
-        cards.append(card)
+        if _KEYWORD.fullmatch(card.keyword) or card.image.startswith("HIERARCH"):
+            cards.append(card)
     return fits.Header(cards, copy=True)
 
 

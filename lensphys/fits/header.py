@@ -28,6 +28,7 @@ _DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMD
 # [arcsec]: STPSF; drizzled images and TinyTim; older cameras
 SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1")
 _SIDE = re.compile("|".join((*SCALE_KEYS, "PIXSCAL2", "SECPIX2", r"(CD[12]_[12]|CDELT[12])[A-Z]?")))
+_POINT, _SIP = re.compile(r"CRPIX[12][A-Z]?"), re.compile(r"[AB]P?_(\d)_(\d)")
 _AREA = re.compile("PIXAR_SR|PIXAR_A2")  # JWST
 _SCALES = {"questioned": (1e-3, 10.0), "refused": (1e-4, 60.0)}  # [arcsec]: no telescope that sees lenses has others
 
@@ -115,13 +116,13 @@ def rescaled_header(header: fits.Header, factor: int) -> fits.Header:
                 if not has_cd:
                     new.setdefault(f"CDELT{axis}{alt}", 1.0)
     for key in list(new):
-        if re.fullmatch(r"CRPIX[12][A-Z]?", key):
+        if _POINT.fullmatch(key):
             new[key] = (new[key] - 0.5) * factor + 0.5
         elif _SIDE.fullmatch(key):
             new[key] = new[key] / factor
         elif _AREA.fullmatch(key):
             new[key] = new[key] / factor**2
-        elif power := re.fullmatch(r"[AB]P?_(\d)_(\d)", key):
+        elif power := _SIP.fullmatch(key):
             new[key] = new[key] * float(factor) ** (1 - int(power[1]) - int(power[2]))
     return new
 
@@ -135,12 +136,9 @@ def check_rescalable(where: str, header: fits.Header) -> None:
     tables = [key for key in _DISTORTION_TABLES if key in header]
     if tables:
         raise LensphysError(f"{where} has a WCS with distortion tables ({tables[0]}): drizzle the image first")
-    try:
-        rescaled_header(header, 2)
-    except (TypeError, ValueError) as error:
-        raise LensphysError(
-            f"{where} has a WCS or pixel scale with values that are not numbers: repair it ({shown(error)})"
-        ) from None
+    for key, value in header.items():
+        if any(form.fullmatch(key) for form in (_POINT, _SIDE, _AREA, _SIP)) and not isinstance(value, int | float):
+            raise LensphysError(f"{where} has {key} = {shown(repr(value))}, expected a number: repair it")
 
 
 def described(header: fits.Header) -> fits.Header:

@@ -152,7 +152,7 @@ def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
             raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
         role = meaning_of_file(path).role
         told = role in NOISE
-        return NoiseMap(plain[0].image(), str(role) if told else DEVIATION, f"{name} {path}", told)
+        return NoiseMap(plain[0].image(), str(role) if told else DEVIATION, str(path), told)
 
 
 def label(hdu: Hdu) -> str:

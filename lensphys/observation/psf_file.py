@@ -57,7 +57,7 @@ def read_kernel(name: str, path: Path, band: str = "") -> Kernel:
     from lensphys.fits.kernel import Kernel, kernel_in
 
     if path.suffix.lower() == ".npy":
-        return Kernel(_read_npy(name, path), where=f"{name} {path}")
+        return Kernel(_read_npy(name, path), where=str(path))
     check_file(name, path)
     with opened(name, path) as file:
         return kernel_in(file, band)
@@ -86,9 +86,9 @@ def usable(kernel: Kernel) -> Star:
 def offset(kernel: Array) -> Array:
     """Return where the centroid of a kernel's core lies, from its middle, (y, x) [its pixels].
 
-    The core is what is brighter than a tenth of the peak: wings carry the sky's residual far out.
+    The core is what stands over a tenth of the peak: wings carry the sky's residual far out.
     """
-    core = np.where(kernel > 0.1 * kernel.max(), kernel, 0.0)
+    core = np.clip(kernel - 0.1 * kernel.max(), 0, None)
     axes = np.indices(kernel.shape) - (np.array(kernel.shape)[:, None, None] - 1) / 2
     return np.asarray((axes * core).sum((1, 2)) / core.sum())
 
