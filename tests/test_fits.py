@@ -1,6 +1,8 @@
 """FITS in and out: sources stay at their sky position, flux stays, faulty files give one clear sentence."""
 
+import bz2
 import gzip
+import lzma
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensphys.checks import LensphysError
-from lensphys.fits.header import pixel_scale, rescaled_header
-from lensphys.fits.image import read_fits_image, read_noise_map
+from lensphys.fits import file
+from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict
+from lensphys.fits.image import Choice, read_fits_image, read_noise_map
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness
 from lensphys.observation.psf_file import read_kernel
@@ -268,3 +271,173 @@ def test_foreign_and_missing_files(tmp_path):
         read_fits_image(tmp_path / "a.fits")
     with pytest.raises(LensphysError, match=r"PSF file not found: .*b.fits"):
         read_kernel("PSF file", tmp_path / "b.fits")
+
+
+# ---------------------------------------------------------------- what must not be read
+
+
+def flipped(path, where: bytes, shift: int = 0):
+    """The file with one bit changed at (or after) some bytes."""
+    data = bytearray(path.read_bytes())
+    data[data.rindex(where) + shift] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "tiled"])
+def test_changed_pixels_do_not_match_their_checksum(tmp_path, packed):
+    kind = fits.CompImageHDU if packed else fits.ImageHDU
+    hdus = fits.HDUList([fits.PrimaryHDU(), kind(image(), CDELT, name="SCI")])
+    hdus.writeto(tmp_path / "a.fits", checksum=True)
+    assert np.allclose(read_fits_image(tmp_path / "a.fits").image, image(), atol=0.05)
+    data = bytearray((tmp_path / "a.fits").read_bytes())
+    data[-2880 + 64] ^= 1
+    (tmp_path / "a.fits").write_bytes(data)
+    with pytest.raises(LensphysError, match=r"input .*a.fits does not match its own checksum .*copy it again, or rem"):
+        read_fits_image(tmp_path / "a.fits")
+
+
+def test_a_changed_header_does_not_match_its_checksum(tmp_path):
+    fits.PrimaryHDU(image(), CDELT).writeto(tmp_path / "a.fits", checksum=True)
+    with pytest.raises(LensphysError, match="does not match its own checksum"):
+        read_fits_image(flipped(tmp_path / "a.fits", b"counts/s"))
+
+
+def test_results_have_checksums(tmp_path):
+    write_fits(tmp_path / "a.fits", CD, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert all("CHECKSUM" in hdu.header and "DATASUM" in hdu.header for hdu in hdus)
+    read_fits_image(tmp_path / "a.fits")
+    with pytest.raises(LensphysError, match="does not match its own checksum"):
+        read_fits_image(flipped(tmp_path / "a.fits", b"KAPPA"))
+
+
+@pytest.mark.parametrize("suffix", [".fits.gz", ".fits"])
+def test_packed_files_are_bounded(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(file, "MOST_UNPACKED", 2**20)
+    path = tmp_path / f"a{suffix}"  # a packed file is one by its first bytes, whatever its name
+    path.write_bytes(gzip.compress(b"SIMPLE  =                    T" + bytes(2**24)))
+    with pytest.raises(LensphysError, match=r"a.fits(.gz)? unpacks to more than 1 MiB: cut the lens out of it"):
+        read_fits_image(path)
+
+
+def test_other_packings_are_no_fits(tmp_path):
+    (tmp_path / "a.fits").write_bytes(lzma.compress(bytes(2880)))
+    with pytest.raises(LensphysError, match="is not a FITS file: it does not begin with SIMPLE"):
+        read_fits_image(tmp_path / "a.fits")
+    path = save(tmp_path / "b.fits", {"SCI": image()}, CDELT)
+    (tmp_path / "c.fits.bz2").write_bytes(bz2.compress(path.read_bytes()))
+    assert np.array_equal(read_fits_image(tmp_path / "c.fits.bz2").image, image())
+
+
+def test_arrays_are_bounded_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "MOST_PIXELS", 100)
+    for kind in (fits.ImageHDU, fits.CompImageHDU):
+        hdus = fits.HDUList([fits.PrimaryHDU(), kind(image(), CDELT, name="SCI")])
+        hdus.writeto(tmp_path / "a.fits", overwrite=True)
+        with pytest.raises(
+            LensphysError, match=r"\[SCI\] has the shape \(12, 16\), more than 100 pixels: cut the lens"
+        ):
+            read_fits_image(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "tiled"])
+def test_a_shape_that_the_file_cannot_hold(tmp_path, packed):
+    kind = fits.CompImageHDU if packed else fits.ImageHDU
+    fits.HDUList([fits.PrimaryHDU(), kind(image(), CDELT, name="SCI")]).writeto(tmp_path / "a.fits")
+    data = (tmp_path / "a.fits").read_bytes()
+    axes = (b"ZNAXIS1 =", b"ZNAXIS2 =") if packed else (b"NAXIS1  =", b"NAXIS2  =")
+    for axis in axes:
+        at = data.rindex(axis) + 10
+        data = data[:at] + b"%20d" % 200_000 + data[at + 20 :]
+    (tmp_path / "a.fits").write_bytes(data)
+    expected = r"\(200000, 200000\), more than 67108864 pixels" if packed else "is not a whole FITS file"
+    with pytest.raises(LensphysError, match=expected):
+        read_fits_image(tmp_path / "a.fits")
+
+
+def test_messages_do_not_repeat_a_file(tmp_path):
+    name = "X" * 60
+    path = save(tmp_path / "a.fits", {f"{name}{i}": np.ones((2, 3, 4)) for i in range(40)})
+    with pytest.raises(LensphysError) as caught:
+        read_fits_image(path, Choice(extension="SCI" * 1000))
+    assert len(str(caught.value)) < 1500 and str(caught.value).endswith(", ...")
+
+
+# ---------------------------------------------------------------- headers
+
+
+def test_what_the_primary_header_alone_says_is_kept(tmp_path):
+    first = fits.Header({"TELESCOP": "HST", "FILTER": "F814W", "EXPTIME": 2200.0, "DATE-OBS": "2010-01-01"})
+    first.update({"OBJECT": "of the primary", "CRVAL1": 7.0, "NEXTEND": 3, "EXT_1": "SCI"})
+    first.add_history("of the primary")
+    low = CD.copy()
+    low["OBJECT"] = "of the image"
+    hdus = [fits.PrimaryHDU(header=first), fits.ImageHDU(image(), low, name="SCI")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    found = read_fits_image(tmp_path / "a.fits").header
+    assert (found["TELESCOP"], found["FILTER"], found["EXPTIME"]) == ("HST", "F814W", 2200.0)
+    assert (found["OBJECT"], found["CRVAL1"]) == ("of the image", 150.1)
+    assert not {"NEXTEND", "EXT_1", "HISTORY"} & set(found)
+    write_fits(tmp_path / "b.fits", found, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "b.fits") as hdus:
+        assert hdus[0].header["TELESCOP"] == hdus["KAPPA"].header["TELESCOP"] == "HST"
+        assert "XTENSION" not in hdus[0].header and hdus[0].header["DATE-OBS"] == "2010-01-01"
+
+
+def test_the_scale_may_stand_in_the_primary_header(tmp_path):
+    hdus = [fits.PrimaryHDU(header=fits.Header({"PIXSCALE": 0.07})), fits.ImageHDU(image(), name="SCI")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    assert pixel_scale(read_fits_image(tmp_path / "a.fits").header, "a") == 0.07
+
+
+def test_pixel_sizes_of_all_kinds_shrink_in_every_extension(tmp_path):
+    low = CD.copy()
+    low.update({"PIXAR_SR": 4e-14, "PIXAR_A2": 4e-3, "PIXELSCL": 0.05, "SECPIX": 0.05, "BUNIT": "MJY/SR"})
+    write_fits(tmp_path / "a.fits", low, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        for hdu in (hdus[0], hdus["KAPPA"], hdus["ALPHA"]):
+            head = hdu.header
+            assert head["PIXAR_SR"] == pytest.approx(1e-14) and head["PIXAR_A2"] == pytest.approx(1e-3)
+            assert head["PIXELSCL"] == head["SECPIX"] == head["PIXSCALE"] == 0.025
+        assert hdus["RESIDUAL"].header["PIXAR_SR"] == 4e-14
+        assert hdus[0].data.mean() == pytest.approx(image().mean(), rel=1e-6)  # a brightness stays one
+
+
+def test_two_scales_are_told_apart():
+    low = CD.copy()
+    assert scale_conflict(low, "a.fits") is None
+    low["PIXSCALE"] = SCALE * 1.005
+    assert scale_conflict(low, "a.fits") is None
+    low["PIXSCALE"] = 0.1
+    told = 'a.fits has PIXSCALE 0.1 and a WCS of 0.05": the WCS is taken (else give --pixel-scale)'
+    assert scale_conflict(low, "a.fits") == told
+
+
+@pytest.mark.parametrize("scale", [5e-4, 12.0])
+def test_a_strange_scale_is_questioned(scale):
+    assert questioned_scale(scale, "a.fits") == (
+        f'a.fits has pixels of {scale:.4g}": are CD or CDELT in degrees, and PIXSCALE in arcsec?'
+    )
+    for usual in (0.011, 0.05, 0.4, 4.0):
+        assert questioned_scale(usual, "a.fits") is None
+
+
+def test_headers_that_only_half_can_be_read(tmp_path):
+    path = save(tmp_path / "a.fits", {"SCI": image()}, CDELT)
+    data = path.read_bytes()
+    at = data.rindex(b"BUNIT")
+    path.write_bytes(data[:at] + b"BUNIT   = nan".ljust(80) + data[at + 80 :])
+    found = read_fits_image(path)
+    assert "BUNIT" not in found.header and np.array_equal(found.image, image())
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_of_the_eso_are_written_without_a_word(tmp_path):
+    low = CD.copy()
+    low["HIERARCH ESO DET CHIP1 NAME"] = "CCD-44"
+    low["HIERARCH ESO OBS LONG"] = "x" * 100
+    save(tmp_path / "a.fits", {"SCI": image()}, low)
+    write_fits(tmp_path / "b.fits", read_fits_image(tmp_path / "a.fits").header, results(2), scale=2, pixel_scale=SCALE,
+               provenance={})  # fmt: skip
+    assert fits.getheader(tmp_path / "b.fits")["ESO DET CHIP1 NAME"] == "CCD-44"

@@ -13,9 +13,12 @@ from astropy.io import fits
 
 from lensphys.checks import LensphysError
 from lensphys.data.images import read_images
+from lensphys.fits.file import MOST_PIXELS, MOST_UNPACKED
+from lensphys.fits.header import SCALE_KEYS
 from lensphys.fits.image import Choice
-from lensphys.fits.names import NAMES, Meaning, meaning, meaning_of_file
+from lensphys.fits.names import BAD_PLANES, NAMES, Meaning, meaning, meaning_of_file
 from lensphys.observation import PixelPSF
+from lensphys.observation.units import ZERO_POINTS
 
 H, W, SCALE, SIGMA = 24, 28, 0.1, 0.1
 SHAPE = (H, W)
@@ -412,3 +415,13 @@ def test_the_table_of_names():
     files = {"j1000_drz_wht.fits": "weight", "coadd-invvar-r.fits.gz": "inverse variance", "a.fits": None}
     files |= {"noise_map.npy": "standard deviation", "psf.fits": "PSF"}
     assert {name: meaning_of_file(Path(name)).role for name in files} == files
+
+
+def test_the_page_on_files_has_the_whole_vocabulary():
+    page = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
+    for role, known in NAMES.items():
+        assert f"| {role} | {', '.join(known)} |" in page
+    assert f"those without {', '.join(BAD_PLANES)} |" in page
+    assert f"{', '.join(SCALE_KEYS[:-1])} or {SCALE_KEYS[-1]} (arcsec)" in page
+    assert f"MAGZERO, {', '.join(k for k in ZERO_POINTS if k != 'MAGZERO')}" in page.replace(" or ", ", ")
+    assert f"{MOST_UNPACKED >> 20} MiB unpacked" in page and MOST_PIXELS == 8192**2

@@ -10,9 +10,11 @@ import torch
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from lensphys.batches import Batches, BatchSettings
 from lensphys.checks import LensphysError
-from lensphys.data.images import check_output, read_images, write_images
+from lensphys.data.images import check_output, read_images, with_target_psf, write_images
 from lensphys.data.lens_file import LensFile
+from lensphys.fits.image import Choice
 from lensphys.grid import PixelGrid
 from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, background_error_map
 from lensphys.simulation.recipe import Recipe
@@ -363,6 +365,86 @@ def test_hdf5_out(lenses, tmp_path):
         assert file.attrs["method"] == "fit" and json.loads(file.attrs["versions"]) == {"a": "1"}
         assert file.attrs["scale"] == 2 and file.attrs["pixel_scale_lr"] == 0.101
         assert all(np.array_equal(file[name][()], made[name]) for name in made)
+
+
+def test_results_of_a_lens_file_are_a_lens_file(lenses, tmp_path):
+    images, made = read_images(str(lenses)), results(3)
+    write_images(str(tmp_path / "b.h5"), images, made, 2, {"method": "fit"})
+    with LensFile(lenses) as before, LensFile(tmp_path / "b.h5") as after:
+        assert after.is_result and not before.is_result
+        assert after.classes == before.classes and np.array_equal(after.labels, before.labels)
+        assert after.instrument == before.instrument and after.upscale == 2 and after.target is None
+        assert torch.equal(after.lr(), before.lr()) and np.array_equal(after.read("hr")[:, 0], made["image"])
+        assert after.identity != before.identity
+        assert after._open().attrs["input_identity"] == before.identity
+    with LensFile(tmp_path / "b.h5") as lenses, pytest.raises(LensphysError, match="too few for a batch of 16"):
+        Batches(lenses, BatchSettings(), 0, needs_truth=True)  # a training finds its pairs there
+    np.save(tmp_path / "sharp.npy", kernel())
+    write_images(tmp_path / "c.h5", with_target_psf(images, tmp_path / "sharp.npy", 2), made, 2, {})
+    with LensFile(tmp_path / "c.h5") as after:
+        psf = after.target.psf_of()
+        assert isinstance(psf, PixelPSF) and psf.kernel.shape == (5, 5) and psf.scale == pytest.approx(0.0505)
+
+
+def test_the_files_own_instrument_goes_before_that_of_a_training(lenses, npy):
+    other = Instrument.named("model_3")
+    images = read_images(lenses, fallback=other)
+    assert images.observation.camera.psf == GaussianPSF(0.16) and images.observation.camera.grid.scale == 0.101
+    told = "the instrument is that of the file, not that of the training (HST WFC3 F160W, legacy Model 3)"
+    assert images.remarks == [told]
+    assert read_images(lenses, fallback=EUCLID).remarks == []
+    assert read_images(lenses, fallback=EUCLID, instrument=other).observation.camera.psf == other.psf_of()
+    assert read_images(npy, fallback=other).observation.camera.psf == other.psf_of()
+
+
+def test_options_of_fits_files_alone(npy):
+    with pytest.raises(LensphysError, match="--ext, --band is about FITS files, and .*a.npy is none"):
+        read_images(npy, choice=Choice("SCI", "VIS"))
+
+
+def test_stacks_with_a_channel(tmp_path):
+    seen = read_images(str(saved(tmp_path / "a.npy", stack()[:, None])), instrument=EUCLID).observation
+    assert torch.equal(seen.image[:, 0], torch.from_numpy(stack()))
+
+
+def test_noise_maps_of_other_kinds(tmp_path, npy):
+    sigma = np.full((H, W), 0.1, np.float32)
+    for name, values in (("rms", sigma), ("variance", sigma**2), ("ivar", sigma**-2)):
+        noise = read_images(npy, instrument=EUCLID, error=saved(tmp_path / f"{name}.npy", values)).observation.noise
+        assert torch.allclose(noise.sigma, torch.tensor(0.1))
+    path = saved(tmp_path / "wht.npy", np.where(np.arange(W) < 8, 400, 100).repeat(H).reshape(W, H).T.astype("f4"))
+    found = read_images(npy, instrument=EUCLID, error=path)
+    assert torch.allclose(found.observation.noise.sigma[0, 0, 0, [0, -1]], torch.tensor([0.05, 0.1]))
+    assert "noise: wht.npy, a weight, taken for an inverse variance: so the sky scatters" in found.remarks
+    exposed = saved(tmp_path / "exp.npy", np.where(np.arange(W) < 8, 3600, 900).repeat(H).reshape(W, H).T)
+    found = read_images(npy, instrument=EUCLID, error=exposed)
+    left, right = found.observation.noise.sigma[0, 0, 0, [0, -1]]
+    assert left / right == pytest.approx(0.5) and "exposure map and scaled" in found.remarks[-1]
+    for values, kind in ((sigma**4, "a variance"), (sigma**-2, "an inverse variance")):
+        image = saved(tmp_path / "i.npy", stack(1) * (sigma if kind == "a variance" else 1))
+        with pytest.raises(LensphysError, match=f"e.npy looks like {kind}, not like standard deviations: name its ext"):
+            read_images(image, instrument=EUCLID, error=saved(tmp_path / "e.npy", values))
+    with pytest.raises(LensphysError, match="a.npy is the image itself: give the file of its noise"):
+        read_images(npy, instrument=EUCLID, error=npy)
+
+
+def test_what_was_read_is_told(tmp_path):
+    path = cut_out(tmp_path / "a.fits", SCI=stack()[0], RMS=np.ones((H, W)), PSF=kernel(), CTX=np.ones((H, W)))
+    images = read_images(str(path))
+    assert images.remarks == [
+        "a.fits: image SCI, noise RMS, PSF PSF; not used: CTX",
+        'PSF: a.fits[PSF], 5 x 5 pixels of 0.05"',
+        "noise: RMS, standard deviations",
+    ]
+    write_images(str(tmp_path / "b.fits"), images, results(1), 2, {"read": images.remarks})
+    with fits.open(tmp_path / "b.fits") as hdus:
+        assert hdus[0].header["PSF"] == hdus["SIGMA"].header["PSF"] == 'kernel, 0.25" wide (a.fits[PSF])'
+        assert "not used: CTX" in "".join(hdus[0].header["HISTORY"])
+        assert hdus["PSF"].data.sum() == pytest.approx(1, abs=1e-5)
+        assert hdus["SIGMA"].header["PIXSCALE"] == hdus["KAPPA"].header["PIXSCALE"] == 0.025
+    again = read_images(tmp_path / "b.fits")  # the result's own PSF and sigma are found in it
+    assert again.observation.camera.psf.extent == pytest.approx(images.observation.camera.psf.extent, rel=0.15)
+    assert isinstance(again.observation.noise, ErrorMap)
 
 
 def test_fits_out(tmp_path):

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
 from lensphys.data.exporting import psf_kernel
-from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, LensFile
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, RESULT, LensFile
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.fits.header import pixel_scale as header_scale
-from lensphys.fits.header import questioned_scale
+from lensphys.fits.header import questioned_scale, scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, read_fits_image, read_noise_map
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.names import DEVIATION, NOISE, meaning_of_file
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-RESULT_KIND = "lensphys super-resolved images"
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
 _READ = {"FITS": _FITS, ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
 _WRITTEN = {"FITS": (".fits", ".fit"), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
@@ -228,10 +227,11 @@ def with_target_psf(images: ImageSet, path: str | Path, scale: int) -> ImageSet:
     star = usable(kernel)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
+    target = centred_psf(sharp)
     remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
-    if own is not camera.psf:
-        remarks.append("the PSF of the image is centred: the result lies where the light does")
-    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(centred_psf(sharp))
+    if own is not camera.psf or target is not sharp:
+        remarks.append("the kernels are centred, so that nothing moves on the sky")
+    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(target)
     return replace(images, observation=observation, remarks=remarks, psf=f"target {path.name}")
 
 
@@ -336,7 +336,7 @@ def _lens_file(images: ImageSet, carried: Carried, fine: Array, scale: int) -> d
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
     with whole_file(path) as temporary, h5py.File(temporary, "w", libver=FORMATS) as file:
-        file.attrs["kind"] = RESULT_KIND
+        file.attrs["kind"] = RESULT
         for name, entry in attributes.items():
             plain = isinstance(entry, str | int | float) or name == "classes"
             file.attrs[name] = entry if plain else json.dumps(entry, default=str)
@@ -391,6 +391,8 @@ def _pixel_scale(
 def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> _Contents:
     found = read_fits_image(path, choice)
     remarks += found.remarks
+    conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else None
+    remarks += [] if conflict is None else [conflict]
     if is_surface_brightness(found.header):
         remarks.append(f"the image is a surface brightness ({found.header['BUNIT']}), and so will be the result")
     return _Contents(

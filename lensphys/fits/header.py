@@ -69,6 +69,15 @@ def questioned_scale(scale: float, where: str) -> str | None:
     return f'{where} has pixels of {scale:.4g}": are CD or CDELT in degrees, and PIXSCALE in arcsec?'
 
 
+def scale_conflict(header: fits.Header, where: str) -> str | None:
+    """Return what is to be said where the WCS of an image and its PIXSCALE, or the like, are not of one mind."""
+    sky, stated = _sky_scale(header, where), _stated_scale(header, where)
+    if sky is None or stated is None or abs(stated / sky - 1) <= 0.01:
+        return None
+    key = next(key for key in SCALE_KEYS if key in header)
+    return f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)'
+
+
 def _stated_scale(header: fits.Header, where: str) -> float | None:
     key = next((key for key in SCALE_KEYS if key in header), None)
     if key is None:

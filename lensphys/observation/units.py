@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _TIMES = ("EXPTIME", "EXPOSURE", "TEXPTIME", "XPOSURE", "EFFEXPTM")
 _GAINS = ("GAIN", "CCDGAIN", "ATODGAIN", "EGAIN")
-_ZERO_POINTS = ("ZEROPNT", "MAGZERO", "MAGZPT", "MAGZP", "ABMAGZP", "PHOTZP", "ZPT_AB")  # AB magnitude of 1 BUNIT
+ZERO_POINTS = ("MAGZERO", "ZEROPNT", "MAGZPT", "MAGZP", "ABMAGZP", "PHOTZP", "ZPT_AB")  # AB magnitude of 1 BUNIT
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _other_exposure(header: Header, instrument: Instrument, where: str) -> tuple
 
 def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str) -> UnitRatio:
     """Units that only a magnitude tells apart."""
-    key = next((key for key in _ZERO_POINTS if isinstance(header.get(key), int | float)), None)
+    key = next((key for key in ZERO_POINTS if isinstance(header.get(key), int | float)), None)
     if key is not None and instrument.zero_point is not None:
         ratio = 10 ** (0.4 * (float(header[key]) - instrument.zero_point))
         return UnitRatio(ratio, _told(ratio, f"units of {key} {header[key]:.4g}", instrument, where))
