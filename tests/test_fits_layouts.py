@@ -52,7 +52,7 @@ BAD[:, :2] = 1
 BAD[2:4, 10:16] = 1
 FAULTS = int(BAD.sum())
 DETECTED = np.where(IMAGE > 1, 32, 0).astype("i4")
-PLANES = {"MP_BAD": 0, "MP_SAT": 1, "MP_DETECTED": 5, "MP_NO_DATA": 8}
+PLANES = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_DETECTED": 5, "HIERARCH MP_NO_DATA": 8}
 OTHER = 1 + np.zeros(SHAPE, "f4")
 
 
@@ -286,6 +286,15 @@ LAYOUTS: dict[str, Layout] = {
                  ext("ERR", ERR, 2)], "SCI,2", 0.1, choice=Choice(extension="sci, 2"),
     ),
     "by number": Layout(lambda: [primary(), sci(2 * IMAGE), sci(name="B")], "B", choice=Choice(extension="2")),
+    "noise in another unit": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("ERR", ERR / 1e3, BUNIT="uJy")], sigma=0.1
+    ),
+    "variance in another unit": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("VARIANCE", ERR**2 / 1e6, BUNIT="uJy2")], sigma=0.1
+    ),
+    "variance in the unit of its image": Layout(  # as many write it
+        lambda: [primary(), sci(BUNIT="nJy"), ext("VARIANCE", ERR**2, BUNIT="nJy")], sigma=0.1
+    ),
     "any error map is no image": Layout(lambda: [primary(), ext("NOISE", ERR), sci(name="THING")], "THING", 0.1),
     # PSFs
     "psf of its own scale": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), PIXSCALE=0.05)], psf=0.05),

@@ -428,6 +428,14 @@ def test_noise_maps_of_other_kinds(tmp_path, npy):
         read_images(npy, instrument=EUCLID, error=npy)
 
 
+@pytest.mark.parametrize(("unit", "power"), [("nJy", 1), ("nJy2", 2), ("nJy-2", -2)])
+def test_the_unit_of_a_noise_map_tells_its_kind(tmp_path, unit, power):
+    fits.PrimaryHDU(stack()[0], fits.Header({"PIXSCALE": 0.05, "BUNIT": "nJy"})).writeto(tmp_path / "a.fits")
+    fits.PrimaryHDU(np.full((H, W), 0.3**power), fits.Header({"BUNIT": unit})).writeto(tmp_path / "b.fits")
+    noise = read_images(tmp_path / "a.fits", error=tmp_path / "b.fits").observation.noise
+    assert torch.allclose(noise.sigma, torch.tensor(0.3))
+
+
 def test_what_was_read_is_told(tmp_path):
     path = cut_out(tmp_path / "a.fits", SCI=stack()[0], RMS=np.ones((H, W)), PSF=kernel(), CTX=np.ones((H, W)))
     images = read_images(str(path))

@@ -29,11 +29,10 @@ from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import questioned_scale, scale_conflict
-from lensphys.fits.image import Choice, NoiseMap, read_fits_image, read_noise_map
+from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
 from lensphys.fits.kernel import Kernel
-from lensphys.fits.names import DEVIATION, NOISE, meaning_of_file
 from lensphys.fits.result import write_fits
-from lensphys.fits.units import is_surface_brightness
+from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.grid import PixelGrid
 from lensphys.observation import (
     PSF,
@@ -58,6 +57,7 @@ from lensphys.provenance import whole_file
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
+    from astropy.units import UnitBase
 
 Array = NDArray[Any]
 
@@ -133,11 +133,25 @@ class _Contents:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """The PSF of the images, and where it comes from."""
+class _Preset:
+    """What an instrument says of the images of a file: their PSF, and their noise in the unit of their header."""
 
-    psf: PSF
-    source: str
+    instrument: Instrument
+    conditions: Conditions
+    header: Header | None
+    where: str
+
+    @property
+    def psf(self) -> PSF:
+        return self.instrument.psf_of(self.conditions)
+
+    def noise(self, image: Tensor, remarks: list[str]) -> Noise:
+        law = self.instrument.noise_of(image, self.conditions)
+        if self.header is None or not isinstance(law, ExposureNoise):
+            return law
+        ratio = unit_ratio(self.header, self.instrument, self.where, self.instrument.pixel_scale)
+        remarks += ratio.remarks
+        return ratio.noise(law)
 
 
 def read_images(
@@ -186,18 +200,19 @@ def read_images(
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = _cleaned(path, contents.pixels, remarks)
-    seen = _psf(contents, scale, instrument, conditions, psf, remarks)
-    noise, known = _noise(path, contents, image, good, instrument, conditions, error, remarks)
+    preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
+    blur, source = _psf(contents, scale, preset, psf, remarks)
+    noise, known = _noise(contents, image, good, preset, error, remarks)
     mask = good & known
     if contents.mask is not None:
         mask = mask & torch.from_numpy(contents.mask)
     if not bool(mask.flatten(1).any(1).all()):
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself
-    own_psf = isinstance(seen.psf, PixelPSF) and contents.instrument is None
-    points = instrument.supersampling if instrument is not None and not own_psf else _points(seen.psf, scale)
-    observation = Observation(image, Camera(grid, seen.psf, points), noise, None if bool(mask.all()) else mask)
-    return ImageSet(observation, contents.header, remarks, seen.source, contents.carried)
+    own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
+    points = instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
+    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(mask.all()) else mask)
+    return ImageSet(observation, contents.header, remarks, source, contents.carried)
 
 
 def _points(psf: PSF, scale: float) -> int:
@@ -433,32 +448,25 @@ def _cleaned(path: Path, pixels: Array, remarks: list[str]) -> tuple[Tensor, Ten
 
 
 def _psf(
-    contents: _Contents,
-    scale: float,
-    instrument: Instrument | None,
-    conditions: Conditions,
-    path: str | Path | None,
-    remarks: list[str],
-) -> _Seen:
+    contents: _Contents, scale: float, preset: _Preset | None, path: str | Path | None, remarks: list[str]
+) -> tuple[PSF, str]:
+    """The PSF, and where it comes from."""
     kernel = contents.kernel if path is None else read_kernel("PSF file", Path(path), contents.band)
     if kernel is not None:
-        star = usable(kernel)
-        pixel = kernel.scale_on(scale)
+        star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.told(kernel.label, pixel))
-        return _Seen(PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label)
-    if instrument is not None:
-        return _Seen(instrument.psf_of(conditions), instrument.description)
+        return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
+    if preset is not None:
+        return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
-    return _Seen(NoPSF(), "none is known")
+    return NoPSF(), "none is known"
 
 
 def _noise(
-    where: Path,
     contents: _Contents,
     image: Tensor,
     good: Tensor,
-    instrument: Instrument | None,
-    conditions: Conditions,
+    preset: _Preset | None,
     path: str | Path | None,
     remarks: list[str],
 ) -> tuple[Noise, Tensor]:
@@ -466,15 +474,11 @@ def _noise(
     noise = contents.noise if path is None else _noise_map(Path(path), contents.band)
     filled = _without_holes(image, good)
     if noise is not None:
-        return _error_map(noise, filled, remarks)
+        unit = None if contents.header is None else unit_of(contents.header)
+        return _error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
-    if instrument is not None:
-        law = instrument.noise_of(filled, conditions)
-        if contents.header is None or not isinstance(law, ExposureNoise):
-            return law, everywhere
-        ratio = unit_ratio(contents.header, instrument, str(where), instrument.pixel_scale)
-        remarks += ratio.remarks
-        return ratio.noise(law), everywhere
+    if preset is not None:
+        return preset.noise(filled, remarks), everywhere
     remarks.append("no noise is known: it is estimated from the image (give --error or --instrument)")
     return background_error_map(filled), everywhere
 
@@ -483,16 +487,14 @@ def _noise_map(path: Path, band: str) -> NoiseMap:
     """A noise map in a file of its own."""
     if path.suffix.lower() != ".npy":
         return read_noise_map("error map", path, band)
-    role = meaning_of_file(path).role
-    told = role in NOISE
-    return NoiseMap(read_npy("error map", path), str(role) if told else DEVIATION, str(path), told)
+    return noise_by_file_name(read_npy("error map", path), path)
 
 
-def _error_map(noise: NoiseMap, image: Tensor, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
+def _error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
     shape = tuple(image.shape[-2:])
     if noise.values.shape not in (shape, (1, *shape), (len(image), *shape)):
         raise LensphysError(f"{noise.where} must have the shape of the image, {shape}, got {noise.values.shape}")
-    found = deviation(noise, image)
+    found = deviation(noise, image, unit)
     remarks.append(f"noise: {noise.label}, {found.how}")
     values = torch.from_numpy(found.values).reshape(-1, 1, *shape)
     known = torch.isfinite(values) & (values > 0)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
+from astropy.units import UnitBase
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.fits.image import NoiseMap
-from lensphys.fits.names import INVERSE_VARIANCE, VARIANCE, WEIGHT
+from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
 from lensphys.observation import background_error_map
 
 Array = NDArray[Any]
 
+_POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's unit
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 # A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
 _ALIKE = (0.8, 2.5)
@@ -31,20 +33,23 @@ class Deviation:
     how: str
 
 
-def deviation(noise: NoiseMap, image: Tensor) -> Deviation:
+def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> Deviation:
     """Return a noise map as standard deviations; where it says nothing, they are not positive or not finite.
 
-    A weight is an inverse variance where that is the scatter of the sky, else an exposure map that is scaled to it.
+    Its unit is brought to the image's where it can be, and tells its kind where no name does. A weight is an inverse
+    variance where that is the scatter of the sky, else an exposure map that is scaled to it.
 
     Args:
         noise: of the shape of the image.
         image: (N, 1, H, W), finite.
+        unit: of the image, None if it is not known.
 
     Raises:
         LensphysError: if the map is the image itself, or can hardly be what its file is taken for.
     """
     if np.array_equal(noise.values.ravel(), image.numpy().ravel()):
         raise LensphysError(f"{noise.where} is the image itself: give the file of its noise")
+    noise = _in_unit(noise, unit)
     if noise.kind == WEIGHT:
         return _of_weight(noise, image)
     if noise.kind in _UNCERTAINTY:
@@ -52,6 +57,17 @@ def deviation(noise: NoiseMap, image: Tensor) -> Deviation:
     if not noise.told:
         _check_plausible(noise, sky_scatter(image.numpy()))
     return Deviation(noise.values, "standard deviations")
+
+
+def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
+    """The map in the unit of the image, or in the power of it that its kind has; as it is, where units do not tell."""
+    if unit is None or noise.unit is None:
+        return noise
+    for kind in (noise.kind,) if noise.told else _POWER:
+        if kind in _POWER and noise.unit.is_equivalent(unit ** _POWER[kind]):
+            factor = noise.unit.to(unit ** _POWER[kind])
+            return replace(noise, values=noise.values * np.float32(factor), kind=kind, told=True)
+    return noise
 
 
 def _converted(values: Array, kind: str) -> Array:

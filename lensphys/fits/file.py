@@ -204,7 +204,8 @@ def _readable(header: fits.Header) -> fits.Header:
             _ = card.keyword, card.value, card.comment
         except (ValueError, fits.VerifyError):
             continue
-        if _KEYWORD.fullmatch(card.keyword) or card.image.startswith("HIERARCH"):
+        standard = _KEYWORD.fullmatch(card.keyword) or card.image.startswith("HIERARCH")
+        if standard and card.image.isascii() and card.image.isprintable():
             cards.append(card)
     return fits.Header(cards, copy=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from astropy.io import fits
+from astropy.units import UnitBase
 from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError
@@ -17,7 +18,7 @@ from lensphys.fits.header import check_rescalable, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
 from lensphys.fits.masks import counted
 from lensphys.fits.names import DEVIATION, IMAGE, MASKS, NAMES, NOISE, PSF, meaning_of_file
-from lensphys.fits.units import is_magnitude
+from lensphys.fits.units import is_magnitude, unit_of
 
 Array = NDArray[Any]
 
@@ -33,12 +34,14 @@ class NoiseMap:
         kind: standard deviation, variance, inverse variance or weight: see `lensphys.fits.names`.
         where: what it is called in messages.
         told: whether the kind is said by a name, not assumed.
+        unit: of the values, None if it is not known.
     """
 
     values: Array
     kind: str = DEVIATION
     where: str = "ERR"
     told: bool = True
+    unit: UnitBase | None = None
 
     @property
     def label(self) -> str:
@@ -122,7 +125,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             header,
             used["image"],
             hdu.meaning.band,
-            None if noise is None else _noise(noise, hdu, image.shape),
+            None if noise is None else _noise(noise, label(noise)),
             good,
             None if psf is None else kernel_of(psf, file),
             used,
@@ -146,13 +149,17 @@ def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in NOISE]
         named.sort(key=lambda hdu: (hdu.meaning.band != band, NOISE.index(str(hdu.meaning.role))))
         if named:
-            return NoiseMap(named[0].image(), str(named[0].meaning.role), named[0].where)
+            return _noise(named[0], named[0].where)
         plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
         if not plain:
             raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
-        role = meaning_of_file(path).role
-        told = role in NOISE
-        return NoiseMap(plain[0].image(), str(role) if told else DEVIATION, str(path), told)
+        return replace(noise_by_file_name(plain[0].image(), path), unit=unit_of(plain[0].header))
+
+
+def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
+    """Return an array of a file of its own as the noise map that the file's name says: standard deviations, if none."""
+    role = meaning_of_file(path).role
+    return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), told=False)
 
 
 def label(hdu: Hdu) -> str:
@@ -173,26 +180,19 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
     if choice.extension is not None:
         return *_asked_for(file, choice.extension), []
     images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
-    if choice.band is not None:
-        of_band = [hdu for hdu in images if choice.band.upper() in _bands(hdu)]
-        plane = None if of_band else _plane_of_band(images, choice.band)
-        if plane is not None:
-            return *plane, []
-        if not of_band:
-            known = ", ".join(sorted({band for hdu in images for band in _bands(hdu)})[:12])
-            remedy = f"choose one of {known}" if known else f"it holds {file.contents}"
-            raise LensphysError(f"{file.path} has no image of the band {shown(choice.band)}: {remedy}")
-        images = of_band
-    named = [hdu for hdu in images if hdu.meaning.role == IMAGE]
-    flat = [hdu for hdu in images if len(hdu.shape) == 2]
-    if not named and not images:
+    if not images:
         raise LensphysError(
             f"{file.path} has no image (H, W): save the cut-out as the primary image or as SCI (it holds "
             f"{file.contents})"
         )
+    plane = None
+    if choice.band is not None:
+        images, plane = _of_band(file, images, choice.band)
+    named = [hdu for hdu in images if hdu.meaning.role == IMAGE]
     named.sort(key=lambda hdu: _FIRST.index(hdu.meaning.name) if hdu.meaning.name in _FIRST else len(_FIRST))
+    flat = [hdu for hdu in images if len(hdu.shape) == 2]
     hdu = (named or flat or images)[0]
-    return hdu, None, _others(hdu, named)
+    return hdu, plane, _others(hdu, named)
 
 
 def _others(hdu: Hdu, named: Sequence[Hdu]) -> list[str]:
@@ -209,13 +209,18 @@ def _bands(hdu: Hdu) -> set[str]:
     return {band for band in (hdu.meaning.band, told) if band}
 
 
-def _plane_of_band(images: Sequence[Hdu], band: str) -> tuple[Hdu, int] | None:
-    """The plane of a cube whose bands are named in its header (BANDS = 'grz': Legacy Surveys)."""
+def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
+    """The images of a band, or the cube that has it and its plane there (BANDS = 'grz': Legacy Surveys)."""
+    found = [hdu for hdu in images if band.upper() in _bands(hdu)]
+    if found:
+        return found, None
     for hdu in images:
         bands = str(hdu.header.get("BANDS", "")).strip().lower()
         if len(hdu.shape) == 3 and len(bands) == hdu.shape[0] and band.lower() in bands:
-            return hdu, bands.index(band.lower())
-    return None
+            return [hdu], bands.index(band.lower())
+    known = ", ".join(sorted({band for hdu in images for band in _bands(hdu)})[:12])
+    remedy = f"choose one of {known}" if known else f"it holds {file.contents}"
+    raise LensphysError(f"{file.path} has no image of the band {shown(band)}: {remedy}")
 
 
 def _asked_for(file: FitsFile, extension: str) -> tuple[Hdu, int | None]:
@@ -263,11 +268,8 @@ def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
     return found[0] if found else None
 
 
-def _noise(hdu: Hdu, image: Hdu, shape: tuple[int, ...]) -> NoiseMap:
-    values = hdu.image()
-    if values.shape != shape and values.ndim == 3 and values.shape[1:] == shape:
-        raise LensphysError(f"{hdu.where} has the shape {values.shape}, {image.where} has {shape}: save one plane")
-    return NoiseMap(values, str(hdu.meaning.role), label(hdu))
+def _noise(hdu: Hdu, where: str) -> NoiseMap:
+    return NoiseMap(hdu.image(), str(hdu.meaning.role), where, unit=unit_of(hdu.header))
 
 
 def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: str | None) -> tuple[Array, list[str]]:

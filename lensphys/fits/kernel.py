@@ -95,7 +95,8 @@ def _evaluated(hdu: Hdu) -> Kernel:
     Source: PSFEx manual, "The .psf file": PSF_MASK (terms, K, K) on pixels of PSF_SAMP image pixels; the polynomial's
     variables are (x - POLZEROi) / POLSCALi.
     """
-    header, axes = hdu.header, [int(hdu.header.get(f"PSFAXIS{i}", 1)) for i in (1, 2, 3)]
+    header, axes = hdu.header, [hdu.header.get(f"PSFAXIS{i}", 1) for i in (1, 2, 3)]
+    axes = [axis if isinstance(axis, int) else 0 for axis in axes]
     step = header.get("PSF_SAMP")
     if not isinstance(step, int | float) or not step > 0 or min(axes) < 1 or np.prod(axes, dtype=float) > MOST_PIXELS:
         raise LensphysError(f"{hdu.where} is no PSFEx model: it lacks PSF_SAMP or PSFAXIS1, 2, 3")
@@ -103,6 +104,5 @@ def _evaluated(hdu: Hdu) -> Kernel:
     if terms.size != np.prod(axes):
         raise LensphysError(f"{hdu.where} has {terms.size} values in PSF_MASK, its PSFAXIS1, 2, 3 say {axes}")
     values = terms.reshape(axes[2], axes[1], axes[0])[0]
-    varies = int(header.get("POLNAXIS", 0)) > 0 and axes[2] > 1
-    remarks = ("a PSFEx model, evaluated in the middle of its field",) if varies else ("a PSFEx model",)
+    remarks = ("a PSFEx model, evaluated in the middle of its field",) if axes[2] > 1 else ("a PSFEx model",)
     return Kernel(values, None, 1 / float(step), hdu.where, remarks)
