@@ -8,7 +8,6 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.checks import LensphysError
 from lensphys.cli.base import Assignments, Device, Refine, Weights, app, console, device_of, one_sentence
 from lensphys.cli.chosen import chosen_method
 
@@ -90,8 +89,7 @@ def evaluate(
     name = name or chosen.name
     check_writable(out)
     with LensFile(data) as lenses:
-        if lenses.is_result:
-            raise LensphysError(f"{data} holds super-resolved images and no truth: evaluate the file they come from")
+        lenses.check_no_result()
         judged = judge(
             chosen.method,
             lenses,

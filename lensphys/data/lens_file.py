@@ -200,6 +200,17 @@ class LensFile:
         """Whether /hr holds what `lensphys super-resolve` made of /lr: images, and no truth."""
         return self._open().attrs.get("kind") == RESULT
 
+    def check_no_result(self) -> None:
+        """Raise if /hr holds no truth, but what `lensphys super-resolve` made.
+
+        Raises:
+            LensphysError: with the remedy.
+        """
+        if self.is_result:
+            raise LensphysError(
+                f"{self.path} holds super-resolved images and no truth: evaluate the file they come from"
+            )
+
     @property
     def has_truth(self) -> bool:
         """Whether the file holds clean high-resolution images."""
