@@ -1,11 +1,14 @@
 """Files at the command line: what is said of them, and what goes first."""
 
+import warnings
+
 import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
 from typer.testing import CliRunner
 
+from lensphys import cli
 from lensphys.cli import app
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
@@ -66,3 +69,9 @@ def test_results_are_read_back(lenses, tmp_path):
     assert "damaged" not in output and "0 errors" in output and code == 0
     code, output = run("evaluate", "--data", tmp_path / "b.h5", "--method", "bicubic", "-o", tmp_path / "e")
     assert code == 2 and "b.h5 holds super-resolved images and no truth: evaluate the file they come from" in output
+
+
+def test_what_packages_will_change_does_not_reach_the_user(monkeypatch, recwarn):
+    monkeypatch.setattr(cli, "app", lambda: warnings.warn("soon", FutureWarning, stacklevel=1))
+    cli.main()
+    assert not recwarn.list

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 
 from lensphys.checks import LensphysError
 from lensphys.fits import file
-from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict
+from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict, scale_key
 from lensphys.fits.image import Choice, read_fits_image, read_noise_map
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness
@@ -416,11 +416,17 @@ def test_two_scales_are_told_apart():
 
 @pytest.mark.parametrize("scale", [5e-4, 12.0])
 def test_a_strange_scale_is_questioned(scale):
-    assert questioned_scale(scale, "a.fits") == (
-        f'a.fits has pixels of {scale:.4g}": are CD or CDELT in degrees, and PIXSCALE in arcsec?'
-    )
+    told = f'a.fits has pixels of {scale:.4g}" by PIXSCALE: is that in arcsec?'
+    assert questioned_scale(scale, "PIXSCALE", "a.fits") == told
+    assert questioned_scale(scale, "CD1_1", "a.fits").endswith("by CD1_1: is that in degrees?")
     for usual in (0.011, 0.05, 0.4, 4.0):
-        assert questioned_scale(usual, "a.fits") is None
+        assert questioned_scale(usual, "PIXSCALE", "a.fits") is None
+
+
+def test_the_card_of_the_scale():
+    assert [scale_key(low) for low in (CD, PC, CDELT)] == ["CD1_1", "CDELT1", "CDELT1"]
+    linear = {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR", "CDELT1": 1.0, "CDELT2": 1.0}
+    assert scale_key(fits.Header({**linear, "PIXELSCL": 0.03})) == "PIXELSCL"
 
 
 def test_headers_that_only_half_can_be_read(tmp_path):

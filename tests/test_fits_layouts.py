@@ -376,9 +376,18 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
     "tiny pixels": (
         lambda: [primary(), ext("SCI", IMAGE, PIXSCALE=1e-5)],
         Choice(),
-        r'has pixels of 1e-05": give --pixel-scale in arcsec, or repair CD or CDELT \(degrees\) or PIXSCALE \(arcsec\)',
+        r'a.fits has pixels of 1e-05" by PIXSCALE: repair PIXSCALE \(arcsec\), or give --pixel-scale',
     ),
-    "huge pixels": (lambda: [primary(), ext("SCI", IMAGE, PIXSCALE=100.0)], Choice(), r'has pixels of 100": give'),
+    "huge pixels": (
+        lambda: [primary(), ext("SCI", IMAGE, PIXSCALE=100.0)],
+        Choice(),
+        r'has pixels of 100" by PIXSCALE: repair',
+    ),
+    "a degree": (
+        lambda: [primary(), ext("SCI", IMAGE, CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CDELT1=-0.1, CDELT2=0.1)],
+        Choice(),
+        r'has pixels of 360" by CDELT1: repair CDELT1 \(degrees\), or give --pixel-scale',
+    ),
     "no scale": (
         lambda: [primary(), ext("SCI", IMAGE, PIXELSCL="large")],
         Choice(),

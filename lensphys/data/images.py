@@ -28,7 +28,7 @@ from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, RESULT, Len
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.fits.header import pixel_scale as header_scale
-from lensphys.fits.header import questioned_scale, scale_conflict
+from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
 from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.result import write_fits
@@ -398,7 +398,8 @@ def _pixel_scale(
     if scale is None:
         raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
     check_positive("pixel scale", scale)
-    question = questioned_scale(scale, str(path))
+    key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
+    question = questioned_scale(scale, key, str(path))
     remarks += [] if question is None else [question]
     return scale
 

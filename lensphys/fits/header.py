@@ -51,22 +51,32 @@ def kernel_scale(header: fits.Header, where: str) -> float | None:
     return _stated_scale(header, where) or _sky_scale(header, where)
 
 
-def questioned_scale(scale: float, where: str) -> str | None:
-    """Return the question that a strange pixel scale [arcsec] calls for, None for a usual one.
+def scale_key(header: fits.Header) -> str:
+    """Return the card that gives the pixel scale of an image: of its WCS, else PIXSCALE or the like."""
+    sky = next((key for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1") if key in header), "")
+    stated = next((key for key in SCALE_KEYS if key in header), "")
+    return sky if sky and _sky_scale(header, sky) is not None else stated
+
+
+def questioned_scale(scale: float, key: str, where: str) -> str | None:
+    """Return the question that a strange pixel scale calls for, None for a usual one.
+
+    Args:
+        scale: [arcsec].
+        key: the card or the option that gave it.
+        where: what the image is called in messages.
 
     Raises:
         LensphysError: if it is none that an image of a lens can have.
     """
+    unit = "arcsec" if key in SCALE_KEYS or key.startswith("-") else "degrees"
     low, high = _SCALES["refused"]
     if not low <= scale <= high:
         raise LensphysError(
-            f'{where} has pixels of {scale:.4g}": give --pixel-scale in arcsec, or repair CD or CDELT (degrees) or '
-            "PIXSCALE (arcsec)"
+            f'{where} has pixels of {scale:.4g}" by {key}: repair {key} ({unit}), or give --pixel-scale'
         )
     low, high = _SCALES["questioned"]
-    if low <= scale <= high:
-        return None
-    return f'{where} has pixels of {scale:.4g}": are CD or CDELT in degrees, and PIXSCALE in arcsec?'
+    return None if low <= scale <= high else f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?'
 
 
 def scale_conflict(header: fits.Header, where: str) -> str | None:
