@@ -23,6 +23,7 @@ FLOORS: dict[str, int] = {
     "lensphys.interrupts": 0,
     "lensphys.settings": 1,  # words its errors with checks
     "lensphys.provenance": 1,
+    "lensphys.fits": 2,  # the format alone: instruments read their kernels with it, below the files of images
     "lensphys.tracking": 1,
     "lensphys.distributions": 2,  # what recipes draw from and fits take for priors
     "lensphys.runs": 2,  # what can be read of a run folder without knowing its method

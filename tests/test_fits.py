@@ -1,6 +1,8 @@
 """FITS in and out: sources stay at their sky position, flux stays, faulty files give one clear sentence."""
 
+import bz2
 import gzip
+import lzma
 
 import numpy as np
 import pytest
@@ -8,14 +10,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensphys.checks import LensphysError
-from lensphys.data.fits import (
-    is_surface_brightness,
-    pixel_scale,
-    read_fits_image,
-    read_fits_plane,
-    rescaled_header,
-    write_fits,
-)
+from lensphys.fits import file
+from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict, scale_key
+from lensphys.fits.image import Choice, read_fits_image, read_noise_map
+from lensphys.fits.result import write_fits
+from lensphys.fits.units import is_surface_brightness
+from lensphys.observation.psf_file import read_kernel
 
 H, W, SCALE = 12, 16, 0.05
 STEP = SCALE / 3600
@@ -114,6 +114,10 @@ def test_what_is_written(tmp_path):
     write_fits(tmp_path / "a.fits", low, made, scale=2, pixel_scale=SCALE, provenance={"commit": "abc", "scale": 2})
     with fits.open(tmp_path / "a.fits") as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "ALPHA", "KAPPA", "SOURCE", "RESIDUAL"]
+        for name in ("ALPHA", "KAPPA"):  # not the pixel scale and the radius of the input
+            head = hdus[name].header
+            assert (head["PIXSCALE"], head["THETA_E"], head["THETA_E0"]) == (SCALE / 2, 1.25, 9.0)
+        assert (hdus["RESIDUAL"].header["PIXSCALE"], hdus["RESIDUAL"].header["THETA_E"]) == (SCALE, 1.25)
         first = hdus[0].header
         assert hdus[0].data.sum() == pytest.approx(image().sum(), rel=1e-6)
         for name in ("alpha", "kappa", "source", "residual"):
@@ -167,10 +171,11 @@ def test_reads_the_lens_subtracted_image_and_its_companions(tmp_path):
     path = save(tmp_path / "a.fits", {**planes, "PSF": np.ones((3, 3))})
     found = read_fits_image(path)
     assert found.extension == "ARC" and np.array_equal(found.image, planes["ARC"])
-    assert np.array_equal(found.error, planes["ERR"]) and found.mask.all() and found.psf.shape == (3, 3)
-    for array in (found.image, found.error, found.mask, found.psf):
-        assert array.dtype == np.float32 and array.dtype.isnative
-    assert found.psf_scale is None
+    assert np.array_equal(found.noise.values, planes["ERR"]) and found.noise.kind == "standard deviation"
+    assert found.mask.all() and found.psf.values.shape == (3, 3) and found.psf.scale is None
+    for array in (found.image, found.noise.values, found.mask, found.psf.values):
+        assert array.dtype.isnative
+    assert found.used == {"image": "ARC", "noise": "ERR", "mask": "MASK", "PSF": "PSF"} and found.unused == ("SCI",)
     found = read_fits_image(save(tmp_path / "b.fits", {"ERR": image(), "SCI": planes["SCI"]}))
     assert found.extension == "SCI" and np.array_equal(found.image, planes["SCI"]) and found.mask is None
 
@@ -192,14 +197,16 @@ def test_scaled_compressed_and_zipped(tmp_path):
     assert np.array_equal(read_fits_image(tmp_path / "b.fits.gz").image, data)
 
 
-def test_one_plane(tmp_path):
+def test_files_of_their_own(tmp_path):
     path = save(tmp_path / "a.fits", {"X": image(), "PSF": image() + 1}, CDELT)
-    plane, scale = read_fits_plane("PSF file", path, "PSF")
-    assert np.array_equal(plane, image() + 1) and scale == pytest.approx(SCALE)
-    assert np.array_equal(read_fits_plane("PSF file", path, "ERR")[0], image())
-    save(tmp_path / "b.fits", {"X": np.ones(3)})
-    with pytest.raises(LensphysError, match=r"PSF file .*b.fits has no image \(H, W\)"):
-        read_fits_plane("PSF file", tmp_path / "b.fits", "PSF")
+    kernel = read_kernel("PSF file", path)
+    assert np.array_equal(kernel.values, (image() + 1).astype(float)) and kernel.scale == pytest.approx(SCALE)
+    assert np.array_equal(read_noise_map("error map", path).values, image())
+    save(tmp_path / "b.fits", {"SKY": image()})
+    with pytest.raises(LensphysError, match=r"PSF file .*b.fits holds no image of a PSF: it holds SKY \(12, 16\)"):
+        read_kernel("PSF file", tmp_path / "b.fits")
+    with pytest.raises(LensphysError, match=r"error map .*b.fits holds no noise map: it holds SKY \(12, 16\)"):
+        read_noise_map("error map", tmp_path / "b.fits")
 
 
 def test_pixel_scale_of_a_header():
@@ -224,7 +231,7 @@ def test_a_faulty_wcs(tmp_path):
     with pytest.raises(LensphysError, match=r"image has a faulty WCS: repair it, or give --pixel-scale"):
         pixel_scale(header(CDELT1=0.0, CDELT2=0.0), "image")
     path = save(tmp_path / "a.fits", {"SCI": image()}, header(CDELT1="much", CDELT2=STEP))
-    with pytest.raises(LensphysError, match=r"has a WCS with values that are not numbers: repair it"):
+    with pytest.raises(LensphysError, match=r"has CDELT1 = 'much', expected a number: repair it"):
         read_fits_image(path)
     path = save(tmp_path / "b.fits", {"SCI": image()}, header(CPDIS1="LOOKUP"))
     with pytest.raises(LensphysError, match=r"WCS with distortion tables \(CPDIS1\): drizzle the image first"):
@@ -233,7 +240,9 @@ def test_a_faulty_wcs(tmp_path):
 
 def test_files_without_an_image(tmp_path):
     with pytest.raises(LensphysError, match=r"has no image \(H, W\): save the cut-out as the primary image or as SCI"):
-        read_fits_image(save(tmp_path / "a.fits", {"MASK": image(), "CUBE": np.ones((2, H, W))}))
+        read_fits_image(save(tmp_path / "a.fits", {"MASK": image(), "PSF": np.ones((2, H, W))}))
+    with pytest.raises(LensphysError, match=r"\[CUBE\] has the shape \(2, 12, 16\).*with --ext 'CUBE\[0\]'"):
+        read_fits_image(save(tmp_path / "c.fits", {"MASK": image(), "CUBE": np.ones((2, H, W))}))
     with pytest.raises(LensphysError, match=r"\[SCI\] has the shape \(2, 12, 16\), expected one image \(H, W\)"):
         read_fits_image(save(tmp_path / "b.fits", {"SCI": np.ones((2, H, W))}))
 
@@ -243,7 +252,8 @@ def test_truncated_files(tmp_path, keep):
     path = save(tmp_path / "a.fits", {"SCI": np.ones((60, 60)), "ERR": np.ones((60, 60))})
     data = path.read_bytes()
     path.write_bytes(data[: int(keep if keep >= 1 or keep == 0 else keep * len(data))])
-    expected = "has no image" if keep == 2880 else "is not a whole FITS file"  # 2880: a whole, empty primary HDU
+    # 2880: a whole, empty primary HDU
+    expected = {0: "is not a FITS file", 2880: "has no image"}.get(keep, "is not a whole FITS file")
     with pytest.raises(LensphysError, match=expected):
         read_fits_image(path)
 
@@ -257,9 +267,183 @@ def test_truncated_archive(tmp_path):
 
 def test_foreign_and_missing_files(tmp_path):
     (tmp_path / "a.fits").write_text("hello " * 1000)
-    with pytest.raises(
-        LensphysError, match=r"input .*a.fits is not a whole FITS file \(cut short, or another format\)"
-    ):
+    with pytest.raises(LensphysError, match=r"input .*a.fits is not a FITS file: it does not begin with SIMPLE"):
         read_fits_image(tmp_path / "a.fits")
     with pytest.raises(LensphysError, match=r"PSF file not found: .*b.fits"):
-        read_fits_plane("PSF file", tmp_path / "b.fits", "PSF")
+        read_kernel("PSF file", tmp_path / "b.fits")
+
+
+# ---------------------------------------------------------------- what must not be read
+
+
+def flipped(path, where: bytes, shift: int = 0):
+    """The file with one bit changed at (or after) some bytes."""
+    data = bytearray(path.read_bytes())
+    data[data.rindex(where) + shift] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "tiled"])
+def test_changed_pixels_do_not_match_their_checksum(tmp_path, packed):
+    kind = fits.CompImageHDU if packed else fits.ImageHDU
+    hdus = fits.HDUList([fits.PrimaryHDU(), kind(image(), CDELT, name="SCI")])
+    hdus.writeto(tmp_path / "a.fits", checksum=True)
+    assert np.allclose(read_fits_image(tmp_path / "a.fits").image, image(), atol=0.05)
+    data = bytearray((tmp_path / "a.fits").read_bytes())
+    data[-2880 + 64] ^= 1
+    (tmp_path / "a.fits").write_bytes(data)
+    with pytest.raises(LensphysError, match=r"input .*a.fits does not match its own checksum .*copy it again, or rem"):
+        read_fits_image(tmp_path / "a.fits")
+
+
+def test_a_changed_header_does_not_match_its_checksum(tmp_path):
+    fits.PrimaryHDU(image(), CDELT).writeto(tmp_path / "a.fits", checksum=True)
+    with pytest.raises(LensphysError, match="does not match its own checksum"):
+        read_fits_image(flipped(tmp_path / "a.fits", b"counts/s"))
+
+
+def test_results_have_checksums(tmp_path):
+    write_fits(tmp_path / "a.fits", CD, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert all("CHECKSUM" in hdu.header and "DATASUM" in hdu.header for hdu in hdus)
+    read_fits_image(tmp_path / "a.fits")
+    with pytest.raises(LensphysError, match="does not match its own checksum"):
+        read_fits_image(flipped(tmp_path / "a.fits", b"KAPPA"))
+
+
+@pytest.mark.parametrize("suffix", [".fits.gz", ".fits"])
+def test_packed_files_are_bounded(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(file, "MOST_UNPACKED", 2**20)
+    path = tmp_path / f"a{suffix}"  # a packed file is one by its first bytes, whatever its name
+    path.write_bytes(gzip.compress(b"SIMPLE  =                    T" + bytes(2**24)))
+    with pytest.raises(LensphysError, match=r"a.fits(.gz)? unpacks to more than 1 MiB: cut the lens out of it"):
+        read_fits_image(path)
+
+
+def test_other_packings_are_no_fits(tmp_path):
+    (tmp_path / "a.fits").write_bytes(lzma.compress(bytes(2880)))
+    with pytest.raises(LensphysError, match="is not a FITS file: it does not begin with SIMPLE"):
+        read_fits_image(tmp_path / "a.fits")
+    path = save(tmp_path / "b.fits", {"SCI": image()}, CDELT)
+    (tmp_path / "c.fits.bz2").write_bytes(bz2.compress(path.read_bytes()))
+    assert np.array_equal(read_fits_image(tmp_path / "c.fits.bz2").image, image())
+
+
+def test_arrays_are_bounded_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "MOST_PIXELS", 100)
+    for kind in (fits.ImageHDU, fits.CompImageHDU):
+        hdus = fits.HDUList([fits.PrimaryHDU(), kind(image(), CDELT, name="SCI")])
+        hdus.writeto(tmp_path / "a.fits", overwrite=True)
+        with pytest.raises(
+            LensphysError, match=r"\[SCI\] has the shape \(12, 16\), more than 100 pixels: cut the lens"
+        ):
+            read_fits_image(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "tiled"])
+def test_a_shape_that_the_file_cannot_hold(tmp_path, packed):
+    kind = fits.CompImageHDU if packed else fits.ImageHDU
+    fits.HDUList([fits.PrimaryHDU(), kind(image(), CDELT, name="SCI")]).writeto(tmp_path / "a.fits")
+    data = (tmp_path / "a.fits").read_bytes()
+    axes = (b"ZNAXIS1 =", b"ZNAXIS2 =") if packed else (b"NAXIS1  =", b"NAXIS2  =")
+    for axis in axes:
+        at = data.rindex(axis) + 10
+        data = data[:at] + b"%20d" % 200_000 + data[at + 20 :]
+    (tmp_path / "a.fits").write_bytes(data)
+    expected = r"\(200000, 200000\), more than 67108864 pixels" if packed else "is not a whole FITS file"
+    with pytest.raises(LensphysError, match=expected):
+        read_fits_image(tmp_path / "a.fits")
+
+
+def test_messages_do_not_repeat_a_file(tmp_path):
+    name = "X" * 60
+    path = save(tmp_path / "a.fits", {f"{name}{i}": np.ones((2, 3, 4)) for i in range(40)})
+    with pytest.raises(LensphysError) as caught:
+        read_fits_image(path, Choice(extension="SCI" * 1000))
+    assert len(str(caught.value)) < 1500 and str(caught.value).endswith(", ...")
+
+
+# ---------------------------------------------------------------- headers
+
+
+def test_what_the_primary_header_alone_says_is_kept(tmp_path):
+    first = fits.Header({"TELESCOP": "HST", "FILTER": "F814W", "EXPTIME": 2200.0, "DATE-OBS": "2010-01-01"})
+    first.update({"OBJECT": "of the primary", "CRVAL1": 7.0, "NEXTEND": 3, "EXT_1": "SCI"})
+    first.add_history("of the primary")
+    low = CD.copy()
+    low["OBJECT"] = "of the image"
+    hdus = [fits.PrimaryHDU(header=first), fits.ImageHDU(image(), low, name="SCI")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    found = read_fits_image(tmp_path / "a.fits").header
+    assert (found["TELESCOP"], found["FILTER"], found["EXPTIME"]) == ("HST", "F814W", 2200.0)
+    assert (found["OBJECT"], found["CRVAL1"]) == ("of the image", 150.1)
+    assert not {"NEXTEND", "EXT_1", "HISTORY"} & set(found)
+    write_fits(tmp_path / "b.fits", found, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "b.fits") as hdus:
+        assert hdus[0].header["TELESCOP"] == hdus["KAPPA"].header["TELESCOP"] == "HST"
+        assert "XTENSION" not in hdus[0].header and hdus[0].header["DATE-OBS"] == "2010-01-01"
+
+
+def test_the_scale_may_stand_in_the_primary_header(tmp_path):
+    hdus = [fits.PrimaryHDU(header=fits.Header({"PIXSCALE": 0.07})), fits.ImageHDU(image(), name="SCI")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    assert pixel_scale(read_fits_image(tmp_path / "a.fits").header, "a") == 0.07
+
+
+def test_pixel_sizes_of_all_kinds_shrink_in_every_extension(tmp_path):
+    low = CD.copy()
+    low.update({"PIXAR_SR": 4e-14, "PIXAR_A2": 4e-3, "PIXELSCL": 0.05, "SECPIX": 0.05, "BUNIT": "MJY/SR"})
+    write_fits(tmp_path / "a.fits", low, results(2), scale=2, pixel_scale=SCALE, provenance={})
+    with fits.open(tmp_path / "a.fits") as hdus:
+        for hdu in (hdus[0], hdus["KAPPA"], hdus["ALPHA"]):
+            head = hdu.header
+            assert head["PIXAR_SR"] == pytest.approx(1e-14) and head["PIXAR_A2"] == pytest.approx(1e-3)
+            assert head["PIXELSCL"] == head["SECPIX"] == head["PIXSCALE"] == 0.025
+        assert hdus["RESIDUAL"].header["PIXAR_SR"] == 4e-14
+        assert hdus[0].data.mean() == pytest.approx(image().mean(), rel=1e-6)  # a brightness stays one
+
+
+def test_two_scales_are_told_apart():
+    low = CD.copy()
+    assert scale_conflict(low, "a.fits") is None
+    low["PIXSCALE"] = SCALE * 1.005
+    assert scale_conflict(low, "a.fits") is None
+    low["PIXSCALE"] = 0.1
+    told = 'a.fits has PIXSCALE 0.1 and a WCS of 0.05": the WCS is taken (else give --pixel-scale)'
+    assert scale_conflict(low, "a.fits") == told
+
+
+@pytest.mark.parametrize("scale", [5e-4, 12.0])
+def test_a_strange_scale_is_questioned(scale):
+    told = f'a.fits has pixels of {scale:.4g}" by PIXSCALE: is that in arcsec?'
+    assert questioned_scale(scale, "PIXSCALE", "a.fits") == told
+    assert questioned_scale(scale, "CD1_1", "a.fits").endswith("by CD1_1: is that in degrees?")
+    for usual in (0.011, 0.05, 0.4, 4.0):
+        assert questioned_scale(usual, "PIXSCALE", "a.fits") is None
+
+
+def test_the_card_of_the_scale():
+    assert [scale_key(low) for low in (CD, PC, CDELT)] == ["CD1_1", "CDELT1", "CDELT1"]
+    linear = {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR", "CDELT1": 1.0, "CDELT2": 1.0}
+    assert scale_key(fits.Header({**linear, "PIXELSCL": 0.03})) == "PIXELSCL"
+
+
+def test_headers_that_only_half_can_be_read(tmp_path):
+    path = save(tmp_path / "a.fits", {"SCI": image()}, CDELT)
+    data = path.read_bytes()
+    at = data.rindex(b"BUNIT")
+    path.write_bytes(data[:at] + b"BUNIT   = nan".ljust(80) + data[at + 80 :])
+    found = read_fits_image(path)
+    assert "BUNIT" not in found.header and np.array_equal(found.image, image())
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_of_the_eso_are_written_without_a_word(tmp_path):
+    low = CD.copy()
+    low["HIERARCH ESO DET CHIP1 NAME"] = "CCD-44"
+    low["HIERARCH ESO OBS LONG"] = "x" * 100
+    save(tmp_path / "a.fits", {"SCI": image()}, low)
+    write_fits(tmp_path / "b.fits", read_fits_image(tmp_path / "a.fits").header, results(2), scale=2, pixel_scale=SCALE,
+               provenance={})  # fmt: skip
+    assert fits.getheader(tmp_path / "b.fits")["ESO DET CHIP1 NAME"] == "CCD-44"

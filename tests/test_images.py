@@ -10,9 +10,11 @@ import torch
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from lensphys.batches import Batches, BatchSettings
 from lensphys.checks import LensphysError
-from lensphys.data.images import check_output, read_images, write_images
+from lensphys.data.images import check_output, read_images, with_target_psf, write_images
 from lensphys.data.lens_file import LensFile
+from lensphys.fits.image import Choice
 from lensphys.grid import PixelGrid
 from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, SkyNoise
 from lensphys.simulation.recipe import Recipe
@@ -88,7 +90,11 @@ def test_what_is_given_goes_first(tmp_path, npy):
     assert camera.grid.scale == 0.05 and isinstance(camera.psf, PixelPSF) and camera.psf.scale == 0.05
     assert camera.supersampling == 2
     assert images.observation.noise.variance(images.observation.image).sqrt() == pytest.approx(0.2)
-    assert images.remarks == ['the pixels have 0.05", not the 0.101" of the instrument']
+    assert images.remarks == [
+        'the pixels have 0.05", not the 0.101" of the instrument',
+        'PSF: psf.npy, 5 x 5 pixels of 0.05"',
+        "noise: error.npy, standard deviations",
+    ]
 
 
 def test_the_sky_of_an_instrument_follows_the_pixel(npy):
@@ -128,10 +134,11 @@ def test_the_mask_says_which_pixels_count(tmp_path):
     assert torch.isfinite(images.observation.image).all() and images.observation.image[0, 0, 4, 10] == 0
     assert (images.observation.noise.sigma == 0.1).all()  # the median stands in
     assert images.remarks == [
-        "the image is that of the extension ARC",
-        "MASK: 144 of 192 pixels count, those where it is not zero",
+        "a.fits: image ARC, noise ERR, mask MASK",
+        "MASK: 144 of 192 pixels count, those where it is not zero (100 % of the middle, where the lens is)",
         "1 NaN or infinite pixels, in 1 of 1 images, are masked",
         "no PSF is known: none is assumed (give --psf or --instrument)",
+        "noise: ERR, standard deviations",
         "ERR: 4 values that are not positive and finite are masked",
     ]
 
@@ -179,7 +186,10 @@ def test_our_own_files(lenses, tmp_path):
 
 BAD_ARRAYS = {
     "one image": (stack()[0], r"must be a stack of images \(N, H, W\), got \(12, 16\): save image\[None\]"),
-    "channels": (stack()[:, None], r"must be a stack of images \(N, H, W\), got \(2, 1, 12, 16\): save stack\[:, 0\]"),
+    "channels": (
+        np.ones((2, 3, H, W)),
+        r"must be a stack of images \(N, H, W\), got \(2, 3, 12, 16\): save stack\[:, 0\]",
+    ),
     "a row": (np.ones(9), r"must be a stack of images \(N, H, W\), got \(9,\): reshape it"),
     "colours": (np.ones((32, 32, 3)), r"images \(N, H, W\) must have 8 x 8 pixels or more, got \(32, 32, 3\)"),
     "empty": (np.ones((0, 32, 32)), r"must have 8 x 8 pixels or more, got \(0, 32, 32\)"),
@@ -220,10 +230,10 @@ def test_missing_files(tmp_path, npy, name):
     with pytest.raises(LensphysError, match=f"input not found: .*{name} is not a file"):
         read_images(tmp_path / name)
     for option in ("psf", "error"):
-        with pytest.raises(LensphysError, match=f"not found: .*{name} is not a file|must be a .fits or .npy file"):
+        with pytest.raises(LensphysError, match=f"not found: .*{name} is not a file"):
             read_images(tmp_path / "b.npy", instrument=EUCLID, **{option: tmp_path / name})
     (tmp_path / "c.h5").write_text("hello")
-    with pytest.raises(LensphysError, match=r"PSF file .*c.h5 must be a .fits or .npy file"):
+    with pytest.raises(LensphysError, match=r"PSF file .*c.h5 is not a FITS file: it does not begin with SIMPLE"):
         read_images(tmp_path / "b.npy", instrument=EUCLID, psf=tmp_path / "c.h5")
 
 
@@ -261,10 +271,9 @@ def test_pixels_that_are_not_square(tmp_path):
 
 
 BAD_PSFS = {
-    "even": (kernel(6), "must have an odd number of pixels, so that one is its centre, got 6 x 6"),
-    "sum": (kernel(5, 0.95), "must sum to 1, this one sums to 0.95: divide it by its sum"),
+    "sum": (kernel(5, 0.85), "sums to 0.85, a PSF kernel must to 1 within 10 %: divide it by its sum"),
     "oblong": (np.ones((3, 5)) / 15, r"must be square \(K, K\), got \(3, 5\)"),
-    "nan": (np.full((3, 3), np.nan), "PSF kernel holds 9 NaN or infinite values"),
+    "nan": (np.full((3, 3), np.nan), "holds NaN or infinite values: a PSF kernel must be finite"),
 }
 
 
@@ -279,17 +288,19 @@ def test_bad_psfs(tmp_path, npy, psf, message):
 def test_bad_error_maps_and_masks(tmp_path, npy):
     for shape in [(W, H), (3, H, W), (1, 1, H, W)]:
         error = saved(tmp_path / "e.npy", np.ones(shape))
-        with pytest.raises(LensphysError, match=r"error map .*e.npy must have the shape of the image, \(12, 16\), got"):
+        with pytest.raises(LensphysError, match=r"e.npy must have the shape of the image, \(12, 16\), got"):
             read_images(npy, instrument=EUCLID, error=error)
-    with pytest.raises(LensphysError, match=r"has no value that is positive and finite: it must hold standard dev"):
+    with pytest.raises(LensphysError, match=r"has no value that is positive and finite: it must hold the noise"):
         read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", np.zeros((H, W))))
     path = cut_out(tmp_path / "a.fits", SCI=stack()[0], ERR=np.ones((H, W + 1)))
     with pytest.raises(LensphysError, match=r"ERR must have the shape of the image, \(12, 16\), got \(12, 17\)"):
         read_images(path)
     path = cut_out(tmp_path / "b.fits", SCI=stack()[0], MASK=np.ones((H, W + 1)))
-    with pytest.raises(LensphysError, match=r"b.fits\[MASK\] and image must have the same shape"):
+    with pytest.raises(
+        LensphysError, match=r"b.fits\[MASK\] \(12, 17\) and .*b.fits\[SCI\] \(12, 16\) must have the same"
+    ):
         read_images(path)
-    path = cut_out(tmp_path / "c.fits", SCI=stack()[0], MASK=np.zeros((H, W)))
+    path = cut_out(tmp_path / "c.fits", SCI=stack()[0], GOOD=np.zeros((H, W)))
     with pytest.raises(LensphysError, match=r"an image has no pixel that counts"):
         read_images(path)
 
@@ -338,7 +349,8 @@ def test_npz_out(npy, tmp_path):
     images, made = read_images(npy, instrument=EUCLID), results(2)
     write_images(tmp_path / "b.npz", images, made, 2, {"commit": None, "input": Path("a.npy")})
     with np.load(tmp_path / "b.npz", allow_pickle=False) as file:
-        assert set(file) == {*made, "provenance"}
+        assert set(file) == {*made, "provenance", "psf"}
+        assert str(file["psf"]) == 'Gaussian of FWHM 0.16" (Euclid VIS, legacy Model 2)'
         assert all(np.array_equal(file[name], made[name]) for name in made)
         assert file["image"].sum() == pytest.approx(stack().sum(), rel=1e-5)
         assert json.loads(str(file["provenance"])) == {"commit": None, "input": "a.npy"}
@@ -353,6 +365,94 @@ def test_hdf5_out(lenses, tmp_path):
         assert file.attrs["method"] == "fit" and json.loads(file.attrs["versions"]) == {"a": "1"}
         assert file.attrs["scale"] == 2 and file.attrs["pixel_scale_lr"] == 0.101
         assert all(np.array_equal(file[name][()], made[name]) for name in made)
+
+
+def test_results_of_a_lens_file_are_a_lens_file(lenses, tmp_path):
+    images, made = read_images(str(lenses)), results(3)
+    write_images(str(tmp_path / "b.h5"), images, made, 2, {"method": "fit"})
+    with LensFile(lenses) as before, LensFile(tmp_path / "b.h5") as after:
+        assert after.is_result and not before.is_result
+        assert after.classes == before.classes and np.array_equal(after.labels, before.labels)
+        assert after.instrument == before.instrument and after.upscale == 2 and after.target is None
+        assert torch.equal(after.lr(), before.lr()) and np.array_equal(after.read("hr")[:, 0], made["image"])
+        assert after.identity != before.identity
+        assert after._open().attrs["input_identity"] == before.identity
+    with LensFile(tmp_path / "b.h5") as lenses, pytest.raises(LensphysError, match="too few for a batch of 16"):
+        Batches(lenses, BatchSettings(), 0, needs_truth=True)  # a training finds its pairs there
+    np.save(tmp_path / "sharp.npy", kernel())
+    write_images(tmp_path / "c.h5", with_target_psf(images, tmp_path / "sharp.npy", 2), made, 2, {})
+    with LensFile(tmp_path / "c.h5") as after:
+        psf = after.target.psf_of()
+        assert isinstance(psf, PixelPSF) and psf.kernel.shape == (5, 5) and psf.scale == pytest.approx(0.0505)
+
+
+def test_the_files_own_instrument_goes_before_that_of_a_training(lenses, npy):
+    other = Instrument.named("model_3")
+    images = read_images(lenses, fallback=other)
+    assert images.observation.camera.psf == GaussianPSF(0.16) and images.observation.camera.grid.scale == 0.101
+    told = "the instrument is that of the file, not that of the training (HST WFC3 F160W, legacy Model 3)"
+    assert images.remarks == [told]
+    assert read_images(lenses, fallback=EUCLID).remarks == []
+    assert read_images(lenses, fallback=EUCLID, instrument=other).observation.camera.psf == other.psf_of()
+    assert read_images(npy, fallback=other).observation.camera.psf == other.psf_of()
+
+
+def test_options_of_fits_files_alone(npy):
+    with pytest.raises(LensphysError, match="--ext, --band is about FITS files, and .*a.npy is none"):
+        read_images(npy, choice=Choice("SCI", "VIS"))
+
+
+def test_stacks_with_a_channel(tmp_path):
+    seen = read_images(str(saved(tmp_path / "a.npy", stack()[:, None])), instrument=EUCLID).observation
+    assert torch.equal(seen.image[:, 0], torch.from_numpy(stack()))
+
+
+def test_noise_maps_of_other_kinds(tmp_path, npy):
+    sigma = np.full((H, W), 0.1, np.float32)
+    for name, values in (("rms", sigma), ("variance", sigma**2), ("ivar", sigma**-2)):
+        noise = read_images(npy, instrument=EUCLID, error=saved(tmp_path / f"{name}.npy", values)).observation.noise
+        assert torch.allclose(noise.sigma, torch.tensor(0.1))
+    path = saved(tmp_path / "wht.npy", np.where(np.arange(W) < 8, 400, 100).repeat(H).reshape(W, H).T.astype("f4"))
+    found = read_images(npy, instrument=EUCLID, error=path)
+    assert torch.allclose(found.observation.noise.sigma[0, 0, 0, [0, -1]], torch.tensor([0.05, 0.1]))
+    assert "noise: wht.npy, a weight, taken for an inverse variance: so the sky scatters" in found.remarks
+    exposed = saved(tmp_path / "exp.npy", np.where(np.arange(W) < 8, 3600, 900).repeat(H).reshape(W, H).T)
+    found = read_images(npy, instrument=EUCLID, error=exposed)
+    left, right = found.observation.noise.sigma[0, 0, 0, [0, -1]]
+    assert left / right == pytest.approx(0.5) and "exposure map and scaled" in found.remarks[-1]
+    for values, kind in ((sigma**4, "a variance"), (sigma**-2, "an inverse variance")):
+        image = saved(tmp_path / "i.npy", stack(1) * (sigma if kind == "a variance" else 1))
+        with pytest.raises(LensphysError, match=f"e.npy looks like {kind}, not like standard deviations: name its ext"):
+            read_images(image, instrument=EUCLID, error=saved(tmp_path / "e.npy", values))
+    with pytest.raises(LensphysError, match="a.npy is the image itself: give the file of its noise"):
+        read_images(npy, instrument=EUCLID, error=npy)
+
+
+@pytest.mark.parametrize(("unit", "power"), [("nJy", 1), ("nJy2", 2), ("nJy-2", -2)])
+def test_the_unit_of_a_noise_map_tells_its_kind(tmp_path, unit, power):
+    fits.PrimaryHDU(stack()[0], fits.Header({"PIXSCALE": 0.05, "BUNIT": "nJy"})).writeto(tmp_path / "a.fits")
+    fits.PrimaryHDU(np.full((H, W), 0.3**power), fits.Header({"BUNIT": unit})).writeto(tmp_path / "b.fits")
+    noise = read_images(tmp_path / "a.fits", error=tmp_path / "b.fits").observation.noise
+    assert torch.allclose(noise.sigma, torch.tensor(0.3))
+
+
+def test_what_was_read_is_told(tmp_path):
+    path = cut_out(tmp_path / "a.fits", SCI=stack()[0], RMS=np.ones((H, W)), PSF=kernel(), CTX=np.ones((H, W)))
+    images = read_images(str(path))
+    assert images.remarks == [
+        "a.fits: image SCI, noise RMS, PSF PSF; not used: CTX",
+        'PSF: a.fits[PSF], 5 x 5 pixels of 0.05"',
+        "noise: RMS, standard deviations",
+    ]
+    write_images(str(tmp_path / "b.fits"), images, results(1), 2, {"read": images.remarks})
+    with fits.open(tmp_path / "b.fits") as hdus:
+        assert hdus[0].header["PSF"] == hdus["SIGMA"].header["PSF"] == 'kernel, 0.25" wide (a.fits[PSF])'
+        assert "not used: CTX" in "".join(hdus[0].header["HISTORY"])
+        assert hdus["PSF"].data.sum() == pytest.approx(1, abs=1e-5)
+        assert hdus["SIGMA"].header["PIXSCALE"] == hdus["KAPPA"].header["PIXSCALE"] == 0.025
+    again = read_images(tmp_path / "b.fits")  # the result's own PSF and sigma are found in it
+    assert again.observation.camera.psf.extent == pytest.approx(images.observation.camera.psf.extent, rel=0.15)
+    assert isinstance(again.observation.noise, ErrorMap)
 
 
 def test_fits_out(tmp_path):

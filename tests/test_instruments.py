@@ -401,7 +401,6 @@ def test_a_kernel_longer_than_it_says_is_not_unpacked(tmp_path):
         (kernel(), {"pixel_scale": "0.1 arcsec"}, r"'psf\.pixel_scale' must be a number \[arcsec\], got '0\.1 arcsec'"),
         (kernel(), {"file": 3}, r"'psf\.file' must be the path of a FITS or \.npy file, got 3"),
         (kernel(), {"fwhm": 0.7}, r"mine\.yaml: beside psf\.file there is pixel_scale and nothing else, got fwhm"),
-        (kernel(16), {}, r"psf\.npy: a PSF kernel must have an odd .* got 16 x 16: resample it onto an odd grid"),
         (kernel()[None], {}, r"psf\.npy: a PSF kernel must be square \(K, K\), got \(1, 15, 15\)"),
         (kernel()[1:], {}, r"psf\.npy: a PSF kernel must be square \(K, K\), got \(14, 15\)"),
         (np.full((5, 5), np.nan), {}, r"psf\.npy holds NaN or infinite values"),
@@ -420,10 +419,10 @@ def test_faulty_kernel_files(tmp_path, array, psf, message):
 
 def test_faulty_fits_kernels(tmp_path):
     (tmp_path / "psf.fits").write_text("not a FITS file")
-    with pytest.raises(LensphysError, match=r"psf\.fits is not a FITS or \.npy file that can be read"):
+    with pytest.raises(LensphysError, match=r"psf\.fits is not a FITS file: it does not begin with SIMPLE"):
         with_kernel(tmp_path, file="psf.fits")
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
-    with pytest.raises(LensphysError, match=r"empty\.fits holds no image"):
+    with pytest.raises(LensphysError, match=r"empty\.fits holds no image of a PSF: it holds nothing"):
         with_kernel(tmp_path, file="empty.fits")
     with pytest.raises(LensphysError, match=r"unknown key 'psf\.file'"):
         Instrument.parse(BASE | {"psf": {"kind": "kernel", "file": "psf.fits"}}, "a tree without a folder")

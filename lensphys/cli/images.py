@@ -33,12 +33,24 @@ def super_resolve(
         typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
     ] = None,
     instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
-    psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS or .npy: odd-sized, sum 1.")] = None,  # noqa: UP045
+    psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS, PSFEx or .npy.")] = None,  # noqa: UP045
     target_psf: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="PSF that the result shall have, FITS or .npy, on its pixels; by default the image's own."),
     ] = None,
-    error: Annotated[Optional[Path], typer.Option(help="Noise map (standard deviation), FITS or .npy.")] = None,  # noqa: UP045
+    error: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Noise map, FITS or .npy: standard deviation, or by its name a variance or a weight."),
+    ] = None,
+    ext: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Extension of the image in a FITS file: SCI, `SCI,2`, 4, or a plane of a cube, `SCI[0]`."),
+    ] = None,
+    band: Annotated[Optional[str], typer.Option(help="Band of the image in a FITS file of several: VIS.")] = None,  # noqa: UP045
+    mask_means: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What nonzero pixels of MASK are, good or bad, where the file does not tell."),
+    ] = None,
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
@@ -46,8 +58,8 @@ def super_resolve(
 ) -> None:
     """Super-resolve your own images; without a trained network, each image is fitted on its own.
 
-    In FITS files the extensions ARC or SCI, ERR, MASK and PSF are used where present; the output's WCS keeps
-    each source at its sky position.
+    In FITS files image, noise, mask and PSF are found by the names that archives give them (ARC, SCI, VIS_FLUX; ERR,
+    VARIANCE, WHT; MASK, DQ; PSF: docs/files.md); the output's WCS keeps each source at its sky position.
 
     Examples:
 
@@ -61,6 +73,8 @@ def super_resolve(
 
     `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
 
+    `lensphys super-resolve euclid.fits -o lens_sr.fits --band NIR_H`
+
     `lensphys super-resolve lens.fits -o lens_sr.fits --model examples/my_model.yaml`
 
     `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
@@ -69,6 +83,7 @@ def super_resolve(
 
     from lensphys.config import run_instrument
     from lensphys.data.images import check_output, read_images, with_target_psf, write_images
+    from lensphys.fits.image import Choice
     from lensphys.inference import super_resolve as resolve
     from lensphys.observation import Instrument
     from lensphys.provenance import provenance
@@ -82,9 +97,14 @@ def super_resolve(
         named = "refine" if run is None and weights is None and method is None else method
         chosen = chosen_method(run, weights, named, refine, where)
     own = run_instrument(chosen.folder) if chosen.folder is not None and instrument is None else None
-    preset = Instrument.named(instrument) if instrument is not None else own
+    preset = Instrument.named(instrument) if instrument is not None else None
     factor = scale or chosen.scale
-    images = read_images(image, instrument=preset, psf=psf, error=error, pixel_scale=pixel_scale)
+    if mask_means is not None:
+        check_choice("--mask-means", mask_means, ["good", "bad"])
+    choice = Choice(ext, band, mask_means)
+    images = read_images(
+        image, instrument=preset, fallback=own, psf=psf, error=error, pixel_scale=pixel_scale, choice=choice
+    )
     if target_psf is not None:
         images = with_target_psf(images, target_psf, factor)
     for remark in images.remarks:
@@ -97,7 +117,9 @@ def super_resolve(
         numbers = ", ".join(map(str, lost))
         errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
     sharp = {} if target_psf is None else {"target_psf": target_psf.name}
-    origin = provenance(input=image.name, method=chosen.name, scale=factor, **sharp, **chosen.record)
+    origin = provenance(
+        input=image.name, read=images.remarks, method=chosen.name, scale=factor, **sharp, **chosen.record
+    )
     write_images(out, images, result, factor, origin)
     numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     console.print(f"wrote {out}: {numbers}", markup=False)

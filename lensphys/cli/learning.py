@@ -89,6 +89,7 @@ def evaluate(
     name = name or chosen.name
     check_writable(out)
     with LensFile(data) as lenses:
+        lenses.check_no_result()
         judged = judge(
             chosen.method,
             lenses,

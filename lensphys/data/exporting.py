@@ -179,7 +179,7 @@ def write_cut_out(path: Path, truth: Truth) -> None:
     """
     from astropy.io import fits
 
-    from lensphys.data.fits import rescaled_header
+    from lensphys.fits.header import rescaled_header
 
     sky, factor = _sky(truth), truth.hr_clean.shape[0] // truth.lr.shape[0]
     fine = rescaled_header(sky, factor)

@@ -7,11 +7,11 @@ are along these axes of the array, not along RA and Dec; the WCS of a FITS outpu
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,37 +22,76 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_file, check_same_shape
-from lensphys.data.fits import is_surface_brightness, read_fits_image, read_fits_plane, write_fits
-from lensphys.data.fits import pixel_scale as fits_pixel_scale
-from lensphys.data.lens_file import LensFile
+from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
+from lensphys.data.exporting import psf_kernel
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, RESULT, LensFile
+from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
+from lensphys.fits.header import pixel_scale as header_scale
+from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
+from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
+from lensphys.fits.kernel import Kernel
+from lensphys.fits.result import write_fits
+from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.grid import PixelGrid
 from lensphys.observation import (
     PSF,
     Camera,
     Conditions,
     ErrorMap,
+    ExposureNoise,
+    GaussianPSF,
     Instrument,
+    MoffatPSF,
     Noise,
     NoPSF,
     Observation,
     PixelPSF,
     SkyNoise,
 )
+from lensphys.observation.instrument import CONDITIONS
+from lensphys.observation.psf_file import centred_psf, read_kernel, usable
+from lensphys.observation.psf_settings import KernelPSFSettings
+from lensphys.observation.units import unit_ratio
 from lensphys.provenance import whole_file
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
+    from astropy.units import UnitBase
 
 Array = NDArray[Any]
 
-RESULT_KIND = "lensphys super-resolved images"
-_READ = {"FITS": (".fits", ".fit", ".fits.gz"), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
+_FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
+_READ = {"FITS": _FITS, ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
 _WRITTEN = {"FITS": (".fits", ".fit"), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 _SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
+
+
+_PSF_WORDS = {
+    NoPSF: "none",
+    GaussianPSF: 'Gaussian of FWHM {:.3g}"',
+    MoffatPSF: 'Moffat of FWHM {:.3g}"',
+    PixelPSF: 'kernel, {:.3g}" wide',
+}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a file of simulated lenses says beside its images, and its results say after it.
+
+    Args:
+        instrument: of the images.
+        identity: of the data set.
+        classes: their names.
+        columns: ``label`` (N,), and what was drawn of PSF and noise for each image, where the file has them.
+    """
+
+    instrument: Instrument
+    identity: str
+    classes: list[str]
+    columns: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -62,35 +101,68 @@ class ImageSet:
     Args:
         observation: float32 images (N, 1, H, W), how they were taken, and which pixels count.
         header: of the image in a FITS file, for its WCS; None for other files.
-        remarks: sentences for the user: what was masked, assumed or estimated.
+        remarks: sentences for the user: what was used, masked, assumed or estimated.
+        psf: where the PSF comes from.
+        carried: what a file of simulated lenses says beside its images.
     """
 
     observation: Observation
     header: Header | None = None
     remarks: list[str] = field(default_factory=list)
+    psf: str = ""
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask and error (H, W), PSF kernel and its scale."""
+    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (H, W) bool, noise and PSF."""
 
     pixels: Array
     scale: float | None = None
     mask: Array | None = None
-    error: Array | None = None
-    kernel: tuple[Array, float | None] | None = None
-    instrument: Instrument | None = None
+    noise: NoiseMap | None = None
+    kernel: Kernel | None = None
+    carried: Carried | None = None
     conditions: Conditions = Conditions()
     header: Header | None = None
+    band: str = ""
+
+    @property
+    def instrument(self) -> Instrument | None:
+        return None if self.carried is None else self.carried.instrument
+
+
+@dataclass(frozen=True)
+class _Preset:
+    """What an instrument says of the images of a file: their PSF, and their noise in the unit of their header."""
+
+    instrument: Instrument
+    conditions: Conditions
+    header: Header | None
+    where: str
+
+    @property
+    def psf(self) -> PSF:
+        return self.instrument.psf_of(self.conditions)
+
+    def noise(self, image: Tensor, remarks: list[str]) -> Noise:
+        law = self.instrument.noise_of(image, self.conditions)
+        if self.header is None or not isinstance(law, ExposureNoise):
+            return law
+        ratio = unit_ratio(self.header, self.instrument, self.where, self.instrument.pixel_scale)
+        remarks += ratio.remarks
+        return ratio.noise(law)
 
 
 def read_images(
-    path: Path,
+    path: str | Path,
     *,
     instrument: Instrument | None = None,
-    psf: Path | None = None,
-    error: Path | None = None,
+    fallback: Instrument | None = None,
+    psf: str | Path | None = None,
+    error: str | Path | None = None,
     pixel_scale: float | None = None,
+    choice: Choice = Choice(),
 ) -> ImageSet:
     """Return the images of a file.
 
@@ -98,33 +170,39 @@ def read_images(
     and are masked. Without any noise information it is estimated from the images; without a PSF none is assumed.
 
     Args:
-        path: FITS (.fits, .fit, .fits.gz: one image in ARC, SCI or the first HDU, and ERR, MASK where nonzero pixels
-            count, PSF where present), .npy (N, H, W), or an HDF5 file of ``lensphys simulate``.
+        path: FITS (.fits, .fit, .fits.gz: one image, its noise, mask and PSF, by the names that archives give them),
+            .npy (N, H, W), or an HDF5 file of ``lensphys simulate``.
         instrument: for the pixel scale, the PSF and the noise, where nothing else gives them. What was drawn for each
             image of a lens file goes before the numbers of this instrument if the file names the same one.
-        psf: FITS or .npy kernel (K, K), K odd, sum 1, on the image's pixels unless its header has a pixel scale.
-        error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W).
+        fallback: the instrument where neither ``instrument`` nor the file names one: that of a training.
+        psf: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, or a PSFEx model; on the image's pixels unless its
+            header has a pixel scale.
+        error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W); a FITS file may hold a variance, an
+            inverse variance or a weight, by its name.
         pixel_scale: [arcsec].
+        choice: what of a FITS file is asked for.
 
     Raises:
         LensphysError: one sentence on what is wrong with the files.
     """
+    path = Path(path)
     check_file("input", path)
     remarks: list[str] = []
-    contents = _contents(path, pixel_scale, remarks)
+    contents = _contents(path, pixel_scale, choice, remarks)
+    if instrument is None and fallback is not None and contents.instrument not in (None, fallback):
+        remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
+    instrument = instrument or contents.instrument or fallback
     conditions = contents.conditions if instrument in (None, contents.instrument) else Conditions()
-    instrument = instrument or contents.instrument
-    scale = _pixel_scale(path, pixel_scale, contents, instrument)
+    scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = _cleaned(path, contents.pixels, remarks)
-    preset_psf = None if instrument is None else instrument.psf_of(conditions)
-    blur = _psf(contents, scale, preset_psf, psf, remarks)
-    preset_noise = None if instrument is None else partial(instrument.noise_of, conditions=conditions)
-    noise, known = _noise(contents, image, good, preset_noise, error, remarks)
+    preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
+    blur, source = _psf(contents, scale, preset, psf, remarks)
+    noise, known = _noise(contents, image, good, preset, error, remarks)
     mask = good & known
     if contents.mask is not None:
         mask = mask & torch.from_numpy(contents.mask)
@@ -132,11 +210,9 @@ def read_images(
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
-    camera = Camera(
-        grid, blur, instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
-    )
-    observation = Observation(image, camera, noise, None if bool(mask.all()) else mask)
-    return ImageSet(observation, contents.header, remarks)
+    points = instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
+    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(mask.all()) else mask)
+    return ImageSet(observation, contents.header, remarks, source, contents.carried)
 
 
 def _points(psf: PSF, scale: float) -> int:
@@ -146,23 +222,35 @@ def _points(psf: PSF, scale: float) -> int:
     return min(max(_FEWEST, round(scale / psf.scale)), _MOST)
 
 
-def with_target_psf(images: ImageSet, path: Path, scale: int) -> ImageSet:
+def with_target_psf(images: ImageSet, path: str | Path, scale: int) -> ImageSet:
     """Return the images with the PSF that the super-resolved ones shall have.
+
+    Both kernels, the target's and the images' own, are centred: else the images would move on the sky by the way
+    between their centroids.
 
     Args:
         images: to be super-resolved.
-        path: FITS or .npy kernel (K, K), K odd, sum 1, on super-resolved pixels unless its header has a pixel scale.
+        path: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, on super-resolved pixels unless its header has a
+            pixel scale.
         scale: pixels become so many times as small.
 
     Raises:
         LensphysError: if the file or its kernel is faulty.
     """
-    kernel, own = _plane("target PSF file", path, "PSF")
-    sharp = PixelPSF(torch.from_numpy(kernel), own or images.observation.camera.grid.scale / scale)
-    return replace(images, observation=images.observation.sharpened_to(sharp))
+    camera, path = images.observation.camera, Path(path)
+    kernel = read_kernel("target PSF file", path)
+    star = usable(kernel)
+    sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
+    own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
+    target = centred_psf(sharp)
+    remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
+    if own is not camera.psf or target is not sharp:
+        remarks.append("the kernels are centred, so that nothing moves on the sky")
+    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(target)
+    return replace(images, observation=observation, remarks=remarks, psf=f"target {path.name}")
 
 
-def check_output(source: Path, path: Path) -> None:
+def check_output(source: str | Path, path: str | Path) -> None:
     """Raise unless the results of one file can be written to another: to be called before the long computation.
 
     Args:
@@ -172,6 +260,7 @@ def check_output(source: Path, path: Path) -> None:
     Raises:
         LensphysError: if the suffixes do not fit, both are one file, or the folder cannot be written.
     """
+    source, path = Path(source), Path(path)
     allowed = _WRITTEN[_kind(source, _READ)]
     if not path.name.lower().endswith(allowed):
         raise LensphysError(f"the output of {source.name} must be named *{' or *'.join(allowed)}, got {path}")
@@ -186,8 +275,13 @@ def check_output(source: Path, path: Path) -> None:
         raise LensphysError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: int, provenance: dict[str, Any]) -> None:
+def write_images(
+    path: str | Path, images: ImageSet, results: dict[str, Any], scale: int, provenance: dict[str, Any]
+) -> None:
     """Write super-resolved images as FITS, .npz or HDF5, by the suffix; whole or not at all.
+
+    Each says what PSF the images have. Those of a file of simulated lenses become such a file themselves, with the
+    images as ``hr``: trainings, `lensphys doctor` and `lensphys evaluate` read it.
 
     Args:
         path: the file.
@@ -203,25 +297,64 @@ def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: i
     Raises:
         LensphysError: if the shapes do not fit, or the file cannot be written.
     """
-    grid = images.observation.camera.grid
+    path, grid = Path(path), images.observation.camera.grid
     expected = (len(images.observation), scale * grid.height, scale * grid.width)
     check_same_shape("super-resolved image", results["image"].shape, f"input at scale {scale}", expected)
     kind = _kind(path, _WRITTEN)
+    results = results | {"psf": _psf_words(images, scale)}
     if kind == "FITS":
         if images.header is None:
             raise LensphysError(f"cannot write {path}: only a FITS input gives a FITS output, choose .npz or .h5")
+        results |= _kernel_planes(images.observation.camera.at(scale))
         write_fits(path, images.header, results, scale=scale, pixel_scale=grid.scale, provenance=provenance)
     elif kind == ".npy":
         write_npz(path, results | {"provenance": json.dumps(provenance, default=str)})
     else:
-        _write_hdf5(path, results, provenance | {"scale": scale, "pixel_scale_lr": grid.scale})
+        origin = provenance | {"scale": scale, "pixel_scale_lr": grid.scale, "psf": results.pop("psf")}
+        carried = {} if images.carried is None else _lens_file(images, images.carried, results["image"], scale)
+        _write_hdf5(path, results | carried.get("columns", {}), origin | carried.get("attributes", {}))
 
 
-def _write_hdf5(path: Path, results: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["kind"] = RESULT_KIND
-        for name, entry in provenance.items():
-            file.attrs[name] = entry if isinstance(entry, str | int | float) else json.dumps(entry, default=str)
+def _psf_words(images: ImageSet, scale: int) -> str:
+    psf = images.observation.camera.at(scale).psf
+    words = _PSF_WORDS[type(psf)].format(psf.extent)
+    return f"{words} ({images.psf})" if images.psf else words
+
+
+def _kernel_planes(camera: Camera) -> dict[str, Any]:
+    kernel = psf_kernel(camera)
+    return {} if kernel is None else {"psf_kernel": kernel[0], "psf_scale": kernel[1]}
+
+
+def _lens_file(images: ImageSet, carried: Carried, fine: Array, scale: int) -> dict[str, dict[str, Any]]:
+    """Attributes and data sets that make results a file of lenses: `LensFile` reads it."""
+    observation = images.observation
+    pixel_scale = observation.camera.grid.scale
+    content = hashlib.sha256(carried.identity.encode() + np.ascontiguousarray(fine).tobytes())
+    attributes = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "identity": content.hexdigest(),
+        "input_identity": carried.identity,
+        "instrument": carried.instrument.model_dump_json(),
+        "classes": carried.classes,
+        "pixel_scale_hr": pixel_scale / scale,
+        "upscale": scale,
+    }
+    sharp = observation.camera.sharp
+    if isinstance(sharp, PixelPSF):
+        psf = KernelPSFSettings.of(sharp.kernel.double().cpu().numpy(), sharp.scale)
+        attributes["target_instrument"] = carried.instrument.model_copy(update={"psf": psf}).model_dump_json()
+    columns = {"lr": observation.image.cpu().numpy(), "hr": fine[:, None], "flux_scale": np.ones(len(fine))}
+    return {"attributes": attributes, "columns": carried.columns | columns}
+
+
+def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    with whole_file(path) as temporary, h5py.File(temporary, "w", libver=FORMATS) as file:
+        file.attrs["kind"] = RESULT
+        for name, entry in attributes.items():
+            plain = isinstance(entry, str | int | float) or name == "classes"
+            file.attrs[name] = entry if plain else json.dumps(entry, default=str)
         for name, array in results.items():
             text = isinstance(array, np.ndarray) and array.dtype.kind == "U"
             file[name] = array.astype(h5py.string_dtype()) if text else array
@@ -235,46 +368,57 @@ def _kind(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
     raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")
 
 
-def _contents(path: Path, pixel_scale: float | None, remarks: list[str]) -> _Contents:
+def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> _Contents:
     kind = _kind(path, _READ)
     if kind == "FITS":
-        return _fits_contents(path, pixel_scale, remarks)
+        return _fits_contents(path, pixel_scale, choice, remarks)
+    asked = [f"--{n.replace('_', '-')}" for n, v in vars(choice).items() if v is not None]
+    if asked:
+        raise LensphysError(f"{', '.join(asked).replace('extension', 'ext')} is about FITS files, and {path} is none")
     if kind == "HDF5":
         with LensFile(path) as file:
-            images, scale = file.lr()[:, 0].numpy(), file.grid_lr.scale
-            return _Contents(images, scale, instrument=file.instrument, conditions=file.conditions())
+            columns = {name: file.read(name) for name in ("label", *CONDITIONS) if file.has(name)}
+            carried = Carried(file.instrument, file.identity, file.classes, columns)
+            pixels = file.lr()[:, 0].numpy()
+            return _Contents(pixels, file.grid_lr.scale, carried=carried, conditions=file.conditions())
     pixels = read_npy("input", path)
+    if pixels.ndim == 4 and pixels.shape[1] == 1:
+        pixels = pixels[:, 0]
     if pixels.ndim != 3:
         remedy = "save image[None]" if pixels.ndim == 2 else "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
         raise LensphysError(f"{path} must be a stack of images (N, H, W), got {pixels.shape}: {remedy}")
     return _Contents(pixels)
 
 
-def _pixel_scale(path: Path, given: float | None, contents: _Contents, instrument: Instrument | None) -> float:
+def _pixel_scale(
+    path: Path, given: float | None, contents: _Contents, instrument: Instrument | None, remarks: list[str]
+) -> float:
     scales = (given, contents.scale, instrument.pixel_scale if instrument is not None else None)
     scale = next((s for s in scales if s is not None), None)
     if scale is None:
         raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
+    check_positive("pixel scale", scale)
+    key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
+    question = questioned_scale(scale, key, str(path))
+    remarks += [] if question is None else [question]
     return scale
 
 
-def _fits_contents(path: Path, pixel_scale: float | None, remarks: list[str]) -> _Contents:
-    found = read_fits_image(path)
-    remarks.append(f"the image is that of the extension {found.extension}")
-    mask = None
-    if found.mask is not None:
-        check_same_shape(f"{path}[MASK]", found.mask.shape, "image", found.image.shape)
-        mask = np.nan_to_num(found.mask) != 0
-        remarks.append(f"MASK: {mask.sum()} of {mask.size} pixels count, those where it is not zero")
+def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> _Contents:
+    found = read_fits_image(path, choice)
+    remarks += found.remarks
+    conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else None
+    remarks += [] if conflict is None else [conflict]
     if is_surface_brightness(found.header):
         remarks.append(f"the image is a surface brightness ({found.header['BUNIT']}), and so will be the result")
     return _Contents(
         pixels=found.image[None],
-        scale=fits_pixel_scale(found.header, str(path)) if pixel_scale is None else None,
-        mask=mask,
-        error=found.error,
-        kernel=None if found.psf is None else (found.psf, found.psf_scale),
+        scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
+        mask=found.mask,
+        noise=found.noise,
+        kernel=found.psf,
         header=found.header,
+        band=found.band,
     )
 
 
@@ -304,46 +448,61 @@ def _cleaned(path: Path, pixels: Array, remarks: list[str]) -> tuple[Tensor, Ten
     return image, good
 
 
-def _psf(contents: _Contents, scale: float, preset: PSF | None, path: Path | None, remarks: list[str]) -> PSF:
-    kernel = contents.kernel if path is None else _plane("PSF file", path, "PSF")
+def _psf(
+    contents: _Contents, scale: float, preset: _Preset | None, path: str | Path | None, remarks: list[str]
+) -> tuple[PSF, str]:
+    """The PSF, and where it comes from."""
+    kernel = contents.kernel if path is None else read_kernel("PSF file", Path(path), contents.band)
     if kernel is not None:
-        return PixelPSF(torch.from_numpy(kernel[0]), kernel[1] or scale)
+        star, pixel = usable(kernel), kernel.scale_on(scale)
+        remarks.append(star.told(kernel.label, pixel))
+        return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
-        return preset
+        return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
-    return NoPSF()
+    return NoPSF(), "none is known"
 
 
 def _noise(
     contents: _Contents,
     image: Tensor,
     good: Tensor,
-    preset: Callable[[Tensor], Noise] | None,
-    path: Path | None,
+    preset: _Preset | None,
+    path: str | Path | None,
     remarks: list[str],
 ) -> tuple[Noise, Tensor]:
     """The noise law, and where it is known, (1 or N, 1, H, W)."""
-    sigma = contents.error if path is None else _plane("error map", path, "ERR")[0]
-    if sigma is not None:
-        return _error_map("ERR" if path is None else f"error map {path}", sigma, image, remarks)
-    everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
+    noise = contents.noise if path is None else _noise_map(Path(path), contents.band)
     filled = _without_holes(image, good)
+    if noise is not None:
+        unit = None if contents.header is None else unit_of(contents.header)
+        return _error_map(noise, filled, unit, remarks)
+    everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     if preset is not None:
-        return preset(filled), everywhere
+        return preset.noise(filled, remarks), everywhere
     remarks.append("no noise is known: it is estimated from the image (give --error or --instrument)")
     return SkyNoise.from_image(filled), everywhere
 
 
-def _error_map(name: str, sigma: Array, image: Tensor, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
+def _noise_map(path: Path, band: str) -> NoiseMap:
+    """A noise map in a file of its own."""
+    if path.suffix.lower() != ".npy":
+        return read_noise_map("error map", path, band)
+    return noise_by_file_name(read_npy("error map", path), path)
+
+
+def _error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
     shape = tuple(image.shape[-2:])
-    if sigma.shape not in (shape, (1, *shape), (len(image), *shape)):
-        raise LensphysError(f"{name} must have the shape of the image, {shape}, got {sigma.shape}")
-    values = torch.from_numpy(sigma).reshape(-1, 1, *shape)
+    if noise.values.shape not in (shape, (1, *shape), (len(image), *shape)):
+        raise LensphysError(f"{noise.where} must have the shape of the image, {shape}, got {noise.values.shape}")
+    found = deviation(noise, image, unit)
+    remarks.append(f"noise: {noise.label}, {found.how}")
+    values = torch.from_numpy(found.values).reshape(-1, 1, *shape)
     known = torch.isfinite(values) & (values > 0)
     if not known.any():
-        raise LensphysError(f"{name} has no value that is positive and finite: it must hold standard deviations")
+        raise LensphysError(f"{noise.where} has no value that is positive and finite: it must hold the noise")
     if not known.all():
-        remarks.append(f"{name}: {int((~known).sum())} values that are not positive and finite are masked")
+        remarks.append(f"{noise.where}: {int((~known).sum())} values that are not positive and finite are masked")
     return ErrorMap(torch.where(known, values, values[known].median())), known
 
 
@@ -359,13 +518,3 @@ def _without_holes(image: Tensor, good: Tensor) -> Tensor:
         faint = x[ok & (mean <= mean[ok].median())]
         x[~ok] = faint[torch.randint(len(faint), (int((~ok).sum()),), generator=generator)]
     return image
-
-
-def _plane(name: str, path: Path, extension: str) -> tuple[Array, float | None]:
-    """An array of a FITS or .npy file and its pixel scale [arcsec], if it has one."""
-    if path.name.lower().endswith(_READ["FITS"]):
-        return read_fits_plane(name, path, extension)
-    if path.suffix.lower() == ".npy":
-        return read_npy(name, path), None
-    check_file(name, path)
-    raise LensphysError(f"{name} {path} must be a .fits or .npy file")

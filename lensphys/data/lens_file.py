@@ -21,7 +21,7 @@ from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
 
-FORMAT, RANK_SET = "lensphys lenses", "lensphys rank set"
+FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
 FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 _ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
@@ -194,6 +194,22 @@ class LensFile:
     def grid_hr(self) -> PixelGrid:
         """Pixels of /hr and /alpha_hr."""
         return self.grid_lr.resampled(self.upscale)
+
+    @property
+    def is_result(self) -> bool:
+        """Whether /hr holds what `lensphys super-resolve` made of /lr: images, and no truth."""
+        return self._open().attrs.get("kind") == RESULT
+
+    def check_no_result(self) -> None:
+        """Raise if /hr holds no truth, but what `lensphys super-resolve` made.
+
+        Raises:
+            LensphysError: with the remedy.
+        """
+        if self.is_result:
+            raise LensphysError(
+                f"{self.path} holds super-resolved images and no truth: evaluate the file they come from"
+            )
 
     @property
     def has_truth(self) -> bool:

@@ -243,11 +243,11 @@ def _own_contents(source: Source, dataset: str) -> Contents:
 
 
 def _fits_contents(path: Path) -> Contents:
-    from lensphys.data.fits import pixel_scale, read_fits_image
+    from lensphys.fits.header import pixel_scale
+    from lensphys.fits.image import Choice, read_fits_image
 
-    found = read_fits_image(path)
-    beside = {"ERR": found.error, "MASK": found.mask, "PSF": found.psf}
-    left_out = [name for name, plane in beside.items() if plane is not None]
+    found = read_fits_image(path, Choice(mask_means="good"))  # whatever it means: it is not stored
+    left_out = [name for what, name in found.used.items() if what != "image"]
     return Contents(_stack(path, found.image), pixel_scale(found.header, str(path)), left_out=left_out)
 
 

@@ -13,14 +13,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_file, check_positive
+from lensphys.checks import LensphysError, check_positive
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
+from lensphys.observation.psf_file import LARGEST_SIDE, read_kernel, usable
 from lensphys.settings import Strict
-
-_SCALE_KEYS = ("PIXELSCL", "PIXSCALE")  # STPSF; TinyTim and drizzled images
-_LARGEST_SIDE = 4095  # pixels, 64 MiB
-_NORMALISABLE = (0.9, 1.1)  # kernels on disk lack some of the wings
 
 
 class NoPSFSettings(Strict):
@@ -70,7 +67,7 @@ class KernelPSFSettings(Strict):
 
     kind: Literal["kernel"]
     pixel_scale: PositiveFloat = Field(allow_inf_nan=False)
-    side: PositiveInt = Field(le=_LARGEST_SIDE)
+    side: PositiveInt = Field(le=LARGEST_SIDE)
     pixels: str = Field(repr=False)
 
     @classmethod
@@ -78,34 +75,26 @@ class KernelPSFSettings(Strict):
         """Return the kernel in a file.
 
         Args:
-            path: FITS (the HDU named PSF, or the first image) or .npy, (K, K) with K odd, sum within 10 % of 1.
+            path: FITS (the extension named PSF, or the first image, or a PSFEx model) or .npy, (K, K), sum within 10 %
+                of 1; an even K is made odd, by recentring.
             pixel_scale: [arcsec]; that of the header, or of the file's first one, if None.
 
         Raises:
             LensphysError: if the file is missing, faulty or does not hold such a kernel, or has no pixel scale.
         """
-        check_file("PSF kernel", path)
-        kernel, own = _read_npy(path) if path.suffix.lower() == ".npy" else _read_fits(path)
-        scale = own if pixel_scale is None else pixel_scale
+        kernel = read_kernel("PSF kernel", path)
+        scale = kernel.scale if pixel_scale is None else pixel_scale
         if scale is None:
             raise LensphysError(f"{path} has no pixel scale: give psf.pixel_scale [arcsec] beside psf.file")
         check_positive(f"the pixel scale of {path}", scale)
-        if not np.isfinite(kernel).all():
-            raise LensphysError(f"{path} holds NaN or infinite values: a PSF kernel must be finite")
-        if max(kernel.shape, default=0) > _LARGEST_SIDE:
-            raise LensphysError(
-                f"{path} has the shape {kernel.shape}, a PSF kernel at most {_LARGEST_SIDE} pixels a side: cut it"
-            )
-        total, (low, high) = float(kernel.sum()), _NORMALISABLE
-        if not low <= total <= high:
-            raise LensphysError(f"{path} sums to {total:.4g}, a PSF kernel must to 1 within 10 %: divide it by its sum")
-        try:
-            PixelPSF(torch.from_numpy(kernel / total), scale)
-        except LensphysError as error:
-            raise LensphysError(f"{path}: {error}") from None
-        data = (kernel / total).astype("<f4").tobytes()
+        return cls.of(usable(kernel).kernel, scale)
+
+    @classmethod
+    def of(cls, kernel: np.ndarray, pixel_scale: float) -> KernelPSFSettings:
+        """Return the settings of a kernel (K, K) with the sum 1, on pixels of this scale [arcsec]."""
+        data = kernel.astype("<f4").tobytes()
         pixels = base64.b64encode(zlib.compress(data, 9)).decode("ascii")
-        return cls(kind="kernel", pixel_scale=scale, side=len(kernel), pixels=pixels)
+        return cls(kind="kernel", pixel_scale=pixel_scale, side=len(kernel), pixels=pixels)
 
     def build(self, fwhm: Tensor | None = None) -> PSF:
         """Return the PSF.
@@ -154,40 +143,3 @@ def with_kernel_read(tree: dict[str, Any], folder: Path, where: str) -> dict[str
         raise LensphysError(f"{where}: 'psf.pixel_scale' must be a number [arcsec], got {scale!r}")
     kernel = KernelPSFSettings.read(folder / psf["file"], None if scale is None else float(scale))
     return tree | {"psf": kernel.model_dump()}
-
-
-def _read_npy(path: Path) -> tuple[np.ndarray, None]:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64), None
-    except (ValueError, TypeError, OSError, EOFError) as error:
-        raise LensphysError(f"{path} is not a plain .npy file of numbers: {error}") from None
-
-
-def _read_fits(path: Path) -> tuple[np.ndarray, float | None]:
-    from astropy.io import fits
-
-    try:
-        with fits.open(path) as hdus:
-            images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0) > 0]
-            images.sort(key=lambda hdu: hdu.name != "PSF")  # stable: the first image, but for one of that name
-            if not images:
-                raise LensphysError(f"{path} holds no image")
-            own = _header_scale(images[0].header)  # a kernel without one stands on the pixels of the file's images
-            return np.asarray(images[0].data, dtype=np.float64), own or _header_scale(hdus[0].header)
-    except (OSError, TypeError, ValueError) as error:
-        if isinstance(error, LensphysError):
-            raise
-        raise LensphysError(f"{path} is not a FITS or .npy file that can be read: {error}") from None
-
-
-def _header_scale(header: Any) -> float | None:
-    for key in _SCALE_KEYS:
-        if key in header:
-            return float(header[key])
-    if not any(key in header for key in ("CD1_1", "CDELT1")):
-        return None
-    from astropy.wcs import WCS
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    wcs = WCS(header, naxis=2)
-    return 3600 * float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs.celestial)))) if wcs.has_celestial else None

@@ -65,7 +65,7 @@ def _read(file: str, changed: int) -> Stack:
 
 
 def _fits_stack(path: Path) -> Stack:
-    from lensphys.data.fits import read_fits_cube
+    from lensphys.fits.image import read_fits_cube
 
     return read_fits_cube("images of galaxies", path)
 

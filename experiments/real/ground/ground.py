@@ -25,8 +25,8 @@ import torch
 from astropy.io import fits
 from matplotlib.figure import Figure
 
-from lensphys.data.fits import pixel_scale
 from lensphys.evaluation.figures import save_figure
+from lensphys.fits.header import pixel_scale
 from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
 from lensphys.methods import READY, Method, RichardsonLucy

@@ -1,0 +1,220 @@
+"""FITS files, opened with care: damage, foreign formats and arrays without bound become one sentence each."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from lensphys.checks import LensphysError, check_file
+from lensphys.fits.names import Meaning, meaning, meaning_of_class
+
+Array = NDArray[Any]
+
+MOST_PIXELS = 2**26  # of an array: 8192 x 8192, far above any cut-out of a lens
+MOST_UNPACKED = 2**29  # bytes that a packed file may grow to: 512 MiB
+_PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+_KEYWORD = re.compile(r"[A-Z0-9_-]{0,8}")
+_SHOWN = 60  # characters of somebody else's text that a message repeats
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """An array of a FITS file, not read yet, or a table.
+
+    Args:
+        name: EXTNAME (or EXTTYPE), else PRIMARY or the number of the extension.
+        version: EXTVER.
+        number: of the extension, 0 for the primary one.
+        header: its cards that can be read.
+        shape: of the array as (H, W) or (N, H, W), leading ones taken off; empty for a table.
+        meaning: what name and header say that it is.
+    """
+
+    name: str
+    version: int
+    number: int
+    header: fits.Header
+    shape: tuple[int, ...]
+    meaning: Meaning
+    _file: FitsFile
+    _hdu: Any
+
+    @property
+    def where(self) -> str:
+        """The file and the extension, for messages."""
+        return f"{self._file.path}[{shown(self.name)}{f',{self.version}' if self.version > 1 else ''}]"
+
+    def array(self) -> Array:
+        """Return the array in the machine's byte order, leading axes of one taken off.
+
+        Raises:
+            LensphysError: if it is larger than `MOST_PIXELS`, or damaged.
+        """
+        _check_size(self.where, self._hdu)
+        with self._file.guarded():
+            array = np.asarray(self._hdu.data)
+            return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(self.shape)
+
+    def image(self) -> Array:
+        """Return the array as float32; what overflows becomes infinite, and is masked or refused as such."""
+        with np.errstate(over="ignore"):
+            return self.array().astype(np.float32)
+
+    def column(self, name: str) -> Array:
+        """Return a column of a table.
+
+        Raises:
+            LensphysError: if there is none, or it is damaged.
+        """
+        with self._file.guarded():
+            return np.asarray(self._hdu.data[name], dtype=np.float64)
+
+
+class FitsFile:
+    """The arrays and tables of an open FITS file.
+
+    Args:
+        name: what the file is called in messages.
+        path: the file.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self.hdus: list[Hdu] = []
+        self.primary = fits.Header()  # what holds for all extensions
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turn whatever astropy meets into one sentence."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # astropy would go on with the extensions before the damage, and with changed pixels
+                warnings.filterwarnings("error", message="(?s).*(truncated|corrupt|verification failed)")
+                yield
+        except (LensphysError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # damage makes astropy raise errors of any type
+            if "verification failed" in str(error):
+                raise LensphysError(
+                    f"{self.name} {self.path} does not match its own checksum ({shown(error)}): copy it again, or "
+                    "remove CHECKSUM and DATASUM if you changed it"
+                ) from None
+            raise LensphysError(
+                f"{self.name} {self.path} is not a whole FITS file (cut short, damaged or another format): "
+                f"{shown(error)}"
+            ) from None
+
+    @property
+    def arrays(self) -> list[Hdu]:
+        """What holds numbers in an array."""
+        return [hdu for hdu in self.hdus if hdu.shape]
+
+    @property
+    def contents(self) -> str:
+        """What the file holds, for messages."""
+        held = [f"{shown(hdu.name)} {hdu.shape if hdu.shape else '(a table)'}" for hdu in self.hdus[:12]]
+        return ", ".join(held) + (", ..." if len(self.hdus) > 12 else "") if held else "nothing"
+
+
+@contextmanager
+def opened(name: str, path: Path) -> Iterator[FitsFile]:
+    """Yield a FITS file, packed by gzip or bzip2 or not.
+
+    Args:
+        name: what the file is called in messages.
+        path: the file.
+
+    Raises:
+        LensphysError: if it is missing, cut short, damaged, not FITS, or unpacks to more than `MOST_UNPACKED`.
+    """
+    check_file(name, path)
+    file = FitsFile(name, path)
+    with file.guarded():
+        stream = _stream(name, path)
+    with stream:
+        with file.guarded():
+            hdus = fits.open(stream, checksum=True, lazy_load_hdus=False, memmap=False)
+            file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(hdus) if _holds(hdu)]
+            file.primary = _readable(hdus[0].header)
+        yield file
+
+
+def shown(text: object) -> str:
+    """Return the start of somebody else's text on one line, for a message."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def _stream(name: str, path: Path) -> BinaryIO:
+    """The file's bytes, unpacked: astropy would unpack any amount, and take the end of a cut archive for the end."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    unpack = next((opener for magic, opener in _PACKED.items() if start.startswith(magic)), None)
+    if unpack is None:
+        if not start.startswith(b"SIMPLE"):
+            raise LensphysError(f"{name} {path} is not a FITS file: it does not begin with SIMPLE")
+        return path.open("rb")
+    with unpack(path) as packed:
+        data = packed.read(MOST_UNPACKED + 1)
+    if len(data) > MOST_UNPACKED:
+        raise LensphysError(f"{name} {path} unpacks to more than {MOST_UNPACKED >> 20} MiB: cut the lens out of it")
+    return BytesIO(data)
+
+
+def _holds(hdu: Any) -> bool:
+    return bool(hdu.shape) if hdu.is_image else isinstance(hdu, fits.BinTableHDU)
+
+
+def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
+    header = _readable(hdu.header)
+    said = str(hdu.name or header.get("EXTTYPE", "")).strip().removeprefix("COMPRESSED_IMAGE")
+    name = said or str(number)
+    means = meaning(said)
+    if means.role is None and "HDUCLAS2" in header:
+        means = meaning_of_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")))
+    return Hdu(name, int(hdu.ver or 1), number, header, _squeezed(hdu), means, file, hdu)
+
+
+def _squeezed(hdu: Any) -> tuple[int, ...]:
+    shape = tuple(hdu.shape) if hdu.is_image else ()
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _readable(header: fits.Header) -> fits.Header:
+    """The cards that can be read: many archives write some that cannot (NaN, bare words)."""
+    cards = []
+    for card in header.cards:
+        try:
+            _ = card.keyword, card.value, card.comment
+        except (ValueError, fits.VerifyError):
+            continue
+        standard = _KEYWORD.fullmatch(card.keyword) or card.image.startswith("HIERARCH")
+        if standard and card.image.isascii() and card.image.isprintable():
+            cards.append(card)
+    return fits.Header(cards, copy=True)
+
+
+def _check_size(where: str, hdu: Any) -> None:
+    """Raise before an array is read, or the tiles that make it are, that no cut-out of a lens has."""
+    tiles = cast("tuple[int, ...]", getattr(hdu, "tile_shape", None) or ())
+    for shape in (hdu.shape, tiles):
+        if math.prod(shape) > MOST_PIXELS:
+            raise LensphysError(
+                f"{where} has the shape {tuple(shape)}, more than {MOST_PIXELS} pixels: cut the lens out of it"
+            )

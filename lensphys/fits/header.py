@@ -1,0 +1,181 @@
+"""Headers of FITS images: the pixel scale, the same sky on smaller pixels, and what of a file's header stays."""
+
+from __future__ import annotations
+
+import re
+import string
+import warnings
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from lensphys.checks import LensphysError
+from lensphys.fits.file import shown
+
+# what describes the array in the file that was read, not the image
+_STRUCTURE = re.compile(
+    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|EXTNAME|EXTVER|EXTLEVEL|INHERIT|BSCALE|BZERO|BLANK"
+    r"|CHECKSUM|DATASUM|DATAMIN|DATAMAX|LTV\d|LTM\d_\d|NEXTEND|EXT_\d+|HDUCLAS\d?|HDUCLASS|HDUDOC|HDUVERS"
+    r"|SCIDATA|ERRDATA|QUALDATA)"
+)
+_SKY = re.compile(
+    r"(WCSAXES|WCSNAME|CTYPE\d|CRPIX\d|CRVAL\d|CDELT\d|CUNIT\d|CROTA\d|CD\d_\d|PC\d_\d|P[VS]\d_\d+|LONPOLE|LATPOLE"
+    r"|[AB]P?_(ORDER|\d_\d))[A-Z]?"
+)
+_DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMDIS2")
+# [arcsec]: STPSF; drizzled images and TinyTim; older cameras
+SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1")
+_SIDE = re.compile("|".join((*SCALE_KEYS, "PIXSCAL2", "SECPIX2", r"(CD[12]_[12]|CDELT[12])[A-Z]?")))
+_POINT, _SIP = re.compile(r"CRPIX[12][A-Z]?"), re.compile(r"[AB]P?_(\d)_(\d)")
+_AREA = re.compile("PIXAR_SR|PIXAR_A2")  # JWST
+_SCALES = {"questioned": (1e-3, 10.0), "refused": (1e-4, 60.0)}  # [arcsec]: no telescope that sees lenses has others
+
+
+def pixel_scale(header: fits.Header, where: str) -> float | None:
+    """Return the pixel scale of an image [arcsec]: of its celestial WCS, else of PIXSCALE and the like, else None.
+
+    Args:
+        header: of an image.
+        where: what the image is called in the message.
+
+    Raises:
+        LensphysError: if the WCS is faulty, or the pixels are not square within 1 %.
+    """
+    return _sky_scale(header, where) or _stated_scale(header, where)
+
+
+def kernel_scale(header: fits.Header, where: str) -> float | None:
+    """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS, which may be its image's, else None."""
+    return _stated_scale(header, where) or _sky_scale(header, where)
+
+
+def scale_key(header: fits.Header) -> str:
+    """Return the card that gives the pixel scale of an image: of its WCS, else PIXSCALE or the like."""
+    sky = next((key for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1") if key in header), "")
+    stated = next((key for key in SCALE_KEYS if key in header), "")
+    return sky if sky and _sky_scale(header, sky) is not None else stated
+
+
+def questioned_scale(scale: float, key: str, where: str) -> str | None:
+    """Return the question that a strange pixel scale calls for, None for a usual one.
+
+    Args:
+        scale: [arcsec].
+        key: the card or the option that gave it.
+        where: what the image is called in messages.
+
+    Raises:
+        LensphysError: if it is none that an image of a lens can have.
+    """
+    unit = "arcsec" if key in SCALE_KEYS or key.startswith("-") else "degrees"
+    low, high = _SCALES["refused"]
+    if not low <= scale <= high:
+        raise LensphysError(
+            f'{where} has pixels of {scale:.4g}" by {key}: repair {key} ({unit}), or give --pixel-scale'
+        )
+    low, high = _SCALES["questioned"]
+    return None if low <= scale <= high else f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?'
+
+
+def scale_conflict(header: fits.Header, where: str) -> str | None:
+    """Return what is to be said where the WCS of an image and its PIXSCALE, or the like, are not of one mind."""
+    sky, stated = _sky_scale(header, where), _stated_scale(header, where)
+    if sky is None or stated is None or abs(stated / sky - 1) <= 0.01:
+        return None
+    key = next(key for key in SCALE_KEYS if key in header)
+    return f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)'
+
+
+def _stated_scale(header: fits.Header, where: str) -> float | None:
+    key = next((key for key in SCALE_KEYS if key in header), None)
+    if key is None:
+        return None
+    scale = header[key]
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        raise LensphysError(f"{where} has {key} = {shown(repr(scale))}, expected arcsec above zero: give --pixel-scale")
+    return float(scale)
+
+
+def _sky_scale(header: fits.Header, where: str) -> float | None:
+    if not any(key in header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1")):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = WCS(header, naxis=2)
+        if not wcs.has_celestial:
+            return None
+        x, y = 3600 * proj_plane_pixel_scales(wcs.celestial)
+    except Exception as error:  # wcslib and astropy raise errors of any type
+        raise LensphysError(f"{where} has a faulty WCS: repair it, or give --pixel-scale ({shown(error)})") from None
+    if not (x > 0 and y > 0 and abs(x / y - 1) <= 0.01):
+        raise LensphysError(f'{where} has pixels of {x:.4g}" x {y:.4g}": resample it onto square ones')
+    return float(np.sqrt(x * y))
+
+
+def rescaled_header(header: fits.Header, factor: int) -> fits.Header:
+    """Return a header for pixels ``factor`` times as small: the sky stays where it is.
+
+    The outer edge of the first pixel is at 0.5 in FITS, so CRPIX' = (CRPIX - 0.5) factor + 0.5. CD, or CDELT beside PC
+    and CROTA, shrink, and so do PIXSCALE, PIXAR_SR and the like; SIP coefficients follow their powers of a pixel.
+    Alternate descriptions (CRPIX1A) go along.
+
+    Args:
+        header: of the image with large pixels.
+        factor: how many small pixels make a large one, along a side.
+    """
+    new = described(header)
+    for alt in ("", *string.ascii_uppercase):  # FITS: what is not there is 0 for CRPIX and 1 for CDELT
+        if any(f"{key}{alt}" in new for key in ("CTYPE1", "CRPIX1", "CDELT1", "PC1_1", "CD1_1")):
+            has_cd = any(f"CD{i}_{j}{alt}" in new for i in "12" for j in "12")
+            for axis in "12":
+                new.setdefault(f"CRPIX{axis}{alt}", 0.0)
+                if not has_cd:
+                    new.setdefault(f"CDELT{axis}{alt}", 1.0)
+    for key in list(new):
+        if _POINT.fullmatch(key):
+            new[key] = (new[key] - 0.5) * factor + 0.5
+        elif _SIDE.fullmatch(key):
+            new[key] = new[key] / factor
+        elif _AREA.fullmatch(key):
+            new[key] = new[key] / factor**2
+        elif power := _SIP.fullmatch(key):
+            new[key] = new[key] * float(factor) ** (1 - int(power[1]) - int(power[2]))
+    return new
+
+
+def check_rescalable(where: str, header: fits.Header) -> None:
+    """Raise now if the WCS cannot be rescaled, not after the long computation.
+
+    Raises:
+        LensphysError: if it has distortion tables, or texts for numbers.
+    """
+    tables = [key for key in _DISTORTION_TABLES if key in header]
+    if tables:
+        raise LensphysError(f"{where} has a WCS with distortion tables ({tables[0]}): drizzle the image first")
+    for key, value in header.items():
+        if any(form.fullmatch(key) for form in (_POINT, _SIDE, _AREA, _SIP)) and not isinstance(value, int | float):
+            raise LensphysError(f"{where} has {key} = {shown(repr(value))}, expected a number: repair it")
+
+
+def described(header: fits.Header) -> fits.Header:
+    """Return a copy without the cards that describe the file which was read."""
+    new = header.copy(strip=True)
+    for key in {key for key in new if _STRUCTURE.fullmatch(key)}:
+        new.remove(key, remove_all=True)
+    return new
+
+
+def with_primary(header: fits.Header, primary: fits.Header) -> fits.Header:
+    """Return the header of an extension with what the primary one alone says: telescope, filter, exposure, dates.
+
+    The place on the sky is taken only where the extension has none of its own.
+    """
+    new, own_sky = header.copy(), any(_SKY.fullmatch(key) for key in header)
+    for card in described(primary).cards:
+        inherited = card.keyword not in ("", "COMMENT", "HISTORY", *new)
+        if inherited and not (own_sky and _SKY.fullmatch(card.keyword)):
+            new.append(card, end=True)
+    return new

@@ -1,0 +1,297 @@
+"""The image of a FITS file, and what else of the file belongs to it: noise, mask and PSF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from astropy.io import fits
+from astropy.units import UnitBase
+from numpy.typing import NDArray
+
+from lensphys.checks import LensphysError
+from lensphys.fits.file import FitsFile, Hdu, opened, shown
+from lensphys.fits.header import check_rescalable, with_primary
+from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
+from lensphys.fits.masks import counted
+from lensphys.fits.names import DEVIATION, IMAGE, MASKS, NAMES, NOISE, PSF, meaning_of_file
+from lensphys.fits.units import is_magnitude, unit_of
+
+Array = NDArray[Any]
+
+_FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
+
+
+@dataclass(frozen=True)
+class NoiseMap:
+    """What a file says of the noise.
+
+    Args:
+        values: (H, W) or (N, H, W) float32.
+        kind: standard deviation, variance, inverse variance or weight: see `lensphys.fits.names`.
+        where: what it is called in messages.
+        told: whether the kind is said by a name, not assumed.
+        unit: of the values, None if it is not known.
+    """
+
+    values: Array
+    kind: str = DEVIATION
+    where: str = "ERR"
+    told: bool = True
+    unit: UnitBase | None = None
+
+    @property
+    def label(self) -> str:
+        """The file and the extension, without folders."""
+        return Path(self.where).name
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a file the user asks for.
+
+    Args:
+        extension: of the image: its name, its name and version (``SCI,2``) or its number, and a plane of a cube in
+            brackets (``PRIMARY[2]``).
+        band: of the image, where a file has several (``VIS``).
+        mask_means: what nonzero pixels of a MASK are, good or bad, where the file does not say.
+    """
+
+    extension: str | None = None
+    band: str | None = None
+    mask_means: str | None = None
+
+
+@dataclass(frozen=True)
+class FitsImage:
+    """What a FITS cut-out holds.
+
+    Args:
+        image: (H, W) float32; NaN and infinite values as they are in the file.
+        header: of the image, and of the primary one what it alone says.
+        extension: where the image was found.
+        band: of the image, "" if it has none.
+        noise: or None.
+        mask: (H, W) bool, True where a pixel counts, or None.
+        psf: or None.
+        used: names of extensions by what they are: image, noise, mask, PSF.
+        unused: names of the others that hold arrays.
+        remarks: sentences for the user.
+    """
+
+    image: Array
+    header: fits.Header
+    extension: str
+    band: str = ""
+    noise: NoiseMap | None = None
+    mask: Array | None = None
+    psf: Kernel | None = None
+    used: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
+    """Return the image of a FITS file, and the noise, mask and PSF that the file has for it.
+
+    Names are those of `lensphys.fits.names.NAMES`: ARC (lens light subtracted) comes before SCI, that before others.
+
+    Args:
+        path: the file.
+        choice: what of it is asked for.
+
+    Raises:
+        LensphysError: if the file is missing, cut short, not FITS, or has no (H, W) image.
+    """
+    with opened("input", path) as file:
+        hdu, plane, remarks = _chosen(file, choice)
+        image = _plane(hdu, plane)
+        header = with_primary(hdu.header, file.primary)
+        if is_magnitude(header):
+            raise LensphysError(f"{hdu.where} holds magnitudes ({header['BUNIT']}): save the image as a flux")
+        check_rescalable(str(path), header)
+        noise, mask, psf = (_beside(file, hdu, roles) for roles in (NOISE, MASKS, (PSF,)))
+        good, how = (None, []) if mask is None else _mask(mask, hdu, image, file, choice.mask_means)
+        found = {"image": hdu, "noise": noise, "mask": mask, "PSF": psf}
+        used = {what: label(one) for what, one in found.items() if one is not None}
+        used["image"] += "" if plane is None else f"[{plane}]"
+        taken = [one.number for one in found.values() if one is not None]
+        unused = tuple(label(other) for other in file.arrays if other.number not in taken)
+        return FitsImage(
+            image,
+            header,
+            used["image"],
+            hdu.meaning.band,
+            None if noise is None else _noise(noise, label(noise)),
+            good,
+            None if psf is None else kernel_of(psf, file),
+            used,
+            unused,
+            (_sentence(path, used, unused), *remarks, *how),
+        )
+
+
+def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
+    """Return the noise map of a file of its own: what is named so, else its only image, by the file's own name.
+
+    Args:
+        name: what the file is called in messages.
+        path: the file.
+        band: of the image, where the file has several.
+
+    Raises:
+        LensphysError: if the file is faulty, or holds nothing but an image.
+    """
+    with opened(name, path) as file:
+        named = [hdu for hdu in file.arrays if hdu.meaning.role in NOISE]
+        named.sort(key=lambda hdu: (hdu.meaning.band != band, NOISE.index(str(hdu.meaning.role))))
+        if named:
+            return _noise(named[0], named[0].where)
+        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
+        if not plain:
+            raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
+        return replace(noise_by_file_name(plain[0].image(), path), unit=unit_of(plain[0].header))
+
+
+def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
+    """Return an array of a file of its own as the noise map that the file's name says: standard deviations, if none."""
+    role = meaning_of_file(path).role
+    return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), told=False)
+
+
+def label(hdu: Hdu) -> str:
+    """Return what an extension is called: its name, and its version if that is not the first."""
+    return shown(hdu.name) + (f",{hdu.version}" if hdu.version > 1 else "")
+
+
+def _sentence(path: Path, used: dict[str, str], unused: Sequence[str]) -> str:
+    rest = "" if not unused else f"; not used: {', '.join(unused[:8])}{', ...' if len(unused) > 8 else ''}"
+    return f"{path.name}: {', '.join(f'{what} {name}' for what, name in used.items())}{rest}"
+
+
+# ---------------------------------------------------------------- which image
+
+
+def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]:
+    """The HDU of the image, the plane of a cube, and what to say of the choice."""
+    if choice.extension is not None:
+        return *_asked_for(file, choice.extension), []
+    images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
+    if not images:
+        raise LensphysError(
+            f"{file.path} has no image (H, W): save the cut-out as the primary image or as SCI (it holds "
+            f"{file.contents})"
+        )
+    plane = None
+    if choice.band is not None:
+        images, plane = _of_band(file, images, choice.band)
+    named = [hdu for hdu in images if hdu.meaning.role == IMAGE]
+    named.sort(key=lambda hdu: _FIRST.index(hdu.meaning.name) if hdu.meaning.name in _FIRST else len(_FIRST))
+    flat = [hdu for hdu in images if len(hdu.shape) == 2]
+    hdu = (named or flat or images)[0]
+    return hdu, plane, _others(hdu, named)
+
+
+def _others(hdu: Hdu, named: Sequence[Hdu]) -> list[str]:
+    """What to say where the file has more images of the same name."""
+    same = [label(other) for other in named if other.meaning.name == hdu.meaning.name]
+    if len(same) < 2:
+        return []
+    remedy = "--band" if hdu.meaning.band else "--ext"
+    return [f"{len(same)} images ({', '.join(same[:6])}): the first is taken, choose another one with {remedy}"]
+
+
+def _bands(hdu: Hdu) -> set[str]:
+    told = str(hdu.header.get("FILTER", "")).strip().upper()
+    return {band for band in (hdu.meaning.band, told) if band}
+
+
+def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
+    """The images of a band, or the cube that has it and its plane there (BANDS = 'grz': Legacy Surveys)."""
+    found = [hdu for hdu in images if band.upper() in _bands(hdu)]
+    if found:
+        return found, None
+    for hdu in images:
+        bands = str(hdu.header.get("BANDS", "")).strip().lower()
+        if len(hdu.shape) == 3 and len(bands) == hdu.shape[0] and band.lower() in bands:
+            return [hdu], bands.index(band.lower())
+    known = ", ".join(sorted({band for hdu in images for band in _bands(hdu)})[:12])
+    remedy = f"choose one of {known}" if known else f"it holds {file.contents}"
+    raise LensphysError(f"{file.path} has no image of the band {shown(band)}: {remedy}")
+
+
+def _asked_for(file: FitsFile, extension: str) -> tuple[Hdu, int | None]:
+    form = re.fullmatch(r"\s*([^,\[\]]+?)\s*(?:,\s*(\d+))?\s*(?:\[(\d+)\])?\s*", extension)
+    if form is None:
+        raise LensphysError(f"--ext {shown(extension)} is not NAME, NAME,VERSION or a number, with [PLANE] of a cube")
+    name, version, plane = form[1].upper(), form[2], form[3]
+    found = [
+        hdu
+        for hdu in file.arrays
+        if (hdu.name.upper() == name and version in (None, str(hdu.version))) or str(hdu.number) == name
+    ]
+    if not found:
+        raise LensphysError(f"{file.path} has no image {shown(extension)}: it holds {file.contents}")
+    return found[0], None if plane is None else int(plane)
+
+
+def _plane(hdu: Hdu, plane: int | None) -> Array:
+    if plane is None:
+        if len(hdu.shape) != 2 or 0 in hdu.shape:
+            remedy = f"choose a plane with --ext '{label(hdu)}[0]'" if len(hdu.shape) == 3 else "save one plane"
+            raise LensphysError(f"{hdu.where} has the shape {hdu.shape}, expected one image (H, W): {remedy}")
+        return hdu.image()
+    if len(hdu.shape) != 3 or plane >= hdu.shape[0]:
+        raise LensphysError(f"{hdu.where} has the shape {hdu.shape}, and no plane {plane}")
+    return hdu.image()[plane]
+
+
+# ---------------------------------------------------------------- what belongs to it
+
+
+def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
+    """What a file has for an image, the surest role first: of its own version and band, or of none."""
+    chips = [hdu for hdu in file.arrays if hdu.name == image.name]
+    found = [
+        hdu
+        for hdu in file.hdus
+        if hdu.meaning.role in roles
+        and hdu.number != image.number
+        and hdu.meaning.band in (image.meaning.band, "", image.meaning.name, image.name.upper())
+        and (hdu.version == image.version or len(chips) < 2)
+        and (hdu.shape or holds_kernel(hdu))
+    ]
+    found.sort(key=lambda hdu: (hdu.meaning.band == "" and image.meaning.band != "", roles.index(hdu.meaning.role)))
+    return found[0] if found else None
+
+
+def _noise(hdu: Hdu, where: str) -> NoiseMap:
+    return NoiseMap(hdu.image(), str(hdu.meaning.role), where, unit=unit_of(hdu.header))
+
+
+def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: str | None) -> tuple[Array, list[str]]:
+    if hdu.shape != pixels.shape:
+        raise LensphysError(f"{hdu.where} {hdu.shape} and {image.where} {pixels.shape} must have the same shape")
+    telescope = str(hdu.header.get("TELESCOP") or image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
+    good, how = counted(hdu, pixels, means, telescope)
+    return good, [how]
+
+
+def read_fits_cube(name: str, path: Path) -> Array:
+    """Return the first array of a FITS file that is an image (H, W) or a stack of them (N, H, W), float32.
+
+    Args:
+        name: what the file is called in the message.
+        path: the file.
+
+    Raises:
+        LensphysError: if the file is missing, cut short, not FITS, or has no such array.
+    """
+    with opened(name, path) as file:
+        for hdu in file.arrays:
+            if len(hdu.shape) in (2, 3):
+                return hdu.image()
+        raise LensphysError(f"{name} {path} has no image (H, W) or stack of images (N, H, W)")

@@ -1,0 +1,108 @@
+"""PSF kernels in FITS files: images of a star, on pixels of their own scale, and PSFEx models, which are evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensphys.checks import LensphysError
+from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
+from lensphys.fits.header import kernel_scale
+from lensphys.fits.names import IMAGE, PSF
+
+Array = NDArray[Any]
+
+_PSFEX = "PSF_DATA"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A PSF as a file has it.
+
+    Args:
+        values: (K, K) float64, not yet normalised.
+        scale: pixel scale [arcsec], None if the file does not say.
+        oversampling: how many of its pixels make one of the image's, along a side, where there is no scale.
+        where: the file and the extension, for messages.
+        remarks: what is to be said of it, in words that follow its name.
+    """
+
+    values: Array
+    scale: float | None = None
+    oversampling: float = 1.0
+    where: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The file and the extension, without folders."""
+        return Path(self.where).name
+
+    def scale_on(self, pixel: float) -> float:
+        """Return the pixel scale [arcsec] of the kernel of an image with pixels of this scale [arcsec]."""
+        return self.scale or pixel / self.oversampling
+
+
+def kernel_in(file: FitsFile, band: str = "") -> Kernel:
+    """Return the PSF of a file of its own: what is named so, that of the band first, else the first image.
+
+    Raises:
+        LensphysError: if there is none.
+    """
+    named = [hdu for hdu in file.hdus if holds_kernel(hdu)]
+    named.sort(key=lambda hdu: (hdu.meaning.band != band, hdu.shape == ()))
+    other = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
+    if not named and not other:
+        raise LensphysError(f"{file.name} {file.path} holds no image of a PSF: it holds {file.contents}")
+    return kernel_of((named or other)[0], file)
+
+
+def holds_kernel(hdu: Hdu) -> bool:
+    """Return whether an extension is a PSF by its name: an image, or the table of a PSFEx model."""
+    return hdu.meaning.role == PSF and (bool(hdu.shape) or hdu.name == _PSFEX)
+
+
+def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
+    """Return the kernel in an extension; what it does not say of its pixels, the primary header may."""
+    if not hdu.shape:
+        return _evaluated(hdu)
+    if len(hdu.shape) != 2:
+        raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K)")
+    scale = kernel_scale(hdu.header, hdu.where) or _primary_scale(hdu, file)
+    return Kernel(hdu.array().astype(np.float64), scale, _oversampling(hdu), hdu.where)
+
+
+def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
+    """The scale of an empty primary header, which speaks for all; that of a primary image is the image's own."""
+    alone = "OVERSAMP" not in hdu.header and not any(other.number == 0 for other in file.hdus)
+    return kernel_scale(file.primary, hdu.where) if alone else None
+
+
+def _oversampling(hdu: Hdu) -> float:
+    value = hdu.header.get("OVERSAMP", 1)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise LensphysError(f"{hdu.where} has OVERSAMP = {str(value)[:20]}, expected a number above zero")
+    return float(value)
+
+
+def _evaluated(hdu: Hdu) -> Kernel:
+    """The PSFEx model in the middle of its field, where every polynomial term but the first is zero.
+
+    Source: PSFEx manual, "The .psf file": PSF_MASK (terms, K, K) on pixels of PSF_SAMP image pixels; the polynomial's
+    variables are (x - POLZEROi) / POLSCALi.
+    """
+    header, axes = hdu.header, [hdu.header.get(f"PSFAXIS{i}", 1) for i in (1, 2, 3)]
+    axes = [axis if isinstance(axis, int) else 0 for axis in axes]
+    step = header.get("PSF_SAMP")
+    if not isinstance(step, int | float) or not step > 0 or min(axes) < 1 or np.prod(axes, dtype=float) > MOST_PIXELS:
+        raise LensphysError(f"{hdu.where} is no PSFEx model: it lacks PSF_SAMP or PSFAXIS1, 2, 3")
+    terms = hdu.column("PSF_MASK").ravel()
+    if terms.size != np.prod(axes):
+        raise LensphysError(f"{hdu.where} has {terms.size} values in PSF_MASK, its PSFAXIS1, 2, 3 say {axes}")
+    values = terms.reshape(axes[2], axes[1], axes[0])[0]
+    remarks = ("a PSFEx model, evaluated in the middle of its field",) if axes[2] > 1 else ("a PSFEx model",)
+    return Kernel(values, None, 1 / float(step), hdu.where, remarks)

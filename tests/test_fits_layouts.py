@@ -1,0 +1,445 @@
+"""Layouts of FITS files as archives write them: image, noise, mask and PSF are found in each, or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+
+from lensphys.checks import LensphysError
+from lensphys.data.images import read_images
+from lensphys.fits.file import MOST_PIXELS, MOST_UNPACKED
+from lensphys.fits.header import SCALE_KEYS
+from lensphys.fits.image import Choice
+from lensphys.fits.names import BAD_PLANES, NAMES, Meaning, meaning, meaning_of_file
+from lensphys.observation import PixelPSF
+from lensphys.observation.units import ZERO_POINTS
+
+H, W, SCALE, SIGMA = 24, 28, 0.1, 0.1
+SHAPE = (H, W)
+
+
+def _image() -> np.ndarray:
+    """Sky of rms 0.1 and an arc in the middle."""
+    sky = np.random.default_rng(0).normal(0, SIGMA, SHAPE).astype("f4")
+    sky[10:14, 9:19] += 3
+    return sky
+
+
+def _star(size: int = 7, fwhm: float = 2.5) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    star = np.exp(-0.5 * (x**2 + y**2) / (fwhm / 2.355) ** 2)
+    return (star / star.sum()).astype("f4")
+
+
+def _disc(radius: float) -> np.ndarray:
+    y, x = np.indices(SHAPE)
+    return np.hypot(x - (W - 1) / 2, y - (H - 1) / 2) < radius
+
+
+IMAGE, STAR, DISC = _image(), _star(), _disc(9)
+ERR = np.full(SHAPE, SIGMA, "f4")
+EXPOSED = np.full(SHAPE, 900, "f4")
+HEAD = {"PIXSCALE": SCALE}
+# 2 bad columns, and a bleed of 12 pixels beside the lens
+BAD = np.zeros(SHAPE, "i4")
+BAD[:, :2] = 1
+BAD[2:4, 10:16] = 1
+FAULTS = int(BAD.sum())
+DETECTED = np.where(IMAGE > 1, 32, 0).astype("i4")
+PLANES = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_DETECTED": 5, "HIERARCH MP_NO_DATA": 8}
+OTHER = 1 + np.zeros(SHAPE, "f4")
+
+
+def primary(data=None, **cards) -> fits.PrimaryHDU:
+    return fits.PrimaryHDU(data, fits.Header(cards))
+
+
+def ext(name: str, data, version: int = 1, **cards) -> fits.ImageHDU:
+    return fits.ImageHDU(data, fits.Header(cards), name=name, ver=version)
+
+
+def unnamed(data, **cards) -> fits.ImageHDU:
+    return fits.ImageHDU(data, fits.Header(cards))
+
+
+def sci(data=IMAGE, name: str = "SCI", **cards) -> fits.ImageHDU:
+    return ext(name, data, **{**HEAD, **cards})
+
+
+def tiled(data, name: str = "SCI", **how) -> fits.CompImageHDU:
+    return fits.CompImageHDU(data, fits.Header(HEAD), name=name, **how)
+
+
+def table(name: str = "CATALOG") -> fits.BinTableHDU:
+    return fits.BinTableHDU.from_columns([fits.Column("A", "E", array=np.ones(3))], name=name)
+
+
+def psfex(oversampled: int = 1) -> fits.BinTableHDU:
+    terms = np.stack([_star(15, 2.5 * oversampled), OTHER[:15, :15], -OTHER[:15, :15]])
+    column = fits.Column("PSF_MASK", f"{terms.size}E", dim="(15,15,3)", array=terms[None])
+    hdu = fits.BinTableHDU.from_columns([column], name="PSF_DATA")
+    hdu.header.update({"PSFNAXIS": 3, "PSFAXIS1": 15, "PSFAXIS2": 15, "PSFAXIS3": 3, "PSF_SAMP": 1 / oversampled})
+    hdu.header.update({"POLNAXIS": 2, "POLNAME1": "X_IMAGE", "POLZERO1": 512.0, "POLSCAL1": 1024.0, "POLDEG1": 1})
+    return hdu
+
+
+def scaled_integers() -> fits.PrimaryHDU:
+    stored = np.round((IMAGE - 0.2) / 1e-4).astype("i4")
+    hdu = fits.PrimaryHDU(stored, fits.Header(HEAD))
+    hdu.header.update({"BSCALE": 1e-4, "BZERO": 0.2, "BLANK": -999999})
+    return hdu
+
+
+@dataclass(frozen=True)
+class Layout:
+    """HDUs, and what they mean: where the image is, sigma if it is known, bad pixels, the scale of the PSF."""
+
+    hdus: Callable[[], list]
+    image: str = "SCI"
+    sigma: float | None = None
+    bad: int = 0
+    psf: float | None = None
+    choice: Choice = field(default_factory=Choice)
+    says: str = ""
+    almost: float = 0.0  # how far the pixels may be from the image
+
+
+def euclid(band: str, image=IMAGE) -> list:
+    return [
+        ext(f"{band}_FLUX", image, **HEAD, FILTER=band),
+        ext(f"{band}_PSF", STAR),
+        ext(f"{band}_RMS", ERR),
+        ext(f"{band}_WHT", EXPOSED),
+    ]
+
+
+def hst() -> list:
+    chips = []
+    for version, image in ((1, IMAGE), (2, IMAGE[::-1])):
+        chips += [
+            ext("SCI", image, version, **HEAD),
+            ext("ERR", version * ERR, version),
+            ext("DQ", (version - 1) * np.ones(SHAPE, "i2"), version),
+        ]
+    return [primary(TELESCOP="HST"), *chips]
+
+
+LAYOUTS: dict[str, Layout] = {
+    # the plainest
+    "primary": Layout(lambda: [primary(IMAGE, **HEAD)], "PRIMARY"),
+    "primary and err": Layout(lambda: [primary(IMAGE, **HEAD), ext("ERR", ERR)], "PRIMARY", 0.1),
+    "primary and unnamed": Layout(
+        lambda: [primary(IMAGE, **HEAD), unnamed(ERR)], "PRIMARY", says="image PRIMARY; not used: 1"
+    ),
+    "unnamed extension": Layout(lambda: [primary(), unnamed(IMAGE, **HEAD)], "1"),
+    "table before": Layout(lambda: [primary(), table(), unnamed(IMAGE, **HEAD)], "2"),
+    "table of another kind": Layout(lambda: [primary(), sci(), table("PSF")]),
+    "unknown name": Layout(lambda: [primary(), sci(name="LENS_CUTOUT")], "LENS_CUTOUT"),
+    # HST, JWST, drizzled images
+    "jwst i2d": Layout(
+        lambda: [primary(TELESCOP="JWST"), sci(), ext("ERR", ERR), ext("CON", BAD), ext("WHT", EXPOSED),
+                 ext("VAR_POISSON", ERR**2), ext("VAR_RNOISE", ERR**2), ext("VAR_FLAT", ERR**2)],
+        sigma=0.1, says="image SCI, noise ERR; not used: CON, WHT, VAR_POISSON, VAR_RNOISE, VAR_FLAT",
+    ),
+    "jwst cal": Layout(  # flags beside DO_NOT_USE are no fault
+        lambda: [primary(TELESCOP="JWST"), sci(), ext("ERR", ERR), ext("DQ", (BAD | 4).astype("u4"))],
+        sigma=0.1, bad=FAULTS, says="those without DO_NOT_USE",
+    ),
+    "hst flt": Layout(hst, sigma=0.1, says="2 images (SCI, SCI,2): the first is taken, choose another one with --ext"),
+    "hst flt, warm pixels": Layout(
+        lambda: [primary(TELESCOP="HST"), sci(), ext("ERR", ERR), ext("DQ", (BAD * 16 | DETECTED * 2).astype("i2"))],
+        sigma=0.1, bad=FAULTS, says="those without a bad flag of HST",
+    ),
+    "dq of nobody": Layout(lambda: [primary(), sci(), ext("DQ", BAD * 256)], bad=FAULTS, says="those without a flag"),
+    "dq first": Layout(lambda: [primary(), ext("DQ", BAD), sci(name="DATA")], "DATA", bad=FAULTS),
+    "dq of every pixel": Layout(
+        lambda: [primary(), ext("DQ", np.ones(SHAPE, "i2")), sci()], says="DQ is not used: every pixel has a flag"
+    ),
+    "drz": Layout(
+        lambda: [primary(), sci(name="DRZ"), ext("WHT", EXPOSED), ext("CTX", BAD)], "DRZ", 0.1,
+        says="noise: WHT, a weight, taken for an exposure map and scaled to the noise of the sky",
+    ),
+    "drz, inverse variance": Layout(
+        lambda: [primary(), sci(), ext("WHT", 1 / ERR**2), ext("CTX", BAD)], sigma=0.1,
+        says="noise: WHT, a weight, taken for an inverse variance: so the sky scatters",
+    ),
+    "wht first": Layout(lambda: [primary(), ext("WHT", 1 / ERR**2), sci()], sigma=0.1),
+    "rms first": Layout(lambda: [primary(), ext("RMS", ERR), sci(name="IMAGE")], "IMAGE", 0.1),
+    "arc before sci": Layout(lambda: [primary(), sci(2 * IMAGE), sci(name="ARC"), ext("ERR", ERR)], "ARC", 0.1),
+    "lower case": Layout(lambda: [primary(), sci(name="sci"), ext("err", ERR)], sigma=0.1),
+    # Rubin, HSC
+    "rubin": Layout(
+        lambda: [primary(), sci(name="IMAGE"), ext("MASK", BAD * 258 | DETECTED, **PLANES), ext("VARIANCE", ERR**2)],
+        "IMAGE", 0.1, FAULTS, says="those without BAD, SAT, NO_DATA",
+    ),
+    "hsc, by EXTTYPE": Layout(
+        lambda: [primary(), unnamed(IMAGE, EXTTYPE="IMAGE", **HEAD),
+                 unnamed(BAD * 2 | DETECTED, EXTTYPE="MASK", **PLANES), unnamed(ERR**2, EXTTYPE="VARIANCE")],
+        "IMAGE", 0.1, FAULTS,
+    ),
+    "rubin, unsigned": Layout(
+        lambda: [primary(), sci(name="IMAGE"), ext("MASK", (BAD * 258).astype("u4"), **PLANES)], "IMAGE", bad=FAULTS
+    ),
+    "planes of the primary image": Layout(
+        lambda: [primary(IMAGE, **HEAD), ext("MASK", DETECTED, **PLANES)], "PRIMARY", bad=0
+    ),
+    # surveys
+    "euclid": Layout(
+        lambda: [primary(), *euclid("VIS"), *euclid("NIR_Y", 2 * IMAGE)], "VIS_FLUX", 0.1, psf=SCALE,
+        says="2 images (VIS_FLUX, NIR_Y_FLUX): the first is taken, choose another one with --band",
+    ),
+    "euclid, other band": Layout(
+        lambda: [primary(), *euclid("VIS", 2 * IMAGE), *euclid("NIR_Y")], "NIR_Y_FLUX", 0.1, psf=SCALE,
+        choice=Choice(band="nir_y"), says="noise NIR_Y_RMS, PSF NIR_Y_PSF; not used: VIS_FLUX",
+    ),
+    "euclid, by extension": Layout(
+        lambda: [primary(), *euclid("VIS", 2 * IMAGE), *euclid("NIR_H")], "NIR_H_FLUX", 0.1, psf=SCALE,
+        choice=Choice(extension="NIR_H_FLUX"),
+    ),
+    "band by FILTER": Layout(
+        lambda: [primary(), sci(2 * IMAGE, "CHIP1", FILTER="g"), sci(IMAGE, "CHIP2", FILTER="r")], "CHIP2",
+        choice=Choice(band="R"),
+    ),
+    "band after the name": Layout(lambda: [primary(), sci(name="SCI_F814W"), ext("ERR_F814W", ERR)], "SCI_F814W", 0.1),
+    "noise named after its image": Layout(lambda: [primary(), sci(name="FLUX"), ext("FLUX_ERR", ERR)], "FLUX", 0.1),
+    "noise of another band": Layout(lambda: [primary(), sci(name="VIS_FLUX"), ext("NIR_H_RMS", ERR)], "VIS_FLUX"),
+    "des": Layout(
+        lambda: [primary(), sci(), ext("MSK", BAD), ext("WGT", 1 / ERR**2)], sigma=0.1, bad=FAULTS,
+        says="noise: WGT, an inverse variance, made standard deviations",
+    ),
+    "des, tile-compressed": Layout(
+        lambda: [primary(), tiled(IMAGE, quantize_level=0, compression_type="GZIP_2"), tiled(BAD, "MSK"),
+                 tiled(1 / ERR**2, "WGT", quantize_level=0, compression_type="GZIP_2")], sigma=0.1, bad=FAULTS,
+    ),
+    "legacy": Layout(
+        lambda: [primary(), sci(name="IMAGE"), ext("INVVAR", 1 / ERR**2), ext("MASKBITS", BAD)], "IMAGE", 0.1, FAULTS
+    ),
+    "legacy cube": Layout(
+        lambda: [primary(np.stack([0 * IMAGE, IMAGE, 2 * IMAGE]), BANDS="grz", **HEAD)], "PRIMARY[1]",
+        choice=Choice(band="r"),
+    ),
+    "sdss": Layout(lambda: [primary(IMAGE, **HEAD), ext("IVAR", 1 / ERR**2), ext("MASK", BAD)], "PRIMARY", 0.1, FAULTS),
+    "unwise": Layout(lambda: [primary(IMAGE, **HEAD), ext("STD", ERR), ext("N", OTHER)], "PRIMARY", 0.1),
+    "eso": Layout(
+        lambda: [primary(), unnamed(IMAGE, HDUCLASS="ESO", HDUCLAS1="IMAGE", HDUCLAS2="DATA", **HEAD),
+                 unnamed(ERR**2, HDUCLAS2="ERROR", HDUCLAS3="MSE"),
+                 unnamed(BAD, HDUCLAS2="QUALITY", HDUCLAS3="MASKONE")], "1", 0.1, FAULTS,
+    ),
+    "eso, other senses": Layout(
+        lambda: [primary(), ext("A", IMAGE, HDUCLAS2="DATA", **HEAD), ext("B", 1 / ERR, HDUCLAS2="ERROR",
+                 HDUCLAS3="INVRMSE"), ext("C", 1 - BAD, HDUCLAS2="QUALITY", HDUCLAS3="MASKZERO")], "A", None, FAULTS,
+    ),
+    "spectrograph": Layout(lambda: [primary(), sci(name="FLUX"), ext("VAR", ERR**2), ext("SKY", OTHER)], "FLUX", 0.1),
+    # modellers
+    "pyautolens": Layout(lambda: [primary(), sci(name="DATA"), ext("NOISE_MAP", ERR), ext("PSF", STAR)], "DATA", 0.1,
+                         psf=SCALE),
+    "lens, ones count": Layout(
+        lambda: [primary(), sci(), ext("ERR", ERR), ext("MASK", 1 - BAD)], sigma=0.1, bad=FAULTS,
+        says="those where it is not zero",
+    ),
+    "lens, ones are bad": Layout(
+        lambda: [primary(), sci(), ext("ERR", ERR), ext("MASK", BAD)], sigma=0.1, bad=FAULTS,
+        says="those where it is zero",
+    ),
+    "nothing is masked": Layout(lambda: [primary(), sci(), ext("MASK", 0 * BAD)]),
+    "mask of floats": Layout(lambda: [primary(), sci(), ext("MASK", np.where(BAD, np.nan, 1.0))], bad=FAULTS),
+    "mask of 255": Layout(lambda: [primary(), sci(), ext("MASK", (255 * (1 - BAD)).astype("u1"))], bad=FAULTS),
+    "a ring that counts": Layout(
+        lambda: [primary(), sci(), ext("MASK", DISC.astype("u1"))], bad=int((~DISC).sum())
+    ),
+    "all beyond a ring is bad": Layout(
+        lambda: [primary(), sci(), ext("MASK", (~DISC).astype("u1"))], bad=int((~DISC).sum())
+    ),
+    "asked for bad": Layout(
+        lambda: [primary(), sci(), ext("MASK", BAD * 6)], bad=FAULTS, choice=Choice(mask_means="bad")
+    ),
+    "asked for good": Layout(
+        lambda: [primary(), sci(), ext("MASK", BAD)], bad=H * W - FAULTS, choice=Choice(mask_means="good")
+    ),
+    "bad pixel map": Layout(lambda: [primary(), sci(), ext("BPM", BAD.astype("u1"))], bad=FAULTS),
+    "good pixels": Layout(lambda: [primary(), sci(), ext("GOODPIX", 1 - BAD)], bad=FAULTS),
+    "our own result": Layout(
+        lambda: [primary(IMAGE, **HEAD), ext("SIGMA", ERR), ext("KAPPA", OTHER), ext("ALPHA", np.ones((2, *SHAPE)))],
+        "PRIMARY", 0.1, says="not used: KAPPA, ALPHA",
+    ),
+    # storage
+    "tile-compressed, quantised": Layout(lambda: [primary(), tiled(IMAGE, quantize_level=64.0)], almost=0.02),
+    "tile-compressed, no name": Layout(
+        lambda: [primary(), tiled(IMAGE, "", quantize_level=0, compression_type="GZIP_2")], "1"
+    ),
+    "scaled integers": Layout(lambda: [scaled_integers()], "PRIMARY", almost=1e-3),
+    "doubles": Layout(lambda: [primary(), sci(IMAGE.astype("f8"))]),
+    "one plane": Layout(lambda: [primary(IMAGE[None], **HEAD)], "PRIMARY"),
+    "radio": Layout(lambda: [primary(IMAGE[None, None], **HEAD)], "PRIMARY"),
+    "noise in one plane": Layout(lambda: [primary(), sci(IMAGE[None]), ext("ERR", ERR[None])], sigma=0.1),
+    "plane of a cube": Layout(
+        lambda: [primary(np.stack([0 * IMAGE, IMAGE]), **HEAD)], "PRIMARY[1]", choice=Choice(extension="PRIMARY[1]")
+    ),
+    "second chip": Layout(
+        lambda: [primary(), ext("SCI", 2 * IMAGE, 1, **HEAD), ext("ERR", 2 * ERR, 1), ext("SCI", IMAGE, 2, **HEAD),
+                 ext("ERR", ERR, 2)], "SCI,2", 0.1, choice=Choice(extension="sci, 2"),
+    ),
+    "by number": Layout(lambda: [primary(), sci(2 * IMAGE), sci(name="B")], "B", choice=Choice(extension="2")),
+    "noise in another unit": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("ERR", ERR / 1e3, BUNIT="uJy")], sigma=0.1
+    ),
+    "variance in another unit": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("VARIANCE", ERR**2 / 1e6, BUNIT="uJy2")], sigma=0.1
+    ),
+    "variance in the unit of its image": Layout(  # as many write it
+        lambda: [primary(), sci(BUNIT="nJy"), ext("VARIANCE", ERR**2, BUNIT="nJy")], sigma=0.1
+    ),
+    "any error map is no image": Layout(lambda: [primary(), ext("NOISE", ERR), sci(name="THING")], "THING", 0.1),
+    # PSFs
+    "psf of its own scale": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), PIXSCALE=0.05)], psf=0.05),
+    "psf by stpsf": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), PIXELSCL=0.05, OVERSAMP=2)], psf=0.05),
+    "psf by oversampling": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), OVERSAMP=2)], psf=0.05),
+    "psf by wcs": Layout(
+        lambda: [primary(), sci(), ext("PSF", STAR, CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CDELT1=-0.1 / 3600,
+                                       CDELT2=0.1 / 3600)], psf=0.1,
+    ),
+    "psf named kernel": Layout(lambda: [primary(), sci(), ext("KERNEL", STAR)], psf=SCALE),
+    "psfex": Layout(lambda: [primary(), sci(), psfex()], psf=SCALE, says="a PSFEx model, evaluated in the middle"),
+    "psfex, oversampled": Layout(lambda: [primary(), sci(), psfex(2)], psf=SCALE / 2),
+}  # fmt: skip
+
+
+def written(path: Path, hdus: list) -> Path:
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts(tmp_path, layout):
+    images = read_images(written(tmp_path / "a.fits", layout.hdus()), choice=layout.choice)
+    seen, told = images.observation, "\n".join(images.remarks)
+    np.testing.assert_allclose(seen.image[0, 0].numpy(), IMAGE, rtol=0, atol=layout.almost)
+    assert f"a.fits: image {layout.image}" in told and layout.says in told
+    sigma = seen.noise.variance(seen.image).sqrt()
+    # a weight is scaled to the sky's noise, which one image tells to a few per cent
+    assert float(sigma.median()) == pytest.approx(SIGMA, rel=0.1)
+    assert ("no noise is known" in told) == (layout.sigma is None)
+    assert (0 if seen.mask is None else int((~seen.mask).sum())) == layout.bad
+    if layout.psf is None:
+        assert "no PSF is known" in told
+    else:
+        assert isinstance(seen.camera.psf, PixelPSF) and seen.camera.psf.scale == pytest.approx(layout.psf)
+        assert torch.isclose(seen.camera.psf.kernel.sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
+    "nothing": (lambda: [primary()], Choice(), r"a.fits has no image \(H, W\): save .* \(it holds nothing\)"),
+    "noise alone": (lambda: [primary(), ext("ERR", ERR)], Choice(), r"no image \(H, W\).*it holds ERR \(24, 28\)"),
+    "a cube": (
+        lambda: [primary(np.stack([IMAGE] * 3), **HEAD)],
+        Choice(),
+        r"\[PRIMARY\] has the shape \(3, 24, 28\), expected .*: choose a plane with --ext 'PRIMARY\[0\]'",
+    ),
+    "no such plane": (
+        lambda: [primary(np.stack([IMAGE] * 3), **HEAD)],
+        Choice(extension="0[3]"),
+        r"\(3, 24, 28\), and no plane 3",
+    ),
+    "no such extension": (
+        lambda: [primary(), sci()],
+        Choice(extension="SCI,2"),
+        r"has no image SCI,2: it holds SCI \(24",
+    ),
+    "no extension": (lambda: [primary(), sci()], Choice(extension="a[b]"), r"--ext a\[b\] is not NAME, NAME,VERSION"),
+    "no such band": (
+        lambda: [primary(), *euclid("VIS")],
+        Choice(band="NIR"),
+        "no image of the band NIR: choose one of VIS",
+    ),
+    "no band": (lambda: [primary(), sci()], Choice(band="r"), r"no image of the band r: it holds SCI \(24, 28\)"),
+    "half of the lens": (
+        lambda: [primary(), sci(), ext("MASK", (np.indices(SHAPE)[1] < W // 2).astype("u1"))],
+        Choice(),
+        r"a.fits\[MASK\] is not zero on 50 % of the lens: give --mask-means good or --mask-means bad",
+    ),
+    "bits without names": (
+        lambda: [primary(), sci(), ext("MASK", BAD * 2 | DETECTED)],
+        Choice(),
+        r"a.fits\[MASK\] is a bit mask \(2, 32\) without names of its bits \(MP_...\): give --mask-means bad if",
+    ),
+    "magnitudes": (
+        lambda: [primary(), sci(BUNIT="mag/arcsec2")],
+        Choice(),
+        r"\[SCI\] holds magnitudes \(mag/arcsec2\)",
+    ),
+    "tiny pixels": (
+        lambda: [primary(), ext("SCI", IMAGE, PIXSCALE=1e-5)],
+        Choice(),
+        r'a.fits has pixels of 1e-05" by PIXSCALE: repair PIXSCALE \(arcsec\), or give --pixel-scale',
+    ),
+    "huge pixels": (
+        lambda: [primary(), ext("SCI", IMAGE, PIXSCALE=100.0)],
+        Choice(),
+        r'has pixels of 100" by PIXSCALE: repair',
+    ),
+    "a degree": (
+        lambda: [primary(), ext("SCI", IMAGE, CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CDELT1=-0.1, CDELT2=0.1)],
+        Choice(),
+        r'has pixels of 360" by CDELT1: repair CDELT1 \(degrees\), or give --pixel-scale',
+    ),
+    "no scale": (
+        lambda: [primary(), ext("SCI", IMAGE, PIXELSCL="large")],
+        Choice(),
+        r"PIXELSCL = 'large', expected a number",
+    ),
+    "err of another shape": (
+        lambda: [primary(), sci(), ext("ERR", ERR[1:])],
+        Choice(),
+        r"ERR must have the shape of the image, \(24, 28\), got \(23, 28\)",
+    ),
+    "no psfex": (
+        lambda: [primary(), sci(), table("PSF_DATA")],
+        Choice(),
+        r"\[PSF_DATA\] is no PSFEx model: it lacks PSF_SAMP",
+    ),
+    "psf of nothing": (
+        lambda: [primary(), sci(), ext("PSF", STAR, OVERSAMP=0)],
+        Choice(),
+        r"\[PSF\] has OVERSAMP = 0, expected a number above zero",
+    ),
+    "psf cube": (
+        lambda: [primary(), sci(), ext("PSF", np.stack([STAR] * 2))],
+        Choice(),
+        r"\(2, 7, 7\): a PSF kernel must be one image \(K, K\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("hdus", "choice", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_layouts(tmp_path, hdus, choice, message):
+    with pytest.raises(LensphysError, match=message) as caught:
+        read_images(written(tmp_path / "a.fits", hdus()), choice=choice)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_the_table_of_names():
+    names = [name for known in NAMES.values() for name in known]
+    assert len(names) == len(set(names))
+    for role, known in NAMES.items():
+        for name in known:
+            assert meaning(name.lower()).role == role and meaning(f"NIR_Y_{name}") == Meaning(role, "NIR_Y", name)
+    assert meaning("LENS").role is None and meaning("").role is None
+    files = {"j1000_drz_wht.fits": "weight", "coadd-invvar-r.fits.gz": "inverse variance", "a.fits": None}
+    files |= {"noise_map.npy": "standard deviation", "psf.fits": "PSF"}
+    assert {name: meaning_of_file(Path(name)).role for name in files} == files
+
+
+def test_the_page_on_files_has_the_whole_vocabulary():
+    page = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
+    for role, known in NAMES.items():
+        assert f"| {role} | {', '.join(known)} |" in page
+    assert f"those without {', '.join(BAD_PLANES)} |" in page
+    assert f"{', '.join(SCALE_KEYS[:-1])} or {SCALE_KEYS[-1]} (arcsec)" in page
+    assert f"MAGZERO, {', '.join(k for k in ZERO_POINTS if k != 'MAGZERO')}" in page.replace(" or ", ", ")
+    assert f"{MOST_UNPACKED >> 20} MiB unpacked" in page and MOST_PIXELS == 8192**2
