@@ -14,7 +14,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.fits.image import NoiseMap
 from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
-from lensphys.observation import background_error_map
+from lensphys.observation import SkyNoise
 
 Array = NDArray[Any]
 
@@ -77,7 +77,7 @@ def _converted(values: Array, kind: str) -> Array:
 
 def _of_weight(noise: NoiseMap, image: Tensor) -> Deviation:
     sigma = _converted(noise.values, INVERSE_VARIANCE)
-    white = float(background_error_map(image).sigma.median())  # blind to light, and to what neighbours share
+    white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
     if _ALIKE[0] * white <= _median(sigma) <= _ALIKE[1] * sky_scatter(image.numpy()):
         return Deviation(sigma, "a weight, taken for an inverse variance: so the sky scatters")
     told = f"a weight, taken for an exposure map and scaled to the noise of the sky, {white:.3g}"
