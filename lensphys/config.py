@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from lightning_fabric import Fabric
 from pydantic import PositiveInt, model_validator
 
 from lensphys import training
@@ -17,16 +18,19 @@ from lensphys.batches import Batches, FreshBatches, RankBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
+from lensphys.lock import sole_run
 from lensphys.losses.ranking import trained_ranker
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
-from lensphys.provenance import check_writable, provenance, whole_file, write_json
+from lensphys.outputs import check_writable, whole_file, write_json
+from lensphys.provenance import provenance
 from lensphys.runs import (
     CHECKPOINT,
     CONFIG,
     INSTRUMENT,
     LOG,
     PROVENANCE,
+    WEIGHTS,
     check_trained,
     load_weights,
     run_settings,
@@ -178,6 +182,18 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     begun = (run / CHECKPOINT).exists()  # the checkpoint has everything
     method = (experiment.model_copy(update={"start": None}) if begun else experiment).build()
     fabric = training.launch(experiment.training, len(method.players))
+    with _claimed(run) if fabric.is_global_zero else nullcontext():
+        _train(fabric, experiment, method, run, resume=resume)
+
+
+@contextmanager
+def _claimed(run: Path) -> Iterator[None]:
+    check_writable(run)
+    with sole_run(run):
+        yield
+
+
+def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: Path, *, resume: bool) -> None:
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
         if not experiment.data.fresh:
@@ -222,8 +238,10 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
             experiment's.
     """
     check_writable(run)
-    if (run / CHECKPOINT).exists() and not resume:
+    if any((run / name).exists() for name in (CHECKPOINT, WEIGHTS)) and not resume:
         raise LensphysError(f"{run} already holds a run: go on with it (--resume) or choose another folder")
+    if any(run.resolve() == path.resolve() for path in experiment.runs):
+        raise LensphysError(f"{run} is what the training starts from or learns with: choose another folder")
     # before a first checkpoint there is nothing to go on with
     if resume and all((run / name).exists() for name in (CHECKPOINT, CONFIG)):
         before = Experiment.read(run / CONFIG, [])

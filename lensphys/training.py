@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -17,14 +18,14 @@ from lightning_fabric.strategies import DDPStrategy
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import Progress
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lensphys.batches import BatchSettings, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.interrupts import Interrupts
 from lensphys.methods import Trainable
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 from lensphys.runs import CHECKPOINT, LOG, WEIGHTS
 from lensphys.settings import Strict
 from lensphys.tracking import Tracker, tracker
@@ -128,8 +129,8 @@ def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, setting
     """Train a method, or go on from the last checkpoint of the run folder.
 
     The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation, or
-    the last ones where no score tells), ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C lets the step end
-    and writes a checkpoint. Several machines need a run folder on a disk that they share.
+    the last ones where no score tells), ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C or
+    SIGTERM lets the step end and writes a checkpoint. Several machines need a run folder on a disk that they share.
 
     Args:
         fabric: from `launch`.
@@ -140,9 +141,15 @@ def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, setting
 
     Raises:
         LensphysError: if the data do not fit, the checkpoint is another method's, a phase names no parameter, or the
-            loss is no longer finite.
+            loss is no longer finite, or the folder cannot be written.
     """
-    _Run(fabric, method, batches, settings, run).go()
+    try:
+        _Run(fabric, method, batches, settings, run).go()
+    except OSError as error:
+        raise LensphysError(
+            f"cannot write into {run}: {error.strerror or error}; make room there, and go on from the last finished "
+            "epoch with --resume"
+        ) from None
     fabric.barrier()
 
 
@@ -349,7 +356,7 @@ class _Run:
         if score < self.best or self.method.keeps == "last" or not (self.folder / WEIGHTS).exists():
             if self.fabric.is_global_zero:
                 with whole_file(self.folder / WEIGHTS) as temporary:
-                    save_file({k: v.contiguous() for k, v in self.method.state_dict().items()}, temporary)
+                    temporary.write_bytes(save({k: v.contiguous() for k, v in self.method.state_dict().items()}))
             self.best = min(score, self.best)
 
     def _save(self) -> None:
@@ -364,7 +371,9 @@ class _Run:
             "data": self.batches.identity,
         }
         with whole_file(self.folder / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+            file = io.BytesIO()  # torch's own writer does not say why a disk takes no more
+            torch.save(state, file)
+            temporary.write_bytes(file.getbuffer())
 
     def _load(self) -> None:
         path = self.folder / CHECKPOINT
@@ -391,4 +400,5 @@ class _Run:
         path = self.folder / LOG
         if self.fabric.is_global_zero and path.exists():
             lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(lines[: self.epoch]))
+            with whole_file(path) as temporary:
+                temporary.write_text("".join(lines[: self.epoch]))

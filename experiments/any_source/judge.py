@@ -22,7 +22,8 @@ import torch
 
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted
 NEAR = 0.3  # arcsec: a claimed sub-halo is real if a true one is as near

@@ -8,7 +8,18 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.cli.base import Assignments, Device, Refine, Weights, app, console, device_of, one_sentence
+from lensphys.cli.base import (
+    Assignments,
+    Device,
+    Overwrite,
+    Refine,
+    Weights,
+    app,
+    claim,
+    console,
+    device_of,
+    one_sentence,
+)
 from lensphys.cli.chosen import chosen_method
 
 
@@ -67,6 +78,7 @@ def evaluate(
     name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
@@ -82,12 +94,15 @@ def evaluate(
     from lensphys.data.lens_file import LensFile
     from lensphys.evaluation.evaluate import evaluate as judge
     from lensphys.methods import READY
-    from lensphys.provenance import check_writable, provenance
+    from lensphys.outputs import check_writable
+    from lensphys.provenance import provenance
 
     where = device_of(device)
     chosen = chosen_method(run, weights, method, refine, where)
     name = name or chosen.name
     check_writable(out)
+    for written in ("metrics.json", "table.md"):
+        claim(out / written, data, overwrite=overwrite)
     with LensFile(data) as lenses:
         judged = judge(
             chosen.method,

@@ -21,8 +21,10 @@ from lensphys.config import DataSettings, Experiment, check_run, data_path, line
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison_tables import comparison_table
 from lensphys.evaluation.report import write_report
+from lensphys.lock import sole_run
 from lensphys.methods import READY, AmortisedMethod, Method
-from lensphys.provenance import check_writable, provenance, whole_file, write_json
+from lensphys.outputs import check_writable, whole_file, write_json
+from lensphys.provenance import provenance
 from lensphys.ranking import build_rank_set, clean_niqe
 from lensphys.runs import CONFIG, LOG, WEIGHTS
 
@@ -46,7 +48,7 @@ def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[s
     """
     check_comparison(comparison)
     check_writable(folder)
-    with _threads(comparison.threads):
+    with sole_run(folder), _threads(comparison.threads):
         return _Run(comparison, folder, device).go()
 
 

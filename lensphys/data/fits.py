@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import lensphys
 from lensphys.checks import LensphysError, check_file
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 Array = NDArray[Any]
 

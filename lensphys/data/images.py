@@ -40,7 +40,7 @@ from lensphys.observation import (
     PixelPSF,
     background_error_map,
 )
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header

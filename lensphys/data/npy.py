@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError, check_file
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 
 def read_npy(name: str, path: Path) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file
 from lensphys.data.lens_file import RANK_SET
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 
 class RankSet:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lensphys.checks import LensphysError, check_choice, check_file
 from lensphys.config import Experiment, load_run
-from lensphys.provenance import check_writable, write_json
+from lensphys.outputs import check_writable, write_json
 from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, WEIGHTS
 from lensphys.simulation.recipe import recipe_names
 from lensphys.weights import FOLDER
