@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
 from lensphys.training import TrainingSettings
+from lensphys.trust import trusting
+
+_MOST_PARAMETERS = 1_000_000_000  # 4 GB: the largest network of ours as published has 43 million
 
 
 class DataSettings(Strict):
@@ -83,13 +86,19 @@ class Experiment(Strict):
     training: TrainingSettings
 
     @classmethod
-    def read(cls, path: Path, assignments: list[str]) -> Experiment:
+    def read(cls, path: Path, assignments: list[str], *, trust: Collection[str] = ()) -> Experiment:
         """Return the experiment of a YAML file, with ``a.b=value`` assignments applied.
+
+        Args:
+            path: the file.
+            assignments: laid over it.
+            trust: classes of others that it may name, as ``module:Class``: see `lensphys.trust`.
 
         Raises:
             LensphysError: naming each faulty key.
         """
-        return cls.parse(override(read_yaml(path), assignments), str(path))
+        with trusting(trust):
+            return cls.parse(override(read_yaml(path), assignments), str(path))
 
     @property
     def runs(self) -> list[Path]:
@@ -117,11 +126,30 @@ class Experiment(Strict):
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            method = self.method.build()
+            method = built(self.method)
         if self.start is not None:
             start_from(method, Path(self.start))
             check_base(self.method, run_settings(Path(self.start))["method"].get("base"), self.start)
         return method
+
+
+def built(settings: TrainableSettings) -> Trainable[Any]:
+    """Return a method with fresh weights, once it is known to be of a bearable size.
+
+    Raises:
+        LensphysError: if it has more than 10^9 parameters.
+    """
+    try:
+        with torch.random.fork_rng(), torch.device("meta"):  # which has shapes and no memory
+            size = sum(p.numel() for p in settings.build().parameters())
+    except (RuntimeError, OverflowError, MemoryError):
+        size = _MOST_PARAMETERS + 1
+    if size > _MOST_PARAMETERS:
+        raise LensphysError(
+            f"the method {settings.name} would have more than {_MOST_PARAMETERS:.0e} parameters: lower the widths and "
+            "numbers of layers of its networks"
+        )
+    return settings.build()
 
 
 def check_base(method: TrainableSettings, base: str | None, start: str) -> None:
@@ -270,18 +298,23 @@ def run_instrument(run: Path) -> Instrument:
     Raises:
         LensphysError: if the folder does not say.
     """
-    return Instrument.named(str(run / INSTRUMENT))
+    return Instrument.parse(read_yaml(run / INSTRUMENT), str(run / INSTRUMENT))
 
 
-def load_run(run: Path) -> TrainableMethod:
+def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:
     """Return the trained method of a run folder, with its best weights, in evaluation mode.
+
+    Args:
+        run: the folder.
+        trust: classes of others that its config may name, as ``module:Class``: no other code of a run is imported.
 
     Raises:
         LensphysError: if the folder holds no finished epoch, its weights do not fit its config, or what was trained
             does not super-resolve.
     """
     check_trained(run)
-    method = Experiment.parse(run_settings(run), str(run / CONFIG)).method.build()
+    with trusting(trust):
+        method = built(Experiment.parse(run_settings(run), str(run / CONFIG)).method)
     if not isinstance(method, TrainableMethod):
         raise LensphysError(f"{run} holds a {method.settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning_fabric import Fabric
@@ -18,15 +19,14 @@ from lightning_fabric.strategies import DDPStrategy
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import Progress
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from lensphys.batches import BatchSettings, TrainingData
-from lensphys.checks import LensphysError
+from lensphys.checks import LensphysError, shortened
 from lensphys.interrupts import Interrupts
 from lensphys.methods import Trainable
 from lensphys.outputs import whole_file
-from lensphys.runs import CHECKPOINT, LOG, WEIGHTS
+from lensphys.runs import CHECKPOINT, LOG, WEIGHTS, write_weights
 from lensphys.settings import Strict
 from lensphys.tracking import Tracker, tracker
 
@@ -355,8 +355,7 @@ class _Run:
     def _keep_best(self, score: float) -> None:
         if score < self.best or self.method.keeps == "last" or not (self.folder / WEIGHTS).exists():
             if self.fabric.is_global_zero:
-                with whole_file(self.folder / WEIGHTS) as temporary:
-                    temporary.write_bytes(save({k: v.contiguous() for k, v in self.method.state_dict().items()}))
+                write_weights(self.folder / WEIGHTS, self.method.state_dict())
             self.best = min(score, self.best)
 
     def _save(self) -> None:
@@ -378,6 +377,8 @@ class _Run:
     def _load(self) -> None:
         path = self.folder / CHECKPOINT
         try:
+            if lost := ZipFile(path).testzip():  # torch does not look at the checksums of its own file
+                raise BadZipFile(f"the checksum of {lost} does not match")
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             self.method.load_state_dict(state["method"])
             for player, optimizer in self.optimizers.items():
@@ -388,7 +389,7 @@ class _Run:
             progress, data = state["progress"], state["data"]
         except Exception as error:
             raise LensphysError(
-                f"{path} is damaged or belongs to another method ({error}): remove it to start anew"
+                f"{path} is damaged or belongs to another method ({shortened(str(error))}): remove it to start anew"
             ) from None
         if data != self.batches.identity:
             raise LensphysError(f"{self.folder} was trained on other data than {self.batches.name}")

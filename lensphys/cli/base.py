@@ -16,6 +16,7 @@ import lensphys
 from lensphys.checks import LensphysError, check_choice, shortened
 from lensphys.interrupts import terminable
 from lensphys.outputs import claimed
+from lensphys.trust import trusting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +51,11 @@ Refine = Annotated[
 ]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there under the name of the output.")]
+
+Trust = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--trust", metavar="MODULE:CLASS", help="Code of others that a config may import; may be repeated."),
+]
 
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
 
@@ -86,6 +92,11 @@ def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def allow(names: list[str] | None) -> None:
+    """Trust classes that configs name, until the command ends: see `lensphys.trust`."""
+    _held.get().enter_context(trusting(names or []))
 
 
 def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:

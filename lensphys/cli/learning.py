@@ -13,7 +13,9 @@ from lensphys.cli.base import (
     Device,
     Overwrite,
     Refine,
+    Trust,
     Weights,
+    allow,
     app,
     claim,
     console,
@@ -34,6 +36,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
+    trust: Trust = None,
     assignments: Assignments = None,
 ) -> None:
     """Train a method; where the experiment names a recipe, its data are simulated into the run folder first.
@@ -52,6 +55,7 @@ def train(
     from lensphys.config import train as run
     from lensphys.training import check_phases
 
+    allow(trust)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     settings = Experiment.read(experiment, [*(assignments or []), *given])
     settings.check_losses()
@@ -79,6 +83,7 @@ def evaluate(
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
@@ -96,7 +101,9 @@ def evaluate(
     from lensphys.methods import READY
     from lensphys.outputs import check_writable
     from lensphys.provenance import provenance
+    from lensphys.runs import run_provenance
 
+    allow(trust)
     where = device_of(device)
     chosen = chosen_method(run, weights, method, refine, where)
     name = name or chosen.name
@@ -115,7 +122,7 @@ def evaluate(
             batch_size=batch_size,
             device=where,
         )
-        origin = json.loads((chosen.folder / "provenance.json").read_text()) if chosen.folder is not None else None
+        origin = None if chosen.folder is None else run_provenance(chosen.folder)
         judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
     console.print((out / "table.md").read_text(), markup=False)
     console.print(f"wrote {out}", markup=False)

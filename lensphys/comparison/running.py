@@ -17,7 +17,17 @@ from lensphys.checks import LensphysError
 from lensphys.comparison.checking import check_comparison
 from lensphys.comparison.judging import Judge, Row
 from lensphys.comparison.settings import Comparison, Entry
-from lensphys.config import DataSettings, Experiment, check_run, data_path, lineage, load_run, train, training_data
+from lensphys.config import (
+    DataSettings,
+    Experiment,
+    built,
+    check_run,
+    data_path,
+    lineage,
+    load_run,
+    train,
+    training_data,
+)
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison_tables import comparison_table
 from lensphys.evaluation.report import write_report
@@ -85,7 +95,7 @@ class _Run:
         row |= dict.fromkeys(("parameters", "training_seconds", "milliseconds", "peak_mib"))
         row |= {"results": {}, "settings": entry.model_dump(exclude_none=True, by_alias=True), "training": []}
         try:
-            row["needs_hr"] = any(e.method.build().needs_truth for e in self._lineage(entry).values())
+            row["needs_hr"] = any(built(e.method).needs_truth for e in self._lineage(entry).values())
             lost = [name for name in entry.needs if name in self.failed]
             if lost:
                 raise LensphysError(f"it needs {lost[0]!r}, which failed")
