@@ -52,7 +52,9 @@ def damage(what: str) -> Iterator[None]:
     except MemoryError:
         raise LensphysError(f"{what} does not fit into memory: read fewer rows, or a smaller file") from None
     except Exception as error:
-        raise LensphysError(f"{what} is damaged ({shortened(said_by_hdf5(error))}): copy or make it again") from None
+        said = said_by_hdf5(error)
+        why = "its checksum does not match" if "filter returned failure" in said else shortened(said)
+        raise LensphysError(f"{what} is damaged ({why}): copy or make it again") from None
 
 
 def opened(path: Path) -> h5py.File:
@@ -155,6 +157,17 @@ def _check_source(path: Path, source: Path) -> None:
             raise LensphysError(f"{path}: {source.name} is a virtual file itself, and is not read: merge the shards")
 
 
+def rows_of(dataset: h5py.Dataset, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
+    """Return rows of a dataset, in any order."""
+    if isinstance(rows, slice):
+        return dataset[rows]
+    rising, back = np.unique(rows, return_inverse=True)
+    # HDF5 reads rows that follow each other at once, and seeks long for others that are asked for together
+    runs = np.split(rising, np.flatnonzero(np.diff(rising) > 1) + 1) if len(rising) else []
+    parts = [dataset[run[0] : run[-1] + 1] for run in runs]
+    return np.concatenate(parts)[back] if parts else dataset[:0]
+
+
 # --- what we write ---------------------------------------------------------------------------------------------------
 
 
@@ -199,5 +212,5 @@ def check_sums(what: str, texts: NDArray[Any], expected: NDArray[Any]) -> None:
 def _warn(what: str) -> None:
     warnings.warn(
         f"{what} are not as lensphys wrote them, but damaged or edited: make the file again if it was not you",
-        stacklevel=3,
+        stacklevel=2,
     )

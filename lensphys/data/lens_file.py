@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, shortened
-from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened
+from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
 from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
@@ -177,10 +177,16 @@ class LensFile:
         try:
             recipe = json.loads(self._open().attrs["recipe"])
             return float(recipe["z_lens"]), float(recipe["z_source"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError):
             raise LensphysError(
                 f"{self.path} has no recipe with redshifts: only files of 'lensphys simulate' have one"
             ) from None
+
+    @property
+    def galaxies(self) -> dict[str, str]:
+        """The files of galaxies that the images were made with, and the hash of each."""
+        with damage(f"{self.path}: its list of galaxies"):
+            return dict(json.loads(self._open().attrs.get("galaxies", "{}")))
 
     @property
     def upscale(self) -> int:
@@ -210,7 +216,21 @@ class LensFile:
     @property
     def labels(self) -> NDArray[np.integer[Any]]:
         """Index of each sample's class in `classes`, (N,)."""
-        return self.read("label")
+        return self.labels_of()
+
+    def labels_of(self, index: Index = slice(None)) -> NDArray[np.integer[Any]]:
+        """Return the index in `classes` of some samples' class, (n,).
+
+        Raises:
+            LensphysError: if the file has no labels, or one that is no class of it.
+        """
+        labels = self.read("label", index).astype(np.int64)
+        wrong = labels[(labels < 0) | (labels >= len(self.classes))]
+        if len(wrong):
+            raise LensphysError(
+                f"{self.path} has the label {wrong[0]}, but {len(self.classes)} classes: mend /label, or make it again"
+            )
+        return labels
 
     def read(self, name: str, index: Index = slice(None)) -> NDArray[Any]:
         """Return some samples of a dataset, (n, ...): the first axis stays for a single index too.
@@ -225,9 +245,9 @@ class LensFile:
         dataset = self._dataset(name)
         rows = index if isinstance(index, slice) else self._rows(index)
         with damage(f"{self.path}: /{name}"):
-            found = _taken(dataset, rows)
+            found = rows_of(dataset, rows)
             if name == "lens_model" and LENS_MODELS in self._open():
-                check_sums(f"{self.path}: /{name}", found, _taken(self._dataset(LENS_MODELS), rows))
+                check_sums(f"{self.path}: /{name}", found, rows_of(self._dataset(LENS_MODELS), rows))
         return found
 
     def lr(self, index: Index = slice(None)) -> Tensor:
@@ -264,13 +284,3 @@ class LensFile:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
         return rows
-
-
-def _taken(dataset: h5py.Dataset, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
-    """Rows in any order. HDF5 reads those that follow each other at once, and seeks long for others."""
-    if isinstance(rows, slice):
-        return dataset[rows]
-    rising, back = np.unique(rows, return_inverse=True)
-    runs = np.split(rising, np.flatnonzero(np.diff(rising) > 1) + 1) if len(rising) else []
-    parts = [dataset[run[0] : run[-1] + 1] for run in runs]
-    return np.concatenate(parts)[back] if parts else dataset[:0]

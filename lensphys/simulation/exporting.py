@@ -19,7 +19,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.model import LIGHT, MASS, by_lenstronomy
 from lensphys.observation import GaussianPSF
 from lensphys.outputs import check_output, put, scratch, write_json
-from lensphys.simulation.galaxies import with_image
+from lensphys.simulation.galaxies import fingerprint, with_image
 
 Keywords = dict[str, Any]
 
@@ -166,12 +166,22 @@ def export(
             made = folder / "made"
             made.mkdir()
             for index, stem in zip(chosen, stems, strict=True):
-                write(made / f"{stem}{suffix}", Truth.of(lenses, index))
+                truth = Truth.of(lenses, index)
+                _check_galaxies(lenses, truth)
+                write(made / f"{stem}{suffix}", truth)
             if into_file:
                 _move(made, out, inputs, overwrite=overwrite)
             else:
                 _replace(made, out, folder / "before")
     return [out] if into_file else [out / f"{stem}{suffix}" for stem in stems]
+
+
+def _check_galaxies(lenses: LensFile, truth: Truth) -> None:
+    """The images that a sample names are those that made it, and no other file of this machine."""
+    named = {keywords["file"] for _, keywords in (*truth.sources, *truth.lens_light) if "file" in keywords}
+    for file in named:
+        if lenses.galaxies.get(file) != fingerprint(file):
+            raise LensphysError(f"{lenses.path} was not made with the images of galaxies that are in {file} now")
 
 
 def _check(lenses: LensFile, chosen: list[int]) -> None:
