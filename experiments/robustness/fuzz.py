@@ -74,6 +74,10 @@ def _exported(case: Path, out: Path) -> list[str]:
     return ["export", str(case / "lenses.h5"), "--all", "--format", "lenstronomy", "-o", str(out / "samples")]
 
 
+def _dry_run(case: Path, out: Path) -> list[str]:
+    return ["train", str(case / "experiment.yaml"), "-o", str(out), "--dry-run"]
+
+
 BICUBIC = ("--method", "bicubic")
 STACK = ("--instrument", "model_3", *BICUBIC)
 KINDS = [
@@ -82,7 +86,7 @@ KINDS = [
     Kind("hdf5, exported", "lenses.h5", _exported),
     Kind("virtual", "virtual.h5", _resolved("virtual.h5", *BICUBIC)),
     Kind("npy", "stack.npy", _resolved("stack.npy", *STACK)),
-    Kind("yaml", "experiment.yaml", lambda case, out: ["train", str(case / "experiment.yaml"), "-o", str(out), "--dry-run"]),
+    Kind("yaml", "experiment.yaml", _dry_run),
     Kind("config of a run", "run/config.yaml", _resolved("lenses.h5", "--run", "@run")),
     Kind("weights", "run/best.safetensors", _resolved("lenses.h5", "--run", "@run")),
     Kind("fits", "lens.fits", _resolved("lens.fits", *STACK)),
@@ -162,14 +166,9 @@ def content(folder: Path) -> dict[str, Any]:
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Return whether two outputs hold the same."""
-    return a.keys() == b.keys() and all(
-        np.array_equal(np.asarray(a[k]), np.asarray(b[k])) or _equal_nan(a[k], b[k]) for k in a
-    )
-
-
-def _equal_nan(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and a.dtype.kind == b.dtype.kind == "f" and np.array_equal(a, b, equal_nan=True)
+    pairs = [(np.asarray(a[name]), np.asarray(b[name])) for name in a.keys() & b.keys()]
+    equal = (np.array_equal(x, y, equal_nan=x.dtype.kind == y.dtype.kind == "f") for x, y in pairs)
+    return a.keys() == b.keys() and all(equal)
 
 
 def judged(kind: Kind, good: Path, case: Path, out: Path, expected: dict[str, Any], seconds: float) -> tuple[str, str]:
@@ -226,9 +225,8 @@ def main() -> None:
             counts[kind.name] = dict(sorted(tally.items()))
             bad += cases
             print(kind.name, counts[kind.name], flush=True)
-    write_json(
-        arguments.out, {"n": arguments.n, "counts": counts, "cases": bad, "provenance": provenance(seed=arguments.seed)}
-    )
+    tree = {"n": arguments.n, "counts": counts, "cases": bad, "provenance": provenance(seed=arguments.seed)}
+    write_json(arguments.out, tree)
 
 
 if __name__ == "__main__":
