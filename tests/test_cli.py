@@ -89,9 +89,8 @@ def test_simulate_writes_what_was_asked(work):
 
 def test_evaluate_a_run_and_a_method(work, tmp_path):
     for arguments in ([work / "run"], ["--method", "bicubic"], ["--method", "fit"]):
-        code, output = lensphys(
-            "evaluate", *arguments, "--data", work / "test.h5", "-o", tmp_path / "out", "--overwrite"
-        )
+        out = ["-o", tmp_path / "out", "--overwrite"]
+        code, output = lensphys("evaluate", *arguments, "--data", work / "test.h5", *out)
         assert code == 0, output
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert metrics["results"]["method"]["no_sub"]["psnr_flux"]["mean"] > 20

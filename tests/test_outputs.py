@@ -114,7 +114,7 @@ def test_what_is_there_is_replaced_only_on_demand(lenses, tmp_path, monkeypatch,
     done = run(*arguments, "--overwrite")
     assert done.exit_code == 0, done.output
     assert Path(out).read_bytes() != b"mine"
-    assert not [path for path in tmp_path.rglob(".*")]  # neither locks nor temporary files
+    assert not list(tmp_path.rglob(".*"))  # neither locks nor temporary files
 
 
 def test_a_folder_of_samples_is_replaced_and_no_other(lenses, tmp_path):

@@ -61,6 +61,7 @@ class LensFile:
     def _check(self) -> None:
         with damage(str(self.path)):
             self._check_format()
+            self._check_kinds()
             self._check_attributes()
             self._check_shapes()
             check_texts(self.path, self._open())
@@ -87,24 +88,28 @@ class LensFile:
 
     def _check_attributes(self) -> None:
         """What all of the file goes by."""
-        instrument, classes, scale = self.instrument, self.classes, self.grid_lr.scale
+        instrument, classes, scale = self.instrument, self.classes, float(self._open().attrs["pixel_scale_lr"])
         if not classes or self.upscale < 1 or not 0 < scale < float("inf"):
             raise LensphysError(
                 f"{self.path}: classes {shortened(str(classes))}, upscale {self.upscale} and pixel_scale_lr {scale} "
                 f"cannot be of images of {instrument.description}: it is damaged, make it again"
             )
 
-    def _check_shapes(self) -> None:
-        """HR images and deflections belong to the LR images, pixel for pixel: `upscale` times as fine."""
+    def _check_kinds(self) -> None:
+        """Images are images, and all else is a number a sample."""
         file = self._open()
         for name in (name for name in _DATASETS if name in file):
             if not isinstance(file[name], h5py.Dataset) or not file[name].shape:
                 raise LensphysError(f"{self.path}: /{name} is no dataset of one row a sample: make the file again")
             if file[name].dtype.kind not in "iuf":
                 raise LensphysError(f"{self.path}: /{name} holds no numbers ({file[name].dtype}): make the file again")
-        if len(file["lr"].shape) != 4 or file["lr"].shape[1] != 1 or 0 in file["lr"].shape:
-            raise LensphysError(f"{self.path}: /lr must be images (N, 1, H, W), got {file['lr'].shape}: make it again")
-        height, width = self.grid_lr.shape
+        shape = file["lr"].shape
+        if len(shape) != 4 or shape[1] != 1 or 0 in shape[2:]:
+            raise LensphysError(f"{self.path}: /lr must be images (N, 1, H, W), got {shape}: make the file again")
+
+    def _check_shapes(self) -> None:
+        """HR images and deflections belong to the LR images, pixel for pixel: `upscale` times as fine."""
+        file, (height, width) = self._open(), self.grid_lr.shape
         fine = (height * self.upscale, width * self.upscale)
         pixels = {"hr": fine, "hr_clean": fine, "alpha_hr": fine, "lr_clean": (height, width)}
         for name in (name for name in _DATASETS if name in file):
