@@ -314,9 +314,10 @@ def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:
     """
     check_trained(run)
     with trusting(trust):
-        method = built(Experiment.parse(run_settings(run), str(run / CONFIG)).method)
+        settings = Experiment.parse(run_settings(run), str(run / CONFIG)).method
+    method = built(settings)
     if not isinstance(method, TrainableMethod):
-        raise LensphysError(f"{run} holds a {method.settings.name}, which serves a training and super-resolves nothing")
+        raise LensphysError(f"{run} holds a {settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)
     return method.eval()
 

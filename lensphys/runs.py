@@ -124,7 +124,7 @@ def _checksum(weights: Mapping[str, Tensor]) -> str:
     for name in sorted(weights):
         x = weights[name]
         value = zlib.crc32(f"{name} {x.dtype} {tuple(x.shape)}".encode(), value)
-        value = zlib.crc32(x.contiguous().reshape(-1).view(torch.uint8).numpy(), value)
+        value = zlib.crc32(x.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(), value)
     return f"{value:08x}"
 
 

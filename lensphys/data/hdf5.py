@@ -8,13 +8,15 @@ reaches: ours have a CRC-32, which an edit breaks as damage does; so that one is
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -64,7 +66,7 @@ def opened(path: Path) -> h5py.File:
         LensphysError: if it is missing, damaged, declares more than it stores, or takes data from elsewhere: by links,
             external storage, or virtual datasets of files that are not in its folder or below it.
     """
-    check_file("HDF5 file", path)
+    check_file("lens file", path)
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
@@ -171,15 +173,59 @@ def rows_of(dataset: h5py.Dataset, rows: slice | NDArray[np.integer[Any]]) -> ND
 # --- what we write ---------------------------------------------------------------------------------------------------
 
 
-def new_dataset(file: h5py.File, name: str, shape: tuple[int, ...], kind: Any, **options: Any) -> h5py.Dataset:
+@contextmanager
+def new_file(path: Path) -> Iterator[h5py.File]:
+    """Yield a new HDF5 file.
+
+    Raises:
+        OSError: if it cannot be written, with the reason: h5py raises a RuntimeError as well where a disk is full.
+    """
+    try:
+        with h5py.File(path, "w", libver=FORMATS) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        raise OSError(said_by_hdf5(error)) from None
+
+
+@contextmanager
+def reserved(file: h5py.File, size: int) -> Iterator[None]:
+    """Take disk space before the block makes the datasets, and after it: HDF5 crashes where a disk becomes full.
+
+    Args:
+        file: to be written.
+        size: of all that it will hold [bytes].
+
+    Raises:
+        OSError: if the disk has no such space.
+    """
+    path = Path(file.filename)
+    with tempfile.TemporaryFile(dir=path.parent) as probe:  # in the file itself HDF5 would leave what it does not need
+        _take(probe, size + _SMALL)
+    yield
+    file.flush()
+    with path.open("r+b") as made:
+        _take(made, path.stat().st_size)
+
+
+def _take(file: BinaryIO, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def new_dataset(file: h5py.File, name: str, shape: tuple[int, ...], kind: Any) -> h5py.Dataset:
     """Return a new dataset, with a checksum for each image of (N, ..., H, W), or for many of (N,) numbers.
 
     Images are not compressed: reading and writing then cost little more than copying the bytes. Texts have no checksum.
     """
     if h5py.check_string_dtype(np.dtype(kind)) is not None or 0 in shape:
         return file.create_dataset(name, shape, kind)
-    chunks = (1, *shape[1:]) if len(shape) > 1 else (min(_ROWS, *shape),)
-    return file.create_dataset(name, shape, kind, chunks=chunks, fletcher32=True, **options)
+    if len(shape) == 1:
+        return file.create_dataset(name, shape, kind, chunks=(min(_ROWS, *shape),), fletcher32=True)
+    # images have their places now: nothing grows when they are written
+    place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    place.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return file.create_dataset(name, shape, kind, chunks=(1, *shape[1:]), fletcher32=True, dcpl=place)
 
 
 def sign(file: h5py.File) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError, check_file, check_same_shape
 from lensphys.data.fits import is_surface_brightness, read_fits_image, read_fits_plane, write_fits
 from lensphys.data.fits import pixel_scale as fits_pixel_scale
+from lensphys.data.hdf5 import new_file, reserved
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.grid import PixelGrid
@@ -218,7 +219,8 @@ def write_images(path: Path, images: ImageSet, results: dict[str, Any], scale: i
 
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    size = sum(np.asarray(array).nbytes for array in results.values())
+    with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, size):
         file.attrs["kind"] = RESULT_KIND
         for name, entry in provenance.items():
             file.attrs[name] = entry if isinstance(entry, str | int | float) else json.dumps(entry, default=str)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.checks import LensphysError, check_positive
-from lensphys.data.hdf5 import FORMATS, files_of, new_dataset, said_by_hdf5, sign
+from lensphys.data.hdf5 import files_of, new_dataset, new_file, reserved, sign
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.registration import Matching, Registration
 from lensphys.data.sources import (
@@ -175,10 +174,7 @@ def import_images(
         attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
         attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
         with whole_file(out) as temporary:
-            try:
-                _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
-            except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
-                raise OSError(said_by_hdf5(error)) from None
+            _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
     return done
 
 
@@ -276,12 +272,13 @@ def _arrays(job: _Job, batch: _Rows) -> Arrays:
 
 def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[str, Any], unit: str) -> None:
     """Read everything again, into datasets like those of `lensphys simulate`."""
-    _reserve(path, sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values()))
-    with h5py.File(path, "w", libver=FORMATS) as file:
-        file.attrs.update(attributes)
-        sign(file)
-        _describe(file, columns, {"lr": unit, "axion_mass": "eV"} | (job.matching.units(unit) if job.matching else {}))
-        _reserve(path, path.stat().st_size)  # again, because HDF5 began with an empty file
+    units = {"lr": unit, "axion_mass": "eV"} | (job.matching.units(unit) if job.matching else {})
+    size = sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values())
+    with new_file(path) as file:
+        with reserved(file, size):
+            file.attrs.update(attributes)
+            sign(file)
+            _describe(file, columns, units)
         start, rows = 0, columns["lr"].rows
         for batch in _good(job, "importing", set(), []):
             end = start + len(batch.lr)
@@ -293,23 +290,10 @@ def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[
             raise LensphysError(f"the inputs had {rows} good images and now have {start}: import them when they rest")
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Take disk space [bytes]: HDF5 crashes where a disk becomes full while it holds data."""
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-
-
 def _describe(file: h5py.File, columns: dict[str, _Column], units: dict[str, str]) -> None:
-    """Make the datasets, with their places in the file: nothing grows any more when they are written."""
-    place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    place.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     for name, column in columns.items():
-        options = {"dcpl": place.copy()} if column.shape else {}  # the last chunk of numbers may be half empty
-        dataset = new_dataset(file, name, (column.rows, *column.shape), column.kind, **options)
+        dataset = new_dataset(file, name, (column.rows, *column.shape), column.kind)
         dataset.attrs.update({"unit": units[name]} if name in units else {})
-    file.flush()
 
 
 def _identity(telescope: Instrument, classes: list[str], columns: dict[str, _Column]) -> str:

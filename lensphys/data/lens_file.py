@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.checks import LensphysError, shortened
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
 from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
@@ -127,7 +127,6 @@ class LensFile:
                 raise LensphysError(
                     f"{self.path} is a folder: if it holds shards, name one of them, or 'lensphys merge' them first"
                 )
-            check_file("lens file", self.path)
             self._file, self._process = opened(self.path), os.getpid()
         return self._file
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file
-from lensphys.data.hdf5 import FORMATS, check_texts, damage, new_dataset, opened, rows_of, sign
+from lensphys.data.hdf5 import check_texts, damage, new_dataset, new_file, opened, reserved, rows_of, sign
 from lensphys.data.lens_file import RANK_SET
 from lensphys.outputs import whole_file
 
@@ -106,7 +105,7 @@ def write_rank_set(
         names: of the K networks.
         origin: `provenance.provenance` of what made it.
     """
-    with whole_file(path) as temporary, h5py.File(temporary, "w", libver=FORMATS) as file:
+    with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, 2 * image.nbytes):
         for name, array in (("image", image.astype(np.float32)), ("niqe", niqe), ("row", row)):
             new_dataset(file, name, array.shape, array.dtype)[:] = array
         file.attrs.update(

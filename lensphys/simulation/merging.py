@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from lensphys.checks import LensphysError
-from lensphys.data.hdf5 import FORMATS, new_dataset, said_by_hdf5
+from lensphys.data.hdf5 import new_dataset, new_file, reserved
 from lensphys.outputs import claimed, whole_file
 from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
 
@@ -44,15 +44,11 @@ def merge_shards(
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
     starts = _checked(folder, manifest)
-    with whole_file(out) as temporary:
-        try:
-            with h5py.File(temporary, "w", libver=FORMATS) as file:
-                parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
-                join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
-                join(file, parts, manifest, report)
-                link_clean(file)
-        except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
-            raise OSError(said_by_hdf5(error)) from None
+    with whole_file(out) as temporary, new_file(temporary) as file:
+        parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
+        join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
+        join(file, parts, manifest, report)
+        link_clean(file)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -91,10 +87,11 @@ Parts = list[tuple[Path, int]]  # a shard's file and its first sample
 
 
 def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None]) -> None:
+    size = sum(path.stat().st_size for path, _ in parts)
+    with h5py.File(parts[0][0], "r") as shard, reserved(file, size):
+        _describe(file, shard, manifest["samples"])
     for path, start in parts:
         with h5py.File(path, "r") as shard:
-            if start == 0:
-                _describe(file, shard, manifest["samples"])
             count = len(shard["lr"])
             for name in file:
                 for row in range(0, count, _ROWS):

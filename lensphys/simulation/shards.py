@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import lensphys
 from lensphys.checks import LensphysError
-from lensphys.data.hdf5 import FORMATS, LENS_MODELS, new_dataset, said_by_hdf5, sign, sums
+from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.lock import LOCK
 from lensphys.outputs import whole_file, write_json
@@ -182,19 +182,22 @@ def _check_place(plan: Plan, folder: Path) -> None:
 
 def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
     engine = plan.build_engine(device)
-    try:
-        with h5py.File(path, "w", libver=FORMATS) as file:
-            for start in range(rows.start, rows.stop, _BATCH):
-                positions = range(start, min(start + _BATCH, rows.stop))
-                samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
-                arrays = _arrays(samples, [plan.label_of(p) for p in positions])
-                if start == rows.start:
+    with new_file(path) as file:
+        for start in range(rows.start, rows.stop, _BATCH):
+            positions = range(start, min(start + _BATCH, rows.stop))
+            samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
+            arrays = _arrays(samples, [plan.label_of(p) for p in positions])
+            if start == rows.start:
+                with reserved(file, len(rows) * _bytes(arrays) // len(positions)):
                     describe(file, plan, arrays, len(rows))
-                for name, array in arrays.items():
-                    file[name][start - rows.start : start - rows.start + len(array)] = array
-            link_clean(file)
-    except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
-        raise OSError(said_by_hdf5(error)) from None
+            for name, array in arrays.items():
+                file[name][start - rows.start : start - rows.start + len(array)] = array
+        link_clean(file)
+
+
+def _bytes(arrays: Arrays) -> int:
+    texts = sum(len(text) for text in arrays["lens_model"])
+    return texts + sum(array.nbytes for array in arrays.values())
 
 
 def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
