@@ -26,7 +26,8 @@ from lensphys.inference import super_resolve
 from lensphys.methods.fit import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, GaussianPSF
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 
 
 def make_example(path: Path) -> None:

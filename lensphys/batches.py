@@ -108,7 +108,7 @@ class Batches(_Split):
             factor = torch.as_tensor(self.lenses.read("flux_scale", rows))[:, None, None, None]
             truth = (torch.as_tensor(self.lenses.read(self._hr, rows)) * factor).float().to(device)
         if self.lenses.has("label"):
-            label = torch.as_tensor(self.lenses.read("label", rows).astype("int64"), device=device)
+            label = torch.as_tensor(self.lenses.labels_of(rows), device=device)
         return Batch(self.lenses.observation(rows, device), truth, label)
 
 

@@ -21,6 +21,17 @@ class MissingExtraError(LensphysError):
     """A package that only some methods need is not installed."""
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """Return a text for a message: on one line, and of a long one the beginning.
+
+    Example:
+        >>> shortened("ab " * 100, 8)
+        'ab ab...'
+    """
+    line = " ".join(text[: 10 * most].split())
+    return line if len(line) <= most else line[: most - 3].rstrip() + "..."
+
+
 def check_finite(name: str, x: Tensor) -> None:
     """Raise if ``x`` holds NaN or infinite values.
 

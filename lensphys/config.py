@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from lightning_fabric import Fabric
 from pydantic import PositiveInt, model_validator
 
 from lensphys import training
@@ -17,16 +18,19 @@ from lensphys.batches import Batches, FreshBatches, RankBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
+from lensphys.lock import sole_run
 from lensphys.losses.ranking import trained_ranker
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
-from lensphys.provenance import check_writable, provenance, whole_file, write_json
+from lensphys.outputs import check_writable, whole_file, write_json
+from lensphys.provenance import provenance
 from lensphys.runs import (
     CHECKPOINT,
     CONFIG,
     INSTRUMENT,
     LOG,
     PROVENANCE,
+    WEIGHTS,
     check_trained,
     load_weights,
     run_settings,
@@ -38,6 +42,9 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
 from lensphys.training import TrainingSettings
+from lensphys.trust import trusting
+
+_MOST_PARAMETERS = 1_000_000_000  # 4 GB: the largest network of ours as published has 43 million
 
 
 class DataSettings(Strict):
@@ -79,13 +86,19 @@ class Experiment(Strict):
     training: TrainingSettings
 
     @classmethod
-    def read(cls, path: Path, assignments: list[str]) -> Experiment:
+    def read(cls, path: Path, assignments: list[str], *, trust: Collection[str] = ()) -> Experiment:
         """Return the experiment of a YAML file, with ``a.b=value`` assignments applied.
+
+        Args:
+            path: the file.
+            assignments: laid over it.
+            trust: classes of others that it may name, as ``module:Class``: see `lensphys.trust`.
 
         Raises:
             LensphysError: naming each faulty key.
         """
-        return cls.parse(override(read_yaml(path), assignments), str(path))
+        with trusting(trust):
+            return cls.parse(override(read_yaml(path), assignments), str(path))
 
     @property
     def runs(self) -> list[Path]:
@@ -113,11 +126,30 @@ class Experiment(Strict):
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            method = self.method.build()
+            method = built(self.method)
         if self.start is not None:
             start_from(method, Path(self.start))
             check_base(self.method, run_settings(Path(self.start))["method"].get("base"), self.start)
         return method
+
+
+def built(settings: TrainableSettings) -> Trainable[Any]:
+    """Return a method with fresh weights, once it is known to be of a bearable size.
+
+    Raises:
+        LensphysError: if it has more than 10^9 parameters.
+    """
+    try:
+        with torch.random.fork_rng(), torch.device("meta"):  # which has shapes and no memory
+            size = sum(p.numel() for p in settings.build().parameters())
+    except (RuntimeError, OverflowError, MemoryError):
+        size = _MOST_PARAMETERS + 1
+    if size > _MOST_PARAMETERS:
+        raise LensphysError(
+            f"the method {settings.name} would have more than {_MOST_PARAMETERS:.0e} parameters: lower the widths and "
+            "numbers of layers of its networks"
+        )
+    return settings.build()
 
 
 def check_base(method: TrainableSettings, base: str | None, start: str) -> None:
@@ -178,6 +210,18 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     begun = (run / CHECKPOINT).exists()  # the checkpoint has everything
     method = (experiment.model_copy(update={"start": None}) if begun else experiment).build()
     fabric = training.launch(experiment.training, len(method.players))
+    with _claimed(run) if fabric.is_global_zero else nullcontext():
+        _train(fabric, experiment, method, run, resume=resume)
+
+
+@contextmanager
+def _claimed(run: Path) -> Iterator[None]:
+    check_writable(run)
+    with sole_run(run):
+        yield
+
+
+def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: Path, *, resume: bool) -> None:
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
         if not experiment.data.fresh:
@@ -222,8 +266,10 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
             experiment's.
     """
     check_writable(run)
-    if (run / CHECKPOINT).exists() and not resume:
+    if any((run / name).exists() for name in (CHECKPOINT, WEIGHTS)) and not resume:
         raise LensphysError(f"{run} already holds a run: go on with it (--resume) or choose another folder")
+    if any(run.resolve() == path.resolve() for path in experiment.runs):
+        raise LensphysError(f"{run} is what the training starts from or learns with: choose another folder")
     # before a first checkpoint there is nothing to go on with
     if resume and all((run / name).exists() for name in (CHECKPOINT, CONFIG)):
         before = Experiment.read(run / CONFIG, [])
@@ -252,20 +298,26 @@ def run_instrument(run: Path) -> Instrument:
     Raises:
         LensphysError: if the folder does not say.
     """
-    return Instrument.named(str(run / INSTRUMENT))
+    return Instrument.parse(read_yaml(run / INSTRUMENT), str(run / INSTRUMENT))
 
 
-def load_run(run: Path) -> TrainableMethod:
+def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:
     """Return the trained method of a run folder, with its best weights, in evaluation mode.
+
+    Args:
+        run: the folder.
+        trust: classes of others that its config may name, as ``module:Class``: no other code of a run is imported.
 
     Raises:
         LensphysError: if the folder holds no finished epoch, its weights do not fit its config, or what was trained
             does not super-resolve.
     """
     check_trained(run)
-    method = Experiment.parse(run_settings(run), str(run / CONFIG)).method.build()
+    with trusting(trust):
+        settings = Experiment.parse(run_settings(run), str(run / CONFIG)).method
+    method = built(settings)
     if not isinstance(method, TrainableMethod):
-        raise LensphysError(f"{run} holds a {method.settings.name}, which serves a training and super-resolves nothing")
+        raise LensphysError(f"{run} holds a {settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)
     return method.eval()
 

@@ -1,13 +1,19 @@
-"""Ctrl-C between two steps of long work, never within one."""
+"""Ctrl-C and SIGTERM between two steps of long work, never within one; and workers that end with their parent."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Ctrl-C as a wish, to be granted between two steps; a second Ctrl-C stops at once.
+    """Ctrl-C or SIGTERM as a wish, to be granted between two steps; a second one stops at once.
 
     A KeyboardInterrupt that lands anywhere can tear a step apart, or be swallowed by a library's bare ``except``.
 
@@ -26,14 +32,44 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._before = signal.signal(signal.SIGINT, self._wish)
+            self._before = {number: signal.signal(number, self._wish) for number in _STOPS}
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._main:
-            signal.signal(signal.SIGINT, self._before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _wish(self, number: int, frame: object) -> None:
         if self.wished:
             raise KeyboardInterrupt
         self.wished = True
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems end a job, be what Ctrl-C is: a KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_with(parent: int, every: float = 0.5) -> None:
+    """End this process once its parent is gone, which may have had no time to say so.
+
+    Args:
+        parent: the parent's process id.
+        every: how often to look [s].
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

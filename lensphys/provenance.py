@@ -1,21 +1,14 @@
-"""Where a file came from: versions, commit and hardware; and writing files whole or not at all."""
+"""Where a file came from: versions, commit and hardware."""
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import subprocess
-import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lensphys
-from lensphys.checks import LensphysError
 
 _PACKAGES = ("torch", "numpy", "lenstronomy", "astropy", "h5py")
 
@@ -53,57 +46,3 @@ def hardware() -> str:
 def provenance(**extra: Any) -> dict[str, Any]:
     """Return what every result file carries: versions, commit, hardware, and the caller's own entries."""
     return {"versions": versions(), "commit": commit(), "hardware": hardware(), **extra}
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder and raise unless files can be written into it: to be called before a long computation.
-
-    Raises:
-        LensphysError: with the reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise LensphysError(f"cannot write into {folder}: {error.strerror or error}") from None
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place only if the block succeeds.
-
-    Raises:
-        LensphysError: if the folder cannot be written.
-    """
-    # no process id: on a disk that machines share, two of them may have the same
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-    except OSError as error:
-        raise LensphysError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise LensphysError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Write ``tree`` as indented JSON, whole or not at all (NaN and infinity become null)."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(_plain(tree), indent=1, allow_nan=False) + "\n")
-
-
-def _plain(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {str(k): _plain(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [_plain(v) for v in x]
-    if hasattr(x, "tolist"):
-        return _plain(x.tolist())
-    if isinstance(x, float) and not abs(x) < float("inf"):
-        return None
-    return x

@@ -18,8 +18,10 @@ from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet, write_rank_set
 from lensphys.evaluation.niqe import NIQE
+from lensphys.lock import sole_run
 from lensphys.methods import Method
-from lensphys.provenance import provenance, whole_file
+from lensphys.outputs import whole_file
+from lensphys.provenance import provenance
 
 _BATCH = 16
 _DARK = 0.02  # of an image's light: a patch with less shows sky
@@ -89,28 +91,29 @@ def build_rank_set(
     prints = [_fingerprint(method, lenses, count) for method in methods.values()]
     judge = [*(x.round(decimals=6).tolist() for x in (niqe.mean, niqe.covariance)), niqe.block, niqe.sharpness]
     made_from = hashlib.sha256(json.dumps([list(methods), prints, patch, added, judge]).encode()).hexdigest()
-    if out.exists():
-        _check_made_from(out, made_from)
-        return
-    images, parts = [], [out.with_name(f".{out.name}.{fingerprint}.npy") for fingerprint in prints]
-    for (name, method), part in zip(methods.items(), parts, strict=True):
-        if not part.exists():
-            found = _super_resolved(method, lenses, count, f"rank set: {name}", device)
-            with whole_file(part) as temporary, temporary.open("wb") as stream:
-                np.save(stream, found.numpy())
-        images.append(torch.from_numpy(np.load(part)))
-    whole = torch.stack(images, 1)  # (N, K, H, W)
-    patches, row = (whole, torch.arange(count)) if patch is None else _patches(whole, patch)
-    patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
-    patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale)], 1)
-    names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
-    columns = track(range(len(names)), "rank set: NIQE", console=Console(stderr=True), transient=True)
-    scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
-    usable = scores.isfinite().all(1)
-    origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added, made_from=made_from)
-    write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), row[usable].numpy(), names, origin)
-    for part in set(parts):
-        part.unlink()
+    with sole_run(out):
+        if out.exists():
+            _check_made_from(out, made_from)
+            return
+        images, parts = [], [out.with_name(f".{out.name}.{fingerprint}.npy") for fingerprint in prints]
+        for (name, method), part in zip(methods.items(), parts, strict=True):
+            if not part.exists():
+                found = _super_resolved(method, lenses, count, f"rank set: {name}", device)
+                with whole_file(part) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, found.numpy())
+            images.append(torch.from_numpy(np.load(part)))
+        whole = torch.stack(images, 1)  # (N, K, H, W)
+        patches, row = (whole, torch.arange(count)) if patch is None else _patches(whole, patch)
+        patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
+        patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale)], 1)
+        names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
+        columns = track(range(len(names)), "rank set: NIQE", console=Console(stderr=True), transient=True)
+        scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
+        usable = scores.isfinite().all(1)
+        origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added, made_from=made_from)
+        write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), row[usable].numpy(), names, origin)
+        for part in set(parts):
+            part.unlink()
 
 
 def _check_made_from(out: Path, made_from: str) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
+from lensphys.checks import LensphysError, shortened
+from lensphys.outputs import whole_file
 from lensphys.settings import read_yaml
 
 CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
 CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
+_CHECKSUM = "crc32"
 
 
 def check_trained(run: Path) -> None:
@@ -51,7 +56,7 @@ def load_weights(module: nn.Module, run: Path, *, part: str = "") -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise LensphysError(f"{run / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}") from None
+        raise LensphysError(f"{run / WEIGHTS} does not fit {CONFIG}: {shortened(str(error), 300)}") from None
 
 
 def start_from(module: nn.Module, run: Path) -> list[str]:
@@ -88,10 +93,51 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     """Return the weights that a run kept, by name.
 
     Raises:
-        LensphysError: if there are none, or the file is damaged.
+        LensphysError: if there are none, or the file is damaged, by its checksum too, or holds NaN.
     """
     check_trained(run)
+    path = run / WEIGHTS
     try:
-        return load_file(run / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise LensphysError(f"{run / WEIGHTS} is damaged ({error}): train it again") from None
+        with safe_open(path, "pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            expected = (file.metadata() or {}).get(_CHECKSUM)
+    except Exception as error:  # a damaged file fails in any way
+        raise LensphysError(f"{path} is damaged ({shortened(str(error))}): copy it or train it again") from None
+    if expected not in (None, _checksum(found)):
+        raise LensphysError(f"{path} is damaged (its checksum does not match): copy it or train it again")
+    lost = [name for name, x in found.items() if x.is_floating_point() and not x.isfinite().all()]
+    if lost:
+        raise LensphysError(f"{path} holds NaN or infinite weights ({shortened(lost[0])}): train it again")
+    return found
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights with their checksum, whole or not at all."""
+    state = {name: x.detach().cpu().contiguous() for name, x in weights.items()}
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(state, {_CHECKSUM: _checksum(state)}))
+
+
+def _checksum(weights: Mapping[str, Tensor]) -> str:
+    """The CRC-32 of names, kinds, shapes and values."""
+    value = 0
+    for name in sorted(weights):
+        x = weights[name]
+        value = zlib.crc32(f"{name} {x.dtype} {tuple(x.shape)}".encode(), value)
+        value = zlib.crc32(x.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(), value)
+    return f"{value:08x}"
+
+
+def run_provenance(run: Path) -> dict[str, Any] | None:
+    """Return where a run comes from; None where its folder does not say.
+
+    Raises:
+        LensphysError: if the file is damaged.
+    """
+    path = run / PROVENANCE
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise LensphysError(f"{path} is damaged: remove it, or copy it again") from None

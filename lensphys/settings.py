@@ -12,11 +12,35 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticKnownError
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.checks import LensphysError, check_file, shortened
+
+_MOST_BYTES = 1_000_000  # of a settings file: a list of ten thousand numbers has a tenth of it
+_MOST_VALUES = 100_000  # in a settings file, when its aliases are written out
+_MOST_FAULTS = 5  # named in a message
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a text, because it has no dot; everybody means a number."""
+    """YAML 1.1 reads 1e-3 as a text, because it has no dot; everybody means a number.
+
+    An alias stands for what it points to, and aliases of aliases for any number of values: these are counted first.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the tree before anything is made of it."""
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > _MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES} values")
+        return node
+
+
+def _values(node: yaml.Node, counted: dict[int, float]) -> float:
+    """How many values a tree has when its aliases are written out; infinitely many where one holds itself."""
+    if id(node) not in counted:
+        counted[id(node)] = float("inf")
+        inside = [x for pair in node.value for x in pair] if isinstance(node, yaml.MappingNode) else node.value
+        parts = [] if isinstance(node, yaml.ScalarNode) else inside
+        counted[id(node)] = 1 + sum(_values(part, counted) for part in parts)
+    return counted[id(node)]
 
 
 _Loader.add_implicit_resolver(
@@ -43,21 +67,27 @@ class Strict(BaseModel):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise LensphysError(f"{where}: " + "; ".join(_sentence(e, tree) for e in error.errors())) from None
+            faults = error.errors()
+            more = f"; and {len(faults) - _MOST_FAULTS} faults more" if len(faults) > _MOST_FAULTS else ""
+            told = "; ".join(_sentence(fault, tree) for fault in faults[:_MOST_FAULTS])
+            raise LensphysError(f"{where}: {told}{more}") from None
 
 
 def _sentence(error: Any, tree: Any) -> str:
-    key = ".".join(_keys(error["loc"], tree)) or "(top)"
+    key = shortened(".".join(_keys(error["loc"], tree))) or "(top)"
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'"
     if error["type"] == "missing":
         return f"missing key '{key}'"
     if error["type"] == "union_tag_invalid":
-        return f"'{key}': unknown kind {error['ctx']['tag']!r}, choose one of {error['ctx']['expected_tags']}"
+        tag, tags = error["ctx"]["tag"], error["ctx"]["expected_tags"]
+        return f"'{key}': unknown kind {shortened(tag)!r}, choose one of {tags}"
     said = error["msg"].removeprefix("Value error, ")
+    if isinstance(error.get("ctx", {}).get("error"), LensphysError):
+        return f"'{key}': {said}"
     if not error["loc"] and error["type"] == "value_error":
         return str(said)  # of the whole tree, which would be long to repeat
-    return f"'{key}': {said}" + ("" if ", got " in said else f", got {error['input']!r}")
+    return f"'{key}': {said}" + ("" if ", got " in said else f", got {shortened(repr(error['input']))}")
 
 
 def _keys(place: tuple[str | int, ...], tree: Any) -> Iterator[str]:
@@ -102,10 +132,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         LensphysError: if the file is missing, is not YAML or does not hold a mapping.
     """
     check_file("settings file", path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise LensphysError(f"{path} has {path.stat().st_size / 1e6:.3g} MB: no file of settings is as long")
     try:
         tree = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LensphysError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise LensphysError(f"{path} is not valid YAML: its groups lie too deep in each other") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none, a number too long
+        raise LensphysError(f"{path} is not valid YAML: {shortened(str(error), 300)}") from None
+    except OSError as error:
+        raise LensphysError(f"cannot read {path}: {error.strerror or error}") from None
     if not isinstance(tree, dict):
         raise LensphysError(f"{path} must hold a mapping of keys to values, got {type(tree).__name__}")
     return tree
@@ -155,8 +191,8 @@ def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
                 raise LensphysError(f"--set {assignment}: '{key}' is a value, not a group of keys")
         try:
             node[last] = yaml.load(text, _Loader)
-        except yaml.YAMLError:
-            raise LensphysError(f"--set {assignment}: the value is not valid YAML") from None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise LensphysError(f"--set {shortened(assignment)}: the value is not valid YAML") from None
     return result
 
 

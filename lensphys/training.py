@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning_fabric import Fabric
@@ -17,15 +19,14 @@ from lightning_fabric.strategies import DDPStrategy
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import Progress
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lensphys.batches import BatchSettings, TrainingData
-from lensphys.checks import LensphysError
+from lensphys.checks import LensphysError, shortened
 from lensphys.interrupts import Interrupts
 from lensphys.methods import Trainable
-from lensphys.provenance import whole_file
-from lensphys.runs import CHECKPOINT, LOG, WEIGHTS
+from lensphys.outputs import whole_file
+from lensphys.runs import CHECKPOINT, LOG, WEIGHTS, write_weights
 from lensphys.settings import Strict
 from lensphys.tracking import Tracker, tracker
 
@@ -128,8 +129,8 @@ def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, setting
     """Train a method, or go on from the last checkpoint of the run folder.
 
     The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation, or
-    the last ones where no score tells), ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C lets the step end
-    and writes a checkpoint. Several machines need a run folder on a disk that they share.
+    the last ones where no score tells), ``log.jsonl`` (a line an epoch) and ``tensorboard/``. Ctrl-C or
+    SIGTERM lets the step end and writes a checkpoint. Several machines need a run folder on a disk that they share.
 
     Args:
         fabric: from `launch`.
@@ -140,9 +141,15 @@ def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, setting
 
     Raises:
         LensphysError: if the data do not fit, the checkpoint is another method's, a phase names no parameter, or the
-            loss is no longer finite.
+            loss is no longer finite, or the folder cannot be written.
     """
-    _Run(fabric, method, batches, settings, run).go()
+    try:
+        _Run(fabric, method, batches, settings, run).go()
+    except OSError as error:
+        raise LensphysError(
+            f"cannot write into {run}: {error.strerror or error}; make room there, and go on from the last finished "
+            "epoch with --resume"
+        ) from None
     fabric.barrier()
 
 
@@ -348,8 +355,7 @@ class _Run:
     def _keep_best(self, score: float) -> None:
         if score < self.best or self.method.keeps == "last" or not (self.folder / WEIGHTS).exists():
             if self.fabric.is_global_zero:
-                with whole_file(self.folder / WEIGHTS) as temporary:
-                    save_file({k: v.contiguous() for k, v in self.method.state_dict().items()}, temporary)
+                write_weights(self.folder / WEIGHTS, self.method.state_dict())
             self.best = min(score, self.best)
 
     def _save(self) -> None:
@@ -364,11 +370,15 @@ class _Run:
             "data": self.batches.identity,
         }
         with whole_file(self.folder / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+            file = io.BytesIO()  # torch's own writer does not say why a disk takes no more
+            torch.save(state, file)
+            temporary.write_bytes(file.getbuffer())
 
     def _load(self) -> None:
         path = self.folder / CHECKPOINT
         try:
+            if lost := ZipFile(path).testzip():  # torch does not look at the checksums of its own file
+                raise BadZipFile(f"the checksum of {lost} does not match")
             state = torch.load(path, map_location=self.fabric.device, weights_only=True)
             self.method.load_state_dict(state["method"])
             for player, optimizer in self.optimizers.items():
@@ -379,7 +389,7 @@ class _Run:
             progress, data = state["progress"], state["data"]
         except Exception as error:
             raise LensphysError(
-                f"{path} is damaged or belongs to another method ({error}): remove it to start anew"
+                f"{path} is damaged or belongs to another method ({shortened(str(error))}): remove it to start anew"
             ) from None
         if data != self.batches.identity:
             raise LensphysError(f"{self.folder} was trained on other data than {self.batches.name}")
@@ -391,4 +401,5 @@ class _Run:
         path = self.folder / LOG
         if self.fabric.is_global_zero and path.exists():
             lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(lines[: self.epoch]))
+            with whole_file(path) as temporary:
+                temporary.write_text("".join(lines[: self.epoch]))

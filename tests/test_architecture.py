@@ -23,10 +23,13 @@ FLOORS: dict[str, int] = {
     "lensphys.interrupts": 0,
     "lensphys.settings": 1,  # words its errors with checks
     "lensphys.provenance": 1,
-    "lensphys.fits": 2,  # the format alone: instruments read their kernels with it, below the files of images
+    "lensphys.lock": 1,
+    "lensphys.trust": 1,
     "lensphys.tracking": 1,
     "lensphys.distributions": 2,  # what recipes draw from and fits take for priors
-    "lensphys.runs": 2,  # what can be read of a run folder without knowing its method
+    "lensphys.outputs": 2,  # whole files, at a place that no other run has
+    "lensphys.fits": 3,  # the format alone: instruments read their kernels with it, below the files of images
+    "lensphys.runs": 3,  # what can be read of a run folder without knowing its method
     "lensphys.grid": 3,
     "lensphys.derivatives": 3,
     "lensphys.deflection": 4,

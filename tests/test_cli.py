@@ -89,7 +89,8 @@ def test_simulate_writes_what_was_asked(work):
 
 def test_evaluate_a_run_and_a_method(work, tmp_path):
     for arguments in ([work / "run"], ["--method", "bicubic"], ["--method", "fit"]):
-        code, output = lensphys("evaluate", *arguments, "--data", work / "test.h5", "-o", tmp_path / "out")
+        out = ["-o", tmp_path / "out", "--overwrite"]
+        code, output = lensphys("evaluate", *arguments, "--data", work / "test.h5", *out)
         assert code == 0, output
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert metrics["results"]["method"]["no_sub"]["psnr_flux"]["mean"] > 20
@@ -205,7 +206,7 @@ def test_a_method_that_cannot_judge_itself_says_so(work, tmp_path, how):
 def test_evaluate_weights(work, tmp_path):
     from lensphys.weights import weights_folder
 
-    out = ["--data", work / "test.h5", "--limit", 1, "-o", tmp_path / "out"]
+    out = ["--data", work / "test.h5", "--limit", 1, "-o", tmp_path / "out", "--overwrite"]
     for how, name in [
         (["--weights", "model_3", "--refine", 0], "model_3 weights, one pass"),
         ([weights_folder("model_3"), "--refine", 1], "model_3, refined 1 x"),  # as a run of the user's own

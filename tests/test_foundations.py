@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 import lensphys
-from lensphys import checks, provenance, settings
+from lensphys import checks, outputs, provenance, settings
 from lensphys.checks import LensphysError
 
 # ---------------------------------------------------------------- checks
@@ -181,7 +181,7 @@ def test_no_git_no_commit(monkeypatch):
 
 def test_a_file_is_written_whole(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with provenance.whole_file(path) as temporary:
+    with outputs.whole_file(path) as temporary:
         temporary.write_text("one")
         assert not path.exists()
     assert path.read_text() == "one"
@@ -193,7 +193,7 @@ def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def half_written() -> None:
-        with provenance.whole_file(path) as temporary:
+        with outputs.whole_file(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError("stop")
 
@@ -208,10 +208,10 @@ def test_unwritable_places_are_named(tmp_path):
     (tmp_path / "folder").mkdir()
     with (
         pytest.raises(LensphysError, match=r"cannot write .*file.a\.txt"),
-        provenance.whole_file(tmp_path / "file" / "a.txt"),
+        outputs.whole_file(tmp_path / "file" / "a.txt"),
     ):
         pass
-    with pytest.raises(LensphysError, match=r"cannot write .*folder: "), provenance.whole_file(tmp_path / "folder"):
+    with pytest.raises(LensphysError, match=r"cannot write .*folder: "), outputs.whole_file(tmp_path / "folder"):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
@@ -219,5 +219,5 @@ def test_unwritable_places_are_named(tmp_path):
 def test_json_takes_arrays_and_has_no_nan(tmp_path):
     path = tmp_path / "a.json"
     tree = {"t": torch.tensor([1.0, float("inf")]), 2: np.float64("nan"), "l": (1, "x", None, True), "n": np.int64(3)}
-    provenance.write_json(path, tree)
+    outputs.write_json(path, tree)
     assert json.loads(path.read_text()) == {"t": [1.0, None], "2": None, "l": [1, "x", None, True], "n": 3}

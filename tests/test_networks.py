@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from lensphys.networks import NETWORKS, DeflectionNetwork, Network, PolarHeadSet
 from lensphys.networks.base import last_layer
 from lensphys.networks.upsampling import prime_factors
 from lensphys.settings import Strict
+from lensphys.trust import trusting
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -173,7 +175,8 @@ def test_a_network_that_is_not_there():
         LensphysError, match="unknown network 'vgg', choose one of edsr, .* or your own as module:Class"
     ):
         Holder.parse({"network": {"name": "vgg"}}, "config")
-    with pytest.raises(LensphysError, match="the network 'nowhere:Net' cannot be imported .* on PYTHONPATH?"):
+    cannot = "the network 'nowhere:Net' cannot be imported .* on PYTHONPATH?"
+    with trusting(["nowhere:Net"]), pytest.raises(LensphysError, match=cannot):
         Holder.parse({"network": {"name": "nowhere:Net"}}, "config")
     with pytest.raises(LensphysError, match="'lensphys.grid:PixelGrid' is no network: it must be a sub-class"):
         Holder.parse({"network": {"name": "lensphys.grid:PixelGrid"}}, "config")
@@ -184,12 +187,19 @@ def test_a_network_that_is_not_there():
 def test_a_network_of_the_users_own(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))
     name = "my_network:MyNetworkSettings"
-    settings = Holder.parse({"network": {"name": name, "channels": 4}}, "config").network
+    tree = {"network": {"name": name, "channels": 4}}
+    with pytest.raises(
+        LensphysError, match=r"is code that would be imported from .*/examples/my_network.py and run: read"
+    ):
+        Holder.parse(tree, "config")
+    assert "my_network" not in sys.modules
+    with trusting([name]):
+        settings = Holder.parse(tree, "config").network
+        assert Holder.parse(Holder(network=settings).model_dump(), "config").network == settings
     module = settings.build(1, 3)
     assert module(torch.rand(2, 1, 16, 20)).shape == (2, 1, 48, 60)
     assert module.scale == 3
     assert last_layer(module) is module.tail
-    assert Holder.parse(Holder(network=settings).model_dump(), "config").network == settings
 
 
 def test_prime_factors():

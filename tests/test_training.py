@@ -1,5 +1,6 @@
 """The training loop: it learns, it resumes exactly, it runs on two processes, and it keeps what it has."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,9 +19,10 @@ import yaml
 from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, train
 from lensphys.data.lens_file import LensFile
+from lensphys.lock import sole_run
 from lensphys.methods import PhysicsMethod
 from lensphys.networks.residual import ResidualCNN
-from lensphys.runs import LOG
+from lensphys.runs import LOG, read_weights, write_weights
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training import TrainingSettings, launch
@@ -142,7 +144,8 @@ def test_mixed_precision_reaches_the_network_alone(lenses, tmp_path, monkeypatch
     assert np.isfinite(rows[0]["loss"])
 
 
-def test_a_real_ctrl_c_lets_the_step_end(lenses, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_ctrl_c_lets_the_step_end(lenses, tmp_path, monkeypatch, stop):
     """The signal arrives within a step; the step is finished and counted once, and the run goes on exactly."""
     settings = experiment(lenses)
     whole = losses(run(settings, tmp_path / "whole"))
@@ -151,7 +154,7 @@ def test_a_real_ctrl_c_lets_the_step_end(lenses, tmp_path, monkeypatch):
     def interrupted(self, *args):
         calls.extend([args] if self.training else [])
         if len(calls) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), stop)
         return terms(self, *args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -199,6 +202,57 @@ def test_a_run_is_not_overwritten(lenses, tmp_path):
     run(settings, tmp_path)
     with pytest.raises(LensphysError, match="already holds a run"):
         run(settings, tmp_path)
+
+
+def test_a_run_is_no_start_of_its_own(lenses, tmp_path):
+    settings = experiment(lenses, epochs=1)
+    run(settings, tmp_path)
+    (tmp_path / "last.ckpt").unlink()
+    with pytest.raises(LensphysError, match="already holds a run"):
+        run(settings, tmp_path)
+    before = (tmp_path / "best.safetensors").read_bytes()
+    with pytest.raises(LensphysError, match="is what the training starts from or learns with: choose another folder"):
+        run(settings.model_copy(update={"start": str(tmp_path)}), tmp_path, resume=True)
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+
+
+def test_a_second_training_in_the_same_folder_is_refused(lenses, tmp_path):
+    with sole_run(tmp_path), pytest.raises(LensphysError, match="another run is at work on"):
+        run(experiment(lenses, epochs=1), tmp_path)
+
+
+def test_a_full_disk_is_one_sentence(lenses, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(LensphysError, match=r"cannot write .*best.safetensors: No space left on device"):
+        run(experiment(lenses, epochs=1), tmp_path / "a")
+    monkeypatch.undo()
+    monkeypatch.setattr("lensphys.training.json.dumps", full)  # the log
+    with pytest.raises(LensphysError, match=r"cannot write into .*: No space left on device; make room"):
+        run(experiment(lenses, epochs=1), tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.safetensors"])
+def test_a_flipped_bit_of_weights_is_found(lenses, tmp_path, name):
+    settings = experiment(lenses, epochs=1)
+    run(settings, tmp_path)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(LensphysError, match=rf"{name} is damaged"):
+        run(settings, tmp_path, resume=True) if name == "last.ckpt" else load_run(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused(lenses, tmp_path):
+    run(experiment(lenses, epochs=1), tmp_path)
+    weights = read_weights(tmp_path)
+    first = next(iter(weights))
+    weights[first].flatten()[0] = torch.nan
+    write_weights(tmp_path / "best.safetensors", weights)
+    with pytest.raises(LensphysError, match=rf"best.safetensors holds NaN or infinite weights \({first}\)"):
+        load_run(tmp_path)
 
 
 def test_resuming_with_another_method_is_refused(lenses, tmp_path):

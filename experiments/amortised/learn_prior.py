@@ -16,7 +16,8 @@ import numpy as np
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FieldPriors, fit_lens
 from lensphys.fitting.survey import learned_potential
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -28,7 +28,8 @@ from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.methods import AmortisedMethod, Method
 from lensphys.observation import Instrument
-from lensphys.provenance import commit, hardware, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import commit, hardware
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from judge import table
 
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 
 
 def main() -> None:

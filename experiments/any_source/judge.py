@@ -26,7 +26,8 @@ from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
 from lensphys.observation import GaussianPSF, Observation
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted; outside of it where there is light at all,

@@ -20,7 +20,8 @@ from lensphys.evaluation.metrics import flux_protocol
 from lensphys.methods import READY, Batch, SupervisedSettings
 from lensphys.networks import network_settings
 from lensphys.observation import ErrorMap, Observation
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -32,7 +32,8 @@ from lensphys.evaluation.figures import save_figure
 from lensphys.evaluation.niqe import NIQE, block_features
 from lensphys.methods.interpolation import interpolate
 from lensphys.observation import GaussianPSF
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

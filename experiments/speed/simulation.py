@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from published_loop import difference, write_one
 
-from lensphys.provenance import commit, hardware, versions, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import commit, hardware, versions
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.merging import merge_shards
 from lensphys.simulation.plan import Plan

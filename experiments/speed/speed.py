@@ -21,7 +21,8 @@ import torch
 from lensphys.config import load_run
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY, Method
-from lensphys.provenance import commit, hardware, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import commit, hardware
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.weights import weights_folder

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Annotated, Optional, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 
 import lensphys
-from lensphys.checks import LensphysError, check_choice
+from lensphys.checks import LensphysError, check_choice, shortened
+from lensphys.interrupts import terminable
+from lensphys.outputs import claimed
+from lensphys.trust import trusting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +50,18 @@ Refine = Annotated[
     ),
 ]
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there under the name of the output.")]
+
+Trust = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--trust", metavar="MODULE:CLASS", help="Code of others that a config may import; may be repeated."),
+]
+
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
+
+_LONGEST = 1500  # characters of a message: some list all choices, none prints a file
+
+_held: ContextVar[ExitStack] = ContextVar("what a command keeps until it ends")
 
 _KEPT = {
     "simulate": "the finished shards are kept, the same command goes on",
@@ -56,20 +73,44 @@ _KEPT = {
 
 
 def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what the user got wrong into one sentence and exit code 2, and Ctrl-C into 130."""
+    """Turn what the user got wrong into one sentence and exit code 2, and Ctrl-C or SIGTERM into 130."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with terminable(), ExitStack() as held:
+                _held.set(held)
+                return command(*args, **kwargs)
         except LensphysError as error:
-            errors.print(f"error: {error}", markup=False)
+            errors.print(f"error: {shortened(str(error), _LONGEST)}", markup=False)
+            raise typer.Exit(2) from None
+        except MemoryError:
+            errors.print("error: there is not enough memory: give fewer or smaller images, or a smaller network")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             errors.print(f"interrupted: {_KEPT.get(command.__name__, 'nothing was written')}")
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def allow(names: list[str] | None) -> None:
+    """Trust classes that configs name, until the command ends: see `lensphys.trust`."""
+    _held.get().enter_context(trusting(names or []))
+
+
+def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
+    """Keep the place of an output until the command ends: see `lensphys.outputs.claimed`. None are options not given.
+
+    Raises:
+        LensphysError: if it is an input, is there and not to be replaced, or another run is writing it.
+    """
+    from lensphys.data.hdf5 import files_of
+
+    given = [path for path in inputs if path is not None]
+    files = [file for path in given for file in (files_of(path) if path.suffix in (".h5", ".hdf5") else [path])]
+    if out is not None:
+        _held.get().enter_context(claimed(out, files, overwrite=overwrite))
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.cli.base import Assignments, Device, app, console, device_of, one_sentence
+from lensphys.cli.base import Assignments, Device, Trust, allow, app, console, device_of, one_sentence
 
 
 @app.command()
@@ -16,6 +16,7 @@ def compare(
     experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/comparisons/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for results, data and runs.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all experiments and stop.")] = False,
+    trust: Trust = None,
     device: Device = "auto",
     assignments: Assignments = None,
 ) -> None:
@@ -33,6 +34,7 @@ def compare(
     from lensphys.comparison import Comparison, check_comparison
     from lensphys.comparison import compare as run
 
+    allow(trust)
     comparison = Comparison.read(experiment, assignments or [])
     check_comparison(comparison)
     rows = sum(entry.group is not None for entry in comparison.methods)
@@ -65,6 +67,7 @@ def rank_set(
     distorted: Annotated[
         int, typer.Option(min=0, help="Copies of all these with faint noise or a faint grid, beside them.")
     ] = 0,
+    trust: Trust = None,
     device: Device = "auto",
 ) -> None:
     """Rank the images of several runs by NIQE: the first stage of RankSRGAN. The same command goes on.
@@ -83,6 +86,7 @@ def rank_set(
     from lensphys.data.lens_file import LensFile
     from lensphys.ranking import build_rank_set, clean_niqe
 
+    allow(trust)
     where = device_of(device)
     if out.suffix not in (".h5", ".hdf5"):
         raise LensphysError(f"--out {out}: choose a name that ends in .h5")

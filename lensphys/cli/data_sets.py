@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from lensphys.checks import LensphysError
-from lensphys.cli.base import Assignments, app, console, device_of, one_sentence
+from lensphys.cli.base import Assignments, Overwrite, app, claim, console, device_of, one_sentence
 
 if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan
@@ -50,6 +50,7 @@ def simulate(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE.png", help="Draw nine samples, or one lens with all --instruments."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that is there.")] = False,
     assignments: Assignments = None,
 ) -> None:
     """Simulate lensed images with their truth; an interrupted run goes on when it is started again.
@@ -83,7 +84,7 @@ def simulate(
     }  # fmt: skip
     where = device_of(device)
     if preview is not None:
-        _preview({name or plan.recipe.instrument: plan for name, plan in plans.items()}, preview)
+        _preview({name or plan.recipe.instrument: plan for name, plan in plans.items()}, preview, overwrite=overwrite)
     if dry_run:
         for plan in plans.values():
             _dry_run(plan, workers, where)
@@ -97,12 +98,13 @@ def simulate(
         console.print(f"wrote {write(plan, path, runner, device=where)}", markup=False)
 
 
-def _preview(plans: dict[str, Plan], path: Path) -> None:
+def _preview(plans: dict[str, Plan], path: Path, *, overwrite: bool) -> None:
     from lensphys.evaluation.figures import save_figure
     from lensphys.evaluation.preview import preview_figure, views_figure
 
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise LensphysError(f"--preview {path}: choose a name that ends in .png, .pdf or .svg")
+    claim(path, overwrite=overwrite)
     figure = preview_figure(*plans.values()) if len(plans) == 1 else views_figure(plans)
     save_figure(figure, path)
     console.print(f"wrote {path}", markup=False)
@@ -142,6 +144,7 @@ def merge(
     virtual: Annotated[
         bool, typer.Option("--virtual", help="Refer to the shards, which must stay, instead of copying them.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Merge the shards of a folder into one HDF5 file, after their checksums were compared.
 
@@ -153,4 +156,4 @@ def merge(
     """
     from lensphys.simulation.merging import merge as run
 
-    console.print(f"wrote {run(folder, out, virtual=virtual)}", markup=False)
+    console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}", markup=False)

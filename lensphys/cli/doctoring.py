@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.cli.base import app, console, errors, one_sentence
+from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -43,6 +43,7 @@ def import_(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with NaN and pairs that do not match, and list them.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Import .npy files (plain or object arrays), stacks, FITS cut-outs and HDF5 files of lensphys into one HDF5 file.
 
@@ -82,6 +83,7 @@ def import_(
         if register or match_flux
         else None,
         target=target,
+        overwrite=overwrite,
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
         errors.print(f"note: {remark}", markup=False)
@@ -97,6 +99,7 @@ def doctor(
         typer.Argument(metavar="[OTHER_FILES...]", help="Other splits, which must not share a sample with FILE."),
     ] = None,
     json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the findings to this file.")] = None,  # noqa: UP045
+    overwrite: Overwrite = False,
 ) -> None:
     """Say what is wrong with a data set, and what to do; the exit code is 1 if there are errors.
 
@@ -109,8 +112,9 @@ def doctor(
     from dataclasses import asdict
 
     from lensphys.evaluation.doctor import diagnose
-    from lensphys.provenance import write_json
+    from lensphys.outputs import write_json
 
+    claim(json_path, file, *(others or []), overwrite=overwrite)
     findings = diagnose(file, others or [])
     for finding in findings:
         console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ")

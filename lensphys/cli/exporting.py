@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from lensphys.checks import LensphysError
-from lensphys.cli.base import app, console, one_sentence
+from lensphys.cli.base import Overwrite, app, console, one_sentence
 
 
 @app.command()
@@ -19,6 +19,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", help="lenstronomy, coolest, caustics or fits.")],
     index: Annotated[Optional[str], typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,  # noqa: UP045
     whole: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Hand samples and their truth over to lenstronomy, COOLEST or caustics, or as FITS cut-outs.
 
@@ -34,7 +35,7 @@ def export(
 
     if whole == (index is not None):
         raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")
-    written = run(file, out, kind, None if index is None else _indices(index))
+    written = run(file, out, kind, None if index is None else _indices(index), overwrite=overwrite)
     console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""), markup=False)
 
 

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from lensphys.checks import LensphysError, check_choice
-from lensphys.cli.base import Device, Refine, Weights, app, console, device_of, errors, one_sentence
+from lensphys.cli.base import (
+    Device,
+    Overwrite,
+    Refine,
+    Trust,
+    Weights,
+    allow,
+    app,
+    claim,
+    console,
+    device_of,
+    errors,
+    one_sentence,
+)
 from lensphys.cli.chosen import asked_for, chosen_method
 
 if TYPE_CHECKING:
@@ -54,6 +67,8 @@ def super_resolve(
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
+    overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
 ) -> None:
     """Super-resolve your own images; without a trained network, each image is fitted on its own.
@@ -89,6 +104,8 @@ def super_resolve(
     from lensphys.provenance import provenance
 
     check_output(image, out)
+    allow(trust)
+    claim(out, image, psf, target_psf, error, model, overwrite=overwrite)
     solar = _solar_radius(z_lens, z_source)
     where = device_of(device)
     if model is not None:

@@ -8,7 +8,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.cli.base import Assignments, Device, Refine, Weights, app, console, device_of, one_sentence
+from lensphys.cli.base import (
+    Assignments,
+    Device,
+    Overwrite,
+    Refine,
+    Trust,
+    Weights,
+    allow,
+    app,
+    claim,
+    console,
+    device_of,
+    one_sentence,
+)
 from lensphys.cli.chosen import chosen_method
 
 
@@ -23,6 +36,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
+    trust: Trust = None,
     assignments: Assignments = None,
 ) -> None:
     """Train a method; where the experiment names a recipe, its data are simulated into the run folder first.
@@ -41,6 +55,7 @@ def train(
     from lensphys.config import train as run
     from lensphys.training import check_phases
 
+    allow(trust)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     settings = Experiment.read(experiment, [*(assignments or []), *given])
     settings.check_losses()
@@ -67,6 +82,8 @@ def evaluate(
     name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    overwrite: Overwrite = False,
+    trust: Trust = None,
     device: Device = "auto",
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
@@ -82,12 +99,17 @@ def evaluate(
     from lensphys.data.lens_file import LensFile
     from lensphys.evaluation.evaluate import evaluate as judge
     from lensphys.methods import READY
-    from lensphys.provenance import check_writable, provenance
+    from lensphys.outputs import check_writable
+    from lensphys.provenance import provenance
+    from lensphys.runs import run_provenance
 
+    allow(trust)
     where = device_of(device)
     chosen = chosen_method(run, weights, method, refine, where)
     name = name or chosen.name
     check_writable(out)
+    for written in ("metrics.json", "table.md"):
+        claim(out / written, data, overwrite=overwrite)
     with LensFile(data) as lenses:
         lenses.check_no_result()
         judged = judge(
@@ -101,7 +123,7 @@ def evaluate(
             batch_size=batch_size,
             device=where,
         )
-        origin = json.loads((chosen.folder / "provenance.json").read_text()) if chosen.folder is not None else None
+        origin = None if chosen.folder is None else run_provenance(chosen.folder)
         judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
     console.print((out / "table.md").read_text(), markup=False)
     console.print(f"wrote {out}", markup=False)

@@ -17,12 +17,24 @@ from lensphys.checks import LensphysError
 from lensphys.comparison.checking import check_comparison
 from lensphys.comparison.judging import Judge, Row
 from lensphys.comparison.settings import Comparison, Entry
-from lensphys.config import DataSettings, Experiment, check_run, data_path, lineage, load_run, train, training_data
+from lensphys.config import (
+    DataSettings,
+    Experiment,
+    built,
+    check_run,
+    data_path,
+    lineage,
+    load_run,
+    train,
+    training_data,
+)
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison_tables import comparison_table
 from lensphys.evaluation.report import write_report
+from lensphys.lock import sole_run
 from lensphys.methods import READY, AmortisedMethod, Method
-from lensphys.provenance import check_writable, provenance, whole_file, write_json
+from lensphys.outputs import check_writable, whole_file, write_json
+from lensphys.provenance import provenance
 from lensphys.ranking import build_rank_set, clean_niqe
 from lensphys.runs import CONFIG, LOG, WEIGHTS
 
@@ -46,7 +58,7 @@ def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[s
     """
     check_comparison(comparison)
     check_writable(folder)
-    with _threads(comparison.threads):
+    with sole_run(folder), _threads(comparison.threads):
         return _Run(comparison, folder, device).go()
 
 
@@ -83,7 +95,7 @@ class _Run:
         row |= dict.fromkeys(("parameters", "training_seconds", "milliseconds", "peak_mib"))
         row |= {"results": {}, "settings": entry.model_dump(exclude_none=True, by_alias=True), "training": []}
         try:
-            row["needs_hr"] = any(e.method.build().needs_truth for e in self._lineage(entry).values())
+            row["needs_hr"] = any(built(e.method).needs_truth for e in self._lineage(entry).values())
             lost = [name for name in entry.needs if name in self.failed]
             if lost:
                 raise LensphysError(f"it needs {lost[0]!r}, which failed")

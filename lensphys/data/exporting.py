@@ -79,7 +79,7 @@ class Truth:
         z_lens, z_source = lenses.redshifts
         return cls(
             origin=(lenses.path.name, index),
-            class_name=lenses.classes[int(lenses.read("label", index)[0])],
+            class_name=lenses.classes[int(lenses.labels_of(index)[0])],
             lenses=_components(model, "lens_model_list", "kwargs_lens"),
             sources=_components(model, "source_light_model_list", "kwargs_source"),
             lens_light=_components(model, "lens_light_model_list", "kwargs_lens_light"),

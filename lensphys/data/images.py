@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
 from lensphys.data.exporting import psf_kernel
-from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, RESULT, LensFile
+from lensphys.data.hdf5 import new_file, reserved
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.fits.header import pixel_scale as header_scale
@@ -53,7 +54,7 @@ from lensphys.observation.instrument import CONDITIONS
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
 from lensphys.observation.psf_settings import KernelPSFSettings
 from lensphys.observation.units import unit_ratio
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -350,7 +351,8 @@ def _lens_file(images: ImageSet, carried: Carried, fine: Array, scale: int) -> d
 
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    with whole_file(path) as temporary, h5py.File(temporary, "w", libver=FORMATS) as file:
+    size = sum(np.asarray(array).nbytes for array in results.values())
+    with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, size):
         file.attrs["kind"] = RESULT
         for name, entry in attributes.items():
             plain = isinstance(entry, str | int | float) or name == "classes"

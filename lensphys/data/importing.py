@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.checks import LensphysError, check_positive
-from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, said_by_hdf5
+from lensphys.data.hdf5 import files_of, new_dataset, new_file, reserved, sign
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.registration import Matching, Registration
 from lensphys.data.sources import (
     Contents,
@@ -31,7 +31,8 @@ from lensphys.data.sources import (
     read_contents,
 )
 from lensphys.observation import Instrument
-from lensphys.provenance import provenance, versions, whole_file
+from lensphys.outputs import claimed, whole_file
+from lensphys.provenance import provenance, versions
 
 Images = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -129,6 +130,7 @@ def import_images(
     skip_bad: bool = False,
     matching: Matching | None = None,
     target: Instrument | None = None,
+    overwrite: bool = False,
 ) -> Imported:
     """Import .npy files, stacks, FITS cut-outs and files of our own into one HDF5 file; a batch at a time in memory.
 
@@ -146,6 +148,7 @@ def import_images(
         matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
             /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
         target: what took the HR images, if it is known: super-resolved images have its PSF.
+        overwrite: a file that is there is replaced.
 
     Returns:
         What was imported.
@@ -155,33 +158,34 @@ def import_images(
     """
     out = Path(out)
     check_positive("--flux-scale", flux_scale)
-    _check_new(out)
+    _check_name(out)
     sources = find_sources([Path(path) for path in inputs], class_name)
     targets = None if hr is None else matched(sources, find_sources([Path(hr)]))
     if matching is not None and matching.flux and flux_scale != 1:
         raise LensphysError("--flux-scale says what --match-flux is to find: give one of them")
-    done, first = Imported(out, class_names(sources)), read_contents(sources[0], picked)
-    telescope = _instrument(sources[0].path, instrument or first.instrument, pixel_scale, first, done.remarks)
-    if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
-        done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
-    scale = None if pixel_scale is not None else telescope.pixel_scale
-    job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad, matching, telescope)
-    columns = _survey(job, done)
-    attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
-    attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
-    with whole_file(out) as temporary:
-        try:
+    with claimed(out, _files(sources + (targets or [])), overwrite=overwrite):
+        done, first = Imported(out, class_names(sources)), read_contents(sources[0], picked)
+        telescope = _instrument(sources[0].path, instrument or first.instrument, pixel_scale, first, done.remarks)
+        if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
+            done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
+        scale = None if pixel_scale is not None else telescope.pixel_scale
+        job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad, matching, telescope)
+        columns = _survey(job, done)
+        attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
+        attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
+        with whole_file(out) as temporary:
             _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
-        except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
-            raise OSError(said_by_hdf5(error)) from None
     return done
 
 
-def _check_new(out: Path) -> None:
+def _files(sources: Sequence[Source]) -> list[Path]:
+    paths = dict.fromkeys(source.path for source in sources)
+    return [file for path in paths for file in (files_of(path) if path.suffix in (".h5", ".hdf5") else [path])]
+
+
+def _check_name(out: Path) -> None:
     if out.suffix not in (".h5", ".hdf5"):
         raise LensphysError(f"--out must be named *.h5 or *.hdf5, got {out}")
-    if out.exists():
-        raise LensphysError(f"{out} exists: remove it, or choose another --out")
 
 
 def _instrument(
@@ -267,12 +271,14 @@ def _arrays(job: _Job, batch: _Rows) -> Arrays:
 
 
 def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[str, Any], unit: str) -> None:
-    """Read everything again, into datasets without chunks or compression, as `lensphys simulate` writes them."""
-    _reserve(path, sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values()))
-    with h5py.File(path, "w", libver=FORMATS) as file:
-        file.attrs.update(attributes)
-        _describe(file, columns, {"lr": unit, "axion_mass": "eV"} | (job.matching.units(unit) if job.matching else {}))
-        _reserve(path, path.stat().st_size)  # again, because HDF5 began with an empty file
+    """Read everything again, into datasets like those of `lensphys simulate`."""
+    units = {"lr": unit, "axion_mass": "eV"} | (job.matching.units(unit) if job.matching else {})
+    size = sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values())
+    with new_file(path) as file:
+        with reserved(file, size):
+            file.attrs.update(attributes)
+            sign(file)
+            _describe(file, columns, units)
         start, rows = 0, columns["lr"].rows
         for batch in _good(job, "importing", set(), []):
             end = start + len(batch.lr)
@@ -284,22 +290,10 @@ def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[
             raise LensphysError(f"the inputs had {rows} good images and now have {start}: import them when they rest")
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Take disk space [bytes]: HDF5 crashes where a disk becomes full while it holds data."""
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-
-
 def _describe(file: h5py.File, columns: dict[str, _Column], units: dict[str, str]) -> None:
-    """Make the datasets, with their places in the file: nothing grows any more when they are written."""
-    place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    place.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     for name, column in columns.items():
-        dataset = file.create_dataset(name, (column.rows, *column.shape), column.kind, dcpl=place.copy())
+        dataset = new_dataset(file, name, (column.rows, *column.shape), column.kind)
         dataset.attrs.update({"unit": units[name]} if name in units else {})
-    file.flush()
 
 
 def _identity(telescope: Instrument, classes: list[str], columns: dict[str, _Column]) -> str:

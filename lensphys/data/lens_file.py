@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,23 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.checks import LensphysError, shortened
+from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
 from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
 
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
-FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 _ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
 
+# of numbers, one row a sample
+_DATASETS = ("lr", "hr", "hr_clean", "alpha_hr", "lr_clean", "label", "flux_scale", *CONDITIONS)
+
 Index = int | slice | Sequence[int] | NDArray[np.integer[Any]]
-
-
-def said_by_hdf5(error: Exception) -> str:
-    """Return why a write failed: of HDF5's lines of times and addresses, the reason alone."""
-    reason = re.search(r"error message = '([^']*)'", str(error))
-    return reason[1] if reason else " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
 class LensFile:
@@ -63,6 +59,14 @@ class LensFile:
             raise
 
     def _check(self) -> None:
+        with damage(str(self.path)):
+            self._check_format()
+            self._check_kinds()
+            self._check_attributes()
+            self._check_shapes()
+            check_texts(self.path, self._open())
+
+    def _check_format(self) -> None:
         attributes = self._open().attrs
         if attributes.get("format") == RANK_SET:
             raise LensphysError(f"{self.path} is a rank set: only the method ranker trains on it")
@@ -81,24 +85,34 @@ class LensFile:
             missing.append("/lr")
         if missing:
             raise LensphysError(f"{self.path} lacks {', '.join(missing)}: it is damaged, make it again")
-        self._check_sources()
-        self._check_shapes()
 
-    def _check_sources(self) -> None:
-        """The shards of a virtual file are there: HDF5 reads zeros where they are not."""
-        images = self._open()["lr"]
-        for source in images.virtual_sources() if images.is_virtual else ():
-            if not (self.path.parent / source.file_name).is_file():
-                raise LensphysError(
-                    f"{self.path} refers to {source.file_name}, which is not there: put the shards back, or merge again"
-                )
+    def _check_attributes(self) -> None:
+        """What all of the file goes by."""
+        instrument, classes, scale = self.instrument, self.classes, float(self._open().attrs["pixel_scale_lr"])
+        if not classes or self.upscale < 1 or not 0 < scale < float("inf"):
+            raise LensphysError(
+                f"{self.path}: classes {shortened(str(classes))}, upscale {self.upscale} and pixel_scale_lr {scale} "
+                f"cannot be of images of {instrument.description}: it is damaged, make it again"
+            )
+
+    def _check_kinds(self) -> None:
+        """Images are images, and all else is a number a sample."""
+        file = self._open()
+        for name in (name for name in _DATASETS if name in file):
+            if not isinstance(file[name], h5py.Dataset) or not file[name].shape:
+                raise LensphysError(f"{self.path}: /{name} is no dataset of one row a sample: make the file again")
+            if file[name].dtype.kind not in "iuf":
+                raise LensphysError(f"{self.path}: /{name} holds no numbers ({file[name].dtype}): make the file again")
+        shape = file["lr"].shape
+        if len(shape) != 4 or shape[1] != 1 or 0 in shape[2:]:
+            raise LensphysError(f"{self.path}: /lr must be images (N, 1, H, W), got {shape}: make the file again")
 
     def _check_shapes(self) -> None:
         """HR images and deflections belong to the LR images, pixel for pixel: `upscale` times as fine."""
         file, (height, width) = self._open(), self.grid_lr.shape
         fine = (height * self.upscale, width * self.upscale)
         pixels = {"hr": fine, "hr_clean": fine, "alpha_hr": fine, "lr_clean": (height, width)}
-        for name in (name for name in (*pixels, "label", "flux_scale", *CONDITIONS) if name in file):
+        for name in (name for name in _DATASETS if name in file):
             shape = file[name].shape
             if shape[0] != len(self) or shape[-2:] != pixels.get(name, shape[-2:]):
                 raise LensphysError(
@@ -113,14 +127,7 @@ class LensFile:
                 raise LensphysError(
                     f"{self.path} is a folder: if it holds shards, name one of them, or 'lensphys merge' them first"
                 )
-            check_file("lens file", self.path)
-            try:
-                self._file, self._process = h5py.File(self.path, "r"), os.getpid()
-            except OSError as error:
-                raise LensphysError(
-                    f"{self.path} is not a whole HDF5 file (cut short, or another format): copy or make it again "
-                    f"({error})"
-                ) from None
+            self._file, self._process = opened(self.path), os.getpid()
         return self._file
 
     def __enter__(self) -> Self:
@@ -174,10 +181,16 @@ class LensFile:
         try:
             recipe = json.loads(self._open().attrs["recipe"])
             return float(recipe["z_lens"]), float(recipe["z_source"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError):
             raise LensphysError(
                 f"{self.path} has no recipe with redshifts: only files of 'lensphys simulate' have one"
             ) from None
+
+    @property
+    def galaxies(self) -> dict[str, str]:
+        """The files of galaxies that the images were made with, and the hash of each."""
+        with damage(f"{self.path}: its list of galaxies"):
+            return dict(json.loads(self._open().attrs.get("galaxies", "{}")))
 
     @property
     def upscale(self) -> int:
@@ -223,7 +236,21 @@ class LensFile:
     @property
     def labels(self) -> NDArray[np.integer[Any]]:
         """Index of each sample's class in `classes`, (N,)."""
-        return self._dataset("label")[:]
+        return self.labels_of()
+
+    def labels_of(self, index: Index = slice(None)) -> NDArray[np.integer[Any]]:
+        """Return the index in `classes` of some samples' class, (n,).
+
+        Raises:
+            LensphysError: if the file has no labels, or one that is no class of it.
+        """
+        labels = self.read("label", index).astype(np.int64)
+        wrong = labels[(labels < 0) | (labels >= len(self.classes))]
+        if len(wrong):
+            raise LensphysError(
+                f"{self.path} has the label {wrong[0]}, but {len(self.classes)} classes: mend /label, or make it again"
+            )
+        return labels
 
     def read(self, name: str, index: Index = slice(None)) -> NDArray[Any]:
         """Return some samples of a dataset, (n, ...): the first axis stays for a single index too.
@@ -236,14 +263,12 @@ class LensFile:
             LensphysError: if there is no such dataset or sample, or the file is damaged.
         """
         dataset = self._dataset(name)
-        try:
-            if isinstance(index, slice):
-                return dataset[index]
-            # HDF5 wants rising indices, each once
-            rows, back = np.unique(self._rows(index), return_inverse=True)
-            return dataset[rows][back] if len(rows) else dataset[:0]
-        except OSError as error:
-            raise LensphysError(f"{self.path}: /{name} is damaged ({error}): copy or make it again") from None
+        rows = index if isinstance(index, slice) else self._rows(index)
+        with damage(f"{self.path}: /{name}"):
+            found = rows_of(dataset, rows)
+            if name == "lens_model" and LENS_MODELS in self._open():
+                check_sums(f"{self.path}: /{name}", found, rows_of(self._dataset(LENS_MODELS), rows))
+        return found
 
     def lr(self, index: Index = slice(None)) -> Tensor:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
@@ -261,7 +286,8 @@ class LensFile:
 
     def lens_model(self, index: int) -> dict[str, Any]:
         """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""
-        model: dict[str, Any] = json.loads(self.read("lens_model", index)[0])
+        with damage(f"{self.path}: /lens_model {index}"):
+            model: dict[str, Any] = dict(json.loads(self.read("lens_model", index)[0]))
         return model
 
     def _dataset(self, name: str) -> h5py.Dataset:

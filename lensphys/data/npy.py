@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file
-from lensphys.provenance import whole_file
+from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.outputs import whole_file
 
 
 def read_npy(name: str, path: Path) -> NDArray[np.float32]:
@@ -26,10 +26,10 @@ def read_npy(name: str, path: Path) -> NDArray[np.float32]:
     check_file(name, path)
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # a damaged header fails in any way
         if "Object arrays" in str(error):
             raise LensphysError(f"{name} {path} holds Python objects: save an array of numbers") from None
-        raise LensphysError(f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({error})") from None
+        raise _not_whole(name, path, error) from None
     if not isinstance(array, np.ndarray):
         raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
     if array.dtype.kind not in "iuf":
@@ -51,15 +51,21 @@ def open_npy(name: str, path: Path) -> NDArray[Any] | None:
     check_file(name, path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+    except Exception as error:
         if "dtype=object" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
             return None
-        raise LensphysError(f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({error})") from None
+        raise _not_whole(name, path, error) from None
     if not isinstance(array, np.ndarray):
         raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
     if array.dtype.kind not in "iuf":
         raise LensphysError(f"{name} {path} holds {array.dtype} values: save real numbers, as float32")
     return array
+
+
+def _not_whole(name: str, path: Path, error: Exception) -> LensphysError:
+    return LensphysError(
+        f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({shortened(str(error))})"
+    )
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file
+from lensphys.data.hdf5 import check_texts, damage, new_dataset, new_file, opened, reserved, rows_of, sign
 from lensphys.data.lens_file import RANK_SET
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 
 class RankSet:
@@ -32,16 +32,24 @@ class RankSet:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         check_file("rank set", self.path)
+        self._file = opened(self.path)
         try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise LensphysError(f"{self.path} is not a whole HDF5 file ({error}): make it again") from None
-        if self._file.attrs.get("format") != RANK_SET:
+            with damage(str(self.path)):
+                self._check()
+        except BaseException:
             self._file.close()
+            raise
+
+    def _check(self) -> None:
+        file = self._file
+        if file.attrs.get("format") != RANK_SET:
             raise LensphysError(f"{self.path} is no rank set: make one with 'lensphys rank-set'")
-        if "row" not in self._file:
-            self._file.close()
+        if "row" not in file:
             raise LensphysError(f"{self.path} is a rank set of an earlier version: make it again")
+        image, niqe, row = (file[name].shape for name in ("image", "niqe", "row"))
+        if len(image) != 4 or niqe != image[:2] or row != image[:1] or image[1] != len(self.names):
+            raise LensphysError(f"{self.path}: images {image}, NIQE {niqe} and rows {row} do not fit: make it again")
+        check_texts(self.path, file)
 
     def __enter__(self) -> Self:
         return self
@@ -67,18 +75,20 @@ class RankSet:
     @property
     def provenance(self) -> dict[str, Any]:
         """What made it."""
-        return dict(json.loads(self._file.attrs["provenance"]))
+        with damage(f"{self.path}: its provenance"):
+            return dict(json.loads(self._file.attrs["provenance"]))
 
     @property
     def row(self) -> Tensor:
         """Which image of the data each patch is of, (N,)."""
-        return torch.from_numpy(self._file["row"][:])
+        with damage(f"{self.path}: /row"):
+            return torch.from_numpy(self._file["row"][:])
 
     def read(self, index: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the images (n, K, h, w) [units of the LR peak] and their NIQE (n, K), lower is better."""
-        rows, back = np.unique(np.asarray(index), return_inverse=True)
-        found = (self._file[name][rows][back] for name in ("image", "niqe"))
-        image, niqe = (torch.from_numpy(x.astype(np.float32)) for x in found)
+        with damage(f"{self.path}: /image or /niqe"):
+            found = (rows_of(self._file[name], np.asarray(index)) for name in ("image", "niqe"))
+            image, niqe = (torch.from_numpy(x.astype(np.float32)) for x in found)
         return image, niqe
 
 
@@ -95,11 +105,13 @@ def write_rank_set(
         names: of the K networks.
         origin: `provenance.provenance` of what made it.
     """
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file["image"], file["niqe"], file["row"] = image.astype(np.float32), niqe, row
+    with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, 2 * image.nbytes):
+        for name, array in (("image", image.astype(np.float32)), ("niqe", niqe), ("row", row)):
+            new_dataset(file, name, array.shape, array.dtype)[:] = array
         file.attrs.update(
             format=RANK_SET,
             names=list(names),
             identity=hashlib.sha256(image.tobytes() + niqe.tobytes()).hexdigest(),
             provenance=json.dumps(origin),
         )
+        sign(file)

@@ -222,7 +222,7 @@ def _of_labels(file: LensFile, held: set[str]) -> Iterator[Finding]:
             "label", "warning", "the file has no /label", remedy="evaluate needs one: store zeros for one class"
         )
         return
-    labels, classes = np.asarray(file.labels), file.classes
+    labels, classes = np.asarray(file.read("label")), file.classes
     outside = (labels < 0) | (labels >= len(classes))
     if outside.any():
         message = f"labels outside of the {len(classes)} classes ({', '.join(classes)})"

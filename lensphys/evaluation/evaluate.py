@@ -21,8 +21,8 @@ from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_subs
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
 from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
+from lensphys.outputs import whole_file, write_json
 from lensphys.prediction import Method, Prediction
-from lensphys.provenance import whole_file, write_json
 
 if TYPE_CHECKING:
     from lensphys.data.lens_file import LensFile

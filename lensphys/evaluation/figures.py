@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensphys.checks import LensphysError, check_same_shape
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

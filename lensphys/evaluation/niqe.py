@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, check_finite, check_images
 from lensphys.contrast import PEAK, normalised_pixels
-from lensphys.provenance import write_json
+from lensphys.outputs import write_json
 
 FEATURES = 36  # 18 at each of two scales
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to the neighbours: along x, along y, both diagonals

@@ -12,7 +12,7 @@ import numpy as np
 
 from lensphys.evaluation.comparison_tables import short_table
 from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics, replace_between_markers
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ from lensphys.evaluation.comparison_tables import (
     quality_table,
 )
 from lensphys.evaluation.figures import _COLOURS, save_figure
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import lensphys
 from lensphys.fits.header import described, rescaled_header
 from lensphys.fits.units import is_surface_brightness
-from lensphys.provenance import whole_file
+from lensphys.outputs import whole_file
 
 Array = NDArray[Any]
 

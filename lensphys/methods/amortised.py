@@ -22,6 +22,7 @@ from lensphys.methods.fit import RefinedFit, in_chunks, one_by_one
 from lensphys.methods.lens_model import Report, full_prediction, quick_prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.model import LensModel
+from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
@@ -41,7 +42,7 @@ class AmortisedSettings(Strict):
 
     name: Literal["amortised"]
     network: EncoderSettings = EncoderSettings()
-    scale: PositiveInt = 2
+    scale: Scale = 2
     steps: NonNegativeInt = 3
     rounds: NonNegativeInt = 2
     a_round: PositiveInt = 3

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from lensphys.methods.classifier import hr_images
 from lensphys.methods.trainable import Batch, Trainable
 from lensphys.networks.autoencoder import AutoencoderSettings, LatentDiscriminator
+from lensphys.networks.base import Scale
 from lensphys.orientation import reoriented
 from lensphys.settings import Strict
 
@@ -25,7 +26,7 @@ class AutoencoderMethodSettings(Strict):
 
     name: Literal["autoencoder"]
     network: AutoencoderSettings = AutoencoderSettings()
-    scale: PositiveInt = 2
+    scale: Scale = 2
     adversarial: Annotated[float, Field(ge=0)] = 1e-3
 
     def build(self) -> AutoencoderMethod:

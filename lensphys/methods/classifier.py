@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.methods.trainable import Batch, Trainable
+from lensphys.networks.base import Scale
 from lensphys.networks.classifier import ClassifierSettings
 from lensphys.orientation import reoriented
 from lensphys.settings import Strict
@@ -25,7 +26,7 @@ class ClassifierMethodSettings(Strict):
     name: Literal["classifier"]
     network: ClassifierSettings = ClassifierSettings()
     images: Literal["lr", "hr"] = "hr"
-    scale: PositiveInt = 2
+    scale: Scale = 2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def build(self) -> ClassifierMethod:

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from lensphys.checks import LensphysError, MissingExtraError, check_same_shape
 from lensphys.methods.interpolation import interpolate
 from lensphys.methods.trainable import Batch, TrainableMethod
+from lensphys.networks.base import Depth, Scale, Width
 from lensphys.networks.pyramid import coordinates
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
@@ -38,12 +39,12 @@ class DiffusionSettings(Strict):
     """
 
     name: Literal["diffusion"]
-    scale: PositiveInt = 2
-    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)] = (32, 64, 96)
-    layers: PositiveInt = 1
-    patch: PositiveInt = 2
+    scale: Scale = 2
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, strict=False)] = (32, 64, 96)
+    layers: Depth = 1
+    patch: Scale = 2
     attention: bool = False
-    steps: PositiveInt = 1000
+    steps: Annotated[int, Field(gt=0, le=100_000)] = 1000
     schedule: Literal["cosine", "linear"] = "cosine"
     prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99

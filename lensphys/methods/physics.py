@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.deflection import DeflectionField
@@ -24,6 +24,7 @@ from lensphys.losses.physics import PhysicsLossSettings, min_max
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.model import Sersic
 from lensphys.networks import DeflectionNetwork, Network, PolarHeadSettings
+from lensphys.networks.base import Scale
 from lensphys.observation import Observation, RectifiedCountNoise
 from lensphys.prediction import Prediction
 from lensphys.settings import Strict
@@ -47,7 +48,7 @@ class DeflectionSettings(Strict):
 
     network: Network
     head: PolarHeadSettings = PolarHeadSettings()
-    scale: PositiveInt = 2
+    scale: Scale = 2
     source: SourceFit = "joint"
     extent: PositiveFloat = 1.0
     loss: PhysicsLossSettings

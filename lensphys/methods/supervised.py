@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt, field_validator
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from lensphys.checks import LensphysError, check_same_shape
@@ -14,7 +14,7 @@ from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.interpolation import interpolate
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks import Network
-from lensphys.networks.base import last_layer
+from lensphys.networks.base import Scale, last_layer
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 from lensphys.settings import Strict
@@ -32,7 +32,7 @@ class PairSettings(Strict):
     """
 
     network: Network
-    scale: PositiveInt = 2
+    scale: Scale = 2
     base: Literal["bicubic"] | None = None
     loss: ImageLossSettings = ImageLossSettings()
     perceptual: PerceptualSettings | None = None

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from lensphys.networks.base import NetworkSettings
 from lensphys.networks.deflection import DeflectionNetwork, PolarHeadSettings
+from lensphys.trust import check_trusted
 
 # What a config calls a network, and where its settings are: to add one, add its file and its line.
 NETWORKS = {
@@ -37,7 +38,7 @@ def network_settings(name: str) -> type[NetworkSettings]:
         raise ValueError(f"unknown network {name!r}, choose one of {', '.join(NETWORKS)}, or your own as module:Class")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever its own code raises
         raise ValueError(f"the network {name!r} cannot be imported ({error}): is its file on PYTHONPATH?") from None
     if not (isinstance(found, type) and issubclass(found, NetworkSettings)):
         raise ValueError(f"{name!r} is no network: it must be a sub-class of lensphys.networks.NetworkSettings")
@@ -50,6 +51,8 @@ def _settings_of(tree: Any) -> Any:
         return tree
     if not isinstance(tree, dict) or not isinstance(tree.get("name"), str):
         raise ValueError(f"a network needs a 'name', one of {', '.join(NETWORKS)}")
+    if tree["name"] not in NETWORKS and ":" in tree["name"]:
+        check_trusted(tree["name"])
     return network_settings(tree["name"]).model_validate(tree)
 
 

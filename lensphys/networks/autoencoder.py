@@ -7,9 +7,10 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.networks.base import Width
 from lensphys.networks.pyramid import ConvBlock
 from lensphys.settings import Strict
 
@@ -86,9 +87,9 @@ class AutoencoderSettings(Strict):
     """Convolutional auto-encoder with a vector as its latent."""
 
     name: Literal["autoencoder"] = "autoencoder"
-    channels: PositiveInt = 16
+    channels: Width = 16
     levels: Annotated[int, Field(ge=1, le=6)] = 4
-    latent: PositiveInt = 64
+    latent: Width = 64
 
     def build(self) -> Autoencoder:
         """Return the network with fresh weights."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.networks.base import Depth, Width
 from lensphys.settings import Strict
 
 
@@ -75,9 +76,9 @@ class ClassifierSettings(Strict):
     """Substructure classifier; 0.39 million parameters before the pooling, as S1's truncated one."""
 
     name: Literal["classifier"] = "classifier"
-    channels: PositiveInt = 24
-    blocks: PositiveInt = 2
-    levels: PositiveInt = 3
+    channels: Width = 24
+    blocks: Depth = 2
+    levels: Depth = 3
     classes: Annotated[int, Field(ge=2)] = 3
 
     def build(self) -> SubstructureClassifier:

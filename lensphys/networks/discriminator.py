@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from lensphys.networks.base import Depth, Width
 from lensphys.settings import Strict
 
 
@@ -59,8 +59,8 @@ class DiscriminatorSettings(Strict):
     """SRGAN's discriminator."""
 
     name: Literal["srgan"] = "srgan"
-    channels: PositiveInt = 64
-    stages: PositiveInt = 4
+    channels: Width = 64
+    stages: Depth = 4
 
     def build(self) -> Discriminator:
         """Return the network with fresh weights."""

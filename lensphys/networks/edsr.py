@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from lensphys.networks.base import LongSkip, NetworkSettings
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
 from lensphys.networks.upsampling import shuffle_stages
 
 
@@ -71,6 +71,6 @@ class EDSRSettings(NetworkSettings):
 
     module = EDSR
     name: Literal["edsr"] = "edsr"
-    channels: PositiveInt = 64
-    blocks: PositiveInt = 16
+    channels: Width = 64
+    blocks: Depth = 16
     residual_scaling: PositiveFloat = 1.0

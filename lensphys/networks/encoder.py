@@ -6,9 +6,10 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.networks.base import Width
 from lensphys.networks.pyramid import ConvBlock, coordinates
 from lensphys.settings import Strict
 
@@ -61,7 +62,7 @@ class EncoderSettings(Strict):
     """Encoder with macro, source and psi heads, told the instrument."""
 
     name: Literal["encoder"] = "encoder"
-    channels: PositiveInt = 24
+    channels: Width = 24
     levels: Annotated[int, Field(ge=2, le=6)] = 4
     modes: Annotated[int, Field(ge=2, le=40)] = 10
 

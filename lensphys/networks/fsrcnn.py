@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import Depth, NetworkSettings, Width
 
 
 def fine_kernel(scale: int) -> int:
@@ -85,6 +84,6 @@ class FSRCNNSettings(NetworkSettings):
 
     module = FSRCNN
     name: Literal["fsrcnn"] = "fsrcnn"
-    channels: PositiveInt = 56
-    shrunk: PositiveInt = 12
-    layers: PositiveInt = 4
+    channels: Width = 56
+    shrunk: Width = 12
+    layers: Depth = 4

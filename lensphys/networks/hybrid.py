@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import Depth, NetworkSettings, Width
 from lensphys.networks.equivariant import EquivariantFeatures
 from lensphys.networks.fsrcnn import upscaling_deconvolution
 from lensphys.networks.group_convolution import ORDER, Group
@@ -59,7 +58,7 @@ class HybridSettings(NetworkSettings):
 
     module = HybridFSRCNN
     name: Literal["hybrid"] = "hybrid"
-    channels: PositiveInt = 28
-    shrunk: PositiveInt = 6
-    layers: PositiveInt = 4
+    channels: Width = 28
+    shrunk: Width = 6
+    layers: Depth = 4
     group: Group = "c4"

@@ -8,10 +8,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import Depth, NetworkSettings, Width
 
 
 class ConvBlock(nn.Sequential):
@@ -82,5 +81,5 @@ class PyramidSettings(NetworkSettings):
 
     module = PyramidCNN
     name: Literal["pyramid"] = "pyramid"
-    channels: PositiveInt = 16
-    levels: PositiveInt = 4
+    channels: Width = 16
+    levels: Depth = 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lensphys.contrast import PEAK, normalised_pixels
+from lensphys.networks.base import Depth, Width
 from lensphys.settings import Strict
 
 
@@ -53,8 +53,8 @@ class RankerSettings(Strict):
     """RankSRGAN's ranker."""
 
     name: Literal["ranker"] = "ranker"
-    channels: PositiveInt = 64
-    stages: PositiveInt = 4
+    channels: Width = 64
+    stages: Depth = 4
 
     def build(self) -> Ranker:
         """Return the network with fresh weights."""

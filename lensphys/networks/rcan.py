@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import LongSkip, NetworkSettings
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
 from lensphys.networks.upsampling import shuffle_stages
 
 
@@ -104,23 +103,23 @@ class _Settings(NetworkSettings):
     """What the two sizes share."""
 
     module = RCAN
-    channels: PositiveInt = 64
-    groups: PositiveInt
-    blocks: PositiveInt
-    reduction: PositiveInt = 16
+    channels: Width = 64
+    groups: Depth
+    blocks: Depth
+    reduction: Width = 16
 
 
 class RCANSettings(_Settings):
     """RCAN with 10 groups of 20 blocks with channel attention; 15.4 million parameters."""
 
     name: Literal["rcan"] = "rcan"
-    groups: PositiveInt = 10
-    blocks: PositiveInt = 20
+    groups: Depth = 10
+    blocks: Depth = 20
 
 
 class CompactRCANSettings(_Settings):
     """RCAN with 3 groups of 9 blocks; 2.3 million parameters, as S1's compact one, whose form is not published."""
 
     name: Literal["rcan_compact"] = "rcan_compact"
-    groups: PositiveInt = 3
-    blocks: PositiveInt = 9
+    groups: Depth = 3
+    blocks: Depth = 9

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import LongSkip, NetworkSettings
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
 from lensphys.networks.upsampling import shuffle_stages
 
 
@@ -88,7 +87,7 @@ class RDNSettings(NetworkSettings):
 
     module = RDN
     name: Literal["rdn"] = "rdn"
-    channels: PositiveInt = 64
-    growth: PositiveInt = 64
-    blocks: PositiveInt = 16
-    layers: PositiveInt = 8
+    channels: Width = 64
+    growth: Width = 64
+    blocks: Depth = 16
+    layers: Depth = 8

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import LongSkip, NetworkSettings
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
 from lensphys.networks.upsampling import shuffle_stage
 
 
@@ -65,5 +64,5 @@ class ResidualSettings(NetworkSettings):
 
     module = ResidualCNN
     name: Literal["residual"] = "residual"
-    channels: PositiveInt = 64
-    blocks: PositiveInt = 3
+    channels: Width = 64
+    blocks: Depth = 3

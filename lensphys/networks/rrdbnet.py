@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from lensphys.networks.base import LongSkip, NetworkSettings
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
 from lensphys.networks.upsampling import prime_factors
 
 _SLOPE = 0.2  # of every LeakyReLU
@@ -107,7 +107,7 @@ class RRDBNetSettings(NetworkSettings):
 
     module = RRDBNet
     name: Literal["rrdbnet"] = "rrdbnet"
-    channels: PositiveInt = 64
-    growth: PositiveInt = 32
-    blocks: PositiveInt = 23
+    channels: Width = 64
+    growth: Width = 32
+    blocks: Depth = 23
     residual_scaling: PositiveFloat = 0.2

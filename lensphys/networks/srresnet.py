@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lensphys.networks.base import NetworkSettings
+from lensphys.networks.base import Depth, NetworkSettings, Width
 from lensphys.networks.upsampling import prime_factors, shuffle_stage
 
 
@@ -71,5 +70,5 @@ class SRResNetSettings(NetworkSettings):
 
     module = SRResNet
     name: Literal["srresnet"] = "srresnet"
-    channels: PositiveInt = 64
-    blocks: PositiveInt = 18
+    channels: Width = 64
+    blocks: Depth = 18

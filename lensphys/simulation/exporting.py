@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,12 @@ from lensphys.checks import LensphysError, check_choice, check_file
 from lensphys.data.caustics import write_caustics
 from lensphys.data.coolest import write_coolest
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, write_cut_out
+from lensphys.data.hdf5 import files_of
 from lensphys.data.lens_file import LensFile
 from lensphys.model import LIGHT, MASS, by_lenstronomy
 from lensphys.observation import GaussianPSF
-from lensphys.provenance import write_json
-from lensphys.simulation.galaxies import with_image
+from lensphys.outputs import check_output, put, scratch, write_json
+from lensphys.simulation.galaxies import fingerprint, with_image
 
 Keywords = dict[str, Any]
 
@@ -132,9 +130,12 @@ _WRITERS: dict[str, tuple[str, Callable[[Path, Truth], None]]] = {
     "fits": (".fits", write_cut_out),
 }
 EXPORT_FORMATS = tuple(_WRITERS)
+_SAMPLE = "sample_"  # what the files in a folder begin with
 
 
-def export(source: str | Path, out: str | Path, kind: str, indices: Sequence[int] | None = None) -> list[Path]:
+def export(
+    source: str | Path, out: str | Path, kind: str, indices: Sequence[int] | None = None, *, overwrite: bool = False
+) -> list[Path]:
     """Write samples of a lens file for another tool, all or none.
 
     Args:
@@ -142,13 +143,14 @@ def export(source: str | Path, out: str | Path, kind: str, indices: Sequence[int
         out: a new folder, which gets sample_000000 and so on; or for a single sample a new file of the format's suffix.
         kind: ``lenstronomy`` (JSON), ``coolest`` (JSON and FITS), ``caustics`` (YAML) or ``fits`` (cut-outs).
         indices: which samples; all if None.
+        overwrite: a file, or a folder of samples alone, that is there is replaced.
 
     Returns:
         The files, one a sample.
 
     Raises:
         LensphysError: if the format is unknown, the file holds no truth or no such sample, the tool lacks one of its
-            profiles, or ``out`` exists or cannot be written.
+            profiles, or ``out`` is an input, exists or cannot be written.
     """
     out = Path(out)
     check_choice("format", kind, EXPORT_FORMATS)
@@ -156,16 +158,30 @@ def export(source: str | Path, out: str | Path, kind: str, indices: Sequence[int
     with LensFile(source) as lenses:
         chosen = list(range(len(lenses)) if indices is None else dict.fromkeys(indices))
         _check(lenses, chosen)
+        inputs = files_of(lenses.path)
+        check_output(out, inputs, overwrite=overwrite)
         into_file = _is_file(out, kind, suffix, len(chosen))
-        stems = [out.stem] if into_file else [f"sample_{index:06d}" for index in chosen]
-        with _beside(out) as folder:
+        stems = [out.stem] if into_file else [f"{_SAMPLE}{index:06d}" for index in chosen]
+        with scratch(out) as folder:
+            made = folder / "made"
+            made.mkdir()
             for index, stem in zip(chosen, stems, strict=True):
-                write(folder / f"{stem}{suffix}", Truth.of(lenses, index))
-            if not into_file:
-                os.rename(folder, out)
+                truth = Truth.of(lenses, index)
+                _check_galaxies(lenses, truth)
+                write(made / f"{stem}{suffix}", truth)
+            if into_file:
+                _move(made, out, inputs, overwrite=overwrite)
             else:
-                _move(folder, out)
+                _replace(made, out, folder / "before")
     return [out] if into_file else [out / f"{stem}{suffix}" for stem in stems]
+
+
+def _check_galaxies(lenses: LensFile, truth: Truth) -> None:
+    """The images that a sample names are those that made it, and no other file of this machine."""
+    named = {keywords["file"] for _, keywords in (*truth.sources, *truth.lens_light) if "file" in keywords}
+    for file in named:
+        if lenses.galaxies.get(file) != fingerprint(file):
+            raise LensphysError(f"{lenses.path} was not made with the images of galaxies that are in {file} now")
 
 
 def _check(lenses: LensFile, chosen: list[int]) -> None:
@@ -181,8 +197,11 @@ def _check(lenses: LensFile, chosen: list[int]) -> None:
 
 
 def _is_file(out: Path, kind: str, suffix: str, samples: int) -> bool:
-    if out.exists():
-        raise LensphysError(f"{out} exists: remove it, or choose another --out")
+    if out.is_dir():
+        others = [path.name for path in out.iterdir() if not path.name.startswith(_SAMPLE)]
+        if others:
+            raise LensphysError(f"{out} holds more than samples ({others[0]}) and is kept: choose another --out")
+        return False
     if out.suffix not in {other for other, _ in _WRITERS.values()}:
         return False
     if out.suffix != suffix:
@@ -192,25 +211,20 @@ def _is_file(out: Path, kind: str, suffix: str, samples: int) -> bool:
     return True
 
 
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    # no process id: on a disk that machines share, two of them may have the same
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        yield folder
-    except OSError as error:
-        raise LensphysError(f"cannot write {out}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _replace(made: Path, out: Path, before: Path) -> None:
+    """Put a folder into its place; what is there is put aside."""
+    if out.is_dir():
+        os.replace(out, before)
+    put(made, out)
 
 
-def _move(folder: Path, out: Path) -> None:
+def _move(made: Path, out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Move the files of one sample; the one that was asked for comes last."""
-    files = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
+    files = sorted(made.iterdir(), key=lambda path: path.name == out.name)
     for path in files:
-        if (out.parent / path.name).exists():
-            raise LensphysError(f"{out.parent / path.name} exists, and would be written beside {out.name}: remove it")
+        beside = out.parent / path.name
+        if beside.exists() and not overwrite:
+            raise LensphysError(f"{beside} exists, and would be written beside {out.name}: remove it")
+        check_output(beside, inputs, overwrite=overwrite)
     for path in files:
-        os.replace(path, out.parent / path.name)
+        put(path, out.parent / path.name)

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from lensphys.checks import LensphysError
-from lensphys.data.lens_file import FORMATS, said_by_hdf5
-from lensphys.provenance import whole_file
+from lensphys.data.hdf5 import new_dataset, new_file, reserved
+from lensphys.outputs import claimed, whole_file
 from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
 
 _ROWS = 64  # samples in memory
 
 
-def merge(folder: str | Path, out: str | Path, *, virtual: bool = False) -> Path:
+def merge(folder: str | Path, out: str | Path, *, virtual: bool = False, overwrite: bool = False) -> Path:
     """Merge the shards of a folder into one file; the folder stays as it is.
 
     Args:
         folder: of a finished simulation.
         out: the HDF5 file.
-        virtual: the file refers to the shards instead of holding a copy: they must stay where they are.
+        virtual: the file refers to the shards instead of holding a copy: they must stay where they are, in the folder
+            of ``out`` or below it.
+        overwrite: a file that is there is replaced.
 
     Raises:
-        LensphysError: if a shard is missing, its checksum does not match, or the file exists or cannot be written.
+        LensphysError: if a shard is missing, its checksum does not match, a virtual file would refer to another
+            folder, or the file is a shard, exists or cannot be written.
     """
-    if Path(out).exists():
-        raise LensphysError(f"{out} exists: remove it, or choose another --out")
-    merge_shards(Path(folder), Path(out), virtual=virtual)
-    return Path(out)
+    folder, out = Path(folder), Path(out)
+    with claimed(out, folder.glob("*"), overwrite=overwrite):
+        merge_shards(folder, out, virtual=virtual)
+    return out
 
 
 def merge_shards(
@@ -41,15 +44,11 @@ def merge_shards(
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
     starts = _checked(folder, manifest)
-    with whole_file(out) as temporary:
-        try:
-            with h5py.File(temporary, "w", libver=FORMATS) as file:
-                join = _refer if virtual else _copy
-                parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
-                join(file, parts, manifest, report)
-                link_clean(file)
-        except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
-            raise OSError(said_by_hdf5(error)) from None
+    with whole_file(out) as temporary, new_file(temporary) as file:
+        parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
+        join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
+        join(file, parts, manifest, report)
+        link_clean(file)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -88,10 +87,11 @@ Parts = list[tuple[Path, int]]  # a shard's file and its first sample
 
 
 def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None]) -> None:
+    size = sum(path.stat().st_size for path, _ in parts)
+    with h5py.File(parts[0][0], "r") as shard, reserved(file, size):
+        _describe(file, shard, manifest["samples"])
     for path, start in parts:
         with h5py.File(path, "r") as shard:
-            if start == 0:
-                _describe(file, shard, manifest["samples"])
             count = len(shard["lr"])
             for name in file:
                 for row in range(0, count, _ROWS):
@@ -104,7 +104,7 @@ def _describe(file: h5py.File, shard: h5py.File, samples: int) -> None:
     file.attrs.update(shard.attrs)
     for name in _datasets(shard):
         like = shard[name]
-        file.create_dataset(name, (samples, *like.shape[1:]), like.dtype).attrs.update(like.attrs)
+        new_dataset(file, name, (samples, *like.shape[1:]), like.dtype).attrs.update(like.attrs)
 
 
 def _datasets(shard: h5py.File) -> list[str]:
@@ -112,15 +112,27 @@ def _datasets(shard: h5py.File) -> list[str]:
     return [name for name in shard if not (linked and name == "hr")]
 
 
-def _refer(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None]) -> None:
+def _refer(
+    file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path
+) -> None:
+    """Refer to shards relative to the folder ``beside``: they may move together."""
     with h5py.File(parts[0][0], "r") as shard:
         file.attrs.update(shard.attrs)
         for name in _datasets(shard):
             like = shard[name]
             layout = h5py.VirtualLayout((manifest["samples"], *like.shape[1:]), like.dtype)
             for (path, start), said in zip(parts, manifest["finished"].values(), strict=True):
-                beside = os.path.relpath(path.resolve(), Path(file.filename).resolve().parent)  # they may move together
-                source = h5py.VirtualSource(beside, name, (said["samples"], *like.shape[1:]), like.dtype)
+                source = h5py.VirtualSource(_below(beside, path), name, (said["samples"], *like.shape[1:]), like.dtype)
                 layout[start : start + said["samples"]] = source
             file.create_virtual_dataset(name, layout).attrs.update(like.attrs)
     report(manifest["samples"])
+
+
+def _below(folder: Path, path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(folder))
+    except ValueError:
+        raise LensphysError(
+            f"a virtual file refers to shards in its own folder or below it, and {path.parent} is not in {folder}: "
+            "choose another --out, or leave out --virtual"
+        ) from None

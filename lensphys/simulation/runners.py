@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from multiprocessing import get_context
 from typing import Any, Protocol
 
 from lensphys.checks import LensphysError
+from lensphys.interrupts import end_with
 from lensphys.simulation.shards import Finished
 
 Job = Callable[[int], Finished]
@@ -51,7 +53,9 @@ class Processes:
             yield from map(job, shards)
             return
         # spawn: a fork would copy torch's threads in an undefined state
-        pool = ProcessPoolExecutor(min(self.count, len(shards)), mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            min(self.count, len(shards)), get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+        )
         try:
             with _deaf_to_interrupts():
                 futures = [pool.submit(job, shard) for shard in shards]

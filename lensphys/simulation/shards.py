@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 import lensphys
 from lensphys.checks import LensphysError
-from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, FORMATS, said_by_hdf5
-from lensphys.provenance import whole_file, write_json
+from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
+from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
+from lensphys.lock import LOCK
+from lensphys.outputs import whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
@@ -62,6 +64,20 @@ def checksum(path: Path) -> str:
     return f"{value:08x}"
 
 
+def check_folder(folder: Path) -> None:
+    """Raise unless a folder is empty, to be made, or of a simulation.
+
+    Raises:
+        LensphysError: if it is a file, or holds other things.
+    """
+    if (folder / MANIFEST).exists() or not folder.exists():
+        return
+    if not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()):
+        raise LensphysError(
+            f"{folder} is not empty, and no simulation of ours (it has no {MANIFEST}): choose another --out"
+        )
+
+
 class Manifest:
     """The list of a folder's shards, written by the one process that leads the run.
 
@@ -80,12 +96,9 @@ class Manifest:
         Raises:
             LensphysError: if the folder belongs to another simulation, holds other things, or cannot be written.
         """
+        check_folder(self.folder)
         if self.path.exists():
             self._adopt(self._listed())
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise LensphysError(
-                f"{self.folder} is not empty, and no simulation of ours (it has no {MANIFEST}): choose another --out"
-            )
         self.write()
 
     def _listed(self) -> dict[int, Finished]:
@@ -169,30 +182,33 @@ def _check_place(plan: Plan, folder: Path) -> None:
 
 def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
     engine = plan.build_engine(device)
-    try:
-        with h5py.File(path, "w", libver=FORMATS) as file:
-            for start in range(rows.start, rows.stop, _BATCH):
-                positions = range(start, min(start + _BATCH, rows.stop))
-                samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
-                arrays = _arrays(samples, [plan.label_of(p) for p in positions])
-                if start == rows.start:
+    with new_file(path) as file:
+        for start in range(rows.start, rows.stop, _BATCH):
+            positions = range(start, min(start + _BATCH, rows.stop))
+            samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
+            arrays = _arrays(samples, [plan.label_of(p) for p in positions])
+            if start == rows.start:
+                with reserved(file, len(rows) * _bytes(arrays) // len(positions)):
                     describe(file, plan, arrays, len(rows))
-                for name, array in arrays.items():
-                    file[name][start - rows.start : start - rows.start + len(array)] = array
-            link_clean(file)
-    except (OSError, RuntimeError) as error:  # h5py raises both when a disk is full
-        raise OSError(said_by_hdf5(error)) from None
+            for name, array in arrays.items():
+                file[name][start - rows.start : start - rows.start + len(array)] = array
+        link_clean(file)
+
+
+def _bytes(arrays: Arrays) -> int:
+    texts = sum(len(text) for text in arrays["lens_model"])
+    return texts + sum(array.nbytes for array in arrays.values())
 
 
 def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
     """Give a new file its attributes and its empty datasets, of ``count`` samples, like those of ``arrays``."""
     file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "identity": plan.identity})
     file.attrs.update(plan.attributes())
+    sign(file)
     units = _units(plan)
     for name, array in arrays.items():
-        # neither chunks nor compression: reading and writing then cost no more than copying the bytes
         kind = h5py.string_dtype() if name == "lens_model" else array.dtype
-        dataset = file.create_dataset(name, (count, *array.shape[1:]), kind)
+        dataset = new_dataset(file, name, (count, *array.shape[1:]), kind)
         dataset.attrs.update({"unit": units[name]} if name in units else {})
         if plan.target is not None and name in _WITH_TARGET:
             dataset.attrs["description"] = _WITH_TARGET[name]
@@ -228,4 +244,5 @@ def _arrays(samples: Samples, labels: list[int]) -> Arrays:
     }
     arrays |= {name: np.array([d.conditions[name] for d in drawn]) for name in drawn[0].conditions}
     arrays |= {name: np.array([d.mismatch[name] for d in drawn]) for name in drawn[0].mismatch}
+    arrays[LENS_MODELS] = sums(arrays["lens_model"])
     return arrays if samples.hr is None else arrays | {"hr": samples.hr}

@@ -15,11 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.interrupts import Interrupts
+from lensphys.lock import sole_run
+from lensphys.outputs import check_writable, remove_leftovers
 from lensphys.simulation.merging import merge_shards
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.runners import Processes, Runner
-from lensphys.simulation.shards import Manifest, write_shard
+from lensphys.simulation.shards import Manifest, check_folder, write_shard
 
 _SECONDS_BETWEEN_MANIFESTS = 5.0
 
@@ -73,9 +75,17 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
         LensphysError: if the file or folder has another ending, belongs to another simulation, or cannot be written.
     """
     out, runner = Path(out), runner or Processes()
-    console = Console(stderr=True)
     if out.suffix not in ("", ".h5", ".hdf5") and not out.is_dir():
         raise LensphysError(f"{out}: give the name of a file that ends in .h5, or of a folder, without an ending")
+    if out.suffix not in (".h5", ".hdf5"):
+        check_folder(out)
+        check_writable(out)
+    with sole_run(out):
+        return _write(plan, out, runner, device)
+
+
+def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
+    console = Console(stderr=True)
     into_file, parts = out.suffix in (".h5", ".hdf5"), out.with_name(out.name + ".parts")
     if into_file and out.exists():
         _check_same(plan, out)
@@ -96,8 +106,7 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
     if into_file:
         shutil.rmtree(manifest.folder)
     else:
-        for left in manifest.folder.glob(".[0-9]*.h5.*.tmp"):  # by workers that were killed
-            left.unlink(missing_ok=True)
+        remove_leftovers(out)  # of workers that were killed
     return out
 
 
@@ -119,6 +128,10 @@ def _run(manifest: Manifest, runner: Runner, device: str, report: Callable[[int]
                     written = time.monotonic()
                 if interrupts.wished:
                     raise KeyboardInterrupt
+    except LensphysError:
+        if interrupts.wished:  # the signal went to the workers, too
+            raise KeyboardInterrupt from None
+        raise
     finally:
         manifest.write()
 

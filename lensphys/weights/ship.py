@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -10,8 +9,8 @@ from pathlib import Path
 
 from lensphys.checks import LensphysError, check_choice, check_file
 from lensphys.config import Experiment, load_run
-from lensphys.provenance import check_writable, write_json
-from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, WEIGHTS
+from lensphys.outputs import check_writable, write_json
+from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, WEIGHTS, run_provenance
 from lensphys.simulation.recipe import recipe_names
 from lensphys.weights import FOLDER
 
@@ -39,7 +38,7 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
     load_run(run)
     for file in (INSTRUMENT, PROVENANCE):
         check_file(f"{file} of the run", run / file)
-    origin = json.loads((run / PROVENANCE).read_text())
+    origin = run_provenance(run) or {}
     _check_shippable(run, Experiment.read(run / CONFIG, []), origin)
     files = (WEIGHTS, CONFIG, INSTRUMENT)
     others = [path for path in into.glob(f"*/{WEIGHTS}") if path.parent.name != name]

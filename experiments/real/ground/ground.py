@@ -31,7 +31,8 @@ from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
 from lensphys.methods import READY, Method, RichardsonLucy
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, PixelPSF, block_sum
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 
 FACTOR, FWHM, SIGNAL_TO_NOISE, SEED = 4, 0.5, 50, 0
 ITERATIONS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 140, 200, 300)  # of Richardson-Lucy, which gets the best of them

@@ -22,7 +22,8 @@ from lensphys.data.registration import registration
 from lensphys.evaluation.figures import save_figure
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, ErrorMap, Observation, block_sum
-from lensphys.provenance import provenance, write_json
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
 
 NAMES = ("observed_pair_LR_HSC_64.npy", "observed_pair_HR_HST_128.npy")
 SCALE = 0.168  # arcsec of an LR pixel

@@ -1,0 +1,237 @@
+"""Flip and cut files of every kind, and see what the commands say: ``python experiments/robustness/fuzz.py OUT.json``.
+
+Each case is a copy of a good file with a few bytes flipped, or cut short, and a command that reads it, in this process
+and within ``--seconds``. Counted are: ``refused`` (one sentence), ``same`` (the output is that of the good file:
+the damage was in nothing that counts), ``warned`` (another output, with a warning), ``traceback``, ``hang`` and
+``silent``: another output and no word. FITS without a checksum, .npy and YAML have nothing that could tell, so
+``silent`` may be many there. Cost: ``-n 200`` of all kinds, 15 minutes on one core. Expected: no traceback, no hang; of
+hdf5, virtual and weights no silent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import re
+import shutil
+import signal
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from lensphys.cli import app
+from lensphys.config import Experiment, train
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
+from lensphys.simulation.merging import merge
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
+
+SMALL = ["height=16", "width=16"]
+TRAINING: dict[str, Any] = {
+    "method": {"name": "supervised", "network": {"name": "fsrcnn", "channels": 4, "shrunk": 2, "layers": 1}},
+    "training": {"epochs": 1, "batch_size": 4, "accelerator": "cpu"},
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Args:
+        name: of it.
+        damaged: the file that is damaged, within the folder of a case.
+        command: what reads it, with ``out`` for its output.
+    """
+
+    name: str
+    damaged: str
+    command: Callable[[Path, Path], list[str]]
+
+
+def _resolved(source: str, *options: str) -> Callable[[Path, Path], list[str]]:
+    end = {"h5": "h5", "npy": "npz", "fits": "fits"}[source.split(".")[-1]]
+    return lambda case, out: ["super-resolve", str(case / source), "-o", str(out / f"sr.{end}"), *(
+        str(case / option[1:]) if option.startswith("@") else option for option in options
+    )]  # fmt: skip
+
+
+def _judged(case: Path, out: Path) -> list[str]:
+    return ["evaluate", "--method", "bicubic", "--data", str(case / "lenses.h5"), "-o", str(out)]
+
+
+def _exported(case: Path, out: Path) -> list[str]:
+    return ["export", str(case / "lenses.h5"), "--all", "--format", "lenstronomy", "-o", str(out / "samples")]
+
+
+def _dry_run(case: Path, out: Path) -> list[str]:
+    return ["train", str(case / "experiment.yaml"), "-o", str(out), "--dry-run"]
+
+
+BICUBIC = ("--method", "bicubic")
+STACK = ("--instrument", "model_3", *BICUBIC)
+KINDS = [
+    Kind("hdf5", "lenses.h5", _resolved("lenses.h5", *BICUBIC)),
+    Kind("hdf5, judged", "lenses.h5", _judged),
+    Kind("hdf5, exported", "lenses.h5", _exported),
+    Kind("virtual", "virtual.h5", _resolved("virtual.h5", *BICUBIC)),
+    Kind("npy", "stack.npy", _resolved("stack.npy", *STACK)),
+    Kind("yaml", "experiment.yaml", _dry_run),
+    Kind("config of a run", "run/config.yaml", _resolved("lenses.h5", "--run", "@run")),
+    Kind("weights", "run/best.safetensors", _resolved("lenses.h5", "--run", "@run")),
+    Kind("fits", "lens.fits", _resolved("lens.fits", *STACK)),
+]  # fmt: skip
+
+
+def good_files(folder: Path) -> None:
+    """Make a whole file of each kind."""
+    simulate(Recipe.named("model_3", SMALL), 3, folder / "lenses.h5")
+    shards = simulate(Recipe.named("model_3", SMALL), 3, folder / "shards")
+    merge(shards, folder / "virtual.h5", virtual=True)
+    with h5py.File(folder / "lenses.h5") as file:
+        images = file["lr"][:, 0]
+    np.save(folder / "stack.npy", images)
+    fits.writeto(folder / "lens.fits", images[0], checksum=True)
+    tree = TRAINING | {"data": {"file": str(folder / "lenses.h5")}}
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(tree))
+    train(Experiment.parse(tree, "fuzz"), folder / "run")
+
+
+_CHANGES = re.compile("provenance|seconds")  # parts of outputs that no two runs share
+
+
+def damage(data: bytes, generator: np.random.Generator) -> bytes:
+    """Return a file cut short (one in four), or with one to four bytes changed."""
+    if generator.integers(4) == 0:
+        return data[: int(generator.integers(len(data)))]
+    flipped = bytearray(data)
+    for place in generator.integers(len(data), size=int(generator.integers(1, 5))):
+        flipped[place] ^= int(generator.integers(1, 256))
+    return bytes(flipped)
+
+
+class _Hang(BaseException):
+    pass
+
+
+def _raise(number: int, frame: object) -> None:
+    raise _Hang
+
+
+def outcome(command: list[str], seconds: float) -> tuple[int | str, str]:
+    """Return the exit code of a command, ``traceback`` or ``hang``, and what it said."""
+    before = signal.signal(signal.SIGALRM, _raise)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            done = CliRunner().invoke(app, command)
+    except _Hang:
+        return "hang", ""
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    said = done.output + " ".join(str(w.message) for w in caught if "lensphys" in str(w.message))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return "traceback", repr(done.exception)
+    return done.exit_code, said
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Return the arrays and texts of all outputs in a folder, without what says where they come from."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".h5":
+            with h5py.File(path) as file:
+                found |= {f"{name}/{key}": file[key][()] for key in file}
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found |= {f"{name}/{key}": arrays[key] for key in arrays.files if not _CHANGES.search(key)}
+        elif path.suffix == ".fits":
+            with fits.open(path) as hdus:
+                found |= {f"{name}/{k}": np.array(hdu.data) for k, hdu in enumerate(hdus) if hdu.is_image}
+        elif path.suffix == ".json":
+            tree = json.loads(path.read_text())
+            found[name] = json.dumps({key: x for key, x in tree.items() if not _CHANGES.search(key)})
+    return found
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Return whether two outputs hold the same."""
+    pairs = [(np.asarray(a[name]), np.asarray(b[name])) for name in a.keys() & b.keys()]
+    equal = (np.array_equal(x, y, equal_nan=x.dtype.kind == y.dtype.kind == "f") for x, y in pairs)
+    return a.keys() == b.keys() and all(equal)
+
+
+def judged(kind: Kind, good: Path, case: Path, out: Path, expected: dict[str, Any], seconds: float) -> tuple[str, str]:
+    """Return what became of a damaged case, and what was said."""
+    code, said = outcome(kind.command(case, out), seconds)
+    if isinstance(code, str):
+        return code, said
+    if code != 0:
+        return ("refused" if "error: " in said else "traceback"), said
+    if same(content(out), expected):
+        return "same", said
+    return ("warned" if "damaged" in said else "silent"), said
+
+
+def fuzz(kind: Kind, good: Path, count: int, seed: int, seconds: float) -> tuple[Counter[str], list[dict[str, Any]]]:
+    """Damage a file many times; return how often each outcome came, and the cases that are none to be content with."""
+    tally: Counter[str] = Counter()
+    bad: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        case, out = Path(scratch) / "case", Path(scratch) / "out"
+        shutil.copytree(good, case)
+        out.mkdir()
+        code, said = outcome(kind.command(case, out), 10 * seconds)
+        assert code == 0, said
+        expected, whole = content(out), (good / kind.damaged).read_bytes()
+        for number in range(count):
+            shutil.rmtree(out)
+            out.mkdir()
+            generator = np.random.default_rng([seed, number])
+            (case / kind.damaged).write_bytes(damage(whole, generator))
+            what, said = judged(kind, good, case, out, expected, seconds)
+            tally[what] += 1
+            if what in ("traceback", "hang", "silent"):
+                bad.append({"kind": kind.name, "seed": [seed, number], "outcome": what, "said": said[-300:]})
+    return tally, bad
+
+
+def main() -> None:
+    """Run the cases and write the counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("-n", type=int, default=200, help="cases of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=20.0, help="after which a command hangs")
+    parser.add_argument("--kinds", help="some of the kinds, by commas")
+    arguments = parser.parse_args()
+    faulthandler.enable()
+    chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds.split(",")]
+    counts, bad = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        good_files(Path(folder))
+        for kind in chosen:
+            tally, cases = fuzz(kind, Path(folder), arguments.n, arguments.seed, arguments.seconds)
+            counts[kind.name] = dict(sorted(tally.items()))
+            bad += cases
+            print(kind.name, counts[kind.name], flush=True)
+    tree = {"n": arguments.n, "counts": counts, "cases": bad, "provenance": provenance(seed=arguments.seed)}
+    write_json(arguments.out, tree)
+
+
+if __name__ == "__main__":
+    main()
