@@ -1,7 +1,13 @@
-"""Super-resolving a set of images of any size, a chunk at a time."""
+"""Super-resolving a set of images of any size: a chunk at a time, side by side, kept as they are finished."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -10,16 +16,28 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from lensphys.checks import LensphysError
+from lensphys.data.kept import Kept, Stack
 from lensphys.grid import PixelGrid
+from lensphys.interrupts import end_with
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation
 from lensphys.prediction import BODY
+
+Planes = dict[str, np.ndarray]
 
 _SOURCE_PIXELS = 100
 
 
 def super_resolve(
-    method: Method, observation: Observation, scale: int, *, batch_size: int = 16, device: str = "cpu"
+    method: Method,
+    observation: Observation,
+    scale: int,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+    workers: int = 1,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """Return what a method makes of a set of images.
 
@@ -29,32 +47,106 @@ def super_resolve(
         scale: pixels become so many times as small.
         batch_size: images at once.
         device: where the method computes.
+        workers: processes that work side by side on a CPU.
+        kept: where chunks of ``batch_size`` images are kept as they are finished, with the results too large for
+            memory; those that are there already are not computed again.
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
         freedom; where the method has them ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
         ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
-        sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found,
+        sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
+        ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration,
         ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
         of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image
         has fewer, in the columns of ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
+        With ``kept``, what has more than two dimensions is a `Stack`.
+
+    Raises:
+        LensphysError: if a worker dies.
     """
     rows = torch.arange(len(observation)).split(batch_size)
-    source_grid = _source_grid(observation.camera.grid)
-    chunks = []
-    with torch.no_grad():
-        for chunk in track(rows, description="super-resolving", transient=True, console=Console(stderr=True)):
-            part = observation[chunk].to(device)
-            chunks.append(_planes(method.predict(part, scale), part, source_grid))
-    result: dict[str, Any] = {name: _together(name, chunks) for name in chunks[0]}
+    missing = list(range(len(rows))) if kept is None else kept.missing
+    parts = ((i, observation[rows[i]]) for i in missing)
+    pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
+    done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
+    found: dict[int, Planes] = {}
+    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=Console(stderr=True)):
+        if kept is None:
+            found[i] = planes
+        else:
+            kept.keep(i, planes)
+    result = _whole([found[i] for i in range(len(rows))]) if kept is None else _stacked(kept)
     if "source" in result:
-        result["source_scale"] = source_grid.scale
+        result["source_scale"] = _source_grid(observation.camera.grid).scale
     return result
 
 
-def _together(name: str, chunks: list[dict[str, np.ndarray]]) -> np.ndarray:
-    parts = [chunk[name] for chunk in chunks]
-    if name.startswith("parameter_") or name == "body_columns":
+def _planes_of(method: Method, observation: Observation, scale: int) -> Planes:
+    with torch.no_grad():
+        return _planes(method.predict(observation, scale), observation, _source_grid(observation.camera.grid))
+
+
+def _in_turn(
+    method: Method, parts: Iterator[tuple[int, Observation]], scale: int, device: str
+) -> Iterator[tuple[int, Planes]]:
+    for i, part in parts:
+        yield i, _planes_of(method, part.to(device), scale)
+
+
+class _Pool:
+    """Processes that super-resolve chunks side by side, each on one thread."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(
+        self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int
+    ) -> Iterator[tuple[int, Planes]]:
+        """Yield the chunks as they are finished, in any order; few wait in memory."""
+        # spawn: a fork would copy torch's threads in an undefined state
+        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread, (os.getpid(),))
+        waiting: dict[Future[Planes], int] = {}
+        try:
+            for i, part in parts:
+                waiting[pool.submit(_planes_of, method, part, scale)] = i
+                if len(waiting) > self.workers:
+                    yield from _finished(waiting)
+            while waiting:
+                yield from _finished(waiting)
+        except BrokenProcessPool:
+            raise LensphysError("a worker died (out of memory?): run the command again, with fewer --workers") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_one_thread(parent: int) -> None:
+    end_with(parent)
+    torch.set_num_threads(1)
+
+
+def _finished(waiting: dict[Future[Planes], int]) -> Iterator[tuple[int, Planes]]:
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        yield waiting.pop(future), future.result()
+
+
+def _whole(chunks: list[Planes]) -> dict[str, Any]:
+    return {name: _together(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _stacked(kept: Kept) -> dict[str, Any]:
+    """The arrays of all chunks: small ones whole, large ones to be read as they are wanted."""
+    first = kept.chunk(0)
+    large = [name for name, array in first.items() if array.ndim > 2 and name != "bodies"]
+    result: dict[str, Any] = {n: _together(n, list(kept.chunks_of(n))) for n in first if n not in large}
+    count = len(result["chi2"])
+    for name in large:
+        result[name] = Stack((count, *first[name].shape[1:]), first[name].dtype, partial(kept.chunks_of, name))
+    return result
+
+
+def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
+    if name in ("parameter_names", "parameter_units", "body_columns"):
         return parts[0]
     if name == "bodies":
         most = max(part.shape[1] for part in parts)
@@ -118,6 +210,7 @@ def _planes(prediction: Prediction, observation: Observation, source_grid: Pixel
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": found.get("theta_E"),
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
+        "false_subhalos": found.get("false_subhalos"),
         "bodies": prediction.bodies,
     }
     field = prediction.deflection

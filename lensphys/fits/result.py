@@ -85,6 +85,8 @@ def _result_header(new: fits.Header, results: Mapping[str, Any], pixel_scale: fl
             new[key] = (value if np.isfinite(value) else None, comment)  # FITS has no NaN in headers
     if "subhalos" in results:
         new["SUBHALOS"] = (int(results["subhalos"][0]), "sub-halos found")
+    if "false_subhalos" in results:
+        new["SUBFALSE"] = (float(results["false_subhalos"][0]), "those of a smooth lens, by calibration")
     if "quality" in results:
         new["QUALITY"] = (str(results["quality"][0]), "good, suspect or bad: by the fit itself")
         new["REASONS"] = str(results["reasons"][0]) or "none"

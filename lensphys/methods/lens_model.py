@@ -25,12 +25,14 @@ class Report(Strict):
         priors: of the potential, for the map of what the data constrain.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         verdict: where a fit is suspect or bad.
+        false_alarms: sub-halos claimed in a lens that has none, by calibration: `experiments/any_source/table.json`.
     """
 
     undetected: NonNegativeFloat = 0.25
     spread: PositiveFloat = 1.05
     priors: FieldPriors = FieldPriors()
     verdict: VerdictSettings = VerdictSettings()
+    false_alarms: NonNegativeFloat = 0.04
 
 
 def smooth_prediction(fit: LensFit, scale: float) -> Prediction:
@@ -93,10 +95,11 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
         errors["theta_E"] = errors[main]
     bodies = posterior.bodies() if problem.subhalos else model.image.new_zeros(len(model.image), 0, len(BODY))
     count = torch.full_like(problem.unit, problem.subhalos)
+    counts = {"subhalos": count, "false_subhalos": torch.full_like(count, report.false_alarms)}
     return replace(
         model,
         image=model.image + signal,
-        parameters=model.parameters | {"subhalos": count},
+        parameters=model.parameters | counts,
         sigma=(variance + spread.square()).sqrt(),
         constrained=posterior.constrained(report.priors, model.camera.grid),
         errors=errors,

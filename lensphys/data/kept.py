@@ -1,0 +1,82 @@
+"""Results of many images, chunk by chunk on the disk until all are there: memory stays small, and a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensphys.outputs import whole_file
+
+Array = NDArray[Any]
+_IDENTITY = "identity.json"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An array that is read a chunk at a time.
+
+    Args:
+        shape: (N, ...).
+        dtype: of its numbers.
+        chunks: yields its parts, in order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: Callable[[], Iterator[Array]]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class Kept:
+    """The chunks of a long computation that are finished, in a folder of their own.
+
+    Args:
+        folder: made if need be. If it holds chunks of another computation they go.
+        identity: what the computation depends on.
+        count: how many chunks there are.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], count: int) -> None:
+        self.folder, self.count = folder, count
+        told = json.dumps(identity, sort_keys=True, default=str)
+        if not (folder / _IDENTITY).exists() or (folder / _IDENTITY).read_text() != told:
+            shutil.rmtree(folder, ignore_errors=True)
+            with whole_file(folder / _IDENTITY) as temporary:
+                temporary.write_text(told)
+
+    @property
+    def missing(self) -> list[int]:
+        """The chunks that are still to be computed."""
+        return [i for i in range(self.count) if not self._path(i).exists()]
+
+    def keep(self, index: int, planes: Mapping[str, Array]) -> None:
+        """Write one chunk."""
+        with whole_file(self._path(index)) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **planes)
+
+    def chunk(self, index: int) -> dict[str, Array]:
+        """Return one chunk."""
+        with np.load(self._path(index), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def chunks_of(self, name: str) -> Iterator[Array]:
+        """Yield one array of all chunks, in order."""
+        for i in range(self.count):
+            with np.load(self._path(i), allow_pickle=False) as file:
+                yield file[name]
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.npz"
