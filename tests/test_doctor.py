@@ -180,8 +180,27 @@ def test_noise_that_cannot_be_estimated(spoilt):
         put("lr", 2, lambda x: np.where(x > np.quantile(x, 0.8), x, 0))(file)
 
     found = serious(spoilt(change))
-    assert found["no_estimate"].first == (2,) and found["clipped_low"].first == (2,)
-    assert set(found) == {"no_estimate", "clipped_low"}
+    assert found["no_estimate"].first == (2,) and found["border"].first == (2,)
+    assert set(found) == {"no_estimate", "border"}
+
+
+def test_images_without_light_are_named_as_such_and_as_nothing_else(spoilt):
+    noise = np.random.default_rng(0).normal(0, 0.004, (24, 28))
+    found = only(spoilt(put("lr", 7, noise)), "dark", "error", [7])
+    assert "nothing stands 5 sigma out of their noise" in found.message and "drop them" in found.remedy
+    only(spoilt(put("lr", 7, -np.abs(noise))), "dark", "error", [7])  # its sky was taken off twice
+
+
+def test_borders_that_nobody_observed(spoilt):
+    def padded(image):
+        image = image.copy()
+        image[..., :3] = image[..., -2:, :] = 0
+        return image
+
+    found = serious(spoilt(lambda file: (put("lr", [2, 5], padded)(file), file.pop("lr_clean"))))
+    assert found["border"].first == (2, 5) and found["border"].severity == "warning"
+    assert "18.2% of the pixels are a border of one value" in found["border"].message
+    assert "clipped_low" not in found
 
 
 # --- truth ---------------------------------------------------------------------------------------------------------

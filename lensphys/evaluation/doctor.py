@@ -68,6 +68,12 @@ _KINDS = {
     "not_finite_hr": _Kind("error", "/hr has NaN or infinite pixels", "mask or drop those images"),
     "not_finite_alpha_hr": _Kind("error", "/alpha_hr has NaN or infinite pixels", "make those samples again"),
     "constant": _Kind("error", "LR images of one value everywhere ({value:.3g})", "drop them"),
+    "dark": _Kind("error", "LR images without light: nothing stands 5 sigma out of their noise", "drop them"),
+    "border": _Kind(
+        "warning",
+        "{value:.1%} of the pixels are a border of one value, which nobody observed",
+        "cut it off: it counts as a sky without noise",
+    ),
     "flux_scale": _Kind("error", "/flux_scale is not positive and finite", "store exposure times for counts, else 1"),
     "integers": _Kind(
         "error",
