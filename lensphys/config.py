@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from lensphys.batches import Batches, FreshBatches, RankBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
+from lensphys.data.unusable import sentences
 from lensphys.losses.ranking import trained_ranker
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
 from lensphys.observation import Instrument
@@ -27,6 +29,7 @@ from lensphys.runs import (
     INSTRUMENT,
     LOG,
     PROVENANCE,
+    VALIDITY,
     check_trained,
     load_weights,
     run_settings,
@@ -38,6 +41,7 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
 from lensphys.training import TrainingSettings
+from lensphys.validity import Validity
 
 
 class DataSettings(Strict):
@@ -185,7 +189,9 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     fabric.barrier()
     with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
-            describe_run(run, experiment, instrument)
+            for sentence in sentences(batches.unusable, batches.name):
+                print(f"note: {sentence}", file=sys.stderr)
+            describe_run(run, experiment, instrument, batches)
         with torch.random.fork_rng():  # noise of the training itself: each process has its own
             torch.manual_seed(experiment.seed + 1 + fabric.global_rank)
             training.train(fabric, method, batches, experiment.training, run)
@@ -234,16 +240,21 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
             )
 
 
-def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None) -> None:
-    """Write the resolved experiment, the instrument of its images, and where the run comes from, into its folder."""
+def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None, batches: TrainingData[Any]) -> None:
+    """Write into a run folder its resolved experiment, the instrument and span of its images, and where it comes from."""
     tree = experiment.model_dump(mode="json")
     described = {CONFIG: ("The resolved experiment of this run.", tree)}
     if instrument is not None:
         described[INSTRUMENT] = ("The instrument of its images.", instrument.model_dump(mode="json"))
+    if batches.validity is not None:
+        described[VALIDITY] = (
+            "What its images span: beyond, it knows nothing.",
+            batches.validity.model_dump(),
+        )
     for name, (comment, values) in described.items():
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
-    write_json(run / PROVENANCE, provenance(experiment=tree))
+    write_json(run / PROVENANCE, provenance(experiment=tree, left_out=batches.unusable))
 
 
 def run_instrument(run: Path) -> Instrument:
@@ -253,6 +264,16 @@ def run_instrument(run: Path) -> Instrument:
         LensphysError: if the folder does not say.
     """
     return Instrument.named(str(run / INSTRUMENT))
+
+
+def run_validity(run: Path) -> Validity | None:
+    """Return what the images of a run span; None if its folder does not say, as those of older versions.
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    path = run / VALIDITY
+    return Validity.parse(read_yaml(path), str(path)) if path.exists() else None
 
 
 def load_run(run: Path) -> TrainableMethod:
@@ -267,6 +288,7 @@ def load_run(run: Path) -> TrainableMethod:
     if not isinstance(method, TrainableMethod):
         raise LensphysError(f"{run} holds a {method.settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)
+    method.validity = run_validity(run)
     return method.eval()
 
 

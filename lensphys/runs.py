@@ -14,6 +14,7 @@ from lensphys.checks import LensphysError
 from lensphys.settings import read_yaml
 
 CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
+VALIDITY = "trained_on.yaml"
 CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
 
 

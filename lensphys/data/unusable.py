@@ -44,7 +44,8 @@ def of_pixels(index: Rows, image: Tensor) -> dict[int, str]:
     flat = image.flatten(1)
     finite, constant = flat.isfinite().all(1), flat.amin(1) == flat.amax(1)
     broken = {int(i): "has NaN or infinite pixels" for i in index[~finite.numpy()]}
-    return broken | {int(i): f"is {float(x[0]):.3g} everywhere" for i, x in zip(index[constant], flat[constant])}
+    levels = zip(index[constant.numpy()], flat[constant, 0].tolist(), strict=True)
+    return broken | {int(i): f"is {level:.3g} everywhere" for i, level in levels}
 
 
 def of_light(file: LensFile, index: Rows) -> dict[int, str]:
@@ -52,10 +53,10 @@ def of_light(file: LensFile, index: Rows) -> dict[int, str]:
     found: dict[int, str] = {}
     for rows, observation in observations(file, index):
         if observation is None:
-            found[int(rows[0])] = "has no noise that could be estimated: most of its faint pixels are equal"
+            found[int(rows[0])] = "has no noise that could be estimated (most of its faint pixels are equal)"
         else:
             dark = rows[~shows_light(observation).numpy()]
-            found |= {int(i): "shows no light: nothing stands 5 sigma out of its noise" for i in dark}
+            found |= {int(i): "shows no light (nothing stands 5 sigma out of its noise)" for i in dark}
     return found
 
 

@@ -68,7 +68,8 @@ def _lines(image: _Pixels) -> _Chosen:
     for turns, side in enumerate(sides):
         np.rot90(side, turns)[: _rows_of_one_value(np.rot90(image, turns))] = True  # a view
     rest = image[~np.any(sides, axis=0)]
-    return np.any([side for side in sides if _beyond_chance(image[side], rest)] or [np.zeros(image.shape, bool)], axis=0)
+    filled = [side for side in sides if _beyond_chance(image[side], rest)]
+    return np.any([np.zeros(image.shape, bool), *filled], axis=0)
 
 
 def _rows_of_one_value(image: _Pixels) -> int:

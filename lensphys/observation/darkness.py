@@ -15,7 +15,7 @@ SEEN = 5.0  # sigma of a 3 x 3 mean: of the thousands of pixels of an image some
 def shows_light(observation: Observation) -> Tensor:
     """Return whether anything stands 5 sigma out of the noise of a 3 x 3 mean, (B,) bool.
 
-    A law whose numbers are guessed from an arc's own pixels cannot deny that there is light: then a positive pixel does.
+    A law whose numbers are guessed from the arcs themselves cannot deny them: there, any positive pixel is light.
 
     Args:
         observation: images and how they were taken.
