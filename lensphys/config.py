@@ -241,16 +241,13 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
 
 
 def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None, batches: TrainingData[Any]) -> None:
-    """Write into a run folder its resolved experiment, the instrument and span of its images, and where it comes from."""
+    """Write into a run folder its resolved experiment, instrument and span of its images, and where it comes from."""
     tree = experiment.model_dump(mode="json")
     described = {CONFIG: ("The resolved experiment of this run.", tree)}
     if instrument is not None:
         described[INSTRUMENT] = ("The instrument of its images.", instrument.model_dump(mode="json"))
     if batches.validity is not None:
-        described[VALIDITY] = (
-            "What its images span: beyond, it knows nothing.",
-            batches.validity.model_dump(),
-        )
+        described[VALIDITY] = ("What its images span: beyond, it knows nothing.", batches.validity.model_dump())
     for name, (comment, values) in described.items():
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
