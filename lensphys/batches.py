@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Protocol, TypeVar
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
@@ -112,7 +113,7 @@ class Batches(_Split):
         self._hr = "hr" if lenses.has("hr") else "hr_clean"
         if needs_truth and not lenses.has(self._hr):
             raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
-        self.unusable = unusable(lenses, *([self._hr] if needs_truth else []))
+        self.unusable = unusable(lenses, np.arange(len(lenses)), *([self._hr] if needs_truth else []))
         super().__init__(torch.arange(len(lenses)), str(lenses.path), settings, seed)
         every = torch.cat([self.training, self.validation]).sort().values
         self.validity = Validity.of(lenses.observation(rows.numpy()) for rows in every.split(_ROWS))

@@ -18,25 +18,31 @@ _ROWS = 256  # images at a time
 Rows = NDArray[np.int64]
 
 
-def unusable(file: LensFile, *needed: str) -> dict[int, str]:
-    """Return why some images of a file cannot be used, by their index; memory is bounded, whatever the size.
+def unusable(file: LensFile, index: Rows, *needed: str) -> dict[int, str]:
+    """Return why some images of a file cannot be used, by their index; memory is bounded, whatever their number.
 
     Args:
         file: the data set.
-        needed: further datasets that must be finite, ``hr`` say.
+        index: of the images.
+        needed: images of the truth that must be finite and positive somewhere, ``hr`` say.
 
     Raises:
         LensphysError: if the file is damaged.
     """
     found: dict[int, str] = {}
-    for start in range(0, len(file), _ROWS):
-        index = np.arange(start, min(start + _ROWS, len(file)))
-        found |= of_pixels(index, file.lr(index))
+    for start in range(0, len(index), _ROWS):
+        rows = index[start : start + _ROWS]
         for name in needed:
-            bad = ~np.isfinite(file.read(name, index)).reshape(len(index), -1).all(1)
-            found |= {int(i): f"has NaN or infinite pixels in /{name}" for i in index[bad] if i not in found}
-        found |= of_light(file, index[[i not in found for i in index.tolist()]])
+            found |= _of_truth(name, rows, file.read(name, rows).reshape(len(rows), -1))
+        found |= of_pixels(rows, file.lr(rows))
+        found |= of_light(file, rows[[i not in found for i in rows.tolist()]])
     return dict(sorted(found.items()))
+
+
+def _of_truth(name: str, index: Rows, flat: NDArray[np.floating]) -> dict[int, str]:
+    finite, positive = np.isfinite(flat).all(1), (flat > 0).any(1)
+    dark = {int(i): f"has no light in /{name}" for i in index[~positive]}
+    return dark | {int(i): f"has NaN or infinite pixels in /{name}" for i in index[~finite]}
 
 
 def of_pixels(index: Rows, image: Tensor) -> dict[int, str]:
