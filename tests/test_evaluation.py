@@ -150,6 +150,7 @@ class FakeFile:
     instrument = Instrument.named("model_3")
     upscale = 2
     classes = ("no_sub", "cdm")
+    path = "fake.h5"
 
     def __init__(self, scale: float = 1.0, missing: tuple[str, ...] = (), noise: float = 0.02):
         self.labels = np.array([0, 1, 0, 1, 0, 1])
@@ -177,6 +178,9 @@ class FakeFile:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def has(self, name: str) -> bool:
+        return name in self.tables
 
     def lr(self, index) -> torch.Tensor:
         return self.image[index].float()
