@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.data.lens_file import LensFile
-from lensphys.evaluation.light_sampling import coarse_light
+from lensphys.evaluation.light_sampling import POINTS, coarse_light
 from lensphys.evaluation.substructure import SMOOTH
 from lensphys.evaluation.symptoms import symptoms
 
@@ -228,10 +228,10 @@ def _of_sampling(file: LensFile) -> Iterator[Finding]:
     coarse = coarse_light(file)
     if coarse is None:
         return
-    need = f"{coarse.needed} x {coarse.needed}" if coarse.needed else "still more"
+    need = f"{coarse.needed} x {coarse.needed}" if coarse.needed else f"more than {POINTS[-1]} x {POINTS[-1]}"
     message = (
         f"light of {coarse.points} x {coarse.points} points a pixel, where these sources need {need}: the error adds "
-        f"{coarse.chi2.max():.2g} to chi^2, and a fit takes it for sub-halos"
+        f"{coarse.chi2.max():.0f} to chi^2, and a fit takes it for sub-halos"
     )
     # a point a pixel is what the legacy data mean by one; whoever takes several means its area
     severity: Severity = "note" if coarse.points == 1 else "warning"

@@ -22,7 +22,7 @@ from lensphys.simulation.scene import Scene
 from lensphys.simulation.torch_engine import TorchEngine
 
 _EXAMPLES = 8  # lenses, those with the sharpest sources
-_POINTS = (1, 2, 3, 5, 8)  # along the side of a pixel
+POINTS = (1, 2, 3, 5, 8)  # along the side of a pixel
 _TRUTH = 12  # points that stand for infinitely many
 _TOLERATED = 2 * VerdictSettings().gain  # in chi^2: what makes a fit believe in a sub-halo
 
@@ -59,7 +59,7 @@ def coarse_light(file: LensFile) -> Coarse | None:
     bad = chi2 > _TOLERATED
     if not bad.any():
         return None
-    finer = [points for points in _POINTS if points > file.instrument.supersampling]
+    finer = [points for points in POINTS if points > file.instrument.supersampling]
     needed = next((points for points in finer if bool((wrong.by(points) <= _TOLERATED).all())), None)
     return Coarse(index[bad.numpy()], file.instrument.supersampling, needed, chi2[bad].numpy())
 
