@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import reduce
+from typing import Any
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -41,8 +42,8 @@ class Span(Strict):
 _WIDTH_OF_GAUSSIAN = math.sqrt(math.pi / (2 * math.log(2)))  # of FWHM 1, as `psf_width` has it
 
 
-# what a network cannot be asked about outside of what it has seen: how it is called, in arcsec
-_DECIDES = {"pixel_scale": "pixels of", "psf_fwhm": "a PSF of", "height": "a height of", "width": "a width of"}
+# what a network cannot be asked about outside of what it has seen, all in arcsec: how each is called
+_DECIDES = {"pixel_scale": "pixels", "psf_fwhm": "PSF", "height": "height", "width": "width"}
 
 
 class Validity(Strict):
@@ -80,8 +81,8 @@ class Validity(Strict):
 
     @classmethod
     def _of_one(cls, observation: Observation) -> Validity:
-        measured = _measured(observation).items()
-        return cls(images=len(observation), **{name: Span.of(x) for name, x in measured})
+        spans: dict[str, Any] = {name: Span.of(x) for name, x in _measured(observation).items()}
+        return cls(images=len(observation), **spans)
 
     def _with(self, other: Validity) -> Validity:
         spans = {name: span | getattr(other, name) for name, span in self if isinstance(span, Span)}
@@ -99,10 +100,10 @@ class Validity(Strict):
         return [", ".join(mine) for mine in found]
 
     def __str__(self) -> str:
-        return (
-            f'pixels of {self.pixel_scale}", PSF of {self.psf_fwhm}" (FWHM), fields of {self.height} x {self.width}", '
-            f"peak S/N of {self.peak_snr}"
-        )
+        pixel = self.pixel_scale.low / _WIDTH_OF_GAUSSIAN
+        psf = f'PSF of {self.psf_fwhm}" (FWHM)' if self.psf_fwhm.high > 1.01 * pixel else "no PSF"
+        field = f'fields of {self.height} x {self.width}"'
+        return f'pixels of {self.pixel_scale}", {psf}, {field}, peak S/N of {self.peak_snr}'
 
 
 def _measured(observation: Observation) -> dict[str, Tensor]:

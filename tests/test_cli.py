@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -99,8 +101,6 @@ def test_evaluate_a_run_and_a_method(work, tmp_path):
 
 @pytest.mark.parametrize("how", ["run", "fit", "bicubic"])
 def test_super_resolve_our_own_file(work, tmp_path, how):
-    import h5py
-
     option = ["--run", work / "run"] if how == "run" else ["--method", how]
     code, output = lensphys("super-resolve", work / "test.h5", "-o", tmp_path / "o.h5", *option)
     assert code == 0, output
@@ -215,6 +215,23 @@ def test_evaluate_weights(work, tmp_path):
         assert name in output
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert metrics["provenance"]["trained"]["experiment"]["method"]["name"] == "amortised"
+        assert re.search(r"^quality: \d good, \d suspect, \d bad$", output, re.MULTILINE)
+        assert sum(metrics["verdicts"].values()) == metrics["images"]["all"]
+
+
+def test_evaluate_some_rows_and_name_what_is_left_out(work, tmp_path):
+    dark = tmp_path / "dark.h5"
+    shutil.copy(work / "test.h5", dark)
+    with h5py.File(dark, "a") as file:
+        file["lr"][1] = 0
+    how = ["evaluate", "--method", "bicubic", "--data", dark, "-o", tmp_path / "out"]
+    code, output = lensphys(*how, "--rows", ":3")
+    assert code == 0, output
+    assert f"note: image 1 of {dark} is 0 everywhere: it is left out" in output
+    assert "quality: this method does not judge its own result" in output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["images"]["all"] == 2 and metrics["left_out"] == {"1": "is 0 everywhere"}
+    assert "--rows 0:9999: there are" in refused(*how, "--rows", "0:9999")
 
 
 def test_mistakes_with_weights(work, tmp_path):
@@ -308,8 +325,6 @@ def test_a_run_knows_its_instrument(work, tmp_path):
 
 
 def test_lr_and_hr_that_do_not_match(work, tmp_path):
-    import h5py
-
     (tmp_path / "a.h5").write_bytes((work / "test.h5").read_bytes())
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file["hr"]

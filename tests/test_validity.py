@@ -46,10 +46,10 @@ def test_the_width_of_a_psf_is_that_of_the_square_that_holds_as_much_light():
     [
         ({}, ""),
         ({"fwhm": (0.31,)}, ""),  # within the margin
-        ({"fwhm": (0.4,)}, 'a PSF of 0.4" (it learned 0.2 to 0.3")'),
-        ({"height": 60}, 'a height of 6" (it learned 3")'),
-        ({"width": 17}, 'a width of 1.7" (it learned 3.4")'),
-        ({"scale": 0.12, "height": 25, "width": 28}, 'pixels of 0.12" (it learned 0.1")'),
+        ({"fwhm": (0.4,)}, 'PSF 0.4" (it learned 0.2 to 0.3")'),
+        ({"height": 60}, 'height 6" (it learned 3")'),
+        ({"width": 17}, 'width 1.7" (it learned 3.4")'),
+        ({"scale": 0.12, "height": 25, "width": 28}, 'pixels 0.12" (it learned 0.1")'),
     ],
 )
 def test_what_lies_outside(other, words):
@@ -79,7 +79,7 @@ def test_images_beyond_are_fitted_and_the_others_are_not():
     assert asked["fit"] == observation.image[[1, 3], 0, 0, 0].tolist()
     assert torch.equal(made.image, Interpolation(name="bicubic").predict(observation, 2).image)
     assert [v.quality for v in made.verdicts] == ["good", "bad", "good", "bad"]
-    note = 'fitted from scratch, because the network does not know a PSF of 0.5" (it learned 0.2 to 0.3")'
+    note = 'fitted from scratch, because the network does not know such images: PSF 0.5" (it learned 0.2 to 0.3")'
     assert made.verdicts[1].reasons == ("a reason", note) and made.verdicts[0].reasons == ("a reason",)
     asked["network"].clear()
     where_valid(None, observation, answer("network", "good"), answer("fit", "bad"))
@@ -95,7 +95,7 @@ def test_shipped_weights_fit_a_field_of_view_that_they_do_not_know(tmp_path):
     assert float(one_pass.parameters["theta_E"]) == pytest.approx(true, abs=5e-3)
     assert torch.equal(one_pass.image, RefinedFit().predict(observation, 2).image)
     for made in (one_pass, method.refined(0).predict(observation, 2)):
-        assert 'the network does not know a height of 3.2" (it learned 5.12")' in made.verdicts[0].reasons[-1]
+        assert 'the network does not know such images: height 3.2" (it learned 5.12")' in made.verdicts[0].reasons[-1]
 
 
 def test_a_faulty_file_is_said_to_be_so(tmp_path):

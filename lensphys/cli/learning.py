@@ -105,7 +105,7 @@ def evaluate(
             device=where,
         )
         origin = json.loads((chosen.folder / "provenance.json").read_text()) if chosen.folder is not None else None
-        judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
+        judged.write(out, provenance(method=name, trained=origin, data=data.name, rows=rows, identity=lenses.identity))
     for sentence in sentences(judged.unusable, data):
         errors.print(f"note: {sentence}", markup=False)
     console.print((out / "table.md").read_text(), markup=False)

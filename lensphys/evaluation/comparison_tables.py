@@ -237,9 +237,10 @@ def _with_verdicts(table: Table, tree: Row, label: str) -> Table:
 def _verdict_cell(row: Row, label: str) -> Cell:
     """No share is the best one: a method that calls everything good is not the better for it."""
     means = [_summary(row.get("results"), label, quality).get("mean") for quality in QUALITIES]
-    if row["failed"] or any(mean is None for mean in means):
+    shares = [100 * mean for mean in means if mean is not None]
+    if row["failed"] or len(shares) < len(QUALITIES):
         return Cell(ABSENT)
-    return Cell(" / ".join(f"{100 * mean:.0f}" for mean in means) + " %", order=-means[0])
+    return Cell(" / ".join(f"{share:.0f}" for share in shares) + " %", order=-shares[0])
 
 
 def _cell(summary: Row, metric: str, means: Sequence[float]) -> Cell:

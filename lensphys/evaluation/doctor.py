@@ -236,7 +236,7 @@ def _of_sampling(file: LensFile) -> Iterator[Finding]:
     # a point a pixel is what the legacy data mean by one; whoever takes several means its area
     severity: Severity = "note" if coarse.points == 1 else "warning"
     remedy = "simulate again with a higher supersampling in the instrument's file"
-    yield _finding("coarse_light", severity, message, coarse.index, remedy)
+    yield _finding("coarse_light", severity, message, coarse.rows, remedy)
 
 
 def _of_labels(file: LensFile, held: set[str]) -> Iterator[Finding]:

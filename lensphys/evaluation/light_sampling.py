@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.substructure import SMOOTH
 from lensphys.fitting import VerdictSettings
@@ -31,13 +30,13 @@ class Coarse(NamedTuple):
     """Lenses whose light was sampled too coarsely.
 
     Args:
-        index: of the lenses.
+        rows: the lenses.
         points: along the side of a pixel, as recorded.
         needed: points that would do; more than the last of those that were tried if None.
         chi2: what the error adds to the chi^2 of each lens, (n,).
     """
 
-    index: NDArray[np.int64]
+    rows: NDArray[np.int64]
     points: int
     needed: int | None
     chi2: NDArray[np.floating]
@@ -50,11 +49,11 @@ def coarse_light(file: LensFile) -> Coarse | None:
     """
     if not file.has("lens_model") or _recipe(file) is None:
         return None
-    index = _sharpest(file)
     try:
+        index = _sharpest(file)
         wrong = _Sampled(file, index)
         chi2 = wrong.by(file.instrument.supersampling)
-    except LensphysError:  # a profile or an image that this machine does not have
+    except (ValueError, KeyError, TypeError):  # a profile or an image that is not here, or not one of ours
         return None
     bad = chi2 > _TOLERATED
     if not bad.any():
@@ -84,7 +83,7 @@ def _sharpness(model: dict[str, Sequence[dict[str, Any]]]) -> float:
 def _smooth(scene: Scene) -> Scene:
     """The scene without sub-halos: many, and no matter of the source."""
     kept = [k for k, name in enumerate(scene.lens_model_list) if k == 0 or name.startswith(SMOOTH)]
-    names, values = ([of[k] for k in kept] for of in (scene.lens_model_list, scene.kwargs_lens))
+    names, values = [scene.lens_model_list[k] for k in kept], [scene.kwargs_lens[k] for k in kept]
     return replace(scene, lens_model_list=names, kwargs_lens=values)
 
 
@@ -92,7 +91,8 @@ class _Sampled:
     """Some lenses of a file, to be rendered with any number of points a pixel."""
 
     def __init__(self, file: LensFile, index: NDArray[np.int64]) -> None:
-        self._recipe = Recipe.parse(_recipe(file) or {}, f"recipe of {file.path}")
+        recipe = Recipe.parse(_recipe(file) or {}, f"recipe of {file.path}")
+        self._recipe = recipe.model_copy(update={"height": file.grid_lr.height, "width": file.grid_lr.width})
         self._instrument = file.instrument
         self._scenes = [_smooth(Scene(**json.loads(text))) for text in file.read("lens_model", index)]
         self._conditions = file.conditions(index)

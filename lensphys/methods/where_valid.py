@@ -35,6 +35,6 @@ def where_valid(validity: Validity | None, observation: Observation, network: An
 
 
 def _noted(prediction: Prediction, outside: list[str]) -> Prediction:
-    notes = (f"fitted from scratch, because the network does not know {words}" for words in outside)
+    notes = (f"fitted from scratch, because the network does not know such images: {words}" for words in outside)
     verdicts = [Verdict(v.quality, (*v.reasons, note)) for v, note in zip(prediction.verdicts, notes, strict=True)]
     return replace(prediction, verdicts=verdicts)
