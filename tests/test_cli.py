@@ -80,7 +80,7 @@ def test_list_names_everything():
     for word in (*words, "parameters"):
         assert word in output
     assert "model_1" not in lensphys("list", "networks")[1]
-    assert re.search(r"model_3 +legacy Model 3.* LR images; .* parameters, .* MB", lensphys("list", "weights")[1])
+    assert re.search(r"model_3 +legacy Model 3.* LR images, pixels of 0.08", .*; .* parameters, .* MB", lensphys("list", "weights")[1])
     assert "unknown kind 'telescope'" in refused("list", "telescope")
 
 

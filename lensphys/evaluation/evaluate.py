@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,7 +222,6 @@ class _Judged:
         measures: Measures | None,
     ) -> None:
         """Judge all methods on all images."""
-        shown = set(self.index[first_of_each(self.labels[self.index], _EXAMPLES)].tolist())
         held = _held(file)
         for batch in batches:
             truth = Truth.read(file, held, batch)
@@ -234,15 +233,15 @@ class _Judged:
                 self._keep(role, batch, values | {"seconds": np.full(len(batch), seconds)})
                 if role == "method":
                     self.verdicts += prediction.verdicts
-                    titles = {
-                        k: f"{file.classes[self.labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown
-                    }
-                    masses = None
-                    if titles and _SCENE in held:
-                        models = [file.lens_model(i) for i in batch.tolist() if i in shown]
-                        masses = true_substructure(models, prediction.camera.grid)
+                    titles = self._titles(file.classes, batch)
+                    masses = _masses(file, held, batch[list(titles)], prediction.camera.grid)
                     self.samples += _samples(titles, prediction, observation, truth, values, masses)
             self._keep("ceiling", batch, _ceiling(observation, truth))
+
+    def _titles(self, classes: Sequence[str], batch: np.ndarray) -> dict[int, str]:
+        """Which rows of a batch are shown in the figure of samples, the first of each class, and their titles."""
+        shown = set(self.index[first_of_each(self.labels[self.index], _EXAMPLES)].tolist())
+        return {k: f"{classes[self.labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown}
 
     def _keep(self, role: str, batch: np.ndarray, values: Values) -> None:
         rows = np.searchsorted(self.index, batch)
@@ -344,6 +343,13 @@ def _ceiling(observation: Observation, truth: Truth) -> Values:
     if truth.hr is not None and truth.hr_clean is not None:
         found |= metrics.seed_protocol(truth.hr_clean, truth.hr)
     return {metric: _double(x).numpy() for metric, x in found.items()}
+
+
+def _masses(file: LensFile, held: frozenset[str], index: np.ndarray, grid: PixelGrid) -> Tensor | None:
+    """The true substructure of some lenses, if the file has it."""
+    if len(index) == 0 or _SCENE not in held:
+        return None
+    return true_substructure([file.lens_model(i) for i in index.tolist()], grid)
 
 
 def _samples(
