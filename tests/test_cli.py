@@ -64,6 +64,14 @@ def work(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory) -> Path:
+    """Two lenses of the field of view that the shipped weights know: smaller ones would be fitted."""
+    path = tmp_path_factory.mktemp("known") / "test.h5"
+    assert lensphys("simulate", "model_3", "-n", 1, "-o", path, "--classes", "no_sub,cdm")[0] == 0
+    return path
+
+
 @pytest.mark.parametrize("command", [[], ["simulate"], ["train"], ["evaluate"], ["super-resolve"], ["list"], ["demo"]])
 def test_every_command_explains_itself(command):
     code, output = lensphys(*command, "--help")
@@ -80,7 +88,8 @@ def test_list_names_everything():
     for word in (*words, "parameters"):
         assert word in output
     assert "model_1" not in lensphys("list", "networks")[1]
-    assert re.search(r"model_3 +legacy Model 3.* LR images, pixels of 0.08", .*; .* parameters, .* MB", lensphys("list", "weights")[1])
+    described = r"model_3 +legacy Model 3.* LR images, pixels of 0\.08\", .*; .* parameters, .* MB"
+    assert re.search(described, lensphys("list", "weights")[1])
     assert "unknown kind 'telescope'" in refused("list", "telescope")
 
 
@@ -113,16 +122,17 @@ def test_super_resolve_our_own_file(work, tmp_path, how):
 
 
 @pytest.mark.parametrize("refine", [None, 0, 1])
-def test_super_resolve_with_weights(work, tmp_path, refine):
-    with LensFile(work / "test.h5") as lenses:
+def test_super_resolve_with_weights(known, tmp_path, refine):
+    with LensFile(known) as lenses:
         np.save(tmp_path / "a.npy", lenses.lr()[:2, 0].numpy())
     how = ["--weights", "model_3", *([] if refine is None else ["--refine", refine])]
     code, output = lensphys("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz", *how)
     assert code == 0, output
     assert "no PSF" not in output  # the weights know their instrument
     with np.load(tmp_path / "o.npz") as made:
-        assert made["image"].shape == made["sigma"].shape == made["constrained"].shape == (2, 64, 64)
+        assert made["image"].shape == made["sigma"].shape == made["constrained"].shape == (2, 128, 128)
         assert np.isfinite(made["image"]).all() and (made["sigma"] > 0).all()
+        assert not any("from scratch" in reason for reason in made["reasons"])
         assert made["subhalos"].shape == (2,)
         named = {None: "refined", 0: "one pass", 1: "refined 1 x"}[refine]
         assert json.loads(str(made["provenance"]))["method"] == f"model_3 weights, {named}"
@@ -202,10 +212,10 @@ def test_a_method_that_cannot_judge_itself_says_so(work, tmp_path, how):
         assert not {"quality", "reasons", "parameters", "bodies"} & set(made)
 
 
-def test_evaluate_weights(work, tmp_path):
+def test_evaluate_weights(known, tmp_path):
     from lensphys.weights import weights_folder
 
-    out = ["--data", work / "test.h5", "--limit", 1, "-o", tmp_path / "out"]
+    out = ["--data", known, "--limit", 1, "-o", tmp_path / "out"]
     for how, name in [
         (["--weights", "model_3", "--refine", 0], "model_3 weights, one pass"),
         ([weights_folder("model_3"), "--refine", 1], "model_3, refined 1 x"),  # as a run of the user's own
