@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Protocol, TypeVar
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
@@ -11,10 +12,13 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
+from lensphys.data.unusable import unusable
 from lensphys.methods import Batch, RankBatch
 from lensphys.settings import Strict
 from lensphys.simulation.stream import LensStream
+from lensphys.validity import Validity
 
+_ROWS = 256  # images at a time, where all are looked at
 _HELD_OUT = 1 << 40  # the first validation image of a stream: no epoch comes there
 
 
@@ -36,10 +40,14 @@ class TrainingData(Protocol[B]):
     Attributes:
         identity: hash of the data.
         name: what messages call them.
+        unusable: why some images are left out, by their index.
+        validity: what the images span; None where they are not images of a telescope.
     """
 
     identity: str
     name: str
+    unusable: dict[int, str]
+    validity: Validity | None
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices of each batch of one process; every process has the same number of full batches."""
@@ -57,14 +65,19 @@ class TrainingData(Protocol[B]):
 class _Split:
     """A file's images, some held out, the others in a new order in each epoch; patches of one image stay together."""
 
+    unusable: dict[int, str] = {}
+    validity: Validity | None = None
+
     def __init__(self, image: Tensor, name: str, settings: BatchSettings, seed: int) -> None:
-        images = image.unique()
+        usable = ~torch.isin(image, torch.tensor(list(self.unusable), dtype=image.dtype))
+        images = image[usable].unique()
         order = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
         held_out = torch.isin(image, order[: max(1, round(settings.validation_fraction * len(images)))])
-        self.validation, self.training = held_out.nonzero()[:, 0], (~held_out).nonzero()[:, 0]
+        self.validation, self.training = held_out.nonzero()[:, 0], (usable & ~held_out).nonzero()[:, 0]
         if len(self.training) < settings.batch_size * settings.devices * settings.nodes:
+            left = f", {len(self.unusable)} of them unusable (ask 'lensphys doctor')" if self.unusable else ""
             raise LensphysError(
-                f"{name} holds {len(image)} images, too few for a batch of {settings.batch_size} a device: "
+                f"{name} holds {len(image)} images{left}, too few for a batch of {settings.batch_size} a device: "
                 "simulate more or lower training.batch_size"
             )
         self.name, self.seed, self.size = name, seed, settings.batch_size
@@ -84,6 +97,8 @@ class _Split:
 class Batches(_Split):
     """The batches of a data set: the same ones for the same seed and epoch, whoever asks and in whatever process.
 
+    All images are looked at once before: those from which nothing can be learned are left out.
+
     Args:
         lenses: the data.
         settings: batch size and validation fraction.
@@ -98,7 +113,10 @@ class Batches(_Split):
         self._hr = "hr" if lenses.has("hr") else "hr_clean"
         if needs_truth and not lenses.has(self._hr):
             raise LensphysError(f"{lenses.path} has no HR images: this method needs LR-HR pairs")
+        self.unusable = unusable(lenses, np.arange(len(lenses)), *([self._hr] if needs_truth else []))
         super().__init__(torch.arange(len(lenses)), str(lenses.path), settings, seed)
+        every = torch.cat([self.training, self.validation]).sort().values
+        self.validity = Validity.of(lenses.observation(rows.numpy()) for rows in every.split(_ROWS))
         self.lenses, self.needs_truth, self.identity = lenses, needs_truth, lenses.identity
 
     def read(self, index: Tensor, device: torch.device) -> Batch:
@@ -146,6 +164,8 @@ class FreshBatches:
         LensphysError: if an epoch is shorter than a batch.
     """
 
+    unusable: dict[int, str] = {}
+
     def __init__(self, stream: LensStream, settings: BatchSettings, *, needs_truth: bool) -> None:
         if len(stream) < settings.batch_size * settings.devices * settings.nodes:
             raise LensphysError(
@@ -155,6 +175,8 @@ class FreshBatches:
         self.stream, self.needs_truth, self.size = stream, needs_truth, settings.batch_size
         self.identity, self.name = stream.identity, stream.name
         self.held_out = max(1, round(settings.validation_fraction * len(stream)))
+        examples = (stream.read(index.tolist(), "cpu")[0] for index in self.of_validation(0, 1))
+        self.validity = Validity.of(examples)
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices of each batch of one process; every process has the same number of full batches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from lensphys.batches import Batches, FreshBatches, RankBatches, TrainingData
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
+from lensphys.data.unusable import sentences
 from lensphys.lock import sole_run
 from lensphys.losses.ranking import trained_ranker
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
@@ -30,6 +32,7 @@ from lensphys.runs import (
     INSTRUMENT,
     LOG,
     PROVENANCE,
+    VALIDITY,
     WEIGHTS,
     check_trained,
     load_weights,
@@ -43,6 +46,7 @@ from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
 from lensphys.training import TrainingSettings
 from lensphys.trust import trusting
+from lensphys.validity import Validity
 
 _MOST_PARAMETERS = 1_000_000_000  # 4 GB: the largest network of ours as published has 43 million
 
@@ -229,7 +233,9 @@ def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: 
     fabric.barrier()
     with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
-            describe_run(run, experiment, instrument)
+            for sentence in sentences(batches.unusable, batches.name):
+                print(f"note: {sentence}", file=sys.stderr)
+            describe_run(run, experiment, instrument, batches)
         with torch.random.fork_rng():  # noise of the training itself: each process has its own
             torch.manual_seed(experiment.seed + 1 + fabric.global_rank)
             training.train(fabric, method, batches, experiment.training, run)
@@ -280,16 +286,18 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
             )
 
 
-def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None) -> None:
-    """Write the resolved experiment, the instrument of its images, and where the run comes from, into its folder."""
+def describe_run(run: Path, experiment: Experiment, instrument: Instrument | None, batches: TrainingData[Any]) -> None:
+    """Write into a run folder its resolved experiment, instrument and span of its images, and where it comes from."""
     tree = experiment.model_dump(mode="json")
     described = {CONFIG: ("The resolved experiment of this run.", tree)}
     if instrument is not None:
         described[INSTRUMENT] = ("The instrument of its images.", instrument.model_dump(mode="json"))
+    if batches.validity is not None:
+        described[VALIDITY] = ("What its images span: beyond, it knows nothing.", batches.validity.model_dump())
     for name, (comment, values) in described.items():
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
-    write_json(run / PROVENANCE, provenance(experiment=tree))
+    write_json(run / PROVENANCE, provenance(experiment=tree, left_out=batches.unusable))
 
 
 def run_instrument(run: Path) -> Instrument:
@@ -299,6 +307,16 @@ def run_instrument(run: Path) -> Instrument:
         LensphysError: if the folder does not say.
     """
     return Instrument.parse(read_yaml(run / INSTRUMENT), str(run / INSTRUMENT))
+
+
+def run_validity(run: Path) -> Validity | None:
+    """Return what the images of a run span; None if its folder does not say, as those of older versions.
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    path = run / VALIDITY
+    return Validity.parse(read_yaml(path), str(path)) if path.exists() else None
 
 
 def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:
@@ -319,6 +337,7 @@ def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:
     if not isinstance(method, TrainableMethod):
         raise LensphysError(f"{run} holds a {settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)
+    method.validity = run_validity(run)
     return method.eval()
 
 

@@ -100,9 +100,7 @@ class _Pool:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def run(
-        self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int
-    ) -> Iterator[tuple[int, Planes]]:
+    def run(self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int) -> Iterator[tuple[int, Planes]]:
         """Yield the chunks as they are finished, in any order; few wait in memory."""
         # spawn: a fork would copy torch's threads in an undefined state
         pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread, (os.getpid(),))

@@ -18,6 +18,7 @@ from lensphys.outputs import whole_file
 from lensphys.settings import read_yaml
 
 CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
+VALIDITY = "trained_on.yaml"
 CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
 _CHECKSUM = "crc32"
 

@@ -31,6 +31,8 @@ from lensphys.settings import Strict
 from lensphys.tracking import Tracker, tracker
 
 _UPSAMPLING = "upsampling"
+_NAMED = 8  # images that a message names
+_ONE_VALUE = "more than 1 value per channel"  # what torch says of a batch of one
 
 
 class Phase(Strict):
@@ -52,7 +54,9 @@ class TrainingSettings(BatchSettings):
     and with ``nodes=2`` the same command, started on both machines by torchrun or SLURM, trains on two. ``tracker``:
     where every term goes step by step; ``log.jsonl`` has the epochs in any case. ``minutes``: the training ends when it
     has computed for so long, though ``epochs`` are left, and the schedule follows the time. ``phases`` (`Phase`) take
-    the place of the one rate; their epochs sum up to ``epochs``.
+    the place of the one rate; their epochs sum up to ``epochs``. ``explosion``: the training ends where a loss is more
+    than so many times the smallest one of its first epoch, or more than that where it was below 1: losses are in units
+    of the image's peak or of its noise.
     """
 
     epochs: PositiveInt
@@ -61,6 +65,7 @@ class TrainingSettings(BatchSettings):
     phases: list[Phase] = []
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_gradient: PositiveFloat | None = 1.0
+    explosion: PositiveFloat = 1e6
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     tracker: Literal["tensorboard", "wandb"] = "tensorboard"
@@ -140,8 +145,8 @@ def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, setting
         run: the folder.
 
     Raises:
-        LensphysError: if the data do not fit, the checkpoint is another method's, a phase names no parameter, or the
-            loss is no longer finite, or the folder cannot be written.
+        LensphysError: if the data do not fit, the checkpoint is another method's, a phase names no parameter, a
+            loss, a gradient or the validation is not finite, a loss explodes, or the folder cannot be written.
     """
     try:
         _Run(fabric, method, batches, settings, run).go()
@@ -218,6 +223,7 @@ class _Run:
         self.optimizers = dict(zip(method.players, made, strict=True))
         self.epoch, self.step = 0, 0  # step within the epoch
         self.sums: dict[str, float] = {}
+        self.smallest: dict[str, float] = {}  # loss of each player in the first epoch
         self.best = math.inf
         self.seconds = 0.0
         if (folder / CHECKPOINT).exists():
@@ -278,6 +284,7 @@ class _Run:
                         raise KeyboardInterrupt
                 started = time.monotonic()
                 score = self._validate()
+                self._check("validation", score)
                 self._pass(time.monotonic() - started)
                 means = {name: self._mean(total / self.step) for name, total in self.sums.items()}
                 record = {"epoch": self.epoch, **means, "validation": score, "seconds": round(self.seconds, 2)}
@@ -315,23 +322,55 @@ class _Run:
                 p.requires_grad_(id(p) in mine and name not in frozen)
             if not any(p.requires_grad for p in self.method.parameters()):
                 continue  # this phase freezes the whole player
-            terms = self.module(batch, player, self.epoch)
-            self._descend(terms["loss"], optimizer)
+            terms = self._terms(batch, player, index)
+            self._descend(terms["loss"], optimizer, index)
             prefix = f"{player}/" if player else ""
             found |= {f"{prefix}{name}": float(value.detach()) for name, value in terms.items()}
         return found
 
-    def _descend(self, loss: Tensor, optimizer: Any) -> None:
-        if not bool(torch.isfinite(loss)):
+    def _terms(self, batch: Any, player: str, index: Tensor) -> dict[str, Tensor]:
+        """A player's loss of a batch, if it is one that can be learned from."""
+        try:
+            terms: dict[str, Tensor] = self.module(batch, player, self.epoch)
+        except ValueError as error:
+            if _ONE_VALUE not in str(error):
+                raise
             raise LensphysError(
-                f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower training.learning_rate "
-                "and start again, or --resume from the last finished epoch"
+                f"batch normalisation sees a single value in a batch of {len(index)}: raise training.batch_size"
+            ) from None
+        loss = float(terms["loss"].detach())
+        self._check("loss", loss, index)
+        if self.epoch == 0:
+            self.smallest[player] = min(abs(loss), self.smallest.get(player, math.inf))
+        usual = self.smallest.get(player, math.inf)
+        if abs(loss) > self.settings.explosion * max(1.0, usual):
+            raise LensphysError(
+                f"the loss explodes: {loss:.3g} {self._where(index)}, where {usual:.3g} was usual at first: look at "
+                "these images with 'lensphys doctor', or start again with a lower training.learning_rate"
             )
+        return terms
+
+    def _check(self, name: str, value: float, index: Tensor | None = None) -> None:
+        """Raise unless a number is finite: nothing of what came of it is kept."""
+        if not math.isfinite(value):
+            kept = f"; the weights up to epoch {self.epoch - 1} are kept" if self.epoch else ""
+            raise LensphysError(
+                f"the {name} is not finite {self._where(index)}: start again with a lower training.learning_rate{kept}"
+            )
+
+    def _where(self, index: Tensor | None) -> str:
+        if index is None:
+            return f"after epoch {self.epoch}"
+        images = ", ".join(map(str, index.tolist()[:_NAMED])) + (", ..." if len(index) > _NAMED else "")
+        return f"at epoch {self.epoch}, step {self.step} (images {images} of {self.batches.name})"
+
+    def _descend(self, loss: Tensor, optimizer: Any, index: Tensor) -> None:
         optimizer.zero_grad()
         self.fabric.backward(loss)
-        clip = self.settings.clip_gradient
-        if clip is not None:  # an overflow of 16-mixed is not an error: its scaler skips the step
-            self.fabric.clip_gradients(self.module, optimizer, max_norm=clip, error_if_nonfinite=False)
+        clip = self.settings.clip_gradient or math.inf
+        norm = self.fabric.clip_gradients(self.module, optimizer, max_norm=clip, error_if_nonfinite=False)
+        if norm is not None and self.settings.precision != "16-mixed":  # whose scaler skips a step that overflows
+            self._check("gradient", float(norm), index)
         optimizer.step()
 
     def _validate(self) -> float:
@@ -366,7 +405,7 @@ class _Run:
             "optimizers": {player: optimizer.state_dict() for player, optimizer in self.optimizers.items()},
             "precision": self.fabric.strategy.precision.state_dict(),
             "random": torch.get_rng_state(),
-            "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "best", "seconds")},
+            "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "smallest", "best", "seconds")},
             "data": self.batches.identity,
         }
         with whole_file(self.folder / CHECKPOINT) as temporary:
@@ -391,6 +430,8 @@ class _Run:
             raise LensphysError(
                 f"{path} is damaged or belongs to another method ({shortened(str(error))}): remove it to start anew"
             ) from None
+        if not all(bool(x.isfinite().all()) for x in self.method.parameters()):
+            raise LensphysError(f"{path} holds weights that are not finite: remove it to start anew")
         if data != self.batches.identity:
             raise LensphysError(f"{self.folder} was trained on other data than {self.batches.name}")
         for name, value in progress.items():

@@ -38,6 +38,7 @@ FLOORS: dict[str, int] = {
     "lensphys.tracing": 7,
     "lensphys.observation": 8,
     "lensphys.data": 9,  # a file of images knows the instrument that took them
+    "lensphys.validity": 9,  # of what observations a network has seen
     "lensphys.prediction": 10,  # what a fit gives its verdict on, a loss judges and a method returns
     "lensphys.networks": 11,
     "lensphys.fitting": 11,

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,14 @@ def work(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory) -> Path:
+    """Two lenses of the field of view that the shipped weights know: smaller ones would be fitted."""
+    path = tmp_path_factory.mktemp("known") / "test.h5"
+    assert lensphys("simulate", "model_3", "-n", 1, "-o", path, "--classes", "no_sub,cdm")[0] == 0
+    return path
+
+
 @pytest.mark.parametrize("command", [[], ["simulate"], ["train"], ["evaluate"], ["super-resolve"], ["list"], ["demo"]])
 def test_every_command_explains_itself(command):
     code, output = lensphys(*command, "--help")
@@ -78,7 +88,8 @@ def test_list_names_everything():
     for word in (*words, "parameters"):
         assert word in output
     assert "model_1" not in lensphys("list", "networks")[1]
-    assert re.search(r"model_3 +legacy Model 3.* LR images; .* parameters, .* MB", lensphys("list", "weights")[1])
+    described = r"model_3 +legacy Model 3.* LR images, pixels of 0\.08\", .*; .* parameters, .* MB"
+    assert re.search(described, lensphys("list", "weights")[1])
     assert "unknown kind 'telescope'" in refused("list", "telescope")
 
 
@@ -100,8 +111,6 @@ def test_evaluate_a_run_and_a_method(work, tmp_path):
 
 @pytest.mark.parametrize("how", ["run", "fit", "bicubic"])
 def test_super_resolve_our_own_file(work, tmp_path, how):
-    import h5py
-
     option = ["--run", work / "run"] if how == "run" else ["--method", how]
     code, output = lensphys("super-resolve", work / "test.h5", "-o", tmp_path / "o.h5", *option)
     assert code == 0, output
@@ -114,16 +123,17 @@ def test_super_resolve_our_own_file(work, tmp_path, how):
 
 
 @pytest.mark.parametrize("refine", [None, 0, 1])
-def test_super_resolve_with_weights(work, tmp_path, refine):
-    with LensFile(work / "test.h5") as lenses:
+def test_super_resolve_with_weights(known, tmp_path, refine):
+    with LensFile(known) as lenses:
         np.save(tmp_path / "a.npy", lenses.lr()[:2, 0].numpy())
     how = ["--weights", "model_3", *([] if refine is None else ["--refine", refine])]
     code, output = lensphys("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz", *how)
     assert code == 0, output
     assert "no PSF" not in output  # the weights know their instrument
     with np.load(tmp_path / "o.npz") as made:
-        assert made["image"].shape == made["sigma"].shape == made["constrained"].shape == (2, 64, 64)
+        assert made["image"].shape == made["sigma"].shape == made["constrained"].shape == (2, 128, 128)
         assert np.isfinite(made["image"]).all() and (made["sigma"] > 0).all()
+        assert not any("from scratch" in reason for reason in made["reasons"])
         assert made["subhalos"].shape == (2,)
         named = {None: "refined", 0: "one pass", 1: "refined 1 x"}[refine]
         assert json.loads(str(made["provenance"]))["method"] == f"model_3 weights, {named}"
@@ -203,10 +213,10 @@ def test_a_method_that_cannot_judge_itself_says_so(work, tmp_path, how):
         assert not {"quality", "reasons", "parameters", "bodies"} & set(made)
 
 
-def test_evaluate_weights(work, tmp_path):
+def test_evaluate_weights(known, tmp_path):
     from lensphys.weights import weights_folder
 
-    out = ["--data", work / "test.h5", "--limit", 1, "-o", tmp_path / "out", "--overwrite"]
+    out = ["--data", known, "--limit", 1, "-o", tmp_path / "out", "--overwrite"]
     for how, name in [
         (["--weights", "model_3", "--refine", 0], "model_3 weights, one pass"),
         ([weights_folder("model_3"), "--refine", 1], "model_3, refined 1 x"),  # as a run of the user's own
@@ -216,6 +226,23 @@ def test_evaluate_weights(work, tmp_path):
         assert name in output
         metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
         assert metrics["provenance"]["trained"]["experiment"]["method"]["name"] == "amortised"
+        assert re.search(r"^quality: \d good, \d suspect, \d bad$", output, re.MULTILINE)
+        assert sum(metrics["verdicts"].values()) == metrics["images"]["all"]
+
+
+def test_evaluate_some_rows_and_name_what_is_left_out(work, tmp_path):
+    dark = tmp_path / "dark.h5"
+    shutil.copy(work / "test.h5", dark)
+    with h5py.File(dark, "a") as file:
+        file["lr"][1] = 0
+    how = ["evaluate", "--method", "bicubic", "--data", dark, "-o", tmp_path / "out"]
+    code, output = lensphys(*how, "--rows", ":3")
+    assert code == 0, output
+    assert f"note: image 1 of {dark} is 0 everywhere: it is left out" in output
+    assert "quality: this method does not judge its own result" in output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["images"]["all"] == 2 and metrics["left_out"] == {"1": "is 0 everywhere"}
+    assert "--rows 0:9999: there are" in refused(*how, "--rows", "0:9999")
 
 
 def test_mistakes_with_weights(work, tmp_path):
@@ -309,8 +336,6 @@ def test_a_run_knows_its_instrument(work, tmp_path):
 
 
 def test_lr_and_hr_that_do_not_match(work, tmp_path):
-    import h5py
-
     (tmp_path / "a.h5").write_bytes((work / "test.h5").read_bytes())
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file["hr"]

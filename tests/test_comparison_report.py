@@ -101,6 +101,31 @@ def test_the_best_is_the_highest_the_lowest_or_the_nearest(tree):
     assert best(quality_table(tree), "MSE") == {"below one"}
 
 
+def test_methods_that_judge_themselves_have_their_shares_beside_them(tree):
+    assert not any("verdict" in heading for heading in judgement_table(tree).headings)
+    judging = next(r for r in tree["rows"] if r["name"] == "amortised")
+    judging["verdicts"] = {"good": 18, "suspect": 2, "bad": 4}
+    judging["quality"] = ["quality: 18 good, 2 suspect, 4 bad", f"  image 3 (cdm): bad ({EVIL})"]
+    for label in (*CLASSES, "all"):
+        for quality, mean in (("good", 0.75), ("suspect", 0.08), ("bad", 0.17)):
+            judging["results"][label][quality] = {"mean": mean, "n": 8, "missing": 0}
+    table = judgement_table(tree)
+    assert table.headings[-1] == "good / suspect / bad, by its own verdict"
+    cells = {line.name: line.cells[-1].text for line in table.lines if line.cells}
+    assert cells["amortised"] == "75 / 8 / 17 %" and cells["bicubic"] == cells["rcan"] == "–"
+    assert not best(table, "good / suspect / bad")  # who calls everything good is not the better for it
+    text = comparison_table(tree)
+    assert "amortised: calls 4 of its 24 fits bad and 2 suspect." in text
+    assert "| 75 / 8 / 17 % |" in text
+    page = report_page(tree)
+    assert "<h2>Verdicts</h2>" in page and "image 3 (cdm): bad" in page and EVIL not in page
+
+
+def test_images_that_were_left_out_are_named(tree):
+    tree["left_out"] = {"7": "shows no light"}
+    assert "Image 7 of the test images shows no light: it is left out." in comparison_table(tree)
+
+
 def test_a_failed_method_does_not_compete(tree):
     tree["rows"][4]["results"] = results(psnr_flux=99)
     assert best(quality_table(tree), "PSNR no_sub") == {"rcan"}

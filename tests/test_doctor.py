@@ -13,6 +13,7 @@ from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.evaluation import doctor as doctor_module
 from lensphys.evaluation.doctor import Finding, diagnose
+from lensphys.observation import Instrument
 from lensphys.simulation import Recipe, simulate
 
 MODELS = ["model_1", "model_2", "model_3", "varied"]
@@ -77,8 +78,8 @@ def only(path: Path, name: str, severity: str, rows: list[int], *others: Path) -
 def test_healthy_files_have_neither_errors_nor_warnings(tmp_path, model, changes):
     path = simulate(Recipe.named(model, changes), 2, tmp_path / "a.h5", seed=5)
     assert serious(path) == {}
-    notes = [f.name for f in diagnose(path)]
-    assert len(notes) == 1 and notes[0] in ("hr_binned", "hr_sampled")
+    notes = {f.name for f in diagnose(path)} - {"coarse_light"}  # a point a pixel is what the legacy data mean
+    assert notes in ({"hr_binned"}, {"hr_sampled"})
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -180,8 +181,27 @@ def test_noise_that_cannot_be_estimated(spoilt):
         put("lr", 2, lambda x: np.where(x > np.quantile(x, 0.8), x, 0))(file)
 
     found = serious(spoilt(change))
-    assert found["no_estimate"].first == (2,) and found["clipped_low"].first == (2,)
-    assert set(found) == {"no_estimate", "clipped_low"}
+    assert found["no_estimate"].first == (2,) and found["border"].first == (2,)
+    assert set(found) == {"no_estimate", "border"}
+
+
+def test_images_without_light_are_named_as_such_and_as_nothing_else(spoilt):
+    noise = np.random.default_rng(0).normal(0, 0.004, (24, 28))
+    found = only(spoilt(put("lr", 7, noise)), "dark", "error", [7])
+    assert "nothing stands 5 sigma out of their noise" in found.message and "drop them" in found.remedy
+    only(spoilt(put("lr", 7, -np.abs(noise))), "dark", "error", [7])  # its sky was taken off twice
+
+
+def test_borders_that_nobody_observed(spoilt):
+    def padded(image):
+        image = image.copy()
+        image[..., :3] = image[..., -2:, :] = 0
+        return image
+
+    found = serious(spoilt(lambda file: (put("lr", [2, 5], padded)(file), file.pop("lr_clean"))))
+    assert found["border"].first == (2, 5) and found["border"].severity == "warning"
+    assert "18.2% of the pixels are a border of one value" in found["border"].message
+    assert "clipped_low" not in found
 
 
 # --- truth ---------------------------------------------------------------------------------------------------------
@@ -237,8 +257,40 @@ def test_binned_images_are_told_from_sampled_ones(spoilt):
         file["lr"][:] = file["lr"][:] - file["lr_clean"][:] + clean
         file["lr_clean"][:] = clean
 
-    assert [f.name for f in diagnose(spoilt(binned))] == ["hr_binned"]
-    assert [f.name for f in diagnose(spoilt(lambda file: None))] == ["hr_sampled"]
+    assert [f.name for f in diagnose(spoilt(binned))] == ["hr_binned", "coarse_light"]
+    assert [f.name for f in diagnose(spoilt(lambda file: None))] == ["hr_sampled", "coarse_light"]
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory) -> Callable:
+    """A data set of one sharp source, with so many points along the side of a pixel."""
+    folder = tmp_path_factory.mktemp("sampled")
+
+    def simulated(points: int, n_sersic: float) -> Path:
+        telescope = Instrument.named("model_3").model_copy(update={"supersampling": points})
+        (folder / "telescope.yaml").write_text(telescope.model_dump_json(exclude_none=True))
+        changes = [*SMALL, f"instrument={folder / 'telescope.yaml'}", f"source.n_sersic={n_sersic}"]
+        path = folder / f"{points}_{n_sersic}.h5"
+        return simulate(Recipe.named("model_3", [*changes, "source.R_sersic=0.15"]), 1, path, classes=["cdm"])
+
+    return simulated
+
+
+def test_light_that_was_sampled_too_coarsely_for_its_sources(sampled):
+    found = only(sampled(2, 2.0), "coarse_light", "warning", [0])
+    assert "light of 2 x 2 points a pixel, where these sources need 8 x 8: the error adds" in found.message
+    assert "need more than 8 x 8: the error adds" in serious(sampled(2, 4.0))["coarse_light"].message
+    assert "higher supersampling" in found.remedy
+    assert serious(sampled(8, 2.0)) == {}
+    legacy = {f.name: f for f in diagnose(sampled(1, 4.0))}["coarse_light"]
+    assert legacy.severity == "note"
+
+
+def test_light_is_looked_at_where_a_file_says_what_it_shows(sampled):
+    path = sampled(2, 4.0)
+    with h5py.File(path, "a") as file:
+        del file.attrs["recipe"]
+    assert serious(path) == {}
 
 
 def test_observed_pairs(spoilt):
@@ -358,13 +410,13 @@ def lensphys(*arguments: object) -> tuple[int, str]:
 
 def test_command(healthy, spoilt, tmp_path):
     code, text = lensphys("doctor", healthy / "model_3.h5")
-    assert code == 0 and "0 errors, 0 warnings, 1 note" in text
+    assert code == 0 and "0 errors, 0 warnings, 2 notes" in text
     path = spoilt(lambda file: (put("lr", 3, np.nan)(file), put("axion_mass", AXION, np.nan)(file)))
     code, text = lensphys("doctor", path, healthy / "model_2.h5", "--json", tmp_path / "findings.json")
-    assert code == 1 and "1 error, 1 warning, 1 note" in text
+    assert code == 1 and "1 error, 1 warning, 2 notes" in text
     assert "error not_finite: LR images with NaN or infinite pixels (672 each) [1 images: 3]; mask or drop them" in text
     written = json.loads((tmp_path / "findings.json").read_text())["findings"]
-    assert [f["severity"] for f in written] == ["error", "warning", "note"] and written[0]["first"] == [3]
+    assert [f["severity"] for f in written] == ["error", "warning", "note", "note"] and written[0]["first"] == [3]
     assert lensphys("doctor", spoilt(put("axion_mass", AXION, np.nan)))[0] == 0
     code, text = lensphys("doctor", tmp_path / "nothing.h5")
     assert code == 2 and "error: lens file not found" in text

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.tables import metrics_table, read_metrics, replace_between_markers
 from lensphys.model import SIS, Sersic
 from lensphys.observation import Instrument
-from lensphys.prediction import Prediction
+from lensphys.prediction import Prediction, Verdict
 
 SHAPE = (24, 20)  # LR rows and columns
 
@@ -150,6 +153,7 @@ class FakeFile:
     instrument = Instrument.named("model_3")
     upscale = 2
     classes = ("no_sub", "cdm")
+    path = "fake.h5"
 
     def __init__(self, scale: float = 1.0, missing: tuple[str, ...] = (), noise: float = 0.02):
         self.labels = np.array([0, 1, 0, 1, 0, 1])
@@ -177,6 +181,9 @@ class FakeFile:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def has(self, name: str) -> bool:
+        return name in self.tables
 
     def lr(self, index) -> torch.Tensor:
         return self.image[index].float()
@@ -314,6 +321,78 @@ def test_write_gives_valid_json_a_table_samples_and_figures(tmp_path):
         path = tmp_path / "figures" / f"{name}.png"
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
     assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".tmp")]
+
+
+class Judging(Bicubic):
+    """Calls images bad that are dim, and says why."""
+
+    def __init__(self, bright: float) -> None:
+        self.bright = bright
+
+    def predict(self, observation, scale):
+        dim = (observation.image.flatten(1).amax(1) < self.bright).tolist()
+        verdicts = [Verdict("bad", ("chi^2 is 9", "it is dim")) if d else Verdict("good") for d in dim]
+        return replace(super().predict(observation, scale), verdicts=verdicts)
+
+
+def test_what_a_method_says_of_itself_is_counted_and_written_a_line_a_lens(tmp_path):
+    file = FakeFile()
+    file.image[[1, 4]] *= 0.5
+    found = evaluate(Judging(0.7 * float(file.image[0].amax())), file, name="judging", batch_size=4, baseline=Bicubic())
+    lines = ["image 1 (cdm): bad (chi^2 is 9; it is dim)", "image 4 (no_sub): bad (chi^2 is 9; it is dim)"]
+    assert found.quality == ["quality: 4 good, 0 suspect, 2 bad", *(f"  {line}" for line in lines)]
+    found.write(tmp_path, {})
+    written = (tmp_path / "verdicts.txt").read_text().splitlines()
+    assert written[:2] == lines and written[2:] == [f"image {i} ({c}): good" for i, c in
+                                                    ((0, "no_sub"), (2, "no_sub"), (3, "cdm"), (5, "cdm"))]  # fmt: skip
+    tree = json.loads((tmp_path / "metrics.json").read_text())
+    assert tree["verdicts"] == {"good": 4, "suspect": 0, "bad": 2}
+    assert tree["results"]["method"]["cdm"]["bad"]["mean"] == pytest.approx(1 / 3)
+    assert "| call themselves bad | judging | 33.3% [" in (tmp_path / "table.md").read_text()
+
+
+def test_a_method_that_does_not_judge_itself_is_said_to_be_so(tmp_path):
+    found = evaluate(Bicubic(), FakeFile(), name="bicubic")
+    assert found.quality == ["quality: this method does not judge its own result"]
+    found.write(tmp_path, {})
+    assert not (tmp_path / "verdicts.txt").exists() and "call themselves" not in (tmp_path / "table.md").read_text()
+
+
+def test_rows_are_judged_alone():
+    file = FakeFile()
+    whole = evaluate(Bicubic(), file, name="bicubic")
+    found = evaluate(Bicubic(), file, name="bicubic", rows=np.array([1, 2, 5]), batch_size=2)
+    assert found.index.tolist() == [1, 2, 5] and found.labels.tolist() == [1, 0, 1]
+    for metric in ("psnr_flux", "chi2_dof"):
+        assert np.array_equal(found.values["method"][metric], whole.values["method"][metric][[1, 2, 5]])
+    limited = evaluate(Bicubic(), file, name="bicubic", rows=np.array([1, 2, 5]), limit=1)
+    assert limited.index.tolist() == [1, 2]
+
+
+def test_images_that_show_nothing_are_named_and_left_out():
+    file = FakeFile()
+    file.image[2], file.image[3, 0, 1, 1], file.tables["hr_clean"][4] = 0, math.nan, 0
+    found = evaluate(Bicubic(), file, name="bicubic", batch_size=2)
+    assert found.index.tolist() == [0, 1, 5] and len(found.values["method"]["psnr_flux"]) == 3
+    assert found.unusable == {2: "is 0 everywhere", 3: "has NaN or infinite pixels", 4: "has no light in /hr_clean"}
+    with pytest.raises(LensphysError, match="none of the 2 images can be judged, image 2 is 0 everywhere"):
+        evaluate(Bicubic(), file, name="bicubic", rows=np.array([2, 3]))
+
+
+def test_no_image_stays_in_memory():
+    """Only arrays of one number an image are kept, made at once: nothing grows from batch to batch."""
+
+    class Counting(Bicubic):
+        alive: ClassVar[list] = []
+
+        def predict(self, observation, scale):
+            made = super().predict(observation, scale)
+            self.alive.append((weakref.ref(made.image), weakref.ref(observation.image)))
+            return made
+
+    found = evaluate(Counting(), FakeFile(), name="counting", batch_size=1)
+    assert len(Counting.alive) == 6 and not any(ref() is not None for pair in Counting.alive for ref in pair)
+    assert all(x.base is None and x.shape == (6,) for x in found.values["method"].values())
 
 
 def test_a_damaged_truth_is_an_error_and_not_a_missing_metric():

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -348,3 +349,123 @@ def test_two_processes_train_together(lenses, tmp_path, method):
     assert done.returncode == 0, done.stderr[-2000:]
     assert [row["epoch"] for row in records(tmp_path / "run")] == [0, 1]
     load_run(tmp_path / "run")
+
+
+# --- images and losses that spoil a training -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def spoilt(lenses, tmp_path):
+    """The data set with five images from which nothing can be learned."""
+    path = tmp_path / "spoilt.h5"
+    shutil.copy(lenses, path)
+    noise = np.random.default_rng(0).normal(0, 0.004, (2, 1, 32, 32))
+    with h5py.File(path, "a") as file:
+        file["lr"][3], file["lr"][5] = -np.abs(noise[0]), noise[1]  # a sky taken off twice, and a sky
+        file["lr"][8], file["lr"][11, 0, 4, 4], file["hr"][2, 0, 1, 1] = 0, np.nan, np.inf
+    return path
+
+
+@pytest.mark.parametrize("method", [PHYSICS, SUPERVISED], ids=["physics", "supervised"])
+def test_images_that_teach_nothing_are_named_and_left_out(spoilt, tmp_path, capsys, method):
+    rows = run(experiment(spoilt, method), tmp_path / "run")
+    assert all(row["loss"] < 10 for row in rows)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: image")]
+    dark = "shows no light (nothing stands 5 sigma out of its noise)"
+    reasons = {3: dark, 5: dark, 8: "is 0 everywhere", 11: "has NaN or infinite pixels"}
+    reasons |= {2: "has NaN or infinite pixels in /hr"} if method is SUPERVISED else {}
+    assert said == [f"note: image {i} of {spoilt} {reasons[i]}: it is left out" for i in sorted(reasons)]
+    kept = json.loads((tmp_path / "run" / "provenance.json").read_text())["left_out"]
+    assert kept == {str(i): reason for i, reason in reasons.items()}
+
+
+def test_too_few_usable_images_are_said_to_be_so(spoilt, tmp_path):
+    with pytest.raises(LensphysError, match=r"holds 20 images, 4 of them unusable \(ask 'lensphys doctor'\), too few"):
+        run(experiment(spoilt, batch_size=16), tmp_path / "run")
+
+
+def test_a_run_says_what_it_was_trained_on(lenses, tmp_path):
+    run(experiment(lenses, SUPERVISED, epochs=1), tmp_path)
+    learned = load_run(tmp_path).validity
+    assert learned.images == 20 and str(learned).startswith('pixels of 0.08", PSF of 0.0667" (FWHM), fields of 2.56 x')
+    assert (tmp_path / "trained_on.yaml").read_text().startswith("# What its images span")
+    (tmp_path / "trained_on.yaml").unlink()  # as in runs of older versions
+    assert load_run(tmp_path).validity is None
+
+
+def worse(monkeypatch, method, after: int, change) -> None:
+    """Let a method's loss become something else after so many steps."""
+    terms, calls = type(method).training_terms, []
+
+    def changed(self, *args):
+        found = terms(self, *args)
+        calls.extend([args] if self.training else [])
+        return found | {"loss": change(found["loss"])} if len(calls) > after and self.training else found
+
+    monkeypatch.setattr(type(method), "training_terms", changed)
+
+
+@pytest.mark.parametrize("after", [1, 4])  # in the first epoch, in the second
+def test_a_loss_that_explodes_ends_the_run(lenses, tmp_path, monkeypatch, after):
+    settings = experiment(lenses, SUPERVISED)
+    worse(monkeypatch, settings.build(), after, lambda loss: 5e27 * loss)
+    place = rf"e\+2\d at epoch {after // 3}, step 1 \(images \d+, .* of .*small\.h5\), where 0\.\d+ was usual at first"
+    with pytest.raises(
+        LensphysError, match=f"the loss explodes: .*{place}: look at these images with 'lensphys doctor'"
+    ):
+        run(settings, tmp_path)
+
+
+def test_a_loss_may_rise_as_far_as_is_allowed(lenses, tmp_path, monkeypatch):
+    settings = experiment(lenses, SUPERVISED, epochs=1, explosion=1e9)
+    worse(monkeypatch, settings.build(), 1, lambda loss: 1e8 * loss)
+    run(settings, tmp_path)
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_a_gradient_that_is_not_finite_ends_the_run(lenses, tmp_path, monkeypatch, clip):
+    settings = experiment(lenses, SUPERVISED, clip_gradient=clip)
+    worse(monkeypatch, settings.build(), 1, lambda loss: loss + (loss - loss.detach()).sqrt())  # infinite slope at zero
+    with pytest.raises(LensphysError, match=r"the gradient is not finite at epoch 0, step 1 \(images"):
+        run(settings, tmp_path)
+
+
+def test_weights_that_broke_are_not_kept_and_the_run_goes_on_from_before(lenses, tmp_path, monkeypatch):
+    """NaN in the validation of the second epoch: nothing of that epoch is kept, and the run can be gone on with."""
+    settings = experiment(lenses, SUPERVISED)
+    whole = losses(run(settings, tmp_path / "whole"))
+    scores = []
+
+    def broken(self, batch):
+        scores.append(0)
+        return torch.tensor(float("nan")) if len(scores) > 1 else self.training_terms(batch, 0)["loss"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(settings.build()), "validation_score", broken)
+        with pytest.raises(
+            LensphysError, match="validation is not finite after epoch 1.*weights up to epoch 0 are kept"
+        ):
+            run(settings, tmp_path / "cut")
+    assert losses(run(settings, tmp_path / "cut", resume=True)) == whole
+
+
+def test_a_checkpoint_with_broken_weights_is_refused(lenses, tmp_path):
+    settings = experiment(lenses, SUPERVISED, epochs=1)
+    run(settings, tmp_path)
+    state = torch.load(tmp_path / "last.ckpt")
+    next(iter(state["method"].values())).fill_(float("nan"))
+    torch.save(state, tmp_path / "last.ckpt")
+    with pytest.raises(LensphysError, match="holds weights that are not finite: remove it to start anew"):
+        run(settings, tmp_path, resume=True)
+
+
+def test_batches_of_one_train(lenses, tmp_path):
+    assert np.isfinite(run(experiment(lenses, SUPERVISED, epochs=1, batch_size=1), tmp_path)[0]["loss"])
+
+
+def test_a_batch_too_small_for_a_normalisation_is_said_to_be_so(lenses, tmp_path, monkeypatch):
+    settings = experiment(lenses, SUPERVISED, batch_size=1)
+    one = torch.nn.BatchNorm1d(1)
+    worse(monkeypatch, settings.build(), 0, lambda loss: one(loss.reshape(1, 1)).sum())
+    with pytest.raises(LensphysError, match="sees a single value in a batch of 1: raise training.batch_size"):
+        run(settings, tmp_path)

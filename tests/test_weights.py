@@ -19,7 +19,7 @@ from lensphys.simulation.writer import simulate
 from lensphys.weights import FOLDER, weights_description, weights_folder, weights_names
 from lensphys.weights.ship import LIMIT, ship
 
-SHIPPED = ["best.safetensors", "config.yaml", "instrument.yaml", "provenance.json"]
+SHIPPED = ["best.safetensors", "config.yaml", "instrument.yaml", "provenance.json", "trained_on.yaml"]
 every_name = pytest.mark.parametrize("name", weights_names())
 
 
@@ -80,7 +80,7 @@ def test_weights_say_where_they_come_from(name):
     assert provenance["command"] == f"lensphys train lensphys/weights/{name}/config.yaml -o runs/{name}"
     assert "file: null" in (folder / CONFIG).read_text()
     assert not any(root in text.read_text() for root in ("/tmp", "/home", "/work") for text in folder.glob("*.[yj]*"))
-    assert "LR images" in weights_description(name)
+    assert "LR images, pixels of 0." in weights_description(name) and "peak S/N of" in weights_description(name)
 
 
 def test_all_weights_are_small():

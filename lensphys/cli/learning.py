@@ -20,9 +20,11 @@ from lensphys.cli.base import (
     claim,
     console,
     device_of,
+    errors,
     one_sentence,
 )
 from lensphys.cli.chosen import chosen_method
+from lensphys.cli.rows import Rows, rows_of
 
 
 @app.command()
@@ -80,6 +82,7 @@ def evaluate(
     method: Annotated[Optional[str], typer.Option(help="Instead of a run: see `list methods`.")] = None,  # noqa: UP045
     refine: Refine = None,
     name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
+    rows: Rows = None,
     limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     overwrite: Overwrite = False,
@@ -94,9 +97,10 @@ def evaluate(
 
     `lensphys evaluate --weights model_3 --refine 0 --data test.h5 -o results/one_pass`
 
-    `lensphys evaluate --method fit --data test.h5 -o results/fit`
+    `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
     """
     from lensphys.data.lens_file import LensFile
+    from lensphys.data.unusable import sentences
     from lensphys.evaluation.evaluate import evaluate as judge
     from lensphys.methods import READY
     from lensphys.outputs import check_writable
@@ -119,11 +123,16 @@ def evaluate(
             data=data.stem,
             baseline=None if method == "bicubic" else READY["bicubic"],
             baseline_name="bicubic",
+            rows=None if rows is None else rows_of(rows, len(lenses)),
             limit=limit,
             batch_size=batch_size,
             device=where,
         )
         origin = None if chosen.folder is None else run_provenance(chosen.folder)
-        judged.write(out, provenance(method=name, trained=origin, data=data.name, identity=lenses.identity))
+        judged.write(out, provenance(method=name, trained=origin, data=data.name, rows=rows, identity=lenses.identity))
+    for sentence in sentences(judged.unusable, data):
+        errors.print(f"note: {sentence}", markup=False)
     console.print((out / "table.md").read_text(), markup=False)
+    for line in judged.quality:
+        console.print(line, markup=False)
     console.print(f"wrote {out}", markup=False)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lensphys.data.lens_file import LensFile
+from lensphys.data.unusable import unusable
 from lensphys.evaluation.comparison_figures import Lens, Panel
 from lensphys.evaluation.cost import cost
 from lensphys.evaluation.evaluate import Truth, Values, evaluate, first_of_each
@@ -35,9 +36,11 @@ class Judge:
     def __init__(self, test: LensFile, niqe: NIQE, limit: int | None, device: str = "cpu") -> None:
         self.test, self.niqe, self.limit, self.device = test, niqe, limit, device
         labels = np.asarray(test.labels)
-        rows = first_of_each(labels, limit)
+        asked = first_of_each(labels, limit)
+        self.unusable = unusable(test, asked, *(["hr_clean"] if test.has("hr_clean") else []))
+        rows = self._rows = asked[~np.isin(asked, list(self.unusable))]
         self.images = {name: int((labels[rows] == k).sum()) for k, name in enumerate(test.classes)} | {"all": len(rows)}
-        self._shown = first_of_each(labels, 1)
+        self._shown = rows[first_of_each(labels[rows], 1)]
         self._theta_E = self._of_the_truth(rows) if test.has("hr_clean") else {}
 
     @property
@@ -46,18 +49,22 @@ class Judge:
         return self.test.identity
 
     def judged(self, method: Method, name: str) -> tuple[Row, dict[str, np.ndarray]]:
-        """Return what a method reached (``results``) and costs, and its images of one lens of each class."""
+        """Return what a method reached (``results``), says of itself (``verdicts``) and costs, and some of its images.
+
+        The images are of one lens of each class.
+        """
         evaluation = evaluate(
             method,
             self.test,
             name=name,
             batch_size=_BATCH,
-            limit=self.limit,
+            rows=self._rows,
             measures=self._measures,
             device=self.device,
         )
-        found: Row = {"results": evaluation.tree()["results"]["method"]}
-        observation = self.test.observation(np.arange(min(_BATCH, len(self.test))), self.device)
+        tree = evaluation.tree()
+        found: Row = {"results": tree["results"]["method"], "verdicts": tree["verdicts"], "quality": evaluation.quality}
+        observation = self.test.observation(self._rows[:_BATCH], self.device)
         found |= cost(method, observation, self.test.upscale)
         images = {f"image_{k}": sample.sr for k, sample in enumerate(evaluation.samples)}
         return found, images | {"psnr": np.array([sample.psnr for sample in evaluation.samples], dtype=np.float64)}
@@ -65,7 +72,7 @@ class Judge:
     def ceiling(self) -> Row:
         """Return what the truth itself would score."""
         bicubic = evaluate(
-            READY["bicubic"], self.test, name="bicubic", limit=self.limit, measures=self._of_truth, batch_size=_BATCH
+            READY["bicubic"], self.test, name="bicubic", rows=self._rows, measures=self._of_truth, batch_size=_BATCH
         )
         results = bicubic.tree()["results"]
         niqe = {c: {"niqe": metrics["niqe"]} for c, metrics in results["method"].items()}

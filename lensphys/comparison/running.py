@@ -93,7 +93,8 @@ class _Run:
         """An entry's row: what it reached, or why it failed."""
         row: Row = {"name": entry.name, "group": entry.group, "needs_hr": False, "failed": None}
         row |= dict.fromkeys(("parameters", "training_seconds", "milliseconds", "peak_mib"))
-        row |= {"results": {}, "settings": entry.model_dump(exclude_none=True, by_alias=True), "training": []}
+        row |= {"results": {}, "verdicts": {}, "quality": [], "training": []}
+        row["settings"] = entry.model_dump(exclude_none=True, by_alias=True)
         try:
             row["needs_hr"] = any(built(e.method).needs_truth for e in self._lineage(entry).values())
             lost = [name for name in entry.needs if name in self.failed]
@@ -103,6 +104,7 @@ class _Run:
             row |= {"training": _log(self._left(entry)), "training_seconds": self._seconds(entry)}
             if entry.group is not None:
                 row |= self._judged(entry)
+                self.console.print(*row["quality"], sep="\n", markup=False, highlight=False)
         except Exception as error:  # whatever went wrong, the other methods go on
             kind = "" if isinstance(error, LensphysError) else f"{type(error).__name__}: "
             self.failed[entry.name] = row["failed"] = kind + " ".join(str(error).split())
@@ -197,6 +199,7 @@ class _Run:
             "data": comparison.test.recipe or Path(str(comparison.test.file)).stem,
             "classes": list(test.classes),
             "images": self.judge.images,
+            "left_out": self.judge.unusable,
             "budget": {"minutes": comparison.minutes, "threads": comparison.threads},
             "rows": rows,
             "helpers": helpers,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lensphys.evaluation.quality import QUALITIES
 from lensphys.evaluation.tables import ABSENT, ALL, COLUMNS, markdown
 
 Row = dict[str, Any]
@@ -38,6 +39,7 @@ _IDEAL = {
     "theta_E_image": (0.0, "↓"),
 }
 _CEILING = "ceiling: the noise-free truth"
+_VERDICTS = "good / suspect / bad, by its own verdict"
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,15 @@ def quality_table(tree: Row) -> Table:
 
 
 def judgement_table(tree: Row) -> Table:
-    """Return the seed protocol, NIQE, chi^2, flux bias and theta_E of all images."""
-    return _metric_table("Other judgements, all images", tree, [(ALL, m, _heading(m)) for m in _OTHERS])
+    """Return the seed protocol, NIQE, chi^2, flux bias, theta_E, and what methods say of themselves, of all images."""
+    table = _metric_table("Other judgements, all images", tree, [(ALL, m, _heading(m)) for m in _OTHERS])
+    return _with_verdicts(table, tree, ALL)
 
 
 def class_table(tree: Row, label: str) -> Table:
     """Return every metric on the images of one class."""
-    return _metric_table(f"Class {label}", tree, [(label, m, _heading(m)) for m in (*_FLUX, *_OTHERS)])
+    table = _metric_table(f"Class {label}", tree, [(label, m, _heading(m)) for m in (*_FLUX, *_OTHERS)])
+    return _with_verdicts(table, tree, label)
 
 
 def cost_table(tree: Row) -> Table:
@@ -140,12 +144,20 @@ def cost_table(tree: Row) -> Table:
 
 
 def notes(tree: Row) -> list[str]:
-    """Return a sentence for each method that left images out, by which it must not win, and for each ranker.
+    """Return a sentence for each method that left images out or calls its own fits bad, and for each ranker.
 
-    theta_E cannot be measured from every image; one sentence says of how many it was.
+    By what it leaves out no method must win. theta_E cannot be measured from every image; one sentence says of how many
+    it was.
     """
-    found = []
+    found = [
+        f"Image {i} of the test images {reason}: it is left out." for i, reason in tree.get("left_out", {}).items()
+    ]
     for row in tree["rows"]:
+        own = row.get("verdicts") or {}
+        if own.get("bad") or own.get("suspect"):
+            found.append(
+                f"{row['name']}: calls {own['bad']} of its {sum(own.values())} fits bad and {own['suspect']} suspect."
+            )
         psnr = _summary(row.get("results"), ALL, "psnr_flux")
         if psnr.get("missing") and not row["failed"]:
             total = psnr["missing"] + psnr["n"]
@@ -207,6 +219,28 @@ def _metric_table(title: str, tree: Row, columns: Sequence[tuple[str, str, str]]
     if any(cell.order is not None for cell in ceiling):
         lines.append(Line(_CEILING, "", ceiling, ranked=False))
     return Table(title, tuple(heading for _, _, heading, _ in kept), tuple(lines))
+
+
+def _with_verdicts(table: Table, tree: Row, label: str) -> Table:
+    """The table with the share of fits that call themselves good, suspect and bad, beside methods that judge them."""
+    ceiling = [line.name for line in table.lines].count(_CEILING)
+    shares = [_verdict_cell(row, label) for row in _grouped(tree["rows"])] + [Cell(ABSENT)] * ceiling
+    if all(cell.order is None for cell in shares):
+        return table
+    lines = [
+        line if line.failed else replace(line, cells=(*line.cells, share))
+        for line, share in zip(table.lines, shares, strict=True)
+    ]
+    return Table(table.title, (*table.headings, _VERDICTS), tuple(lines))
+
+
+def _verdict_cell(row: Row, label: str) -> Cell:
+    """No share is the best one: a method that calls everything good is not the better for it."""
+    means = [_summary(row.get("results"), label, quality).get("mean") for quality in QUALITIES]
+    shares = [100 * mean for mean in means if mean is not None]
+    if row["failed"] or len(shares) < len(QUALITIES):
+        return Cell(ABSENT)
+    return Cell(" / ".join(f"{share:.0f}" for share in shares) + " %", order=-shares[0])
 
 
 def _cell(summary: Row, metric: str, means: Sequence[float]) -> Cell:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.data.lens_file import LensFile
+from lensphys.evaluation.light_sampling import POINTS, coarse_light
+from lensphys.evaluation.substructure import SMOOTH
 from lensphys.evaluation.symptoms import symptoms
 
 Severity = Literal["error", "warning", "note"]
@@ -23,7 +25,6 @@ _PIXELS = 2**21  # HR pixels at a time
 _ROWS = 256  # images at a time
 _FIRST = 5  # indices that a finding names
 _TRUTH = ("hr_clean", "lr_clean", "alpha_hr", "lens_model", "flux_scale")
-_SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")  # and names that begin with them
 _WITHOUT = ("no_sub", "nosub", "no", "none", "smooth")
 
 
@@ -68,6 +69,12 @@ _KINDS = {
     "not_finite_hr": _Kind("error", "/hr has NaN or infinite pixels", "mask or drop those images"),
     "not_finite_alpha_hr": _Kind("error", "/alpha_hr has NaN or infinite pixels", "make those samples again"),
     "constant": _Kind("error", "LR images of one value everywhere ({value:.3g})", "drop them"),
+    "dark": _Kind("error", "LR images without light: nothing stands 5 sigma out of their noise", "drop them"),
+    "border": _Kind(
+        "warning",
+        "{value:.1%} of the pixels are a border of one value, which nobody observed",
+        "cut it off: it counts as a sky without noise",
+    ),
     "flux_scale": _Kind("error", "/flux_scale is not positive and finite", "store exposure times for counts, else 1"),
     "integers": _Kind(
         "error",
@@ -155,6 +162,7 @@ def diagnose(path: str | Path, others: Sequence[str | Path] = ()) -> list[Findin
             return [Finding("empty", "error", "the file holds no image", remedy="simulate or import again")]
         found = list(_of_file(file, held))
         found += _of_images(file, held)
+        found += _of_sampling(file)
         found += _of_labels(file, held)
         prints = _fingerprints(file, "lr")
         found += _doubled(prints)
@@ -216,6 +224,21 @@ def _finding(name: str, severity: Severity, message: str, index: NDArray[Any], r
     return Finding(name, severity, message, len(index), tuple(int(i) for i in index[:_FIRST]), remedy)
 
 
+def _of_sampling(file: LensFile) -> Iterator[Finding]:
+    coarse = coarse_light(file)
+    if coarse is None:
+        return
+    need = f"{coarse.needed} x {coarse.needed}" if coarse.needed else f"more than {POINTS[-1]} x {POINTS[-1]}"
+    message = (
+        f"light of {coarse.points} x {coarse.points} points a pixel, where these sources need {need}: the error adds "
+        f"{coarse.chi2.max():.0f} to chi^2, and a fit takes it for sub-halos"
+    )
+    # a point a pixel is what the legacy data mean by one; whoever takes several means its area
+    severity: Severity = "note" if coarse.points == 1 else "warning"
+    remedy = "simulate again with a higher supersampling in the instrument's file"
+    yield _finding("coarse_light", severity, message, coarse.rows, remedy)
+
+
 def _of_labels(file: LensFile, held: set[str]) -> Iterator[Finding]:
     if "label" not in held:
         yield Finding(
@@ -257,7 +280,7 @@ def _of_lens_models(file: LensFile, held: set[str], names: NDArray[Any]) -> Iter
     for index in _chunks(file, held, "reading lens models"):
         for i, text in zip(index, file.read("lens_model", index), strict=True):
             profiles = json.loads(text)["lens_model_list"][1:]
-            bodies[i] = any(not profile.startswith(_SMOOTH) for profile in profiles)
+            bodies[i] = any(not profile.startswith(SMOOTH) for profile in profiles)
     without = np.isin(names, [name for name in file.classes if _is_without(file, name)])
     wrong = np.flatnonzero(bodies & without)
     if len(wrong):

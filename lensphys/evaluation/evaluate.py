@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError
+from lensphys.data.unusable import unusable
 from lensphys.evaluation import metrics
 from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure, save_figure
+from lensphys.evaluation.quality import QUALITIES, counts, lens_lines, summary_lines
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_substructure
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
 from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
 from lensphys.outputs import whole_file, write_json
-from lensphys.prediction import Method, Prediction
+from lensphys.prediction import Method, Prediction, Verdict
 
 if TYPE_CHECKING:
     from lensphys.data.lens_file import LensFile
@@ -49,6 +51,8 @@ class Evaluation:
         names: how ``method``, ``baseline`` and ``ceiling`` are called.
         values: role -> metric -> one number an image, (N,); NaN where there is none.
         samples: rows of the figure of samples.
+        verdicts: what each image's fit says of itself, N of them; none if the method does not judge itself.
+        unusable: why images were left out, by their index.
         seed: of the bootstrap.
     """
 
@@ -59,7 +63,18 @@ class Evaluation:
     names: dict[str, str]
     values: dict[str, Values]
     samples: list[Sample] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    unusable: dict[int, str] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def quality(self) -> list[str]:
+        """How many fits call themselves good, suspect and bad, and the worst ones: lines for a terminal."""
+        return summary_lines(self._lenses, self.verdicts)
+
+    @property
+    def _lenses(self) -> list[str]:
+        return [f"image {i} ({self.classes[k]})" for i, k in zip(self.index, self.labels, strict=True)]
 
     def tree(self) -> dict[str, Any]:
         """Return what ``metrics.json`` holds: a `statistics.summary` for each role, class (and ``all``) and metric."""
@@ -80,11 +95,15 @@ class Evaluation:
             "images": {c: int(rows.sum()) for c, rows in chosen.items()},
             "names": self.names,
             "median_seconds_per_image": seconds,
+            "verdicts": counts(self.verdicts),
+            "left_out": self.unusable,
             "results": results,
         }
 
     def write(self, folder: Path, provenance: dict[str, Any]) -> None:
         """Write ``metrics.json``, ``table.md``, ``samples.npz`` (one number an image) and the figures, as PNG.
+
+        A method that judges itself has ``verdicts.txt``, too: a line a lens, the worst first.
 
         Args:
             folder: made if it is not there.
@@ -97,6 +116,9 @@ class Evaluation:
         arrays: dict[str, Any] = {f"{role}/{m}": x for role, values in self.values.items() for m, x in values.items()}
         with whole_file(folder / "samples.npz") as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, index=self.index, label=self.labels, **arrays)
+        if self.verdicts:
+            with whole_file(folder / "verdicts.txt") as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lens_lines(self._lenses, self.verdicts)))
         if self.samples:
             save_figure(sample_figure(self.samples, name=self.names["method"]), folder / "figures" / "samples.png")
         for metric in ("psnr_flux", "psnr_seed"):
@@ -117,12 +139,15 @@ def evaluate(
     baseline: Method | None = None,
     baseline_name: str = "bicubic",
     batch_size: int = 32,
+    rows: np.ndarray | None = None,
     limit: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     measures: Measures | None = None,
 ) -> Evaluation:
     """Return how well a method does on the images of a file; metrics whose truth the file lacks are left out.
+
+    Of each image a few numbers are kept, so that memory does not grow with the images.
 
     Args:
         method: what is judged.
@@ -132,6 +157,7 @@ def evaluate(
         baseline: judged beside the method, batch by batch; none if None.
         baseline_name: its name.
         batch_size: images at a time.
+        rows: which images of the file, in rising order; all if None.
         limit: at most this many images of each class, the first ones; all if None.
         seed: of the bootstrap.
         device: where the methods compute.
@@ -143,51 +169,84 @@ def evaluate(
     if batch_size < 1:
         raise LensphysError(f"batch_size must be 1 or more, got {batch_size}")
     labels = np.asarray(file.labels)
-    index = first_of_each(labels, limit)
+    asked = np.arange(len(labels)) if rows is None else rows
+    asked = asked[first_of_each(labels[asked], limit)]
+    lost = unusable(file, asked, *(["hr_clean"] if file.has("hr_clean") else []))
+    index = asked[~np.isin(asked, list(lost))]
+    if len(index) == 0:
+        raise LensphysError(f"{file.path}: none of the {len(asked)} images can be judged, image {_first(lost)}")
     batches = np.split(index, range(batch_size, len(index), batch_size))
     methods = {"method": method} | ({"baseline": baseline} if baseline is not None else {})
-    values, samples = _judge_all(methods, file, _progress(batches, f"evaluating {name}"), device, measures)
+    judged = _Judged(index, labels, {role: {} for role in (*methods, "ceiling")})
+    judged.judge_all(methods, file, _progress(batches, f"evaluating {name}"), device, measures)
     return Evaluation(
         data=data,
         classes=list(file.classes),
         index=index,
         labels=labels[index],
         names={"method": name, "baseline": baseline_name, "ceiling": _CEILING},
-        values=values,
-        samples=samples,
+        values=judged.values,
+        samples=judged.samples,
+        verdicts=judged.verdicts,
+        unusable=lost,
         seed=seed,
     )
 
 
-def _judge_all(
-    methods: dict[str, Method],
-    file: LensFile,
-    batches: Iterable[np.ndarray],
-    device: str,
-    measures: Measures | None,
-) -> tuple[dict[str, Values], list[Sample]]:
-    labels = np.asarray(file.labels)
-    shown = set(first_of_each(labels, _EXAMPLES).tolist())
-    parts: dict[str, list[Values]] = {role: [] for role in (*methods, "ceiling")}
-    samples: list[Sample] = []
-    held = _held(file)
-    for batch in batches:
-        truth = Truth.read(file, held, batch)
-        observation = file.observation(batch, device)
-        for role, method in methods.items():
-            prediction, seconds = _timed(method, observation, file.upscale)
-            values = _judge(prediction, observation, truth)
-            values |= measures(prediction, truth) if measures is not None else {}
-            parts[role].append(values | {"seconds": np.full(len(batch), seconds)})
-            if role == "method":
-                titles = {k: f"{file.classes[labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown}
-                masses = None
-                if titles and _SCENE in held:
-                    models = [file.lens_model(i) for i in batch.tolist() if i in shown]
-                    masses = true_substructure(models, prediction.camera.grid)
-                samples += _samples(titles, prediction, observation, truth, values, masses)
-        parts["ceiling"].append(_ceiling(observation, truth))
-    return {role: _joined(found) for role, found in parts.items()}, samples
+def _first(lost: dict[int, str]) -> str:
+    return next(f"{i} {reason}" for i, reason in lost.items())
+
+
+@dataclass
+class _Judged:
+    """What was found of the images so far.
+
+    Args:
+        index: of all images that shall be judged, (N,).
+        labels: of all images of the file.
+        values: role -> metric -> (N,), NaN where there is none: made at once, so that no image stays behind.
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    values: dict[str, Values]
+    samples: list[Sample] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def judge_all(
+        self,
+        methods: dict[str, Method],
+        file: LensFile,
+        batches: Iterable[np.ndarray],
+        device: str,
+        measures: Measures | None,
+    ) -> None:
+        """Judge all methods on all images."""
+        held = _held(file)
+        for batch in batches:
+            truth = Truth.read(file, held, batch)
+            observation = file.observation(batch, device)
+            for role, method in methods.items():
+                prediction, seconds = _timed(method, observation, file.upscale)
+                values = _judge(prediction, observation, truth)
+                values |= measures(prediction, truth) if measures is not None else {}
+                self._keep(role, batch, values | {"seconds": np.full(len(batch), seconds)})
+                if role == "method":
+                    self.verdicts += prediction.verdicts
+                    titles = self._titles(file.classes, batch)
+                    masses = _masses(file, held, batch[list(titles)], prediction.camera.grid)
+                    self.samples += _samples(titles, prediction, observation, truth, values, masses)
+            self._keep("ceiling", batch, _ceiling(observation, truth))
+
+    def _titles(self, classes: Sequence[str], batch: np.ndarray) -> dict[int, str]:
+        """Which rows of a batch are shown in the figure of samples, the first of each class, and their titles."""
+        shown = set(self.index[first_of_each(self.labels[self.index], _EXAMPLES)].tolist())
+        return {k: f"{classes[self.labels[i]]} #{i}" for k, i in enumerate(batch.tolist()) if i in shown}
+
+    def _keep(self, role: str, batch: np.ndarray, values: Values) -> None:
+        rows = np.searchsorted(self.index, batch)
+        for metric, x in values.items():
+            self.values[role].setdefault(metric, np.full(len(self.index), np.nan))[rows] = x
 
 
 @dataclass(frozen=True)
@@ -270,6 +329,8 @@ def _judge(prediction: Prediction, observation: Observation, truth: Truth) -> Va
         found |= metrics.seed_protocol(image, truth.hr)
     if truth.theta_E is not None and "theta_E" in prediction.parameters:
         found["theta_E_error"] = _double(prediction.parameters["theta_E"]) / truth.theta_E - 1
+    if prediction.verdicts:
+        found |= {q: torch.tensor([float(v.quality == q) for v in prediction.verdicts]) for q in QUALITIES}
     return {metric: _double(x).numpy() for metric, x in found.items()}
 
 
@@ -284,14 +345,11 @@ def _ceiling(observation: Observation, truth: Truth) -> Values:
     return {metric: _double(x).numpy() for metric, x in found.items()}
 
 
-def _joined(batches: list[Values]) -> Values:
-    """Values of all batches, NaN where a batch lacks a metric."""
-    sizes = [max((len(x) for x in values.values()), default=0) for values in batches]
-    names = dict.fromkeys(metric for values in batches for metric in values)
-    return {
-        m: np.concatenate([values.get(m, np.full(n, np.nan)) for values, n in zip(batches, sizes, strict=True)])
-        for m in names
-    }
+def _masses(file: LensFile, held: frozenset[str], index: np.ndarray, grid: PixelGrid) -> Tensor | None:
+    """The true substructure of some lenses, if the file has it."""
+    if len(index) == 0 or _SCENE not in held:
+        return None
+    return true_substructure([file.lens_model(i) for i in index.tolist()], grid)
 
 
 def _samples(

@@ -160,6 +160,7 @@ def report_page(tree: Row, figures: str = "") -> str:
     sections = {
         "Results": f'<p class="note">{_READING}</p>\n{main}{remarks}',
         "Failed": _failures(tree),
+        "Verdicts": _verdicts(tree),
         "Figures": figures,
         "Classes": "".join(_table(class_table(tree, label), colours) for label in tree["classes"]),
         "Settings": "".join(_settings(row) for row in tree["rows"]),
@@ -225,6 +226,11 @@ def _cell(cell: Cell) -> str:
 def _failures(tree: Row) -> str:
     failed = {row["name"]: row["failed"] for row in tree["rows"] if row["failed"]}
     return _listed(failed) if failed else ""
+
+
+def _verdicts(tree: Row) -> str:
+    judged = {row["name"]: row["quality"] for row in tree["rows"] if row.get("verdicts")}
+    return _listed(judged) if judged else ""
 
 
 def _figure(file: Path, caption: str) -> str:

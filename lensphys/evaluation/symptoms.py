@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
+from lensphys.data.unusable import observations
 from lensphys.observation import Noise
+from lensphys.observation.borders import filled_border
 from lensphys.observation.camera import block_sum
+from lensphys.observation.darkness import shows_light
 from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
 from lensphys.orientation import transformed
 
@@ -92,10 +93,17 @@ def symptoms(file: LensFile, held: set[str], index: NDArray[np.int64]) -> Sympto
             bad = (~torch.as_tensor(file.read(name, index)).isfinite()).flatten(1).sum(1)
             found[f"not_finite_{name}"] = _where(bad > 0, bad)
             usable &= bad == 0
-    for rows, law in _with_laws(images, usable, found):
-        part = images.rows(rows)
-        for name, values in _of_light(part, law).items():
-            found.setdefault(name, np.full(len(index), np.nan))[rows.numpy()] = values
+    found |= {name: np.full(len(index), np.nan) for name in ("no_estimate", "dark")}
+    for chosen, observation in observations(file, index[usable.numpy()]):
+        rows = torch.from_numpy(np.searchsorted(index, chosen))
+        if observation is None:
+            found["no_estimate"][rows.numpy()] = 0.0
+            continue
+        seen = shows_light(observation)
+        found["dark"][rows[~seen].numpy()] = 0.0
+        bright, law = rows[seen], observation.noise.rows(torch.nonzero(seen).flatten())
+        for name, values in _of_light(images.rows(bright), law).items() if len(bright) else ():
+            found.setdefault(name, np.full(len(index), np.nan))[bright.numpy()] = values
     if "alpha_hr" in held and "theta_E" in held:
         found["alpha_theta_E"] = _of_deflection(file, index)
     return found
@@ -116,9 +124,11 @@ def _of_pixels(images: _Images) -> Symptoms:
     whole = varied & (flat == flat.round()).all(1) & (high >= 2) & torch.tensor(images.file.instrument.unit != "counts")
     kind = images.file.instrument.noise
     cut_at_zero = (low == 0) & torch.tensor(isinstance(kind, RectifiedCountNoiseSettings))
+    border = filled_border(images.lr).flatten(1)
     top, bottom = torch.zeros(len(flat)), torch.zeros(len(flat))
     for i in torch.nonzero(varied).flatten().tolist():
-        top[i], bottom[i] = _piled_up(flat[i]), 0 if cut_at_zero[i] else _piled_up(-flat[i])
+        values = flat[i][~border[i]]
+        top[i], bottom[i] = _piled_up(values), 0 if cut_at_zero[i] else _piled_up(-values)
     return {
         "not_finite": _where(bad > 0, bad),
         "constant": _where(constant, low),
@@ -126,38 +136,18 @@ def _of_pixels(images: _Images) -> Symptoms:
         "min_max": _where(varied & (low == 0) & (high == 1), high),
         "clipped_high": _where(top > 0, top),
         "clipped_low": _where(bottom > 0, bottom),
+        "border": _where(varied & border.any(1), border.double().mean(1)),
     }
 
 
 def _piled_up(values: Tensor) -> float:
     """The share of pixels at exactly the highest value, if they are many and far more than at the next one."""
     _, counts = values.unique(return_counts=True)
+    if len(counts) < 2:
+        return 0.0
     at, below = int(counts[-1]), int(counts[-2])
     many = at >= max(_FEWEST_CLIPPED, _CLIPPED_SHARE * len(values)) and at > 2 * below
     return at / len(values) if many else 0.0
-
-
-def _with_laws(images: _Images, usable: Tensor, found: Symptoms) -> Iterator[tuple[Tensor, Noise]]:
-    """Rows of images with their noise law; an image whose noise cannot be estimated does not spoil those beside it."""
-    found["no_estimate"] = np.full(len(usable), np.nan)
-    if not usable.any():
-        return
-    together = torch.nonzero(usable).flatten()
-    try:
-        yield together, _law(images, together)
-        return
-    except LensphysError:
-        pass
-    for row in together:
-        try:
-            yield row[None], _law(images, row[None])
-        except LensphysError:
-            found["no_estimate"][int(row)] = 0.0
-
-
-def _law(images: _Images, rows: Tensor) -> Noise:
-    file, index = images.file, images.index[rows.numpy()]
-    return file.instrument.noise_of(images.lr[rows].float(), file.conditions(index))
 
 
 def _is_known(images: _Images) -> bool:

@@ -21,6 +21,9 @@ COLUMNS = {
     "sigma_ratio": ("rms error / sigma", ".3f"),
     "alpha_error": ("alpha error [arcsec]", ".4f"),
     "theta_E_error": ("theta_E relative error", "+.4f"),
+    "good": ("call themselves good", ".1%"),
+    "suspect": ("call themselves suspect", ".1%"),
+    "bad": ("call themselves bad", ".1%"),
 }
 ALL = "all"
 _ROLES = ("method", "baseline", "ceiling")

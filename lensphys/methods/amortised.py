@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,12 +22,14 @@ from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, in_chunks, one_by_one
 from lensphys.methods.lens_model import Report, full_prediction, quick_prediction
 from lensphys.methods.trainable import Batch, TrainableMethod
+from lensphys.methods.where_valid import where_valid
 from lensphys.model import LensModel
 from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 from lensphys.settings import Strict
+from lensphys.validity import psf_width
 
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
@@ -96,14 +99,24 @@ class AmortisedMethod(TrainableMethod):
         """Return one forward pass: the network, a few Gauss-Newton steps, what the model leaves over."""
         report = Report(undetected=self.settings.undetected, priors=self.settings.priors)
         factor = scale or self.settings.scale
+
+        def one(part: Observation) -> Prediction:
+            return quick_prediction(self.fit(part), factor, report)
+
+        def network(part: Observation) -> Prediction:
+            return in_chunks(part, factor, 1, one)
+
         with torch.no_grad():
-            return in_chunks(observation, factor, 1, lambda part: quick_prediction(self.fit(part), factor, report))
+            return where_valid(self.validity, observation, network, partial(self._fitted.predict, scale=factor))
+
+    @property
+    def _fitted(self) -> RefinedFit:
+        """What needs no network."""
+        return RefinedFit(undetected=self.settings.undetected, priors=self.settings.priors)
 
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the network's answer, for so many rounds or to convergence."""
-        s = self.settings
-        settings = RefinedFit(undetected=s.undetected, priors=s.priors)
-        return Refined(self, settings if rounds is None else settings.shortened(rounds))
+        return Refined(self, self._fitted if rounds is None else self._fitted.shortened(rounds))
 
     def state(self, problem: LensProblem) -> tuple[Tensor, Tensor]:
         """Return what the network sees in a batch of images: its vectors (B, P), and psi (B, m, m) [arcsec^3]."""
@@ -187,8 +200,12 @@ class Refined:
         def one(part: Observation) -> Prediction:
             return full_prediction(self.fit(part), factor, self.settings.report)
 
+        def network(part: Observation) -> Prediction:
+            return one_by_one(part, one)
+
         with torch.no_grad():
-            return one_by_one(observation, one)
+            fit = partial(self.settings.predict, scale=factor)
+            return where_valid(self.start.validity, observation, network, fit)
 
     def fit(self, observation: Observation) -> LensFit:
         """Return the optimum of each image, from the network's first look."""
@@ -206,13 +223,11 @@ def unrolled_step(problem: LensProblem, x: Tensor) -> Tensor:
 def instrument_numbers(problem: LensProblem) -> Tensor:
     """Return PSF width [pixels], noise of a dark and of the brightest pixel [peak], pixel scale [arcsec], (B, 4): logs.
 
-    The width of a PSF is the side of the square that holds as much light as evenly: 1 / sqrt(sum of squares).
+    The width is that of `validity.psf_width`.
     """
     observation = problem.observation
     camera, image = observation.camera, observation.image
-    point = torch.zeros(len(observation), 1, *camera.grid.shape, dtype=image.dtype, device=image.device)
-    point[:, :, camera.grid.height // 2, camera.grid.width // 2] = 1
-    width = camera.psf.blur(point, camera.grid.scale).square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt()
+    width = psf_width(observation)
     peak = observation.peak_unit
     levels = [observation.noise.variance(x).flatten(1).mean(1).sqrt() for x in (0 * image, peak.expand_as(image))]
     dark, bright = (level / peak.flatten() for level in levels)

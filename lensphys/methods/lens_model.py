@@ -51,7 +51,7 @@ def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
 
 
 def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
-    """Return the models with what of the residuals is signal; their standard deviation by interpolation, no verdict."""
+    """Return the models, what of the residuals is signal, verdicts, and the standard deviation by interpolation."""
     parts = []
     for rows, group in fit.groups:
         model, posterior = _model(group, fit.seen[rows], scale), Posterior.about(group)
@@ -59,7 +59,9 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
         own = observation.camera.at(1)
         variance = posterior.variance(own) + posterior.undetected(own, report.undetected)
         spread = replace(observation, image=variance.sqrt()).interpolated(model.camera.grid, mode="bilinear")
-        parts.append(_completed(group, model, posterior, spread.square(), report))
+        whole = _completed(group, model, posterior, spread.square(), report)
+        judged = verdicts(group, fit.seen[rows], fit.smooth_theta_E[rows], report.verdict)
+        parts.append(replace(whole, verdicts=judged))
     return joined(parts, [rows for rows, _ in fit.groups])
 
 

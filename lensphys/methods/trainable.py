@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
+from lensphys.validity import Validity
 
 
 class Batch:
@@ -78,7 +79,13 @@ class Trainable(nn.Module, ABC, Generic[B]):
 
 
 class TrainableMethod(Trainable[Batch]):
-    """A method with weights."""
+    """A method with weights.
+
+    Attributes:
+        validity: what images the weights have learned from; None where nobody says.
+    """
+
+    validity: Validity | None = None
 
     @abstractmethod
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:

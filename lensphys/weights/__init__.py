@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lensphys.checks import check_choice
-from lensphys.config import Experiment, load_run
+from lensphys.config import Experiment, load_run, run_validity
 from lensphys.runs import CONFIG, WEIGHTS
 from lensphys.simulation.recipe import Recipe
 
@@ -39,4 +39,4 @@ def weights_description(name: str) -> str:
     images = data.n * len(data.classes or recipe.classes)
     parameters = sum(p.numel() for p in load_run(folder).parameters())
     size = (folder / WEIGHTS).stat().st_size / 1e6
-    return f"{recipe.description}: {images} LR images; {parameters} parameters, {size:.1f} MB"
+    return f"{recipe.description}: {images} LR images, {run_validity(folder)}; {parameters} parameters, {size:.1f} MB"

@@ -10,7 +10,7 @@ from pathlib import Path
 from lensphys.checks import LensphysError, check_choice, check_file
 from lensphys.config import Experiment, load_run
 from lensphys.outputs import check_writable, write_json
-from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, WEIGHTS, run_provenance
+from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, VALIDITY, WEIGHTS, run_provenance
 from lensphys.simulation.recipe import recipe_names
 from lensphys.weights import FOLDER
 
@@ -36,11 +36,11 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
     if not name.isidentifier():
         raise LensphysError(f"weights cannot be called {name!r}: use letters, digits and _, as in model_3")
     load_run(run)
-    for file in (INSTRUMENT, PROVENANCE):
+    for file in (INSTRUMENT, PROVENANCE, VALIDITY):
         check_file(f"{file} of the run", run / file)
     origin = run_provenance(run) or {}
     _check_shippable(run, Experiment.read(run / CONFIG, []), origin)
-    files = (WEIGHTS, CONFIG, INSTRUMENT)
+    files = (WEIGHTS, CONFIG, INSTRUMENT, VALIDITY)
     others = [path for path in into.glob(f"*/{WEIGHTS}") if path.parent.name != name]
     total = sum(path.stat().st_size for path in [*others, run / WEIGHTS])
     if total > LIMIT:

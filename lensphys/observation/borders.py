@@ -1,0 +1,82 @@
+"""Borders that nobody observed: rows, columns and corners that were filled with one value, zero for most."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from torch import Tensor
+
+from lensphys.checks import check_images
+
+_Pixels = NDArray[np.floating]
+_Chosen = NDArray[np.bool_]
+
+_FEWEST = 4  # neighbouring pixels of exactly one value, which noise does not make
+_REPEATED = 0.5  # share of distinct values below which an image counts as one of counts, which repeat themselves
+_CHANCE = 1e-6  # of lines of one value among counts
+
+
+def filled_border(image: Tensor) -> Tensor:
+    """Return which pixels belong to a border that was filled with one value, (B, 1, H, W) bool.
+
+    Where values do not repeat, that is every patch of one value that touches the edge, whatever its shape (a turned
+    cut-out has empty corners). In counts such patches come about by themselves: there whole rows and columns tell, if
+    they have one value more often than chance allows.
+
+    Args:
+        image: (B, 1, H, W) [any unit]; NaN belongs to no border.
+
+    Raises:
+        LensphysError: if the shape is another one.
+
+    Example:
+        >>> image = torch.rand(1, 1, 8, 9)
+        >>> image[..., :2] = 0
+        >>> filled_border(image)[0, 0, 0].tolist()
+        [True, True, False, False, False, False, False, False, False]
+    """
+    check_images("image", image)
+    return torch.from_numpy(np.stack([_of_one(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
+
+
+def _of_one(image: _Pixels) -> _Chosen:
+    patches = _patches(image)
+    values, count = np.unique(image[~patches], return_counts=True)
+    repeated = len(values) < _REPEATED * count.sum()
+    return _lines(image) if repeated else patches
+
+
+def _patches(image: _Pixels) -> _Chosen:
+    """Patches of one value that touch the edge."""
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    values, count = np.unique(rim, return_counts=True)
+    return np.any([np.zeros(image.shape, bool), *(_at_the_edge(image == v) for v in values[count > 1])], axis=0)
+
+
+def _at_the_edge(chosen: _Chosen) -> _Chosen:
+    patch, _ = label(chosen)
+    edge = np.concatenate([patch[0], patch[-1], patch[:, 0], patch[:, -1]])
+    large = np.flatnonzero(np.bincount(patch.ravel()) >= _FEWEST)
+    return np.isin(patch, np.intersect1d(large, edge[edge > 0]))
+
+
+def _lines(image: _Pixels) -> _Chosen:
+    """Whole rows and columns of one value, from each side inwards, where the other pixels have it too seldom."""
+    sides = [np.zeros(image.shape, bool) for _ in range(4)]
+    for turns, side in enumerate(sides):
+        np.rot90(side, turns)[: _rows_of_one_value(np.rot90(image, turns))] = True  # a view
+    rest = image[~np.any(sides, axis=0)]
+    filled = [side for side in sides if _beyond_chance(image[side], rest)]
+    return np.any([np.zeros(image.shape, bool), *filled], axis=0)
+
+
+def _rows_of_one_value(image: _Pixels) -> int:
+    one = (image == image[0, 0]).all(1)
+    return len(one) if one.all() else int(one.argmin())
+
+
+def _beyond_chance(line: _Pixels, rest: _Pixels) -> bool:
+    share = (rest == line[0]).mean() if line.size and rest.size else 0.0
+    return bool(line.size and share**line.size < _CHANCE)
