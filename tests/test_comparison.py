@@ -109,6 +109,17 @@ def test_the_results_come_as_a_table_pictures_and_one_page(done):
     assert "nowhere.h5" in (folder / "table.md").read_text()
 
 
+def test_a_method_that_judges_itself_has_its_verdicts_beside_it(done):
+    folder, tree = done
+    rows = {row["name"]: row for row in tree["rows"]}
+    assert sum(rows["ours"]["verdicts"].values()) == tree["images"]["all"] == 4
+    assert rows["ours"]["quality"][0].startswith("quality: ") and rows["bicubic"]["verdicts"] == {}
+    table = (folder / "table.md").read_text()
+    assert "good / suspect / bad, by its own verdict" in table
+    calls = re.search(r"^ours: calls (\d) of its 4 fits bad", table, re.MULTILINE)
+    assert int(calls[1] if calls else 0) == rows["ours"]["verdicts"]["bad"]
+
+
 def test_what_is_done_is_not_done_again(done, monkeypatch):
     folder, tree = done
     monkeypatch.setattr(running_module.Judge, "judged", lambda *_: pytest.fail("judged again"))
