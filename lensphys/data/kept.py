@@ -1,4 +1,4 @@
-"""Results of many images, a chunk at a time on the disk until all are there: memory stays small, a killed run goes on."""
+"""Results of many images, a chunk at a time on the disk until all are there: a killed run goes on, memory is small."""
 
 from __future__ import annotations
 
