@@ -5,7 +5,7 @@ PYTHONPATH:
 
     method: {name: supervised, network: {name: "my_network:MyNetworkSettings", channels: 24}}
 
-    PYTHONPATH=examples lensphys train my_experiment.yaml -o runs/mine
+    PYTHONPATH=examples lensphys train my_experiment.yaml -o runs/mine --trust my_network:MyNetworkSettings
 
 To make it one of lensphys' own, put the file into lensphys/networks and its line into `NETWORKS`.
 """

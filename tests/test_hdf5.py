@@ -114,6 +114,18 @@ def test_a_shard_of_a_virtual_file_is_looked_at_likewise(tmp_path, spoil, where,
     assert message in str(error.value)
 
 
+def test_a_virtual_file_shows_only_what_is_at_the_top_of_shards(place):
+    with h5py.File(place / "deep.h5", "w") as file:
+        file.create_group("group")["lr"] = h5py.ExternalLink("../secret.h5", "/lr")
+    with h5py.File(place / "lenses.h5", "a") as file:
+        del file["lr"]
+        layout = h5py.VirtualLayout((6, 1, 12, 16), "f4")
+        layout[:] = h5py.VirtualSource("deep.h5", "group/lr", (6, 1, 12, 16))
+        file.create_virtual_dataset("lr", layout)
+    with pytest.raises(LensphysError, match="takes data from deep.h5, which is not in the folder .* or not at its top"):
+        LensFile(place / "lenses.h5")
+
+
 def test_a_virtual_file_shows_all_that_it_declares(place):
     with h5py.File(place / "lenses.h5", "a") as file:
         del file["lr"]

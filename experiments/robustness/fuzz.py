@@ -206,7 +206,8 @@ def fuzz(kind: Kind, good: Path, count: int, seed: int, seconds: float) -> tuple
             what, said = judged(kind, good, case, out, expected, seconds)
             tally[what] += 1
             if what in ("traceback", "hang", "silent"):
-                bad.append({"kind": kind.name, "seed": [seed, number], "outcome": what, "said": said[-300:]})
+                told = said[-300:] if what == "traceback" else ""
+                bad.append({"kind": kind.name, "seed": [seed, number], "outcome": what, "said": told})
     return tally, bad
 
 

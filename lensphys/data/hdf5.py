@@ -90,17 +90,16 @@ def files_of(path: Path) -> list[Path]:
         return [path, *_virtual_sources(path, file)]
 
 
-def _virtual_sources(path: Path, file: h5py.File) -> dict[Path, set[str]]:
-    """The shards of a virtual file and their datasets that it shows; all else that is at its top was looked at."""
-    found: dict[Path, set[str]] = {}
+def _virtual_sources(path: Path, file: h5py.File) -> list[Path]:
+    """The shards of a virtual file, each once; all else that is at its top was looked at."""
+    found: dict[Path, None] = {}
     for name in file:
         dataset = _own(path, file, name)
         if dataset is not None and dataset.is_virtual:
-            for source, shown in _shown(path, dataset):
-                found.setdefault(source, set()).add(shown)
+            found |= dict.fromkeys(_shown(path, dataset))
         elif dataset is not None:
             _check_size(path, dataset)
-    return found
+    return list(found)
 
 
 def _own(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
@@ -132,22 +131,22 @@ def _check_size(path: Path, dataset: h5py.Dataset) -> None:
         )
 
 
-def _shown(path: Path, dataset: h5py.Dataset) -> Iterator[tuple[Path, str]]:
-    """The shards that a virtual dataset shows, each with the name of the dataset in it."""
+def _shown(path: Path, dataset: h5py.Dataset) -> Iterator[Path]:
+    """The shards that a virtual dataset shows, of which the top is looked at."""
     folder, covered = path.resolve().parent, 0
     for part in dataset.virtual_sources():
         source = path.parent / part.file_name
-        if part.file_name == "." or folder not in source.resolve().parents:
+        if part.file_name == "." or "/" in part.dset_name.strip("/") or folder not in source.resolve().parents:
             raise LensphysError(
                 f"{path}: {dataset.name} takes data from {shortened(part.file_name)}, which is not in the folder of "
-                "the file or below it, and is not read: copy the data into the file"
+                "the file or below it, or not at its top, and is not read: copy the data into the file"
             )
         if not source.is_file():  # HDF5 reads zeros where they are not
             raise LensphysError(
                 f"{path} refers to {shortened(part.file_name)}, which is not there: put the shards back, or merge again"
             )
         covered += part.vspace.get_select_npoints()
-        yield source, part.dset_name
+        yield source
     if covered != dataset.size:
         raise LensphysError(f"{path}: {dataset.name} shows {covered} values of {dataset.size}: merge the shards again")
 
