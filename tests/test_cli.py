@@ -242,7 +242,7 @@ def test_evaluate_some_rows_and_name_what_is_left_out(work, tmp_path):
     assert "quality: this method does not judge its own result" in output
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["images"]["all"] == 2 and metrics["left_out"] == {"1": "is 0 everywhere"}
-    assert "--rows 0:9999: there are" in refused(*how, "--rows", "0:9999")
+    assert "--rows 0:9999: there are" in refused(*how, "--rows", "0:9999", "--overwrite")
 
 
 def test_mistakes_with_weights(work, tmp_path):
@@ -365,7 +365,7 @@ def test_nan_and_an_unnormalised_psf(work, tmp_path):
     fits.PrimaryHDU(image).writeto(tmp_path / "a.fits")
     out = tmp_path / "b.fits"
     assert "--pixel-scale" in refused("super-resolve", tmp_path / "a.fits", "-o", out)
-    np.save(tmp_path / "psf.npy", np.full((3, 3), 0.1, "f4"))
+    np.save(tmp_path / "psf.npy", np.full((3, 3), 0.05, "f4"))
     psf = ["--psf", tmp_path / "psf.npy", "--instrument", "model_3"]
     assert "divide it by its sum" in refused("super-resolve", tmp_path / "a.fits", "-o", out, *psf)
     code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", out, "--instrument", "model_3")
@@ -390,7 +390,7 @@ def test_mistakes_in_evaluate(work, tmp_path):
 
 
 def test_mistakes_in_super_resolve(work, tmp_path):
-    np.save(tmp_path / "a.npy", np.ones((4, 8, 8), "f4"))
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((4, 8, 8), "f4"))
     out = tmp_path / "o.npz"
     assert ".npz" in refused("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.fits")
     assert "--pixel-scale" in refused("super-resolve", tmp_path / "a.npy", "-o", out)
@@ -399,9 +399,9 @@ def test_mistakes_in_super_resolve(work, tmp_path):
     assert "(N, H, W)" in refused("super-resolve", tmp_path / "rank.npy", "-o", out, "--pixel-scale", 0.1)
     np.save(tmp_path / "zero.npy", np.zeros((1, 8, 8), "f4"))
     assert "zero" in refused("super-resolve", tmp_path / "zero.npy", "-o", out, "--pixel-scale", 0.1)
-    np.save(tmp_path / "psf.npy", np.full((4, 4), 1 / 16, "f4"))
+    np.save(tmp_path / "psf.npy", np.full((4, 5), 1 / 20, "f4"))
     psf = ["--psf", tmp_path / "psf.npy", "--pixel-scale", 0.1]
-    assert "odd number of pixels" in refused("super-resolve", tmp_path / "a.npy", "-o", out, *psf)
+    assert "square" in refused("super-resolve", tmp_path / "a.npy", "-o", out, *psf)
     (tmp_path / "file").write_text("")
     assert "writ" in refused("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "file" / "o.npz")
 

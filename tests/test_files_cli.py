@@ -47,7 +47,7 @@ def test_what_was_read_is_printed_and_written(tmp_path):
 def test_the_sense_of_a_mask_can_be_said(tmp_path):
     half = (np.indices((16, 16))[1] < 8).astype("u1")
     path = cut_out(tmp_path / "a.fits", MASK=half)
-    options = ["-o", tmp_path / "b.fits", "--method", "bicubic"]
+    options = ["-o", tmp_path / "b.fits", "--method", "bicubic", "--overwrite"]
     code, output = run("super-resolve", path, *options)
     assert code == 2 and "a.fits[MASK] is not zero on 50 % of the lens: give --mask-means" in output
     code, output = run("super-resolve", path, *options, "--mask-means", "bad")

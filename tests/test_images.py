@@ -197,10 +197,12 @@ BAD_ARRAYS = {
     "texts": (np.full((2, H, W), "1.0"), "holds <U3 values: save real numbers, as float32"),
     "complex": (np.ones((2, H, W), complex), "holds complex128 values: save real numbers"),
     "booleans": (np.ones((2, H, W), bool), "holds bool values: save real numbers"),
-    "zero": (stack() * np.array([1, 0])[:, None, None], "image 1 of .* is zero everywhere: there is nothing to super-"),
-    "constant": (np.ones((1, H, W)), "noise cannot be estimated from an image without scatter: give --error"),
+    "zero": (stack(1) * 0, "a.npy is zero everywhere: there is nothing to super-resolve"),
+    "all zero": (stack() * 0, "a.npy holds no image that can be used: the first one is zero everywhere"),
+    "negative": (-np.abs(stack(1)) - 1, "a.npy has no positive pixel: there is nothing to super-resolve"),
+    "constant": (np.ones((1, H, W)), "a.npy is 1 everywhere: there is nothing to super-resolve"),
     "bad": (np.where(np.arange(H * W).reshape(H, W) < 97, np.nan, stack(1)), "has 97 NaN or infinite pixels of 192"),
-    "too faint": (stack() * 1e-19, "image 0 of .* has values up to 3.*e-19, out of reach of float32"),
+    "too faint": (stack() * 1e-19, "the first one has values up to 3.*e-19, out of reach of float32"),
     "too bright": (stack() * 1e20, "has values up to 3.*e[+]20, out of reach of float32: use another flux unit"),
     "overflowing": (np.full((1, H, W), 1e300), "192 NaN or infinite pixels of 192, more than half"),
 }
@@ -210,6 +212,33 @@ BAD_ARRAYS = {
 def test_bad_arrays(tmp_path, array, message):
     with pytest.raises(LensphysError, match=message):
         read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+
+
+def test_images_that_show_nothing_are_left_out_by_their_number(tmp_path):
+    array = np.concatenate([stack(), stack(3)])
+    array[1], array[3], array[4, :6] = 0, np.nan, -5
+    error = np.full(array.shape, 0.1) * np.arange(1, 6)[:, None, None]
+    images = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05, error=saved(tmp_path / "error.npy", error))
+    assert images.index.tolist() == [0, 2, 4]
+    told = [remark for remark in images.remarks if "left out" in remark]
+    assert len(told) == 2
+    assert "image 1 of" in told[0] and "is zero everywhere" in told[0]
+    assert "image 3 of" in told[1] and "192 NaN or infinite pixels of 192" in told[1]
+    torch.testing.assert_close(images.observation.image[:, 0], torch.from_numpy(array[[0, 2, 4]]).float())
+    assert images.observation.noise.sigma.mean((1, 2, 3)).tolist() == pytest.approx([0.1, 0.3, 0.5])
+    assert images.only(np.array([1, 2, 4])).index.tolist() == [2, 4]
+    with pytest.raises(LensphysError, match="none of the rows that were asked for can be used"):
+        images.only(np.array([1, 3]))
+
+
+def test_an_empty_border_does_not_count(tmp_path):
+    array = stack()
+    array[0, :3], array[1, :, -2:] = 0, 7.5
+    images = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+    weight = images.observation.weight[:, 0]
+    assert weight[0, :3].sum() == 0 and weight[0, 3:].all()
+    assert weight[1, :, -2:].sum() == 0 and weight[1, :, :-2].all()
+    assert f"a border of one value, {3 * W + 2 * H} pixels in 2 of 2 images, is masked" in images.remarks
 
 
 def test_bad_npy_files(tmp_path, npy):

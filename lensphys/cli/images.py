@@ -23,9 +23,12 @@ from lensphys.cli.base import (
     one_sentence,
 )
 from lensphys.cli.chosen import asked_for, chosen_method
+from lensphys.cli.rows import Rows, rows_of
 
 if TYPE_CHECKING:
     from lensphys.model import Component
+
+_CHUNK = 16  # images: what is lost of a run that is killed
 
 
 @app.command("super-resolve")
@@ -67,6 +70,8 @@ def super_resolve(
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
+    rows: Rows = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images of a stack side by side.")] = 1,
     overwrite: Overwrite = False,
     trust: Trust = None,
     device: Device = "auto",
@@ -93,11 +98,16 @@ def super_resolve(
     `lensphys super-resolve lens.fits -o lens_sr.fits --model examples/my_model.yaml`
 
     `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
+
+    `lensphys super-resolve survey.npy -o sr.npz --instrument euclid_vis --workers 8`
+
+    A stack that is interrupted goes on where it was when the same command is given again.
     """
     import numpy as np
 
     from lensphys.config import run_instrument
     from lensphys.data.images import check_output, read_images, with_target_psf, write_images
+    from lensphys.data.kept import Kept
     from lensphys.fits.image import Choice
     from lensphys.inference import super_resolve as resolve
     from lensphys.observation import Instrument
@@ -122,25 +132,37 @@ def super_resolve(
     images = read_images(
         image, instrument=preset, fallback=own, psf=psf, error=error, pixel_scale=pixel_scale, choice=choice
     )
+    if rows is not None:
+        images = images.only(rows_of(rows, int(images.index[-1]) + 1))
     if target_psf is not None:
         images = with_target_psf(images, target_psf, factor)
     for remark in images.remarks:
         errors.print(f"note: {remark}", markup=False)
-    result = resolve(chosen.method, images.observation, factor, device=where)
-    if solar is not None and "bodies" in result:
-        result["body_masses"] = (result["bodies"][:, :, 2].astype("f8") / solar) ** 2
-    lost = np.flatnonzero(np.isnan(result.get("theta_E", np.zeros(1))))
-    if len(lost):
-        numbers = ", ".join(map(str, lost))
-        errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
     sharp = {} if target_psf is None else {"target_psf": target_psf.name}
     origin = provenance(
         input=image.name, read=images.remarks, method=chosen.name, scale=factor, **sharp, **chosen.record
     )
+    kept = None
+    if len(images.index) > _CHUNK:
+        identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist()}
+        kept = Kept(out.with_name(f".{out.name}.parts"), identity, -(-len(images.index) // _CHUNK))
+    result = resolve(
+        chosen.method, images.observation, factor, batch_size=_CHUNK, device=where, workers=workers, kept=kept
+    )
+    if len(images.index) > 1:
+        result["index"] = images.index
+    if solar is not None and "bodies" in result:
+        result["body_masses"] = (result["bodies"][:, :, 2].astype("f8") / solar) ** 2
+    lost = images.index[np.isnan(result.get("theta_E", np.zeros(len(images.index))))]
+    if len(lost):
+        numbers = ", ".join(map(str, lost))
+        errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
     write_images(out, images, result, factor, origin)
+    if kept is not None:
+        kept.remove()
     numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
     console.print(f"wrote {out}: {numbers}", markup=False)
-    for line in _verdict_lines(result):
+    for line in _verdict_lines(images.index.tolist(), result):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -157,16 +179,18 @@ def _solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
     return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")
 
 
-def _verdict_lines(result: dict[str, Any]) -> list[str]:
+def _verdict_lines(index: list[int], result: dict[str, Any]) -> list[str]:
     """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
+    from lensphys.evaluation.quality import NO_VERDICT, summary_lines
+    from lensphys.prediction import Verdict
+
     if "quality" not in result:
-        return ["quality: this method does not judge its own result"]
-    quality, reasons = result["quality"], result["reasons"]
+        return [NO_VERDICT]
+    quality, reasons = result["quality"].tolist(), result["reasons"].tolist()
     if len(quality) == 1:
         return [f"quality: {quality[0]}" + (f" ({reasons[0]})" if reasons[0] else "")]
-    counts = ", ".join(f"{(quality == q).sum()} {q}" for q in ("good", "suspect", "bad"))
-    worst = [i for q in ("bad", "suspect") for i in range(len(quality)) if quality[i] == q]
-    return [f"quality: {counts}", *(f"  image {i}: {quality[i]} ({reasons[i]})" for i in worst[:10])]
+    verdicts = [Verdict(q, tuple(filter(None, [words]))) for q, words in zip(quality, reasons, strict=True)]
+    return summary_lines([f"image {i}" for i in index], verdicts)
 
 
 @app.command("list")

@@ -216,7 +216,7 @@ def new_dataset(file: h5py.File, name: str, shape: tuple[int, ...], kind: Any) -
 
     Images are not compressed: reading and writing then cost little more than copying the bytes. Texts have no checksum.
     """
-    if h5py.check_string_dtype(np.dtype(kind)) is not None or 0 in shape:
+    if h5py.check_string_dtype(np.dtype(kind)) is not None or 0 in shape or shape == ():
         return file.create_dataset(name, shape, kind)
     if len(shape) == 1:
         return file.create_dataset(name, shape, kind, chunks=(min(_ROWS, *shape),), fletcher32=True)

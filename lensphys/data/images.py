@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
 from lensphys.data.exporting import psf_kernel
-from lensphys.data.hdf5 import new_file, reserved
+from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
+from lensphys.data.kept import Stack
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
@@ -50,6 +51,7 @@ from lensphys.observation import (
     PixelPSF,
     SkyNoise,
 )
+from lensphys.observation.borders import filled_border
 from lensphys.observation.instrument import CONDITIONS
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
 from lensphys.observation.psf_settings import KernelPSFSettings
@@ -94,6 +96,10 @@ class Carried:
     classes: list[str]
     columns: dict[str, Array]
 
+    def of(self, place: Array) -> Carried:
+        """Return what it says of some images, by their places."""
+        return replace(self, columns={name: column[place] for name, column in self.columns.items()})
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -105,6 +111,7 @@ class ImageSet:
         remarks: sentences for the user: what was used, masked, assumed or estimated.
         psf: where the PSF comes from.
         carried: what a file of simulated lenses says beside its images.
+        index: which images of the file these are, (N,).
     """
 
     observation: Observation
@@ -112,13 +119,38 @@ class ImageSet:
     remarks: list[str] = field(default_factory=list)
     psf: str = ""
     carried: Carried | None = None
+    index: Array = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the pixels, noise and mask: what a computation on them depends on."""
+        seen = self.observation
+        parts = [seen.image, seen.noise.variance(seen.image), seen.weight]
+        return hashlib.sha256(b"".join(x.contiguous().numpy().tobytes() for x in parts)).hexdigest()
+
+    def only(self, index: Array) -> ImageSet:
+        """Return those images whose numbers in the file are in ``index``.
+
+        Raises:
+            LensphysError: if there is none.
+        """
+        place = np.flatnonzero(np.isin(self.index, index))
+        if len(place) == 0:
+            raise LensphysError("none of the rows that were asked for can be used: choose others")
+        carried = None if self.carried is None else self.carried.of(place)
+        observation = self.observation[torch.from_numpy(place)]
+        return replace(self, observation=observation, carried=carried, index=self.index[place])
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (H, W) bool, noise and PSF."""
+    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (H, W) bool, noise and PSF.
+
+    ``left``: the places in the file of the images that are looked at, where that is not all of them.
+    """
 
     pixels: Array
+    left: Array | None = None
     scale: float | None = None
     mask: Array | None = None
     noise: NoiseMap | None = None
@@ -131,6 +163,14 @@ class _Contents:
     @property
     def instrument(self) -> Instrument | None:
         return None if self.carried is None else self.carried.instrument
+
+    def of(self, place: Array) -> _Contents:
+        """What it says of some images, by their places."""
+        carried = None if self.carried is None else self.carried.of(place)
+        conditions = self.conditions.rows(torch.from_numpy(place))
+        if len(place) == len(self.pixels):
+            return self
+        return replace(self, pixels=self.pixels[place], left=place, carried=carried, conditions=conditions)
 
 
 @dataclass(frozen=True)
@@ -195,12 +235,14 @@ def read_images(
     instrument = instrument or contents.instrument or fallback
     conditions = contents.conditions if instrument in (None, contents.instrument) else Conditions()
     scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
+    index = _usable(path, contents.pixels, remarks)
+    contents = contents.of(index)
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
-    image, good = _cleaned(path, contents.pixels, remarks)
+    image, good = _cleaned(contents, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)
@@ -213,7 +255,7 @@ def read_images(
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(mask.all()) else mask)
-    return ImageSet(observation, contents.header, remarks, source, contents.carried)
+    return ImageSet(observation, contents.header, remarks, source, contents.carried, index)
 
 
 def _points(psf: PSF, scale: float) -> int:
@@ -312,7 +354,9 @@ def write_images(
         write_npz(path, results | {"provenance": json.dumps(provenance, default=str)})
     else:
         origin = provenance | {"scale": scale, "pixel_scale_lr": grid.scale, "psf": results.pop("psf")}
-        carried = {} if images.carried is None else _lens_file(images, images.carried, results["image"], scale)
+        carried = (
+            {} if images.carried is None else _lens_file(images, images.carried, Stack.of(results["image"]), scale)
+        )
         _write_hdf5(path, results | carried.get("columns", {}), origin | carried.get("attributes", {}))
 
 
@@ -327,11 +371,13 @@ def _kernel_planes(camera: Camera) -> dict[str, Any]:
     return {} if kernel is None else {"psf_kernel": kernel[0], "psf_scale": kernel[1]}
 
 
-def _lens_file(images: ImageSet, carried: Carried, fine: Array, scale: int) -> dict[str, dict[str, Any]]:
+def _lens_file(images: ImageSet, carried: Carried, fine: Stack, scale: int) -> dict[str, dict[str, Any]]:
     """Attributes and data sets that make results a file of lenses: `LensFile` reads it."""
     observation = images.observation
     pixel_scale = observation.camera.grid.scale
-    content = hashlib.sha256(carried.identity.encode() + np.ascontiguousarray(fine).tobytes())
+    content = hashlib.sha256(carried.identity.encode())
+    for part in fine.chunks():
+        content.update(np.ascontiguousarray(part).tobytes())
     attributes = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -346,20 +392,34 @@ def _lens_file(images: ImageSet, carried: Carried, fine: Array, scale: int) -> d
     if isinstance(sharp, PixelPSF):
         psf = KernelPSFSettings.of(sharp.kernel.double().cpu().numpy(), sharp.scale)
         attributes["target_instrument"] = carried.instrument.model_copy(update={"psf": psf}).model_dump_json()
-    columns = {"lr": observation.image.cpu().numpy(), "hr": fine[:, None], "flux_scale": np.ones(len(fine))}
+    columns = {"lr": observation.image.cpu().numpy(), "hr": fine.of_one_channel(), "flux_scale": np.ones(len(fine))}
     return {"attributes": attributes, "columns": carried.columns | columns}
 
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    size = sum(np.asarray(array).nbytes for array in results.values())
+    stacks = {
+        name: array if isinstance(array, Stack) else Stack.of(np.asarray(array)) for name, array in results.items()
+    }
+    size = sum(stack.nbytes for stack in stacks.values())
     with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, size):
         file.attrs["kind"] = RESULT
         for name, entry in attributes.items():
             plain = isinstance(entry, str | int | float) or name == "classes"
             file.attrs[name] = entry if plain else json.dumps(entry, default=str)
-        for name, array in results.items():
-            text = isinstance(array, np.ndarray) and array.dtype.kind == "U"
-            file[name] = array.astype(h5py.string_dtype()) if text else array
+        for name, stack in stacks.items():
+            _write_stack(file, name, stack)
+        sign(file)
+
+
+def _write_stack(file: h5py.File, name: str, stack: Stack) -> None:
+    dataset = new_dataset(file, name, stack.shape, h5py.string_dtype() if stack.dtype.kind == "U" else stack.dtype)
+    start = 0
+    for part in stack.chunks():
+        if part.ndim == 0:
+            dataset[()] = part
+        elif len(part):
+            dataset[start : start + len(part)] = part.astype(object) if part.dtype.kind == "U" else part
+            start += len(part)
 
 
 def _kind(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
@@ -382,7 +442,7 @@ def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: li
             columns = {name: file.read(name) for name in ("label", *CONDITIONS) if file.has(name)}
             carried = Carried(file.instrument, file.identity, file.classes, columns)
             pixels = file.lr()[:, 0].numpy()
-            return _Contents(pixels, file.grid_lr.scale, carried=carried, conditions=file.conditions())
+            return _Contents(pixels, scale=file.grid_lr.scale, carried=carried, conditions=file.conditions())
     pixels = read_npy("input", path)
     if pixels.ndim == 4 and pixels.shape[1] == 1:
         pixels = pixels[:, 0]
@@ -424,29 +484,55 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     )
 
 
-def _cleaned(path: Path, pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, H, W) with 0 for NaN and infinite pixels, and where the others are."""
+def _usable(path: Path, pixels: Array, remarks: list[str]) -> Array:
+    """Which images (N, H, W) of a file can be super-resolved; the others are named."""
     if min(pixels.shape) < 1 or min(pixels.shape[-2:]) < _SMALLEST_SIDE:
         raise LensphysError(
             f"{path}: images (N, H, W) must have {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, got {pixels.shape}"
         )
-    image = torch.from_numpy(pixels)[:, None]
+    faults = {i: fault for i, image in enumerate(pixels) if (fault := _fault(image))}
+    if len(pixels) == 1 and faults:
+        raise LensphysError(f"{path} {faults[0]}")
+    if len(faults) == len(pixels):
+        raise LensphysError(f"{path} holds no image that can be used: the first one {faults[0]}")
+    remarks += [f"image {i} of {path} {fault}: it is left out" for i, fault in faults.items()]
+    return np.array([i for i in range(len(pixels)) if i not in faults], dtype=np.int64)
+
+
+def _fault(image: Array) -> str:
+    """Why an image (H, W) cannot be super-resolved; nothing if it can."""
+    good = np.isfinite(image)
+    if good.sum() < image.size / 2:
+        return f"has {image.size - good.sum()} NaN or infinite pixels of {image.size}, more than half: cut them off"
+    peak = float(np.abs(image[good]).max())
+    if peak == 0:
+        return "is zero everywhere: there is nothing to super-resolve"
+    if not _SINGLE_PRECISION[0] <= peak <= _SINGLE_PRECISION[1]:
+        return f"has values up to {peak:.1e}, out of reach of float32: use another flux unit"
+    if float(image[good].min()) == float(image[good].max()):
+        return f"is {peak:.3g} everywhere: there is nothing to super-resolve"
+    if float(image[good].max()) <= 0:
+        return "has no positive pixel: there is nothing to super-resolve"
+    return ""
+
+
+def _cleaned(contents: _Contents, remarks: list[str]) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, H, W) with 0 for NaN and infinite pixels, and where the others are; not on an empty border."""
+    image = torch.from_numpy(contents.pixels)[:, None]
     good = torch.isfinite(image)
     image = torch.where(good, image, torch.zeros_like(image))
     bad = (~good).flatten(1).sum(1)
-    size = good[0].numel()
-    for i in range(len(image)):
-        which = f"image {i} of {path}" if len(image) > 1 else str(path)
-        if bad[i] > size / 2:
-            raise LensphysError(f"{which} has {bad[i]} NaN or infinite pixels of {size}, more than half: cut them off")
-        peak = float(image[i].abs().max())
-        if peak == 0:
-            raise LensphysError(f"{which} is zero everywhere: there is nothing to super-resolve")
-        if not _SINGLE_PRECISION[0] <= peak <= _SINGLE_PRECISION[1]:
-            raise LensphysError(f"{which} has values up to {peak:.1e}, out of reach of float32: use another flux unit")
     if bad.any():
         total, images = int(bad.sum()), int((bad > 0).sum())
         remarks.append(f"{total} NaN or infinite pixels, in {images} of {len(bad)} images, are masked")
+    if contents.carried is None:
+        border = filled_border(image) & good
+        if border.any():
+            images = int(border.flatten(1).any(1).sum())
+            remarks.append(
+                f"a border of one value, {int(border.sum())} pixels in {images} of {len(bad)} images, is masked"
+            )
+        good = good & ~border
     return image, good
 
 
@@ -477,6 +563,8 @@ def _noise(
     noise = contents.noise if path is None else _noise_map(Path(path), contents.band)
     filled = _without_holes(image, good)
     if noise is not None:
+        if contents.left is not None and noise.values.ndim == 3 and len(noise.values) > contents.left.max():
+            noise = replace(noise, values=noise.values[contents.left])
         unit = None if contents.header is None else unit_of(contents.header)
         return _error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)

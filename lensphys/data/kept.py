@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,23 @@ class Stack:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunks: Callable[[], Iterator[Array]]
+
+    @classmethod
+    def of(cls, array: Any) -> Stack:
+        """Return an array as a stack."""
+        if isinstance(array, Stack):
+            return array
+        whole = np.asarray(array)
+        return cls(whole.shape, whole.dtype, lambda: iter([whole]))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all [bytes]."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def of_one_channel(self) -> Stack:
+        """Return images (N, H, W) as (N, 1, H, W)."""
+        return Stack((len(self), 1, *self.shape[1:]), self.dtype, lambda: (part[:, None] for part in self.chunks()))
 
     def __len__(self) -> int:
         return self.shape[0]

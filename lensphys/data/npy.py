@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.data.kept import Stack
 from lensphys.outputs import whole_file
 
 
@@ -69,11 +71,19 @@ def _not_whole(name: str, path: Path, error: Exception) -> LensphysError:
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays (and texts) to an .npz file, whole or not at all.
+    """Write named arrays (and texts, and stacks that are read a chunk at a time) to an .npz file, whole or not at all.
 
     Raises:
         LensphysError: if the file cannot be written.
     """
-    # an open file, because numpy appends .npz to a name
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                _write_npy(file, Stack.of(array))
+
+
+def _write_npy(file: IO[bytes], stack: Stack) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(stack.dtype), "fortran_order": False, "shape": stack.shape}
+    np.lib.format.write_array_header_2_0(file, header)
+    for part in stack.chunks():
+        file.write(np.ascontiguousarray(part, dtype=stack.dtype).tobytes())
