@@ -10,11 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lenses import one_thread, psnr, small_lenses  # noqa: F401
+from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
+from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensProblem
 from lensphys.fitting.stages import shared_noise, smooth_fit
+from lensphys.grid import PixelGrid
 from lensphys.methods import READY
+from lensphys.model import SIE, MassProfile, Sersic, Shear
+from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
 from lensphys.prediction import Prediction
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
@@ -107,3 +112,54 @@ def test_white_noise_is_not_inflated():
     noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
     fit = smooth_fit(LensProblem.of(with_noise(noise)))
     assert float(shared_noise(fit.problem, fit.x, 5.0)) == 1.0
+
+
+def seen(mass: MassProfile, source: Sersic, points: int = 4, noise: float = 0.01) -> Observation:
+    """A lens on 44 x 40 pixels of 0.15", its light sampled very finely, seen with so many points."""
+    fine = Camera(PixelGrid(40, 44, 0.15), GaussianPSF(0.2), 24)
+    clean = fine.render(source, DeflectionField.of(mass, fine.grid, like=torch.zeros(1)))
+    law = ErrorMap(torch.full_like(clean, noise * float(clean.max())))
+    image = law.sample(clean, torch.Generator().manual_seed(3))
+    return Observation(image, replace(fine, supersampling=points), law)
+
+
+def test_a_lens_far_from_the_middle_is_found():
+    mass = SIE(1.2, 0.08, -0.05, 0.9, -0.5) + Shear(0.03, -0.02, 0.9, -0.5)
+    observation = seen(mass, Sersic(5.0, 0.3, 1.0, 0.1, -0.1, 0.95, -0.42))
+    found = READY["refine"].predict(observation, 2)
+    assert float(found.parameters["theta_E"]) == pytest.approx(1.2, rel=3e-3)
+    assert float(found.parameters["lens.center_x"]) == pytest.approx(0.9, abs=0.02)
+    assert int(found.parameters["subhalos"]) == 0
+    assert found.verdicts[0].quality == "good"
+
+
+def test_a_steep_source_makes_no_subhalos():
+    mass = SIE(1.2, 0.08, -0.05, 0.02, 0.03) + Shear(0.03, -0.02)
+    observation = seen(mass, Sersic(5.0, 0.2, 4.0, 0.1, -0.1, 0.08, 0.05), points=2, noise=1 / 250)
+    found = READY["refine"].predict(observation, 2)
+    assert int(found.parameters["subhalos"]) == 0
+    assert float(found.reduced_chi2(observation)) < 1.1
+
+
+def test_unknown_noise_that_neighbours_share_makes_no_subhalos():
+    white = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(4))
+    shared = torch.from_numpy(gaussian_filter(white.numpy(), (0, 0, 0.8, 0.8), mode="wrap"))
+    observation = with_noise(shared / shared.std())
+    observation = replace(observation, noise=SkyNoise.from_image(observation.image))
+    found = READY["refine"].predict(observation, 2)
+    assert int(found.parameters["subhalos"]) == 0
+    assert found.verdicts[0].quality == "suspect"
+    assert float(found.reduced_chi2(observation)) == pytest.approx(1, abs=0.15)
+
+
+def test_a_result_depends_on_its_image_alone(spirals):
+    alone = default(spirals, 3)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        together = READY["refine"].predict(spirals.observation([3, 0]), 2)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(together.image[:1], alone.image)
+    assert torch.equal(together.sigma[:1], alone.sigma)
+    assert torch.equal(together.parameters["theta_E"][:1], alone.parameters["theta_E"])

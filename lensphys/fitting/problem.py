@@ -332,6 +332,12 @@ class LensProblem:
         sigma = self.inverse_sigma / factor.sqrt()[:, None, None, None]
         return replace(self, inverse_sigma=sigma, inflation=self.inflation * factor)
 
+    def about(self, x: float, y: float) -> LensProblem:
+        """Return the problem with bounds and priors of all centres about a place [arcsec]."""
+        by = {"center_x": x, "center_y": y}
+        moved = [p.moved(by.get(p.name.split(".")[-1], 0.0)) for p in self.space.parameters]
+        return replace(self, space=ParameterSpace(moved))
+
     def inner(self, height: int, width: int) -> LensProblem:
         """Return the problem of the middle of the images, so many pixels; bounds and priors stay those of the whole."""
         grid = self.observation.camera.grid

@@ -20,14 +20,12 @@ class Sampling(Strict):
         unseen: chi^2 by which an image may change when the points along a pixel's side are doubled.
         fall: of the cost that more points must bring: images that were simulated with few points keep theirs.
         most: points along the side of a pixel.
-        explained: chi^2 per pixel above which a smooth model has other faults than its sampling.
         steps: Newton steps with more points.
     """
 
-    unseen: PositiveFloat = 2.0
+    unseen: PositiveFloat = 10.0
     fall: NonNegativeFloat = 1.0
     most: PositiveInt = 10
-    explained: PositiveFloat = 1.5
     steps: PositiveInt = 20
 
 
@@ -61,7 +59,7 @@ def _doubled(fitted: Fitted, sampling: Sampling) -> Fitted | None:
     """One image fitted with twice as many points along a pixel's side; None if they would not be seen."""
     points = fitted.problem.observation.camera.supersampling
     more = min(2 * points, sampling.most)
-    if more <= points or float(fitted.problem.chi2(fitted.x)) > sampling.explained:
+    if more <= points:
         return None
     finer = _sampled(fitted.problem, more)
     change = (finer.render(fitted.x) - fitted.problem.render(fitted.x)) * finer.inverse_sigma

@@ -14,9 +14,11 @@ from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sampling import Sampling, well_sampled
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed, raised
-from lensphys.fitting.starts import arc_light, minima, multistart
+from lensphys.fitting.starts import arc_centre, arc_light, minima, multistart
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.observation import Observation
+
+_STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ class Refinement:
         crop: share of an image that these may hold; if they hold more it is fitted whole.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
         apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
+        off_centre: how far from the middle of the field the centre of the arcs is, for a badly explained image to be
+            fitted about it as well [arcsec],
+        wander: and about places so far from it on each side [arcsec]: it is the source that arcs are centred on.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
         sampling: of the light in a pixel.
     """
@@ -122,6 +127,8 @@ class Refinement:
     crop: float = 0.8
     stuck: float = 1.5
     apart: float = 0.1
+    off_centre: float = 0.3
+    wander: float = 0.1
     first_level: int = 1
     sampling: Sampling = Sampling()
 
@@ -135,13 +142,35 @@ class Refinement:
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
             smooth = self._with_shared_noise(smooth)
+            theta_E = LensFit.of(smooth).smooth_theta_E
             seen = arc_light(smooth.problem)[1]
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
-                sampled = well_sampled(smooth.rows(lit), self.sampling)
+                found = self._recentred(smooth.rows(lit))
+                for rows, group in found:
+                    theta_E[lit[rows]] = LensFit.of(group).smooth_theta_E
+                sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
-            return LensFit.of(smooth, groups)
+            return replace(LensFit.of(smooth, groups), smooth_theta_E=theta_E)
+
+    def _recentred(self, smooth: Fitted) -> Groups:
+        """The smooth fits; of a lens far from the middle of the field, that about the centre of its arcs."""
+        centre, bad = arc_centre(smooth.problem), poor(smooth)
+        far = (centre.norm(dim=1) > self.off_centre) & bad
+        groups: Groups = []
+        for i in far.nonzero().flatten().tolist():
+            row = torch.tensor([i], device=smooth.x.device)
+            about = [
+                smooth.problem[row].about(*(centre[i] + step).tolist()) for step in _STEPS.to(centre) * self.wander
+            ]
+            tried = [smooth_fit(problem, starts=self.starts, steps=self.steps) for problem in about]
+            other = self._with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
+            if bool(other.end.cost < smooth.rows(row).end.cost):
+                groups.append((row, other))
+        moved = torch.cat([row for row, _ in groups]) if groups else torch.zeros(0, dtype=torch.long)
+        others = (~torch.isin(torch.arange(len(smooth.x)), moved)).nonzero()[:, 0].to(smooth.x.device)
+        return groups + ([(others, smooth.rows(others))] if len(others) else [])
 
     def _with_shared_noise(self, smooth: Fitted) -> Fitted:
         """The fit with the noise that neighbouring pixels share taken into account, as an effective variance."""

@@ -89,7 +89,7 @@ def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
 
 def _typical(problem: LensProblem) -> dict[str, Tensor]:
     """The means of the priors; of what little is known of, something small: too weak does less harm than too strong."""
-    values = problem.model.typical(problem.unit)
+    values = {p.name: torch.full_like(problem.unit, p.mean) for p in problem.space.parameters}
     for p in problem.space.parameters:
         if p.logarithmic and p.mean == 0:
             values[p.name] = torch.full_like(problem.unit, p.low**0.75 * p.high**0.25)
@@ -101,12 +101,15 @@ def _typical(problem: LensProblem) -> dict[str, Tensor]:
 def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return the cost (B,) and the parameters (B, P) of an SIS of ``factor`` times the arc's radius."""
     grid = problem.observation.camera.grid
-    distance = grid.positions(like=arc).norm(dim=1, keepdim=True)
+    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    values = _typical(problem)
+    none = torch.zeros_like(problem.unit)
+    middle = torch.stack([values.get(f"{lens}.{name}", none) for name in ("center_x", "center_y")], dim=1)
+    distance = (grid.positions(like=arc) - middle[:, :, None, None]).norm(dim=1, keepdim=True)
     radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)
     theta_E = (factor * radius).clamp(0.06 * grid.radius, 0.95 * grid.radius)
     source_grid = PixelGrid(41, 41, grid.radius / 41)
-    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
-    values = _typical(problem) | {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
+    values |= {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
     mass = problem.model.deflector(problem.model.completed(values, theta_E))
     field = DeflectionField.of(mass, grid, like=arc)
     centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
@@ -135,6 +138,23 @@ def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     seen = significance.flatten(1).amax(1) >= 5
     faint = seen[:, None, None, None] & (significance < 3)
     return torch.where(faint, torch.zeros_like(light), light.clamp(min=0)), seen
+
+
+def arc_centre(problem: LensProblem) -> Tensor:
+    """Return the centre of the circle that goes best through the light of the arcs, (B, 2) [arcsec].
+
+    Least squares of x^2 + y^2 - 2 a x - 2 b y - c, weighed by the light: a ring, or arcs that face each other, tell it.
+
+    Source: Kasa 1976 (IEEE Trans. Instrum. Meas. 25, 8).
+    """
+    arc = arc_light(problem)[0].flatten(2)
+    theta = problem.observation.camera.grid.positions(like=arc[..., None]).flatten(2).expand(len(arc), -1, -1)
+    terms = torch.cat([2 * theta, torch.ones_like(arc)], dim=1).double()
+    weighed = terms * arc
+    normal = weighed @ terms.transpose(1, 2)
+    right = weighed @ theta.double().square().sum(1)[:, :, None]
+    hair = 1e-9 * torch.diagonal(normal, dim1=1, dim2=2).amax(1)[:, None, None] * torch.eye(3).to(normal)
+    return torch.linalg.solve(normal + hair, right)[:, :2, 0].to(arc)
 
 
 def moments(image: Tensor, grid: PixelGrid) -> tuple[Tensor, Tensor]:

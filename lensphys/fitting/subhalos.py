@@ -233,7 +233,7 @@ def candidates(fitted: Fitted, search: Search, place: Tensor | None = None) -> C
 
 
 def pruned(fitted: Fitted, search: Search) -> Fitted:
-    """Return the fit of one image without the sub-halos that gain less than they must when all else is fitted anew.
+    """Return the fit of one image without the sub-halos that gain less than they must: by their error, or fitted anew.
 
     The weakest first: each is taken out, all else is fitted, and it stays out if the cost rises by less than the gain.
 
@@ -253,7 +253,8 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
         trial = replace(fitted.problem, subhalos=fitted.problem.subhalos - 1)
         x = torch.cat([own, bodies[:, index], g, psi], dim=1)
         end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
-        if float(end.cost - fitted.end.cost) < search.stands:
+        uncertain = 0.5 / float(spread[weakest]) < search.gain  # by its error it may be none
+        if uncertain or float(end.cost - fitted.end.cost) < search.stands:
             fitted = Fitted.of(trial, end)
         else:
             kept += 1

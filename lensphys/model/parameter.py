@@ -70,6 +70,10 @@ class Parameter:
         low, high = (b * radius if isinstance(b, HalfWidths) else b for b in (self.low, self.high))
         return replace(self, low=low, high=high)
 
+    def moved(self, by: float) -> Parameter:
+        """Return the parameter with bounds, in its unit, and prior moved."""
+        return replace(self, low=self.low + by, high=self.high + by, mean=self.mean + by)
+
     def between(self, low: float, high: float) -> Parameter:
         """Return the parameter with other bounds."""
         return replace(self, low=low, high=high)
