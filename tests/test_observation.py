@@ -23,6 +23,7 @@ from lensphys.observation import (
     NoPSF,
     Observation,
     RectifiedCountNoise,
+    SkyNoise,
     block_sum,
     instrument_names,
 )
@@ -293,7 +294,7 @@ def test_an_instrument_of_the_user(tmp_path):
     path.write_text(INSTRUMENT)
     mine = Instrument.named(str(path))
     assert mine.pixel_scale == 0.05
-    assert isinstance(mine.noise_of(rand(1, 1, 8, 9)), ErrorMap)
+    assert isinstance(mine.noise_of(rand(1, 1, 8, 9)), SkyNoise)
     with pytest.raises(LensphysError, match="mine: no zero_point, so a magnitude has no flux: give an amplitude"):
         mine.flux(20)
 

@@ -126,7 +126,10 @@ def test_a_network_of_ones_own_trains_by_its_name(file, tmp_path, monkeypatch):
     config = tmp_path / "mine.yaml"
     mine = {"name": "supervised", "network": {"name": "my_network:MyNetworkSettings", "channels": 4}}
     config.write_text(yaml.safe_dump(tree(file, epochs=1) | {"method": mine}))
-    done = CliRunner().invoke(app, ["train", str(config), "-o", str(tmp_path / "mine")])
+    asked = ["train", str(config), "-o", str(tmp_path / "mine")]
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 2 and "--trust my_network:MyNetworkSettings" in refused.output
+    done = CliRunner().invoke(app, [*asked, "--trust", "my_network:MyNetworkSettings"])
     assert done.exit_code == 0 and "my_network:MyNetworkSettings" in done.output, done.output
 
 
