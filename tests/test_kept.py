@@ -1,0 +1,102 @@
+"""Results of many images: kept as they are finished, side by side, and the same however they are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from lenses import small_lenses
+from typer.testing import CliRunner
+
+from lensphys.cli import app
+from lensphys.data.kept import Kept, Stack
+from lensphys.data.npy import write_npz
+from lensphys.inference import super_resolve
+from lensphys.methods import READY
+
+
+class Counted:
+    """Bicubic interpolation that counts the images it was asked for, and fails at one of them."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.seen, self.fails_at = 0, fails_at
+
+    def predict(self, observation, scale):
+        self.seen += len(observation)
+        if self.fails_at is not None and self.seen > self.fails_at:
+            raise KeyboardInterrupt
+        return READY["bicubic"].predict(observation, scale)
+
+
+@pytest.fixture(scope="module")
+def observation():
+    return small_lenses(7).observation
+
+
+def test_an_interrupted_run_goes_on_where_it_was(observation, tmp_path):
+    whole = super_resolve(READY["bicubic"], observation, 2)
+    first = Counted(fails_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        super_resolve(first, observation, 2, batch_size=2, kept=Kept(tmp_path / "parts", {"a": 1}, 4))
+    second, kept = Counted(), Kept(tmp_path / "parts", {"a": 1}, 4)
+    assert kept.missing == [2, 3]
+    found = super_resolve(second, observation, 2, batch_size=2, kept=kept)
+    assert second.seen == 3
+    image = found["image"]
+    assert isinstance(image, Stack) and image.shape == (7, 64, 72)
+    np.testing.assert_array_equal(np.concatenate(list(image.chunks())), whole["image"])
+    np.testing.assert_array_equal(found["chi2"], whole["chi2"])
+
+
+def test_chunks_of_another_computation_do_not_count(observation, tmp_path):
+    kept = Kept(tmp_path / "parts", {"a": 1}, 1)
+    kept.keep(0, {"x": np.ones(3)})
+    assert Kept(tmp_path / "parts", {"a": 1}, 1).missing == []
+    assert Kept(tmp_path / "parts", {"a": 2}, 1).missing == [0]
+
+
+def test_stacks_are_written_as_arrays_are(tmp_path):
+    parts = [np.arange(6, dtype="f4").reshape(2, 3), np.arange(3, dtype="f4").reshape(1, 3)]
+    stack = Stack((3, 3), np.dtype("f4"), lambda: iter(parts))
+    write_npz(tmp_path / "a.npz", {"a": stack, "b": np.array(["good", "bad"]), "c": 2.5})
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as made:
+        np.testing.assert_array_equal(made["a"], np.concatenate(parts))
+        assert made["b"].tolist() == ["good", "bad"] and float(made["c"]) == 2.5
+
+
+def test_workers_change_no_digit(observation):
+    alone = super_resolve(READY["fit"], observation[torch.arange(2)], 2, batch_size=1)
+    beside = super_resolve(READY["fit"], observation[torch.arange(2)], 2, batch_size=1, workers=2)
+    assert sorted(alone) == sorted(beside)
+    for name in ("image", "theta_E", "chi2"):
+        np.testing.assert_allclose(beside[name], alone[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_a_long_stack_by_the_command_line(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    images = rng.normal(1, 0.3, (19, 12, 16)).astype("f4")
+    if suffix == "npz":
+        np.save(tmp_path / "a.npy", images)
+        path, options = tmp_path / "a.npy", ["--pixel-scale", "0.1"]
+    else:
+        from lensphys.simulation.recipe import Recipe
+        from lensphys.simulation.writer import simulate
+
+        path, options = simulate(Recipe.named("model_3", []), 6, tmp_path / "a.h5", seed=1), []
+    out = tmp_path / f"b.{suffix}"
+    asked = ["super-resolve", str(path), "-o", str(out), "--method", "bicubic", *options]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert not list(Path(tmp_path).glob(".b*"))  # nothing is left beside it
+    made = np.load(out) if suffix == "npz" else h5py.File(out)
+    count = 19 if suffix == "npz" else 18
+    assert made["image"].shape[0] == count
+    assert made["index"][:].tolist() == list(range(count))
+    some = CliRunner().invoke(app, [*asked, "--rows", "3:5,17", "--overwrite"])
+    assert some.exit_code == 0, some.output
+    few = np.load(out) if suffix == "npz" else h5py.File(out)
+    assert few["index"][:].tolist() == [3, 4, 17]
