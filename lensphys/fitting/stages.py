@@ -168,8 +168,8 @@ class Refinement:
             other = self._with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
             if bool(other.end.cost < smooth.rows(row).end.cost):
                 groups.append((row, other))
-        moved = torch.cat([row for row, _ in groups]) if groups else torch.zeros(0, dtype=torch.long)
-        others = (~torch.isin(torch.arange(len(smooth.x)), moved)).nonzero()[:, 0].to(smooth.x.device)
+        moved = {int(row) for row, _ in groups}
+        others = torch.tensor([i for i in range(len(smooth.x)) if i not in moved], device=smooth.x.device)
         return groups + ([(others, smooth.rows(others))] if len(others) else [])
 
     def _with_shared_noise(self, smooth: Fitted) -> Fitted:
