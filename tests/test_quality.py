@@ -153,13 +153,14 @@ def test_unknown_noise_that_neighbours_share_makes_no_subhalos():
 
 
 def test_a_result_depends_on_its_image_alone(spirals):
-    alone = default(spirals, 3)
-    threads = torch.get_num_threads()
+    alone, lenses, threads = default(spirals, 0), small_lenses(3).observation, torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        together = READY["refine"].predict(spirals.observation([3, 0]), 2)
+        again = READY["refine"].predict(spirals.observation([0]), 2)
+        shuffled = READY["refine"].predict(lenses[torch.tensor([2, 0, 1])], 2)
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(together.image[:1], alone.image)
-    assert torch.equal(together.sigma[:1], alone.sigma)
-    assert torch.equal(together.parameters["theta_E"][:1], alone.parameters["theta_E"])
+    inorder = READY["refine"].predict(lenses, 2)
+    assert torch.equal(again.image, alone.image) and torch.equal(again.sigma, alone.sigma)
+    assert torch.equal(shuffled.image, inorder.image[[2, 0, 1]])
+    assert torch.equal(shuffled.parameters["theta_E"], inorder.parameters["theta_E"][[2, 0, 1]])

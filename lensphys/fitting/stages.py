@@ -269,7 +269,10 @@ class Refinement:
     def _best_of(self, smooth: Fitted, levels: list[Fitted]) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
         free = self._free(levels)
-        target = torch.stack([fit.evidence for fit in free]).amax(0)
+        known = (
+            smooth.problem.observation.noise.known
+        )  # else each fit has a noise of its own, and evidences do not compare
+        target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         ((_, sersic),) = self._with_substructure(smooth, self.search, target)
         return likeliest([sersic, *free])
 
