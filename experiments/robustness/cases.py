@@ -31,7 +31,8 @@ from lensphys.provenance import provenance
 _HEAD = """# What comes out of difficult inputs
 
 Small inputs made after public bug reports of this field, most of a smooth lens with theta_E = 1.2", each given to
-`lensphys super-resolve` as it is (`experiments/robustness/cases.py`). None has substructure. Storage is tried with `--method bicubic`, which does not judge itself.
+`lensphys super-resolve` as it is (`experiments/robustness/cases.py`). None has substructure. Storage is tried with
+`--method bicubic`, which does not judge itself.
 """
 
 
