@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -24,6 +25,7 @@ import torch
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
+from lensphys.interrupts import end_with
 from lensphys.methods import READY
 from lensphys.observation import GaussianPSF, Observation
 from lensphys.outputs import write_json
@@ -161,7 +163,10 @@ def main() -> None:
     kept = arguments.out.with_suffix(".rows.jsonl")
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     missing = sorted(set(wanted) - {r["row"] for r in rows})
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool, kept.open("a") as file:
+    workers = ProcessPoolExecutor(
+        arguments.workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+    )
+    with workers as pool, kept.open("a") as file:
         futures = [pool.submit(judged, arguments.data, row, arguments.method, arguments.psf_width) for row in missing]
         for future in as_completed(futures):
             report = future.result()
