@@ -163,9 +163,8 @@ def main() -> None:
     kept = arguments.out.with_suffix(".rows.jsonl")
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     missing = sorted(set(wanted) - {r["row"] for r in rows})
-    workers = ProcessPoolExecutor(
-        arguments.workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
-    )
+    # workers end with their parent
+    workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with, (os.getpid(),))
     with workers as pool, kept.open("a") as file:
         futures = [pool.submit(judged, arguments.data, row, arguments.method, arguments.psf_width) for row in missing]
         for future in as_completed(futures):

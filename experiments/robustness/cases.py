@@ -5,8 +5,8 @@
 The committed page, docs/cases.md, is made with --page docs/cases.md.
 
 CASES.yaml maps a name to the command's arguments, file names relative to FOLDER. Each is run with its default method
-unless it says otherwise; what is said, and what stands in the result, goes into the JSON, and as a table onto the page. A
-killed run goes on where it was.
+unless it says otherwise; what is said, and what stands in the result, goes into the JSON, and as a table onto the page.
+A killed run goes on where it was.
 """
 
 from __future__ import annotations
