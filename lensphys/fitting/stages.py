@@ -113,6 +113,7 @@ class Refinement:
         wander: and about places so far from it on each side [arcsec]: it is the source that arcs are centred on.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
         sampling: of the light in a pixel.
+        edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
     """
 
     search: Search = Search()
@@ -131,6 +132,7 @@ class Refinement:
     wander: float = 0.1
     first_level: int = 1
     sampling: Sampling = Sampling()
+    edge: float = 0.005
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
         """Return the optimum of each image.
@@ -268,6 +270,8 @@ class Refinement:
 
     def _best_of(self, smooth: Fitted, levels: list[Fitted]) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
+        if self._astray(levels[-1]):
+            return likeliest([smooth, levels[-1]])
         free = self._free(levels)
         known = (
             smooth.problem.observation.noise.known
@@ -275,6 +279,15 @@ class Refinement:
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         ((_, sersic),) = self._with_substructure(smooth, self.search, target)
         return likeliest([sersic, *free])
+
+    def _astray(self, fitted: Fitted) -> bool:
+        """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""
+        main = f"{next(iter(fitted.problem.model.mass))}."
+        own = torch.sigmoid(fitted.problem.parts(fitted.x)[0][0])
+        at = torch.minimum(own, 1 - own) < self.edge
+        return any(
+            bool(flag) and name.startswith(main) for name, flag in zip(fitted.problem.model.names, at, strict=True)
+        )
 
     def _free(self, levels: list[Fitted]) -> list[Fitted]:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
