@@ -108,6 +108,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
             entry["theta_E_over_5_percent"] = int((error > 0.05).sum())
         if "coverage" in mine[0]:
             entry["coverage"] = float(np.mean([r["coverage"] for r in mine]))
+        if "coverage_outside" in mine[0]:
             entry["coverage_outside"] = float(np.mean([r["coverage_outside"] for r in mine]))
         if "claims" in mine[0]:
             entry |= substructure(mine)

@@ -32,7 +32,7 @@ class Report(Strict):
     spread: PositiveFloat = 1.05
     priors: FieldPriors = FieldPriors()
     verdict: VerdictSettings = VerdictSettings()
-    false_alarms: NonNegativeFloat = 0.04
+    false_alarms: NonNegativeFloat = 0.015
 
 
 def smooth_prediction(fit: LensFit, scale: float) -> Prediction:
