@@ -142,12 +142,14 @@ def super_resolve(
     origin = provenance(
         input=image.name, read=images.remarks, method=chosen.name, scale=factor, **sharp, **chosen.record
     )
+    count = len(images.index)
+    chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, count // (2 * workers)))
     kept = None
-    if len(images.index) > _CHUNK:
-        identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist()}
-        kept = Kept(out.with_name(f".{out.name}.parts"), identity, -(-len(images.index) // _CHUNK))
+    if count > chunk:
+        identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
+        kept = Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
     result = resolve(
-        chosen.method, images.observation, factor, batch_size=_CHUNK, device=where, workers=workers, kept=kept
+        chosen.method, images.observation, factor, batch_size=chunk, device=where, workers=workers, kept=kept
     )
     if len(images.index) > 1:
         result["index"] = images.index

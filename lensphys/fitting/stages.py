@@ -273,9 +273,8 @@ class Refinement:
         if self._astray(levels[-1]):
             return likeliest([smooth, levels[-1]])
         free = self._free(levels)
-        known = (
-            smooth.problem.observation.noise.known
-        )  # else each fit has a noise of its own, and evidences do not compare
+        # where the noise is unknown each fit has its own, and evidences do not compare
+        known = smooth.problem.observation.noise.known
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         ((_, sersic),) = self._with_substructure(smooth, self.search, target)
         return likeliest([sersic, *free])
