@@ -26,6 +26,8 @@ from lensphys.cli.chosen import asked_for, chosen_method
 from lensphys.cli.rows import Rows, rows_of
 
 if TYPE_CHECKING:
+    from lensphys.data.images import ImageSet
+    from lensphys.data.kept import Kept
     from lensphys.model import Component
 
 _CHUNK = 16  # images: what is lost of a run that is killed
@@ -107,7 +109,6 @@ def super_resolve(
 
     from lensphys.config import run_instrument
     from lensphys.data.images import check_output, read_images, with_target_psf, write_images
-    from lensphys.data.kept import Kept
     from lensphys.fits.image import Choice
     from lensphys.inference import super_resolve as resolve
     from lensphys.observation import Instrument
@@ -142,12 +143,8 @@ def super_resolve(
     origin = provenance(
         input=image.name, read=images.remarks, method=chosen.name, scale=factor, **sharp, **chosen.record
     )
-    count = len(images.index)
-    chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, count // (2 * workers)))
-    kept = None
-    if count > chunk:
-        identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
-        kept = Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
+    chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, len(images.index) // (2 * workers)))
+    kept = _kept(images, out, origin, chunk)
     result = resolve(
         chosen.method, images.observation, factor, batch_size=chunk, device=where, workers=workers, kept=kept
     )
@@ -166,6 +163,17 @@ def super_resolve(
     console.print(f"wrote {out}: {numbers}", markup=False)
     for line in _verdict_lines(images.index.tolist(), result):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _kept(images: ImageSet, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:
+    """Where the finished chunks of a stack lie; None for what is a chunk in all."""
+    from lensphys.data.kept import Kept
+
+    count = len(images.index)
+    if count <= chunk:
+        return None
+    identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
+    return Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
 
 
 def _solar_radius(z_lens: float | None, z_source: float | None) -> float | None:

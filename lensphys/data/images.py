@@ -187,6 +187,7 @@ class _Preset:
         return self.instrument.psf_of(self.conditions)
 
     def noise(self, image: Tensor, remarks: list[str]) -> Noise:
+        """Return the noise law of images (N, 1, H, W), in their own unit."""
         law = self.instrument.noise_of(image, self.conditions)
         if self.header is None or not isinstance(law, ExposureNoise):
             return law

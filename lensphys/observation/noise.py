@@ -231,8 +231,26 @@ class RectifiedCountNoise(PerImage):
         return poisson(cut / unit, generator) * unit
 
 
+class _OfOneSigma(PerImage):
+    """Gaussian noise that does not depend on the light."""
+
+    sigma: Tensor
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return the clean image: this noise has no bias."""
+        return clean
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return sigma^2, of the shape of the image."""
+        return (self.sigma**2).expand_as(clean)
+
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
+        """Return the clean image plus Gaussian noise."""
+        return clean + self.sigma * _normal(clean, generator)
+
+
 @dataclass(frozen=True)
-class ErrorMap(KnownNoise):
+class ErrorMap(_OfOneSigma, KnownNoise):
     """Gaussian noise of a known standard deviation in each pixel.
 
     Args:
@@ -250,21 +268,9 @@ class ErrorMap(KnownNoise):
         if bad:
             raise LensphysError(f"the error map holds {bad} values that are not positive and finite: mask those pixels")
 
-    def expected(self, clean: Tensor) -> Tensor:
-        """Return the clean image: this noise has no bias."""
-        return clean
-
-    def variance(self, clean: Tensor) -> Tensor:
-        """Return sigma^2, of the shape of the image."""
-        return (self.sigma**2).expand_as(clean)
-
-    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return the clean image plus Gaussian noise."""
-        return clean + self.sigma * _normal(clean, generator)
-
 
 @dataclass(frozen=True)
-class SkyNoise(PerImage):
+class SkyNoise(_OfOneSigma):
     """Gaussian noise as large everywhere as that of the sky: for data that come without any noise information.
 
     Args:
@@ -302,18 +308,6 @@ class SkyNoise(PerImage):
         found = _scatter(image - clean, sky)
         enough = (sky.sum((1, 2, 3), keepdim=True) >= _SKY_PIXELS) & (found > 0)
         return SkyNoise(torch.where(enough, found, self.sigma))
-
-    def expected(self, clean: Tensor) -> Tensor:
-        """Return the clean image: this noise has no bias."""
-        return clean
-
-    def variance(self, clean: Tensor) -> Tensor:
-        """Return sigma^2, of the shape of the image."""
-        return (self.sigma**2).expand_as(clean)
-
-    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return the clean image plus Gaussian noise."""
-        return clean + self.sigma * _normal(clean, generator)
 
 
 def _scatter(values: Tensor, where: Tensor) -> Tensor:
