@@ -1,0 +1,197 @@
+"""All that a GPU is for, in one script of under nine minutes whose parts are ordered by worth.
+
+    python experiments/gpu/gpu.py [OUT] [--device cuda] [--miniature] [--parts tests,speed]
+
+tests: the suite's `cuda` marker, GPU beside CPU. speed: simulator (in memory), one pass, refined fit, free source and a
+training step, each on the GPU and on one CPU core in the same run. Each part writes its JSON into OUT (by default the
+folder of this script) as it ends, so a lease that runs out loses only what was not done. ``--device cpu --miniature``
+runs the same code where there is no GPU, to know that it works. The supervised networks as rows of a table are
+`experiments/any_source/zoo.yaml`, trained on a GPU where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lensphys.config import load_run
+from lensphys.methods import READY, RefinedFit
+from lensphys.methods.lens_model import full_prediction
+from lensphys.methods.supervised import SupervisedSettings
+from lensphys.methods.trainable import Batch
+from lensphys.networks import network_settings
+from lensphys.observation import Observation
+from lensphys.outputs import write_json
+from lensphys.provenance import provenance
+from lensphys.simulation.detector import conditions_of
+from lensphys.simulation.plan import Plan
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.stream import LensStream
+from lensphys.weights import weights_folder
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything: enough to fill a GPU, or a miniature.
+
+    Args:
+        simulated: scenes at once.
+        passed: images of a forward pass.
+        fitted: images of a batch of fits.
+        repetitions: of which the fastest counts.
+    """
+
+    simulated: tuple[int, ...] = (64, 512, 2048)
+    passed: tuple[int, ...] = (32, 256)
+    fitted: tuple[int, ...] = (1, 16, 64)
+    repetitions: int = 3
+
+
+MINIATURE = Sizes((2,), (2,), (1,), 1)
+
+
+def tests(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
+    """Run the tests that compare a device with the CPU."""
+    report = out / "tests.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", f"--junitxml={report}", "tests/test_cuda.py"]
+    environment = os.environ | {"LENSPHYS_TEST_DEVICE": device}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    print(done.stdout[-3000:], flush=True)
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    report.unlink()
+    failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return {"passed": len(cases) - len(failed) - skipped, "skipped": skipped, "failed": failed}
+
+
+def speed(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
+    """Time everything, on the device and on one CPU core."""
+    rows = []
+    with torch.no_grad():
+        for kind in (simulator, one_pass, free_source, refined):
+            rows += list(kind(device, sizes))
+            write_json(out / "speed.json", {"provenance": provenance(), "rows": rows})
+    return {"rows": rows + list(training_step(device, sizes))}
+
+
+def simulator(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """Clean LR and HR images and HR deflection of Model 2 in memory, scenes drawn before."""
+    recipe = Recipe.named("model_2")
+    for name in recipe.classes:
+        plan = Plan.of(recipe, max(sizes.simulated), classes=[name], seed=5)
+        scenes = [plan.drawn(i).scene for i in range(max(sizes.simulated))]
+        for where, counts in ((device, sizes.simulated), ("cpu", sizes.simulated[:1])):
+            engine = plan.build_engine(where)
+            for n in counts:
+                yield timed(f"simulator, {name}", where, n, sizes,
+                            lambda e=engine, s=scenes[:n]: e.render(s, conditions_of([{}] * len(s))).lr)  # fmt: skip
+
+
+def one_pass(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """The shipped network of Model 2, its free source and steps left out."""
+    for where, counts in ((device, sizes.passed), ("cpu", sizes.passed[:1])):
+        network = load_run(weights_folder("model_2")).to(where).eval()
+        for n in counts:
+            seen = observed("model_2", "no_sub", n).to(where)
+            yield timed("one pass, model_2", where, n, sizes, lambda m=network, o=seen: m.predict(o, 2).image)
+
+
+def free_source(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """The default fit of drawn galaxies behind smooth lenses: a free source, no sub-halos looked for."""
+    method = READY["refine"]
+    assert isinstance(method, RefinedFit)
+    yield from _fits("free source, no sub-halos", method.shortened(0), device, sizes, "model_4")
+
+
+def refined(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """The default fit of Sersic galaxies behind smooth lenses."""
+    method = READY["refine"]
+    assert isinstance(method, RefinedFit)
+    yield from _fits("default fit, Sersic", method, device, sizes, "model_2")
+
+
+def _fits(what: str, method: RefinedFit, device: str, sizes: Sizes, recipe: str) -> Iterator[dict[str, Any]]:
+    once = Sizes(repetitions=1)
+    for where, counts in ((device, sizes.fitted), ("cpu", (min(8, max(sizes.fitted)),))):
+        for n in counts:
+            seen = observed(recipe, "no_sub", n).to(where)
+            batch = timed(
+                what, where, n, once,
+                lambda o=seen: full_prediction(method.refinement(method.problem(o)), 2, method.report).image,
+            )  # fmt: skip
+            yield batch
+
+
+def training_step(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """A step of full-size EDSR on 16 pairs of 64-pixel images."""
+    n = min(16, max(sizes.passed))
+    seen = observed("model_2", "no_sub", n)
+    truth = torch.nn.functional.interpolate(seen.image, scale_factor=2) / 4
+    for where in (device, "cpu"):
+        method = SupervisedSettings(name="supervised", network=network_settings("edsr")(), scale=2).build().to(where)
+        optimiser = torch.optim.Adam(method.parameters())
+        batch = Batch(seen.to(where), truth.to(where))
+
+        def step(method=method, optimiser=optimiser, batch=batch) -> torch.Tensor:
+            optimiser.zero_grad()
+            loss = method.training_terms(batch, 0)["loss"]
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+
+        yield timed("training step, EDSR", where, n, sizes, step)
+
+
+def observed(recipe: str, kind: str, n: int) -> Observation:
+    """Return noisy LR images of a recipe."""
+    plan = Plan.of(Recipe.named(recipe), n, classes=[kind], seed=1000)
+    return LensStream(plan).read(list(range(n)), "cpu")[0]
+
+
+def timed(what: str, device: str, n: int, sizes: Sizes, do: Callable[[], torch.Tensor]) -> dict[str, Any]:
+    """Return the milliseconds an image of the fastest repetition, after one that warms up, and the peak of memory."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(sizes.repetitions + (sizes.repetitions > 1)):
+        started = time.perf_counter()
+        do().cpu()
+        seconds.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
+    row = {"what": what, "device": device, "batch": n, "ms_an_image": 1e3 * min(seconds) / n, "peak_mib": peak}
+    print(row, flush=True)
+    return row
+
+
+PARTS = {"tests": tests, "speed": speed}
+
+
+def main() -> None:
+    """Run the parts, in their order."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--miniature", action="store_true")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in arguments.parts.split(","):
+        found = PARTS[name](arguments.device, MINIATURE if arguments.miniature else Sizes(), arguments.out)
+        write_json(arguments.out / f"{name}.json", {"provenance": provenance()} | found)
+
+
+if __name__ == "__main__":
+    main()
