@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ import lensphys
 _PACKAGES = ("torch", "numpy", "lenstronomy", "astropy", "h5py")
 
 
+def _installed() -> dict[str, str]:
+    """The versions of those packages that are there; an extra need not be."""
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
 def versions() -> dict[str, str]:
     """Return the versions of lensphys and of the packages its results depend on."""
-    return {"lensphys": lensphys.__version__, "python": platform.python_version()} | {p: version(p) for p in _PACKAGES}
+    return {"lensphys": lensphys.__version__, "python": platform.python_version()} | _installed()
 
 
 def commit() -> str | None:

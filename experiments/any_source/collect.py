@@ -1,4 +1,4 @@
-"""Join the tables of `judge.py` into the one that the README shows.
+"""Join the tables of `judge.py` into the one that the README shows; sets of OUT that are not named stay as they are.
 
     python experiments/any_source/collect.py "Euclid VIS, real galaxies=euclid.json,more.json" NAME=FILE,... -o OUT
 
@@ -45,6 +45,9 @@ def main() -> None:
         origins = [tree["provenance"] for tree in trees]
         told = [{key: value for key, value in row.items() if key not in _LONG} for row in rows]
         sets.append({"name": name, "table": table(rows), "rows": told, "made": origins})
+    before = json.loads(arguments.out.read_text())["sets"] if arguments.out.exists() else []
+    named = {entry["name"] for entry in sets}
+    sets = [entry for entry in before if entry["name"] not in named] + sets
     write_json(arguments.out, {"provenance": provenance(), "sets": sets})
 
 
