@@ -53,7 +53,8 @@ def super_resolve(
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
-        freedom; where the method has them ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
+        freedom; where the method has them ``lens_light`` (N, H, W) [flux per pixel], zero where none was found,
+        ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
         ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
         sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
         ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration,
@@ -210,6 +211,7 @@ def _planes(prediction: Prediction, observation: Observation, source_grid: Pixel
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
         "false_subhalos": found.get("false_subhalos"),
         "bodies": prediction.bodies,
+        "lens_light": None if prediction.lens_light is None else prediction.lens_light[:, 0],
     }
     field = prediction.deflection
     if field is not None:

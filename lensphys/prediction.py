@@ -50,6 +50,10 @@ class Prediction:
         bodies: the sub-halos, (B, K, 7), the columns of `BODY`, NaN where an image has fewer; None for methods that
             look for none.
         verdicts: what each image's fit says of itself; empty for methods that cannot tell.
+        lens_light: the light of the lens galaxy, (B, 1, H, W) [flux per pixel], zero where none was found; None for
+            methods that do not look for it.
+        chi2: per degree of freedom, (B,), with the noise and the pixels that were fitted; None where those are the
+            observation's.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -67,6 +71,8 @@ class Prediction:
     errors: dict[str, Tensor] = field(default_factory=dict)
     bodies: Tensor | None = None
     verdicts: list[Verdict] = field(default_factory=list)
+    lens_light: Tensor | None = None
+    chi2: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_images("image", self.image)
@@ -74,6 +80,8 @@ class Prediction:
 
     def reduced_chi2(self, observation: Observation) -> Tensor:
         """Return chi^2 of the predicted LR image per degree of freedom (counted pixels less fitted numbers), (B,)."""
+        if self.chi2 is not None:
+            return self.chi2
         return observation.renewed(self.observed).chi2(self.observed) / (observation.counted - self.fitted).clamp(min=1)
 
     def source_image(self, grid: PixelGrid) -> Tensor | None:
@@ -124,6 +132,8 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
         named(lambda p: p.errors),
         _joined_bodies([p.bodies for p in parts], order),
         [verdicts[i] for i in order.tolist()] if len(verdicts) == len(order) else [],
+        together(lambda p: p.lens_light),
+        together(lambda p: p.chi2),
     )
 
 

@@ -41,6 +41,7 @@ LIGHT: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
     "Sersic n=1, 4": (Sersic, {**SERSIC, "n_sersic": (1.0, 4.0), **ELLIPTICITY, **CENTRE}),
     "Sersic n=0.5, 6": (Sersic, {**SERSIC, "n_sersic": (0.5, 6.0), **ROUND, **CENTRE}),
 }
+LIGHT["Gaussian"] = (model.Gaussian, {"amp": (2.0, 0.7), "sigma": (0.3, 0.2), **ELLIPTICITY, **CENTRE})
 PROFILES = {**MASS, **LIGHT}
 # built from other things than numbers: they have their own tests below and in test_potential.py
 COMPOSED = {"FreeSource", "LightSum", "MassSum", "ImageSource", "PointSwarm", "PotentialField"}

@@ -350,6 +350,7 @@ def write_images(
         if images.header is None:
             raise LensphysError(f"cannot write {path}: only a FITS input gives a FITS output, choose .npz or .h5")
         results |= _kernel_planes(images.observation.camera.at(scale))
+        results |= {"input": images.observation.image[:, 0].numpy()}
         write_fits(path, images.header, results, scale=scale, pixel_scale=grid.scale, provenance=provenance)
     elif kind == ".npy":
         write_npz(path, results | {"provenance": json.dumps(provenance, default=str)})

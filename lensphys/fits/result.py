@@ -34,8 +34,8 @@ def write_fits(
         path: the file.
         header: of the low-resolution image.
         results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``sigma, constrained, alpha, kappa,
-            source, source_scale, residual, chi2, theta_E, subhalos, psf, psf_kernel, psf_scale``, the table and the
-            verdict: see `images.write_images`.
+            source, source_scale, residual, lens_light, input, chi2, theta_E, subhalos, psf, psf_kernel, psf_scale``,
+            the table and the verdict: see `images.write_images`.
         scale: s.
         pixel_scale: of the low-resolution image [arcsec].
         provenance: becomes HISTORY.
@@ -65,6 +65,10 @@ def write_fits(
     if "residual" in results:
         large = _result_header(described(header), results, pixel_scale)
         hdus.append(_extension("RESIDUAL", results["residual"][0], large, unit, "image - model"))
+    if "lens_light" in results and np.any(results["lens_light"][0]):
+        large, light = _result_header(described(header), results, pixel_scale), results["lens_light"][0]
+        hdus.append(_extension("ARC", results["input"][0] - light, large, unit, "input without the lens galaxy"))
+        hdus.append(_extension("LENSLIGHT", light, large, unit, "model of the lens galaxy's light"))
     if "psf_kernel" in results:
         plain = fits.Header([("PIXSCALE", float(results["psf_scale"]), "[arcsec]")])
         hdus.append(_extension("PSF", results["psf_kernel"], plain, "", "of the image"))

@@ -3,6 +3,7 @@
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.evidence import evidence
 from lensphys.fitting.fit_model import FitModel
+from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.newton import Normal, Optimum, Stop, gauss_newton_step, minimised
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.potential import FieldPriors
@@ -29,6 +30,7 @@ __all__ = [
     "FreeSourceSettings",
     "Lens",
     "LensFit",
+    "LensLightSettings",
     "LensProblem",
     "Normal",
     "Optimum",

@@ -123,6 +123,7 @@ class LensProblem:
         subhalos: how many there are.
         free: the source's field; None for sources that are what the model says.
         potential: the correction to the potential; None for none.
+        front: the light of the lens as last fitted, (B, 1, H, W) [flux per pixel]; None where there is none.
     """
 
     observation: Observation
@@ -136,6 +137,7 @@ class LensProblem:
     subhalos: int = 0
     free: FreeField | None = None
     potential: PotentialCorrection | None = None
+    front: Tensor | None = None
 
     @classmethod
     def of(cls, observation: Observation, model: LensModel | None = None, bodies: Bodies | None = None) -> LensProblem:
@@ -178,7 +180,15 @@ class LensProblem:
             inflation=self.inflation[rows],
             free=None if self.free is None else self.free.rows(rows),
             potential=None if self.potential is None else self.potential.rows(rows),
+            front=None if self.front is None else self.front[rows],
         )
+
+    @property
+    def arcs(self) -> Observation:
+        """The images without the light of the lens, as last fitted."""
+        if self.front is None:
+            return self.observation
+        return replace(self.observation, image=self.observation.image - self.front)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -325,7 +335,14 @@ class LensProblem:
         clean = self.render(x)
         observation = self.observation.renewed(clean)
         sigma = _inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]
-        return replace(self, observation=observation, inverse_sigma=sigma)
+        return replace(self, observation=observation, inverse_sigma=sigma, front=self.light_in_front(x))
+
+    def light_in_front(self, x: Tensor) -> Tensor | None:
+        """Return the light of the lens itself, (B, 1, H, W) [flux per pixel]; None where there is none."""
+        light = self.lens(x).light
+        if light is None:
+            return None
+        return self.observation.camera.expose(light(self.fine.positions(like=x)) * self.fine.pixel_area)
 
     def inflated(self, factor: Tensor) -> LensProblem:
         """Return the problem with the noise variance of each image so many times as large, (B,)."""
@@ -342,8 +359,10 @@ class LensProblem:
         """Return the problem of the middle of the images, so many pixels; bounds and priors stay those of the whole."""
         grid = self.observation.camera.grid
         top, left = (grid.height - height) // 2, (grid.width - width) // 2
-        sigma = self.inverse_sigma[..., top : top + height, left : left + width]
-        return replace(self, observation=self.observation.inner(height, width), inverse_sigma=sigma)
+        part = (..., slice(top, top + height), slice(left, left + width))
+        front = None if self.front is None else self.front[part]
+        observation = self.observation.inner(height, width)
+        return replace(self, observation=observation, inverse_sigma=self.inverse_sigma[part], front=front)
 
     def _whitened_rest(self, clean: Tensor) -> Tensor:
         rest = self.observation.image - self.observation.noise.expected(clean)

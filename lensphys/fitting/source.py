@@ -86,7 +86,7 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     sersic = problem.sersic(x)
     centre = torch.stack([torch.as_tensor(c) for c in (sersic.center_x, sersic.center_y)], dim=1)[:, :, None, None]
     away = (theta - lens.mass(theta) - centre).abs().amax(1).flatten(1)
-    light = problem.observation.significance(problem.inverse_sigma)[:, 0].flatten(1)
+    light = problem.arcs.significance(problem.inverse_sigma)[:, 0].flatten(1)
     away = torch.where(light > settings.bright, away, torch.nan)
     half = settings.margin * torch.nanquantile(away, settings.within, dim=1).nan_to_num(settings.largest)
     least = 4 * problem.observation.camera.grid.scale

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from lensphys.fitting.newton import Stop, minimised
+from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sampling import Sampling, well_sampled
+from lensphys.fitting.smooth import at_centres, distinct, finished, smooth_fit
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed, raised
-from lensphys.fitting.starts import arc_centre, arc_light, minima, multistart
+from lensphys.fitting.starts import arc_centre, arc_light, minima
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
+from lensphys.fitting.with_light import LitLens
 from lensphys.observation import Observation
 
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -43,32 +45,6 @@ class LensFit:
         none = torch.full_like(smooth.problem.unit, torch.nan)
         theta_E = values.get(f"{next(iter(smooth.problem.model.mass))}.theta_E", none)
         return cls([(rows, smooth)] if groups is None else groups, arc_light(smooth.problem)[1], theta_E)
-
-
-def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
-    """Return the optimum, with the noise variance of the model renewed twice."""
-    for _ in range(2):
-        problem = problem.renewed(x)
-        end = minimised(problem, x, Stop(steps))
-        x = end.x
-    return Fitted.of(problem, end)
-
-
-def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30) -> Fitted:
-    """Return the best smooth lens with a Sersic source, from several starts with each pixel at its centre.
-
-    Args:
-        problem: without sub-halos or fields.
-        starts: how many starts are optimised for each image, at most 8.
-        steps: at most so many Newton steps a start.
-    """
-    return finished(problem, multistart(_at_centres(problem), starts, steps), steps)
-
-
-def _at_centres(problem: LensProblem) -> LensProblem:
-    """The problem with each pixel at its centre: quick, and good enough to tell minima apart."""
-    camera = replace(problem.observation.camera, supersampling=1)
-    return replace(problem, observation=replace(problem.observation, camera=camera))
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -114,6 +90,7 @@ class Refinement:
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
         sampling: of the light in a pixel.
         edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
+        lens_light: how the light of a lens galaxy is found where there is one; None to look for none.
     """
 
     search: Search = Search()
@@ -133,6 +110,7 @@ class Refinement:
     first_level: int = 1
     sampling: Sampling = Sampling()
     edge: float = 0.005
+    lens_light: LensLightSettings | None = LensLightSettings()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
         """Return the optimum of each image.
@@ -149,15 +127,41 @@ class Refinement:
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
-                found = self._recentred(smooth.rows(lit))
+                lens_light = self._with_lens_light(smooth.rows(lit))
+                found = each(lens_light, lambda _, group: self._recentred(group))
                 for rows, group in found:
                     theta_E[lit[rows]] = LensFit.of(group).smooth_theta_E
                 sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
             return replace(LensFit.of(smooth, groups), smooth_theta_E=theta_E)
 
+    def _with_lens_light(self, smooth: Fitted) -> Groups:
+        """The smooth fits; where a galaxy seems to be in front and that explains an image better, with its light."""
+        if self.lens_light is None or smooth.problem.model.lens_light:
+            return [(torch.arange(len(smooth.x), device=smooth.x.device), smooth)]
+        groups: Groups = []
+        plain: list[Tensor] = []
+        for row in torch.arange(len(smooth.x), device=smooth.x.device).split(1):
+            own = smooth.rows(row)
+            better = self._lit(own, self.lens_light) if bool(poor(own)) else None
+            if better is None:
+                plain.append(row)
+            else:
+                groups.append((row, better))
+        return groups + ([(torch.cat(plain), smooth.rows(torch.cat(plain)))] if plain else [])
+
+    def _lit(self, smooth: Fitted, settings: LensLightSettings) -> Fitted | None:
+        """One image with the light of its lens galaxy, if it has one and that explains it better."""
+        problem = smooth.problem
+        if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
+            return None
+        lit = self._with_shared_noise(LitLens(settings, self.starts, self.steps, self.apart)(problem))
+        return lit if likeliest([smooth, lit]) is lit else None
+
     def _recentred(self, smooth: Fitted) -> Groups:
         """The smooth fits; of a lens far from the middle of the field, that about the centre of its arcs."""
+        if smooth.problem.model.lens_light:
+            return [(torch.arange(len(smooth.x), device=smooth.x.device), smooth)]
         centre, bad = arc_centre(smooth.problem), poor(smooth)
         far = (centre.norm(dim=1) > self.off_centre) & bad
         groups: Groups = []
@@ -208,7 +212,7 @@ class Refinement:
     def _window(self, problem: LensProblem) -> tuple[int, int]:
         """How many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
         grid = problem.observation.camera.grid
-        bright = problem.observation.significance(problem.inverse_sigma) > self.bright
+        bright = problem.arcs.significance(problem.inverse_sigma) > self.bright
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
         far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + self.margin * grid.scale for i in (0, 1))
         return grid.middle(far_y, far_x).shape
@@ -255,8 +259,8 @@ class Refinement:
     def _elsewhere(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
         """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
         tried = [levels]
-        if len(smooth.problem.model.source) == 1:
-            ends = minima(_at_centres(smooth.problem), 2 * self.starts, self.steps)[0]
+        if len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
+            ends = minima(at_centres(smooth.problem), 2 * self.starts, self.steps)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], source))
         return max(tried, key=lambda some: float(some[-1].evidence))
@@ -325,16 +329,6 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
     return [(rows[part], group) for rows, fitted in groups for part, group in stage(rows, fitted)]
 
 
-def distinct(problem: LensProblem, x: Tensor, apart: float) -> Tensor:
-    """Return those of some vectors (n, P) of one image whose mass is not that of one before them, (m, P)."""
-    masses = torch.tensor([name.split(".")[0] in problem.model.mass for name in problem.model.names], device=x.device)
-    kept: list[int] = []
-    for i, own in enumerate(x[:, masses]):
-        if all(float((own - x[j, masses]).abs().amax()) > apart for j in kept):
-            kept.append(i)
-    return x[kept]
-
-
 def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     inside = fitted.problem
@@ -366,9 +360,8 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 
     """
     observation = problem.observation
     residual = problem.residual(x).reshape_as(observation.image)
-    light = torch.maximum(
-        observation.significance(problem.inverse_sigma), 3 * problem.render(x) * problem.inverse_sigma
-    )
+    lensed = problem.render(x) if problem.front is None else problem.render(x) - problem.front
+    light = torch.maximum(problem.arcs.significance(problem.inverse_sigma), 3 * lensed * problem.inverse_sigma)
     sky = (1 - max_pool2d((light > bright).to(residual), 9, stride=1, padding=4)) * (problem.inverse_sigma > 0)
     whole = (avg_pool2d(sky, 3, stride=1) > 0.999).to(residual)
     means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole

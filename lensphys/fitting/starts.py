@@ -131,7 +131,7 @@ def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
         light (B, 1, H, W) and whether anything stands 5 sigma out (B,): of thousands of pixels some pass 3 by chance.
         Of an image where nothing does, all positive light.
     """
-    observation = problem.observation
+    observation = problem.arcs
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
     above = replace(observation, image=observation.image - pedestal)
     light, significance = above.smoothed, above.significance(problem.inverse_sigma)

@@ -267,7 +267,7 @@ def places(problem: LensProblem, search: Search) -> Tensor:
     """Return places (C, 2) [arcsec] within reach of the bright pixels of one image."""
     grid = problem.observation.camera.grid
     theta = grid.positions(like=problem.unit)
-    light = problem.observation.significance(problem.inverse_sigma)[0, 0]
+    light = problem.arcs.significance(problem.inverse_sigma)[0, 0]
     bright = theta[0][:, light > search.bright].T
     step = max(search.step, grid.scale)
     height, width = (max(1, round(n * grid.scale / step)) for n in grid.shape)

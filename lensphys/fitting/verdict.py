@@ -51,7 +51,7 @@ class _Look:
     Args:
         fitted: the fit.
         residual: in units of the noise, (B, 1, H, W), 0 where masked.
-        clean: the model, (B, 1, H, W) [flux per pixel].
+        clean: the model without the light of the lens, (B, 1, H, W) [flux per pixel].
         arc: 1 where the model is bright, (B, 1, H, W).
     """
 
@@ -74,9 +74,10 @@ def verdicts(
     """
     problem, x = fitted.problem, fitted.x
     clean = problem.render(x)
-    observation = problem.observation
+    observation, front = problem.observation, problem.light_in_front(x)
     sigma = observation.noise.variance(clean).sqrt()
     residual = (observation.image - observation.noise.expected(clean)) / sigma * observation.weight
+    clean = clean if front is None else clean - front
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
     found = _listed(~seen, "bad", ["nothing stands 5 sigma out of the noise"] * len(x))
@@ -163,6 +164,7 @@ def _bounds(look: _Look, settings: VerdictSettings) -> Reasons:
     for row in at.tolist():
         names = [name for name, flag in zip(problem.model.names, row, strict=True) if flag]
         names = [name for name in names if not envelope or not name.startswith(envelope)]
+        names = [name for name in names if not name.startswith("lens_light.")]  # a Gaussian may have no light
         level = "bad" if any(name.endswith("theta_E") for name in names) else "suspect"
         reasons.append([(level, f"at its bound: {', '.join(names)}")] if names else [])
     return reasons
@@ -192,7 +194,7 @@ def _centre(look: _Look, settings: VerdictSettings) -> Reasons:
     near = (grid.positions(like=look.clean) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
     inside = near.to(look.clean) * problem.observation.weight
     left = (look.residual * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1).sqrt()
-    image = (problem.observation.image * problem.observation.weight).clamp(min=0)
+    image = (problem.arcs.image * problem.observation.weight).clamp(min=0)
     share = (image * inside).sum((1, 2, 3)) / image.sum((1, 2, 3)).clamp(min=1e-30)
     unexplained = left > settings.unlensed
     bright = share > 0.5

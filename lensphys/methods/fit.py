@@ -12,6 +12,7 @@ from lensphys.fitting import (
     FieldPriors,
     FitModel,
     FreeSourceSettings,
+    LensLightSettings,
     LensProblem,
     Refinement,
     Search,
@@ -85,6 +86,7 @@ class RefinedFit(Strict):
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         starts: how many starts are optimised for each image.
         verdict: where a fit is suspect or bad.
+        lens_light: how the light of a lens galaxy is found; null to look for none.
     """
 
     name: Literal["refine"] = "refine"
@@ -97,13 +99,14 @@ class RefinedFit(Strict):
     spread: PositiveFloat = 1.05
     starts: PositiveInt = 4
     verdict: VerdictSettings = VerdictSettings()
+    lens_light: LensLightSettings | None = LensLightSettings()
 
     @property
     def refinement(self) -> Refinement:
         """The optimiser."""
         search, search_free = (self.model.searched(s) for s in (self.search, self.search_free))
         source = self.source if self.model.source.freed else None
-        return Refinement(search, self._priors, source, search_free, starts=self.starts)
+        return Refinement(search, self._priors, source, search_free, starts=self.starts, lens_light=self.lens_light)
 
     def problem(self, observation: Observation) -> LensProblem:
         """Return what is fitted to a batch of images."""

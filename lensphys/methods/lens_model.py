@@ -75,15 +75,19 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     none = torch.full_like(problem.unit, torch.nan)
     values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
     values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
-    return Prediction(
+    fitted, observed = effective(group).to(observation.image), problem.render(group.x)
+    front = problem.light_in_front(group.x)
+    prediction = Prediction(
         lens.seen_by(camera, like=observation.image),
         camera,
-        problem.render(group.x),
+        observed,
         field,
         lens.source,
         values,
-        effective(group).to(observation.image),
+        fitted,
+        lens_light=torch.zeros_like(observed) if front is None else front,
     )
+    return replace(prediction, chi2=prediction.reduced_chi2(observation))
 
 
 def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance: Tensor, report: Report) -> Prediction:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from lensphys.model.component import Component, LightProfile, MassProfile
-from lensphys.model.light import Sersic
+from lensphys.model.light import Gaussian, Sersic
 from lensphys.model.mass import EPL, NFW, SIE, SIS, TNFW, LineMass, Multipole, PointMass, Shear
 
 MASS: dict[str, type[MassProfile]] = {
@@ -20,7 +20,7 @@ MASS: dict[str, type[MassProfile]] = {
     "point_mass": PointMass,
     "line": LineMass,
 }
-LIGHT: dict[str, type[LightProfile]] = {"sersic": Sersic}
+LIGHT: dict[str, type[LightProfile]] = {"sersic": Sersic, "gaussian": Gaussian}
 
 C = TypeVar("C", bound=Component)
 

@@ -3,7 +3,7 @@
 from lensphys.observation.camera import Camera, Observation, block_sum
 from lensphys.observation.instrument import Conditions, Instrument, instrument_names
 from lensphys.observation.moffat import MoffatPSF
-from lensphys.observation.noise import ErrorMap, ExposureNoise, Noise, RectifiedCountNoise, SkyNoise
+from lensphys.observation.noise import ErrorMap, ExposureNoise, ModelErrorNoise, Noise, RectifiedCountNoise, SkyNoise
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ExposureNoise",
     "GaussianPSF",
     "Instrument",
+    "ModelErrorNoise",
     "MoffatPSF",
     "NoPSF",
     "Noise",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -26,7 +26,10 @@ class Noise(Protocol):
     little.
     """
 
-    known: ClassVar[bool]
+    @property
+    def known(self) -> bool:
+        """Whether the instrument knows its numbers."""
+        ...
 
     def expected(self, clean: Tensor) -> Tensor:
         """Return the mean of the noisy image, given the clean one."""
@@ -137,6 +140,57 @@ class ExposureNoise(KnownNoise):
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
         """Return the clean image plus Gaussian noise of this variance."""
         return clean + self.variance(clean).sqrt() * _normal(clean, generator)
+
+
+@dataclass(frozen=True)
+class ModelErrorNoise:
+    """A noise law, and beside it the error of a part of the model that can be no better: bright light in front, say.
+
+    Args:
+        law: of the detector.
+        extra: variance of that part, (B, 1, H, W).
+    """
+
+    law: Noise
+    extra: Tensor
+
+    @property
+    def known(self) -> bool:
+        """Whether the instrument knows its numbers."""
+        return self.law.known
+
+    def expected(self, clean: Tensor) -> Tensor:
+        """Return the mean of the noisy image, given the clean one."""
+        return self.law.expected(clean)
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return the sum of the variances."""
+        return self.law.variance(clean) + self.extra
+
+    def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
+        """Return a noisy image: of the detector alone."""
+        return self.law.sample(clean, generator)
+
+    def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
+        """Return the law with its unknown numbers estimated anew."""
+        return replace(self, law=self.law.updated(image, clean, weight))
+
+    def merged(self, index: Tensor, part: Self) -> Self:
+        """Return the law with that of some images (indices) replaced by ``part``."""
+        extra = self.extra.index_copy(0, index, part.extra)
+        return replace(self, law=self.law.merged(index, part.law), extra=extra)
+
+    def rows(self, index: Tensor) -> Self:
+        """Return the law of some images (indices) of the batch."""
+        return replace(self, law=self.law.rows(index), extra=self.extra[index])
+
+    def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
+        """Return the law of a part of its images (H, W)."""
+        return replace(self, law=self.law.inner(shape, rows, columns), extra=self.extra[..., rows, columns])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the law with its tensors on a device."""
+        return replace(self, law=self.law.to(device), extra=self.extra.to(device))
 
 
 @dataclass(frozen=True)

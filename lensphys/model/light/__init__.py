@@ -1,14 +1,17 @@
 """Light components, one a file."""
 
 from lensphys.model.light.free import Frame, FreeSource
+from lensphys.model.light.gaussian import Gaussian, brightness_gaussian
 from lensphys.model.light.image import ImageSource
 from lensphys.model.light.sersic import Sersic, brightness_sersic, brightness_sersic_derivatives, flux_sersic, sersic_b
 
 __all__ = [
     "Frame",
     "FreeSource",
+    "Gaussian",
     "ImageSource",
     "Sersic",
+    "brightness_gaussian",
     "brightness_sersic",
     "brightness_sersic_derivatives",
     "flux_sersic",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import LightProfile, Value, as_planes, offset
+from lensphys.model.component import LightProfile, Value, as_planes
+from lensphys.model.light.ellipse import Ellipse
 from lensphys.model.parameter import HalfWidths, Parameter, Peaks
 
 SMOOTHING = 1e-5  # arcsec: keeps d(R^(1/n))/dR finite at the centre, lenstronomy's own value
@@ -50,11 +51,8 @@ def brightness_sersic(
 
     Source: Sersic 1968; lenstronomy ``SERSIC_ELLIPSE``.
     """
-    x, y = offset(beta, center_x, center_y)
-    e1, e2 = as_planes(e1, beta), as_planes(e2, beta)
     n = as_planes(n_sersic, beta)
-    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
-    radius = ((wx**2 + wy**2) / (1 - e1**2 - e2**2) + SMOOTHING**2).sqrt()
+    radius = (Ellipse.at(beta, e1, e2, center_x, center_y).radius2 + SMOOTHING**2).sqrt()
     reduced = torch.exp(torch.log(radius / as_planes(R_sersic, beta)) / n)
     return (as_planes(amp, beta) * torch.exp(-sersic_b(n) * (reduced - 1)))[:, None]
 
@@ -77,26 +75,18 @@ def brightness_sersic_derivatives(
         I (B, 1, H, W) [flux / arcsec^2] and its derivatives by amp, R_sersic, n_sersic, e1, e2, center_x, center_y,
         (B, 7, H, W); those by beta are minus the last two.
     """
-    x, y = offset(beta, center_x, center_y)
-    e1, e2 = as_planes(e1, beta), as_planes(e2, beta)
     amp, size, n = as_planes(amp, beta), as_planes(R_sersic, beta), as_planes(n_sersic, beta)
-    q, b = 1 - e1**2 - e2**2, sersic_b(n)
-    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
-    w2 = wx**2 + wy**2
-    radius2 = w2 / q + SMOOTHING**2
+    b, ellipse = sersic_b(n), Ellipse.at(beta, e1, e2, center_x, center_y)
+    radius2 = ellipse.radius2 + SMOOTHING**2
     stretch = 0.5 * torch.log(radius2) - torch.log(size)  # ln(R / R_sersic)
     reduced = torch.exp(stretch / n)
     light = amp * torch.exp(-b * (reduced - 1))
     falling = light * b * reduced / n  # -dI / d ln R
-    geometry = -falling / (radius2 * q)  # dI / d(R^2), times 2 Re(conj(w) dw) / q
     columns = [
         light / amp,
         falling / size,
         falling * stretch / n - 1.9992 * light * (reduced - 1),
-        geometry * (-wx * x + wy * y + w2 * e1 / q),  # dw = -conj(z)
-        geometry * (-wx * y - wy * x + w2 * e2 / q),  # dw = -i conj(z)
-        geometry * (-wx * (1 - e1) + wy * e2),
-        geometry * (wx * e2 - wy * (1 + e1)),
+        *ellipse.slopes(-falling / (2 * radius2)),
     ]
     return light[:, None], torch.stack(torch.broadcast_tensors(*columns), dim=1)
 

@@ -1,0 +1,261 @@
+"""The light of the lens galaxy: two sets of Gaussians about one centre, found without help and fitted jointly.
+
+Where it starts from is what of the image is smooth, elliptical and about one centre: amplitudes by non-negative least
+squares, and what stands out above it (arcs, neighbours) clipped. From there on it is part of the lens model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from scipy.optimize import least_squares, nnls
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from lensphys.model import Gaussian, Member
+from lensphys.model.component import CENTRE
+from lensphys.model.parameter import Parameter
+from lensphys.observation import Observation
+from lensphys.settings import Strict
+
+FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in sigma
+
+
+class LensLightSettings(Strict):
+    """How the light of a lens galaxy is found.
+
+    Args:
+        gaussians: how many widths are tried; those with no light are left out.
+        narrowest: of them [pixels].
+        widest: of them [half widths of the field of view]: it stands for what is left of the sky, too.
+        clip: signal-to-noise above the model where the light is another object's.
+        rounds: of fitting and clipping.
+        model_error: share of the model that counts as its error while nothing else is fitted.
+        inner: how far from its middle the shape of the galaxy is measured [half widths of the field of view].
+        search: how far from the middle of the field the galaxy may be [half widths].
+        peak: signal-to-noise that its middle must have.
+        centre: how far the mass may be from the light, a Gaussian prior [arcsec].
+        tilt: how far the ellipticity of the mass may be from that of the light, a Gaussian prior.
+        largest: half-light radius that a source may have: a larger one would stand for light of the lens [arcsec].
+        core: how far from the middle of the galaxy arcs are not looked for at first [FWHM of the PSF].
+        reach: how far from the middle of the field an image of the source can be [arcsec].
+        broad: what is wider than about half of this is no arc, while starts are sought [arcsec].
+        cap: signal-to-noise that a pixel of the arcs counts with at most while the best start is chosen.
+        beyond: in Einstein radii, where an object that neither source nor light explains is another one.
+        object: signal-to-noise at which an object that is no image of the source is masked.
+        dark: signal-to-noise of the model's arcs outside of which it is none.
+        grow: by how much the mask of an object is larger [pixels].
+        looks: how often what is left over is looked at for such objects.
+    """
+
+    gaussians: PositiveInt = 16
+    narrowest: PositiveFloat = 0.6
+    widest: PositiveFloat = 3.0
+    clip: PositiveFloat = 3.0
+    rounds: PositiveInt = 5
+    model_error: PositiveFloat = 0.03
+    inner: PositiveFloat = 0.4
+    search: PositiveFloat = 0.3
+    peak: PositiveFloat = 10.0
+    centre: PositiveFloat = 0.04
+    tilt: PositiveFloat = 0.2
+    largest: PositiveFloat = 0.6
+    core: PositiveFloat = 1.5
+    reach: PositiveFloat = 3.0
+    broad: PositiveFloat = 1.2
+    cap: PositiveFloat = 4.0
+    beyond: PositiveFloat = 1.4
+    object: PositiveFloat = 8.0
+    dark: PositiveFloat = 0.5
+    grow: PositiveInt = 2
+    looks: PositiveInt = 1
+
+
+@dataclass(frozen=True)
+class LensLight:
+    """The light of one lens galaxy.
+
+    Args:
+        members: of a `LensModel`: Gaussians about one centre, in two sets that have a shape each.
+        values: of their free parameters, each (1,).
+        image: as the camera sees it, (1, 1, H, W) [flux per pixel].
+    """
+
+    members: dict[str, Member]
+    values: dict[str, Tensor]
+    image: Tensor
+
+
+def looks_like_a_galaxy(observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings) -> bool:
+    """Return whether the brightest light of one image is in its middle: with arcs alone it is about it."""
+    smooth = observation.significance(inverse_sigma)
+    place = _brightest(observation)
+    middle = place.norm() < settings.search * observation.camera.grid.radius
+    return bool(middle) and float(smooth.amax()) > settings.peak
+
+
+def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings) -> LensLight:
+    """Return the light of one image that is smooth, elliptical and about one centre.
+
+    Args:
+        observation: of one image.
+        inverse_sigma: one over the noise, (1, 1, H, W), 0 where masked.
+        settings: how.
+    """
+    grid = observation.camera.grid
+    widths = np.geomspace(settings.narrowest * grid.scale, settings.widest * grid.radius, settings.gaussians)
+    shape = np.concatenate([_brightest(observation).numpy(), [0.0, 0.0]])
+    fit = _Clipped(observation, inverse_sigma, settings)
+    for _ in range(settings.rounds):
+        shape = fit.shaped(shape, widths[::2])
+        fit.clip(shape, widths)
+    twisted = np.concatenate([shape, -shape[2:]])
+    for _ in range(settings.rounds):
+        twisted = fit.shaped(twisted, widths[::2])
+        fit.clip(twisted, widths)
+    return _made(fit, twisted, widths)
+
+
+def _brightest(observation: Observation) -> Tensor:
+    """Where the 3 x 3 mean of one image is brightest, (2,) [arcsec], float64."""
+    smooth = observation.smoothed[0, 0]
+    grid = observation.camera.grid
+    at = int((smooth * observation.weight[0, 0]).argmax())
+    return grid.positions(like=smooth.double())[0].flatten(1)[:, at]
+
+
+def _made(fit: _Clipped, shape: np.ndarray, widths: np.ndarray) -> LensLight:
+    """The members of a model, and their values; those without light are left out."""
+    amplitudes, planes = fit.solved(shape, widths)
+    kept = np.flatnonzero(amplitudes > 1e-4 * amplitudes.sum())
+    members: dict[str, Member] = {}
+    values: dict[str, float] = {}
+    first: dict[int, str] = {}  # Gaussian of each set, which the others of it have their shape from
+    for i in kept.tolist():
+        which, name = i // len(widths), f"lens_light.{len(members)}"
+        leader = first.setdefault(which, name)
+        middle = next(iter(first.values()))
+        tied = {c: f"{middle}.{c}" for c in CENTRE if name != middle}
+        tied |= {e: f"{leader}.{e}" for e in ("e1", "e2") if name != leader}
+        members[name] = Member.of(Gaussian, tied, sigma=float(widths[i % len(widths)]))
+        known = dict(zip((*CENTRE, "e1", "e2"), (*shape[:2], *shape[2 + 2 * which : 4 + 2 * which]), strict=True))
+        values |= {f"{name}.amp": amplitudes[i]} | {f"{name}.{n}": v for n, v in known.items() if n not in tied}
+    image = (torch.from_numpy(amplitudes[kept]) @ planes[kept]).reshape_as(fit.data).to(fit.observation.image)
+    like = fit.observation.peak
+    return LensLight(members, {n: torch.full_like(like, float(v)) for n, v in values.items()}, image)
+
+
+class _Clipped:
+    """A sum of Gaussians about one centre, fitted to the pixels that nothing else shines in.
+
+    While shape and clipping are found the PSF counts by its width alone, which costs no convolution.
+    """
+
+    def __init__(self, observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings) -> None:
+        self.settings, self.observation = settings, observation
+        self.data = observation.image.double()
+        self.sigma2 = torch.where(inverse_sigma > 0, inverse_sigma.double().square().reciprocal(), torch.inf)
+        self.clipped, self.light = torch.zeros_like(self.data), torch.zeros_like(self.data)
+        self.theta = observation.camera.grid.positions(like=self.data)
+        self.blur = observation.camera.psf.extent / FWHM
+
+    def shaped(self, start: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """Ellipticity and centre that fit best in the middle of the image, the amplitudes free."""
+        near = self._near(start)
+        theta, data, weight = self.theta[..., near], self.data[0, 0][near], self._weight[0, 0][near]
+
+        def residual(shape: np.ndarray) -> np.ndarray:
+            planes = self._blurred(shape, widths, theta[:, :, None])
+            light = torch.from_numpy(_solved(planes * weight, data * weight)) @ planes
+            return np.asarray((data - light) * weight)
+
+        step = self.observation.camera.grid.scale
+        low, high = (np.array([*(start[:2] + sign * 3 * step), *[sign * 0.6] * (len(start) - 2)]) for sign in (-1, 1))
+        scale = np.array([step, step, *[0.1] * (len(start) - 2)])
+        found = least_squares(residual, np.clip(start, low, high), bounds=(low, high), max_nfev=6, x_scale=scale,
+                              diff_step=1e-3)  # fmt: skip
+        return np.asarray(found.x)
+
+    def clip(self, shape: np.ndarray, widths: np.ndarray) -> None:
+        """Leave out what stands above the model, and what is next to it; never the galaxy's own middle."""
+        planes = self._blurred(shape, widths, self.theta)
+        weight = self._weight.flatten()
+        amplitudes = _solved(planes * weight, self.data.flatten() * weight)
+        self.light = (torch.from_numpy(amplitudes) @ planes).reshape_as(self.data)
+        rest = replace(self.observation, image=(self.data - self.light).to(self.observation.image))
+        above = rest.significance(self._weight.to(rest.image)) > self.settings.clip
+        core = (self.theta - torch.from_numpy(shape[:2])[None, :, None, None]).norm(dim=1, keepdim=True)
+        above = above & (core > 2 * self.observation.camera.grid.scale)
+        self.clipped = max_pool2d(above.double(), 3, stride=1, padding=1)
+
+    def solved(self, shape: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """The non-negative amplitudes that fit best behind the PSF itself, (K,), and the images, (K, H W)."""
+        camera = self.observation.camera
+        fine = camera.grid.resampled(camera.supersampling)
+        theta = fine.positions(like=self.observation.image)
+        one = _gaussians(shape, widths, fine.pixel_area)
+        planes = torch.cat([camera.expose(light(theta)).flatten(1) for light in one]).double()
+        weight = self._weight.flatten()
+        return _solved(planes * weight, self.data.flatten() * weight), planes
+
+    def _blurred(self, shape: np.ndarray, widths: np.ndarray, theta: Tensor) -> Tensor:
+        """Each Gaussian with the flux 1, as wide as the PSF makes it, (K, N)."""
+        one = _gaussians(shape, np.hypot(widths, self.blur), self.observation.camera.grid.pixel_area)
+        return torch.cat([light(theta).flatten(1) for light in one])
+
+    def _near(self, shape: np.ndarray) -> Tensor:
+        """Which pixels are near the middle of the galaxy, (H, W)."""
+        away = (self.theta[0] - torch.from_numpy(shape[:2])[:, None, None]).norm(dim=0)
+        return away < self.settings.inner * self.observation.camera.grid.radius
+
+    @property
+    def _weight(self) -> Tensor:
+        """One over the error of each pixel, that of the model included; 0 where something else shines."""
+        error = self.sigma2 + (self.settings.model_error * self.light).square()
+        return error.rsqrt() * (1 - self.clipped)
+
+
+def _gaussians(shape: np.ndarray, widths: np.ndarray, flux: float) -> list[Gaussian]:
+    """One of each width for each pair of ellipticities behind the centre."""
+    x, y, *ellipticities = shape.tolist()
+    pairs = zip(ellipticities[::2], ellipticities[1::2], strict=True)
+    return [Gaussian(flux, width, e1, e2, x, y) for e1, e2 in pairs for width in widths.tolist()]
+
+
+def _solved(columns: Tensor, data: Tensor) -> np.ndarray:
+    """The non-negative least-squares amplitudes of columns (K, N) that make data (N,), (K,)."""
+    scale = columns.norm(dim=1).clamp(min=1e-30)
+    unit = columns / scale[:, None]
+    lower = torch.linalg.cholesky(unit @ unit.T + 1e-10 * torch.eye(len(unit)).to(unit))
+    right = torch.linalg.solve_triangular(lower, (unit @ data)[:, None], upper=False)[:, 0]
+    return np.asarray(nnls(lower.T.numpy(), right.numpy())[0] / scale.numpy())
+
+
+def near_the_light(
+    parameter: Parameter, main: str, light: LensLight, settings: LensLightSettings, least: float
+) -> Parameter:
+    """Return a parameter of the main lens with a prior about that of its light, and a source's size with its bound.
+
+    Args:
+        parameter: of a smooth model.
+        main: name of the main lens.
+        light: of its galaxy.
+        settings: how wide the priors are.
+        least: Einstein radius below which arcs would be hidden in the middle of the galaxy [arcsec].
+    """
+    member, _, name = parameter.name.rpartition(".")
+    if parameter.name == f"{main}.theta_E":
+        return parameter.between(max(parameter.low, least), parameter.high)
+    if name == "R_sersic":
+        return parameter.between(parameter.low, min(parameter.high, settings.largest))
+    if member != main or name not in (*CENTRE, "e1", "e2"):
+        return parameter
+    value = float(light.values[f"lens_light.0.{name}"])
+    width = settings.centre if name.startswith("center") else settings.tilt
+    if name.startswith("center"):
+        parameter = parameter.between(value - 4 * width, value + 4 * width)
+    return replace(parameter, mean=value, sigma=width)

@@ -1,0 +1,92 @@
+"""The light of the lens galaxy: found without help, fitted jointly, and left alone where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from lenses import one_thread, small_lenses  # noqa: F401
+from lenstronomy.LightModel.light_model import LightModel
+from torch import Tensor
+
+from lensphys.deflection import DeflectionField
+from lensphys.fitting import LensLightSettings, LensProblem
+from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
+from lensphys.grid import PixelGrid
+from lensphys.methods import READY, RefinedFit
+from lensphys.model import SIE, Gaussian, Sersic, Shear
+from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+
+CENTRE = (0.04, -0.06)
+
+
+@dataclass(frozen=True)
+class LitLens:
+    """A lens with its galaxy, as a camera saw it, and the parts it is made of, (1, 1, H, W) [flux per pixel]."""
+
+    observation: Observation
+    arcs: Tensor
+    galaxy: Tensor
+
+
+def lit_lens(neighbour: bool = False) -> LitLens:
+    camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.15), supersampling=4)
+    like = torch.zeros(1)
+    mass = SIE(1.1, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
+    source = Sersic(8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05)
+    arcs = camera.render(source, DeflectionField.of(mass, camera.grid, like=like))
+    fine = camera.grid.resampled(4)
+    light = Sersic(3.0, 0.8, 4.0, 0.12, -0.06, *CENTRE)(fine.positions(like=like))
+    galaxy = camera.expose(light * fine.pixel_area)
+    whole = arcs + galaxy
+    if neighbour:
+        whole = whole + camera.expose(
+            Gaussian(0.8, 0.08, 0.0, 0.0, 1.9, 1.7)(fine.positions(like=like)) * fine.pixel_area
+        )
+    sigma = (0.0006**2 + 0.0004 * whole).sqrt() * 0.5
+    image = ErrorMap(sigma).sample(whole, torch.Generator().manual_seed(3))
+    return LitLens(Observation(image, camera, ErrorMap(sigma)), arcs, galaxy)
+
+
+def test_a_gaussian_is_lenstronomys():
+    x, y = np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-0.8, 0.9, 5))
+    values = {"amp": 2.0, "sigma": 0.4, "e1": 0.1, "e2": -0.2, "center_x": 0.05, "center_y": -0.1}
+    known = LightModel(["GAUSSIAN_ELLIPSE"]).surface_brightness(x, y, [values])
+    found = Gaussian(**values)(torch.from_numpy(np.stack([x, y]))[None])
+    np.testing.assert_allclose(found[0, 0].numpy(), known, rtol=1e-10)
+
+
+def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
+    lens = lit_lens()
+    problem = LensProblem.of(lens.observation)
+    light = lens_light(lens.observation, problem.inverse_sigma, LensLightSettings())
+    assert abs(float(light.values["lens_light.0.center_x"]) - CENTRE[0]) < 0.01
+    assert abs(float(light.values["lens_light.0.center_y"]) - CENTRE[1]) < 0.01
+    assert abs(float(light.values["lens_light.0.e1"]) - 0.12) < 0.03
+    faint = lens.arcs < 0.02 * lens.arcs.max()
+    assert float((light.image - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1
+
+
+def test_arcs_alone_are_no_galaxy():
+    observation = small_lenses(1).observation
+    assert not looks_like_a_galaxy(observation, LensProblem.of(observation).inverse_sigma, LensLightSettings())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("neighbour", [False, True])
+def test_a_lens_with_its_galaxy(neighbour):
+    lens = lit_lens(neighbour)
+    method = READY["refine"]
+    assert isinstance(method, RefinedFit)
+    found = method.predict(lens.observation, 2)
+    assert abs(float(found.parameters["theta_E"]) / 1.1 - 1) < 0.01
+    assert found.lens_light is not None
+    left = (found.lens_light - lens.galaxy)[lens.galaxy > 0].abs().sum() / lens.galaxy.sum()
+    assert float(left) < 0.05
+    assert float(found.parameters["subhalos"]) == 0
+    assert 0.8 < float(found.reduced_chi2(lens.observation)) < 1.15
+    without = method.model_copy(update={"lens_light": None})
+    blind = without.predict(lens.observation, 2)
+    assert blind.verdicts[0].quality == "bad"
