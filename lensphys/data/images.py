@@ -27,12 +27,14 @@ from lensphys.data.exporting import psf_kernel
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
 from lensphys.data.kept import Stack
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
+from lensphys.data.masks import check_fits, mask_in
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
 from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
 from lensphys.fits.kernel import Kernel
+from lensphys.fits.masks import counted
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.grid import PixelGrid
@@ -144,7 +146,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (H, W) bool, noise and PSF.
+    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (1 or N, 1, H, W) bool, noise and PSF.
 
     ``left``: the places in the file of the images that are looked at, where that is not all of them.
     """
@@ -170,7 +172,8 @@ class _Contents:
         conditions = self.conditions.rows(torch.from_numpy(place))
         if len(place) == len(self.pixels):
             return self
-        return replace(self, pixels=self.pixels[place], left=place, carried=carried, conditions=conditions)
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[place]
+        return replace(self, pixels=self.pixels[place], left=place, mask=mask, carried=carried, conditions=conditions)
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ def read_images(
     fallback: Instrument | None = None,
     psf: str | Path | None = None,
     error: str | Path | None = None,
+    mask: str | Path | None = None,
     pixel_scale: float | None = None,
     choice: Choice = Choice(),
 ) -> ImageSet:
@@ -221,6 +225,8 @@ def read_images(
             header has a pixel scale.
         error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W); a FITS file may hold a variance, an
             inverse variance or a weight, by its name.
+        mask: FITS or .npy, (H, W) or for stacks (N, H, W): bits, or zero and another value, read as masks of FITS
+            files are (`lensphys.fits.masks`).
         pixel_scale: [arcsec].
         choice: what of a FITS file is asked for.
 
@@ -230,7 +236,11 @@ def read_images(
     path = Path(path)
     check_file("input", path)
     remarks: list[str] = []
-    contents = _contents(path, pixel_scale, choice, remarks)
+    given = {"noise": error, "mask": mask, "PSF": psf}
+    own = replace(choice, given=frozenset(what for what, file in given.items() if file is not None))
+    contents = _contents(path, pixel_scale, own, remarks)
+    if mask is not None:
+        contents = _masked(contents, Path(mask), choice.mask_means, remarks)
     if instrument is None and fallback is not None and contents.instrument not in (None, fallback):
         remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
     instrument = instrument or contents.instrument or fallback
@@ -247,15 +257,15 @@ def read_images(
     preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)
-    mask = good & known
+    counts = good & known
     if contents.mask is not None:
-        mask = mask & torch.from_numpy(contents.mask)
-    if not bool(mask.flatten(1).any(1).all()):
+        counts = counts & torch.from_numpy(contents.mask)
+    if not bool(counts.flatten(1).any(1).all()):
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
-    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(mask.all()) else mask)
+    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
     return ImageSet(observation, contents.header, remarks, source, contents.carried, index)
 
 
@@ -435,9 +445,11 @@ def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: li
     kind = _kind(path, _READ)
     if kind == "FITS":
         return _fits_contents(path, pixel_scale, choice, remarks)
-    asked = [f"--{n.replace('_', '-')}" for n, v in vars(choice).items() if v is not None]
+    means = None if "mask" in choice.given else choice.mask_means
+    options = {"--ext": choice.extension, "--band": choice.band, "--mask-means": means}
+    asked = [option for option, entry in options.items() if entry is not None]
     if asked:
-        raise LensphysError(f"{', '.join(asked).replace('extension', 'ext')} is about FITS files, and {path} is none")
+        raise LensphysError(f"{', '.join(asked)} is about FITS files, and {path} is none")
     if kind == "HDF5":
         with LensFile(path) as file:
             columns = {name: file.read(name) for name in ("label", *CONDITIONS) if file.has(name)}
@@ -451,6 +463,16 @@ def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: li
         remedy = "save image[None]" if pixels.ndim == 2 else "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
         raise LensphysError(f"{path} must be a stack of images (N, H, W), got {pixels.shape}: {remedy}")
     return _Contents(pixels)
+
+
+def _masked(contents: _Contents, path: Path, means: str | None, remarks: list[str]) -> _Contents:
+    """With the mask of a file of its own."""
+    telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
+    mask = mask_in(path, contents.band, telescope)
+    check_fits(mask, contents.pixels.shape)
+    good, how = counted(mask, contents.pixels, means)
+    remarks.append(f"mask {how}")
+    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
 
 
 def _pixel_scale(
@@ -477,7 +499,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     return _Contents(
         pixels=found.image[None],
         scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
-        mask=found.mask,
+        mask=None if found.mask is None else found.mask[None, None],
         noise=found.noise,
         kernel=found.psf,
         header=found.header,
