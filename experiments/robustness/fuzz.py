@@ -190,24 +190,32 @@ def judged(kind: Kind, good: Path, case: Path, out: Path, expected: dict[str, An
     return ("warned" if "damaged" in said else "silent"), said
 
 
-def apart(case: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-    """Return what a case comes to in a process of its own; ``crash`` where that dies."""
+def apart(case: Callable[[], tuple[str, str]], seconds: float) -> tuple[str, str]:
+    """Return what a case comes to in a process of its own; ``crash`` where that dies, ``hang`` where no signal helps."""
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
+    end, there = context.Pipe(duplex=False)
     child = context.Process(target=lambda: there.send(case()))
     child.start()
-    there.close()
+    tend.close()
     try:
-        return here.recv()
+        if not end.poll(3 * seconds):
+            child.kill()
+            return "hang", ""
+        return end.recv()
     except EOFError:
         child.join()
         return "crash", f"exit code {child.exitcode}"
     finally:
         child.join()
-        here.close()
+        end.close()
 
 
-Run = Callable[[Callable[[], tuple[str, str]]], tuple[str, str]]
+Run = Callable[[Callable[[], tuple[str, str]], float], tuple[str, str]]
+
+
+def here(case: Callable[[], tuple[str, str]], seconds: float) -> tuple[str, str]:
+    """Return what a case comes to in this process."""
+    return case()
 
 
 def fuzz(
@@ -228,7 +236,7 @@ def fuzz(
             out.mkdir()
             generator = np.random.default_rng([seed, number])
             (case / kind.damaged).write_bytes(damage(whole, generator))
-            what, said = run(partial(judged, kind, good, case, out, expected, seconds))
+            what, said = run(partial(judged, kind, good, case, out, expected, seconds), seconds)
             tally[what] += 1
             if what in ("traceback", "hang", "silent", "crash"):
                 told = "" if what == "silent" else said[-300:]
@@ -249,7 +257,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="a case of a kind, in this process")
     arguments = parser.parse_args()
     numbers = range(arguments.n) if arguments.only is None else range(arguments.only, arguments.only + 1)
-    run: Run = apart if arguments.only is None else (lambda case: case())
+    run: Run = apart if arguments.only is None else here
     faulthandler.enable()
     chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds]
     counts, bad = {}, []
