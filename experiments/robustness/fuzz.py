@@ -191,12 +191,12 @@ def judged(kind: Kind, good: Path, case: Path, out: Path, expected: dict[str, An
 
 
 def apart(case: Callable[[], tuple[str, str]], seconds: float) -> tuple[str, str]:
-    """Return what a case comes to in a process of its own; ``crash`` where that dies, ``hang`` where no signal helps."""
+    """Return what a case comes to in a process of its own; ``crash`` or ``hang`` where that dies, or heeds no alarm."""
     context = multiprocessing.get_context("fork")
     end, there = context.Pipe(duplex=False)
     child = context.Process(target=lambda: there.send(case()))
     child.start()
-    tend.close()
+    there.close()
     try:
         if not end.poll(3 * seconds):
             child.kill()
