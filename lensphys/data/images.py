@@ -241,10 +241,12 @@ def read_images(
     contents = _contents(path, pixel_scale, own, remarks)
     if mask is not None:
         contents = _masked(contents, Path(mask), choice.mask_means, remarks)
-    if instrument is None and fallback is not None and contents.instrument not in (None, fallback):
+    other = contents.instrument is not None and not contents.instrument.same_as(fallback)
+    if instrument is None and fallback is not None and other:
         remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
     instrument = instrument or contents.instrument or fallback
-    conditions = contents.conditions if instrument in (None, contents.instrument) else Conditions()
+    own_conditions = instrument is None or instrument.same_as(contents.instrument)
+    conditions = contents.conditions if own_conditions else Conditions()
     scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
     index = _usable(path, contents.pixels, remarks)
     contents = contents.of(index)
@@ -264,7 +266,7 @@ def read_images(
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
-    points = instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
+    points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
     return ImageSet(observation, contents.header, remarks, source, contents.carried, index)
 
