@@ -74,6 +74,9 @@ def super_resolve(
         typer.Option(help="What nonzero pixels of MASK are, good or bad, where the file does not tell."),
     ] = None,
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+    sky: Annotated[
+        str, typer.Option(help="keep, or subtract: the level along the borders, where these show no galaxy's halo.")
+    ] = "keep",
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
     rows: Rows = None,
@@ -142,6 +145,7 @@ def super_resolve(
         error=error,
         mask=mask,
         pixel_scale=pixel_scale,
+        sky=sky,
         choice=choice,
     )
     if rows is not None:

@@ -30,6 +30,7 @@ from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
 from lensphys.data.masks import check_fits, mask_in
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
+from lensphys.data.sky_levels import KEEP, levelled
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
 from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
@@ -208,6 +209,7 @@ def read_images(
     error: str | Path | None = None,
     mask: str | Path | None = None,
     pixel_scale: float | None = None,
+    sky: str = KEEP,
     choice: Choice = Choice(),
 ) -> ImageSet:
     """Return the images of a file.
@@ -228,6 +230,7 @@ def read_images(
         mask: FITS or .npy, (H, W) or for stacks (N, H, W): bits, or zero and another value, read as masks of FITS
             files are (`lensphys.fits.masks`).
         pixel_scale: [arcsec].
+        sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
         choice: what of a FITS file is asked for.
 
     Raises:
@@ -256,12 +259,13 @@ def read_images(
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = _cleaned(contents, remarks)
+    seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
+    if contents.carried is None or sky != KEEP:  # simulated skies are at zero
+        image = levelled(image, seen, sky, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)
-    counts = good & known
-    if contents.mask is not None:
-        counts = counts & torch.from_numpy(contents.mask)
+    counts = seen & known
     if not bool(counts.flatten(1).any(1).all()):
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself

@@ -79,7 +79,7 @@ def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
     brightest = avg_pool2d(light, 3, stride=1, padding=1).flatten(1).argmax(1)
     place = source_grid.positions(like=arc).flatten(2)[0][:, brightest]
     values = _typical(more) | problem.values(x)
-    name, size = list(more.model.source)[-1], torch.as_tensor(problem.sersic(x).R_sersic)
+    name, size = list(more.model.source)[-1], problem.first_source(x).half_side / 8
     values |= {f"{name}.center_x": place[0], f"{name}.center_y": place[1], f"{name}.R_sersic": 0.5 * size}
     values |= {f"{name}.n_sersic": torch.ones_like(size), f"{name}.amp": problem.unit}
     shape = (more.render(more.unconstrained(values)) - problem.render(x)) * problem.inverse_sigma

@@ -1,14 +1,18 @@
 """Light components, one a file."""
 
 from lensphys.model.light.free import Frame, FreeSource
+from lensphys.model.light.galaxy import GalaxyImage, Pixels, brightness_galaxy
 from lensphys.model.light.image import ImageSource
 from lensphys.model.light.sersic import Sersic, brightness_sersic, brightness_sersic_derivatives, flux_sersic, sersic_b
 
 __all__ = [
     "Frame",
     "FreeSource",
+    "GalaxyImage",
     "ImageSource",
+    "Pixels",
     "Sersic",
+    "brightness_galaxy",
     "brightness_sersic",
     "brightness_sersic_derivatives",
     "flux_sersic",
