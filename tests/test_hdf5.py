@@ -257,6 +257,15 @@ def test_a_text_that_is_none_any_more(place):
         LensFile(place / "lenses.h5")
 
 
+def test_a_truth_without_its_keys_is_damaged(place, tmp_path):
+    with h5py.File(place / "lenses.h5", "a") as file:
+        file["lens_model"][2] = file["lens_model"][2].decode().replace("center_x", "centre_x")
+    command = ["evaluate", "--method", "bicubic", "--data", str(place / "lenses.h5"), "-o", str(tmp_path / "out")]
+    with pytest.warns(UserWarning, match="/lens_model 2 are not as lensphys wrote them|/lens_model"):
+        done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2 and "lenses.h5: /lens_model is damaged" in done.output
+
+
 def test_a_flipped_bit_is_found_through_a_virtual_file_and_in_an_import(healthy, tmp_path):
     folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards")
     whole = merge(folder, tmp_path / "virtual.h5", virtual=True)
