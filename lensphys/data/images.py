@@ -341,7 +341,7 @@ def write_images(
     """Write super-resolved images as FITS, .npz or HDF5, by the suffix; whole or not at all.
 
     Each says what PSF the images have. Those of a file of simulated lenses become such a file themselves, with the
-    images as ``hr``: trainings, `lensphys doctor` and `lensphys evaluate` read it.
+    images as ``hr`` (N, 1, sH, sW), which ``image`` is another name of: trainings and `lensphys doctor` read it.
 
     Args:
         path: the file.
@@ -374,7 +374,10 @@ def write_images(
         carried = (
             {} if images.carried is None else _lens_file(images, images.carried, Stack.of(results["image"]), scale)
         )
-        _write_hdf5(path, results | carried.get("columns", {}), origin | carried.get("attributes", {}))
+        columns = carried.get("columns", {})
+        if "hr" in columns:
+            results.pop("image")  # it is /hr, stored once
+        _write_hdf5(path, results | columns, origin | carried.get("attributes", {}))
 
 
 def _psf_words(images: ImageSet, scale: int) -> str:
@@ -425,6 +428,8 @@ def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str,
             file.attrs[name] = entry if plain else json.dumps(entry, default=str)
         for name, stack in stacks.items():
             _write_stack(file, name, stack)
+        if "hr" in file:
+            file["image"] = file["hr"]  # a hard link
         sign(file)
 
 
