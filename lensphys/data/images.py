@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lensphys import outputs
 from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
 from lensphys.data.exporting import psf_kernel
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
@@ -324,10 +325,7 @@ def check_output(source: str | Path, path: str | Path) -> None:
     allowed = _WRITTEN[_kind(source, _READ)]
     if not path.name.lower().endswith(allowed):
         raise LensphysError(f"the output of {source.name} must be named *{' or *'.join(allowed)}, got {path}")
-    if path.resolve() == source.resolve():
-        raise LensphysError(f"the output {path} is the input: choose another name")
-    if path.is_dir():
-        raise LensphysError(f"cannot write {path}: it is a folder")
+    outputs.check_file(path, [source], overwrite=True)
     folder = next(p for p in path.absolute().parents if p.exists())
     try:
         tempfile.TemporaryFile(dir=folder).close()

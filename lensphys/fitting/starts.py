@@ -14,6 +14,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.model import ParameterSpace
+from lensphys.observation.darkness import SEEN
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
@@ -128,14 +129,14 @@ def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, the rest zero; and if it is any.
 
     Returns:
-        light (B, 1, H, W) and whether anything stands 5 sigma out (B,): of thousands of pixels some pass 3 by chance.
+        light (B, 1, H, W) and whether anything stands `SEEN` sigma out (B,), as for `darkness.shows_light`.
         Of an image where nothing does, all positive light.
     """
     observation = problem.observation
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
     above = replace(observation, image=observation.image - pedestal)
     light, significance = above.smoothed, above.significance(problem.inverse_sigma)
-    seen = significance.flatten(1).amax(1) >= 5
+    seen = significance.flatten(1).amax(1) >= SEEN
     faint = seen[:, None, None, None] & (significance < 3)
     return torch.where(faint, torch.zeros_like(light), light.clamp(min=0)), seen
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.source import Fitted
+from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import sky_level
 from lensphys.prediction import Verdict
 from lensphys.settings import Strict
@@ -87,7 +88,7 @@ def verdicts(
     residual = (observation.image - observation.noise.expected(clean)) / sigma * observation.weight
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
-    found = _listed(~seen, "bad", ["nothing stands 5 sigma out of the noise"] * len(x))
+    found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
     for check in (_chi2, _white, _sky, _bounds, _bodies, _covered, _centre):
         found = _plus(found, check(look, settings))
     return [_worst(mine) for mine in _plus(found, _radii(look, smooth_theta_E, settings))]
