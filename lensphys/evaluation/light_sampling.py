@@ -18,6 +18,7 @@ from lensphys.simulation.scene import Scene
 from lensphys.simulation.torch_engine import TorchEngine
 
 _EXAMPLES = 8  # lenses, those with the sharpest sources
+_WORST = 2  # of them, that tell how many points would do
 _TRUTH = 12  # points that stand for infinitely many, or twice the file's own
 _TOLERATED = 2 * VerdictSettings().gain  # in chi^2: what makes a fit believe in a sub-halo
 
@@ -55,7 +56,8 @@ def coarse_light(file: LensFile) -> Coarse | None:
     bad = chi2 > _TOLERATED
     if not bad.any():
         return None
-    return Coarse(index[bad.numpy()], own, _needed(lenses, own), chi2[bad].numpy())
+    worst = chi2.argsort(descending=True)[:_WORST]
+    return Coarse(index[bad.numpy()], own, _needed(lenses.rows(worst), own), chi2[bad].numpy())
 
 
 def _needed(lenses: Rendering, own: int) -> int | None:

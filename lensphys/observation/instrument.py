@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, FiniteFloat, PlainValidator, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -82,6 +82,13 @@ _PRESET = Conditions()
 START = 4  # points along the side of a pixel, where they are chosen by error
 
 
+def _points(given: object) -> object:
+    """One sentence in place of one for each kind of value."""
+    if given == "auto" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given
+    raise PydanticCustomError("points", "Input should be auto, or a whole number greater than 0")
+
+
 class Instrument(Strict):
     """A telescope: pixel scale [arcsec], PSF, noise, and the zero point (the magnitude of 1 ``unit``).
 
@@ -101,7 +108,7 @@ class Instrument(Strict):
     unit: Literal["counts", "e-/s", "ADU/s"]
     gain: Annotated[PositiveFloat | None, Field(validate_default=True, allow_inf_nan=False)] = None
     zero_point: FiniteFloat | None = None
-    supersampling: PositiveInt | Literal["auto"] = "auto"
+    supersampling: Annotated[int | Literal["auto"], PlainValidator(_points)] = "auto"
     psf: Annotated[PSFSettings, Field(discriminator="kind")]
     noise: Annotated[
         ExposureNoiseSettings | RectifiedCountNoiseSettings | EstimatedNoiseSettings, Field(discriminator="kind")
