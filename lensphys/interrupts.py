@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -49,14 +50,28 @@ class Interrupts:
 @contextmanager
 def terminable() -> Iterator[None]:
     """Let SIGTERM, with which batch systems end a job, be what Ctrl-C is: a KeyboardInterrupt."""
+    with _answered(signal.SIGTERM, signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Ignore Ctrl-C in the processes that are started here, for they inherit it: their parent stops them quietly."""
+    with _answered(signal.SIGINT, signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _answered(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Answer a signal in another way; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def end_with(parent: int, every: float = 0.5) -> None:

@@ -36,20 +36,25 @@ def check_output(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) 
         raise LensphysError(f"{out} exists: remove it, or choose another --out, or give --overwrite")
 
 
+def check_file(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
+    """Raise as `check_output`, and if there is a folder at the place of the file."""
+    check_output(out, inputs, overwrite=overwrite)
+    if out.is_dir():
+        raise LensphysError(f"cannot write {out}: it is a folder")
+
+
 def _same(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
 
 
 @contextmanager
 def claimed(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> Iterator[None]:
-    """Keep the place of a file that takes long to make: `check_output`, and no other run writes it meanwhile.
+    """Keep the place of a file that takes long to make: `check_file`, and no other run writes it meanwhile.
 
     Raises:
-        LensphysError: as `check_output`; if it is a folder, cannot be written, or another run is writing it.
+        LensphysError: as `check_file`; if it cannot be written, or another run is writing it.
     """
-    check_output(out, inputs, overwrite=overwrite)
-    if out.is_dir():
-        raise LensphysError(f"cannot write {out}: it is a folder")
+    check_file(out, inputs, overwrite=overwrite)
     with sole_run(out):
         yield
 

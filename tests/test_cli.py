@@ -115,9 +115,9 @@ def test_super_resolve_our_own_file(work, tmp_path, how):
     code, output = lensphys("super-resolve", work / "test.h5", "-o", tmp_path / "o.h5", *option)
     assert code == 0, output
     with h5py.File(tmp_path / "o.h5") as out, LensFile(work / "test.h5") as lenses:
-        assert out["image"].shape == (6, 64, 64)
+        assert out["image"].shape == (6, 1, 64, 64)
         flux = lenses.lr()[:, 0].sum((1, 2)).numpy()
-        np.testing.assert_allclose(out["image"][:].sum((1, 2)), flux, rtol=0.02)
+        np.testing.assert_allclose(out["image"][:].sum((1, 2, 3)), flux, rtol=0.02)
         assert ("alpha" in out) == (how != "bicubic")
         assert "sigma" not in out
 

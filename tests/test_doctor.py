@@ -279,8 +279,8 @@ def sampled(tmp_path_factory) -> Callable:
 def test_light_that_was_sampled_too_coarsely_for_its_sources(sampled):
     found = only(sampled(2, 2.0), "coarse_light", "warning", [0])
     assert "light of 2 x 2 points a pixel, where these sources need 8 x 8: the error adds" in found.message
-    assert "need more than 8 x 8: the error adds" in serious(sampled(2, 4.0))["coarse_light"].message
-    assert "higher supersampling" in found.remedy
+    assert "need more than 16 x 16: the error adds" in serious(sampled(2, 4.0))["coarse_light"].message
+    assert "`supersampling: auto`" in found.remedy
     assert serious(sampled(8, 2.0)) == {}
     legacy = {f.name: f for f in diagnose(sampled(1, 4.0))}["coarse_light"]
     assert legacy.severity == "note"

@@ -1,7 +1,10 @@
 """Some dozens of damaged files through the commands: `experiments/robustness` has more, and counts them."""
 
 import importlib.util
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +33,7 @@ def good(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("kind", fuzz.KINDS, ids=lambda kind: kind.name)
 def test_damaged_files_end_in_one_sentence(good, kind):
-    tally, bad = fuzz.fuzz(kind, good, CASES, seed=1, seconds=30)
+    tally, bad = fuzz.fuzz(kind, good, range(CASES), seed=1, seconds=30, run=fuzz.here)
     assert not tally["traceback"] + tally["hang"], bad
     assert not (kind.name.startswith(CHECKSUMS) and tally["silent"]), bad
 
@@ -39,3 +42,9 @@ def test_the_same_seed_damages_alike():
     data = bytes(range(256)) * 4
     a, b, c = (fuzz.damage(data, fuzz.np.random.default_rng([0, n])) for n in (1, 1, 2))
     assert a == b != c and a != data
+
+
+def test_a_process_that_dies_or_hangs_is_counted():
+    assert fuzz.apart(lambda: ("same", ""), 5) == ("same", "")
+    assert fuzz.apart(lambda: os.kill(os.getpid(), signal.SIGKILL), 5) == ("crash", "exit code -9")
+    assert fuzz.apart(lambda: time.sleep(60), 0.1) == ("hang", "")

@@ -232,6 +232,40 @@ def test_a_flipped_bit_is_found_where_it_is_read(place, name):
             assert len(file.read(name, [0, 1, 3, 5])) == 4
 
 
+def test_a_virtual_file_is_sealed(tmp_path):
+    """HDF5 itself crashes on references with changed bytes, and reads other rows."""
+    folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards", classes=["no_sub"])
+    whole = merge(folder, tmp_path / "virtual.h5", virtual=True)
+    data = whole.read_bytes()
+    with LensFile(whole) as file:
+        assert len(file) == 2
+    for place in (520, data.index(b"shards/000000.h5") + 40, len(data) - 1):
+        whole.write_bytes(data[:place] + bytes([data[place] ^ 64]) + data[place + 1 :])
+        with pytest.raises(LensphysError, match="virtual.h5 is not as lensphys wrote it .its checksum does not match"):
+            LensFile(whole)
+    whole.write_bytes(data[:-9])
+    with pytest.raises(LensphysError, match="virtual.h5 is not as lensphys wrote it"):
+        LensFile(whole)
+
+
+def test_a_text_that_is_none_any_more(place):
+    with LensFile(place / "lenses.h5") as file:
+        identity = file.identity.encode()
+    data = (place / "lenses.h5").read_bytes()
+    (place / "lenses.h5").write_bytes(data.replace(identity, b"\xff" + identity[1:]))
+    with pytest.raises(LensphysError, match="lenses.h5: its attribute 'identity' is damaged"):
+        LensFile(place / "lenses.h5")
+
+
+def test_a_truth_without_its_keys_is_damaged(place, tmp_path):
+    with h5py.File(place / "lenses.h5", "a") as file:
+        file["lens_model"][2] = file["lens_model"][2].decode().replace("center_x", "centre_x")
+    command = ["evaluate", "--method", "bicubic", "--data", str(place / "lenses.h5"), "-o", str(tmp_path / "out")]
+    with pytest.warns(UserWarning, match="/lens_model 2 are not as lensphys wrote them|/lens_model"):
+        done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2 and "lenses.h5: /lens_model is damaged" in done.output
+
+
 def test_a_flipped_bit_is_found_through_a_virtual_file_and_in_an_import(healthy, tmp_path):
     folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards")
     whole = merge(folder, tmp_path / "virtual.h5", virtual=True)

@@ -150,6 +150,29 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(lenses, tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.98])
+def test_results_on_a_full_disk_are_one_sentence(lenses, tmp_path, share):
+    """No file may grow beyond a share of the result, as on a disk that is full."""
+    command = ["super-resolve", str(lenses), "--method", "bicubic", "-o"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "whole.h5")])
+    assert done.exit_code == 0, done.output
+    limit = int(share * (tmp_path / "whole.h5").stat().st_size)
+    script = (
+        "import resource, signal; from lensphys.cli import app; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); app()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, *command, str(tmp_path / "sr.h5")],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "500"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.strip().splitlines()[-1].lower() == f"error: cannot write {tmp_path}/sr.h5: file too large"
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.h5"]
+
+
 # --- what killed runs leave, and runs beside each other --------------------------------------------------------------
 
 HOLDS = """

@@ -1,11 +1,12 @@
 """Flip and cut files of every kind, and see what the commands say: ``python experiments/robustness/fuzz.py OUT.json``.
 
-Each case is a copy of a good file with a few bytes flipped, or cut short, and a command that reads it, in this process
-and within ``--seconds``. Counted are: ``refused`` (one sentence), ``same`` (the output is that of the good file:
-the damage was in nothing that counts), ``warned`` (another output, with a warning), ``traceback``, ``hang`` and
-``silent``: another output and no word. FITS without a checksum, .npy and YAML have nothing that could tell, so
-``silent`` may be many there. Cost: ``-n 200`` of all kinds, 15 minutes on one core. Expected: no traceback, no hang; of
-hdf5, virtual and weights no silent.
+Each case is a copy of a good file with a few bytes flipped, or cut short, and a command that reads it, in a process of
+its own and within ``--seconds``. Counted are: ``refused`` (one sentence), ``same`` (the output is that of the good
+file: the damage was in nothing that counts), ``warned`` (another output, with a warning), ``traceback``, ``hang``,
+``crash`` (the process died) and ``silent``: another output and no word. FITS without a checksum, .npy and YAML have
+nothing that could tell, so ``silent`` may be many there. Cost: ``-n 200`` of all kinds, 15 minutes on one core.
+Expected: no traceback, no hang, no crash; of hdf5, virtual and weights no silent. ``--only N`` runs one case of a kind
+in this process, to see what it does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import multiprocessing
 import re
 import shutil
 import signal
@@ -21,6 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +190,37 @@ def judged(kind: Kind, good: Path, case: Path, out: Path, expected: dict[str, An
     return ("warned" if "damaged" in said else "silent"), said
 
 
-def fuzz(kind: Kind, good: Path, count: int, seed: int, seconds: float) -> tuple[Counter[str], list[dict[str, Any]]]:
+def apart(case: Callable[[], tuple[str, str]], seconds: float) -> tuple[str, str]:
+    """Return what a case comes to in a process of its own; ``crash`` or ``hang`` where that dies, or heeds no alarm."""
+    context = multiprocessing.get_context("fork")
+    end, there = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: there.send(case()))
+    child.start()
+    there.close()
+    try:
+        if not end.poll(3 * seconds):
+            child.kill()
+            return "hang", ""
+        return end.recv()
+    except EOFError:
+        child.join()
+        return "crash", f"exit code {child.exitcode}"
+    finally:
+        child.join()
+        end.close()
+
+
+Run = Callable[[Callable[[], tuple[str, str]], float], tuple[str, str]]
+
+
+def here(case: Callable[[], tuple[str, str]], seconds: float) -> tuple[str, str]:
+    """Return what a case comes to in this process."""
+    return case()
+
+
+def fuzz(
+    kind: Kind, good: Path, numbers: range, seed: int, seconds: float, run: Run = apart
+) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Damage a file many times; return how often each outcome came, and the cases that are none to be content with."""
     tally: Counter[str] = Counter()
     bad: list[dict[str, Any]] = []
@@ -198,16 +231,18 @@ def fuzz(kind: Kind, good: Path, count: int, seed: int, seconds: float) -> tuple
         code, said = outcome(kind.command(case, out), 10 * seconds)
         assert code == 0, said
         expected, whole = content(out), (good / kind.damaged).read_bytes()
-        for number in range(count):
+        for number in numbers:
             shutil.rmtree(out)
             out.mkdir()
             generator = np.random.default_rng([seed, number])
             (case / kind.damaged).write_bytes(damage(whole, generator))
-            what, said = judged(kind, good, case, out, expected, seconds)
+            what, said = run(partial(judged, kind, good, case, out, expected, seconds), seconds)
             tally[what] += 1
-            if what in ("traceback", "hang", "silent"):
-                told = said[-300:] if what == "traceback" else ""
+            if what in ("traceback", "hang", "silent", "crash"):
+                told = "" if what == "silent" else said[-300:]
                 bad.append({"kind": kind.name, "seed": [seed, number], "outcome": what, "said": told})
+                if what != "silent":
+                    print(bad[-1], flush=True)
     return tally, bad
 
 
@@ -218,15 +253,18 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200, help="cases of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=20.0, help="after which a command hangs")
-    parser.add_argument("--kinds", help="some of the kinds, by commas")
+    parser.add_argument("--kinds", nargs="+", help="some of the kinds")
+    parser.add_argument("--only", type=int, help="a case of a kind, in this process")
     arguments = parser.parse_args()
+    numbers = range(arguments.n) if arguments.only is None else range(arguments.only, arguments.only + 1)
+    run: Run = apart if arguments.only is None else here
     faulthandler.enable()
-    chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds.split(",")]
+    chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds]
     counts, bad = {}, []
     with tempfile.TemporaryDirectory() as folder:
         good_files(Path(folder))
         for kind in chosen:
-            tally, cases = fuzz(kind, Path(folder), arguments.n, arguments.seed, arguments.seconds)
+            tally, cases = fuzz(kind, Path(folder), numbers, arguments.seed, arguments.seconds, run)
             counts[kind.name] = dict(sorted(tally.items()))
             bad += cases
             print(kind.name, counts[kind.name], flush=True)

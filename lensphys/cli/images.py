@@ -60,6 +60,10 @@ def super_resolve(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Noise map, FITS or .npy: standard deviation, or by its name a variance or a weight."),
     ] = None,
+    mask: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Mask, FITS or .npy: bits, or 0 and 1, read as a MASK or DQ in the image's own file is."),
+    ] = None,
     ext: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Extension of the image in a FITS file: SCI, `SCI,2`, 4, or a plane of a cube, `SCI[0]`."),
@@ -70,6 +74,9 @@ def super_resolve(
         typer.Option(help="What nonzero pixels of MASK are, good or bad, where the file does not tell."),
     ] = None,
     pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+    sky: Annotated[
+        str, typer.Option(help="keep, or subtract: the level along the borders, where these show no galaxy's halo.")
+    ] = "keep",
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
     rows: Rows = None,
@@ -93,7 +100,7 @@ def super_resolve(
 
     `lensphys super-resolve stack.npy -o sr.npz --instrument model_2 --run runs/model_2`
 
-    `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits`
+    `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits --mask dq.fits`
 
     `lensphys super-resolve euclid.fits -o lens_sr.fits --band NIR_H`
 
@@ -116,7 +123,7 @@ def super_resolve(
 
     check_output(image, out)
     allow(trust)
-    claim(out, image, psf, target_psf, error, model, overwrite=overwrite)
+    claim(out, image, psf, target_psf, error, mask, model, overwrite=overwrite)
     solar = _solar_radius(z_lens, z_source)
     where = device_of(device)
     if model is not None:
@@ -131,7 +138,15 @@ def super_resolve(
         check_choice("--mask-means", mask_means, ["good", "bad"])
     choice = Choice(ext, band, mask_means)
     images = read_images(
-        image, instrument=preset, fallback=own, psf=psf, error=error, pixel_scale=pixel_scale, choice=choice
+        image,
+        instrument=preset,
+        fallback=own,
+        psf=psf,
+        error=error,
+        mask=mask,
+        pixel_scale=pixel_scale,
+        sky=sky,
+        choice=choice,
     )
     if rows is not None:
         images = images.only(rows_of(rows, int(images.index[-1]) + 1))

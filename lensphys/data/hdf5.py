@@ -2,7 +2,8 @@
 
 Arrays carry HDF5's own Fletcher-32, a checksum for each image: reading some images checks these and reads no others,
 any reader of HDF5 checks them, and whoever changes a file with HDF5 gets new ones. Texts lie in a heap that no filter
-reaches: ours have a CRC-32, which an edit breaks as damage does; so that one is a warning.
+reaches: ours have a CRC-32, which an edit breaks as damage does; so that one is a warning. Virtual files hold their
+references in that heap, too, and HDF5 crashes on damaged ones: theirs is a seal, a CRC-32 of all bytes, in front.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ TEXTS, LENS_MODELS = "crc32", "lens_model_crc32"
 _ROWS = 1024  # numbers under one checksum
 _PACKED = 1032  # times smaller than what it holds: deflate packs no better
 _SMALL = 1 << 20  # bytes
+_SEAL, _FRONT = b"lensphys crc32 ", 512  # before HDF5's own first byte, in what it calls a user block [bytes]
 
 
 def said_by_hdf5(error: Exception) -> str:
@@ -67,6 +69,7 @@ def opened(path: Path) -> h5py.File:
             external storage, or virtual datasets of files that are not in its folder or below it.
     """
     check_file("lens file", path)
+    _check_seal(path)
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
@@ -173,17 +176,51 @@ def rows_of(dataset: h5py.Dataset, rows: slice | NDArray[np.integer[Any]]) -> ND
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[h5py.File]:
+def new_file(path: Path, front: int = 0) -> Iterator[h5py.File]:
     """Yield a new HDF5 file.
+
+    Args:
+        path: of it.
+        front: bytes to be left free before it.
 
     Raises:
         OSError: if it cannot be written, with the reason: h5py raises a RuntimeError as well where a disk is full.
     """
     try:
-        with h5py.File(path, "w", libver=FORMATS) as file:
+        with h5py.File(path, "w", libver=FORMATS, userblock_size=front) as file:
             yield file
     except (OSError, RuntimeError) as error:
         raise OSError(said_by_hdf5(error)) from None
+
+
+@contextmanager
+def sealed_file(path: Path) -> Iterator[h5py.File]:
+    """Yield a new HDF5 file that gets one checksum of all its bytes: for small ones, which are checked whole.
+
+    Raises:
+        OSError: as `new_file`.
+    """
+    with new_file(path, _FRONT) as file:
+        yield file
+    seal = _SEAL + _sum_behind(path)
+    with path.open("r+b") as made:
+        made.write(seal)
+
+
+def _sum_behind(path: Path) -> bytes:
+    value = 0
+    with path.open("rb") as file:
+        file.seek(_FRONT)
+        while block := file.read(_SMALL):
+            value = zlib.crc32(block, value)
+    return b"%08x\n" % value
+
+
+def _check_seal(path: Path) -> None:
+    with path.open("rb") as file:
+        front = file.read(len(_SEAL) + 9)
+    if front.startswith(_SEAL) and front[len(_SEAL) :] != _sum_behind(path):
+        raise LensphysError(f"{path} is not as lensphys wrote it (its checksum does not match): merge its shards again")
 
 
 @contextmanager
@@ -233,7 +270,14 @@ def sign(file: h5py.File) -> None:
 
 
 def check_texts(path: Path, file: h5py.File) -> None:
-    """Warn if the attributes of a file that are texts are not as they were written."""
+    """Warn if the attributes of a file that are texts are not as they were written.
+
+    Raises:
+        LensphysError: if one of them is no text any more.
+    """
+    for name, text in file.attrs.items():
+        with damage(f"{path}: its attribute {shortened(ascii(name))}"):
+            str(text).encode()  # h5py lets bytes that are no UTF-8 through
     if TEXTS in file.attrs and file.attrs[TEXTS] != _sum_of_texts(file.attrs):
         _warn(f"{path}: its attributes")
 

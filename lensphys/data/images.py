@@ -22,17 +22,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lensphys import outputs
 from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
 from lensphys.data.exporting import psf_kernel
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
 from lensphys.data.kept import Stack
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
+from lensphys.data.masks import check_fits, mask_in
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
+from lensphys.data.sky_levels import KEEP, levelled
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
 from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
 from lensphys.fits.kernel import Kernel
+from lensphys.fits.masks import counted
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.grid import PixelGrid
@@ -144,7 +148,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (H, W) bool, noise and PSF.
+    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (1 or N, 1, H, W) bool, noise and PSF.
 
     ``left``: the places in the file of the images that are looked at, where that is not all of them.
     """
@@ -170,7 +174,8 @@ class _Contents:
         conditions = self.conditions.rows(torch.from_numpy(place))
         if len(place) == len(self.pixels):
             return self
-        return replace(self, pixels=self.pixels[place], left=place, carried=carried, conditions=conditions)
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[place]
+        return replace(self, pixels=self.pixels[place], left=place, mask=mask, carried=carried, conditions=conditions)
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,9 @@ def read_images(
     fallback: Instrument | None = None,
     psf: str | Path | None = None,
     error: str | Path | None = None,
+    mask: str | Path | None = None,
     pixel_scale: float | None = None,
+    sky: str = KEEP,
     choice: Choice = Choice(),
 ) -> ImageSet:
     """Return the images of a file.
@@ -221,7 +228,10 @@ def read_images(
             header has a pixel scale.
         error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W); a FITS file may hold a variance, an
             inverse variance or a weight, by its name.
+        mask: FITS or .npy, (H, W) or for stacks (N, H, W): bits, or zero and another value, read as masks of FITS
+            files are (`lensphys.fits.masks`).
         pixel_scale: [arcsec].
+        sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
         choice: what of a FITS file is asked for.
 
     Raises:
@@ -230,11 +240,17 @@ def read_images(
     path = Path(path)
     check_file("input", path)
     remarks: list[str] = []
-    contents = _contents(path, pixel_scale, choice, remarks)
-    if instrument is None and fallback is not None and contents.instrument not in (None, fallback):
+    given = {"noise": error, "mask": mask, "PSF": psf}
+    own = replace(choice, given=frozenset(what for what, file in given.items() if file is not None))
+    contents = _contents(path, pixel_scale, own, remarks)
+    if mask is not None:
+        contents = _masked(contents, Path(mask), choice.mask_means, remarks)
+    other = contents.instrument is not None and not contents.instrument.same_as(fallback)
+    if instrument is None and fallback is not None and other:
         remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
     instrument = instrument or contents.instrument or fallback
-    conditions = contents.conditions if instrument in (None, contents.instrument) else Conditions()
+    own_conditions = instrument is None or instrument.same_as(contents.instrument)
+    conditions = contents.conditions if own_conditions else Conditions()
     scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
     index = _usable(path, contents.pixels, remarks)
     contents = contents.of(index)
@@ -244,18 +260,19 @@ def read_images(
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = _cleaned(contents, remarks)
+    seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
+    if contents.carried is None or sky != KEEP:  # simulated skies are at zero
+        image = levelled(image, seen, sky, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)
-    mask = good & known
-    if contents.mask is not None:
-        mask = mask & torch.from_numpy(contents.mask)
-    if not bool(mask.flatten(1).any(1).all()):
+    counts = seen & known
+    if not bool(counts.flatten(1).any(1).all()):
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
-    points = instrument.supersampling if instrument is not None and not own_psf else _points(blur, scale)
-    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(mask.all()) else mask)
+    points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
+    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
     return ImageSet(observation, contents.header, remarks, source, contents.carried, index)
 
 
@@ -308,10 +325,7 @@ def check_output(source: str | Path, path: str | Path) -> None:
     allowed = _WRITTEN[_kind(source, _READ)]
     if not path.name.lower().endswith(allowed):
         raise LensphysError(f"the output of {source.name} must be named *{' or *'.join(allowed)}, got {path}")
-    if path.resolve() == source.resolve():
-        raise LensphysError(f"the output {path} is the input: choose another name")
-    if path.is_dir():
-        raise LensphysError(f"cannot write {path}: it is a folder")
+    outputs.check_file(path, [source], overwrite=True)
     folder = next(p for p in path.absolute().parents if p.exists())
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -325,7 +339,7 @@ def write_images(
     """Write super-resolved images as FITS, .npz or HDF5, by the suffix; whole or not at all.
 
     Each says what PSF the images have. Those of a file of simulated lenses become such a file themselves, with the
-    images as ``hr``: trainings, `lensphys doctor` and `lensphys evaluate` read it.
+    images as ``hr`` (N, 1, sH, sW), which ``image`` is another name of: trainings and `lensphys doctor` read it.
 
     Args:
         path: the file.
@@ -359,7 +373,10 @@ def write_images(
         carried = (
             {} if images.carried is None else _lens_file(images, images.carried, Stack.of(results["image"]), scale)
         )
-        _write_hdf5(path, results | carried.get("columns", {}), origin | carried.get("attributes", {}))
+        columns = carried.get("columns", {})
+        if "hr" in columns:
+            results.pop("image")  # it is /hr, stored once
+        _write_hdf5(path, results | columns, origin | carried.get("attributes", {}))
 
 
 def _psf_words(images: ImageSet, scale: int) -> str:
@@ -410,6 +427,8 @@ def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str,
             file.attrs[name] = entry if plain else json.dumps(entry, default=str)
         for name, stack in stacks.items():
             _write_stack(file, name, stack)
+        if "hr" in file:
+            file["image"] = file["hr"]  # a hard link
         sign(file)
 
 
@@ -436,9 +455,11 @@ def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: li
     kind = _kind(path, _READ)
     if kind == "FITS":
         return _fits_contents(path, pixel_scale, choice, remarks)
-    asked = [f"--{n.replace('_', '-')}" for n, v in vars(choice).items() if v is not None]
+    means = None if "mask" in choice.given else choice.mask_means
+    options = {"--ext": choice.extension, "--band": choice.band, "--mask-means": means}
+    asked = [option for option, entry in options.items() if entry is not None]
     if asked:
-        raise LensphysError(f"{', '.join(asked).replace('extension', 'ext')} is about FITS files, and {path} is none")
+        raise LensphysError(f"{', '.join(asked)} is about FITS files, and {path} is none")
     if kind == "HDF5":
         with LensFile(path) as file:
             columns = {name: file.read(name) for name in ("label", *CONDITIONS) if file.has(name)}
@@ -452,6 +473,16 @@ def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: li
         remedy = "save image[None]" if pixels.ndim == 2 else "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
         raise LensphysError(f"{path} must be a stack of images (N, H, W), got {pixels.shape}: {remedy}")
     return _Contents(pixels)
+
+
+def _masked(contents: _Contents, path: Path, means: str | None, remarks: list[str]) -> _Contents:
+    """With the mask of a file of its own."""
+    telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
+    mask = mask_in(path, contents.band, telescope)
+    check_fits(mask, contents.pixels.shape)
+    good, how = counted(mask, contents.pixels, means)
+    remarks.append(f"mask {how}")
+    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
 
 
 def _pixel_scale(
@@ -478,7 +509,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     return _Contents(
         pixels=found.image[None],
         scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
-        mask=found.mask,
+        mask=None if found.mask is None else found.mask[None, None],
         noise=found.noise,
         kernel=found.psf,
         header=found.header,

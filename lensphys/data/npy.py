@@ -25,6 +25,19 @@ def read_npy(name: str, path: Path) -> NDArray[np.float32]:
     Raises:
         LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers.
     """
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
+        return np.ascontiguousarray(_loaded(name, path, "iuf"), dtype=np.float32)
+
+
+def read_npy_mask(name: str, path: Path) -> NDArray[Any]:
+    """Return the array of an .npy file as it stands, of any shape: numbers, whose bits may count, or truth values.
+
+    Args and errors as for `read_npy`.
+    """
+    return _loaded(name, path, "iufb")
+
+
+def _loaded(name: str, path: Path, kinds: str) -> NDArray[Any]:
     check_file(name, path)
     try:
         array = np.load(path, allow_pickle=False)
@@ -34,10 +47,9 @@ def read_npy(name: str, path: Path) -> NDArray[np.float32]:
         raise _not_whole(name, path, error) from None
     if not isinstance(array, np.ndarray):
         raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in kinds:
         raise LensphysError(f"{name} {path} holds {array.dtype} values: save real numbers, as float32")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
-        return np.ascontiguousarray(array, dtype=np.float32)
+    return array
 
 
 def open_npy(name: str, path: Path) -> NDArray[Any] | None:

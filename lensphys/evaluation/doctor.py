@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.data.lens_file import LensFile
-from lensphys.evaluation.light_sampling import POINTS, coarse_light
-from lensphys.evaluation.substructure import SMOOTH
+from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import symptoms
+from lensphys.simulation.light_sampling import POINTS
+from lensphys.simulation.scene import SMOOTH
 
 Severity = Literal["error", "warning", "note"]
 
@@ -235,7 +236,7 @@ def _of_sampling(file: LensFile) -> Iterator[Finding]:
     )
     # a point a pixel is what the legacy data mean by one; whoever takes several means its area
     severity: Severity = "note" if coarse.points == 1 else "warning"
-    remedy = "simulate again with a higher supersampling in the instrument's file"
+    remedy = "simulate again with `supersampling: auto` in the instrument's file"
     yield _finding("coarse_light", severity, message, coarse.rows, remedy)
 
 

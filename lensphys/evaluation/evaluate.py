@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lensphys.checks import LensphysError
+from lensphys.data.hdf5 import damage
 from lensphys.data.unusable import unusable
 from lensphys.evaluation import metrics
 from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure, save_figure
@@ -349,7 +350,9 @@ def _masses(file: LensFile, held: frozenset[str], index: np.ndarray, grid: Pixel
     """The true substructure of some lenses, if the file has it."""
     if len(index) == 0 or _SCENE not in held:
         return None
-    return true_substructure([file.lens_model(i) for i in index.tolist()], grid)
+    models = [file.lens_model(i) for i in index.tolist()]
+    with damage(f"{file.path}: /lens_model"):
+        return true_substructure(models, grid)
 
 
 def _samples(

@@ -14,8 +14,6 @@ from lensphys.model import LensModel, PointSwarm
 from lensphys.observation import GaussianPSF
 from lensphys.prediction import Prediction
 
-# lenstronomy's names of what bends the arcs smoothly, and those that begin with them
-SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")
 _FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
 
 

@@ -16,12 +16,13 @@ from lensphys.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import check_rescalable, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import counted
-from lensphys.fits.names import DEVIATION, IMAGE, MASKS, NAMES, NOISE, PSF, meaning_of_file
+from lensphys.fits.masks import Mask, counted
+from lensphys.fits.names import DEVIATION, IMAGE, MASK, MASKS, NAMES, NOISE, PSF, meaning_of_file
 from lensphys.fits.units import is_magnitude, unit_of
 
 Array = NDArray[Any]
 
+_BESIDE = {"noise": NOISE, "mask": MASKS, "PSF": (PSF,)}
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -58,11 +59,13 @@ class Choice:
             brackets (``PRIMARY[2]``).
         band: of the image, where a file has several (``VIS``).
         mask_means: what nonzero pixels of a MASK are, good or bad, where the file does not say.
+        given: what the user gives in a file of its own (noise, mask, PSF), and is thus not taken from this one.
     """
 
     extension: str | None = None
     band: str | None = None
     mask_means: str | None = None
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,10 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         if is_magnitude(header):
             raise LensphysError(f"{hdu.where} holds magnitudes ({header['BUNIT']}): save the image as a flux")
         check_rescalable(str(path), header)
-        noise, mask, psf = (_beside(file, hdu, roles) for roles in (NOISE, MASKS, (PSF,)))
+        beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
+        noise, mask, psf = beside.values()
         good, how = (None, []) if mask is None else _mask(mask, hdu, image, file, choice.mask_means)
-        found = {"image": hdu, "noise": noise, "mask": mask, "PSF": psf}
+        found = {"image": hdu, **beside}
         used = {what: label(one) for what, one in found.items() if one is not None}
         used["image"] += "" if plane is None else f"[{plane}]"
         taken = [one.number for one in found.values() if one is not None]
@@ -160,6 +164,35 @@ def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
     """Return an array of a file of its own as the noise map that the file's name says: standard deviations, if none."""
     role = meaning_of_file(path).role
     return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), told=False)
+
+
+def read_mask(name: str, path: Path, band: str = "", telescope: str = "") -> Mask:
+    """Return the mask of a file of its own: what is named so, else its only array, by the file's own name.
+
+    Args:
+        name: what the file is called in messages.
+        path: the file.
+        band: of the image, where the file has several.
+        telescope: of the image, where the mask's header has none.
+
+    Raises:
+        LensphysError: if the file is faulty, or holds nothing but images or noise.
+    """
+    with opened(name, path) as file:
+        named = [hdu for hdu in file.arrays if hdu.meaning.role in MASKS]
+        named.sort(key=lambda hdu: (hdu.meaning.band != band, MASKS.index(str(hdu.meaning.role))))
+        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
+        if not named and not plain:
+            raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
+        mask = Mask.of((named or plain)[0], telescope or str(file.primary.get("TELESCOP", "")))
+        mask = replace(mask, name=Path(mask.where).name)
+        return mask if named else replace(mask, role=mask_role(path))
+
+
+def mask_role(path: Path) -> str:
+    """Return what a file's own name says of the mask in it: flags, good pixels, or just a mask."""
+    role = meaning_of_file(path).role
+    return str(role) if role in MASKS else MASK
 
 
 def label(hdu: Hdu) -> str:
@@ -275,8 +308,8 @@ def _noise(hdu: Hdu, where: str) -> NoiseMap:
 def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: str | None) -> tuple[Array, list[str]]:
     if hdu.shape != pixels.shape:
         raise LensphysError(f"{hdu.where} {hdu.shape} and {image.where} {pixels.shape} must have the same shape")
-    telescope = str(hdu.header.get("TELESCOP") or image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
-    good, how = counted(hdu, pixels, means, telescope)
+    telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
+    good, how = counted(Mask.of(hdu, telescope), pixels, means)
     return good, [how]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError
 from lensphys.fits.file import Hdu
-from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD
+from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK
 
 Array = NDArray[Any]
 
@@ -18,42 +21,67 @@ _CLEAR = (0.3, 0.7)  # shares of the lens under the ones of a mask: between them
 _BRIGHT = 5.0  # sigma over the sky
 
 
-def counted(hdu: Hdu, image: Array, means: str | None = None, telescope: str = "") -> tuple[Array, str]:
+@dataclass(frozen=True)
+class Mask:
+    """A mask as a file has it, its sense not told yet.
+
+    Args:
+        values: (H, W), or (N, H, W) for the images of a stack; bits, or zero and another value.
+        name: what it is called in notes.
+        where: what it is called in errors.
+        role: what its name says: flags, mask or good pixels.
+        planes: names and bits of its planes.
+        telescope: whose bits they are.
+    """
+
+    values: Array
+    name: str
+    where: str
+    role: str = MASK
+    planes: Mapping[str, int] = field(default_factory=dict)
+    telescope: str = ""
+
+    @classmethod
+    def of(cls, hdu: Hdu, telescope: str = "") -> Mask:
+        """Return that of an extension; TELESCOP of its header goes before ``telescope``."""
+        telescope = str(hdu.header.get("TELESCOP") or telescope)
+        return cls(hdu.array(), hdu.name, hdu.where, str(hdu.meaning.role or MASK), _planes(hdu.header), telescope)
+
+
+def counted(mask: Mask, image: Array, means: str | None = None) -> tuple[Array, str]:
     """Return where pixels count, and the sentence that says in which sense the mask was read.
 
     The surest comes first: what the user says, planes with names in the header, the name of the extension. A plain
     MASK of zeros and ones does not say: its sense is the one in which the lens counts.
 
     Args:
-        hdu: the mask, (H, W).
-        image: (H, W).
+        mask: what the file has; an (H, W) one holds for each image.
+        image: (H, W) or (N, H, W).
         means: what nonzero pixels are, good or bad, if the user says so.
-        telescope: whose bits they are.
 
     Returns:
-        (H, W) bool, and the sentence.
+        (H, W) or (N, H, W) bool, as the mask, and the sentence.
 
     Raises:
         LensphysError: if the sense cannot be told.
     """
-    values = hdu.array()
+    values = mask.values
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
-    planes = _planes(hdu.header)
-    if means is None and planes and values.dtype.kind in "iu":
-        return _by_planes(hdu, values, planes)
-    if means is None and hdu.meaning.role == FLAGS:
-        return _by_flags(hdu, values, telescope.strip().upper())
+    if means is None and mask.planes and values.dtype.kind in "iu":
+        return _by_planes(mask, values)
+    if means is None and mask.role == FLAGS:
+        return _by_flags(mask, values)
     ones = values != 0
     why = "those where it is {}"
     if means is None:
-        means, why = ("good", why) if hdu.meaning.role == GOOD else _by_lens(hdu, values, image)
+        means, why = ("good", why) if mask.role == GOOD else _by_lens(mask, values, image)
     good = ones if means == "good" else ~ones
-    return good, _told(hdu, good, why.format("not zero" if means == "good" else "zero"))
+    return good, _told(mask, good, why.format("not zero" if means == "good" else "zero"))
 
 
-def _told(hdu: Hdu, good: Array, why: str) -> str:
-    return f"{hdu.name}: {good.sum()} of {good.size} pixels count, {why}"
+def _told(mask: Mask, good: Array, why: str) -> str:
+    return f"{mask.name}: {good.sum()} of {good.size} pixels count, {why}"
 
 
 def _planes(header: fits.Header) -> dict[str, int]:
@@ -62,13 +90,14 @@ def _planes(header: fits.Header) -> dict[str, int]:
     return {name: bit for name, bit in found.items() if isinstance(bit, int) and 0 <= bit < 63}
 
 
-def _by_planes(hdu: Hdu, values: Array, planes: dict[str, int]) -> tuple[Array, str]:
-    bad = [name for name in BAD_PLANES if name in planes]
-    good = values.astype(np.int64) & sum(1 << planes[name] for name in bad) == 0
-    return good, _told(hdu, good, f"those without {', '.join(bad) or 'a bad plane'}")
+def _by_planes(mask: Mask, values: Array) -> tuple[Array, str]:
+    bad = [name for name in BAD_PLANES if name in mask.planes]
+    good = values.astype(np.int64) & sum(1 << mask.planes[name] for name in bad) == 0
+    return good, _told(mask, good, f"those without {', '.join(bad) or 'a bad plane'}")
 
 
-def _by_flags(hdu: Hdu, values: Array, telescope: str) -> tuple[Array, str]:
+def _by_flags(mask: Mask, values: Array) -> tuple[Array, str]:
+    telescope = mask.telescope.strip().upper()
     bits = BAD_BITS.get(telescope)
     if bits is None or values.dtype.kind not in "iu":
         good, what = values == 0, "a flag"
@@ -76,27 +105,34 @@ def _by_flags(hdu: Hdu, values: Array, telescope: str) -> tuple[Array, str]:
         good = values.astype(np.int64) & bits == 0
         what = "DO_NOT_USE" if bits == 1 else f"a bad flag of {telescope}"
     if not good.any():  # nothing is said of any pixel, if the same is said of all
-        return ~good, f"{hdu.name} is not used: every pixel has {what} (give --mask-means good if 1 is good in it)"
-    return good, _told(hdu, good, f"those without {what}")
+        return ~good, f"{mask.name} is not used: every pixel has {what} (give --mask-means good if 1 is good in it)"
+    return good, _told(mask, good, f"those without {what}")
 
 
-def _by_lens(hdu: Hdu, values: Array, image: Array) -> tuple[str, str]:
+def _by_lens(mask: Mask, values: Array, image: Array) -> tuple[str, str]:
     marks = np.unique(values[values != 0])
-    if len(marks) > 1 and values.dtype.kind in "iu":
+    if len(marks) > 1:
+        held = f"({', '.join(f'{mark:g}' for mark in marks[:4])}{', ...' if len(marks) > 4 else ''})"
+        if (marks != np.round(marks)).any():
+            raise LensphysError(
+                f"{mask.where} holds other numbers than those of a mask {held}: save zeros and ones, or give "
+                "--mask-means if all that is not zero is good, or bad"
+            )
         raise LensphysError(
-            f"{hdu.where} is a bit mask ({', '.join(map(str, marks[:4]))}{', ...' if len(marks) > 4 else ''}) without "
-            "names of its bits (MP_...): give --mask-means bad if each of them is a fault, else good"
+            f"{mask.where} is a bit mask {held} without names of its bits (MP_...): give --mask-means bad if each of "
+            "them is a fault, else good"
         )
-    middle, light = _middle(image.shape), _light(image)
+    ones, light = (values != 0) & np.ones(image.shape, bool), _light(image)
+    middle = np.broadcast_to(_middle(image.shape[-2:]), image.shape)
     low, high = _CLEAR
-    share = float((values != 0)[middle].mean())
+    share = float(ones[middle].mean())
     if share >= high:
         return "good", f"those where it is {{}} ({100 * share:.0f} % of the middle, where the lens is)"
-    share = max(share, float((values != 0)[middle & light].mean()) if (middle & light).any() else 0.0)
+    share = max(share, float(ones[middle & light].mean()) if (middle & light).any() else 0.0)
     if share <= low:
         return "bad", f"those where it is {{}} ({100 * (1 - share):.0f} % of the middle, where the lens is)"
     raise LensphysError(
-        f"{hdu.where} is not zero on {100 * share:.0f} % of the lens: give --mask-means good or --mask-means bad"
+        f"{mask.where} is not zero on {100 * share:.0f} % of the lens: give --mask-means good or --mask-means bad"
     )
 
 
@@ -109,10 +145,10 @@ def _middle(shape: tuple[int, ...]) -> Array:
 
 
 def _light(image: Array) -> Array:
-    """Where pixels stand out of the sky, (H, W) bool."""
-    finite = np.isfinite(image)
-    if not finite.any():
-        return finite
-    sky = np.median(image[finite])
-    scatter = 1.4826 * np.median(np.abs(image[finite] - sky))
-    return finite & (np.where(finite, image, sky) > sky + _BRIGHT * scatter)
+    """Where pixels stand out of the sky of their image, (H, W) or (N, H, W) bool."""
+    known = np.where(np.isfinite(image), image, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an image without a number has no sky, and no light
+        sky = np.nanmedian(known, (-2, -1), keepdims=True)
+        scatter = 1.4826 * np.nanmedian(np.abs(known - sky), (-2, -1), keepdims=True)
+    return known > sky + _BRIGHT * scatter

@@ -11,11 +11,11 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
 from lensphys.model import MassProfile
+from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
 
 _RINGS, _ANGLES = 64, 96
 _POINTS = 96  # squared, of the source plane
-_SERSIC_RADII = 8.0  # a Sersic's half side that is looked at
 DERIVED = ("theta_E_total", "source_flux", "source_radius", "magnification")
 
 
@@ -48,11 +48,9 @@ def derived_errors(posterior: Posterior, draws: int = 12) -> dict[str, Tensor]:
 
 def _source(problem: LensProblem, x: Tensor) -> tuple[Tensor, Tensor]:
     """Flux and half-light radius of the source, (B,) each."""
-    sersic, source = problem.sersic(x), problem.lens(x).source
-    size = torch.as_tensor(sersic.R_sersic) * _SERSIC_RADII if problem.free is None else problem.free.frame.half_side
-    centre = torch.stack([torch.as_tensor(sersic.center_x), torch.as_tensor(sersic.center_y)], dim=1)
-    if problem.free is not None:
-        centre = torch.stack([problem.free.frame.center_x, problem.free.frame.center_y], dim=1)
+    seen, source = problem.first_source(x) if problem.free is None else problem.free.frame, problem.lens(x).source
+    size = seen.half_side
+    centre = torch.stack([torch.as_tensor(getattr(seen, name)) for name in CENTRE], dim=1)
     line = (torch.arange(_POINTS, dtype=x.dtype, device=x.device) + 0.5) / _POINTS * 2 - 1
     y, xx = torch.meshgrid(line, line, indexing="ij")
     place = centre[:, :, None, None] + size[:, None, None, None] * torch.stack([xx, y])[None]

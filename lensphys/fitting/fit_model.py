@@ -113,7 +113,8 @@ class FitModel(Strict):
         lens: the main lens, with an Einstein radius.
         shear: external shear, about the lens unless its centre is given; null for none.
         more_lenses: further mass in the same plane. Multipoles are about the lens unless their centre is given.
-        source: ``free``, a Sersic times a Gaussian field where the evidence wants it, or ``sersic``.
+        source: ``free``, a Sersic times a Gaussian field where the evidence wants it, ``sersic``, or ``image``, that of
+            a galaxy in a file.
         more_sources: further sources at the same redshift.
         lens_light: light in the plane of the lens, not deflected.
         subhalos: what is looked for; null for nothing.
@@ -140,7 +141,9 @@ class FitModel(Strict):
         Raises:
             LensphysError: if there is no such file, or a key is unknown, missing or of the wrong type.
         """
-        return cls.parse(read_yaml(Path(path)), f"model {path}")
+        tree = read_yaml(Path(path))
+        _find_image(tree, Path(path).parent)
+        return cls.parse(tree, f"model {path}")
 
     @property
     def lens_model(self) -> LensModel:
@@ -179,6 +182,13 @@ class FitModel(Strict):
         return members | {"source_freed": self.source.freed} | others
 
 
+def _find_image(tree: dict[str, Any], folder: Path) -> None:
+    """Let the image that lies beside a model be found from anywhere."""
+    source = tree.get("source")
+    if isinstance(source, dict) and isinstance(source.get("file"), str) and (folder / source["file"]).is_file():
+        source["file"] = str((folder / source["file"]).resolve())
+
+
 def _about(settings: MemberSettings, lens: Member) -> Member:
     """The member, with its centre at that of the lens where it belongs there."""
     component = settings.component
@@ -190,4 +200,5 @@ def _about(settings: MemberSettings, lens: Member) -> Member:
 
 def _told(member: Member) -> dict[str, Any]:
     free = {p.name: p.told for p in member.free}
-    return {"component": member.component.__name__} | dict(member.fixed) | dict(member.tied) | free
+    fixed = {name: getattr(value, "told", value) for name, value in member.fixed.items()}
+    return {"component": member.component.__name__} | fixed | dict(member.tied) | free

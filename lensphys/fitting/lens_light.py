@@ -19,10 +19,8 @@ from torch.nn.functional import max_pool2d
 from lensphys.model import Gaussian, Member
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
-from lensphys.observation import Observation
+from lensphys.observation import Camera, Observation
 from lensphys.settings import Strict
-
-FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in sigma
 
 
 class LensLightSettings(Strict):
@@ -41,7 +39,7 @@ class LensLightSettings(Strict):
         centre: how far the mass may be from the light, a Gaussian prior [arcsec].
         tilt: how far the ellipticity of the mass may be from that of the light, a Gaussian prior.
         largest: half-light radius that a source may have: a larger one would stand for light of the lens [arcsec].
-        core: how far from the middle of the galaxy arcs are not looked for at first [FWHM of the PSF].
+        core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
         reach: how far from the middle of the field an image of the source can be [arcsec].
         broad: what is wider than about half of this is no arc, while starts are sought [arcsec].
         cap: signal-to-noise that a pixel of the arcs counts with at most while the best start is chosen.
@@ -64,7 +62,7 @@ class LensLightSettings(Strict):
     centre: PositiveFloat = 0.04
     tilt: PositiveFloat = 0.2
     largest: PositiveFloat = 0.6
-    core: PositiveFloat = 1.5
+    core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
     broad: PositiveFloat = 1.2
     cap: PositiveFloat = 4.0
@@ -120,6 +118,14 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
     return _made(fit, twisted, widths)
 
 
+def star_width(camera: Camera, like: Tensor) -> float:
+    """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec]."""
+    star = torch.zeros(1, 1, 33, 33).to(like)
+    star[..., 16, 16] = 1
+    peak = float(camera.psf.rows(torch.tensor([0])).blur(star, camera.grid.scale).amax())
+    return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
+
+
 def _brightest(observation: Observation) -> Tensor:
     """Where the 3 x 3 mean of one image is brightest, (2,) [arcsec], float64."""
     smooth = observation.smoothed[0, 0]
@@ -161,7 +167,7 @@ class _Clipped:
         self.sigma2 = torch.where(inverse_sigma > 0, inverse_sigma.double().square().reciprocal(), torch.inf)
         self.clipped, self.light = torch.zeros_like(self.data), torch.zeros_like(self.data)
         self.theta = observation.camera.grid.positions(like=self.data)
-        self.blur = observation.camera.psf.extent / FWHM
+        self.blur = star_width(observation.camera, self.data)
 
     def shaped(self, start: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """Ellipticity and centre that fit best in the middle of the image, the amplitudes free."""

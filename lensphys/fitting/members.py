@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, SerializeAsAny, model_validator
+from pydantic import AfterValidator, PositiveFloat, SerializeAsAny, model_validator
 
 from lensphys.declared import Declared, distribution_of, settings_of
 from lensphys.distributions import Distribution, Knowledge
-from lensphys.model import LIGHT, MASS, Component, Member, Parameter, Sersic, Shear
+from lensphys.model import LIGHT, MASS, Component, GalaxyImage, Member, Parameter, Pixels, Sersic, Shear
 from lensphys.settings import chosen_by_kind
 
 _REACH = 5.0  # sigma from the mean of a Gaussian prior where the bounds are
@@ -72,6 +73,33 @@ class SourceSettings(MemberSettings):
     def freed(self) -> bool:
         """Whether a Gaussian field is added where the evidence wants it."""
         return vars(self)["kind"] == "free"
+
+
+class ImageSettings(SourceSettings):
+    """The image of a galaxy as the source: where it stands, its size and its brightness are fitted.
+
+    Args:
+        file: FITS or .npy (H, W).
+        pixel_scale: [arcsec], in the source plane; by default that of the FITS header.
+    """
+
+    file: str
+    pixel_scale: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        self._pixels()
+        return self
+
+    def _pixels(self) -> Pixels:
+        from lensphys.data.galaxy_file import galaxy_in  # reads FITS: slow to import
+
+        return galaxy_in(Path(self.file), self.pixel_scale)
+
+    def member(self, tied: Mapping[str, str] | None = None, held: Mapping[str, float] | None = None) -> Member:
+        """Return the member, which holds the pixels: see `MemberSettings.member`."""
+        made = super().member(tied, held)
+        return replace(made, fixed={**made.fixed, "image": self._pixels()})
 
 
 class MainSettings(MemberSettings):
@@ -136,7 +164,10 @@ def _kinds_of_light() -> dict[str, type[MemberSettings]]:
 
 
 def _kinds_of_source() -> dict[str, type[SourceSettings]]:
-    return {kind: settings_of(SourceSettings, kind, Sersic) for kind in ("free", "sersic")}
+    profiles: dict[str, type[SourceSettings]] = {
+        kind: settings_of(SourceSettings, kind, Sersic) for kind in ("free", "sersic")
+    }
+    return profiles | {"image": settings_of(ImageSettings, "image", GalaxyImage)}
 
 
 def _kinds_of_shear() -> dict[str, type[MemberSettings]]:

@@ -221,11 +221,15 @@ class LensProblem:
         light = self._sum(self.model.lens_light, values, g) if self.model.lens_light else None
         return Lens(values, mass, self._sum(self.model.source, values, g), light)
 
-    def sersic(self, x: Tensor) -> Sersic:
-        """Return the Sersic of the first source."""
+    def first_source(self, x: Tensor) -> LightProfile:
+        """Return the first source, without its field."""
         values = self.values(self.parts(x)[0])
         name, member = next(iter(self.model.source.items()))
-        return Sersic(**member.made(name, values).values)
+        return cast(LightProfile, member.made(name, values))
+
+    def sersic(self, x: Tensor) -> Sersic:
+        """Return the Sersic of the first source."""
+        return Sersic(**self.first_source(x).values)
 
     def values(self, own: Tensor) -> dict[str, Tensor]:
         """Return the named parameters, each (B,), of unconstrained ones (B, P)."""

@@ -14,6 +14,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.model import ParameterSpace
+from lensphys.observation.darkness import SEEN
 from lensphys.tracing import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
@@ -79,7 +80,7 @@ def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
     brightest = avg_pool2d(light, 3, stride=1, padding=1).flatten(1).argmax(1)
     place = source_grid.positions(like=arc).flatten(2)[0][:, brightest]
     values = _typical(more) | problem.values(x)
-    name, size = list(more.model.source)[-1], torch.as_tensor(problem.sersic(x).R_sersic)
+    name, size = list(more.model.source)[-1], problem.first_source(x).half_side / 8
     values |= {f"{name}.center_x": place[0], f"{name}.center_y": place[1], f"{name}.R_sersic": 0.5 * size}
     values |= {f"{name}.n_sersic": torch.ones_like(size), f"{name}.amp": problem.unit}
     shape = (more.render(more.unconstrained(values)) - problem.render(x)) * problem.inverse_sigma
@@ -128,14 +129,14 @@ def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, the rest zero; and if it is any.
 
     Returns:
-        light (B, 1, H, W) and whether anything stands 5 sigma out (B,): of thousands of pixels some pass 3 by chance.
+        light (B, 1, H, W) and whether anything stands `SEEN` sigma out (B,), as for `darkness.shows_light`.
         Of an image where nothing does, all positive light.
     """
     observation = problem.arcs
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
     above = replace(observation, image=observation.image - pedestal)
     light, significance = above.smoothed, above.significance(problem.inverse_sigma)
-    seen = significance.flatten(1).amax(1) >= 5
+    seen = significance.flatten(1).amax(1) >= SEEN
     faint = seen[:, None, None, None] & (significance < 3)
     return torch.where(faint, torch.zeros_like(light), light.clamp(min=0)), seen
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.source import Fitted
+from lensphys.observation.darkness import SEEN
+from lensphys.observation.sky import sky_level
 from lensphys.prediction import Verdict
 from lensphys.settings import Strict
 
@@ -24,6 +26,7 @@ class VerdictSettings(Strict):
         bad_chi2: chi^2 per degree of freedom above which a fit is bad.
         overstated: chi^2 per degree of freedom below which the errors are called too large.
         correlation: of neighbouring residuals, beyond its own scatter, above which they are not white.
+        sky: mean of the residuals outside of the arcs, in units of a pixel's noise, that is called a sky level.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
@@ -36,6 +39,7 @@ class VerdictSettings(Strict):
     bad_chi2: PositiveFloat = 1.5
     overstated: PositiveFloat = 0.85
     correlation: PositiveFloat = 0.1
+    sky: PositiveFloat = 0.2
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     theta_E: PositiveFloat = 0.1
@@ -60,6 +64,11 @@ class _Look:
     clean: Tensor
     arc: Tensor
 
+    @property
+    def sky(self) -> Tensor:
+        """1 where pixels count and no arc is near, (B, 1, H, W)."""
+        return (self.residual != 0) * (1 - F.max_pool2d(self.arc, 5, stride=1, padding=2))
+
 
 def verdicts(
     fitted: Fitted, seen: Tensor, smooth_theta_E: Tensor, settings: VerdictSettings = VerdictSettings()
@@ -80,8 +89,8 @@ def verdicts(
     clean = clean if front is None else clean - front
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
-    found = _listed(~seen, "bad", ["nothing stands 5 sigma out of the noise"] * len(x))
-    for check in (_chi2, _white, _bounds, _bodies, _covered, _centre):
+    found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
+    for check in (_chi2, _white, _sky, _bounds, _bodies, _covered, _centre):
         found = _plus(found, check(look, settings))
     return [_worst(mine) for mine in _plus(found, _radii(look, smooth_theta_E, settings))]
 
@@ -126,8 +135,7 @@ def _chi2(look: _Look, settings: VerdictSettings) -> Reasons:
 
 def _white(look: _Look, settings: VerdictSettings) -> Reasons:
     """Neighbouring residuals: in the arc they show what the model lacks, in the sky that the noise is not white."""
-    counted = (look.residual != 0).to(look.residual)
-    sky = counted * (1 - F.max_pool2d(look.arc, 5, stride=1, padding=2))
+    counted, sky = (look.residual != 0).to(look.residual), look.sky
     reasons: Reasons = [[] for _ in range(len(look.residual))]
     noise = "the noise is not white: neighbouring pixels of the sky correlate by"
     left = "something is left in the arcs: neighbouring residuals correlate by"
@@ -138,6 +146,23 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
         much = rho > shared + settings.correlation + settings.scatter * spread
         reasons = _plus(reasons, _listed(much, "suspect", words))
         shared = rho.clamp(min=0)
+    return reasons
+
+
+def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
+    """The level of the sky: along the borders, where a source may stand in for it, and in what the model leaves."""
+    observation = look.fitted.problem.observation
+    dark = observation.noise.expected(torch.zeros_like(observation.image))
+    seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, look.residual, look.sky > 0)
+    reasons: Reasons = []
+    for image, counts, residual, where in zip(*(x[:, 0].cpu().numpy() for x in seen), strict=True):
+        level, left = sky_level(image, counts), sky_level(residual, where, width=max(residual.shape))
+        if level is not None and level.off:
+            reasons.append([("suspect", f"the borders are not at zero ({level.told}): see --sky")])
+        elif left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
+            reasons.append([("suspect", f"the sky is not at zero: it is {left.level:+.2f} sigma off, see --sky")])
+        else:
+            reasons.append([])
     return reasons
 
 

@@ -9,7 +9,7 @@ from scipy.ndimage import label, median_filter
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light
+from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, distinct, finished
@@ -79,7 +79,7 @@ class LitLens:
         """The problem of the arcs alone: the light taken off, the middle of the galaxy left out."""
         observation = problem.observation
         away = observation.camera.grid.positions(like=light.image) - _centre(light)
-        core = away.norm(dim=1, keepdim=True) < self.settings.core * observation.camera.psf.extent
+        core = away.norm(dim=1, keepdim=True) < self._core(problem)
         image = torch.where(core, 0.0, observation.image - light.image)
         behind = replace(observation, image=image, mask=(observation.weight > 0) & ~core)
         sigma = torch.where(core, 0.0, problem.inverse_sigma)
@@ -105,9 +105,13 @@ class LitLens:
         """Bounds and priors with the main lens about its light, and everything else about the same place."""
         x, y = _centre(light).flatten().tolist()
         main = next(iter(problem.model.mass))
-        least = self.settings.core * problem.observation.camera.psf.extent
+        least = self._core(problem)
         about = problem.about(x, y).space.parameters
         return ParameterSpace([near_the_light(p, main, light, self.settings, least) for p in about])
+
+    def _core(self, problem: LensProblem) -> float:
+        """Radius of the middle of a galaxy, where what is left of its light would pass for arcs [arcsec]."""
+        return self.settings.core * star_width(problem.observation.camera, problem.unit)
 
     def _masked(self, problem: LensProblem, front: Tensor, others: Tensor) -> LensProblem:
         """The problem without the pixels of other objects, and with the error of the light's model in its noise."""
@@ -140,7 +144,7 @@ class LitLens:
     def _objects(self, rest: Observation, inverse_sigma: Tensor, where: Tensor) -> Tensor:
         """The connected bright pixels that are mostly in a region, and their neighbours, (1, 1, H, W), bool."""
         significance = rest.significance(inverse_sigma)
-        found, count = label((significance > self.settings.clip).numpy()[0, 0])
+        found, count = label((significance > self.settings.object / 2).numpy()[0, 0])
         labels = torch.from_numpy(found)
         chosen = torch.zeros_like(labels, dtype=torch.bool)
         for i in range(1, count + 1):

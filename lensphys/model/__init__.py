@@ -3,7 +3,7 @@
 from lensphys.model.component import Component, LightProfile, LightSum, MassProfile, MassSum, Value
 from lensphys.model.field import CosineBasis, FieldPrior, Modes, PotentialField, SourcePrior
 from lensphys.model.lens import LensModel, Member
-from lensphys.model.light import Frame, FreeSource, Gaussian, ImageSource, Sersic
+from lensphys.model.light import Frame, FreeSource, GalaxyImage, Gaussian, ImageSource, Pixels, Sersic
 from lensphys.model.mass import EPL, NFW, SIE, SIS, TNFW, LineMass, Multipole, PointMass, PointSwarm, Shear
 from lensphys.model.parameter import HalfWidths, Parameter, ParameterSpace, Peaks
 from lensphys.model.registry import LIGHT, MASS, by_lenstronomy
@@ -21,6 +21,7 @@ __all__ = [
     "FieldPrior",
     "Frame",
     "FreeSource",
+    "GalaxyImage",
     "Gaussian",
     "HalfWidths",
     "ImageSource",
@@ -36,6 +37,7 @@ __all__ = [
     "Parameter",
     "ParameterSpace",
     "Peaks",
+    "Pixels",
     "PointMass",
     "PointSwarm",
     "PotentialField",

@@ -163,6 +163,15 @@ class LightProfile(Component):
         """
         raise LensphysError(f"{cls.__name__} does not know its total flux: give its amp in place of a magnitude")
 
+    @property
+    def half_side(self) -> Tensor:
+        """Of the square about its centre that holds its light, (B,) [arcsec].
+
+        Raises:
+            LensphysError: if it has no end.
+        """
+        raise LensphysError(f"{type(self).__name__} does not know how far its light reaches")
+
     def slope(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         beta = beta.contiguous()

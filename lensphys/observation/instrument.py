@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, FiniteFloat, PlainValidator, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -79,12 +79,21 @@ class Conditions(PerImage):
 
 CONDITIONS = tuple(field.name for field in fields(Conditions))  # their names in recipes and files
 _PRESET = Conditions()
+START = 4  # points along the side of a pixel, where they are chosen by error
+
+
+def _points(given: object) -> object:
+    """One sentence in place of one for each kind of value."""
+    if given == "auto" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given
+    raise PydanticCustomError("points", "Input should be auto, or a whole number greater than 0")
 
 
 class Instrument(Strict):
     """A telescope: pixel scale [arcsec], PSF, noise, and the zero point (the magnitude of 1 ``unit``).
 
-    ``supersampling``: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do.
+    ``supersampling``: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do. With
+    ``auto`` simulations take as many as their sources ask for, by the error of fewer, and fits begin with `START`.
     ``gain`` [e-/ADU]: how many electrons make a unit of data in ADU/s; ``read_noise`` is in e- in any unit.
 
     Example:
@@ -99,7 +108,7 @@ class Instrument(Strict):
     unit: Literal["counts", "e-/s", "ADU/s"]
     gain: Annotated[PositiveFloat | None, Field(validate_default=True, allow_inf_nan=False)] = None
     zero_point: FiniteFloat | None = None
-    supersampling: PositiveInt = 2
+    supersampling: Annotated[int | Literal["auto"], PlainValidator(_points)] = "auto"
     psf: Annotated[PSFSettings, Field(discriminator="kind")]
     noise: Annotated[
         ExposureNoiseSettings | RectifiedCountNoiseSettings | EstimatedNoiseSettings, Field(discriminator="kind")
@@ -128,6 +137,15 @@ class Instrument(Strict):
             path = _FOLDER / f"{name}.yaml"
         return cls.parse(with_kernel_read(read_yaml(path), path.parent, where), where)
 
+    @property
+    def points(self) -> int:
+        """Points along the side of a pixel, to begin with where they are chosen by error."""
+        return START if self.supersampling == "auto" else self.supersampling
+
+    def same_as(self, other: Instrument | None) -> bool:
+        """Return whether another one is the same telescope, however its light is sampled."""
+        return other is not None and self == other.model_copy(update={"supersampling": self.supersampling})
+
     def flux(self, magnitude: float) -> float:
         """Return the flux [unit of the instrument] of a magnitude.
 
@@ -148,7 +166,7 @@ class Instrument(Strict):
 
     def camera(self, height: int, width: int, conditions: Conditions = _PRESET) -> Camera:
         """Return the camera with H x W of its pixels."""
-        return Camera(PixelGrid(height, width, self.pixel_scale), self.psf_of(conditions), self.supersampling)
+        return Camera(PixelGrid(height, width, self.pixel_scale), self.psf_of(conditions), self.points)
 
     def noise_of(self, image: Tensor, conditions: Conditions = _PRESET) -> Noise:
         """Return the noise law of images (B, 1, H, W): from known numbers, or estimated from the images."""

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from lensphys.checks import LensphysError
-from lensphys.data.hdf5 import new_dataset, new_file, reserved
+from lensphys.data.hdf5 import new_dataset, new_file, reserved, sealed_file
 from lensphys.outputs import claimed, whole_file
 from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
 
@@ -44,7 +44,8 @@ def merge_shards(
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
     starts = _checked(folder, manifest)
-    with whole_file(out) as temporary, new_file(temporary) as file:
+    new = sealed_file if virtual else new_file
+    with whole_file(out) as temporary, new(temporary) as file:
         parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
         join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
         join(file, parts, manifest, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from lensphys.simulation.detector import check_detector
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.galaxies import fingerprint
 from lensphys.simulation.lenstronomy_engine import LenstronomyEngine
+from lensphys.simulation.light_sampling import with_enough_points
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.sample import Drawn, Seeds, draw
 from lensphys.simulation.torch_engine import TorchEngine
@@ -99,6 +100,7 @@ class Plan:
         if shard_size is None:
             shard_size = max(_SMALLEST, min(SHARD, math.ceil(n * len(ordered) / 16)))  # all workers shall have some
         plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size)
+        plan = replace(plan, instrument=with_enough_points(recipe, instrument, plan.engine_for))
         renders = plan.build_engine()
         for label in range(len(ordered)):
             scene = plan.drawn(label).scene
@@ -110,9 +112,13 @@ class Plan:
 
     def build_engine(self, device: torch.device | str = "cpu") -> Engine:
         """Return the engine."""
+        return self.engine_for(self.instrument, device)
+
+    def engine_for(self, instrument: Instrument, device: torch.device | str = "cpu") -> Engine:
+        """Return the engine with another instrument."""
         if self.engine == "torch":
-            return TorchEngine(self.recipe, self.instrument, device)
-        return LenstronomyEngine(self.recipe, self.instrument)
+            return TorchEngine(self.recipe, instrument, device)
+        return LenstronomyEngine(self.recipe, instrument)
 
     @property
     def target(self) -> Instrument | None:

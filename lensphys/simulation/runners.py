@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Protocol
 
 from lensphys.checks import LensphysError
-from lensphys.interrupts import end_with
+from lensphys.interrupts import deaf, end_with
 from lensphys.simulation.shards import Finished
 
 Job = Callable[[int], Finished]
@@ -57,7 +54,7 @@ class Processes:
             min(self.count, len(shards)), get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
         )
         try:
-            with _deaf_to_interrupts():
+            with deaf():
                 futures = [pool.submit(job, shard) for shard in shards]
             for future in as_completed(futures):
                 yield future.result()
@@ -68,19 +65,6 @@ class Processes:
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    # processes started here inherit it: Ctrl-C is for the parent, which stops them quietly
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True)

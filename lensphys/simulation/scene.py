@@ -17,6 +17,9 @@ from lensphys.simulation.draws import Draws
 from lensphys.simulation.lights import Eye
 from lensphys.simulation.recipe import Recipe
 
+# lenstronomy's names of what bends the arcs smoothly, and those that begin with them
+SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -47,6 +50,12 @@ class Scene:
     def theta_E(self) -> float:
         """Einstein radius of the main lens [arcsec]; NaN if its profile has none."""
         return float(self.kwargs_lens[0].get("theta_E", math.nan))
+
+    @property
+    def smooth(self) -> Scene:
+        """The scene without substructure: what is no main lens and no smooth profile."""
+        kept = [(name, k) for i, (name, k) in enumerate(self._masses) if i == 0 or name.startswith(SMOOTH)]
+        return replace(self, lens_model_list=[name for name, _ in kept], kwargs_lens=[k for _, k in kept])
 
     def displaced(self, x: float, y: float) -> Scene:
         """Return the same sky, seen by a telescope that points elsewhere: everything moved by (x, y) [arcsec].

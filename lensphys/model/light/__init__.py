@@ -1,6 +1,7 @@
 """Light components, one a file."""
 
 from lensphys.model.light.free import Frame, FreeSource
+from lensphys.model.light.galaxy import GalaxyImage, Pixels, brightness_galaxy
 from lensphys.model.light.gaussian import Gaussian, brightness_gaussian
 from lensphys.model.light.image import ImageSource
 from lensphys.model.light.sersic import Sersic, brightness_sersic, brightness_sersic_derivatives, flux_sersic, sersic_b
@@ -8,9 +9,12 @@ from lensphys.model.light.sersic import Sersic, brightness_sersic, brightness_se
 __all__ = [
     "Frame",
     "FreeSource",
+    "GalaxyImage",
     "Gaussian",
     "ImageSource",
+    "Pixels",
     "Sersic",
+    "brightness_galaxy",
     "brightness_gaussian",
     "brightness_sersic",
     "brightness_sersic_derivatives",

@@ -13,6 +13,7 @@ from lensphys.model.component import LightProfile, Value, as_planes
 from lensphys.model.light.ellipse import Ellipse
 from lensphys.model.parameter import HalfWidths, Parameter, Peaks
 
+_REACH = 8.0  # R_sersic: beyond it a Sersic is dark
 SMOOTHING = 1e-5  # arcsec: keeps d(R^(1/n))/dR finite at the centre, lenstronomy's own value
 
 
@@ -119,6 +120,11 @@ class Sersic(LightProfile):
         Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
         Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
     )
+
+    @property
+    def half_side(self) -> Tensor:
+        """Of the square about its centre that holds its light: 8 R_sersic, (B,) [arcsec]."""
+        return _REACH * torch.as_tensor(self.R_sersic)
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness and its derivatives in closed form: see `brightness_sersic_derivatives`."""

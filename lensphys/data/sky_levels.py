@@ -1,0 +1,53 @@
+"""Skies that are not at zero: told, or taken off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensphys.checks import check_choice
+from lensphys.observation.sky import SkyLevel, sky_level
+
+KEEP, SUBTRACT = "keep", "subtract"
+_NONE = SkyLevel(0.0, 0.0, 0.0)
+
+
+def levelled(image: Tensor, counts: Tensor, way: str, remarks: list[str]) -> Tensor:
+    """Return images (N, 1, H, W) with their skies as asked for, and say what was found.
+
+    Args:
+        image: [flux per pixel].
+        counts: the pixels that count, (N, 1, H, W) bool.
+        way: ``keep``, which says where a sky is off zero; ``subtract``, which takes the level of the borders off.
+        remarks: get the sentence.
+
+    Raises:
+        LensphysError: if there is no such way.
+    """
+    check_choice("--sky", way, [KEEP, SUBTRACT])
+    pairs = zip(image[:, 0].numpy(), counts[:, 0].numpy(), strict=True)
+    levels = [sky_level(x, where) or _NONE for x, where in pairs]
+    if way == KEEP:
+        remarks += _told([level for level in levels if level.off], len(levels))
+        return image
+    taken = torch.tensor([level.level for level in levels]).to(image)
+    remarks.append(f"the sky of the borders is taken off: {_range(levels)}")
+    return torch.where(counts, image - taken[:, None, None, None], image)
+
+
+def _told(off: Sequence[SkyLevel], count: int) -> list[str]:
+    if not off:
+        return []
+    images = "" if count == 1 else f" in {len(off)} of {count} images"
+    remedy = "give --sky subtract if it is sky, and no galaxy's halo"
+    return [f"the borders are not at zero{images} ({_range(off)}): {remedy}"]
+
+
+def _range(levels: Sequence[SkyLevel]) -> str:
+    if len(levels) == 1:
+        return levels[0].told
+    found = np.array([level.level for level in levels])
+    return f"{np.median(found):.3g} in the median, {found.min():.3g} to {found.max():.3g}"
