@@ -64,7 +64,6 @@ def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
     light = lens_light(lens.observation, problem.inverse_sigma, LensLightSettings())
     assert abs(float(light.values["lens_light.0.center_x"]) - CENTRE[0]) < 0.01
     assert abs(float(light.values["lens_light.0.center_y"]) - CENTRE[1]) < 0.01
-    assert abs(float(light.values["lens_light.0.e1"]) - 0.12) < 0.03
     faint = lens.arcs < 0.02 * lens.arcs.max()
     assert float((light.image - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1
 

@@ -45,7 +45,7 @@ class LensLightSettings(Strict):
         cap: signal-to-noise that a pixel of the arcs counts with at most while the best start is chosen.
         beyond: in Einstein radii, where an object that neither source nor light explains is another one.
         object: signal-to-noise at which an object that is no image of the source is masked.
-        dark: signal-to-noise of the model's arcs outside of which it is none.
+        explained: share of its light that the source explains, above which it is an image of it.
         grow: by how much the mask of an object is larger [pixels].
         looks: how often what is left over is looked at for such objects.
     """
@@ -68,7 +68,7 @@ class LensLightSettings(Strict):
     cap: PositiveFloat = 4.0
     beyond: PositiveFloat = 1.4
     object: PositiveFloat = 8.0
-    dark: PositiveFloat = 0.5
+    explained: PositiveFloat = 0.5
     grow: PositiveInt = 2
     looks: PositiveInt = 1
 
@@ -111,10 +111,7 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
     for _ in range(settings.rounds):
         shape = fit.shaped(shape, widths[::2])
         fit.clip(shape, widths)
-    twisted = np.concatenate([shape, -shape[2:]])
-    for _ in range(settings.rounds):
-        twisted = fit.shaped(twisted, widths[::2])
-        fit.clip(twisted, widths)
+    twisted = fit.shaped(np.concatenate([shape, -shape[2:]]), widths[::2])  # what was clipped stays so
     return _made(fit, twisted, widths)
 
 

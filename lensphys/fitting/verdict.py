@@ -151,7 +151,7 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
 
 def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
     """The level of the sky: along the borders, where a source may stand in for it, and in what the model leaves."""
-    observation = look.fitted.problem.observation
+    observation = look.fitted.problem.arcs
     dark = observation.noise.expected(torch.zeros_like(observation.image))
     seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, look.residual, look.sky > 0)
     reasons: Reasons = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from scipy.ndimage import label, median_filter
 from torch import Tensor
@@ -127,7 +128,7 @@ class LitLens:
         """Objects that are too far out to be images of the source, (1, 1, H, W), bool."""
         arcs = replace(problem.observation, image=problem.observation.image - front)
         far = problem.observation.camera.grid.positions(like=front).norm(dim=1, keepdim=True) > self.settings.reach
-        return self._objects(arcs, problem.inverse_sigma, far)
+        return self._objects(arcs, problem.inverse_sigma, far, torch.zeros_like(front))
 
     def _unexplained(self, problem: LensProblem, x: Tensor) -> Tensor:
         """Objects outside of the arcs that neither lens light nor source explain, (1, 1, H, W), bool."""
@@ -138,23 +139,22 @@ class LitLens:
         centre = torch.stack([values[f"{main}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
         away = (problem.observation.camera.grid.positions(like=model) - centre).norm(dim=1, keepdim=True)
         out = away > self.settings.beyond * values[f"{main}.theta_E"]
-        dark = arcs * problem.inverse_sigma < self.settings.dark
-        return self._objects(rest, problem.inverse_sigma, dark & out)
+        return self._objects(rest, problem.inverse_sigma, out, arcs)
 
-    def _objects(self, rest: Observation, inverse_sigma: Tensor, where: Tensor) -> Tensor:
-        """The connected bright pixels that are mostly in a region, and their neighbours, (1, 1, H, W), bool."""
+    def _objects(self, rest: Observation, inverse_sigma: Tensor, where: Tensor, explained: Tensor) -> Tensor:
+        """Connected bright pixels, most of them in a region, whose light is mostly not explained, (1, 1, H, W), bool."""
         significance = rest.significance(inverse_sigma)
-        found, count = label((significance > self.settings.object / 2).numpy()[0, 0])
-        labels = torch.from_numpy(found)
-        chosen = torch.zeros_like(labels, dtype=torch.bool)
+        labels, count = label((significance > self.settings.object / 2).numpy()[0, 0])
+        chosen = np.zeros(labels.shape, dtype=np.float32)
+        planes = (significance, where, explained, rest.image)
+        bright, inside, model, left = (plane[0, 0].numpy() for plane in planes)
         for i in range(1, count + 1):
             own = labels == i
-            peak = float(significance[0, 0][own].max())
-            share = float(where[0, 0][own].double().mean())
-            if peak > self.settings.object and share > 0.5:
-                chosen |= own
-        grown = max_pool2d(chosen[None, None].float(), 2 * self.settings.grow + 1, stride=1, padding=self.settings.grow)
-        return grown > 0
+            foreign = model[own].sum() < self.settings.explained * left[own].sum()
+            if bright[own].max() > self.settings.object and inside[own].mean() > 0.5 and foreign:
+                chosen[own] = 1
+        side = 2 * self.settings.grow + 1
+        return max_pool2d(torch.from_numpy(chosen)[None, None], side, stride=1, padding=self.settings.grow) > 0
 
 
 def _centre(light: LensLight) -> Tensor:
