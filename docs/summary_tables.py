@@ -40,10 +40,10 @@ def gain_caption(tree: Tree) -> str:
         tree: ``any_source/gain.json``.
     """
     return (
-        f"A real galaxy behind a simulated lens, as Euclid VIS would see it. PSNR against the noise-free truth: bicubic "
-        f"{tree['psnr_bicubic']:.1f} dB, lensphys {tree['psnr']:.1f} dB. Einstein radius {tree['theta_E']:.4f} +- "
-        f'{tree["theta_E_error"]:.4f}" (true {tree["theta_E_true"]:.4f}"). The gain is the mean of its class, and the '
-        f'result calls itself "{tree["quality"]}".'
+        f"A real galaxy behind a simulated lens, as Euclid VIS would see it. PSNR against the noise-free truth: "
+        f"bicubic {tree['psnr_bicubic']:.1f} dB, lensphys {tree['psnr']:.1f} dB. Einstein radius {tree['theta_E']:.4f} "
+        f'+- {tree["theta_E_error"]:.4f}" (true {tree["theta_E_true"]:.4f}"). The gain is the mean of its class, '
+        f'and the result calls itself "{tree["quality"]}".'
     )
 
 
@@ -54,10 +54,11 @@ def real_sentence(tree: Tree) -> str:
         tree: ``real/slacs/table.json``.
     """
     off = np.array([abs(row["ratio"] - 1) for row in tree["rows"] if row["ratio"]])
-    suspect = sum(row["quality"] != "good" for row in tree["rows"])
+    rows = tree["rows"]
+    suspect = sum(row["quality"] != "good" for row in rows)
     return (
-        f"{len(off)} real HST lenses, nothing set by hand: theta_E within {np.median(off):.1%} of the published value at the "
-        f"median and {off.max():.1%} at the worst; {suspect} of {len(off)} call themselves suspect or bad."
+        f"{len(off)} real HST lenses, nothing set by hand: theta_E within {np.median(off):.1%} of the published value "
+        f"at the median and {off.max():.1%} at the worst; {suspect} of {len(rows)} call themselves suspect or bad."
     )
 
 
@@ -115,10 +116,10 @@ def pair_sentence(tree: Tree) -> str:
     rms = {when: tree["residual_rms"][when]["object"] for when in ("before", "after")}
     psnr = {what: tree["bicubic"][what]["psnr"] for what in ("as_given", "flux_matched", "registered")}
     return (
-        f'An observed HSC and HST pair: shifted by ({x:+.3f}", {y:+.3f}") +- {tree["sigma_arcsec"]:.3f}". Registered, the '
-        f"rms of the residual on the object falls from {rms['before']:.3f} to {rms['after']:.3f}. Bicubic interpolation of "
-        f"the HSC image against the HST image: {psnr['as_given']:.1f} dB as given, {psnr['flux_matched']:.1f} dB with the "
-        f"flux matched, {psnr['registered']:.1f} dB registered, too."
+        f'An observed HSC and HST pair: shifted by ({x:+.3f}", {y:+.3f}") +- {tree["sigma_arcsec"]:.3f}". Registered, '
+        f"the rms of the residual on the object falls from {rms['before']:.3f} to {rms['after']:.3f}. Bicubic "
+        f"interpolation of the HSC image against the HST image: {psnr['as_given']:.1f} dB as given, "
+        f"{psnr['flux_matched']:.1f} dB with the flux matched, {psnr['registered']:.1f} dB registered, too."
     )
 
 

@@ -2,8 +2,8 @@
 
     python examples/my_format.py IN.npz OUT.npz
 
-IN.npz holds ``image`` (H, W), ``error`` (H, W), ``psf`` (K, K) and ``pixel_scale`` [arcsec]. Where there is no such file
-it is made first.
+IN.npz holds ``image`` (H, W), ``error`` (H, W), ``psf`` (K, K) and ``pixel_scale`` [arcsec]. Where there is no such
+file it is made first.
 """
 
 import sys

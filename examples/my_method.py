@@ -3,8 +3,9 @@
     python examples/my_method.py
 
 Iterative back-projection (Irani & Peleg 1991): observe the image again, and put back what is missing. Judged on one
-simulated lens beside bicubic interpolation and the fit; what it puts back is noise, too, and it loses to bicubic there. To give it a name on the command line, put it into `READY` of
-``lensphys/methods/__init__.py``; one that learns is a `Trainable`.
+simulated lens beside bicubic interpolation and the fit; what it puts back is noise, too, and it loses to bicubic there.
+To give it a name on the command line, put it into `READY` of ``lensphys/methods/__init__.py``; one that learns is a
+`Trainable`.
 """
 
 from dataclasses import dataclass

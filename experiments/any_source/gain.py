@@ -2,8 +2,8 @@
 
     python experiments/any_source/gain.py DATA.h5 ROW -o gain.png
 
-The committed picture is row 18 of ``euclid.h5`` (`collect.py` says how that file is made). Its galaxy is a real one, its
-gain the mean gain of its class. Beside the picture, ``gain.json`` has the numbers, which the captions repeat.
+The committed picture is row 18 of ``euclid.h5`` (`collect.py` says how that file is made). Its galaxy is a real one,
+its gain the mean gain of its class. Beside the picture, ``gain.json`` has the numbers, which the captions repeat.
 """
 
 from __future__ import annotations
