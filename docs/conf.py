@@ -17,7 +17,8 @@ import lensphys
 from lensphys.model import Parameter
 
 project = "lensphys"
-author = "the lensphys authors"
+author = "the lensphys developers"
+project_copyright = f"2026, {author}"
 release = version = lensphys.__version__
 
 extensions = [
@@ -45,7 +46,7 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = f"lensphys {release}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
