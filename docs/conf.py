@@ -53,7 +53,8 @@ html_show_sourcelink = False
 
 def with_units(app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
     """Say the unit of each parameter that a component declares, below its docstring."""
-    declared = [p for p in getattr(of, "parameters", ()) if isinstance(p, Parameter)] if what == "class" else []
+    found = getattr(of, "parameters", None)
+    declared = [p for p in found if isinstance(p, Parameter)] if what == "class" and isinstance(found, tuple) else []
     if declared:
         units = ", ".join(f"``{p.name}`` [{p.unit}]" if p.unit else f"``{p.name}``" for p in declared)
         lines += ["", f"Declared with bounds and priors: {units}.", ""]
