@@ -48,7 +48,7 @@ def steps() -> dict[str, np.ndarray]:
 def galaxy(flux: float) -> ImageSource:
     """Return a drawn galaxy of a flux, as a source."""
     image = torch.as_tensor(galaxy_images("drawn_galaxies.npy")[GALAXY], dtype=torch.float32)[None, None]
-    grid = PixelGrid(*image.shape[-2:], PIXEL)
+    grid = PixelGrid(image.shape[-2], image.shape[-1], PIXEL)
     return ImageSource(image * flux / grid.pixel_area, grid, center_x=0.12, center_y=-0.05)
 
 

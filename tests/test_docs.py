@@ -98,6 +98,17 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert "gain.png" in (tmp_path / "site/index.html").read_text()
 
 
+def test_the_figure_of_the_forward_model_conserves_flux():
+    from forward_model import FINE, steps
+
+    made = steps()
+    sharp, blurred, clean, noisy = list(made.values())[2:]
+    assert sharp.shape == tuple(FINE * side for side in clean.shape)
+    assert blurred.sum() == pytest.approx(sharp.sum(), rel=1e-3)
+    assert clean.sum() == pytest.approx(sharp.sum(), rel=1e-2)  # other points within a pixel
+    assert 0 < abs(noisy - clean).max() < clean.max()
+
+
 # -- the commands, run ----------------------------------------------------------------------------------------------
 
 TINY = {"-n": "3", "--workers": "1"}
