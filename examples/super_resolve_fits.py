@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from lensphys.data.images import read_images, write_images
 from lensphys.deflection import DeflectionField
 from lensphys.evaluation.figures import save_figure
-from lensphys.evaluation.readme import real_table
+from lensphys.evaluation.tables import lenses_table
 from lensphys.fitting.fit_model import FitModel
 from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
@@ -103,8 +103,8 @@ def main(out: Path, folder: Path | None = None, model: Path | None = None) -> No
     rows = [row_of(path, out, method, line) for path, line in zip(paths, axes, strict=True)]
     save_figure(figure, out / "figure.png")
     write_json(out / "table.json", {"rows": rows, **provenance(method="refine", model=method.model.resolved, scale=2)})
-    (out / "table.md").write_text(real_table(rows) + "\n")
-    print(real_table(rows))
+    (out / "table.md").write_text(lenses_table(rows) + "\n")
+    print(lenses_table(rows))
 
 
 if __name__ == "__main__":

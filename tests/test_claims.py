@@ -72,5 +72,5 @@ IMAGES = sorted(set(NETWORKS) - {"pyramid"})  # which ends in an interpolation, 
 
 
 @pytest.mark.parametrize("network", IMAGES)
-def test_each_network_learns_eight_pairs_by_heart(network):
+def test_each_network_overfits_eight_pairs(network):
     assert json.loads((RESULTS / "overfit.json").read_text())["networks"][network]["psnr_flux"] > 50

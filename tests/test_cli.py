@@ -465,6 +465,9 @@ def test_the_examples_run(tmp_path):
     assert "| example |" in example("super_resolve_fits.py", tmp_path / "c")
     assert "dB" in example("my_network.py")
     assert re.search(r"core +drawn +0.1\d+, fitted +0.1\d+ \+- 0.0", example("my_component.py"))
+    assert re.search(r"bicubic +5\d.\d dB\nmine +4\d.\d dB\nfit +6\d.\d dB", example("my_method.py"))
+    arguments = (tmp_path / "e.npz", tmp_path / "e_sr.npz")
+    assert "theta_E 1.000 arcsec, good" in example("my_format.py", *arguments)
     assert "24 galaxies" in example("draw_galaxies.py", tmp_path / "g.npy")
     drawn = np.load(ROOT / "simulations" / "drawn_galaxies.npy")
     assert np.abs(np.load(tmp_path / "g.npy").astype(float) - drawn).max() < 1e-3 * drawn.max()  # the recipe's own

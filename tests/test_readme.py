@@ -1,4 +1,4 @@
-"""The README says what the committed results say, and real lenses are as good as it claims."""
+"""README and docs say what the committed results say, and real lenses are as good as they claim."""
 
 import json
 import subprocess
@@ -6,17 +6,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from generate import PAGES, generated, table
+from result_tables import ground_table, model_table, speed_table, studies_tables
+from summary_tables import completeness_table, fuzz_table, gain_caption, multipoles_table, real_sentence, short_table
 
 from lensphys.checks import LensphysError
-from lensphys.evaluation.readme import ground_table, model_table, readme_with_tables, speed_table, studies_tables
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.tables import readme_table
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_tables_of_the_readme_come_from_committed_results():
-    assert readme_with_tables(ROOT) == (ROOT / "README.md").read_text(), "run python -m lensphys.evaluation.readme"
+def test_the_tables_of_readme_and_docs_come_from_committed_results():
+    for path, text in generated(ROOT).items():
+        assert text == (ROOT / path).read_text(), f"{path}: run python docs/generate.py"
+
+
+def test_every_table_has_its_results():
+    assert all(table(ROOT, name) for names in PAGES.values() for name in names)
 
 
 def test_the_fit_beats_bicubic_by_ten_decibels_on_smooth_lenses():
@@ -109,15 +116,39 @@ def test_ground_and_speed_tables():
     assert "| one pass | cpu | 32 | 21.0 | 0.6 | 400 | 2 cores | abcdef0 |" in text
 
 
-def test_a_readme_without_results_has_empty_tables(tmp_path):
-    names = ("simulated", "any_source", "real", "ground", "studies", "speed", "simulation", "comparisons")
+def test_pages_without_results_have_empty_tables(tmp_path):
+    names = ("simulated", "any_source", "real", "ground", "studies", "speed", "simulation", "comparisons", "gain")
     text = "".join(f"<!-- table:{name} -->old<!-- /table -->\n" for name in names)
-    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "page.md").write_text(text)
     write(tmp_path / "experiments/amortised/studies.json", [])
-    assert "old" not in readme_with_tables(tmp_path)
-    (tmp_path / "README.md").write_text(text.replace("table:speed", "table:fast"))
+    assert "old" not in generated(tmp_path, {"page.md": names})["page.md"]
+    (tmp_path / "page.md").write_text(text.replace("table:speed", "table:fast"))
     with pytest.raises(LensphysError, match="must hold <!-- table:speed -->"):
-        readme_with_tables(tmp_path)
+        generated(tmp_path, {"page.md": names})
+
+
+def test_summaries_say_the_numbers():
+    row = {"bicubic": 45.44, "psnr": 57.51, "gain_worst": 8.5, "theta_E_median": 0.00072,
+           "quality": {"good": 23, "suspect": 1, "bad": 0},
+           "completeness": {"9.5 to 10": {"found": 0.871, "of": 70}, "0 to 8.5": {"found": 0.0, "of": 0}}}  # fmt: skip
+    data = {"name": "Euclid VIS, real galaxies", "table": {"no_sub": row, "cdm": row}}
+    tree = {"sets": [data, {"name": "another", "table": {"axion": {}}}]}
+    assert cells(short_table(tree))[2:] == [
+        [data["name"], lens, "45.4", "**57.5**", "+8.5", "0.07%", "23 / 1 / 0"] for lens in ("smooth", "CDM sub-halos")
+    ]
+    assert cells(completeness_table(tree))[2:] == [[data["name"], "–", "–", "–", "87% of 70"]]
+    lenses = {"rows": [{"lens": n, "ratio": r, "quality": q, "subhalos": 2} for n, r, q in
+                       (("A", 1.01, "good"), ("B", 0.96, "bad"), ("C", None, "suspect"))]}  # fmt: skip
+    assert real_sentence(lenses).startswith("2 real HST lenses")
+    assert "within 2.5% of the published value at the median and 4.0% at the worst; 2 of 3" in real_sentence(lenses)
+    more = {"rows": [{"lens": "B", "ratio": 0.98, "subhalos": 0}]}
+    assert cells(multipoles_table(lenses, more))[2:] == [["B", "0.960", "0.980", "2", "0"]]
+    counts = {"npy": {"refused": 73, "silent": 127}}
+    assert cells(fuzz_table({"n": 200, "counts": counts}))[2:] == [["npy", "73", "0", "0", "127", "0", "0"]]
+    numbers = {"psnr": 50.45, "psnr_bicubic": 38.31, "theta_E": 0.7276, "theta_E_error": 0.0017, "theta_E_true": 0.7261}
+    assert 'bicubic 38.3 dB, lensphys 50.5 dB. Einstein radius 0.7276 +- 0.0017" (true 0.7261")' in gain_caption(
+        numbers | {"quality": "good"}
+    )
 
 
 @pytest.mark.slow

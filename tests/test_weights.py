@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ship import LIMIT, ship
 
 from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, run_instrument
@@ -17,7 +18,6 @@ from lensphys.runs import CONFIG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.weights import FOLDER, weights_description, weights_folder, weights_names
-from lensphys.weights.ship import LIMIT, ship
 
 SHIPPED = ["best.safetensors", "config.yaml", "instrument.yaml", "provenance.json", "trained_on.yaml"]
 every_name = pytest.mark.parametrize("name", weights_names())
@@ -119,7 +119,7 @@ def test_what_may_not_ship(finished, tmp_path, monkeypatch):
         ship(unknown, "a", into)
     assert not into.exists()
     ship(finished, "a", into)
-    monkeypatch.setattr("lensphys.weights.ship.LIMIT", 5_000_000)
+    monkeypatch.setattr("ship.LIMIT", 5_000_000)
     ship(finished, "a", into)  # takes the place of its like
     with pytest.raises(LensphysError, match=r"all weights together would be 5.5 MB, more than 5: shrink"):
         ship(finished, "b", into)
@@ -155,3 +155,4 @@ def test_the_wheel_holds_the_weights(tmp_path):
     with zipfile.ZipFile(next((tmp_path / "dist").glob("*.whl"))) as wheel:
         held = set(wheel.namelist())
     assert {f"lensphys/weights/{name}/{file}" for name in weights_names() for file in SHIPPED} <= held
+    assert not [name for name in held if name.endswith(("readme.py", "ship.py", "generate.py"))]  # the project's own

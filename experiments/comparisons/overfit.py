@@ -1,4 +1,4 @@
-"""Can each network learn eight noise-free pairs by heart? PSNR in the flux protocol, on the pairs that it trained on.
+"""Can each network overfit eight noise-free pairs? PSNR in the flux protocol, on the pairs that it trained on.
 
     python experiments/comparisons/overfit.py [NETWORK ...]
 

@@ -1,6 +1,6 @@
 """Tables of a comparison of methods, from the ``metrics.json`` that `lensphys compare` writes.
 
-A `Table` knows nothing of its form: `as_markdown` writes it for a README, `lensphys.evaluation.report` for a browser.
+A `Table` knows nothing of its form: `as_markdown` writes it for a page, `lensphys.evaluation.report` for a browser.
 """
 
 from __future__ import annotations
@@ -313,5 +313,5 @@ def _written(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that can break neither a table nor the comments that mark its place in a README."""
+    """Text that can break neither a table nor the comments that mark its place in a page."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -142,7 +142,7 @@ class LitLens:
         return self._objects(rest, problem.inverse_sigma, out, arcs)
 
     def _objects(self, rest: Observation, inverse_sigma: Tensor, where: Tensor, explained: Tensor) -> Tensor:
-        """Connected bright pixels, most of them in a region, whose light is mostly not explained, (1, 1, H, W), bool."""
+        """Bright objects, most of each in a region, whose light is mostly not explained, (1, 1, H, W), bool."""
         significance = rest.significance(inverse_sigma)
         labels, count = label((significance > self.settings.object / 2).numpy()[0, 0])
         chosen = np.zeros(labels.shape, dtype=np.float32)

@@ -1,18 +1,16 @@
-"""The tables of the README, generated from committed results: ``python -m lensphys.evaluation.readme``."""
+"""The full tables of the results pages, from what stands in ``experiments/``; `generate.py` writes them."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lensphys.evaluation.comparison_tables import short_table
-from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics, replace_between_markers
-from lensphys.outputs import whole_file
+from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics
 
 Row = dict[str, Any]
 
@@ -54,31 +52,6 @@ _SIMULATION = (
     "substructure most of it is the writing itself."
 )
 _SPEED = "Speed: milliseconds an image, and the memory at the peak."
-
-
-def readme_with_tables(root: Path) -> str:
-    """Return the README of a checkout with its tables made anew from ``experiments/``; without results, without table.
-
-    Raises:
-        LensphysError: if a marker is missing, or a file is not the result of an evaluation.
-    """
-    text = (root / "README.md").read_text()
-    experiments = root / "experiments"
-    simulated = "\n".join(f"**{model}**\n\n{model_table(experiments, model)}" for model in MODELS)
-    text = replace_between_markers(text, "simulated", simulated)
-    tables: dict[str, tuple[str, Callable[[Any], str]]] = {
-        "real": ("real/slacs/table.json", lambda tree: real_table(tree["rows"])),
-        "any_source": ("any_source/table.json", any_source_table),
-        "ground": ("real/ground/table.json", lambda tree: ground_table(tree["arcs"])),
-        "studies": ("amortised/studies.json", studies_tables),
-        "speed": ("speed/speed.json", speed_table),
-        "simulation": ("speed/simulation.json", simulation_table),
-    }
-    text = replace_between_markers(text, "comparisons", comparison_tables(experiments / "comparisons"))
-    for name, (path, table) in tables.items():
-        file = experiments / path
-        text = replace_between_markers(text, name, table(json.loads(file.read_text())) if file.is_file() else "")
-    return text
 
 
 def comparison_tables(folder: Path) -> str:
@@ -135,20 +108,6 @@ def _method_row(name: str, tree: dict[str, Any], role: str) -> dict[Any, Any]:
         for metric in ("psnr_flux", "ssim_flux", "chi2_dof", "flux_bias", "coverage")
     }
     return row | {"name": name, "images": max(tree["images"].get(c, 0) for c in _CLASSES)}
-
-
-def real_table(rows: Sequence[Row]) -> str:
-    """Return the Markdown table of the real lenses, from the rows that ``examples/super_resolve_fits.py`` writes."""
-    lines = [
-        "| lens | theta_E | published | ratio | chi^2 / dof | flux bias in the arcs | sub-halos | quality |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        published = f"{r['published']:.3f} | {r['ratio']:.3f}" if r["published"] else "- | -"
-        numbers = f"{r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_arcs']:+.1e}"
-        numbers += f" | {r['subhalos']} | {r['quality']}"
-        lines.append(f"| {r['lens']} | {numbers} |")
-    return "\n".join(lines)
 
 
 def any_source_table(tree: Row) -> str:
@@ -311,10 +270,3 @@ def _spaced(name: str) -> str:
 
 def _number(x: float | None, spec: str) -> str:
     return ABSENT if x is None else f"{x:{spec}}"
-
-
-if __name__ == "__main__":
-    checkout = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    made = readme_with_tables(checkout)
-    with whole_file(checkout / "README.md") as temporary:
-        temporary.write_text(made)

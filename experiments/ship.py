@@ -1,4 +1,4 @@
-"""Take the weights of a finished run into the package: ``python -m lensphys.weights.ship RUN NAME``."""
+"""Take the weights of a finished run into the package: ``python experiments/ship.py RUN NAME``."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, dict[s
 if __name__ == "__main__":
     try:
         if len(sys.argv) != 3:
-            raise LensphysError("expected two arguments: python -m lensphys.weights.ship RUN NAME")
+            raise LensphysError("expected two arguments: python experiments/ship.py RUN NAME")
         print(f"shipped {ship(Path(sys.argv[1]), sys.argv[2])}")
     except LensphysError as error:
         sys.exit(f"error: {error}")

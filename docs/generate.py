@@ -1,0 +1,122 @@
+"""Write all tables of README and docs from the committed results: ``python docs/generate.py``.
+
+A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->``. Where its results are missing it is left empty.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from result_tables import (
+    MODELS,
+    any_source_table,
+    comparison_tables,
+    ground_table,
+    model_table,
+    simulation_table,
+    speed_table,
+    studies_tables,
+)
+from summary_tables import (
+    completeness_table,
+    fuzz_table,
+    gain_caption,
+    multipoles_table,
+    overfit_table,
+    pair_sentence,
+    real_sentence,
+    short_table,
+)
+
+from lensphys.evaluation.tables import lenses_table, replace_between_markers
+from lensphys.outputs import whole_file
+
+ROOT = Path(__file__).parents[1]
+CASES = "docs/cases.md"
+
+# where a table stands, by page
+PAGES: dict[str, tuple[str, ...]] = {
+    "README.md": ("gain", "short", "real_sentence"),
+    "docs/index.md": ("gain",),
+    "docs/results/simulated.md": ("simulated", "studies"),
+    "docs/results/galaxies.md": ("any_source", "completeness"),
+    "docs/results/real.md": ("real", "multipoles", "ground", "pair"),
+    "docs/results/speed.md": ("speed", "simulation"),
+    "docs/results/comparisons.md": ("comparisons", "overfit"),
+    "docs/where_it_fails.md": ("fuzz",),
+}
+# what a table is made from, below experiments/, and by what
+_TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "gain": (("any_source/gain.json",), gain_caption),
+    "short": (("any_source/table.json",), short_table),
+    "any_source": (("any_source/table.json",), any_source_table),
+    "completeness": (("any_source/table.json",), completeness_table),
+    "real": (("real/slacs/table.json",), lambda tree: lenses_table(tree["rows"])),
+    "real_sentence": (("real/slacs/table.json",), real_sentence),
+    "multipoles": (("real/slacs/table.json", "real/slacs/multipoles/table.json"), multipoles_table),
+    "ground": (("real/ground/table.json",), lambda tree: ground_table(tree["arcs"])),
+    "pair": (("real/pair/table.json",), pair_sentence),
+    "studies": (("amortised/studies.json",), studies_tables),
+    "speed": (("speed/speed.json",), speed_table),
+    "simulation": (("speed/simulation.json",), simulation_table),
+    "overfit": (("comparisons/overfit.json",), overfit_table),
+    "fuzz": (("robustness/fuzz.json",), fuzz_table),
+}
+
+
+def table(root: Path, name: str) -> str:
+    """Return one table of a checkout; without its results, nothing.
+
+    Raises:
+        LensphysError: if a file is not the result of an evaluation.
+    """
+    experiments = root / "experiments"
+    if name == "simulated":
+        return "\n".join(f"**{model}**\n\n{model_table(experiments, model)}" for model in MODELS)
+    if name == "comparisons":
+        return comparison_tables(experiments / "comparisons")
+    paths, made = _TABLES[name]
+    files = [experiments / path for path in paths]
+    return made(*(json.loads(file.read_text()) for file in files)) if all(file.is_file() for file in files) else ""
+
+
+def generated(root: Path, pages: Mapping[str, tuple[str, ...]] = PAGES) -> dict[str, str]:
+    """Return the text of each page of a checkout with its tables made anew, by its path.
+
+    Raises:
+        LensphysError: if a marker is missing, or a file is not the result of an evaluation.
+    """
+    texts = {}
+    for path, names in pages.items():
+        texts[path] = (root / path).read_text()
+        for name in names:
+            texts[path] = replace_between_markers(texts[path], name, table(root, name))
+    results = root / "experiments/robustness/cases.json"
+    if results.is_file():
+        texts[CASES] = _script(ROOT / "experiments/robustness/cases.py").page(json.loads(results.read_text())["cases"])
+    return texts
+
+
+def _script(path: Path) -> ModuleType:
+    """Return a script as a module."""
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(root: Path = ROOT) -> None:
+    """Write all pages of a checkout."""
+    for path, text in generated(root).items():
+        with whole_file(root / path) as temporary:
+            temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

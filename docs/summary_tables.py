@@ -1,0 +1,138 @@
+"""Short tables and sentences with measured numbers, from what stands in ``experiments/``; `generate.py` writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lensphys.evaluation.tables import ABSENT, markdown
+
+Tree = dict[str, Any]
+
+SHORT = ("Euclid VIS, real galaxies", "HST ACS F814W, real galaxies", "Model 2, Sersics")
+_CLASSES = {"no_sub": "smooth", "axion": "axion vortex", "cdm": "CDM sub-halos"}
+# sub-halo masses, log10 of solar masses, as `completeness` has them
+_MASSES = ("0 to 8.5", "8.5 to 9", "9 to 9.5", "9.5 to 10")
+
+
+def short_table(tree: Tree) -> str:
+    """Return the README's one table: three data sets, by class.
+
+    Args:
+        tree: ``any_source/table.json``.
+    """
+    head = ["images (2x)", "lens", "bicubic [dB]", "lensphys [dB]", "smallest gain", "theta_E off, median",
+            "calls itself good / suspect / bad"]  # fmt: skip
+    body = []
+    for data in (data for data in tree["sets"] if data["name"] in SHORT):
+        for label, row in data["table"].items():
+            quality = " / ".join(str(row["quality"][q]) for q in ("good", "suspect", "bad"))
+            body.append([data["name"], _CLASSES[label], f"{row['bicubic']:.1f}", f"**{row['psnr']:.1f}**",
+                         f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}", quality])  # fmt: skip
+    return markdown(head, body)
+
+
+def gain_caption(tree: Tree) -> str:
+    """Return what stands below the first picture.
+
+    Args:
+        tree: ``any_source/gain.json``.
+    """
+    return (
+        f"A real galaxy behind a simulated lens, as Euclid VIS would see it. PSNR against the noise-free truth: "
+        f"bicubic {tree['psnr_bicubic']:.1f} dB, lensphys {tree['psnr']:.1f} dB. Einstein radius {tree['theta_E']:.4f} "
+        f'+- {tree["theta_E_error"]:.4f}" (true {tree["theta_E_true"]:.4f}"). The gain is the mean of its class, '
+        f'and the result calls itself "{tree["quality"]}".'
+    )
+
+
+def real_sentence(tree: Tree) -> str:
+    """Return how far the Einstein radii of real lenses are from the published ones.
+
+    Args:
+        tree: ``real/slacs/table.json``.
+    """
+    off = np.array([abs(row["ratio"] - 1) for row in tree["rows"] if row["ratio"]])
+    rows = tree["rows"]
+    suspect = sum(row["quality"] != "good" for row in rows)
+    return (
+        f"{len(off)} real HST lenses, nothing set by hand: theta_E within {np.median(off):.1%} of the published value "
+        f"at the median and {off.max():.1%} at the worst; {suspect} of {len(rows)} call themselves suspect or bad."
+    )
+
+
+def completeness_table(tree: Tree) -> str:
+    """Return the share of true sub-halos near the arc that are found, by mass, for each data set with CDM sub-halos.
+
+    Args:
+        tree: ``any_source/table.json``.
+    """
+    body = []
+    for data in tree["sets"]:
+        found = data["table"].get("cdm", {}).get("completeness")
+        if found:
+            body.append([data["name"], *(_share(found.get(mass)) for mass in _MASSES)])
+    return markdown(["data", *(f"10^{mass} solar masses" for mass in _MASSES)], body)
+
+
+def multipoles_table(plain: Tree, with_multipoles: Tree) -> str:
+    """Return what free multipoles change on real lenses: a row a lens.
+
+    Args:
+        plain: ``real/slacs/table.json``.
+        with_multipoles: ``real/slacs/multipoles/table.json``.
+    """
+    more = {row["lens"]: row for row in with_multipoles["rows"]}
+    body = [
+        [row["lens"], f"{row['ratio']:.3f}", f"{more[row['lens']]['ratio']:.3f}", str(row["subhalos"]),
+         str(more[row["lens"]]["subhalos"])] for row in plain["rows"] if row["lens"] in more
+    ]  # fmt: skip
+    head = ["lens", "theta_E / published", "with multipoles", "sub-halos", "with multipoles"]
+    return markdown(head, body)
+
+
+def overfit_table(tree: Tree) -> str:
+    """Return how well each network overfits eight noise-free pairs: it must be able to.
+
+    Args:
+        tree: ``comparisons/overfit.json``.
+    """
+    body = [
+        [name, str(row["parameters"]), f"{row['psnr_flux']:.1f}", f"{row['lowest']:.1f}"]
+        for name, row in sorted(tree["networks"].items())
+    ]
+    body.insert(0, ["bicubic", ABSENT, f"{tree['bicubic']:.1f}", ABSENT])
+    return markdown(["network", "parameters", "PSNR of the eight pairs [dB]", "lowest of them"], body)
+
+
+def pair_sentence(tree: Tree) -> str:
+    """Return what registration and flux matching gave on an observed pair.
+
+    Args:
+        tree: ``real/pair/table.json``.
+    """
+    x, y = tree["shift_arcsec"]
+    rms = {when: tree["residual_rms"][when]["object"] for when in ("before", "after")}
+    psnr = {what: tree["bicubic"][what]["psnr"] for what in ("as_given", "flux_matched", "registered")}
+    return (
+        f'An observed HSC and HST pair: shifted by ({x:+.3f}", {y:+.3f}") +- {tree["sigma_arcsec"]:.3f}". Registered, '
+        f"the rms of the residual on the object falls from {rms['before']:.3f} to {rms['after']:.3f}. Bicubic "
+        f"interpolation of the HSC image against the HST image: {psnr['as_given']:.1f} dB as given, "
+        f"{psnr['flux_matched']:.1f} dB with the flux matched, {psnr['registered']:.1f} dB registered, too."
+    )
+
+
+def fuzz_table(tree: Tree) -> str:
+    """Return what became of damaged files: a row a kind of file.
+
+    Args:
+        tree: ``robustness/fuzz.json``.
+    """
+    outcomes = ("refused", "same", "warned", "silent", "traceback", "hang")
+    body = [[kind, *(str(counts.get(o, 0)) for o in outcomes)] for kind, counts in tree["counts"].items()]
+    return markdown([f"{tree['n']} damaged files each", *outcomes], body)
+
+
+def _share(found: Tree | None) -> str:
+    return ABSENT if not found or not found["of"] else f"{found['found']:.0%} of {found['of']}"
