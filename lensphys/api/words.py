@@ -1,0 +1,42 @@
+"""Messages for people who write Python: options of the command line under the names of the arguments."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from lensphys.checks import LensphysError
+
+_OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
+_OTHERWISE = {"error": "noise"}
+
+
+class Note(UserWarning):
+    """What was used, masked, assumed or estimated, and may be other than you think."""
+
+
+def as_arguments(message: str) -> str:
+    """Return a message with ``--pixel-scale`` as ``pixel_scale``.
+
+    Example:
+        >>> as_arguments("give --pixel-scale in arcsec, or --error")
+        'give pixel_scale in arcsec, or noise'
+    """
+    return _OPTION.sub(lambda found: _OTHERWISE.get(found[1], found[1].replace("-", "_")), message)
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Word the errors of the block for callers from Python."""
+    try:
+        yield
+    except LensphysError as error:
+        raise type(error)(as_arguments(str(error))) from None
+
+
+def tell(remarks: Iterable[str], level: int = 3) -> None:
+    """Warn of each remark, at the line of the caller's caller."""
+    for remark in remarks:
+        warnings.warn(as_arguments(remark), Note, stacklevel=level)
