@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lensphys.api.components import Lens as Lens
+    from lensphys.api.components import Light as Light
     from lensphys.api.fit import Fit as Fit
     from lensphys.api.fit import fit as fit
     from lensphys.api.images import Images as Images
@@ -39,9 +41,7 @@ if TYPE_CHECKING:
     from lensphys.model import SIS as SIS
     from lensphys.model import TNFW as TNFW
     from lensphys.model import ImageSource as ImageSource
-    from lensphys.model import LightSum as Light
     from lensphys.model import LineMass as LineMass
-    from lensphys.model import MassSum as Lens
     from lensphys.model import Multipole as Multipole
     from lensphys.model import PointMass as PointMass
     from lensphys.model import Sersic as Sersic
@@ -49,8 +49,10 @@ if TYPE_CHECKING:
     from lensphys.observation import Instrument as Instrument
     from lensphys.simulation import Recipe as Recipe
 
-# where each name is, and what it is called there if that is another one: as above, for those who run it
+# where each name is: as above, but for those who run it
 _PLACES = {
+    "Lens": "lensphys.api.components",
+    "Light": "lensphys.api.components",
     "Fit": "lensphys.api.fit",
     "fit": "lensphys.api.fit",
     "Images": "lensphys.api.images",
@@ -71,9 +73,7 @@ _PLACES = {
     "SIS": "lensphys.model",
     "TNFW": "lensphys.model",
     "ImageSource": "lensphys.model",
-    "Light": "lensphys.model:LightSum",
     "LineMass": "lensphys.model",
-    "Lens": "lensphys.model:MassSum",
     "Multipole": "lensphys.model",
     "PointMass": "lensphys.model",
     "Sersic": "lensphys.model",
@@ -88,11 +88,10 @@ __all__ = ["__version__", *_PLACES]
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'lensphys' has no attribute {name!r}: it has {', '.join(sorted(_PLACES))}")
-    module, _, own = _PLACES[name].partition(":")
-    found = getattr(import_module(module), own or name)
+    found = getattr(import_module(_PLACES[name]), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PLACES})
+    return sorted(__all__)

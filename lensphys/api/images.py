@@ -99,7 +99,9 @@ class Images:
         """Return a figure of the first images, at most eight."""
         from lensphys.api.plot import images_figure
 
-        return images_figure(self)
+        titles = [f"image {i}" for i in self.set.index] if len(self) > 1 else [self.name]
+        shown = dict(zip(titles, self.set.observation.image[:, 0].cpu().numpy(), strict=True))
+        return images_figure(shown, self.set.observation.camera.grid)
 
     def _of(self, planes: torch.Tensor) -> Array:
         array: Array = planes.detach().cpu().numpy()[:, 0]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from matplotlib.figure import Figure
 
+    from lensphys.api.plot import Look
+
 Array = NDArray[Any]
 
 
@@ -165,7 +167,7 @@ class Result:
         """
         from lensphys.api.plot import result_figure
 
-        return result_figure(self if self.images.single else self[index])
+        return result_figure((self if self.images.single else self[index])._look)
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
@@ -190,6 +192,15 @@ class Result:
         write_images(path, self.images.set, self.planes, self.scale, self.provenance)
         if self.kept is not None:
             self.kept.remove()
+
+    @property
+    def _look(self) -> Look:
+        from lensphys.api.plot import Look
+
+        seen, known = self.images, ("residual", "chi2", "sigma", "kappa", "alpha", "source", "theta_E")
+        found = {name: self._of(name) for name in known}
+        grid = seen.set.observation.camera.grid
+        return Look(grid, self.scale, seen.image, seen.noise, sr=self.image, source_scale=self.source_scale, **found)
 
     def _of(self, name: str) -> Any:
         found = self.planes.get(name)

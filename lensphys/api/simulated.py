@@ -33,8 +33,8 @@ class Lenses(LensFile):
 
     def __repr__(self) -> str:
         height, width = self.grid_lr.shape
-        sizes = f'{height} x {width} pixels of {self.grid_lr.scale:.4g}"'
-        return f"{len(self)} lenses of {sizes} ({', '.join(self.classes)}), {self.upscale} times as fine in hr: {self.path}"
+        sizes = f'{height} x {width} pixels of {self.grid_lr.scale:.4g}", truth {self.upscale} times as fine'
+        return f"{len(self)} lenses ({', '.join(self.classes)}) of {sizes}: {self.path}"
 
     @property
     def images(self) -> Images:

@@ -29,7 +29,7 @@ def train(
     """Train a network on images: on low-resolution ones alone, if the method is ``amortised`` or ``physics``.
 
     Args:
-        data: what `lensphys.simulate` returned, or its HDF5 file, or that of ``lensphys import`` for images of your own.
+        data: what `lensphys.simulate` returned, or its HDF5 file, or that of ``lensphys import`` for your own images.
         run: the folder for weights, log and losses.
         method: its name (``lensphys list methods``), or a dict of its settings with the name.
         epochs: how often each image is looked at.

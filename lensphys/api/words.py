@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,16 @@ def in_python() -> Iterator[None]:
         raise type(error)(as_arguments(str(error))) from None
 
 
-def tell(remarks: Iterable[str], level: int = 3) -> None:
-    """Warn of each remark, at the line of the caller's caller."""
-    for remark in remarks:
-        warnings.warn(as_arguments(remark), Note, stacklevel=level)
+def tell(remarks: Iterable[str]) -> None:
+    """Warn of some remarks, if there are any, at the line outside of lensphys that asked for it."""
+    lines = [as_arguments(remark) for remark in remarks]
+    if lines:
+        warnings.warn("\n  ".join(lines), Note, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """How many calls lie between `tell` and code that is not ours."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("lensphys."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_images
+from lensphys.model.curves import critical_curves, determinant
 from lensphys.model.parameter import Parameter
 from lensphys.model.points import Points, Values, axes, quadrature
 
@@ -249,9 +250,7 @@ class MassProfile(Component):
             >>> bool((abs((x**2 + y**2) ** 0.5 - 1.5) < 1e-6).all())
             True
         """
-        from lensphys.model.curves import critical_curves
-
-        return critical_curves(self, half_width, step)
+        return critical_curves(self.jacobian, self._reach, half_width, step)
 
     def caustics(self, half_width: float | None = None, step: float | None = None) -> list[Values]:
         """Return the caustics, each (2, M) [arcsec]: the critical curves in the source plane, in the same order.
@@ -264,11 +263,11 @@ class MassProfile(Component):
         """
         return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
 
-
-def determinant(jacobian: Tensor) -> Tensor:
-    """Return det(1 - J), (B, H, W), of the deflection's Jacobian J (B, 2, 2, H, W): one over the magnification."""
-    j = jacobian
-    return (1 - j[:, 0, 0]) * (1 - j[:, 1, 1]) - j[:, 0, 1] * j[:, 1, 0]
+    @property
+    def _reach(self) -> float:
+        """How far off the origin its centre is, along an axis [arcsec]."""
+        places = [torch.as_tensor(self.values[name]) for name in CENTRE if name in self.values]
+        return max((float(place.detach().abs().max()) for place in places if place.numel()), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -289,6 +288,10 @@ class MassSum(MassProfile):
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.profiles))
+
+    @property
+    def _reach(self) -> float:
+        return max(profile._reach for profile in self.profiles)
 
     def psi(self, theta: Tensor) -> Tensor:
         """Return the sum of the potentials, (B, 1, H, W) [arcsec^2]."""

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_positive
 from lensphys.grid import PixelGrid
-from lensphys.model.component import CENTRE, MassProfile, determinant
 from lensphys.model.points import axes
 
 _STEPS = 200  # of the half width: as finely as the curves are looked for
@@ -24,31 +23,46 @@ _NEWTON = 3  # steps that take a point from its chord onto the curve
 _ON_CURVE = 1e-3  # of det A: where it is larger, a contour only followed the jump at a line of mass
 
 Curves = list[NDArray[np.float64]]
+Jacobian = Callable[[Tensor], Tensor]
 
 
-def critical_curves(mass: MassProfile, half_width: float | None = None, step: float | None = None) -> Curves:
+def determinant(jacobian: Tensor) -> Tensor:
+    """Return det(1 - J), (B, H, W), of the deflection's Jacobian J (B, 2, 2, H, W): one over the magnification."""
+    j = jacobian
+    return (1 - j[:, 0, 0]) * (1 - j[:, 1, 1]) - j[:, 0, 1] * j[:, 1, 0]
+
+
+def critical_curves(
+    jacobian: Jacobian, reach: float, half_width: float | None = None, step: float | None = None
+) -> Curves:
     """Return the curves det A = 0 of a lens: see `MassProfile.critical_curves`.
 
     They are contours of det A on a grid, whose points are then taken onto the curve by Newton's method.
+
+    Args:
+        jacobian: theta (1, 2, H, W) [arcsec] -> d alpha_i / d theta_j, (B, 2, 2, H, W).
+        reach: how far from the origin, along an axis, its components lie [arcsec].
+        half_width: of the square that is searched [arcsec].
+        step: of the grid [arcsec].
     """
     from skimage.measure import find_contours
 
-    half = _beyond(mass) if half_width is None else half_width
+    half = _beyond(jacobian, reach) if half_width is None else half_width
     step = half / _STEPS if step is None else step
     check_positive("half_width", half)
     check_positive("step", step)
     side = 2 * max(2, round(half / step))  # even: no point lies on the axes, where lines of mass like to be
     grid = PixelGrid(side, side, step)
-    folded = _in_parts(lambda p: _folded(mass, p), grid.positions(like=torch.zeros((), dtype=torch.float64)))
+    folded = _in_parts(lambda p: _folded(jacobian, p), grid.positions(like=torch.zeros((), dtype=torch.float64)))
     contours = find_contours(folded[0].reshape(side, side).numpy(), 0.0)
     places = [(torch.from_numpy(c[:, ::-1].copy()) - (side - 1) / 2) * step for c in contours]
-    found = [_onto(mass, place.T, step) for place in places]
+    found = [_onto(jacobian, place.T, step) for place in places]
     return [place.numpy() for place, left in found if left < _ON_CURVE]
 
 
-def _folded(mass: MassProfile, position: Tensor) -> Tensor:
+def _folded(jacobian: Jacobian, position: Tensor) -> Tensor:
     """The determinant of A = 1 - d alpha / d theta, (1, H, W)."""
-    det = determinant(mass.jacobian(position))
+    det = determinant(jacobian(position))
     if len(det) > 1:
         raise LensphysError(f"critical curves are those of one lens, and the parameters are those of {len(det)}")
     return det.detach()
@@ -59,28 +73,22 @@ def _in_parts(formula: Callable[[Tensor], Tensor], position: Tensor) -> Tensor:
     return torch.cat([formula(part) for part in parts], dim=-1)
 
 
-def _beyond(mass: MassProfile) -> float:
+def _beyond(jacobian: Jacobian, reach: float) -> float:
     """Half the side of a square about the origin, on whose edge no image is turned or mirrored: all curves are inside.
 
     Raises:
         LensphysError: if there is none.
     """
-    least = 1.5 * max([_NEAREST, *(_distance(profile) for profile in mass.summands)])
+    least = 1.5 * max(_NEAREST, reach)
     halves = torch.logspace(math.log10(least), math.log10(_FARTHEST), _SQUARES, dtype=torch.float64)
     edges = torch.cat([_edge(half) for half in halves.tolist()], dim=3)
-    beyond = (_least_stretch(mass, edges).reshape(_SQUARES, -1) > 0).all(1).nonzero()
+    beyond = (_least_stretch(jacobian(edges).detach()).reshape(_SQUARES, -1) > 0).all(1).nonzero()
     if len(beyond) == 0:
         raise LensphysError(
             f"the critical curves reach farther than {_FARTHEST:g} arcsec (a shear or a convergence of 1?): give "
             "half_width"
         )
     return 1.1 * float(halves[beyond[0]])
-
-
-def _distance(profile: MassProfile) -> float:
-    """How far its centre is off the origin, along an axis [arcsec]."""
-    places = [torch.as_tensor(profile.values[name]) for name in CENTRE if name in profile.values]
-    return max((float(place.detach().abs().max()) for place in places if place.numel()), default=0.0)
 
 
 def _edge(half: float) -> Tensor:
@@ -91,21 +99,20 @@ def _edge(half: float) -> Tensor:
     return torch.cat([torch.stack(side) for side in sides], dim=1)[None, :, None]
 
 
-def _least_stretch(mass: MassProfile, position: Tensor) -> Tensor:
+def _least_stretch(j: Tensor) -> Tensor:
     """The smaller eigenvalue of A, 1 - kappa - |gamma|."""
-    j = mass.jacobian(position).detach()
     kappa, gamma1 = 0.5 * (j[:, 0, 0] + j[:, 1, 1]), 0.5 * (j[:, 0, 0] - j[:, 1, 1])
     return 1 - kappa - torch.hypot(gamma1, 0.5 * (j[:, 0, 1] + j[:, 1, 0]))
 
 
-def _onto(mass: MassProfile, place: Tensor, step: float) -> tuple[Tensor, float]:
+def _onto(jacobian: Jacobian, place: Tensor, step: float) -> tuple[Tensor, float]:
     """The points (2, M) of a contour on its curve, and the median |det A| there.
 
     By Newton steps along the gradient of det A, none longer than ``step``.
     """
 
     def det(position: Tensor) -> Tensor:
-        return determinant(mass.jacobian(position))
+        return determinant(jacobian(position))
 
     at = place.reshape(1, 2, 1, -1)
     value = det(at).detach()
