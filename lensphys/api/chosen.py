@@ -51,7 +51,7 @@ def chosen_method(run: Path | None, weights: str | None, method: str | None, ref
     return trained(weights_folder(str(weights)), f"{weights} weights", refine, device)
 
 
-def asked_for(model: Path | Mapping[str, Any] | FitModel, **others: object) -> Chosen:
+def asked_for(model: str | Path | Mapping[str, Any] | FitModel, **others: object) -> Chosen:
     """Return the fit of a user's own model.
 
     Args:

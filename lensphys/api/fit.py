@@ -165,6 +165,6 @@ def plain(component: C) -> C:
     """Return a component of one lens with numbers for its parameters (1,); fields and swarms stay tensors."""
     parts = getattr(component, "profiles", None)
     if parts is not None:
-        return replace(component, profiles=tuple(map(plain, parts)))  # type: ignore[call-arg]
+        return replace(component, profiles=tuple(map(plain, parts)))
     numbers = {n: float(v) for n, v in component.values.items() if isinstance(v, Tensor) and v.shape == (1,)}
     return replace(component, **numbers)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
 from lensphys.checks import LensphysError, check_choice
+from lensphys.data.exporting import psf_kernel
 from lensphys.data.images import ImageSet, InMemory, read_images
 from lensphys.data.lens_file import LensFile
 from lensphys.fits.image import Choice, NoiseMap
@@ -78,6 +79,18 @@ class Images:
     def mask(self) -> Array:
         """True where a pixel counts, (H, W) or (N, H, W)."""
         return self._of(self.set.observation.weight > 0)
+
+    @property
+    def psf(self) -> Array | None:
+        """The PSF, a kernel (K, K) with the sum 1 on pixels of ``psf_scale``; None where none is known."""
+        found = psf_kernel(self.set.observation.camera)
+        return None if found is None else found[0]
+
+    @property
+    def psf_scale(self) -> float | None:
+        """Pixel scale of ``psf`` [arcsec]: finer than the image's where its pixels are integrated."""
+        found = psf_kernel(self.set.observation.camera)
+        return None if found is None else found[1]
 
     @property
     def pixel_scale(self) -> float:

@@ -326,11 +326,11 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
     star = usable(kernel)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
-    target = centred_psf(sharp)
+    wanted = centred_psf(sharp)
     remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
-    if own is not camera.psf or target is not sharp:
+    if own is not camera.psf or wanted is not sharp:
         remarks.append("the kernels are centred, so that nothing moves on the sky")
-    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(target)
+    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(wanted)
     return replace(images, observation=observation, remarks=remarks, psf=f"target {name}")
 
 

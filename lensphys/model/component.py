@@ -123,11 +123,13 @@ def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
         if not math.isfinite(value):
             raise LensphysError(f"{component.__name__}: {name} must be finite, got {value}")
     for p in component.parameters:
-        (low, high), value = p.domain, numbers.get(p.name)
-        if value is not None and not low < value < high:
-            raise LensphysError(f"{component.__name__}: {p.name} must lie between {low:g} and {high:g}, got {value:g}")
-        if value is not None and p.logarithmic and value < 0:
-            raise LensphysError(f"{component.__name__}: {p.name} must be positive, got {value:g}")
+        if p.name not in numbers:
+            continue
+        (low, high), number = p.domain, numbers[p.name]
+        if not low < number < high:
+            raise LensphysError(f"{component.__name__}: {p.name} must lie between {low:g} and {high:g}, got {number:g}")
+        if p.logarithmic and number < 0:
+            raise LensphysError(f"{component.__name__}: {p.name} must be positive, got {number:g}")
     if (e := math.hypot(numbers.get("e1", 0), numbers.get("e2", 0))) >= 1:
         raise LensphysError(
             f"{component.__name__}: the ellipticity |e| = (1-q)/(1+q) must be below 1, got {e:g} from "
