@@ -43,8 +43,8 @@ class Points:
     def shaped(self, values: Tensor) -> Values:
         """Return values at the points, (B, 1, M), as the points were given; (B, ...) for those of B > 1 lenses."""
         lenses = () if len(values) == 1 else (len(values),)
-        shaped = values.reshape(*lenses, *self.shape)
-        return shaped.detach().cpu().numpy() if self.arrays else shaped
+        shaped = values.reshape((*lenses, *self.shape))
+        return shaped.detach().cpu().numpy()[()] if self.arrays else shaped  # of one number a number
 
 
 def _of_arrays(x: Any, y: Any) -> list[Tensor]:
