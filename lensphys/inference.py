@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from lensphys.interrupts import end_with
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation
 from lensphys.prediction import BODY
+from lensphys.terminal import progress_console
 
 Planes = dict[str, np.ndarray]
 
@@ -71,7 +71,7 @@ def super_resolve(
     pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
     done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
     found: dict[int, Planes] = {}
-    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=Console(stderr=True)):
+    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=progress_console()):
         if kept is None:
             found[i] = planes
         else:

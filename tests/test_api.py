@@ -21,10 +21,12 @@ from astropy.wcs import WCS
 from typer.testing import CliRunner
 
 import lensphys as lp
+from lensphys.api.fit import plain
 from lensphys.cli import app
 from lensphys.data.images import read_images
 from lensphys.deflection import DeflectionField
 from lensphys.methods import READY
+from lensphys.model import CosineBasis, Frame, FreeSource, Modes, PotentialField
 
 ROOT = Path(__file__).parents[1]
 HST = ROOT / "examples" / "hst_like_lens.fits"
@@ -256,6 +258,21 @@ def test_a_fit_super_resolves_as_the_method_does(seen, fitted):
     assert alone.table.pformat() == again.table.pformat() and len(alone.subhalos) == 0
     assert alone.provenance["model"] == again.provenance["model"]
     assert alone.image.shape == (80, 72) and alone.kappa.shape == (80, 72) and alone.source.shape == (100, 100)
+
+
+def test_components_of_a_fit_in_single_precision_answer_in_double():
+    free = FreeSource(
+        lp.Sersic(*torch.tensor([[10.0], [0.3], [1.0], [0.1], [0.0], [0.0], [0.0]])),
+        torch.full((1, len(Modes(4))), 0.1),
+        Modes(4),
+        Frame(torch.zeros(1), torch.zeros(1), torch.ones(1), torch.ones(1)),
+    )
+    bent = PotentialField(torch.full((1, 3, 3), 0.02), CosineBasis(3, 5.0)) + lp.SIE(torch.tensor([1.1]))
+    x, y = lp.positions(5, 6, 0.1)
+    assert plain(free).brightness(x, y).dtype == plain(bent).convergence(x, y).dtype == np.float64
+    assert np.allclose(free.brightness(x, y), free.brightness(x.astype("f4"), y.astype("f4")), rtol=1e-4)
+    assert np.allclose(bent.potential(x, y), bent.potential(x.astype("f4"), y.astype("f4")), rtol=1e-4)
+    assert repr(plain(bent)).endswith("SIE(theta_E=1.1, e1=0.0, e2=0.0, center_x=0.0, center_y=0.0)")
 
 
 def test_fits_of_a_stack_are_taken_apart(data):

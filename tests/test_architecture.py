@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "lensphys.contrast": 0,
     "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
+    "lensphys.terminal": 0,
     "lensphys.settings": 1,  # words its errors with checks
     "lensphys.provenance": 1,
     "lensphys.lock": 1,

@@ -166,5 +166,7 @@ def plain(component: C) -> C:
     parts = getattr(component, "profiles", None)
     if parts is not None:
         return replace(component, profiles=tuple(map(plain, parts)))
-    numbers = {n: float(v) for n, v in component.values.items() if isinstance(v, Tensor) and v.shape == (1,)}
+    tensors = {n: v for n, v in component.values.items() if isinstance(v, Tensor) and v.shape == (1,)}
+    # by way of its digits: 1.1 in single precision is 1.10000002384 in double
+    numbers = {n: float(str(v.detach().cpu().numpy()[0])) for n, v in tensors.items()}
     return replace(component, **numbers)  # type: ignore[arg-type]

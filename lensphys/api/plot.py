@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lensphys.deflection import DeflectionField
@@ -16,7 +19,6 @@ from lensphys.grid import PixelGrid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 
@@ -126,13 +128,19 @@ def _critical_lines(ax: Axes, alpha: Array, grid: PixelGrid) -> None:
             ax.plot(x, y, color="white", linewidth=0.7)
 
 
-def _figure(panels: dict[str, Panel], columns: int) -> Figure:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+class Picture(Figure):
+    """A figure without pyplot's state that notebooks show."""
 
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def _figure(panels: dict[str, Panel], columns: int) -> Figure:
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * columns + 0.3, 2.2 * rows + 0.2), dpi=DPI, layout="constrained")
+        figure = Picture(figsize=(2.6 * columns + 0.3, 2.2 * rows + 0.2), dpi=DPI, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
         for ax, title in zip(axes, [*panels, *[""] * (len(axes) - len(panels))], strict=True):
             draw(ax, panels.get(title))

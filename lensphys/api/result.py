@@ -225,9 +225,15 @@ def _parameters(planes: dict[str, Any], i: int) -> Table:
     from astropy.table import Table
 
     there = np.isfinite(planes["parameters"][i])
-    columns = ("parameter_names", "parameters", "errors", "parameter_units")
-    names, values, errors, units = (planes[c] if c.startswith("parameter_") else planes[c][i] for c in columns)
-    return Table([names[there], values[there], errors[there], units[there]], names=["name", "value", "error", "unit"])
+    columns = {
+        "name": planes["parameter_names"],
+        "value": planes["parameters"][i],
+        "error": planes["errors"][i],
+        "unit": planes["parameter_units"],
+    }
+    table = Table({name: column[there] for name, column in columns.items()})
+    table["value"].info.format, table["error"].info.format = ".6g", ".2g"
+    return table
 
 
 def _bodies(planes: dict[str, Any], i: int) -> Table:

@@ -34,7 +34,8 @@ class Lenses(LensFile):
     def __repr__(self) -> str:
         height, width = self.grid_lr.shape
         sizes = f'{height} x {width} pixels of {self.grid_lr.scale:.4g}", truth {self.upscale} times as fine'
-        return f"{len(self)} lenses ({', '.join(self.classes)}) of {sizes}: {self.path}"
+        many = "1 lens" if len(self) == 1 else f"{len(self)} lenses"
+        return f"{many} ({', '.join(self.classes)}) of {sizes}: {self.path}"
 
     @property
     def images(self) -> Images:

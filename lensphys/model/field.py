@@ -221,8 +221,8 @@ class PotentialField(MassProfile):
 
     def __call__(self, theta: Tensor) -> Tensor:
         """Return alpha, (B, 2, H, W) [arcsec], at theta (B or 1, 2, H, W) [arcsec]."""
-        return self.basis.gradient(self.coefficients, theta)
+        return self.basis.gradient(self.coefficients.to(theta), theta)
 
     def psi(self, theta: Tensor) -> Tensor:
         """Return the potential, (B, 1, H, W) [arcsec^2], at theta (B or 1, 2, H, W) [arcsec]."""
-        return self.basis.at(theta)(self.coefficients)
+        return self.basis.at(theta)(self.coefficients.to(theta))
