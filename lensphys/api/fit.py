@@ -21,7 +21,7 @@ from lensphys.checks import LensphysError
 from lensphys.fitting import Fitted, LensFit
 from lensphys.inference import described
 from lensphys.methods import RefinedFit
-from lensphys.model import Component, LightProfile, MassProfile
+from lensphys.model import Component, LightProfile, LightSum, MassProfile, MassSum
 from lensphys.provenance import provenance
 
 if TYPE_CHECKING:
@@ -163,10 +163,8 @@ def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, dev
 
 def plain(component: C) -> C:
     """Return a component of one lens with numbers for its parameters (1,); fields and swarms stay tensors."""
-    parts = getattr(component, "profiles", None)
-    if parts is not None:
-        return replace(component, profiles=tuple(map(plain, parts)))
+    if isinstance(component, MassSum | LightSum):
+        return type(component)(tuple(map(plain, component.profiles)))  # type: ignore[arg-type]
     tensors = {n: v for n, v in component.values.items() if isinstance(v, Tensor) and v.shape == (1,)}
     # by way of its digits: 1.1 in single precision is 1.10000002384 in double
-    numbers = {n: float(str(v.detach().cpu().numpy()[0])) for n, v in tensors.items()}
-    return replace(component, **numbers)  # type: ignore[arg-type]
+    return replace(component, **{n: float(str(v.detach().cpu().numpy()[0])) for n, v in tensors.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -283,7 +283,7 @@ class MassSum(MassProfile):
         LensphysError: if there is none, or one is no mass component.
     """
 
-    profiles: tuple[MassProfile, ...]
+    profiles: Sequence[MassProfile]
 
     def __post_init__(self) -> None:
         _check_summands("lens", self.profiles, MassProfile)
@@ -309,7 +309,7 @@ class MassSum(MassProfile):
     @property
     def summands(self) -> tuple[MassProfile, ...]:
         """The components that it is the sum of."""
-        return self.profiles
+        return tuple(self.profiles)
 
 
 @dataclass(frozen=True)
@@ -373,7 +373,7 @@ class LightSum(LightProfile):
         LensphysError: if there is none, or one is no light component.
     """
 
-    profiles: tuple[LightProfile, ...]
+    profiles: Sequence[LightProfile]
 
     def __post_init__(self) -> None:
         _check_summands("light", self.profiles, LightProfile)
@@ -392,7 +392,7 @@ class LightSum(LightProfile):
     @property
     def summands(self) -> tuple[LightProfile, ...]:
         """The components that it is the sum of."""
-        return self.profiles
+        return tuple(self.profiles)
 
 
 def _check_summands(name: str, profiles: Any, kind: type[Component]) -> None:

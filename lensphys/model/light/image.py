@@ -69,8 +69,8 @@ class ImageSource(LightProfile):
         pixels = image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image, dtype=np.float64))
         if pixels.ndim != 2:
             raise LensphysError(f"the image of a source must have the shape (H, W), got {tuple(pixels.shape)}")
-        grid = PixelGrid(*pixels.shape, pixel_scale)
-        return cls(pixels[None, None], grid, mode, center_x, center_y)
+        height, width = pixels.shape
+        return cls(pixels[None, None], PixelGrid(height, width, pixel_scale), mode, center_x, center_y)
 
     def __repr__(self) -> str:
         height, width = self.grid.shape
