@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from lensphys.interrupts import end_with
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation
 from lensphys.prediction import BODY
+from lensphys.terminal import progress_console
 
 Planes = dict[str, np.ndarray]
 
@@ -72,20 +72,29 @@ def super_resolve(
     pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
     done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
     found: dict[int, Planes] = {}
-    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=Console(stderr=True)):
+    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=progress_console()):
         if kept is None:
             found[i] = planes
         else:
             kept.keep(i, planes)
     result = _whole([found[i] for i in range(len(rows))]) if kept is None else _stacked(kept)
-    if "source" in result:
-        result["source_scale"] = _source_grid(observation.camera.grid).scale
-    return result
+    return _with_source_scale(result, observation)
+
+
+def described(prediction: Prediction, observation: Observation) -> dict[str, Any]:
+    """Return what was made of a set of images as arrays: see `super_resolve`."""
+    return _with_source_scale(_planes(prediction, observation), observation)
+
+
+def _with_source_scale(planes: dict[str, Any], observation: Observation) -> dict[str, Any]:
+    if "source" not in planes:
+        return planes
+    return planes | {"source_scale": _source_grid(observation.camera.grid).scale}
 
 
 def _planes_of(method: Method, observation: Observation, scale: int) -> Planes:
     with torch.no_grad():
-        return _planes(method.predict(observation, scale), observation, _source_grid(observation.camera.grid))
+        return _planes(method.predict(observation, scale), observation)
 
 
 def _in_turn(
@@ -198,7 +207,7 @@ def _source_grid(grid: PixelGrid) -> PixelGrid:
     return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, grid.radius / _SOURCE_PIXELS)
 
 
-def _planes(prediction: Prediction, observation: Observation, source_grid: PixelGrid) -> dict[str, np.ndarray]:
+def _planes(prediction: Prediction, observation: Observation) -> Planes:
     residual = (observation.image - observation.noise.expected(prediction.observed)) * observation.weight
     found = prediction.parameters
     planes: dict[str, Tensor | None] = {
@@ -216,7 +225,7 @@ def _planes(prediction: Prediction, observation: Observation, source_grid: Pixel
     field = prediction.deflection
     if field is not None:
         planes |= {"alpha": field.alpha, "kappa": field.kappa[:, 0]}
-    source = prediction.source_image(source_grid)
+    source = prediction.source_image(_source_grid(observation.camera.grid))
     if source is not None:
         planes["source"] = source[:, 0]
     arrays = {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from lensphys.lock import sole_run
 from lensphys.methods import Method
 from lensphys.outputs import whole_file
 from lensphys.provenance import provenance
+from lensphys.terminal import progress_console
 
 _BATCH = 16
 _DARK = 0.02  # of an image's light: a patch with less shows sky
@@ -107,7 +107,7 @@ def build_rank_set(
         patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
         patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale)], 1)
         names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
-        columns = track(range(len(names)), "rank set: NIQE", console=Console(stderr=True), transient=True)
+        columns = track(range(len(names)), "rank set: NIQE", console=progress_console(), transient=True)
         scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
         usable = scores.isfinite().all(1)
         origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added, made_from=made_from)
@@ -141,7 +141,7 @@ def _super_resolved(method: Method, lenses: LensFile, count: int, title: str, de
     parts: list[Tensor] = []
     with torch.no_grad():
         batches: Sequence[np.ndarray] = np.split(np.arange(count), range(_BATCH, count, _BATCH))
-        for rows in track(batches, title, console=Console(stderr=True), transient=True):
+        for rows in track(batches, title, console=progress_console(), transient=True):
             observation = lenses.observation(rows, device)
             image = method.predict(observation, lenses.upscale).image
             unit = observation.peak_unit / lenses.upscale**2

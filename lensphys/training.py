@@ -17,7 +17,6 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from lensphys.methods import Trainable
 from lensphys.outputs import whole_file
 from lensphys.runs import CHECKPOINT, LOG, WEIGHTS, write_weights
 from lensphys.settings import Strict
+from lensphys.terminal import progress_console
 from lensphys.tracking import Tracker, tracker
 
 _UPSAMPLING = "upsampling"
@@ -264,7 +264,7 @@ class _Run:
         return max((self.epoch + within) / self.settings.epochs, late)
 
     def _epochs(self, writer: Tracker | None, interrupts: Interrupts) -> Iterator[dict[str, float]]:
-        with Progress(disable=not self.fabric.is_global_zero, console=Console(stderr=True)) as progress:
+        with Progress(disable=not self.fabric.is_global_zero, console=progress_console()) as progress:
             bar = progress.add_task("training", total=1.0)
             progress.update(bar, completed=self._progress(0.0))
             while self.step or not self._over:  # an epoch that was begun ends with a validation

@@ -1,4 +1,4 @@
-"""Join the tables of `judge.py` into the one that README and docs show; sets of OUT that are not named stay as they are.
+"""Join the tables of `judge.py` into the one that README and docs show; sets of OUT not named here stay as they are.
 
     python experiments/any_source/collect.py "Euclid VIS, real galaxies=euclid.json,more.json" NAME=FILE,... -o OUT
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import lensphys
-from lensphys.checks import LensphysError, check_choice, shortened
+from lensphys.checks import LensphysError, shortened
 from lensphys.interrupts import terminable
 from lensphys.outputs import claimed
 from lensphys.trust import trusting
@@ -119,13 +119,3 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         console.print(lensphys.__version__)
         raise typer.Exit
-
-
-def device_of(name: str) -> str:
-    """Return ``cpu`` or ``cuda``; auto is a GPU where there is one."""
-    import torch
-
-    check_choice("device", name, ["auto", "cpu", "cuda"])
-    if name == "cuda" and not torch.cuda.is_available():
-        raise LensphysError("--device cuda: no GPU is available, use auto or cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.cli.base import Assignments, Device, Trust, allow, app, console, device_of, one_sentence
+from lensphys.api.device import device_of
+from lensphys.cli.base import Assignments, Device, Trust, allow, app, console, one_sentence
 
 
 @app.command()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from lensphys.api.device import device_of
 from lensphys.checks import LensphysError
-from lensphys.cli.base import Assignments, Overwrite, app, claim, console, device_of, one_sentence
+from lensphys.cli.base import Assignments, Overwrite, app, claim, console, one_sentence
 
 if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.api.device import device_of
+from lensphys.checks import check_choice
 from lensphys.cli.base import (
     Device,
     Overwrite,
@@ -18,19 +19,13 @@ from lensphys.cli.base import (
     app,
     claim,
     console,
-    device_of,
     errors,
     one_sentence,
 )
-from lensphys.cli.chosen import asked_for, chosen_method
 from lensphys.cli.rows import Rows, rows_of
 
 if TYPE_CHECKING:
-    from lensphys.data.images import ImageSet
-    from lensphys.data.kept import Kept
     from lensphys.model import Component
-
-_CHUNK = 16  # images: what is lost of a run that is killed
 
 
 @app.command("super-resolve")
@@ -112,110 +107,48 @@ def super_resolve(
 
     A stack that is interrupted goes on where it was when the same command is given again.
     """
-    import numpy as np
-
-    from lensphys.config import run_instrument
-    from lensphys.data.images import check_output, read_images, with_target_psf, write_images
-    from lensphys.fits.image import Choice
-    from lensphys.inference import super_resolve as resolve
+    from lensphys.api.chosen import asked_for, chosen_method
+    from lensphys.api.images import choice_of
+    from lensphys.api.resolve import lost_sentence, resolved, solar_radius
+    from lensphys.data.images import check_output, read_images, with_target_psf
     from lensphys.observation import Instrument
-    from lensphys.provenance import provenance
 
     check_output(image, out)
     allow(trust)
     claim(out, image, psf, target_psf, error, mask, model, overwrite=overwrite)
-    solar = _solar_radius(z_lens, z_source)
+    solar = solar_radius(z_lens, z_source)
     where = device_of(device)
     if model is not None:
         chosen = asked_for(model, run=run, weights=weights, method=method, refine=refine)
     else:
         named = "refine" if run is None and weights is None and method is None else method
         chosen = chosen_method(run, weights, named, refine, where)
-    own = run_instrument(chosen.folder) if chosen.folder is not None and instrument is None else None
-    preset = Instrument.named(instrument) if instrument is not None else None
-    factor = scale or chosen.scale
-    if mask_means is not None:
-        check_choice("--mask-means", mask_means, ["good", "bad"])
-    choice = Choice(ext, band, mask_means)
     images = read_images(
         image,
-        instrument=preset,
-        fallback=own,
+        instrument=None if instrument is None else Instrument.named(instrument),
+        fallback=None if instrument is not None else chosen.instrument,
         psf=psf,
         error=error,
         mask=mask,
         pixel_scale=pixel_scale,
         sky=sky,
-        choice=choice,
+        choice=choice_of(ext, band, mask_means),
     )
     if rows is not None:
         images = images.only(rows_of(rows, int(images.index[-1]) + 1))
+    factor = scale or chosen.scale
     if target_psf is not None:
         images = with_target_psf(images, target_psf, factor)
     for remark in images.remarks:
         errors.print(f"note: {remark}", markup=False)
-    sharp = {} if target_psf is None else {"target_psf": target_psf.name}
-    origin = provenance(
-        input=image.name, read=images.remarks, method=chosen.name, scale=factor, **sharp, **chosen.record
-    )
-    chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, len(images.index) // (2 * workers)))
-    kept = _kept(images, out, origin, chunk)
-    result = resolve(
-        chosen.method, images.observation, factor, batch_size=chunk, device=where, workers=workers, kept=kept
-    )
-    if len(images.index) > 1:
-        result["index"] = images.index
-    if solar is not None and "bodies" in result:
-        result["body_masses"] = (result["bodies"][:, :, 2].astype("f8") / solar) ** 2
-    lost = images.index[np.isnan(result.get("theta_E", np.zeros(len(images.index))))]
-    if len(lost):
-        numbers = ", ".join(map(str, lost))
-        errors.print(f"note: no Einstein radius was found (theta_E is NaN) in image {numbers}", markup=False)
-    write_images(out, images, result, factor, origin)
-    if kept is not None:
-        kept.remove()
-    numbers = " ".join(f"{k} {float(np.nanmedian(result[k])):.4g}" for k in ("chi2", "theta_E") if k in result)
-    console.print(f"wrote {out}: {numbers}", markup=False)
-    for line in _verdict_lines(images.index.tolist(), result):
+    record = {"input": image.name} | ({} if target_psf is None else {"target_psf": target_psf.name})
+    result = resolved(images, chosen, factor, solar=solar, workers=workers, device=where, record=record, beside=out)
+    if (lost := lost_sentence(result)) is not None:
+        errors.print(f"note: {lost}", markup=False)
+    result.save(out)
+    console.print(f"wrote {out}: {result.summary}", markup=False)
+    for line in result.verdict:
         console.print(line, markup=False, soft_wrap=True)
-
-
-def _kept(images: ImageSet, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:
-    """Where the finished chunks of a stack lie; None for what is a chunk in all."""
-    from lensphys.data.kept import Kept
-
-    count = len(images.index)
-    if count <= chunk:
-        return None
-    identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
-    return Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
-
-
-def _solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
-    """Einstein radius of a solar mass [arcsec], where both redshifts are known."""
-    if (z_lens is None) != (z_source is None):
-        raise LensphysError("masses take both redshifts: give --z-lens and --z-source, or neither")
-    if z_lens is None or z_source is None:
-        return None
-    if not 0 < z_lens < z_source:
-        raise LensphysError(f"--z-lens must lie between 0 and --z-source, got {z_lens:g} and {z_source:g}")
-    from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
-
-    return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")
-
-
-def _verdict_lines(index: list[int], result: dict[str, Any]) -> list[str]:
-    """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
-    from lensphys.evaluation.quality import NO_VERDICT, summary_lines
-    from lensphys.prediction import Verdict
-
-    if "quality" not in result:
-        return [NO_VERDICT]
-    quality, reasons = result["quality"].tolist(), result["reasons"].tolist()
-    if len(quality) == 1:
-        return [f"quality: {quality[0]}" + (f" ({reasons[0]})" if reasons[0] else "")]
-    verdicts = [Verdict(q, tuple(filter(None, [words]))) for q, words in zip(quality, reasons, strict=True)]
-    return summary_lines([f"image {i}" for i in index], verdicts)
 
 
 @app.command("list")

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from lensphys.api.device import device_of
 from lensphys.cli.base import (
     Assignments,
     Device,
@@ -19,11 +20,9 @@ from lensphys.cli.base import (
     app,
     claim,
     console,
-    device_of,
     errors,
     one_sentence,
 )
-from lensphys.cli.chosen import chosen_method
 from lensphys.cli.rows import Rows, rows_of
 
 
@@ -99,6 +98,7 @@ def evaluate(
 
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
     """
+    from lensphys.api.chosen import chosen_method
     from lensphys.data.lens_file import LensFile
     from lensphys.data.unusable import sentences
     from lensphys.evaluation.evaluate import evaluate as judge

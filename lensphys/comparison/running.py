@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from lensphys.checks import LensphysError
 from lensphys.comparison.checking import check_comparison
@@ -37,6 +36,7 @@ from lensphys.outputs import check_writable, whole_file, write_json
 from lensphys.provenance import provenance
 from lensphys.ranking import build_rank_set, clean_niqe
 from lensphys.runs import CONFIG, LOG, WEIGHTS
+from lensphys.terminal import progress_console
 
 
 def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[str, Any]:
@@ -68,7 +68,7 @@ class _Run:
     def __init__(self, comparison: Comparison, folder: Path, device: str) -> None:
         self.comparison, self.folder, self.device = comparison, folder, device
         self.failed: dict[str, str] = {}
-        self.console = Console(stderr=True)
+        self.console = progress_console()
 
     def go(self) -> dict[str, Any]:
         """Do everything; return the tree of results."""

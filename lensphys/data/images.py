@@ -201,13 +201,48 @@ class _Preset:
         return ratio.noise(law)
 
 
+@dataclass(frozen=True)
+class InMemory:
+    """Images that are in memory, and not in a file.
+
+    Args:
+        pixels: (H, W) or (N, H, W) real numbers, rows = y.
+        mask: (H, W), True where a pixel counts; all if None.
+    """
+
+    pixels: Array
+    mask: Array | None = None
+
+    def __str__(self) -> str:
+        return "the array"
+
+    @property
+    def contents(self) -> _Contents:
+        """What a file of them would say.
+
+        Raises:
+            LensphysError: if it is no stack of real numbers, or the mask has another shape.
+        """
+        pixels = np.asarray(self.pixels)
+        if pixels.dtype.kind not in "iuf" or pixels.ndim not in (2, 3):
+            raise LensphysError(
+                f"{self} must hold real numbers in the shape (H, W) or (N, H, W), got {pixels.dtype} {pixels.shape}"
+            )
+        mask = None if self.mask is None else np.asarray(self.mask, dtype=bool)
+        if mask is not None:
+            check_same_shape("mask", mask.shape, "image", pixels.shape[-2:])
+        with np.errstate(over="ignore"):
+            stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
+        return _Contents(stack, mask=mask)
+
+
 def read_images(
-    path: str | Path,
+    path: str | Path | InMemory,
     *,
     instrument: Instrument | None = None,
     fallback: Instrument | None = None,
-    psf: str | Path | None = None,
-    error: str | Path | None = None,
+    psf: str | Path | Kernel | None = None,
+    error: str | Path | NoiseMap | None = None,
     mask: str | Path | None = None,
     pixel_scale: float | None = None,
     sky: str = KEEP,
@@ -220,7 +255,7 @@ def read_images(
 
     Args:
         path: FITS (.fits, .fit, .fits.gz: one image, its noise, mask and PSF, by the names that archives give them),
-            .npy (N, H, W), or an HDF5 file of ``lensphys simulate``.
+            .npy (N, H, W), or an HDF5 file of ``lensphys simulate``; or what is in memory.
         instrument: for the pixel scale, the PSF and the noise, where nothing else gives them. What was drawn for each
             image of a lens file goes before the numbers of this instrument if the file names the same one.
         fallback: the instrument where neither ``instrument`` nor the file names one: that of a training.
@@ -237,12 +272,16 @@ def read_images(
     Raises:
         LensphysError: one sentence on what is wrong with the files.
     """
-    path = Path(path)
-    check_file("input", path)
     remarks: list[str] = []
     given = {"noise": error, "mask": mask, "PSF": psf}
     own = replace(choice, given=frozenset(what for what, file in given.items() if file is not None))
-    contents = _contents(path, pixel_scale, own, remarks)
+    if isinstance(path, InMemory):
+        _check_choice(path, own)
+        contents = path.contents
+    else:
+        path = Path(path)
+        check_file("input", path)
+        contents = _contents(path, pixel_scale, own, remarks)
     if mask is not None:
         contents = _masked(contents, Path(mask), choice.mask_means, remarks)
     other = contents.instrument is not None and not contents.instrument.same_as(fallback)
@@ -283,7 +322,7 @@ def _points(psf: PSF, scale: float) -> int:
     return min(max(_FEWEST, round(scale / psf.scale)), _MOST)
 
 
-def with_target_psf(images: ImageSet, path: str | Path, scale: int) -> ImageSet:
+def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -> ImageSet:
     """Return the images with the PSF that the super-resolved ones shall have.
 
     Both kernels, the target's and the images' own, are centred: else the images would move on the sky by the way
@@ -291,24 +330,25 @@ def with_target_psf(images: ImageSet, path: str | Path, scale: int) -> ImageSet:
 
     Args:
         images: to be super-resolved.
-        path: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, on super-resolved pixels unless its header has a
-            pixel scale.
+        target: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, on super-resolved pixels unless its header has
+            a pixel scale.
         scale: pixels become so many times as small.
 
     Raises:
         LensphysError: if the file or its kernel is faulty.
     """
-    camera, path = images.observation.camera, Path(path)
-    kernel = read_kernel("target PSF file", path)
+    camera = images.observation.camera
+    kernel = target if isinstance(target, Kernel) else read_kernel("target PSF file", Path(target))
+    name = target.label if isinstance(target, Kernel) else Path(target).name
     star = usable(kernel)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
-    target = centred_psf(sharp)
+    wanted = centred_psf(sharp)
     remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
-    if own is not camera.psf or target is not sharp:
+    if own is not camera.psf or wanted is not sharp:
         remarks.append("the kernels are centred, so that nothing moves on the sky")
-    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(target)
-    return replace(images, observation=observation, remarks=remarks, psf=f"target {path.name}")
+    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(wanted)
+    return replace(images, observation=observation, remarks=remarks, psf=f"target {name}")
 
 
 def check_output(source: str | Path, path: str | Path) -> None:
@@ -455,11 +495,7 @@ def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: li
     kind = _kind(path, _READ)
     if kind == "FITS":
         return _fits_contents(path, pixel_scale, choice, remarks)
-    means = None if "mask" in choice.given else choice.mask_means
-    options = {"--ext": choice.extension, "--band": choice.band, "--mask-means": means}
-    asked = [option for option, entry in options.items() if entry is not None]
-    if asked:
-        raise LensphysError(f"{', '.join(asked)} is about FITS files, and {path} is none")
+    _check_choice(path, choice)
     if kind == "HDF5":
         with LensFile(path) as file:
             columns = {name: file.read(name) for name in ("label", *CONDITIONS) if file.has(name)}
@@ -485,8 +521,16 @@ def _masked(contents: _Contents, path: Path, means: str | None, remarks: list[st
     return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
 
 
+def _check_choice(path: Path | InMemory, choice: Choice) -> None:
+    means = None if "mask" in choice.given else choice.mask_means
+    options = {"--ext": choice.extension, "--band": choice.band, "--mask-means": means}
+    asked = [option for option, entry in options.items() if entry is not None]
+    if asked:
+        raise LensphysError(f"{', '.join(asked)} is about FITS files, and {path} is none")
+
+
 def _pixel_scale(
-    path: Path, given: float | None, contents: _Contents, instrument: Instrument | None, remarks: list[str]
+    path: Path | InMemory, given: float | None, contents: _Contents, instrument: Instrument | None, remarks: list[str]
 ) -> float:
     scales = (given, contents.scale, instrument.pixel_scale if instrument is not None else None)
     scale = next((s for s in scales if s is not None), None)
@@ -517,7 +561,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     )
 
 
-def _usable(path: Path, pixels: Array, remarks: list[str]) -> Array:
+def _usable(path: Path | InMemory, pixels: Array, remarks: list[str]) -> Array:
     """Which images (N, H, W) of a file can be super-resolved; the others are named."""
     if min(pixels.shape) < 1 or min(pixels.shape[-2:]) < _SMALLEST_SIDE:
         raise LensphysError(
@@ -570,10 +614,12 @@ def _cleaned(contents: _Contents, remarks: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def _psf(
-    contents: _Contents, scale: float, preset: _Preset | None, path: str | Path | None, remarks: list[str]
+    contents: _Contents, scale: float, preset: _Preset | None, given: str | Path | Kernel | None, remarks: list[str]
 ) -> tuple[PSF, str]:
     """The PSF, and where it comes from."""
-    kernel = contents.kernel if path is None else read_kernel("PSF file", Path(path), contents.band)
+    kernel = contents.kernel if given is None else given
+    if isinstance(kernel, str | Path):
+        kernel = read_kernel("PSF file", Path(kernel), contents.band)
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.told(kernel.label, pixel))
@@ -589,11 +635,13 @@ def _noise(
     image: Tensor,
     good: Tensor,
     preset: _Preset | None,
-    path: str | Path | None,
+    given: str | Path | NoiseMap | None,
     remarks: list[str],
 ) -> tuple[Noise, Tensor]:
     """The noise law, and where it is known, (1 or N, 1, H, W)."""
-    noise = contents.noise if path is None else _noise_map(Path(path), contents.band)
+    noise = contents.noise if given is None else given
+    if isinstance(noise, str | Path):
+        noise = _noise_map(Path(noise), contents.band)
     filled = _without_holes(image, good)
     if noise is not None:
         if contents.left is not None and noise.values.ndim == 3 and len(noise.values) > contents.left.max():

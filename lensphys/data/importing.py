@@ -13,7 +13,6 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.checks import LensphysError, check_positive
@@ -33,6 +32,7 @@ from lensphys.data.sources import (
 from lensphys.observation import Instrument
 from lensphys.outputs import claimed, whole_file
 from lensphys.provenance import provenance, versions
+from lensphys.terminal import progress_console
 
 Images = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -307,7 +307,7 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
     """All images in batches, of one shape; each file is opened once. What does not go along is told in ``left_out``."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shape: tuple[int, ...] | None = None
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=progress_console(), transient=True) as progress:
         for i, source in enumerate(progress.track(job.sources, description=description)):
             lr = read_contents(source, job.picked)
             target = None if job.targets is None else job.targets[i]

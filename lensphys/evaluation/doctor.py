@@ -18,6 +18,7 @@ from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import symptoms
 from lensphys.simulation.light_sampling import POINTS
 from lensphys.simulation.scene import SMOOTH
+from lensphys.terminal import progress_console
 
 Severity = Literal["error", "warning", "note"]
 
@@ -189,13 +190,12 @@ def _of_file(file: LensFile, held: set[str]) -> Iterator[Finding]:
 
 def _chunks(file: LensFile, held: set[str], title: str) -> Iterator[NDArray[np.int64]]:
     """Rows of the file, a batch at a time, with a progress bar."""
-    from rich.console import Console
     from rich.progress import track
 
     grid = file.grid_hr if held & {"hr", "hr_clean", "alpha_hr"} else file.grid_lr
     size = max(1, min(_ROWS, _PIXELS // (grid.height * grid.width)))
     starts = range(0, len(file), size)
-    for start in track(starts, description=title, console=Console(stderr=True), transient=True):
+    for start in track(starts, description=title, console=progress_console(), transient=True):
         yield np.arange(start, min(start + size, len(file)))
 
 

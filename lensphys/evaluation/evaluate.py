@@ -26,6 +26,7 @@ from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
 from lensphys.outputs import whole_file, write_json
 from lensphys.prediction import Method, Prediction, Verdict
+from lensphys.terminal import progress_console
 
 if TYPE_CHECKING:
     from lensphys.data.lens_file import LensFile
@@ -299,10 +300,9 @@ def first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
 
 
 def _progress(batches: list[np.ndarray], description: str) -> Iterable[np.ndarray]:
-    from rich.console import Console
     from rich.progress import track
 
-    return track(batches, description=description, console=Console(stderr=True), transient=True)
+    return track(batches, description=description, console=progress_console(), transient=True)
 
 
 def _timed(method: Method, observation: Observation, scale: int) -> tuple[Prediction, float]:

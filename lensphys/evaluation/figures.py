@@ -11,31 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensphys.checks import LensphysError, check_same_shape
+from lensphys.evaluation.panels import COLOURS, DPI, STYLE, Panel, draw, percentile
 from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito: told apart with every kind of colour vision
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_DPI = 160
 _SIGMA, _ALPHA, _KAPPA = r"$\sigma$", r"$|\alpha|$ [arcsec]", r"$\kappa$"
 _BEYOND, _TRUE = r"$\delta\kappa$", r"true $\delta\kappa$"  # beyond the smooth lens
 _LEAST_KAPPA = 0.01  # where there is no substructure, rounding errors should not fill the colour scale
-_STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 8,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-}
 
 
 @dataclass(frozen=True)
@@ -73,17 +58,6 @@ class Sample:
     psnr: float | None = None
 
 
-@dataclass(frozen=True)
-class _Panel:
-    image: np.ndarray
-    field: tuple[float, float]
-    cmap: str
-    low: float
-    high: float
-    note: str = ""
-    logarithmic: bool = False
-
-
 def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     """Return images of some samples, a row a sample: LR, SR, HR, SR - HR, sigma, |alpha|, kappa, its parts, source.
 
@@ -106,12 +80,12 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     rows = [_panels(sample, name) for sample in samples]
     order = ["LR", name, "HR", f"{name} − HR", _SIGMA, _ALPHA, _KAPPA, _BEYOND, _TRUE, "source"]
     headings = [heading for heading in order if any(heading in row for row in rows)]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.5 * len(rows) + 0.4), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.5 * len(rows) + 0.4), dpi=DPI, layout="constrained")
         axes = figure.subplots(len(rows), len(headings), squeeze=False)
         for row, sample, line in zip(rows, samples, axes, strict=True):
             for heading, ax in zip(headings, line, strict=True):
-                _draw(ax, row.get(heading))
+                draw(ax, row.get(heading))
             line[0].set_ylabel(f"{sample.title}\ny [arcsec]")
         for heading, ax in zip(headings, axes[0], strict=True):
             ax.set_title(heading)
@@ -141,11 +115,11 @@ def distribution_figure(
         check_same_shape(f"values of {name}", np.shape(x), "labels", np.shape(labels))
     finite = np.concatenate([x[np.isfinite(x)] for x in values.values()]) if values else np.zeros(0)
     edges = np.histogram_bin_edges(finite, bins=min(40, 5 + math.isqrt(len(labels))))
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.4 * len(classes) + 0.6, 2.4), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.4 * len(classes) + 0.6, 2.4), dpi=DPI, layout="constrained")
         axes = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True)[0]
         for k, (ax, label) in enumerate(zip(axes, classes, strict=True)):
-            for (name, x), colour in zip(values.items(), _COLOURS, strict=False):
+            for (name, x), colour in zip(values.items(), COLOURS, strict=False):
                 x = x[(labels == k) & np.isfinite(x)]
                 ax.hist(x, edges, histtype="stepfilled", color=colour, alpha=0.35, linewidth=0)
                 ax.hist(x, edges, histtype="step", color=colour, linewidth=1.2, label=name)
@@ -176,8 +150,8 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
         raise LensphysError("a figure of losses needs records with a 'step' or an 'epoch' and a number, found none")
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.8 * columns + 0.4, 2.1 * rows + 0.2), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.8 * columns + 0.4, 2.1 * rows + 0.2), dpi=DPI, layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, (quantity, curves) in zip(axes, panels.items(), strict=False):
             _draw_curves(ax, quantity, curves)
@@ -190,90 +164,57 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
-def _panels(sample: Sample, name: str) -> dict[str, _Panel]:
+def _panels(sample: Sample, name: str) -> dict[str, Panel]:
     peak = float(np.max(sample.sr if sample.hr is None else sample.hr))
     peak = peak if math.isfinite(peak) and peak > 0 else 1.0
     # the same surface brightness fills a larger LR pixel with more flux
     lr = sample.lr * sample.lr.size / sample.sr.size
     note = "" if sample.psnr is None else f"{sample.psnr:.1f} dB"
     panels = {
-        "LR": _Panel(lr / peak, sample.field, "inferno", 0, 1),
-        name: _Panel(sample.sr / peak, sample.field, "inferno", 0, 1, note),
+        "LR": Panel(lr / peak, sample.field, "inferno", 0, 1),
+        name: Panel(sample.sr / peak, sample.field, "inferno", 0, 1, note),
     }
     if sample.hr is not None:
-        panels["HR"] = _Panel(sample.hr / peak, sample.field, "inferno", 0, 1)
+        panels["HR"] = Panel(sample.hr / peak, sample.field, "inferno", 0, 1)
         residual = (sample.sr - sample.hr) / peak
-        limit = _percentile(np.abs(residual), 99.8)
-        panels[f"{name} − HR"] = _Panel(residual, sample.field, "RdBu_r", -limit, limit)
+        limit = percentile(np.abs(residual), 99.8)
+        panels[f"{name} − HR"] = Panel(residual, sample.field, "RdBu_r", -limit, limit)
         if sample.sigma is not None:
-            panels[_SIGMA] = _Panel(sample.sigma / peak, sample.field, "viridis", 0, limit)
+            panels[_SIGMA] = Panel(sample.sigma / peak, sample.field, "viridis", 0, limit)
     elif sample.sigma is not None:
-        panels[_SIGMA] = _Panel(sample.sigma / peak, sample.field, "viridis", 0, _percentile(sample.sigma / peak, 99.8))
+        panels[_SIGMA] = Panel(sample.sigma / peak, sample.field, "viridis", 0, percentile(sample.sigma / peak, 99.8))
     return panels | _lens_panels(sample)
 
 
-def _lens_panels(sample: Sample) -> dict[str, _Panel]:
+def _lens_panels(sample: Sample) -> dict[str, Panel]:
     panels = {}
     if sample.alpha is not None and sample.substructure is None:
-        low, high = _percentile(sample.alpha, 1), _percentile(sample.alpha, 99)
+        low, high = percentile(sample.alpha, 1), percentile(sample.alpha, 99)
         low = min(low, 0.95 * high)  # a constant |alpha| (an isothermal sphere) should look constant
-        panels[_ALPHA] = _Panel(sample.alpha, sample.field, "viridis", low, high)
+        panels[_ALPHA] = Panel(sample.alpha, sample.field, "viridis", low, high)
     if sample.kappa is not None:
-        high = max(_percentile(sample.kappa, 99.5), 1e-6)
-        low = max(_percentile(sample.kappa, 1), high / 100)
-        panels[_KAPPA] = _Panel(sample.kappa, sample.field, "cividis", low, high, logarithmic=True)
+        high = max(percentile(sample.kappa, 99.5), 1e-6)
+        low = max(percentile(sample.kappa, 1), high / 100)
+        panels[_KAPPA] = Panel(sample.kappa, sample.field, "cividis", low, high, logarithmic=True)
     pair = {_BEYOND: sample.substructure, _TRUE: sample.true_substructure}
     known = {heading: x for heading, x in pair.items() if x is not None}
-    limit = max([_percentile(np.abs(x), 99.7) for x in known.values()], default=0.0)
+    limit = max([percentile(np.abs(x), 99.7) for x in known.values()], default=0.0)
     limit = max(limit, _LEAST_KAPPA)
     for heading, x in known.items():
-        panels[heading] = _Panel(x, sample.field, "RdBu_r", -limit, limit)
+        panels[heading] = Panel(x, sample.field, "RdBu_r", -limit, limit)
     if sample.source is not None:
-        source = sample.source / max(_percentile(sample.source, 100), 1e-30)
-        panels["source"] = _Panel(source, sample.source_field, "inferno", 0, 1)
+        source = sample.source / max(percentile(sample.source, 100), 1e-30)
+        panels["source"] = Panel(source, sample.source_field, "inferno", 0, 1)
     return panels
-
-
-def _percentile(x: np.ndarray, q: float) -> float:
-    finite = x[np.isfinite(x)]
-    return float(np.percentile(finite, q)) if finite.size else 0.0
-
-
-def _draw(ax: Axes, panel: _Panel | None) -> None:
-    if panel is None:
-        ax.set_axis_off()
-        return
-    from matplotlib.colors import LogNorm, Normalize
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, ScalarFormatter
-
-    x, y = panel.field
-    high = panel.high if panel.high > panel.low else panel.low + 1e-12
-    shown = ax.imshow(
-        panel.image,
-        origin="lower",
-        extent=(-x, x, -y, y),
-        cmap=panel.cmap,
-        norm=(LogNorm if panel.logarithmic else Normalize)(panel.low, high, clip=panel.logarithmic),
-        interpolation="none",
-    )
-    ax.locator_params(nbins=4)
-    ax.text(0.05, 0.94, panel.note, transform=ax.transAxes, color="white", va="top")
-    number = ScalarFormatter(useMathText=True)
-    number.set_powerlimits((-2, 3))
-    ticks = LogLocator(subs=(1, 3)) if panel.logarithmic else MaxNLocator(nbins=4)
-    form = FormatStrFormatter("%g") if panel.logarithmic else number
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03, ticks=ticks, format=form)
-    bar.minorticks_off()
-    bar.ax.yaxis.get_offset_text().set_fontsize(6)
 
 
 def _line_handles(names: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
-    return [Line2D([], [], color=colour) for _, colour in zip(names, _COLOURS, strict=False)], list(names)
+    return [Line2D([], [], color=colour) for _, colour in zip(names, COLOURS, strict=False)], list(names)
 
 
 def _curves(records: Sequence[Mapping[str, Any]], axis: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -289,7 +230,7 @@ def _curves(records: Sequence[Mapping[str, Any]], axis: str) -> dict[str, dict[s
 
 
 def _draw_curves(ax: Axes, quantity: str, curves: dict[str, list[tuple[float, float]]]) -> None:
-    for (series, points), colour in zip(curves.items(), _COLOURS, strict=False):
+    for (series, points), colour in zip(curves.items(), COLOURS, strict=False):
         x, y = np.array(points).T
         ax.plot(x, y, color=colour, linewidth=1.2, marker="." if len(x) < 20 else None, markersize=4, label=series)
     everything = np.array([y for points in curves.values() for _, y in points])

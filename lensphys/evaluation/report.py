@@ -22,7 +22,8 @@ from lensphys.evaluation.comparison_tables import (
     notes,
     quality_table,
 )
-from lensphys.evaluation.figures import _COLOURS, save_figure
+from lensphys.evaluation.figures import save_figure
+from lensphys.evaluation.panels import COLOURS
 from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def report_page(tree: Row, figures: str = "") -> str:
         tree: what the ``metrics.json`` of a comparison holds.
         figures: HTML of the figures.
     """
-    colours = {g: _COLOURS[k % len(_COLOURS)] for k, g in enumerate(dict.fromkeys(r["group"] for r in tree["rows"]))}
+    colours = {g: COLOURS[k % len(COLOURS)] for k, g in enumerate(dict.fromkeys(r["group"] for r in tree["rows"]))}
     remarks = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes(tree))
     main = "".join(_table(table, colours) for table in (quality_table(tree), judgement_table(tree), cost_table(tree)))
     sections = {

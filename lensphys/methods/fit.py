@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -12,6 +12,7 @@ from lensphys.fitting import (
     FieldPriors,
     FitModel,
     FreeSourceSettings,
+    LensFit,
     LensLightSettings,
     LensProblem,
     Refinement,
@@ -23,6 +24,8 @@ from lensphys.methods.lens_model import Report, full_prediction, smooth_predicti
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, joined
 from lensphys.settings import Strict
+
+T = TypeVar("T")
 
 _PIXELS_AT_ONCE = 200_000  # image pixels times starts; the Jacobian of all parameters is what fills the memory
 
@@ -38,8 +41,8 @@ def in_chunks(
     return joined([one(observation[part]) for part in rows.split(chunk)])
 
 
-def one_by_one(observation: Observation, one: Callable[[Observation], Prediction]) -> Prediction:
-    """Return the prediction of a batch, each image by itself and on one thread.
+def each(observation: Observation, one: Callable[[Observation], T]) -> list[T]:
+    """Return what is made of each image of a batch by itself and on one thread.
 
     A fit decides by small differences: so neither the images beside it nor the number of threads change a digit of it.
     """
@@ -47,9 +50,14 @@ def one_by_one(observation: Observation, one: Callable[[Observation], Prediction
     torch.set_num_threads(1)
     try:
         rows = torch.arange(len(observation), device=observation.image.device)
-        return joined([one(observation[row]) for row in rows.split(1)])
+        return [one(observation[row]) for row in rows.split(1)]
     finally:
         torch.set_num_threads(threads)
+
+
+def one_by_one(observation: Observation, one: Callable[[Observation], Prediction]) -> Prediction:
+    """Return the prediction of a batch, made of `each` image."""
+    return joined(each(observation, one))
 
 
 class PerImageFit(Strict):
@@ -131,9 +139,14 @@ class RefinedFit(Strict):
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the super-resolved batch with its standard deviation, parameters and verdicts."""
+        return self.told(self.fits(observation), scale)
 
-        def one(part: Observation) -> Prediction:
-            return full_prediction(self.refinement(self.problem(part)), scale, self.report)
-
+    def fits(self, observation: Observation) -> list[LensFit]:
+        """Return the fit of each image."""
         with torch.no_grad():
-            return one_by_one(observation, one)
+            return each(observation, lambda part: self.refinement(self.problem(part)))
+
+    def told(self, fits: list[LensFit], scale: float) -> Prediction:
+        """Return what the fits of some images say of them, on pixels ``scale`` times as small."""
+        with torch.no_grad():
+            return joined([full_prediction(fit, scale, self.report) for fit in fits])

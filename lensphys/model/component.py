@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.checks import LensphysError, check_images
+from lensphys.model.curves import critical_curves, determinant
 from lensphys.model.parameter import Parameter
+from lensphys.model.points import Points, Values, axes, quadrature
 
 CORE = 1e-6  # arcsec
 CENTRE = ("center_x", "center_y")
@@ -54,6 +59,9 @@ class Component:
     in_lenstronomy: ClassVar[bool] = True
     at_origin: ClassVar[bool] = False
     in_fits: ClassVar[type[Component] | None] = None
+
+    def __post_init__(self) -> None:
+        check_values(type(self), self.values)
 
     @classmethod
     def scene_parameters(cls) -> tuple[Parameter, ...]:
@@ -100,9 +108,43 @@ class Component:
         return value, torch.stack(columns, dim=1)
 
 
+def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
+    """Raise where a parameter, given as a number, has no meaning; those given as tensors are left to whoever made them.
+
+    Args:
+        component: the class.
+        values: of its parameters by their names.
+
+    Raises:
+        LensphysError: naming parameter and value.
+    """
+    numbers = {name: float(x) for name, x in values.items() if isinstance(x, int | float | np.number)}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise LensphysError(f"{component.__name__}: {name} must be finite, got {value}")
+    for p in component.parameters:
+        if p.name not in numbers:
+            continue
+        (low, high), number = p.domain, numbers[p.name]
+        if not low < number < high:
+            raise LensphysError(f"{component.__name__}: {p.name} must lie between {low:g} and {high:g}, got {number:g}")
+        if p.logarithmic and number < 0:
+            raise LensphysError(f"{component.__name__}: {p.name} must be positive, got {number:g}")
+    if (e := math.hypot(numbers.get("e1", 0), numbers.get("e2", 0))) >= 1:
+        raise LensphysError(
+            f"{component.__name__}: the ellipticity |e| = (1-q)/(1+q) must be below 1, got {e:g} from "
+            f"e1 = {numbers.get('e1', 0):g} and e2 = {numbers.get('e2', 0):g}"
+        )
+
+
 @dataclass(frozen=True)
 class MassProfile(Component):
     """A mass component: called with theta (B or 1, 2, H, W), it gives its deflection; components add up with ``+``.
+
+    At positions of any shape it answers, too: `deflection`, `potential`, `convergence`, `shear` and `magnification`
+    take x and y [arcsec] that broadcast, numbers and arrays (numpy in, numpy out, of the same dtype) or tensors
+    (tensors out, differentiable by positions and parameters). Of B > 1 lenses, whose parameters are (B,), the answers
+    have the shape (B, ...).
 
     Attributes:
         galaxy: whether it is a galaxy's whole mass, which can be the main lens of a recipe; its ``theta_E``, if it has
@@ -115,6 +157,8 @@ class MassProfile(Component):
     about_lens: ClassVar[bool] = False
 
     def __add__(self, other: MassProfile) -> MassSum:
+        if not isinstance(other, MassProfile):
+            return NotImplemented
         return MassSum((*self.summands, *other.summands))
 
     @property
@@ -122,12 +166,138 @@ class MassProfile(Component):
         """The components that it is the sum of: itself, but for a `MassSum`."""
         return (self,)
 
+    def jacobian(self, theta: Tensor) -> Tensor:
+        """Return d alpha_i / d theta_j, (B, 2, 2, H, W), at theta (B or 1, 2, H, W) [arcsec]: exact."""
+        return torch.stack([torch.func.jvp(self, (theta,), (step,))[1] for step in axes(theta)], dim=2)
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the lensing potential, (B, 1, H, W) [arcsec^2], at theta (B or 1, 2, H, W) [arcsec].
+
+        It is the integral of the deflection from the centre outwards, zero at the centre; a component that knows it in
+        closed form says so itself.
+        """
+        d, centre = self.from_centre(theta), theta - self.from_centre(theta)
+        return sum(w * (d * self(centre + t * d)).sum(1, keepdim=True) for t, w in quadrature())  # type: ignore[return-value]
+
+    def from_centre(self, theta: Tensor) -> Tensor:
+        """Return theta as seen from the centre, if it has one, (B or 1, 2, H, W) [arcsec]."""
+        values = self.values
+        return torch.stack(offset(theta, *(values.get(name, 0.0) for name in CENTRE)), dim=1)
+
+    def outward(self, theta: Tensor) -> Tensor:
+        """Return alpha . (theta - centre), (B, 1, H, W) [arcsec^2]: k times a potential that grows as r^k (Euler)."""
+        return (self(theta) * self.from_centre(theta)).sum(1, keepdim=True)
+
+    def deflection(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> tuple[Values, Values]:
+        """Return the reduced deflection angle, (alpha_x, alpha_y) [arcsec], at positions (x, y) [arcsec].
+
+        Example:
+            >>> from lensphys.model import SIS
+            >>> ax, ay = SIS(theta_E=1.5).deflection([3.0, 0.0], [4.0, 2.0])
+            >>> ax.round(3).tolist(), ay.round(3).tolist()
+            ([0.9, 0.0], [1.2, 1.5])
+        """
+        points = Points.of(x, y)
+        alpha = self(points.position)
+        return points.shaped(alpha[:, 0]), points.shaped(alpha[:, 1])
+
+    def ray(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> tuple[Values, Values]:
+        """Return where rays from (x, y) [arcsec] meet the source plane, beta = theta - alpha(theta) [arcsec]."""
+        points = Points.of(x, y)
+        beta = points.position - self(points.position)
+        return points.shaped(beta[:, 0]), points.shaped(beta[:, 1])
+
+    def potential(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Values:
+        """Return the lensing potential psi [arcsec^2], whose gradient is the deflection, at (x, y) [arcsec].
+
+        It is zero at the component's centre, or at 1 arcsec from a point mass.
+        """
+        points = Points.of(x, y)
+        return points.shaped(self.psi(points.position)[:, 0])
+
+    def convergence(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Values:
+        """Return the convergence kappa = 1/2 div alpha, without unit, at (x, y) [arcsec]."""
+        points = Points.of(x, y)
+        j = self.jacobian(points.position)
+        return points.shaped(0.5 * (j[:, 0, 0] + j[:, 1, 1]))
+
+    def shear(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> tuple[Values, Values]:
+        """Return the shear (gamma1, gamma2), without unit, at (x, y) [arcsec]."""
+        points = Points.of(x, y)
+        j = self.jacobian(points.position)
+        return points.shaped(0.5 * (j[:, 0, 0] - j[:, 1, 1])), points.shaped(0.5 * (j[:, 0, 1] + j[:, 1, 0]))
+
+    def magnification(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Values:
+        """Return the magnification 1 / det(1 - d alpha / d theta), signed, at (x, y) [arcsec].
+
+        It is infinite on critical curves, and negative where an image is mirrored.
+        """
+        points = Points.of(x, y)
+        return points.shaped(1 / determinant(self.jacobian(points.position)))
+
+    def critical_curves(self, half_width: float | None = None, step: float | None = None) -> list[Values]:
+        """Return the critical curves, where the magnification is infinite, each (2, M) [arcsec], closed.
+
+        Args:
+            half_width: the square about the origin that is searched reaches so far [arcsec]; by default beyond the
+                outermost curve.
+            step: curves smaller than this are missed [arcsec]; by default a 200th of ``half_width``.
+
+        Raises:
+            LensphysError: if it is more than one lens, or the curves have no end.
+
+        Example:
+            >>> from lensphys.model import SIS
+            >>> [(x, y)] = SIS(theta_E=1.5).critical_curves()
+            >>> bool((abs((x**2 + y**2) ** 0.5 - 1.5) < 1e-6).all())
+            True
+        """
+        return critical_curves(self.jacobian, self._reach, half_width, step)
+
+    def caustics(self, half_width: float | None = None, step: float | None = None) -> list[Values]:
+        """Return the caustics, each (2, M) [arcsec]: the critical curves in the source plane, in the same order.
+
+        A singular lens (isothermal, or a point mass) has a cut in place of a radial caustic, which is none of them.
+
+        Args:
+            half_width: see `critical_curves`.
+            step: likewise.
+        """
+        return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
+
+    @property
+    def _reach(self) -> float:
+        """How far off the origin its centre is, along an axis [arcsec]."""
+        places = [torch.as_tensor(self.values[name]) for name in CENTRE if name in self.values]
+        return max((float(place.detach().abs().max()) for place in places if place.numel()), default=0.0)
+
 
 @dataclass(frozen=True)
 class MassSum(MassProfile):
-    """The sum of mass components in one lens plane."""
+    """The sum of mass components in one lens plane: of a list of them, or ``a + b``.
 
-    profiles: tuple[MassProfile, ...]
+    Args:
+        profiles: the components.
+
+    Raises:
+        LensphysError: if there is none, or one is no mass component.
+    """
+
+    profiles: Sequence[MassProfile]
+
+    def __post_init__(self) -> None:
+        _check_summands("lens", self.profiles, MassProfile)
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.profiles))
+
+    @property
+    def _reach(self) -> float:
+        return max(profile._reach for profile in self.profiles)
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the sum of the potentials, (B, 1, H, W) [arcsec^2]."""
+        return sum(profile.psi(theta) for profile in self.profiles)  # type: ignore[return-value]
 
     def __call__(self, theta: Tensor) -> Tensor:
         """Return the sum of the deflections, (B, 2, H, W) [arcsec]."""
@@ -139,7 +309,7 @@ class MassSum(MassProfile):
     @property
     def summands(self) -> tuple[MassProfile, ...]:
         """The components that it is the sum of."""
-        return self.profiles
+        return tuple(self.profiles)
 
 
 @dataclass(frozen=True)
@@ -175,11 +345,24 @@ class LightProfile(Component):
     def slope(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         beta = beta.contiguous()
-        along = [torch.zeros_like(beta) for _ in range(2)]
-        along[0][:, 0], along[1][:, 1] = 1, 1
-        return torch.cat([torch.func.jvp(self, (beta,), (d,))[1] for d in along], dim=1)
+        return torch.cat([torch.func.jvp(self, (beta,), (step,))[1] for step in axes(beta)], dim=1)
+
+    def brightness(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Values:
+        """Return the surface brightness [flux / arcsec^2] at positions (x, y) [arcsec] of any shape.
+
+        Numbers and arrays give arrays of the same dtype, tensors give tensors.
+
+        Example:
+            >>> from lensphys.model import Sersic
+            >>> Sersic(amp=2.0, R_sersic=0.5, n_sersic=1.0).brightness([[0.5, -0.5]], 0.0).round(6).tolist()
+            [[2.0, 2.0]]
+        """
+        points = Points.of(x, y)
+        return points.shaped(self(points.position)[:, 0])
 
     def __add__(self, other: LightProfile) -> LightSum:
+        if not isinstance(other, LightProfile):
+            return NotImplemented
         return LightSum((*self.summands, *other.summands))
 
     @property
@@ -190,9 +373,22 @@ class LightProfile(Component):
 
 @dataclass(frozen=True)
 class LightSum(LightProfile):
-    """The sum of light components in one plane."""
+    """The sum of light components in one plane: of a list of them, or ``a + b``.
 
-    profiles: tuple[LightProfile, ...]
+    Args:
+        profiles: the components.
+
+    Raises:
+        LensphysError: if there is none, or one is no light component.
+    """
+
+    profiles: Sequence[LightProfile]
+
+    def __post_init__(self) -> None:
+        _check_summands("light", self.profiles, LightProfile)
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.profiles))
 
     def __call__(self, position: Tensor) -> Tensor:
         """Return the sum of the brightnesses, (B, 1, H, W) [flux / arcsec^2]."""
@@ -205,4 +401,12 @@ class LightSum(LightProfile):
     @property
     def summands(self) -> tuple[LightProfile, ...]:
         """The components that it is the sum of."""
-        return self.profiles
+        return tuple(self.profiles)
+
+
+def _check_summands(name: str, profiles: Any, kind: type[Component]) -> None:
+    if not isinstance(profiles, tuple | list) or not profiles:
+        raise LensphysError(f"a {name} is made of a list of components, at least one, got {profiles!r}")
+    for profile in profiles:
+        if not isinstance(profile, kind):
+            raise LensphysError(f"a {name} is made of {kind.__name__} components, got {profile!r}")

@@ -74,7 +74,7 @@ class CosineBasis:
 
         Where the positions are those of a pixel grid, two matrix products do: a hundred times as fast.
         """
-        if len(position) == 1 and _is_mesh(position[0]):
+        if len(position) == 1 and not position.requires_grad and _is_mesh(position[0]):
             return self._on_mesh(coefficients, position[0, 0, 0], position[0, 1, :, 0])
         (cx, sx), (cy, sy) = (self._along(position[:, axis], coefficients.shape[-1]) for axis in (0, 1))
         return torch.stack([_contract(cy, coefficients, sx), _contract(sy, coefficients, cx)], dim=1)
@@ -221,4 +221,8 @@ class PotentialField(MassProfile):
 
     def __call__(self, theta: Tensor) -> Tensor:
         """Return alpha, (B, 2, H, W) [arcsec], at theta (B or 1, 2, H, W) [arcsec]."""
-        return self.basis.gradient(self.coefficients, theta)
+        return self.basis.gradient(self.coefficients.to(theta), theta)
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2], at theta (B or 1, 2, H, W) [arcsec]."""
+        return self.basis.at(theta)(self.coefficients.to(theta))

@@ -22,6 +22,7 @@ from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.runners import Processes, Runner
 from lensphys.simulation.shards import Manifest, check_folder, write_shard
+from lensphys.terminal import progress_console
 
 _SECONDS_BETWEEN_MANIFESTS = 5.0
 
@@ -85,7 +86,7 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
 
 
 def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
-    console = Console(stderr=True)
+    console = progress_console()
     into_file, parts = out.suffix in (".h5", ".hdf5"), out.with_name(out.name + ".parts")
     if into_file and out.exists():
         _check_same(plan, out)

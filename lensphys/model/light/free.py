@@ -78,7 +78,8 @@ class FreeSource(LightProfile):
     def __call__(self, position: Tensor) -> Tensor:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
-        return self._envelope(position) * self.modes.field(self.g, place).clamp(*_RANGE).exp() * window
+        field = self.modes.field(self.g.to(place), place)
+        return self._envelope(position) * field.clamp(*_RANGE).exp() * window
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness (B, 1, H, W) and its derivatives by the Sersic's parameters, (B, P, 1, H, W)."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lensphys.checks import check_images, check_same_shape
+from lensphys.checks import LensphysError, check_images, check_same_shape
 from lensphys.grid import PixelGrid
 from lensphys.model.component import LightProfile, Value, offset
 
@@ -38,7 +40,46 @@ class ImageSource(LightProfile):
         check_images("source image", self.image)
         check_same_shape("source image", self.image.shape[-2:], "source grid", self.grid.shape)
 
+    @classmethod
+    def of(
+        cls,
+        image: ArrayLike | Tensor,
+        pixel_scale: float,
+        *,
+        mode: str = "bilinear",
+        center_x: Value = 0.0,
+        center_y: Value = 0.0,
+    ) -> ImageSource:
+        """Return the source that an image of a galaxy shows.
+
+        Args:
+            image: (H, W) [flux / arcsec^2], rows growing with y.
+            pixel_scale: in the source plane [arcsec].
+            mode: interpolation, ``bilinear`` or ``bicubic``.
+            center_x: where the middle of the image stands [arcsec].
+            center_y: [arcsec].
+
+        Raises:
+            LensphysError: if it is not one image.
+
+        Example:
+            >>> ImageSource.of([[1.0, 2.0], [3.0, 4.0]], 0.5).brightness([-0.25, 0.25], 0.25).tolist()
+            [3.0, 4.0]
+        """
+        pixels = image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image, dtype=np.float64))
+        if pixels.ndim != 2:
+            raise LensphysError(f"the image of a source must have the shape (H, W), got {tuple(pixels.shape)}")
+        height, width = pixels.shape
+        return cls(pixels[None, None], PixelGrid(height, width, pixel_scale), mode, center_x, center_y)
+
+    def __repr__(self) -> str:
+        height, width = self.grid.shape
+        return (
+            f'ImageSource of {height} x {width} pixels of {self.grid.scale:.4g}" at ({self.center_x}, {self.center_y})'
+        )
+
     def __call__(self, beta: Tensor) -> Tensor:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         x, y = offset(beta, self.center_x, self.center_y)
-        return self.grid.sample(self.image, torch.stack([x, y], dim=1), mode=self.mode)
+        image = self.image.to(beta)
+        return self.grid.sample(image, torch.stack([x, y], dim=1), mode=self.mode)

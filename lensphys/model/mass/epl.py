@@ -107,3 +107,7 @@ class EPL(MassProfile):
         Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
         Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
     )
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r^(3 - gamma)."""
+        return self.outward(theta) / (3 - as_planes(self.gamma, theta)[:, None])

@@ -56,6 +56,30 @@ def deflection_line(
     return torch.stack([scale * (cos * drop - sin * angle), scale * (sin * drop + cos * angle)], dim=1)
 
 
+def potential_line(
+    theta: Tensor,
+    theta_E: Value,
+    length: Value,
+    phi: Value,
+    center_x: Value = 0.0,
+    center_y: Value = 0.0,
+) -> Tensor:
+    """Return the potential of a line of uniform mass, (B, H, W) [arcsec^2]; arguments as for `deflection_line`.
+
+    psi = theta_E^2 / (2 L) Re[(w + L) ln(w + L) - (w - L) ln(w - L) - 2 L]; L -> 0 is the point mass, theta_E^2 ln r.
+
+    Source: the integral of theta_E^2 / (2 L) ln|w - s| over -L < s < L.
+    """
+    x, y = offset(theta, center_x, center_y)
+    L, phi = as_planes(length, theta).clamp(min=CORE), as_planes(phi, theta)
+    along, across = phi.cos() * x + phi.sin() * y, phi.cos() * y - phi.sin() * x
+
+    def half(end: Tensor) -> Tensor:
+        return 0.5 * end * torch.log(end**2 + across**2 + CORE**2) - across * torch.atan2(across, end)
+
+    return as_planes(theta_E, theta) ** 2 / (2 * L) * (half(along + L) - half(along - L) - 2 * L)
+
+
 @dataclass(frozen=True)
 class LineMass(MassProfile):
     """Line of uniform mass: see `deflection_line`. The continuous axion vortex."""
@@ -75,3 +99,7 @@ class LineMass(MassProfile):
         Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
         Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
     )
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: see `potential_line`."""
+        return potential_line(theta, **self.values)[:, None]

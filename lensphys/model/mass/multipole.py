@@ -108,6 +108,10 @@ class MultipoleWaves(MassProfile):
         *_PLACE,
     )
 
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
+        return self.outward(theta)
+
 
 @dataclass(frozen=True)
 class Multipole(MassProfile):
@@ -132,3 +136,8 @@ class Multipole(MassProfile):
 
     def __post_init__(self) -> None:
         _check_order(self.m)
+        super().__post_init__()
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
+        return self.outward(theta)

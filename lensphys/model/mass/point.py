@@ -56,6 +56,11 @@ class PointMass(MassProfile):
         Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
     )
 
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential theta_E^2 ln r, (B, 1, H, W) [arcsec^2], r in arcsec."""
+        r2 = self.from_centre(theta).square().sum(1, keepdim=True) + CORE**2
+        return 0.5 * as_planes(self.theta_E, theta)[:, None] ** 2 * r2.log()
+
 
 @dataclass(frozen=True)
 class PointSwarm(MassProfile):
@@ -66,3 +71,11 @@ class PointSwarm(MassProfile):
     center_y: Tensor
     core: float = CORE
     formula = staticmethod(deflection_points)
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the sum of the potentials s_k / 2 ln(r_k^2 + core^2), (B, 1, H, W) [arcsec^2], r in arcsec."""
+        total = theta.new_zeros(len(self.strength), *theta.shape[2:])
+        for k in range(self.strength.shape[1]):
+            x, y = offset(theta, self.center_x[:, k], self.center_y[:, k])
+            total = total + 0.5 * as_planes(self.strength[:, k], theta) * torch.log(x**2 + y**2 + self.core**2)
+        return total[:, None]

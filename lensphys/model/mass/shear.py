@@ -40,6 +40,10 @@ class Shear(MassProfile):
         Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
     )
 
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r^2."""
+        return 0.5 * self.outward(theta)
+
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form."""
         x, y = offset(position, self.center_x, self.center_y)

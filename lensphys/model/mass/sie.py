@@ -146,6 +146,10 @@ class SIE(MassProfile):
         Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
     )
 
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
+        return self.outward(theta)
+
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form: see `deflection_sie_derivatives`."""
         alpha, columns = deflection_sie_derivatives(position, **self.values)

@@ -36,3 +36,7 @@ class SIS(MassProfile):
         Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
         Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
     )
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
+        return self.outward(theta)

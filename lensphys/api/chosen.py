@@ -1,0 +1,157 @@
+"""The method that super-resolves: of a run folder, of shipped weights, by its name, or of a model that is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensphys.checks import LensphysError, check_choice
+
+if TYPE_CHECKING:
+    from lensphys.fitting import FitModel
+    from lensphys.methods import Method
+    from lensphys.observation import Instrument
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What super-resolves, what tables call it, the folder of its run or weights, if it has one, and what to record."""
+
+    method: Method
+    name: str
+    folder: Path | None = None
+    scale: int = 2
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def instrument(self) -> Instrument | None:
+        """The instrument that its weights were trained on, if it has any."""
+        from lensphys.config import run_instrument
+
+        return None if self.folder is None else run_instrument(self.folder)
+
+
+def chosen_method(run: Path | None, weights: str | None, method: str | None, refine: int | None, device: str) -> Chosen:
+    """Return the method of a run folder, of weights or of a name."""
+    from lensphys.methods import READY
+
+    if sum(x is not None for x in (run, weights, method)) != 1:
+        raise LensphysError("give one of a run folder, --weights and --method")
+    if method is not None:
+        check_choice("method", method, list(READY))
+        if refine is not None:
+            raise LensphysError("--refine goes on from a network's answer: give --weights or a run, not --method")
+        return Chosen(READY[method], method)
+    if run is not None:
+        return trained(run, run.name, refine, device)
+    from lensphys.weights import weights_folder
+
+    return trained(weights_folder(str(weights)), f"{weights} weights", refine, device)
+
+
+def asked_for(model: str | Path | Mapping[str, Any] | FitModel, **others: object) -> Chosen:
+    """Return the fit of a user's own model.
+
+    Args:
+        model: a YAML file, what such a file holds, or what was read of it: see `lensphys.fitting.FitModel`.
+        others: what else was asked for, by the names of the options.
+
+    Raises:
+        LensphysError: if that is another method, or the file is faulty.
+    """
+    from lensphys.methods import RefinedFit
+
+    method = others.pop("method", None)
+    wrong = [f"--{name}" for name, value in others.items() if value is not None]
+    if wrong or method not in (None, "refine"):
+        raise LensphysError(
+            f"--model says what the method refine fits, and {' '.join(wrong) or f'--method {method}'} asks for another "
+            "one: take one of them away"
+        )
+    fit = RefinedFit(model=fit_model(model))
+    return Chosen(fit, "refine", record={"model": fit.model.resolved})
+
+
+def fit_model(model: str | Path | Mapping[str, Any] | FitModel) -> FitModel:
+    """Return the model that a YAML file, or what such a file holds, asks for.
+
+    Raises:
+        LensphysError: naming each faulty key.
+    """
+    from lensphys.fitting import FitModel
+
+    if isinstance(model, FitModel):
+        return model
+    return FitModel.named(model) if isinstance(model, str | Path) else FitModel.parse(dict(model), "model")
+
+
+def trained(folder: Path, name: str, refine: int | None, device: str) -> Chosen:
+    """Return the trained method of a run folder, refined where it can be."""
+    from lensphys.config import load_run
+
+    return refined(load_run(folder).to(device), name, refine, folder)
+
+
+def refined(method: Method, name: str, refine: int | None, folder: Path | None = None) -> Chosen:
+    """Return a method, refined where it can be and ``refine`` is not 0.
+
+    Raises:
+        LensphysError: if ``refine`` is given and means nothing to it.
+    """
+    from lensphys.methods import AmortisedMethod
+
+    scale = int(getattr(method, "scale", 2))
+    if not isinstance(method, AmortisedMethod):
+        if refine is not None:
+            raise LensphysError(
+                f"--refine goes on from an amortised network's answer, and {folder or name} holds another one"
+            )
+        return Chosen(method, name, folder, scale)
+    if refine == 0:
+        return Chosen(method, f"{name}, one pass", folder, scale)
+    how = "refined" if refine is None else f"refined {refine} x"
+    return Chosen(method.refined(refine), f"{name}, {how}", folder, scale)
+
+
+def chosen_for(
+    weights: str | Path | Method | None,
+    method: str | Method | None,
+    model: str | Path | Mapping[str, Any] | FitModel | None,
+    refine: int | None,
+    device: str,
+) -> Chosen:
+    """Return what super-resolves, as it is asked for in Python: a fit, if nothing is said.
+
+    Raises:
+        LensphysError: if two things are asked for, or one is not there.
+    """
+    if model is not None:
+        return asked_for(model, weights=weights, method=method, refine=refine)
+    if weights is not None and method is not None:
+        raise LensphysError("give one of weights and method")
+    if weights is None and (method is None or isinstance(method, str)):
+        return chosen_method(None, None, method or "refine", refine, device)
+    if not isinstance(weights, str | Path):
+        made = weights or method
+        return refined(made.to(device) if hasattr(made, "to") else made, type(made).__name__, refine)  # type: ignore[arg-type, union-attr]
+    folder = run_of(weights)
+    return trained(folder, str(weights), refine, device)
+
+
+def run_of(weights: str | Path) -> Path:
+    """Return the run folder of a name: of weights that come with the package, or a path.
+
+    Raises:
+        LensphysError: if it is neither.
+    """
+    from lensphys.weights import weights_folder, weights_names
+
+    if str(weights) in weights_names():
+        return weights_folder(str(weights))
+    if not Path(weights).is_dir():
+        raise LensphysError(
+            f"weights {weights} not found: it is no run folder, and the package has {', '.join(weights_names())}"
+        )
+    return Path(weights)

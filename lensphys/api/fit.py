@@ -1,0 +1,170 @@
+"""A fitted lens: its components at any position, its parameters, and images of it at any scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lensphys.api.chosen import fit_model
+from lensphys.api.device import device_of
+from lensphys.api.images import File, Images, read
+from lensphys.api.resolve import Model
+from lensphys.api.result import Result
+from lensphys.api.words import in_python
+from lensphys.checks import LensphysError
+from lensphys.fitting import Fitted, LensFit
+from lensphys.inference import described
+from lensphys.methods import RefinedFit
+from lensphys.model import Component, LightProfile, LightSum, MassProfile, MassSum
+from lensphys.provenance import provenance
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from matplotlib.figure import Figure
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The fits of one image or of a stack.
+
+    Args:
+        images: what was fitted.
+        method: how.
+        fits: one an image.
+        device: where they are.
+    """
+
+    images: Images
+    method: RefinedFit
+    fits: list[LensFit]
+    device: str = "cpu"
+
+    def super_resolve(self, scale: int = 2) -> Result:
+        """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted anew."""
+        observation = self.images.set.observation.to(self.device)
+        planes = described(self.method.told(self.fits, scale), observation)
+        record = {"read": self.images.remarks, "model": self.method.model.resolved}
+        origin = provenance(input=self.images.name, method="refine", scale=scale, **record)
+        return Result(self.images, planes, scale, origin)
+
+    @cached_property
+    def result(self) -> Result:
+        """What was found, on the image's own pixels."""
+        return self.super_resolve(1)
+
+    @property
+    def lens(self) -> MassProfile:
+        """The mass: `deflection`, `convergence`, `critical_curves` and all the others at any position [arcsec].
+
+        Sub-halos and the correction to the potential are part of it.
+        """
+        fitted = self._one("lens")
+        return plain(fitted.problem.lens(fitted.x).mass)
+
+    @property
+    def source(self) -> LightProfile:
+        """The source: its `brightness` at any position of the source plane [arcsec]."""
+        fitted = self._one("source")
+        return plain(fitted.problem.lens(fitted.x).source)
+
+    @property
+    def table(self) -> Table:
+        """All parameters with their errors and units, a row each."""
+        return self.result.table
+
+    @property
+    def subhalos(self) -> Table:
+        """The sub-halos that were found, a row each."""
+        return self.result.subhalos
+
+    @property
+    def chi2(self) -> Any:
+        """Chi^2 per degree of freedom, a number, or (N,)."""
+        return self.result.chi2
+
+    @property
+    def theta_E(self) -> Any:
+        """Einstein radius of the main lens [arcsec], a number, or (N,)."""
+        return self.result.theta_E
+
+    @property
+    def quality(self) -> Any:
+        """``good``, ``suspect`` or ``bad``, or (N,) of them."""
+        return self.result.quality
+
+    @property
+    def reasons(self) -> Any:
+        """Why the quality is not good: a list of sentences, or one list an image."""
+        return self.result.reasons
+
+    @property
+    def residual(self) -> NDArray[Any]:
+        """Image less its model, (H, W) [flux per pixel]; 0 where masked."""
+        return self.result.residual
+
+    def plot(self, index: int = 0) -> Figure:
+        """Return a figure of one image: data, model, residual, sigma, kappa and source."""
+        return self.result.plot(index)
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Fit:
+        """Return the fit of one image of a stack, or of some."""
+        chosen = self.images[index]
+        place = np.flatnonzero(np.isin(self.images.set.index, chosen.set.index))
+        return replace(self, images=chosen, fits=[self.fits[i] for i in place])
+
+    def __repr__(self) -> str:
+        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        return "\n".join([f"fit of {many} ({self.images.name}): {self.result.summary}", *self.result.verdict])
+
+    def _one(self, what: str) -> Fitted:
+        if len(self) != 1:
+            raise LensphysError(f"there are {len(self)} fits: choose one, as fit[0].{what}")
+        [(_, fitted)] = self.fits[0].groups
+        return fitted
+
+
+def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, device: str = "auto") -> Fit:
+    """Fit a lens and its source to each image, through the PSF, the pixels and the noise of it.
+
+    Args:
+        images: what `lensphys.read` returned, or a file or array that it can read without further words.
+        model: what is fitted, by the names of a recipe: a YAML file, or such a tree as a dict, as ``{"lens": {"kind":
+            "epl"}, "source": {"kind": "sersic"}, "subhalos": None}``. Of each component a parameter that is not given
+            is free with the prior that it declares, and a number is fixed. By default an SIE with external shear, a
+            source of any shape, and sub-halos and a correction to the potential where they pay.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        LensphysError: one sentence on what is wrong, and what to do.
+
+    Example::
+
+        fit = lp.fit(lp.read("lens.fits"))
+        print(fit.table, fit.quality)
+        fit.lens.critical_curves()
+    """
+    given = images if isinstance(images, Images) else read(images)
+    with in_python():
+        method = RefinedFit() if model is None else RefinedFit(model=fit_model(model))
+        where = device_of(device)
+        return Fit(given, method, method.fits(given.set.observation.to(where)), where)
+
+
+def plain(component: C) -> C:
+    """Return a component of one lens with numbers for its parameters (1,); fields and swarms stay tensors."""
+    if isinstance(component, MassSum | LightSum):
+        return type(component)(tuple(map(plain, component.profiles)))  # type: ignore[arg-type]
+    tensors = {n: v for n, v in component.values.items() if isinstance(v, Tensor) and v.shape == (1,)}
+    # by way of its digits: 1.1 in single precision is 1.10000002384 in double
+    return replace(component, **{n: float(str(v.detach().cpu().numpy()[0])) for n, v in tensors.items()})

@@ -1,0 +1,198 @@
+"""Images to be fitted or super-resolved: read from files or taken from memory, with all that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lensphys.api.words import in_python, tell
+from lensphys.checks import LensphysError, check_choice
+from lensphys.data.exporting import psf_kernel
+from lensphys.data.images import ImageSet, InMemory, read_images
+from lensphys.data.lens_file import LensFile
+from lensphys.fits.image import Choice, NoiseMap
+from lensphys.fits.kernel import Kernel
+from lensphys.observation import Instrument
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[Any]
+File = str | Path
+
+
+@dataclass(frozen=True)
+class Images:
+    """One image or a stack of them, and how they were taken.
+
+    Rows are y, growing upwards, and columns are x: show them with ``origin="lower"``.
+
+    Args:
+        set: pixels, PSF, noise and mask.
+        single: whether it is one image (H, W), and not a stack (N, H, W).
+        name: of the file, for provenance.
+    """
+
+    set: ImageSet
+    single: bool = False
+    name: str = "array"
+
+    def __len__(self) -> int:
+        return len(self.set.index)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Images:
+        """Return one image of a stack, or some."""
+        number = isinstance(index, int | np.integer)
+        try:
+            chosen = np.atleast_1d(self.set.index[index])
+        except IndexError:
+            raise LensphysError(f"there are {len(self)} images, 0 to {len(self) - 1}: {index} is none") from None
+        return replace(self, set=self.set.only(chosen), single=number)
+
+    def __repr__(self) -> str:
+        seen = self.set.observation
+        height, width = seen.camera.grid.shape
+        counted = int(seen.counted.sum())
+        masked = "" if counted == seen.image.numel() else f", {seen.image.numel() - counted} pixels masked"
+        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        psf = self.set.psf or "none"
+        return f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}" ({self.name}), PSF: {psf}{masked}'
+
+    @property
+    def image(self) -> Array:
+        """The pixels, (H, W) or (N, H, W) [flux per pixel]."""
+        return self._of(self.set.observation.image)
+
+    @property
+    def noise(self) -> Array:
+        """Standard deviation of each pixel, as estimated from the smoothed image, (H, W) or (N, H, W)."""
+        seen = self.set.observation
+        return self._of(seen.noise.variance(seen.smoothed).sqrt().expand_as(seen.image))
+
+    @property
+    def mask(self) -> Array:
+        """True where a pixel counts, (H, W) or (N, H, W)."""
+        return self._of(self.set.observation.weight > 0)
+
+    @property
+    def psf(self) -> Array | None:
+        """The PSF, a kernel (K, K) with the sum 1 on pixels of ``psf_scale``; None where none is known."""
+        found = psf_kernel(self.set.observation.camera)
+        return None if found is None else found[0]
+
+    @property
+    def psf_scale(self) -> float | None:
+        """Pixel scale of ``psf`` [arcsec]: finer than the image's where its pixels are integrated."""
+        found = psf_kernel(self.set.observation.camera)
+        return None if found is None else found[1]
+
+    @property
+    def pixel_scale(self) -> float:
+        """[arcsec]."""
+        return self.set.observation.camera.grid.scale
+
+    @property
+    def positions(self) -> tuple[Array, Array]:
+        """The centres of the pixels, x and y, (H, W) each [arcsec] from the middle of the image."""
+        x, y = self.set.observation.camera.grid.positions(like=torch.zeros((), dtype=torch.float64))[0].numpy()
+        return x, y
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was used, masked, assumed or estimated."""
+        return self.set.remarks
+
+    def plot(self) -> Figure:
+        """Return a figure of the first images, at most eight."""
+        from lensphys.api.plot import images_figure
+
+        titles = [f"image {i}" for i in self.set.index] if len(self) > 1 else [self.name]
+        shown = dict(zip(titles, self.set.observation.image[:, 0].cpu().numpy(), strict=True))
+        return images_figure(shown, self.set.observation.camera.grid)
+
+    def _of(self, planes: torch.Tensor) -> Array:
+        array: Array = planes.detach().cpu().numpy()[:, 0]
+        return array[0] if self.single else array
+
+
+def read(
+    path: File | Array | LensFile,
+    *,
+    psf: File | Array | None = None,
+    noise: File | Array | None = None,
+    mask: Array | None = None,
+    instrument: str | Instrument | None = None,
+    ext: str | None = None,
+    band: str | None = None,
+    mask_means: str | None = None,
+    pixel_scale: float | None = None,
+) -> Images:
+    """Return the images of a file, or of an array, ready to be fitted or super-resolved.
+
+    In FITS files image, noise, mask and PSF are found by the names that archives give them. Each remark, on what was
+    used, masked, assumed or estimated, comes as a `lensphys.Note`, a warning.
+
+    Args:
+        path: FITS (one image), an .npy stack (N, H, W), an HDF5 file of `lensphys.simulate`, or an array (H, W) or
+            (N, H, W) [flux per pixel].
+        psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
+        noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
+            or a weight, if its name says so), or an array.
+        mask: True where a pixel counts, (H, W), for arrays; files bring their own.
+        instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`: pixel scale, PSF and
+            noise where nothing else gives them.
+        ext: extension of the image in a FITS file: ``SCI``, ``SCI,2``, ``4``, ``SCI[0]``.
+        band: of the image in a FITS file of several: ``VIS``.
+        mask_means: what nonzero pixels of a FITS mask are, ``good`` or ``bad``, where the file does not tell.
+        pixel_scale: [arcsec].
+
+    Raises:
+        LensphysError: one sentence on what is wrong, and what to do.
+
+    Example:
+        >>> import numpy as np
+        >>> ring = np.hypot(*np.mgrid[-16:16, -16:16]) - 8
+        >>> read(np.exp(-ring**2 / 8), pixel_scale=0.1, noise=np.full((32, 32), 0.01), psf=np.ones((1, 1)))
+        1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
+    """
+    with in_python():
+        if mask is not None and not isinstance(path, np.ndarray):
+            raise LensphysError("a mask goes with an array: files bring their own")
+        source = InMemory(path, mask) if isinstance(path, np.ndarray) else _file(path)
+        images = read_images(
+            source,
+            instrument=Instrument.named(instrument) if isinstance(instrument, File) else instrument,
+            psf=kernel(psf, "the PSF given"),
+            error=NoiseMap(noise.astype(np.float32), where="the noise") if isinstance(noise, np.ndarray) else noise,
+            pixel_scale=pixel_scale,
+            choice=choice_of(ext, band, mask_means),
+        )
+    tell(images.remarks)
+    one = path.ndim == 2 if isinstance(path, np.ndarray) else images.header is not None
+    return Images(images, one, "array" if isinstance(source, InMemory) else source.name)
+
+
+def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choice:
+    """Return what of a FITS file is asked for.
+
+    Raises:
+        LensphysError: if ``mask_means`` is neither good nor bad.
+    """
+    if mask_means is not None:
+        check_choice("--mask-means", mask_means, ["good", "bad"])
+    return Choice(ext, band, mask_means)
+
+
+def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
+    """Return a PSF as it is read: an array becomes a kernel of this name, a file stays one."""
+    return Kernel(np.asarray(given, np.float64), where=name) if isinstance(given, np.ndarray) else given
+
+
+def _file(path: File | LensFile) -> Path:
+    return path.path if isinstance(path, LensFile) else Path(path)

@@ -1,0 +1,165 @@
+"""From images to super-resolved ones: for `lensphys.super_resolve`, `lensphys.fit` and the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensphys.api.chosen import Chosen, chosen_for
+from lensphys.api.device import device_of
+from lensphys.api.images import File, Images, kernel, read
+from lensphys.api.result import Result
+from lensphys.api.words import in_python, tell
+from lensphys.checks import LensphysError
+from lensphys.data.images import ImageSet, with_target_psf
+from lensphys.data.kept import Kept
+from lensphys.fitting import FitModel
+from lensphys.inference import super_resolve as computed
+from lensphys.methods import Method
+from lensphys.provenance import provenance
+
+_CHUNK = 16  # images: what is lost of a run that is killed
+_FINEST = 16  # times as fine
+
+Model = File | Mapping[str, Any] | FitModel
+
+
+def super_resolve(
+    images: Images | File | NDArray[Any],
+    scale: int | None = None,
+    *,
+    weights: str | Path | Method | None = None,
+    method: str | Method | None = None,
+    model: Model | None = None,
+    refine: int | None = None,
+    target_psf: File | NDArray[Any] | None = None,
+    z_lens: float | None = None,
+    z_source: float | None = None,
+    workers: int = 1,
+    device: str = "auto",
+) -> Result:
+    """Super-resolve images; without a trained network, each one is fitted on its own.
+
+    Args:
+        images: what `lensphys.read` returned, or a file or array that it can read without further words.
+        scale: pixels become so many times as small; the network's own if None, or 2.
+        weights: a network: the name of one that comes with the package (``lensphys list weights``), the run folder of a
+            training, or what `lensphys.load` returned. Its answer is refined by a fit where it can be.
+        method: one that needs no training, by its name (``lensphys list methods``), or any `Method`; ``refine`` if
+            nothing is said.
+        model: what the fit is made of: a YAML file, or such a tree as a dict; see `lensphys.fit`.
+        refine: of a network's answer: 0 is one forward pass, K so many rounds; until nothing more pays if None.
+        target_psf: kernel (K, K) with a sum of 1 on super-resolved pixels, that the result shall have, a file or an
+            array; the image's own PSF if None.
+        z_lens: redshift of the lens; with ``z_source``, sub-halos get masses.
+        z_source: redshift of the source.
+        workers: processes that fit images of a stack side by side.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        LensphysError: one sentence on what is wrong, and what to do.
+
+    Example::
+
+        result = lp.super_resolve(lp.read("lens.fits"), scale=2)
+        result.plot().savefig("lens.png")
+        result.write("lens_sr.fits")
+    """
+    given = images if isinstance(images, Images) else read(images)
+    with in_python():
+        solar, where = solar_radius(z_lens, z_source), device_of(device)
+        chosen = chosen_for(weights, method, model, refine, where)
+        factor = _factor(scale, chosen)
+        ready, target = given.set, kernel(target_psf, "the target PSF")
+        record = {"input": given.name}
+        if target is not None:
+            ready = with_target_psf(ready, target, factor)
+            tell(r for r in ready.remarks if r not in given.remarks)
+            record["target_psf"] = ready.psf
+        result = resolved(ready, chosen, factor, solar=solar, workers=workers, device=where, record=record)
+    result = replace(result, images=replace(result.images, single=given.single, name=given.name))
+    if (lost := lost_sentence(result)) is not None:
+        tell([lost])
+    return result
+
+
+def resolved(
+    images: ImageSet,
+    chosen: Chosen,
+    scale: int,
+    *,
+    solar: float | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    record: Mapping[str, Any] | None = None,
+    beside: Path | None = None,
+) -> Result:
+    """Return what a method makes of images.
+
+    Args:
+        images: as they were read.
+        chosen: the method.
+        scale: pixels become so many times as small.
+        solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
+        workers: processes side by side.
+        device: ``cpu`` or ``cuda``.
+        record: for the provenance.
+        beside: the file that the result goes to: of a long stack the finished chunks are kept beside it.
+    """
+    origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
+    chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, len(images.index) // (2 * workers)))
+    kept = None if beside is None else _kept(images, beside, origin, chunk)
+    planes = computed(
+        chosen.method, images.observation, scale, batch_size=chunk, device=device, workers=workers, kept=kept
+    )
+    if len(images.index) > 1:
+        planes["index"] = images.index
+    if solar is not None and "bodies" in planes:
+        planes["body_masses"] = (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2
+    return Result(Images(images), planes, scale, origin, kept)
+
+
+def lost_sentence(result: Result) -> str | None:
+    """Return in which images no Einstein radius was found; None where all have one."""
+    index = result.images.set.index
+    lost = index[np.isnan(result.planes.get("theta_E", np.zeros(len(index))))]
+    numbers = ", ".join(map(str, lost))
+    return f"no Einstein radius was found (theta_E is NaN) in image {numbers}" if len(lost) else None
+
+
+def solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
+    """Return the Einstein radius of a solar mass [arcsec], where both redshifts are known.
+
+    Raises:
+        LensphysError: if one is missing, or the source is not behind the lens.
+    """
+    if (z_lens is None) != (z_source is None):
+        raise LensphysError("masses take both redshifts: give --z-lens and --z-source, or neither")
+    if z_lens is None or z_source is None:
+        return None
+    if not 0 < z_lens < z_source:
+        raise LensphysError(f"--z-lens must lie between 0 and --z-source, got {z_lens:g} and {z_source:g}")
+    from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
+
+    return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")
+
+
+def _kept(images: ImageSet, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:
+    """Where the finished chunks of a stack lie; None for what is a chunk in all."""
+    count = len(images.index)
+    if count <= chunk:
+        return None
+    identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
+    return Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
+
+
+def _factor(scale: int | None, chosen: Chosen) -> int:
+    factor = chosen.scale if scale is None else scale
+    if isinstance(factor, bool) or factor != int(factor) or not 1 <= factor <= _FINEST:
+        raise LensphysError(f"scale must be a whole number from 1 to {_FINEST}, got {factor!r}")
+    return int(factor)

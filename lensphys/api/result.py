@@ -1,0 +1,247 @@
+"""What super-resolving gives: images with their standard deviation, the lens behind them, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lensphys.api.images import Images
+from lensphys.api.words import in_python
+from lensphys.data.images import write_images
+from lensphys.data.kept import Kept
+from lensphys.evaluation.quality import NO_VERDICT, summary_lines
+from lensphys.outputs import claimed
+from lensphys.prediction import Verdict
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from matplotlib.figure import Figure
+
+    from lensphys.api.plot import Look
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Super-resolved images. Of a stack each array has a leading axis (N, ...), of one image none.
+
+    What a method does not give is None: an interpolation has no ``sigma``, a network of images alone no ``kappa``.
+
+    Args:
+        images: what was super-resolved.
+        planes: all that was found, as `lensphys.inference.super_resolve` returns it.
+        scale: pixels are so many times as small.
+        provenance: where the results come from.
+        kept: the chunks on the disk, of a long computation.
+    """
+
+    images: Images
+    planes: dict[str, Any]
+    scale: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+    kept: Kept | None = None
+
+    @property
+    def image(self) -> Array:
+        """The super-resolved image, (sH, sW) [flux per pixel, in the unit of the input]."""
+        return self._of("image")
+
+    @property
+    def sigma(self) -> Array | None:
+        """Standard deviation of ``image``, (sH, sW) [flux per pixel]."""
+        return self._of("sigma")
+
+    @property
+    def kappa(self) -> Array | None:
+        """Convergence on the pixels of ``image``, (sH, sW), without unit."""
+        return self._of("kappa")
+
+    @property
+    def alpha(self) -> Array | None:
+        """Deflection on the pixels of ``image``, (2, sH, sW) [arcsec], x first."""
+        return self._of("alpha")
+
+    @property
+    def constrained(self) -> Array | None:
+        """How far the data determined the deflection, (sH, sW): 1 by the data, 0 by the prior."""
+        return self._of("constrained")
+
+    @property
+    def source(self) -> Array | None:
+        """The source, (100, 100) [flux / arcsec^2], on pixels of ``source_scale``, centred on the optical axis."""
+        return self._of("source")
+
+    @property
+    def source_scale(self) -> float | None:
+        """Pixel scale of ``source`` [arcsec]."""
+        scale = self.planes.get("source_scale")
+        return None if scale is None else float(scale)
+
+    @property
+    def residual(self) -> Array:
+        """Low-resolution image less its model, (H, W) [flux per pixel]; 0 where masked."""
+        return self._of("residual")
+
+    @property
+    def chi2(self) -> Any:
+        """Chi^2 per degree of freedom, a number, or (N,)."""
+        return self._of("chi2")
+
+    @property
+    def theta_E(self) -> Any:
+        """Einstein radius [arcsec], a number, or (N,); NaN where none was found."""
+        return self._of("theta_E")
+
+    @property
+    def quality(self) -> Any:
+        """``good``, ``suspect`` or ``bad``, by the fit itself, or (N,) of them; None of a method that cannot tell."""
+        return self._of("quality")
+
+    @property
+    def reasons(self) -> Any:
+        """Why the quality is not good: a list of sentences, or one list an image."""
+        found = self.planes.get("reasons")
+        lists = [[r for r in str(line).split("; ") if r] for line in ([] if found is None else found)]
+        return lists[0] if self.images.single and lists else lists
+
+    @property
+    def subhalos(self) -> Table | None:
+        """The sub-halos that were found, a row each: place and Einstein radius [arcsec], and what it gains."""
+        return None if "bodies" not in self.planes else self._rows(_bodies)
+
+    @property
+    def table(self) -> Table | None:
+        """All parameters: image, name, value, error and unit, a row each."""
+        return None if "parameters" not in self.planes else self._rows(_parameters)
+
+    @property
+    def pixel_scale(self) -> float:
+        """Of ``image`` [arcsec]."""
+        return self.images.pixel_scale / self.scale
+
+    @property
+    def verdict(self) -> list[str]:
+        """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
+        if "quality" not in self.planes:
+            return [NO_VERDICT]
+        words = [str(w) for w in self.planes["reasons"]]
+        told = [Verdict(str(q), tuple(filter(None, [w]))) for q, w in zip(self.planes["quality"], words, strict=True)]  # type: ignore[arg-type]
+        if len(told) == 1:
+            return [f"quality: {told[0].quality}" + (f" ({words[0]})" if words[0] else "")]
+        return summary_lines([f"image {i}" for i in self.images.set.index], told)
+
+    @property
+    def summary(self) -> str:
+        """Median chi^2 and Einstein radius of the images, in a line."""
+        known = [name for name in ("chi2", "theta_E") if name in self.planes]
+        return " ".join(f"{name} {float(np.nanmedian(self.planes[name])):.4g}" for name in known)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Result:
+        """Return the result of one image of a stack, or of some."""
+        chosen = self.images[index]
+        place = np.flatnonzero(np.isin(self.images.set.index, chosen.set.index))
+        count = len(self)
+        planes = {n: x[place] if n not in _SHARED and len(x) == count else x for n, x in self.planes.items()}
+        return Result(chosen, planes, self.scale, self.provenance)
+
+    def __repr__(self) -> str:
+        height, width = self.planes["image"].shape[-2:]
+        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        head = f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}", {self.scale} times as fine'
+        return "\n".join([f"{head}: {self.summary}", *self.verdict])
+
+    def plot(self, index: int = 0) -> Figure:
+        """Return a figure of one image: LR, SR, residual in units of the noise, sigma, kappa and source.
+
+        Args:
+            index: which image of a stack.
+        """
+        from lensphys.api.plot import result_figure
+
+        return result_figure((self if self.images.single else self[index])._look)
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
+
+        Args:
+            path: the file.
+            overwrite: replace what is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            LensphysError: if it is there, has another ending, or cannot be written.
+        """
+        path = Path(path)
+        with in_python(), claimed(path, [], overwrite=overwrite):
+            self.save(path)
+        return path
+
+    def save(self, path: Path) -> None:
+        """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
+        write_images(path, self.images.set, self.planes, self.scale, self.provenance)
+        if self.kept is not None:
+            self.kept.remove()
+
+    @property
+    def _look(self) -> Look:
+        from lensphys.api.plot import Look
+
+        seen, known = self.images, ("residual", "chi2", "sigma", "kappa", "alpha", "source", "theta_E")
+        found = {name: self._of(name) for name in known}
+        grid = seen.set.observation.camera.grid
+        return Look(grid, self.scale, seen.image, seen.noise, sr=self.image, source_scale=self.source_scale, **found)
+
+    def _of(self, name: str) -> Any:
+        found = self.planes.get(name)
+        return found if found is None or not self.images.single else found[0]
+
+    def _rows(self, rows: Callable[[dict[str, Any], int], Table]) -> Table:
+        """The rows of all images, with their numbers where they are a stack."""
+        from astropy.table import vstack
+
+        parts = [rows(self.planes, i) for i in range(len(self))]
+        for part, number in zip(parts, self.images.set.index, strict=True):
+            if not self.images.single:
+                part.add_column(np.full(len(part), number), 0, "image")
+        return vstack(parts, metadata_conflicts="silent")
+
+
+_SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")
+
+
+def _parameters(planes: dict[str, Any], i: int) -> Table:
+    """The parameters that image ``i`` has."""
+    from astropy.table import Table
+
+    there = np.isfinite(planes["parameters"][i])
+    columns = {
+        "name": planes["parameter_names"],
+        "value": planes["parameters"][i],
+        "error": planes["errors"][i],
+        "unit": planes["parameter_units"],
+    }
+    table = Table({name: column[there] for name, column in columns.items()})
+    table["value"].info.format, table["error"].info.format = ".6g", ".2g"
+    return table
+
+
+def _bodies(planes: dict[str, Any], i: int) -> Table:
+    """The sub-halos of image ``i``, with their masses [solar masses] where redshifts were given."""
+    from astropy.table import Table
+
+    there = np.isfinite(planes["bodies"][i]).all(1)
+    table = Table(planes["bodies"][i][there], names=[str(n) for n in planes["body_columns"]])
+    if "body_masses" in planes:
+        table["mass"] = planes["body_masses"][i][there]
+    return table

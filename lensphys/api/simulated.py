@@ -1,0 +1,146 @@
+"""Simulated lenses: data sets from recipes, and an image of a lens of one's own."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lensphys.api.images import Array, File, Images, read
+from lensphys.api.words import in_python
+from lensphys.checks import LensphysError
+from lensphys.data.images import ImageSet
+from lensphys.data.lens_file import LensFile
+from lensphys.deflection import DeflectionField
+from lensphys.grid import PixelGrid
+from lensphys.model import LightProfile, MassProfile
+from lensphys.observation import Instrument
+from lensphys.simulation import Recipe
+from lensphys.simulation import simulate as simulated
+
+
+class Lenses(LensFile):
+    """Simulated lenses with their truth: `images` to be super-resolved, and `truth` to judge by.
+
+    All data sets of the file can be read by their names: see `lensphys.data.lens_file.LensFile`.
+
+    Args:
+        path: the HDF5 file.
+    """
+
+    def __repr__(self) -> str:
+        height, width = self.grid_lr.shape
+        sizes = f'{height} x {width} pixels of {self.grid_lr.scale:.4g}", truth {self.upscale} times as fine'
+        many = "1 lens" if len(self) == 1 else f"{len(self)} lenses"
+        return f"{many} ({', '.join(self.classes)}) of {sizes}: {self.path}"
+
+    @property
+    def images(self) -> Images:
+        """The low-resolution images, as the telescope recorded them."""
+        return read(self)
+
+    @property
+    def truth(self) -> Array:
+        """The noise-free high-resolution images, (N, sH, sW) [flux per pixel]."""
+        return self.read("hr_clean")[:, 0]
+
+
+def simulate(
+    recipe: str | Path | Recipe,
+    n: int,
+    out: File | None = None,
+    *,
+    classes: list[str] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    engine: str = "torch",
+) -> Lenses:
+    """Simulate lenses from a recipe: the same seed gives the same lenses, whoever computes them.
+
+    Args:
+        recipe: a name (``lensphys list recipes``), a YAML file, or a `Recipe`.
+        n: lenses of EACH class.
+        out: the HDF5 file; if it is there already and the same, it is read, and a run that was interrupted goes on.
+            Without it the lenses last as long as the object.
+        classes: some of the recipe's classes; all if None.
+        seed: of the data set.
+        workers: processes; they change the speed and nothing else.
+        engine: ``torch`` or ``lenstronomy``.
+
+    Raises:
+        LensphysError: one sentence on what is wrong, and what to do.
+
+    Example::
+
+        recipe = lp.Recipe.named("model_2", ["source.magnitude=19.5"])
+        data = lp.simulate(recipe, 10, "bright.h5", seed=1)
+        lr, truth = data.images.image, data.truth
+    """
+    with in_python():
+        chosen = recipe if isinstance(recipe, Recipe) else Recipe.named(recipe)
+        scratch = tempfile.TemporaryDirectory() if out is None else None
+        place = Path(out) if scratch is None else Path(scratch.name) / "lenses.h5"  # type: ignore[arg-type]
+        if place.suffix not in (".h5", ".hdf5"):
+            raise LensphysError(f"{place}: give the name of a file that ends in .h5")
+        lenses = Lenses(simulated(chosen, n, place, classes=classes, seed=seed, workers=workers, engine=engine))
+    if scratch is not None:
+        weakref.finalize(lenses, scratch.cleanup)
+    return lenses
+
+
+def observe(
+    lens: MassProfile,
+    source: LightProfile,
+    instrument: str | Instrument,
+    *,
+    height: int = 64,
+    width: int = 64,
+    lens_light: LightProfile | None = None,
+    seed: int | None = 0,
+) -> Images:
+    """Return the image that a telescope takes of a lens: through its PSF and pixels, with its noise.
+
+    Args:
+        lens: in arcsec from the middle of the image.
+        source: brightness in the unit of the instrument [flux / arcsec^2], as ``Instrument.flux`` gives it of a
+            magnitude.
+        instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`.
+        height: pixels.
+        width: pixels.
+        lens_light: of the lens itself, not deflected.
+        seed: of the noise; None for an image without noise.
+
+    Example:
+        >>> from lensphys.model import SIE, Sersic
+        >>> observe(SIE(theta_E=1.0), Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis")
+        1 image of 64 x 64 pixels of 0.101" (simulated), PSF: Euclid VIS: I_E, Gaussian PSF
+    """
+    with in_python():
+        telescope = Instrument.named(instrument) if isinstance(instrument, File) else instrument
+        camera = telescope.camera(height, width)
+        fine = camera.grid.resampled(camera.supersampling)
+        like = torch.zeros((), dtype=torch.float64)
+        clean = camera.render(source, DeflectionField.of(lens, fine, like=like))
+        if lens_light is not None:
+            clean = clean + camera.expose(lens_light(fine.positions(like=like)) * fine.pixel_area)
+        clean = clean.detach().float()
+        noise = telescope.noise_of(clean)
+        taken = clean if seed is None else noise.sample(clean, torch.Generator().manual_seed(seed))
+        seen = telescope.observation(taken)
+    images = ImageSet(seen, psf=telescope.description, index=np.arange(len(taken)))
+    return Images(images, single=len(taken) == 1, name="simulated")
+
+
+def positions(height: int, width: int, pixel_scale: float) -> tuple[Array, Array]:
+    """Return x and y of pixel centres, (H, W) float64 each [arcsec]: the middle is 0, rows are y and grow upwards.
+
+    Example:
+        >>> x, y = positions(2, 3, 0.5)
+        >>> x[0].tolist(), y[:, 0].tolist()
+        ([-0.5, 0.0, 0.5], [-0.25, 0.25])
+    """
+    x, y = PixelGrid(height, width, pixel_scale).positions(like=torch.zeros((), dtype=torch.float64))[0].numpy()
+    return x, y

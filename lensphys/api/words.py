@@ -1,0 +1,52 @@
+"""Messages for people who write Python: options of the command line under the names of the arguments."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from lensphys.checks import LensphysError
+
+_OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
+_OTHERWISE = {"error": "noise"}
+
+
+class Note(UserWarning):
+    """What was used, masked, assumed or estimated, and may be other than you think."""
+
+
+def as_arguments(message: str) -> str:
+    """Return a message with ``--pixel-scale`` as ``pixel_scale``.
+
+    Example:
+        >>> as_arguments("give --pixel-scale in arcsec, or --error")
+        'give pixel_scale in arcsec, or noise'
+    """
+    return _OPTION.sub(lambda found: _OTHERWISE.get(found[1], found[1].replace("-", "_")), message)
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Word the errors of the block for callers from Python."""
+    try:
+        yield
+    except LensphysError as error:
+        raise type(error)(as_arguments(str(error))) from None
+
+
+def tell(remarks: Iterable[str]) -> None:
+    """Warn of some remarks, if there are any, at the line outside of lensphys that asked for it."""
+    lines = [as_arguments(remark) for remark in remarks]
+    if lines:
+        warnings.warn("\n  ".join(lines), Note, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """How many calls lie between `tell` and code that is not ours."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("lensphys."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,126 @@
+"""Critical curves: where the map from the image plane to the source plane folds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lensphys.checks import LensphysError, check_positive
+from lensphys.grid import PixelGrid
+from lensphys.model.points import axes
+
+_STEPS = 200  # of the half width: as finely as the curves are looked for
+_NEAREST, _FARTHEST = 1e-3, 1e3  # arcsec: how far out the outermost curve is expected
+_SQUARES, _PER_SIDE = 50, 32
+_AT_ONCE = 50_000  # points: memory does not grow with the number of steps
+_NEWTON = 3  # steps that take a point from its chord onto the curve
+_ON_CURVE = 1e-3  # of det A: where it is larger, a contour only followed the jump at a line of mass
+
+Curves = list[NDArray[np.float64]]
+Jacobian = Callable[[Tensor], Tensor]
+
+
+def determinant(jacobian: Tensor) -> Tensor:
+    """Return det(1 - J), (B, H, W), of the deflection's Jacobian J (B, 2, 2, H, W): one over the magnification."""
+    j = jacobian
+    return (1 - j[:, 0, 0]) * (1 - j[:, 1, 1]) - j[:, 0, 1] * j[:, 1, 0]
+
+
+def critical_curves(
+    jacobian: Jacobian, reach: float, half_width: float | None = None, step: float | None = None
+) -> Curves:
+    """Return the curves det A = 0 of a lens: see `MassProfile.critical_curves`.
+
+    They are contours of det A on a grid, whose points are then taken onto the curve by Newton's method.
+
+    Args:
+        jacobian: theta (1, 2, H, W) [arcsec] -> d alpha_i / d theta_j, (B, 2, 2, H, W).
+        reach: how far from the origin, along an axis, its components lie [arcsec].
+        half_width: of the square that is searched [arcsec].
+        step: of the grid [arcsec].
+    """
+    from skimage.measure import find_contours
+
+    half = _beyond(jacobian, reach) if half_width is None else half_width
+    step = half / _STEPS if step is None else step
+    check_positive("half_width", half)
+    check_positive("step", step)
+    side = 2 * max(2, round(half / step))  # even: no point lies on the axes, where lines of mass like to be
+    grid = PixelGrid(side, side, step)
+    folded = _in_parts(lambda p: _folded(jacobian, p), grid.positions(like=torch.zeros((), dtype=torch.float64)))
+    contours = find_contours(folded[0].reshape(side, side).numpy(), 0.0)
+    places = [(torch.from_numpy(c[:, ::-1].copy()) - (side - 1) / 2) * step for c in contours]
+    found = [_onto(jacobian, place.T, step) for place in places]
+    return [place.numpy() for place, left in found if left < _ON_CURVE]
+
+
+def _folded(jacobian: Jacobian, position: Tensor) -> Tensor:
+    """The determinant of A = 1 - d alpha / d theta, (1, H, W)."""
+    det = determinant(jacobian(position))
+    if len(det) > 1:
+        raise LensphysError(f"critical curves are those of one lens, and the parameters are those of {len(det)}")
+    return det.detach()
+
+
+def _in_parts(formula: Callable[[Tensor], Tensor], position: Tensor) -> Tensor:
+    parts = position.reshape(1, 2, 1, -1).split(_AT_ONCE, dim=3)
+    return torch.cat([formula(part) for part in parts], dim=-1)
+
+
+def _beyond(jacobian: Jacobian, reach: float) -> float:
+    """Half the side of a square about the origin, on whose edge no image is turned or mirrored: all curves are inside.
+
+    Raises:
+        LensphysError: if there is none.
+    """
+    least = 1.5 * max(_NEAREST, reach)
+    halves = torch.logspace(math.log10(least), math.log10(_FARTHEST), _SQUARES, dtype=torch.float64)
+    edges = torch.cat([_edge(half) for half in halves.tolist()], dim=3)
+    beyond = (_least_stretch(jacobian(edges).detach()).reshape(_SQUARES, -1) > 0).all(1).nonzero()
+    if len(beyond) == 0:
+        raise LensphysError(
+            f"the critical curves reach farther than {_FARTHEST:g} arcsec (a shear or a convergence of 1?): give "
+            "half_width"
+        )
+    return 1.1 * float(halves[beyond[0]])
+
+
+def _edge(half: float) -> Tensor:
+    """Points along the edge of a square, (1, 2, 1, M) [arcsec]."""
+    line = torch.linspace(-half, half, _PER_SIDE, dtype=torch.float64)
+    corner = torch.full_like(line, half)
+    sides = itertools.chain(*(((line, s * corner), (s * corner, line)) for s in (-1, 1)))
+    return torch.cat([torch.stack(side) for side in sides], dim=1)[None, :, None]
+
+
+def _least_stretch(j: Tensor) -> Tensor:
+    """The smaller eigenvalue of A, 1 - kappa - |gamma|."""
+    kappa, gamma1 = 0.5 * (j[:, 0, 0] + j[:, 1, 1]), 0.5 * (j[:, 0, 0] - j[:, 1, 1])
+    return 1 - kappa - torch.hypot(gamma1, 0.5 * (j[:, 0, 1] + j[:, 1, 0]))
+
+
+def _onto(jacobian: Jacobian, place: Tensor, step: float) -> tuple[Tensor, float]:
+    """The points (2, M) of a contour on its curve, and the median |det A| there.
+
+    By Newton steps along the gradient of det A, none longer than ``step``.
+    """
+
+    def det(position: Tensor) -> Tensor:
+        return determinant(jacobian(position))
+
+    at = place.reshape(1, 2, 1, -1)
+    value = det(at).detach()
+    for _ in range(_NEWTON):
+        slope = torch.stack([torch.func.jvp(det, (at,), (along,))[1] for along in axes(at)], dim=1).detach()
+        move = -value[:, None] * slope / slope.square().sum(1, keepdim=True).clamp(min=1e-30)
+        moved = at + move * (step / move.square().sum(1, keepdim=True).sqrt().clamp(min=step))
+        new = det(moved).detach()
+        better = new.abs() < value.abs()
+        at, value = torch.where(better[:, None], moved, at), torch.where(better, new, value)
+    return at[0, :, 0], float(value.abs().median())

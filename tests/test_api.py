@@ -1,0 +1,376 @@
+"""What ``import lensphys as lp`` offers: its names, and that it does what the command line does."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from astropy.wcs import WCS
+from typer.testing import CliRunner
+
+import lensphys as lp
+from lensphys.api.fit import plain
+from lensphys.cli import app
+from lensphys.data.images import read_images
+from lensphys.deflection import DeflectionField
+from lensphys.methods import READY
+from lensphys.model import CosineBasis, Frame, FreeSource, Modes, PotentialField
+
+ROOT = Path(__file__).parents[1]
+HST = ROOT / "examples" / "hst_like_lens.fits"
+PLAIN = {"source": {"kind": "sersic"}, "subhalos": None, "potential": None}  # SIE + shear + Sersic: fast
+
+
+@pytest.fixture(autouse=True)
+def _no_notes():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lp.Note)
+        yield
+
+
+@pytest.fixture(scope="module")
+def hst() -> lp.Images:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lp.Note)
+        return lp.read(HST)
+
+
+@pytest.fixture(scope="module")
+def lens() -> lp.Lens:
+    return lp.SIE(theta_E=1.1, e1=0.1, e2=-0.05) + lp.Shear(gamma1=0.03, gamma2=0.01)
+
+
+@pytest.fixture(scope="module")
+def seen(lens) -> lp.Images:
+    source = lp.Sersic(amp=10.0, R_sersic=0.2, n_sersic=1.0, center_x=0.08)
+    return lp.observe(lens, source, "euclid_vis", height=40, width=36)
+
+
+@pytest.fixture(scope="module")
+def fitted(seen) -> lp.Fit:
+    return lp.fit(seen, model=PLAIN)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> lp.Lenses:
+    recipe = lp.Recipe.named("model_3", ["height=40", "width=40"])
+    return lp.simulate(recipe, 3, tmp_path_factory.mktemp("data") / "lenses.h5", classes=["no_sub"], seed=3)
+
+
+# names
+
+
+def test_the_import_loads_nothing_and_every_name_is_there():
+    code = """
+import sys, lensphys as lp
+print([m for m in ("torch", "numpy", "pydantic", "astropy", "matplotlib", "h5py", "typer") if m in sys.modules])
+print(sorted(dir(lp)) == sorted(lp.__all__))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.stdout.split("\n")[:2] == ["[]", "True"], done.stderr
+    assert all(callable(getattr(lp, name)) for name in lp.__all__ if name != "__version__")
+
+
+def test_a_component_loads_no_files_and_no_training():
+    code = "import sys, lensphys as lp; lp.SIE(theta_E=1.0).deflection(1.0, 0.0); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert not {"astropy", "matplotlib", "h5py", "lightning_fabric", "lenstronomy"} & set(done.stdout.split())
+
+
+def test_type_checkers_know_the_same_names():
+    tree = ast.parse((ROOT / "lensphys" / "__init__.py").read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {alias.asname: node.module for node in block.body for alias in node.names}  # type: ignore[attr-defined]
+    assert told == lp._PLACES
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="has no attribute 'Sie': it has EPL"):
+        _ = lp.Sie
+
+
+# reading
+
+
+def test_arrays_are_read_as_files_are(hst, tmp_path):
+    with fits.open(HST) as hdus:
+        image, noise = (hdus[name].data.astype("f4") for name in ("SCI", "ERR"))
+        star = hdus["PSF"].data.astype(float)
+    coarse = star[3:-4, 3:-4][:24, :24].reshape(6, 4, 6, 4).sum((1, 3))
+    np.save(tmp_path / "image.npy", image[None])
+    np.save(tmp_path / "rms.npy", noise)
+    np.save(tmp_path / "psf.npy", coarse / coarse.sum())
+    other = {"psf": tmp_path / "psf.npy", "noise": tmp_path / "rms.npy"}
+    stack = lp.read(tmp_path / "image.npy", pixel_scale=0.05, **other)
+    array = lp.read(image, pixel_scale=0.05, psf=coarse / coarse.sum(), noise=noise)
+    assert array.set.fingerprint == stack.set.fingerprint
+    assert torch.equal(array.set.observation.camera.psf.kernel, stack.set.observation.camera.psf.kernel)
+    assert array.image.shape == (80, 80) and stack.image.shape == (1, 80, 80) and stack[0].image.shape == (80, 80)
+    assert np.array_equal(array.image, image) and np.allclose(array.noise, noise)
+    assert np.array_equal(hst.image, image) and np.allclose(hst.noise, noise)
+
+
+def test_what_images_say_of_themselves(hst):
+    assert repr(hst) == '1 image of 80 x 80 pixels of 0.05" (hst_like_lens.fits), PSF: hst_like_lens.fits[PSF]'
+    assert hst.psf.shape == (31, 31) and np.isclose(hst.psf.sum(), 1) and np.isclose(hst.psf_scale, 0.0125)
+    x, y = hst.positions
+    assert np.isclose(x[0, 0], -1.975) and np.isclose(x[0, 1] - x[0, 0], 0.05) and np.allclose(x, y.T)
+    masked = lp.read(hst.image, mask=np.arange(6400).reshape(80, 80) > 99, pixel_scale=0.05, instrument="hst_acs_f814w")
+    assert "100 pixels masked" in repr(masked) and not masked.mask[0, 0] and masked.mask[-1, -1]
+
+
+def test_a_stack_is_cut_as_lists_are(data):
+    stack = data.images
+    assert len(stack) == 3 and len(stack[1:]) == 2 and len(stack[[0, 2]]) == 2
+    assert np.array_equal(stack[1:][1].image, stack[2].image) and np.array_equal(stack[-1].image, stack[2].image)
+    with pytest.raises(lp.LensphysError, match="there are 3 images, 0 to 2: 5 is none"):
+        stack[5]
+
+
+def test_a_file_is_read_with_one_note_at_the_callers_line():
+    with pytest.warns(lp.Note, match="(?s)image SCI, noise ERR.*PSF: hst_like_lens.fits") as found:
+        lp.read(HST)
+    assert len(found) == 1 and found[0].filename == __file__
+    with pytest.warns(lp.Note) as found:
+        lp.super_resolve(HST, method="nearest")
+    assert len(found) == 1 and found[0].filename == __file__
+
+
+ONE = np.exp(-0.5 * np.hypot(*np.mgrid[-8:8, -8:8]) ** 2 / 9)
+REFUSED: list[tuple[Any, str]] = [
+    (lambda: lp.read(ONE), "the array has no pixel scale: give pixel_scale in arcsec, or instrument"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, band="VIS"), "^band is about FITS files, and the array is none"),
+    (lambda: lp.read(ONE[0], pixel_scale=0.1), r"the array must hold real numbers in the shape .* got float64 \(16,\)"),
+    (lambda: lp.read(ONE + 1j, pixel_scale=0.1), "must hold real numbers"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, mask=np.ones((3, 3))), r"mask and image must have the same shape"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, psf=np.ones((3, 3))), "the PSF given sums to 9"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, noise=np.ones((3, 3))), "the noise must have the shape of the image"),
+    (lambda: lp.read(HST, mask=np.ones((80, 80))), "a mask goes with an array"),
+    (lambda: lp.read(HST, mask_means="fine"), "unknown mask_means 'fine'"),
+    (lambda: lp.read("nowhere.fits"), "input not found: nowhere.fits"),
+    (lambda: lp.super_resolve(HST, method="bicubic", weights="model_1"), "give one of weights and method"),
+    (lambda: lp.super_resolve(HST, method="best"), "unknown method 'best'"),
+    (lambda: lp.super_resolve(HST, weights="model_9"), "weights model_9 not found: it is no run folder"),
+    (lambda: lp.super_resolve(HST, model=PLAIN, weights="model_1"), "model says what .* and weights asks for another"),
+    (lambda: lp.super_resolve(HST, 2.5, method="bicubic"), "scale must be a whole number from 1 to 16, got 2.5"),
+    (lambda: lp.super_resolve(HST, method="bicubic", z_lens=0.5), "give z_lens and z_source, or neither"),
+    (lambda: lp.super_resolve(HST, method="bicubic", device="tpu"), "unknown device 'tpu'"),
+    (lambda: lp.fit(HST, model={"lens": {"kind": "cube"}}), "cube"),
+    (lambda: lp.simulate("model_3", 1, "lenses.fits"), "lenses.fits: give the name of a file that ends in .h5"),
+    (lambda: lp.simulate("model_30", 1), "unknown recipe 'model_30'"),
+    (lambda: lp.train("nowhere.h5", "run", epochs=1), "nowhere.h5"),
+    (lambda: lp.train("nowhere.h5", "run", epochs=1, batch=3), r"training.*batch"),
+    (lambda: lp.load("nowhere"), "weights nowhere not found"),
+]
+
+
+@pytest.mark.parametrize("call, message", REFUSED, ids=[message[:30] for _, message in REFUSED])
+def test_mistakes_are_told_in_the_words_of_python(call, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(lp.LensphysError, match=message) as found:
+        call()
+    assert "--" not in str(found.value)
+
+
+# super-resolving
+
+
+def test_the_command_line_writes_the_same(hst, tmp_path):
+    CliRunner().invoke(app, ["super-resolve", str(HST), "-o", str(tmp_path / "cli.fits"), "--method", "bicubic"])
+    ours = lp.super_resolve(hst, method="bicubic").write(tmp_path / "api.fits")
+    with fits.open(tmp_path / "cli.fits") as cli, fits.open(ours) as api:
+        assert [hdu.name for hdu in cli] == [hdu.name for hdu in api]
+        assert all(np.array_equal(a.data, b.data) for a, b in zip(cli, api, strict=True))
+        assert api[0].header["HISTORY"] == cli[0].header["HISTORY"]
+        sky = WCS(api[0].header).pixel_to_world(79.5, 79.5)
+    assert np.isclose(sky.ra.deg, 150.1) and np.isclose(sky.dec.deg, 2.2)
+
+
+def test_what_a_method_does_not_give_is_none(hst):
+    result = lp.super_resolve(hst, 3, method="bicubic")
+    assert result.image.shape == (240, 240) and result.residual.shape == (80, 80) and result.chi2 > 0
+    absent = ("sigma", "kappa", "alpha", "source", "source_scale", "table", "subhalos", "quality", "theta_E")
+    assert all(getattr(result, name) is None for name in absent) and result.reasons == []
+    assert "3 times as fine" in repr(result) and "does not judge" in repr(result)
+
+
+def test_results_are_written_in_all_formats_and_never_over_others(hst, tmp_path):
+    result = lp.super_resolve(hst, method="bicubic")
+    with np.load(result.write(tmp_path / "a.npz")) as file:
+        assert np.array_equal(file["image"][0], result.image)
+    with h5py.File(result.write(tmp_path / "a.h5")) as file:
+        assert np.array_equal(file["image"][0], result.image) and file.attrs["scale"] == 2
+    with pytest.raises(lp.LensphysError, match="exists: .* or give overwrite"):
+        result.write(tmp_path / "a.npz")
+    result.write(tmp_path / "a.npz", overwrite=True)
+    array = lp.super_resolve(lp.read(ONE, pixel_scale=0.1), method="bicubic")
+    with pytest.raises(lp.LensphysError, match="only a FITS input gives a FITS output"):
+        array.write(tmp_path / "b.fits")
+    with pytest.raises(lp.LensphysError, match="unknown kind of file"):
+        array.write(tmp_path / "b.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.npz"]
+
+
+def test_a_target_psf_may_be_an_array(hst, tmp_path):
+    star = np.exp(-0.5 * np.hypot(*np.mgrid[-7:8, -7:8]) ** 2 / 2)
+    np.save(tmp_path / "star.npy", star / star.sum())
+    given = [lp.super_resolve(hst, method="bicubic", target_psf=t) for t in (tmp_path / "star.npy", star / star.sum())]
+    kernels = [result.images.set.observation.camera.sharp.kernel for result in given]
+    assert torch.equal(*kernels) and torch.allclose(kernels[0].sum(), torch.tensor(1.0, dtype=torch.float64))
+    assert given[1].provenance["target_psf"] == "target the target PSF"
+
+
+# fitting
+
+
+def test_a_fit_finds_the_lens_and_its_components_give_what_its_images_show(lens, seen, fitted):
+    assert fitted.quality == "good" and fitted.reasons == [] and 0.8 < fitted.chi2 < 1.2
+    rows = {row["name"]: row for row in fitted.table}
+    for name, truth in {"lens.theta_E": 1.1, "lens.e1": 0.1, "shear.gamma1": 0.03, "source.R_sersic": 0.2}.items():
+        assert abs(rows[name]["value"] - truth) < 4 * rows[name]["error"]
+    assert rows["lens.theta_E"]["unit"] == "arcsec" and fitted.theta_E == rows["theta_E"]["value"]
+    result, (x, y) = fitted.super_resolve(2), lp.positions(80, 72, 0.0505)
+    assert np.allclose(fitted.lens.deflection(x, y), result.alpha, atol=1e-5)
+    assert np.allclose(fitted.lens.convergence(x, y)[10:20], result.kappa[10:20], rtol=0.02)
+    side = lp.positions(100, 100, result.source_scale)
+    assert np.allclose(fitted.source.brightness(*side), result.source, rtol=1e-4)
+    assert repr(fitted.lens).startswith("SIE(theta_E=1.1")
+    (curve,), (true,) = fitted.lens.critical_curves(), lens.critical_curves()
+    assert np.isclose(np.ptp(curve[0]), np.ptp(true[0]), atol=0.03)
+
+
+def test_a_fit_super_resolves_as_the_method_does(seen, fitted):
+    alone = lp.super_resolve(seen, 2, model=PLAIN)
+    again = fitted.super_resolve(2)
+    assert np.array_equal(alone.image, again.image) and np.array_equal(alone.sigma, again.sigma)
+    assert alone.table.pformat() == again.table.pformat() and len(alone.subhalos) == 0
+    assert alone.provenance["model"] == again.provenance["model"]
+    assert alone.image.shape == (80, 72) and alone.kappa.shape == (80, 72) and alone.source.shape == (100, 100)
+
+
+def test_components_of_a_fit_in_single_precision_answer_in_double():
+    free = FreeSource(
+        lp.Sersic(*torch.tensor([[10.0], [0.3], [1.0], [0.1], [0.0], [0.0], [0.0]])),
+        torch.full((1, len(Modes(4))), 0.1),
+        Modes(4),
+        Frame(torch.zeros(1), torch.zeros(1), torch.ones(1), torch.ones(1)),
+    )
+    bent = PotentialField(torch.full((1, 3, 3), 0.02), CosineBasis(3, 5.0)) + lp.SIE(torch.tensor([1.1]))
+    x, y = lp.positions(5, 6, 0.1)
+    assert plain(free).brightness(x, y).dtype == plain(bent).convergence(x, y).dtype == np.float64
+    assert np.allclose(free.brightness(x, y), free.brightness(x.astype("f4"), y.astype("f4")), rtol=1e-4)
+    assert np.allclose(bent.potential(x, y), bent.potential(x.astype("f4"), y.astype("f4")), rtol=1e-4)
+    assert repr(plain(bent)).endswith("SIE(theta_E=1.1, e1=0.0, e2=0.0, center_x=0.0, center_y=0.0)")
+
+
+def test_fits_of_a_stack_are_taken_apart(data):
+    fits_ = lp.fit(data.images[:2], model=PLAIN)
+    assert len(fits_) == 2 and fits_.theta_E.shape == (2,) and list(fits_.quality) == ["good", "good"]
+    assert set(fits_.table["image"]) == {0, 1}
+    assert np.isclose(fits_[1].theta_E, fits_.theta_E[1]) and "image" not in fits_[1].table.colnames
+    assert np.isclose(fits_[1].lens.profiles[0].theta_E, fits_.theta_E[1])
+    with pytest.raises(lp.LensphysError, match=r"there are 2 fits: choose one, as fit\[0\].lens"):
+        _ = fits_.lens
+
+
+# simulating and training
+
+
+def test_an_observation_is_that_of_the_camera(lens):
+    source = lp.Sersic(amp=10.0, R_sersic=0.2, n_sersic=1.0)
+    clean = lp.observe(lens, source, "euclid_vis", height=32, width=30, seed=None)
+    camera = lp.Instrument.named("euclid_vis").camera(32, 30)
+    fine = camera.grid.resampled(camera.supersampling)
+    like = torch.zeros((), dtype=torch.float64)
+    truth = camera.render(source, DeflectionField.of(lens, fine, like=like))[0, 0].float().numpy()
+    assert np.array_equal(clean.image, truth)
+    noisy = [lp.observe(lens, source, "euclid_vis", height=32, width=30, seed=s).image for s in (1, 1, 2)]
+    assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0], noisy[2])
+    assert 0.9 < ((noisy[0] - truth) / clean.noise).std() < 1.1
+    front = lp.Sersic(amp=5.0, R_sersic=0.5, n_sersic=1.0)
+    lit = lp.observe(lens, source, "euclid_vis", height=32, width=30, seed=None, lens_light=front)
+    assert (lit.image - clean.image).min() > 0
+
+
+def test_simulated_lenses_have_images_and_truth(data):
+    assert re.fullmatch(
+        r'3 lenses \(no_sub\) of 40 x 40 pixels of 0.08", truth 2 times as fine: .*lenses.h5', repr(data)
+    )
+    assert data.truth.shape == (3, 80, 80) and data.images.image.shape == (3, 40, 40)
+    again = lp.simulate(lp.Recipe.named("model_3", ["height=40", "width=40"]), 3, classes=["no_sub"], seed=3)
+    assert np.array_equal(again.images.image, data.images.image)
+    path = again.path
+    assert path.exists()
+    again.close()
+    del again
+    gc.collect()
+    assert not path.exists()
+
+
+def test_shipped_weights_by_name_by_folder_and_as_they_were_loaded(data):
+    network = lp.load("model_3")
+    folder = ROOT / "lensphys" / "weights" / "model_3"
+    given = [lp.super_resolve(data.images, weights=w, refine=0) for w in ("model_3", folder, network)]
+    assert all(np.array_equal(given[0].image, other.image) for other in given[1:])
+    assert given[0].sigma.shape == (3, 80, 80) and given[0].quality.shape == (3,) and len(given[0].reasons) == 3
+    assert np.array_equal(given[0][1].image, given[0].image[1]) and given[0][1].image.shape == (80, 80)
+    assert given[0][1].theta_E == given[0].theta_E[1]
+
+
+def test_any_method_object_will_do(hst):
+    assert np.array_equal(
+        lp.super_resolve(hst, method=READY["bicubic"]).image, lp.super_resolve(hst, method="bicubic").image
+    )
+
+
+LOSS = {"observation": {"form": "log"}, "variation_density": {"weight": 0.05}}
+
+
+def test_a_training_on_lr_images(data, tmp_path):
+    method = {"name": "physics", "network": {"name": "pyramid", "channels": 4}, "source": "joint", "loss": LOSS}
+    network = lp.train(data, tmp_path / "run", method, epochs=1, batch_size=2, learning_rate=1e-3)
+    result = lp.super_resolve(data.images[0], weights=network)
+    assert result.image.shape == (80, 80) and np.isfinite(result.image).all() and result.alpha is not None
+    loaded = lp.super_resolve(data.images[0], weights=tmp_path / "run")
+    assert np.array_equal(loaded.image, result.image)
+    with pytest.raises(lp.LensphysError, match="already holds a run: go on with it"):
+        lp.train(data, tmp_path / "run", method, epochs=1)
+
+
+# figures
+
+
+def test_a_result_is_drawn_with_all_that_it_has(fitted, hst, tmp_path):
+    figure = fitted.super_resolve(2).plot()
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles[:2] == ['LR, 0.101" pixels', 'SR, 0.0505" pixels'] and titles[2].startswith("LR residual / noise")
+    assert titles[3:] == ["$\\sigma$ of SR", "$\\kappa$", "source"]
+    ring = figure.axes[1].lines
+    assert len(ring) == 1 and np.isclose(np.ptp(ring[0].get_xdata()), 2.4, atol=0.3)  # the critical curve alone
+    figure.savefig(tmp_path / "a.png")
+    assert [ax.get_title() for ax in fitted.plot().axes][1] == 'model, 0.101" pixels'
+    assert len([ax for ax in lp.super_resolve(hst, method="bicubic").plot().axes if ax.get_title()]) == 3
+
+
+def test_images_are_drawn(data, hst):
+    assert [ax.get_title() for ax in data.images.plot().axes if ax.get_title()] == ["image 0", "image 1", "image 2"]
+    assert hst.plot().axes[0].get_title() == "hst_like_lens.fits"
+
+
+def test_the_drawn_lens_is_what_its_command_draws(tmp_path):
+    runpy.run_path(str(ROOT / "examples" / "draw_hst_lens.py"))["main"](tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as new, fits.open(HST) as ours:
+        assert np.allclose(new["SCI"].data, ours["SCI"].data, atol=1e-5) and HST.stat().st_size < 200_000
+        assert read_images(HST).observation.camera.grid.scale == pytest.approx(0.05)
