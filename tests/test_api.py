@@ -157,7 +157,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(ONE, pixel_scale=0.1, mask=np.ones((3, 3))), r"mask and image must have the same shape"),
     (lambda: lp.read(ONE, pixel_scale=0.1, psf=np.ones((3, 3))), "the PSF given sums to 9"),
     (lambda: lp.read(ONE, pixel_scale=0.1, noise=np.ones((3, 3))), "the noise must have the shape of the image"),
-    (lambda: lp.read(HST, mask=np.ones((80, 80))), "a mask goes with an array"),
+    (lambda: lp.read(HST, mask=np.ones((80, 80))), "give a mask as the image is given"),
     (lambda: lp.read(HST, mask_means="fine"), "unknown mask_means 'fine'"),
     (lambda: lp.read("nowhere.fits"), "input not found: nowhere.fits"),
     (lambda: lp.super_resolve(HST, method="bicubic", weights="model_1"), "give one of weights and method"),

@@ -126,7 +126,8 @@ def read(
     *,
     psf: File | Array | None = None,
     noise: File | Array | None = None,
-    mask: Array | None = None,
+    mask: File | Array | None = None,
+    sky: str = "keep",
     instrument: str | Instrument | None = None,
     ext: str | None = None,
     band: str | None = None,
@@ -144,7 +145,8 @@ def read(
         psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
         noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
             or a weight, if its name says so), or an array.
-        mask: True where a pixel counts, (H, W), for arrays; files bring their own.
+        mask: True where a pixel counts, (H, W), for arrays; for files one of its own, FITS or .npy, in place of theirs.
+        sky: ``keep``, or ``subtract``: the level along the borders, where these show no galaxy's halo.
         instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`: pixel scale, PSF and
             noise where nothing else gives them.
         ext: extension of the image in a FITS file: ``SCI``, ``SCI,2``, ``4``, ``SCI[0]``.
@@ -162,15 +164,18 @@ def read(
         1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
     """
     with in_python():
-        if mask is not None and not isinstance(path, np.ndarray):
-            raise LensphysError("a mask goes with an array: files bring their own")
-        source = InMemory(path, mask) if isinstance(path, np.ndarray) else _file(path)
+        if isinstance(path, np.ndarray) is not isinstance(mask, np.ndarray) and mask is not None:
+            raise LensphysError("give a mask as the image is given: an array for an array, a file for a file")
+        own = mask if isinstance(mask, np.ndarray) else None
+        source = InMemory(path, own) if isinstance(path, np.ndarray) else _file(path)
         images = read_images(
             source,
             instrument=Instrument.named(instrument) if isinstance(instrument, File) else instrument,
             psf=kernel(psf, "the PSF given"),
             error=NoiseMap(noise.astype(np.float32), where="the noise") if isinstance(noise, np.ndarray) else noise,
+            mask=None if isinstance(mask, np.ndarray) else mask,
             pixel_scale=pixel_scale,
+            sky=sky,
             choice=choice_of(ext, band, mask_means),
         )
     tell(images.remarks)
