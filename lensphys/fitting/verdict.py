@@ -27,6 +27,7 @@ class VerdictSettings(Strict):
         overstated: chi^2 per degree of freedom below which the errors are called too large.
         correlation: of neighbouring residuals, beyond its own scatter, above which they are not white.
         sky: mean of the residuals outside of the arcs, in units of a pixel's noise, that is called a sky level.
+        borders: Einstein radii between a lens and the borders beyond which these show the sky and no arcs.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
@@ -40,6 +41,7 @@ class VerdictSettings(Strict):
     overstated: PositiveFloat = 0.85
     correlation: PositiveFloat = 0.1
     sky: PositiveFloat = 0.2
+    borders: PositiveFloat = 2.2
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     theta_E: PositiveFloat = 0.1
@@ -155,15 +157,24 @@ def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
     dark = observation.noise.expected(torch.zeros_like(observation.image))
     seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, look.residual, look.sky > 0)
     reasons: Reasons = []
-    for image, counts, residual, where in zip(*(x[:, 0].cpu().numpy() for x in seen), strict=True):
+    planes = (x[:, 0].cpu().numpy() for x in seen)
+    for far, image, counts, residual, where in zip(_far_borders(look, settings), *planes, strict=True):
         level, left = sky_level(image, counts), sky_level(residual, where, width=max(residual.shape))
-        if level is not None and level.off:
+        if far and level is not None and level.off:
             reasons.append([("suspect", f"the borders are not at zero ({level.told}): see --sky")])
         elif left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
             reasons.append([("suspect", f"the sky is not at zero: it is {left.level:+.2f} sigma off, see --sky")])
         else:
             reasons.append([])
     return reasons
+
+
+def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
+    """Whether the borders are so far out that arcs have no light there."""
+    problem = look.fitted.problem
+    name = f"{next(iter(problem.model.mass))}.theta_E"
+    radius = problem.values(problem.parts(look.fitted.x)[0]).get(name, torch.zeros_like(problem.unit))
+    return (settings.borders * radius < problem.observation.camera.grid.radius).tolist()
 
 
 def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
