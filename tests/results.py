@@ -13,13 +13,13 @@ from lensphys.grid import PixelGrid
 from lensphys.inference import super_resolve
 from lensphys.methods import READY
 from lensphys.model import SIE, PointMass, Sersic, Shear
-from lensphys.observation import Camera, GaussianPSF, Observation
+from lensphys.observation import Camera, NoPSF, Observation
 from lensphys.prediction import Prediction, Verdict
 
 SIDE, PIXEL, SCALE = 32, 0.1, 2
 BODY = (0.6, 0.55, 0.13)  # x, y, theta_E [arcsec]
 SKY = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 11.5, "CRPIX2": 20.5, "CRVAL1": 150.0, "CRVAL2": -62.0}
-SKY |= {"CD1_1": -2.4e-5, "CD1_2": 1.4e-5, "CD2_1": 1.4e-5, "CD2_2": 2.4e-5}  # pixels of 0.1", turned
+SKY |= {f"CD{i}": PIXEL / 3600 * c for i, c in {"1_1": -0.8, "1_2": 0.6, "2_1": 0.6, "2_2": 0.8}.items()}
 SMOOTH = {"theta_E": 0.9, "e1": 0.12, "e2": 0.05}
 
 
@@ -41,7 +41,7 @@ class Known:
         like = torch.zeros(n, dtype=torch.float64)
         field = DeflectionField.of(lens(), camera.grid, like=like)
         field = DeflectionField(field.alpha.expand(n, -1, -1, -1), field.grid)
-        source = Sersic(amp=100.0, R_sersic=0.2, n_sersic=1.0, center_x=0.05)
+        source = Sersic(amp=100.0, R_sersic=0.3, n_sersic=1.0, center_x=0.05)
         image = camera.render(source, DeflectionField.of(lens(), camera.grid.resampled(2), like=like))
         values = {f"lens.{k}": v for k, v in {**SMOOTH, "center_x": 0.0, "center_y": 0.0}.items()}
         values |= {"shear.gamma1": 0.03, "shear.gamma2": -0.02, "theta_E": 0.9}
@@ -64,8 +64,8 @@ class Known:
 
 
 def observed() -> torch.Tensor:
-    camera = Camera(PixelGrid(SIDE, SIDE, PIXEL), GaussianPSF(0.15), supersampling=2)
-    source = Sersic(amp=100.0, R_sersic=0.2, n_sersic=1.0, center_x=0.05)
+    camera = Camera(PixelGrid(SIDE, SIDE, PIXEL), NoPSF(), supersampling=2)
+    source = Sersic(amp=100.0, R_sersic=0.3, n_sersic=1.0, center_x=0.05)
     field = DeflectionField.of(lens(), camera.grid.resampled(2), like=torch.zeros(1, dtype=torch.float64))
     return camera.render(source, field)
 

@@ -80,7 +80,7 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
         from lensphys.viewer.show import check_pages, default_page, made_here, write_pages
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"lensphys show draws with {error.name}, which is not installed: pip install 'lensphys[viewer]'"
+            f"lensphys show draws with {_package(error)}, which is not installed: pip install 'lensphys[viewer]'"
         ) from None
     page = default_page(result) if out is None else out
     if page.suffix.lower() not in (".html", ".htm"):
@@ -113,7 +113,7 @@ def _write_regions(results: Results, path: Path, inputs: list[Path], overwrite: 
         from lensphys.viewer.regions import write_regions
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"--regions writes with {error.name}, which is not installed: pip install 'lensphys[viewer]'"
+            f"--regions writes with {_package(error)}, which is not installed: pip install 'lensphys[viewer]'"
         ) from None
     claim(path, *inputs, overwrite=overwrite)
     count = write_regions(path, results.lenses[0]())
@@ -125,3 +125,7 @@ def _open(page: Path, no_open: bool) -> None:
 
     if not no_open and not webbrowser.open(page.resolve().as_uri()):
         console.print(f"no browser was found: open {page}", markup=False)
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return str(error.name).split(".")[0]

@@ -34,9 +34,9 @@ from lensphys.viewer.result import LensResult
 
 QUALITIES = ("good", "suspect", "bad")
 UNJUDGED = "no verdict"
-MOST_BYTES = 2_000_000  # of all small images in a catalogue
+MOST_BYTES = 2_500_000  # of all small images in a catalogue
 _SIDES = (72, 48, 32, 20)  # of a small image [pixels], the largest that fits
-_PALETTE = bytes(int(colour[i : i + 2], 16) for colour in Inferno256 for i in (1, 3, 5))
+_PALETTE = bytes(int(colour[i : i + 2], 16) for colour in Inferno256[::4] for i in (1, 3, 5))  # half of a small file
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Entry:
         """Return the line of a lens."""
         theta = result.value("theta_E")
         numbers = {name: result.numbers.get(name, np.nan) for name in ("theta_E", "chi2", "subhalos")}
-        numbers["error"] = np.nan if theta is None else theta.error
+        numbers["error"] = theta.error if theta is not None and theta.error > 0 else np.nan
         lr = result.planes.get("lr")
         images = (None if lr is None else _small(lr), _small(result.planes["image"]))
         return cls(result.name, address, result.quality or UNJUDGED, result.reasons, numbers, images)
@@ -82,7 +82,7 @@ def thumbnail(image: NDArray[Any], side: int) -> str:
     low, high = (0.0, 1.0) if seen.size == 0 else np.quantile(seen, (0.05, 0.998))
     share = np.clip((np.nan_to_num(image, nan=low) - low) / max(high - low, 1e-30), 0, 1)
     colours = np.arcsinh(share / SOFTENING["asinh"]) / np.arcsinh(1 / SOFTENING["asinh"])
-    picture = Image.fromarray(np.rint(255 * colours[::-1]).astype(np.uint8), mode="P")
+    picture = Image.fromarray(np.rint((len(_PALETTE) // 3 - 1) * colours[::-1]).astype(np.uint8), mode="P")
     picture.putpalette(_PALETTE)
     width = max(1, round(side * image.shape[1] / image.shape[0]))
     packed = BytesIO()

@@ -44,6 +44,7 @@ SIDE, LARGE_SIDE = 280, 430  # of a panel, and of the one that blinks [pixels of
 INK, FAINT, GROUND = "#dfe5ec", "#8b96a3", "#0c0f14"
 TANGENTIAL, RADIAL, BODY_COLOUR = "#5ad1ff", "#ffb454", "#b8ff6a"
 DEFAULT_STRETCH = "asinh"
+_ALPHA_PIXELS = 128**2  # of the deflection that tells where the light under the cursor comes from
 
 
 def script(name: str) -> str:
@@ -100,6 +101,8 @@ class Drawing:
         self.sources = {p.key: ColumnDataSource({"image": [p.values.astype(np.float32)]}) for p in panels}
         self.mappers = {group: _mapper(group, found) for group, found in limits.items()}
         self.linked = Ranges.of(next(p for p in panels if p.key == "image"))
+        kinds = [(kind, in_source) for kind in ("tangential", "radial") for in_source in (False, True)]
+        self.lines = {key: self._lines(*key) for key in kinds}
         self.overlays: dict[str, list[GlyphRenderer[Any]]] = {"curves": [], "bodies": []}
         self.figures = {p.key: self._panel(p) for p in panels}
         self.blink, self.blinking = self._blink()
@@ -173,11 +176,16 @@ class Drawing:
 
     def _curves(self, drawn: Any, *, in_source: bool) -> None:
         for kind, colour in (("tangential", TANGENTIAL), ("radial", RADIAL)):
-            lines = [c.caustic if in_source else c.critical for c in self.curves if c.kind == kind]
-            if lines:
-                xs, ys = ([line[:, i].astype(np.float32) for line in lines] for i in (0, 1))
-                line = drawn.multi_line(xs, ys, line_color=colour, line_width=1.2, line_alpha=0.85)
+            source = self.lines[kind, in_source]
+            if source.data["xs"]:
+                line = drawn.multi_line("xs", "ys", source=source, line_color=colour, line_width=1.2, line_alpha=0.85)
                 self.overlays["curves"].append(line)
+
+    def _lines(self, kind: str, in_source: bool) -> ColumnDataSource:
+        """The curves of a kind: one source for all panels that show them."""
+        lines = [c.caustic if in_source else c.critical for c in self.curves if c.kind == kind]
+        xs, ys = ([line[:, i].astype(np.float32) for line in lines] for i in (0, 1))
+        return ColumnDataSource({"xs": xs, "ys": ys})
 
     def _bodies(self, drawn: Any) -> None:
         if not self.result.subhalos:
@@ -312,7 +320,9 @@ class Drawing:
         alpha = self.result.planes.get("alpha")
         if alpha is None:
             return None
-        parts = (Panel("alpha", "", "", part, self.result.pixel_scale, "").thinned() for part in alpha)
+        parts = [Panel("alpha", "", "", part, self.result.pixel_scale, "") for part in alpha]
+        while parts[0].values.size > _ALPHA_PIXELS:
+            parts = [part.thinned() for part in parts]
         placed = (self._placed(p, ColumnDataSource({"image": [p.values.astype(np.float32)]})) for p in parts)
         return dict(zip(("x", "y"), placed, strict=True))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bokeh.document import Document
 from bokeh.embed import components
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
@@ -31,6 +32,10 @@ def rendered(template: str, title: str, library: Library, models: Mapping[str, A
         models: Bokeh models by name, which become ``divs`` of the template.
         context: what else the template shows.
     """
+    document = Document()
+    with document.models.freeze():  # else all models are looked through again with each that is added
+        for model in models.values():
+            document.add_root(model)
     script, divs = components(dict(models))
     return _PAGES.get_template(template).render(
         title=title,

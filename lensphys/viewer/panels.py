@@ -105,6 +105,8 @@ def beyond_of(result: LensResult) -> tuple[Array | None, tuple[str, ...]]:
     grid = PixelGrid(height, width, result.pixel_scale)
     values = {p.name: torch.tensor([p.value], dtype=torch.float64) for p in result.parameters}
     found = beyond(DeflectionField(alpha, grid), values, model)
+    if found is not None and not found.isfinite().any():
+        return None, ("delta kappa: alpha has NaN, which smoothing spreads everywhere: it is not drawn",)
     return (
         (None, ("delta kappa: the file lacks parameters of the lens",)) if found is None else (found[0, 0].numpy(), ())
     )
@@ -123,7 +125,8 @@ def _smooth_model(result: LensResult) -> LensModel | None:
 
 def _asked_for(record: Mapping[str, Any]) -> LensModel | None:
     """The mass of a model as `FitModel.resolved` tells it; None where it has components that are not ours."""
-    known = {component.__name__: component for component in MASS.values()}
+    kinds = [kind for component in MASS.values() for kind in (component, component.in_fits) if kind is not None]
+    known = {kind.__name__: kind for kind in kinds}
     mass: dict[str, Member] = {}
     for name, told in record.items():
         if name.split(".")[0] not in ("lens", "shear", "more_lenses"):
