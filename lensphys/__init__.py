@@ -5,4 +5,4 @@ start from :mod:`lensphys.grid`, :mod:`lensphys.model`, :mod:`lensphys.tracing`,
 and :mod:`lensphys.methods`, or from the command line (``lensphys --help``).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

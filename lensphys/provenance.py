@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,16 @@ _PACKAGES = ("torch", "numpy", "lenstronomy", "astropy", "h5py")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of lensphys and of the packages its results depend on."""
-    return {"lensphys": lensphys.__version__, "python": platform.python_version()} | {p: version(p) for p in _PACKAGES}
+    """Return the versions of lensphys and of the packages its results depend on, where they are installed."""
+    installed = {name: found for name in _PACKAGES if (found := _installed(name)) is not None}
+    return {"lensphys": lensphys.__version__, "python": platform.python_version()} | installed
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:

@@ -387,5 +387,5 @@ def test_a_missing_library_is_named(made, tmp_path, monkeypatch, package, option
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     code, said = show(path, *option)
-    assert code == 2 and f"{package}, which is not installed: pip install 'lensphys[viewer]'" in said
+    assert code == 2 and f"needs {package}, which is not installed: pip install 'lensphys[viewer]'" in said
     assert [f.name for f in tmp_path.iterdir()] == [path.name]

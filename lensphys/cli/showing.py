@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from lensphys.checks import LensphysError, MissingExtraError
+from lensphys.checks import LensphysError
 from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
 from lensphys.cli.rows import Rows, rows_of
+from lensphys.extras import need
 
 if TYPE_CHECKING:
     from lensphys.viewer.reading import Results
@@ -76,12 +77,9 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
     results = _chosen(read_results(result), rows)
     for sentence in results.skipped:
         errors.print(f"note: left out: {sentence}", markup=False)
-    try:
-        from lensphys.viewer.show import check_pages, default_page, made_here, write_pages
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"lensphys show draws with {_package(error)}, which is not installed: pip install 'lensphys[viewer]'"
-        ) from None
+    need("bokeh", "lensphys show")
+    from lensphys.viewer.show import check_pages, default_page, made_here, write_pages
+
     page = default_page(result) if out is None else out
     if page.suffix.lower() not in (".html", ".htm"):
         raise LensphysError(f"the page must be named *.html, got {page}")
@@ -109,12 +107,9 @@ def _write_regions(results: Results, path: Path, inputs: list[Path], overwrite: 
         raise LensphysError(
             f"--regions is of one lens, and {results.path} holds {len(results.lenses)}: choose with --rows"
         )
-    try:
-        from lensphys.viewer.regions import write_regions
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"--regions writes with {_package(error)}, which is not installed: pip install 'lensphys[viewer]'"
-        ) from None
+    need("regions", "--regions")
+    from lensphys.viewer.regions import write_regions
+
     claim(path, *inputs, overwrite=overwrite)
     count = write_regions(path, results.lenses[0]())
     console.print(f"wrote {path}: {count} regions", markup=False)
@@ -125,7 +120,3 @@ def _open(page: Path, no_open: bool) -> None:
 
     if not no_open and not webbrowser.open(page.resolve().as_uri()):
         console.print(f"no browser was found: open {page}", markup=False)
-
-
-def _package(error: ModuleNotFoundError) -> str:
-    return str(error.name).split(".")[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensphys.checks import LensphysError, check_same_shape
+from lensphys.extras import need
 from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     Raises:
         LensphysError: if there is no sample.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -134,6 +136,7 @@ def distribution_figure(
     Raises:
         LensphysError: if values and labels differ in length.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -167,6 +170,7 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         LensphysError: if no record has a step or an epoch and a number.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
