@@ -25,7 +25,9 @@ FLOORS: dict[str, int] = {
     "lensphys.provenance": 1,
     "lensphys.lock": 1,
     "lensphys.trust": 1,
-    "lensphys.tracking": 1,
+    "lensphys.extras": 1,  # words what is missing with checks
+    "lensphys.critical": 1,  # arrays alone
+    "lensphys.tracking": 2,
     "lensphys.distributions": 2,  # what recipes draw from and fits take for priors
     "lensphys.outputs": 2,  # whole files, at a place that no other run has
     "lensphys.fits": 3,  # the format alone: instruments read their kernels with it, below the files of images
@@ -50,6 +52,7 @@ FLOORS: dict[str, int] = {
     "lensphys.evaluation": 17,
     "lensphys.config": 18,
     "lensphys.inference": 18,
+    "lensphys.viewer": 18,  # reads what others wrote; takes what is beyond a smooth lens from evaluation
     "lensphys.ranking": 18,  # judges what methods make
     "lensphys.weights": 19,  # run folders that come with the package
     "lensphys.comparison": 20,  # many trainings and evaluations

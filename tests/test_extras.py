@@ -75,10 +75,8 @@ def test_commands_say_what_they_lack_before_they_begin(monkeypatch, tmp_path):
         ),
     ]:
         sentence = said(*arguments)
-        assert (
-            "error: lensphys" in sentence
-            and f"needs {package}, which is not installed: pip install 'lensphys[{extra}]'" in sentence
-        )
+        assert "error: lensphys" in sentence
+        assert f"needs {package}, which is not installed: pip install 'lensphys[{extra}]'" in sentence
     assert list(tmp_path.iterdir()) == []
 
 
