@@ -1,10 +1,12 @@
 """Super-resolve FITS images of lenses as they are, and compare with published Einstein radii.
 
     python examples/super_resolve_fits.py OUT [FOLDER [MODEL.yaml]]
+    python examples/super_resolve_fits.py --input LENS.fits
 
 FOLDER holds FITS cut-outs (extensions ARC or SCI, ERR, MASK, PSF; header THETA_E if published). Without it, one such
 file is made first. MODEL says what is fitted (see my_model.yaml): by default SIE + shear, and a source of any shape.
-OUT gets a super-resolved FITS file for each, ``table.json``, ``table.md`` and ``figure.png``.
+OUT gets a super-resolved FITS file for each, ``table.json``, ``table.md`` and ``figure.png``. ``--input`` makes that
+one file and no more.
 """
 
 import sys
@@ -88,4 +90,7 @@ def main(out: Path, folder: Path | None = None, model: Path | None = None) -> No
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:] or ["example_fits"]))
+    if sys.argv[1:2] == ["--input"]:
+        make_example(Path(sys.argv[2]))
+    else:
+        main(*map(Path, sys.argv[1:] or ["example_fits"]))

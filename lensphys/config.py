@@ -20,6 +20,7 @@ from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.rank_set import RankSet
 from lensphys.data.unusable import sentences
+from lensphys.extras import need
 from lensphys.lock import sole_run
 from lensphys.losses.ranking import trained_ranker
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
@@ -211,6 +212,8 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.
     """
     experiment.check_losses()
+    need(experiment.training.tracker, "lensphys train")
+    need("matplotlib", "lensphys train", "train")
     begun = (run / CHECKPOINT).exists()  # the checkpoint has everything
     method = (experiment.model_copy(update={"start": None}) if begun else experiment).build()
     fabric = training.launch(experiment.training, len(method.players))

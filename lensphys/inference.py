@@ -52,9 +52,10 @@ def super_resolve(
             memory; those that are there already are not computed again.
 
     Returns:
-        ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
-        freedom; where the method has them ``lens_light`` (N, H, W) [flux per pixel], zero where none was found,
-        ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
+        ``image`` (N, sH, sW) [flux per pixel], ``lr`` and ``model`` (N, H, W) [flux per pixel], the image that was
+        given (0 for NaN) and the one that the method predicts, ``residual`` (N, H, W) [flux per pixel], 0 where
+        masked, and ``chi2`` (N,) per degree of freedom; where the method has them ``lens_light`` (N, H, W) [flux per
+        pixel], zero where none was found, ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
         ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
         sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
         ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration,
@@ -208,12 +209,15 @@ def _source_grid(grid: PixelGrid) -> PixelGrid:
 
 
 def _planes(prediction: Prediction, observation: Observation) -> Planes:
-    residual = (observation.image - observation.noise.expected(prediction.observed)) * observation.weight
+    model = observation.noise.expected(prediction.observed)
+    residual = (observation.image - model) * observation.weight
     found = prediction.parameters
     planes: dict[str, Tensor | None] = {
         "image": prediction.image[:, 0],
         "sigma": None if prediction.sigma is None else prediction.sigma[:, 0],
         "constrained": None if prediction.constrained is None else prediction.constrained[:, 0],
+        "lr": observation.image[:, 0],
+        "model": model.expand_as(residual)[:, 0],
         "residual": residual[:, 0],
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": found.get("theta_E"),

@@ -24,7 +24,7 @@ def _installed() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of lensphys and of the packages its results depend on."""
+    """Return the versions of lensphys and of the packages its results depend on, where they are installed."""
     return {"lensphys": lensphys.__version__, "python": platform.python_version()} | _installed()
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from torch.utils.tensorboard import SummaryWriter
-
-from lensphys.checks import LensphysError
+from lensphys.extras import need
 
 
 class Tracker(Protocol):
@@ -24,12 +22,8 @@ class _WeightsAndBiases:
     """A W&B run as a `Tracker`."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise LensphysError(
-                "training.tracker is wandb: pip install 'lensphys[wandb]', or use tensorboard"
-            ) from None
+        import wandb
+
         self._run = wandb.init(project="lensphys", name=folder.name, dir=folder)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
@@ -43,6 +37,11 @@ def tracker(name: str, folder: Path) -> Tracker:
     """Return the tracker of a run folder: ``tensorboard`` or ``wandb``.
 
     Raises:
-        LensphysError: if W&B is asked for and not installed.
+        MissingExtraError: if it is not installed.
     """
-    return _WeightsAndBiases(folder) if name == "wandb" else SummaryWriter(str(folder / "tensorboard"))
+    need(name, f"training.tracker {name}")
+    if name == "wandb":
+        return _WeightsAndBiases(folder)
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))

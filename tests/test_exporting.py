@@ -407,7 +407,7 @@ def test_coolest_wants_square_images(tmp_path):
 
 
 def test_a_missing_package_is_named(varied, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "coolest.template", None)
+    monkeypatch.setitem(sys.modules, "coolest", None)
     with pytest.raises(LensphysError, match=r"pip install 'lensphys\[coolest\]'"):
         export(varied, tmp_path / "a", "coolest", [0])
     with pytest.raises(LensphysError, match=r"pip install 'lensphys\[coolest\]'"):

@@ -382,7 +382,12 @@ def test_npz_out(npy, tmp_path):
         assert str(file["psf"]) == 'Gaussian of FWHM 0.16" (Euclid VIS, legacy Model 2)'
         assert all(np.array_equal(file[name], made[name]) for name in made)
         assert file["image"].sum() == pytest.approx(stack().sum(), rel=1e-5)
-        assert json.loads(str(file["provenance"])) == {"commit": None, "input": "a.npy"}
+        assert json.loads(str(file["provenance"])) == {
+            "commit": None,
+            "input": "a.npy",
+            "scale": 2,
+            "pixel_scale_lr": EUCLID.pixel_scale,
+        }
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "b.npz"]
 
 

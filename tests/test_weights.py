@@ -143,7 +143,7 @@ def test_the_wheel_holds_the_weights(tmp_path):
     import sys
 
     root = Path(__file__).parents[1]
-    for part in ("lensphys", "simulations", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for part in ("lensphys", "simulations", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         source = root / part
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, tmp_path / part, ignore=skipped) if source.is_dir() else shutil.copy(source, tmp_path)
@@ -156,3 +156,5 @@ def test_the_wheel_holds_the_weights(tmp_path):
         held = set(wheel.namelist())
     assert {f"lensphys/weights/{name}/{file}" for name in weights_names() for file in SHIPPED} <= held
     assert not [name for name in held if name.endswith(("readme.py", "ship.py", "generate.py"))]  # the project's own
+    assert {"lensphys/simulations/model_3.yaml", "lensphys/simulations/drawn_galaxies.npy"} <= held
+    assert {"lensphys/viewer/assets/lens.html", "lensphys/py.typed", "lensphys/demo.yaml"} <= held

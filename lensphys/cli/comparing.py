@@ -34,8 +34,10 @@ def compare(
     """
     from lensphys.comparison import Comparison, check_comparison
     from lensphys.comparison import compare as run
+    from lensphys.extras import need
 
     allow(trust)
+    need("matplotlib", "lensphys compare")
     comparison = Comparison.read(experiment, assignments or [])
     check_comparison(comparison)
     rows = sum(entry.group is not None for entry in comparison.methods)

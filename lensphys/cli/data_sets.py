@@ -68,6 +68,7 @@ def simulate(
 
     `lensphys simulate model_2 -n 1000000 -o survey/ --scheduler tcp://10.0.0.1:8786 --shard-size 1024`
     """
+    from lensphys.extras import need
     from lensphys.simulation.plan import Plan
     from lensphys.simulation.recipe import Recipe
     from lensphys.simulation.runners import Cluster, Processes
@@ -84,6 +85,8 @@ def simulate(
         for name in names
     }  # fmt: skip
     where = device_of(device)
+    if where == "cpu":
+        need("numba", "lensphys simulate")
     if preview is not None:
         _preview({name or plan.recipe.instrument: plan for name, plan in plans.items()}, preview, overwrite=overwrite)
     if dry_run:

@@ -191,7 +191,10 @@ def list_(
 def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for everything.")] = Path("demo")) -> None:
     """Do the whole job on two cores in a few minutes: simulate, train from LR images alone, super-resolve, compare."""
     from lensphys.demo import demo as run
+    from lensphys.extras import need
 
+    for package in ("numba", "tensorboard", "matplotlib"):
+        need(package, "lensphys demo")
     run(out)
 
 

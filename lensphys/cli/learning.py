@@ -102,12 +102,14 @@ def evaluate(
     from lensphys.data.lens_file import LensFile
     from lensphys.data.unusable import sentences
     from lensphys.evaluation.evaluate import evaluate as judge
+    from lensphys.extras import need
     from lensphys.methods import READY
     from lensphys.outputs import check_writable
     from lensphys.provenance import provenance
     from lensphys.runs import run_provenance
 
     allow(trust)
+    need("matplotlib", "lensphys evaluate")
     where = device_of(device)
     chosen = chosen_method(run, weights, method, refine, where)
     name = name or chosen.name

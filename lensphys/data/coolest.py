@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError, check_file
 from lensphys.data.exporting import Component, Truth, lacking, psf_kernel, shape_of
+from lensphys.extras import need
 from lensphys.model import EPL, SIE, SIS, Sersic, Shear
 from lensphys.model.component import CENTRE
 from lensphys.observation import GaussianPSF
@@ -160,10 +161,9 @@ def read_coolest(path: Path) -> dict[str, Any]:
 
 
 def _template() -> Any:
-    try:
-        from coolest.template import lazy
-    except ImportError:
-        raise LensphysError("COOLEST files need the package coolest: pip install 'lensphys[coolest]'") from None
+    need("coolest", "a COOLEST file")
+    from coolest.template import lazy
+
     return lazy
 
 

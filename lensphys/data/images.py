@@ -386,9 +386,10 @@ def write_images(
         images: what was super-resolved.
         results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``sigma`` (N, sH, sW) [flux per pixel],
             ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
-            [flux / arcsec^2] with ``source_scale`` [arcsec], ``residual`` (N, H, W) [flux per pixel], ``chi2`` (N,) per
-            degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of all parameters and the
-            verdict: see `lensphys.inference.super_resolve`; ``body_masses`` (N, K) of the sub-halos [solar masses].
+            [flux / arcsec^2] with ``source_scale`` [arcsec], ``lr``, ``model`` and ``residual`` (N, H, W) [flux per
+            pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of
+            all parameters and the verdict: see `lensphys.inference.super_resolve`; ``body_masses`` (N, K) of the
+            sub-halos [solar masses].
         scale: s, pixels are so many times as small.
         provenance: where the results come from.
 
@@ -400,16 +401,16 @@ def write_images(
     check_same_shape("super-resolved image", results["image"].shape, f"input at scale {scale}", expected)
     kind = _kind(path, _WRITTEN)
     results = results | {"psf": _psf_words(images, scale)}
+    origin = provenance | {"scale": scale, "pixel_scale_lr": grid.scale}
     if kind == "FITS":
         if images.header is None:
             raise LensphysError(f"cannot write {path}: only a FITS input gives a FITS output, choose .npz or .h5")
         results |= _kernel_planes(images.observation.camera.at(scale))
-        results |= {"input": images.observation.image[:, 0].numpy()}
         write_fits(path, images.header, results, scale=scale, pixel_scale=grid.scale, provenance=provenance)
     elif kind == ".npy":
-        write_npz(path, results | {"provenance": json.dumps(provenance, default=str)})
+        write_npz(path, results | {"provenance": json.dumps(origin, default=str)})
     else:
-        origin = provenance | {"scale": scale, "pixel_scale_lr": grid.scale, "psf": results.pop("psf")}
+        origin["psf"] = results.pop("psf")
         carried = (
             {} if images.carried is None else _lens_file(images, images.carried, Stack.of(results["image"]), scale)
         )

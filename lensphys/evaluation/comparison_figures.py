@@ -13,6 +13,7 @@ import numpy as np
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.evaluation.panels import COLOURS, DPI, STYLE
 from lensphys.evaluation.tables import ALL
+from lensphys.extras import need
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,6 +74,7 @@ def lens_figure(lens: Lens) -> Figure:
     Raises:
         LensphysError: if there is no method, or an image has another shape than the truth.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -101,6 +103,7 @@ def cost_figure(tree: Row) -> Figure | None:
     Args:
         tree: what the ``metrics.json`` of a comparison holds.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -130,6 +133,7 @@ def curves_figure(tree: Row) -> Figure | None:
     Args:
         tree: what the ``metrics.json`` of a comparison holds.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from lensphys.checks import LensphysError, check_same_shape
 from lensphys.evaluation.panels import COLOURS, DPI, STYLE, Panel, draw, percentile
+from lensphys.extras import need
 from lensphys.outputs import whole_file
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     Raises:
         LensphysError: if there is no sample.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -108,6 +110,7 @@ def distribution_figure(
     Raises:
         LensphysError: if values and labels differ in length.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -141,6 +144,7 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         LensphysError: if no record has a step or an epoch and a number.
     """
+    need("matplotlib", "a figure")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

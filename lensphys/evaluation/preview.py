@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lensphys.extras import need
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
@@ -20,6 +21,7 @@ _NINE = 9
 
 def preview_figure(plan: Plan) -> Figure:
     """Return a picture of the first nine samples of a plan: each as recorded, and its noise-free truth beside it."""
+    need("matplotlib", "a preview")
     from matplotlib.figure import Figure
 
     count = min(_NINE, len(plan))
@@ -46,6 +48,7 @@ def views_figure(plans: Mapping[str, Plan], position: int = 0) -> Figure:
         plans: of one recipe with one seed, by the name of the instrument.
         position: which sample.
     """
+    need("matplotlib", "a preview")
     from matplotlib.figure import Figure
 
     columns = min(3, len(plans))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,9 +27,21 @@ def beyond_macro(prediction: Prediction) -> Tensor | None:
 
     The deflections are subtracted before the derivative, for the SIE's kappa is infinite at its centre.
     """
-    field, values, model = prediction.deflection, prediction.parameters, LensModel.smooth()
+    return None if prediction.deflection is None else beyond(prediction.deflection, prediction.parameters)
+
+
+def beyond(
+    field: DeflectionField, values: Mapping[str, Tensor], model: LensModel = LensModel.smooth()
+) -> Tensor | None:
+    """Return the smoothed kappa of a deflection field less that of a model, (B, 1, H, W); None without its values.
+
+    Args:
+        field: of everything.
+        values: ``member.parameter`` -> (B,): the free parameters of the model's mass components, and any others.
+        model: what is subtracted.
+    """
     names = [f"{name}.{p.name}" for name, member in model.mass.items() for p in member.free]
-    if field is None or any(name not in values for name in names):
+    if any(name not in values for name in names):
         return None
     macro = model.deflector({name: values[name].to(field.alpha) for name in names})(field.theta)
     return soft_kappa(DeflectionField(field.alpha - macro, field.grid))

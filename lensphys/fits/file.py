@@ -82,6 +82,20 @@ class Hdu:
         with self._file.guarded():
             return np.asarray(self._hdu.data[name], dtype=np.float64)
 
+    def texts(self, name: str) -> list[str]:
+        """Return a column of texts of a table.
+
+        Raises:
+            LensphysError: if there is none, or it is damaged.
+        """
+        with self._file.guarded():
+            return [str(text) for text in self._hdu.data[name]]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of a table's columns."""
+        return list(self._hdu.columns.names)
+
 
 class FitsFile:
     """The arrays and tables of an open FITS file.

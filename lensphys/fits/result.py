@@ -18,6 +18,9 @@ from lensphys.outputs import whole_file
 
 Array = NDArray[Any]
 
+# planes on the large pixels, and what they are
+_LARGE = {"lr": "the image as it was read", "model": "of the image, by the method", "residual": "image - model"}
+
 
 def write_fits(
     path: Path,
@@ -34,8 +37,8 @@ def write_fits(
         path: the file.
         header: of the low-resolution image.
         results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``sigma, constrained, alpha, kappa,
-            source, source_scale, residual, lens_light, input, chi2, theta_E, subhalos, psf, psf_kernel, psf_scale``,
-            the table and the verdict: see `images.write_images`.
+            source, source_scale, lr, model, residual, lens_light, chi2, theta_E, subhalos, psf, psf_kernel,
+            psf_scale``, the table and the verdict: see `images.write_images`.
         scale: s.
         pixel_scale: of the low-resolution image [arcsec].
         provenance: becomes HISTORY.
@@ -62,12 +65,13 @@ def write_fits(
         plain = fits.Header([("PIXSCALE", float(results["source_scale"]), "[arcsec] source plane")])
         source = results["source"][0] * source_factor
         hdus.append(_extension("SOURCE", source, plain, source_unit, "source plane, centred on the lens axis"))
-    if "residual" in results:
-        large = _result_header(described(header), results, pixel_scale)
-        hdus.append(_extension("RESIDUAL", results["residual"][0], large, unit, "image - model"))
+    large = _result_header(described(header), results, pixel_scale)
+    for name, comment in _LARGE.items():
+        if name in results:
+            hdus.append(_extension(name.upper(), results[name][0], large, unit, comment))
     if "lens_light" in results and np.any(results["lens_light"][0]):
-        large, light = _result_header(described(header), results, pixel_scale), results["lens_light"][0]
-        hdus.append(_extension("ARC", results["input"][0] - light, large, unit, "input without the lens galaxy"))
+        light = results["lens_light"][0]
+        hdus.append(_extension("ARC", results["lr"][0] - light, large, unit, "input without the lens galaxy"))
         hdus.append(_extension("LENSLIGHT", light, large, unit, "model of the lens galaxy's light"))
     if "psf_kernel" in results:
         plain = fits.Header([("PIXSCALE", float(results["psf_scale"]), "[arcsec]")])

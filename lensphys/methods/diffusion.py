@@ -15,7 +15,8 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lensphys.checks import LensphysError, MissingExtraError, check_same_shape
+from lensphys.checks import LensphysError, check_same_shape
+from lensphys.extras import need
 from lensphys.methods.interpolation import interpolate
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks.base import Depth, Scale, Width
@@ -81,10 +82,9 @@ class DiffusionSettings(Strict):
 
 
 def _diffusers() -> Any:
-    try:
-        import diffusers
-    except ImportError:
-        raise MissingExtraError("the method diffusion needs diffusers: pip install 'lensphys[diffusion]'") from None
+    need("diffusers", "the method diffusion")
+    import diffusers
+
     return diffusers
 
 

@@ -14,13 +14,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
+from lensphys.extras import need
 from lensphys.model.component import CORE
 from lensphys.model.light.sersic import SMOOTHING
 from lensphys.model.mass.sie import SIE_DENOMINATOR, SIE_NUMERATOR
+
+need("numba", "a simulation on a processor")
+import numba  # noqa: E402
 
 
 def _compiled(kernel: Callable[..., Any], *, inlined: bool = False) -> Any:

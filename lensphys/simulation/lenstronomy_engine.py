@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.checks import LensphysError
+from lensphys.extras import need
 from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.simulation.engines import Cameras, Rendered, lacking
@@ -63,6 +64,7 @@ class LenstronomyEngine:
 
     @cached_property
     def _supported(self) -> tuple[Sequence[str], Sequence[str]]:
+        need("lenstronomy", "the engine lenstronomy")
         from lenstronomy.LensModel.profile_list_base import _SUPPORTED_MODELS as mass
         from lenstronomy.LightModel.light_model_base import _MODELS_SUPPORTED as light
 

@@ -12,6 +12,7 @@ from pydantic import SerializeAsAny, model_validator
 from lensphys.checks import LensphysError
 from lensphys.declared import settings_of
 from lensphys.distributions import Distribution, PositiveDistribution, fixed
+from lensphys.extras import need
 from lensphys.model import LIGHT, ImageSource, LightProfile, by_lenstronomy
 from lensphys.observation import Instrument, instrument_names
 from lensphys.settings import Strict, chosen_by_kind
@@ -198,6 +199,7 @@ def _unit_flux(profile: str, values: Keywords) -> float:
     ours = by_lenstronomy(LIGHT)
     if profile in ours:
         return ours[profile].unit_flux(values)
+    need("lenstronomy", f"the light profile {profile}")
     from lenstronomy.LightModel.light_model import LightModel
 
     return float(LightModel([profile]).total_flux([{"amp": 1.0} | values])[0])

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from typing import Any, Protocol
 
 from lensphys.checks import LensphysError
+from lensphys.extras import need
 from lensphys.interrupts import deaf, end_with
 from lensphys.simulation.shards import Finished
 
@@ -84,10 +85,9 @@ class Cluster:
 
     def run(self, job: Job, shards: list[int]) -> Generator[Finished, None, None]:
         """Yield what the job returns for each shard."""
-        try:
-            from distributed import Client, KilledWorker
-        except ImportError:
-            raise LensphysError("--scheduler needs Dask: pip install 'lensphys[cluster]'") from None
+        need("distributed", "--scheduler (Dask)")
+        from distributed import Client, KilledWorker
+
         try:
             client = Client(self.address, timeout="20s", set_as_default=False)
         except (OSError, ValueError) as error:

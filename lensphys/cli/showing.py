@@ -1,0 +1,122 @@
+"""The command that shows results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from lensphys.checks import LensphysError
+from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
+from lensphys.cli.rows import Rows, rows_of
+from lensphys.extras import need
+
+if TYPE_CHECKING:
+    from lensphys.viewer.reading import Results
+
+_REPORT = "report.html"  # of `lensphys compare`
+
+
+@app.command()
+@one_sentence
+def show(
+    result: Annotated[
+        Path,
+        typer.Argument(help="A result of `super-resolve`: FITS, .npz or .h5; a folder of them; a report of `compare`."),
+    ],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--out", help="The HTML page; by default next to the result."),
+    ] = None,
+    rows: Rows = None,
+    regions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE.reg", help="Write critical curves, caustics and sub-halos for DS9, too."),
+    ] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Write the page, and open no browser.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show a result in the browser: one page that needs no network, or a catalogue of many lenses.
+
+    Image, model, residual, super-resolved image, sigma, source, kappa and what of it is no smooth lens, side by side:
+    with critical curves, caustics, sub-halos, all parameters and the verdict; linked zoom, blinking, the sky under the
+    cursor. A page that was made so before is made again.
+
+    Examples:
+
+    `lensphys show lens_sr.fits`
+
+    `lensphys show survey.npz -o survey.html --rows 0:200`
+
+    `lensphys show lens_sr.fits --regions lens.reg --no-open`
+    """
+    report = _report(result)
+    if report is not None:
+        if out is not None or regions is not None or rows is not None:
+            raise LensphysError(f"{report} is a page already: --out, --rows and --regions are about results")
+        _open(report, no_open)
+        return
+    page = _written(result, out, rows, regions, overwrite)
+    _open(page, no_open)
+
+
+def _report(path: Path) -> Path | None:
+    """The page that is there already."""
+    if path.is_dir() and (path / _REPORT).is_file():
+        return path / _REPORT
+    return path if path.suffix.lower() == ".html" and path.is_file() else None
+
+
+def _written(result: Path, out: Path | None, rows: str | None, regions: Path | None, overwrite: bool) -> Path:
+    from rich.progress import track
+
+    from lensphys.viewer.reading import read_results
+
+    results = _chosen(read_results(result), rows)
+    for sentence in results.skipped:
+        errors.print(f"note: left out: {sentence}", markup=False)
+    need("bokeh", "lensphys show")
+    from lensphys.viewer.show import check_pages, default_page, made_here, write_pages
+
+    page = default_page(result) if out is None else out
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise LensphysError(f"the page must be named *.html, got {page}")
+    inputs = [] if result.is_dir() else [result]
+    claim(page, *inputs, overwrite=overwrite or made_here(page))
+    check_pages(page, len(results.lenses), overwrite=overwrite)
+    if regions is not None:
+        _write_regions(results, regions, inputs, overwrite)
+    several = len(results.lenses) > 1
+    count = write_pages(
+        results, page, (lambda numbers: track(numbers, "drawing", transient=True, console=errors)) if several else iter
+    )
+    console.print(f"wrote {page}" + (f": a catalogue of {count} lenses" if several else ""), markup=False)
+    return page
+
+
+def _chosen(results: Results, rows: str | None) -> Results:
+    if rows is None:
+        return results
+    return replace(results, lenses=[results.lenses[i] for i in rows_of(rows, len(results.lenses))])
+
+
+def _write_regions(results: Results, path: Path, inputs: list[Path], overwrite: bool) -> None:
+    if len(results.lenses) > 1:
+        raise LensphysError(
+            f"--regions is of one lens, and {results.path} holds {len(results.lenses)}: choose with --rows"
+        )
+    need("regions", "--regions")
+    from lensphys.viewer.regions import write_regions
+
+    claim(path, *inputs, overwrite=overwrite)
+    count = write_regions(path, results.lenses[0]())
+    console.print(f"wrote {path}: {count} regions", markup=False)
+
+
+def _open(page: Path, no_open: bool) -> None:
+    import webbrowser
+
+    if not no_open and not webbrowser.open(page.resolve().as_uri()):
+        console.print(f"no browser was found: open {page}", markup=False)

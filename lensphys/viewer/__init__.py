@@ -1,0 +1,1 @@
+"""Results to look at: one HTML page a lens, and a catalogue of many."""

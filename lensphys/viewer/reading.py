@@ -1,0 +1,77 @@
+"""Result files of `lensphys super-resolve`: FITS, .npz, HDF5 and folders of them, a lens at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lensphys.checks import LensphysError
+from lensphys.viewer.arrays import array_results
+from lensphys.viewer.from_fits import check_fits_result, read_fits_result
+from lensphys.viewer.result import LensResult
+
+_FITS, _ARRAYS = (".fits", ".fit"), (".npz", ".h5", ".hdf5")
+_REMEDY = "make a result with 'lensphys super-resolve INPUT -o RESULT', and show that"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What there is to be shown.
+
+    Args:
+        path: the file or the folder.
+        lenses: each reads one lens.
+        skipped: sentences on the files of a folder that are no results.
+    """
+
+    path: Path
+    lenses: Sequence[Callable[[], LensResult]]
+    skipped: tuple[str, ...] = ()
+
+
+def read_results(path: Path) -> Results:
+    """Return the results in a file or a folder; none of them is read yet.
+
+    Raises:
+        LensphysError: if there is none; what is in its place is named.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    return Results(path, _of_file(path))
+
+
+def _of_file(path: Path) -> list[Callable[[], LensResult]]:
+    if not path.is_file():
+        raise LensphysError(f"there is no result {path}: {_REMEDY}")
+    name = path.name.lower()
+    if name.endswith(_FITS):
+        check_fits_result(path)
+        return [partial(read_fits_result, path)]
+    if name.endswith(_ARRAYS):
+        return array_results(path)
+    if name.endswith(".npy"):
+        raise LensphysError(f"{path} holds images, not results: {_REMEDY}")
+    raise LensphysError(
+        f"{path} is no result: expected a name that ends in {', '.join((*_FITS, *_ARRAYS))}, or a folder"
+    )
+
+
+def _of_folder(folder: Path) -> Results:
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith((*_FITS, *_ARRAYS)))
+    lenses: list[Callable[[], LensResult]] = []
+    skipped = []
+    for file in files:
+        try:
+            lenses += _of_file(file)
+        except LensphysError as error:
+            skipped.append(str(error))
+    if not lenses:
+        found = (
+            f"of its {len(files)} FITS, .npz and .h5 files none is a result ({skipped[0]})"
+            if files
+            else "it holds none"
+        )
+        raise LensphysError(f"there is no result in {folder}: {found}; {_REMEDY}")
+    return Results(folder, lenses, tuple(skipped))
