@@ -12,9 +12,9 @@ import pytest
 distributed = pytest.importorskip("distributed")
 
 from lensphys.checks import LensphysError  # noqa: E402
+from lensphys.runners import Cluster  # noqa: E402
 from lensphys.simulation import Recipe  # noqa: E402
 from lensphys.simulation.plan import Plan  # noqa: E402
-from lensphys.simulation.runners import Cluster  # noqa: E402
 from lensphys.simulation.shards import Manifest, write_shard  # noqa: E402
 from lensphys.simulation.writer import write  # noqa: E402
 

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
+from lensphys.runners import Processes
 from lensphys.simulation import Recipe
 from lensphys.simulation.merging import merge
 from lensphys.simulation.plan import Plan
-from lensphys.simulation.runners import Processes
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
 from lensphys.simulation.writer import write
 
@@ -217,7 +217,7 @@ def test_a_dead_process_loses_its_own_shard_alone(tmp_path):
     manifest = Manifest(plan_of(), folder)
     manifest.claim()
     runner = Processes(2)
-    with pytest.raises(LensphysError, match=r"a simulation process died \(out of memory\?\): run the same command aga"):
+    with pytest.raises(LensphysError, match=r"a worker died \(out of memory\?\): run the same command aga"):
         list(runner.run(DiesAtTheLast(plan_of(), folder), [0, 1, 2]))
     other = write(plan_of(), tmp_path / "other.h5")
     assert merge(write(plan_of(), folder), tmp_path / "a.h5").read_bytes() == other.read_bytes()

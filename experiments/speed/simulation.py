@@ -24,11 +24,11 @@ from published_loop import difference, write_one
 
 from lensphys.outputs import write_json
 from lensphys.provenance import commit, hardware, versions
+from lensphys.runners import Processes
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.merging import merge_shards
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.runners import Processes
 from lensphys.simulation.sample import render
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
 

@@ -67,9 +67,9 @@ def simulate(
 
     `lensphys simulate model_2 -n 1000000 -o survey/ --scheduler tcp://10.0.0.1:8786 --shard-size 1024`
     """
+    from lensphys.runners import Cluster, Processes
     from lensphys.simulation.plan import Plan
     from lensphys.simulation.recipe import Recipe
-    from lensphys.simulation.runners import Cluster, Processes
     from lensphys.simulation.writer import write
 
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None

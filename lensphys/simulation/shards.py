@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lensphys.checks import LensphysError
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.lock import LOCK
-from lensphys.outputs import whole_file, write_json
+from lensphys.outputs import checksum, whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
@@ -53,15 +52,6 @@ class Finished:
 def shard_path(folder: Path, shard: int) -> Path:
     """Return the file of a shard."""
     return folder / f"{shard:06d}.h5"
-
-
-def checksum(path: Path) -> str:
-    """Return the CRC-32 of a file, in eight hexadecimal digits: it finds damage, and costs a fourth of a SHA-256."""
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
 
 
 def check_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who computes the shards: this process, several on this machine, or the workers of a Dask cluster."""
+"""Who computes the parts of long work: this process, several on this machine, or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.checks import LensphysError
-from lensphys.interrupts import end_with
-from lensphys.simulation.shards import Finished
+from lensphys.interrupts import Interrupts, end_with
 
-Job = Callable[[int], Finished]
+T = TypeVar("T")
+R = TypeVar("R")
+
+_SECONDS_BETWEEN_NOTES = 5.0
 
 
 class Runner(Protocol):
-    """What computes shards: they come as they are finished, in any order. Closing the generator ends all work."""
+    """What does a job for each of some parts: they come as they are finished, in any order.
 
-    def run(self, job: Job, shards: list[int]) -> Generator[Finished, None, None]:
-        """Yield what the job returns for each shard."""
+    Closing the generator ends all work.
+    """
+
+    def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
+        """Yield what the job returns for each part."""
         ...
 
 
@@ -47,23 +55,23 @@ class Processes:
         if self.count < 1:
             raise LensphysError(f"--workers must be 1 or more, got {self.count}")
 
-    def run(self, job: Job, shards: list[int]) -> Generator[Finished, None, None]:
-        """Yield what the job returns for each shard."""
-        if min(self.count, len(shards)) <= 1:
-            yield from map(job, shards)
+    def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
+        """Yield what the job returns for each part."""
+        if min(self.count, len(parts)) <= 1:
+            yield from map(job, parts)
             return
         # spawn: a fork would copy torch's threads in an undefined state
         pool = ProcessPoolExecutor(
-            min(self.count, len(shards)), get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+            min(self.count, len(parts)), get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
         )
         try:
             with _deaf_to_interrupts():
-                futures = [pool.submit(job, shard) for shard in shards]
+                futures = [pool.submit(job, part) for part in parts]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             raise LensphysError(
-                "a simulation process died (out of memory?): run the same command again, with fewer --workers; "
+                "a worker died (out of memory?): run the same command again, with fewer --workers; "
                 "finished parts are kept"
             ) from None
         finally:
@@ -98,8 +106,8 @@ class Cluster:
     address: str
     patience: float = 600.0
 
-    def run(self, job: Job, shards: list[int]) -> Generator[Finished, None, None]:
-        """Yield what the job returns for each shard."""
+    def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
+        """Yield what the job returns for each part."""
         try:
             from distributed import Client, KilledWorker
         except ImportError:
@@ -111,9 +119,9 @@ class Cluster:
                 f"no Dask scheduler answers at {self.address}: start one with 'dask scheduler' ({error})"
             ) from None
         try:
-            # a shard that kills its workers again and again is given up by Dask, with KilledWorker
+            # a part that kills its workers again and again is given up by Dask, with KilledWorker
             run = uuid.uuid4().hex  # Dask takes what has one key for one task, whoever asks
-            pending = set(client.map(job, shards, key=[f"shard-{run}-{s}" for s in shards]))
+            pending = set(client.map(job, parts, key=[f"part-{run}-{i}" for i in range(len(parts))]))
             alone_since = None
             while pending:
                 done, pending = _some(client, pending)
@@ -146,3 +154,43 @@ def _some(client: Any, pending: set[Any]) -> Any:
             return wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
     except TimeoutError:
         return set(), pending
+
+
+def lead(
+    runner: Runner, job: Callable[[T], R], parts: Sequence[T], take: Callable[[R], None], note: Callable[[], None]
+) -> None:
+    """Have a job done for each of some parts, and keep account of it.
+
+    Args:
+        runner: who computes.
+        job: what is done.
+        parts: for which it is done.
+        take: is told what the job returned for each part.
+        note: writes down what is finished: now and then, and at the end, however that comes.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, between two parts.
+    """
+    noted = time.monotonic()
+    try:
+        # on Ctrl-C the workers stop at once, not when the exception is forgotten
+        with closing(runner.run(job, parts)) as run, Interrupts() as interrupts:
+            for finished in run:
+                take(finished)
+                if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:
+                    note()
+                    noted = time.monotonic()
+                if interrupts.wished:
+                    raise KeyboardInterrupt
+    except LensphysError:
+        if interrupts.wished:  # the signal went to the workers, too
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        note()
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a bar that counts what is done and tells the time to go."""
+    text = TextColumn("{task.description}")
+    return Progress(text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
