@@ -38,6 +38,7 @@ def super_resolve(
     device: str = "cpu",
     workers: int = 1,
     kept: Kept | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Return what a method makes of a set of images.
 
@@ -50,6 +51,7 @@ def super_resolve(
         workers: processes that work side by side on a CPU.
         kept: where chunks of ``batch_size`` images are kept as they are finished, with the results too large for
             memory; those that are there already are not computed again.
+        quiet: no progress is shown.
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``residual`` (N, H, W) [flux per pixel] and ``chi2`` (N,) per degree of
@@ -71,7 +73,8 @@ def super_resolve(
     pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
     done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
     found: dict[int, Planes] = {}
-    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=Console(stderr=True)):
+    console = Console(stderr=True, quiet=quiet)
+    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=console):
         if kept is None:
             found[i] = planes
         else:

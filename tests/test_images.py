@@ -185,7 +185,7 @@ def test_our_own_files(lenses, tmp_path):
 
 
 BAD_ARRAYS = {
-    "one image": (stack()[0], r"must be a stack of images \(N, H, W\), got \(12, 16\): save image\[None\]"),
+    "one line": (stack()[0, 0], r"must be a stack of images \(N, H, W\), got \(16,\): reshape it"),
     "channels": (
         np.ones((2, 3, H, W)),
         r"must be a stack of images \(N, H, W\), got \(2, 3, 12, 16\): save stack\[:, 0\]",

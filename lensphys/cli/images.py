@@ -23,6 +23,7 @@ from lensphys.cli.base import (
     one_sentence,
 )
 from lensphys.cli.chosen import asked_for, chosen_method
+from lensphys.cli.many import Order, check_folder_options, make_catalogue
 from lensphys.cli.rows import Rows, rows_of
 
 if TYPE_CHECKING:
@@ -36,8 +37,18 @@ _CHUNK = 16  # images: what is lost of a run that is killed
 @app.command("super-resolve")
 @one_sentence
 def super_resolve(
-    image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="FITS, an .npz of named arrays, an .npy stack (N, H, W), our .h5; or many: a folder of such files, or "
+            "a text with a path a line.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="FITS gives .fits, .npy and .npz .npz, .h5 .h5; many: a folder, a catalogue."),
+    ],
     weights: Weights = None,
     run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
     method: Annotated[Optional[str], typer.Option(help="refine (the default): see `list methods`.")] = None,  # noqa: UP045
@@ -73,7 +84,15 @@ def super_resolve(
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
     rows: Rows = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images of a stack side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images side by side.")] = 1,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ADDRESS", help="For a catalogue: of a Dask cluster, instead of --workers."),
+    ] = None,
+    shard_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="For a catalogue: lenses that are kept as a whole; by default 16, or fewer of a few."),
+    ] = None,
     overwrite: Overwrite = False,
     trust: Trust = None,
     device: Device = "auto",
@@ -103,10 +122,18 @@ def super_resolve(
 
     `lensphys super-resolve survey.npy -o sr.npz --instrument euclid_vis --workers 8`
 
-    A stack that is interrupted goes on where it was when the same command is given again.
+    `lensphys super-resolve cutouts/ -o survey/ --workers 8`
+
+    `lensphys super-resolve lenses.txt -o survey/ --scheduler tcp://10.0.0.1:8786`
+
+    Of a folder, a list, or where the output is a folder, a catalogue is made: a row a lens as ECSV, Parquet and HTML,
+    and the super-resolved images in `shards/`. A file that cannot be used costs its own row.
+
+    A stack or a catalogue that is interrupted goes on where it was when the same command is given again.
     """
     import numpy as np
 
+    from lensphys.catalogue.inputs import is_many
     from lensphys.config import run_instrument
     from lensphys.data.images import check_output, read_images, with_target_psf, write_images
     from lensphys.fits.image import Choice
@@ -114,9 +141,17 @@ def super_resolve(
     from lensphys.observation import Instrument
     from lensphys.provenance import provenance
 
-    check_output(image, out)
+    many = is_many(image, out)
     allow(trust)
-    claim(out, image, psf, target_psf, error, model, overwrite=overwrite)
+    if many:
+        check_folder_options(
+            {"--rows": rows, "--z-lens": z_lens, "--z-source": z_source}, image, out, psf, error, target_psf
+        )
+    else:
+        if scheduler is not None or shard_size is not None:
+            raise LensphysError("--scheduler and --shard-size are for catalogues: give a folder as --out")
+        check_output(image, out)
+        claim(out, image, psf, target_psf, error, model, overwrite=overwrite)
     solar = _solar_radius(z_lens, z_source)
     where = device_of(device)
     if model is not None:
@@ -130,6 +165,13 @@ def super_resolve(
     if mask_means is not None:
         check_choice("--mask-means", mask_means, ["good", "bad"])
     choice = Choice(ext, band, mask_means)
+    if many:
+        from lensphys.catalogue import Reading
+
+        reading = Reading(preset, own, psf, error, target_psf, pixel_scale, choice)
+        order = Order(image, out, factor, where, workers, scheduler, shard_size, overwrite)
+        make_catalogue(order, chosen, reading)
+        return
     images = read_images(
         image, instrument=preset, fallback=own, psf=psf, error=error, pixel_scale=pixel_scale, choice=choice
     )

@@ -15,19 +15,20 @@ from lensphys.data.kept import Stack
 from lensphys.outputs import whole_file
 
 
-def read_npy(name: str, path: Path) -> NDArray[np.float32]:
+def read_npy(name: str, path: Path, rows: range | None = None) -> NDArray[np.float32]:
     """Return the array of an .npy file as native float32, of any shape.
 
     Args:
         name: what the file is called in the message.
         path: the file.
+        rows: along the first axis; the others are not read. None for all.
 
     Raises:
         LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers.
     """
     check_file(name, path)
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode=None if rows is None else "r", allow_pickle=False)
     except Exception as error:  # a damaged header fails in any way
         if "Object arrays" in str(error):
             raise LensphysError(f"{name} {path} holds Python objects: save an array of numbers") from None
@@ -37,7 +38,8 @@ def read_npy(name: str, path: Path) -> NDArray[np.float32]:
     if array.dtype.kind not in "iuf":
         raise LensphysError(f"{name} {path} holds {array.dtype} values: save real numbers, as float32")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
-        return np.ascontiguousarray(array, dtype=np.float32)
+        part = array if rows is None else np.array(array[rows.start : rows.stop])  # not the read-only map
+        return np.ascontiguousarray(part, dtype=np.float32)
 
 
 def open_npy(name: str, path: Path) -> NDArray[Any] | None:
