@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +18,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.data.kept import Kept, Stack
 from lensphys.grid import PixelGrid
-from lensphys.interrupts import end_with
+from lensphys.interrupts import end_with_parent
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation
 from lensphys.prediction import BODY
@@ -106,7 +105,7 @@ class _Pool:
     def run(self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int) -> Iterator[tuple[int, Planes]]:
         """Yield the chunks as they are finished, in any order; few wait in memory."""
         # spawn: a fork would copy torch's threads in an undefined state
-        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread, (os.getpid(),))
+        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread)
         waiting: dict[Future[Planes], int] = {}
         try:
             for i, part in parts:
@@ -121,8 +120,8 @@ class _Pool:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _on_one_thread(parent: int) -> None:
-    end_with(parent)
+def _on_one_thread() -> None:
+    end_with_parent()
     torch.set_num_threads(1)
 
 

@@ -12,14 +12,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context, set_forkserver_preload
+from multiprocessing.context import BaseContext
+from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.checks import LensphysError
-from lensphys.interrupts import Interrupts, end_with
+from lensphys.interrupts import Interrupts, end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,10 +62,7 @@ class Processes:
         if min(self.count, len(parts)) <= 1:
             yield from map(job, parts)
             return
-        # spawn: a fork would copy torch's threads in an undefined state
-        pool = ProcessPoolExecutor(
-            min(self.count, len(parts)), get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
-        )
+        pool = ProcessPoolExecutor(min(self.count, len(parts)), _context(), initializer=_begin)
         try:
             with _deaf_to_interrupts():
                 futures = [pool.submit(job, part) for part in parts]
@@ -76,6 +75,33 @@ class Processes:
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def warm(module: str) -> None:
+    """Start what starts processes now, in a process of its own, so that it is ready when they are wanted.
+
+    Args:
+        module: what they will import: once, not once each. To import it must start no threads that a fork would break.
+    """
+    if "forkserver" in get_all_start_methods():
+        set_forkserver_preload([module])
+        with _deaf_to_interrupts():
+            ensure_running()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _context() -> BaseContext:
+    """Not a plain fork, which would copy this process's threads (torch's) in an undefined state."""
+    return get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its processes quietly
+    end_with_parent()
 
 
 @contextmanager
