@@ -25,7 +25,7 @@ SECRET = 7.0
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
-    return simulate(Recipe.named("model_3", SMALL), 2, tmp_path_factory.mktemp("data") / "lenses.h5")
+    return simulate(Recipe.named("model_3", SMALL), 2, tmp_path_factory.mktemp("data") / "lenses.h5", deflection=True)
 
 
 @pytest.fixture

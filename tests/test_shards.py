@@ -102,7 +102,8 @@ def test_shard_finished_after_the_manifest_was_written_counts(folder):
 
 
 @pytest.mark.parametrize(
-    ("keywords"), [{"seed": 1}, {"n": 9}, {"classes": ["cdm"]}, {"engine": "lenstronomy"}, {"shard_size": 12}]
+    ("keywords"),
+    [{"seed": 1}, {"n": 9}, {"classes": ["cdm"]}, {"engine": "lenstronomy"}, {"shard_size": 12}, {"deflection": True}],
 )
 def test_folder_of_another_simulation_is_refused(folder, keywords):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}

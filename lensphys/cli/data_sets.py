@@ -50,6 +50,10 @@ def simulate(
         Optional[int],  # noqa: UP045
         typer.Option(help="Samples of a shard; by default 256, or fewer if there would not be 16 shards."),
     ] = None,
+    deflection: Annotated[
+        bool,
+        typer.Option("--deflection", help="Store /alpha_hr, which else is computed when it is read: 2.3 x the bytes."),
+    ] = False,
     device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
     preview: Annotated[
@@ -89,7 +93,7 @@ def simulate(
     plans = {
         name: Plan.of(
             first if name is None else first.seen_by(name), n,
-            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size,
+            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
         )
         for name in names
     }  # fmt: skip

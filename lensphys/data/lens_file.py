@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
@@ -20,6 +20,9 @@ from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, ope
 from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
+
+if TYPE_CHECKING:
+    from lensphys.simulation.again import Again
 
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
@@ -34,7 +37,8 @@ Index = int | slice | Sequence[int] | NDArray[np.integer[Any]]
 class LensFile:
     """A file that lensphys simulated or imported, read-only; opened anew in each process, so data loaders can share it.
 
-    Low-resolution images alone are enough: nothing else is read until it is asked for, and /hr* may be missing.
+    Low-resolution images alone are enough: nothing else is read until it is asked for, and /hr* may be missing. What a
+    simulation left out (/alpha_hr, unless it was asked to store it) is computed when it is read.
 
     Args:
         path: the HDF5 file.
@@ -52,6 +56,7 @@ class LensFile:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._process = 0
+        self._again: Again | None = None
         try:
             self._check()
         except BaseException:
@@ -139,7 +144,7 @@ class LensFile:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None, "_process": 0}
+        return {"path": self.path, "_file": None, "_process": 0, "_again": None}
 
     def close(self) -> None:
         """Close the file; reading opens it again."""
@@ -229,9 +234,14 @@ class LensFile:
         """Whether the file holds clean high-resolution images."""
         return "hr_clean" in self._open()
 
+    @property
+    def left_out(self) -> list[str]:
+        """Datasets that the file can be read as if it held: they are computed from the lens models."""
+        return [str(name) for name in self._open().attrs.get("left_out", ())]
+
     def has(self, name: str) -> bool:
-        """Return whether the file holds a dataset."""
-        return name in self._open()
+        """Return whether a dataset can be read: the file holds it, or left it out."""
+        return name in self._open() or name in self.left_out
 
     @property
     def labels(self) -> NDArray[np.integer[Any]]:
@@ -262,13 +272,26 @@ class LensFile:
         Raises:
             LensphysError: if there is no such dataset or sample, or the file is damaged.
         """
-        dataset = self._dataset(name)
         rows = index if isinstance(index, slice) else self._rows(index)
+        if name not in self._open() and name in self.left_out:
+            return self._computed(name, rows)
+        dataset = self._dataset(name)
         with damage(f"{self.path}: /{name}"):
             found = rows_of(dataset, rows)
             if name == "lens_model" and LENS_MODELS in self._open():
                 check_sums(f"{self.path}: /{name}", found, rows_of(self._dataset(LENS_MODELS), rows))
         return found
+
+    def _computed(self, name: str, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """A dataset that was left out, from the lens models."""
+        from lensphys.simulation.again import LEFT_OUT, Again
+
+        if name not in LEFT_OUT:
+            raise LensphysError(f"{self.path} left out /{name}, which this lensphys cannot compute: take a newer one")
+        if self._again is None:
+            self._again = Again(self, self._open())
+        with damage(f"{self.path}: /lens_model"):
+            return self._again.alpha_hr(np.arange(len(self))[rows])
 
     def lr(self, index: Index = slice(None)) -> Tensor:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
@@ -293,9 +316,8 @@ class LensFile:
     def _dataset(self, name: str) -> h5py.Dataset:
         file = self._open()
         if name not in file:
-            raise LensphysError(
-                f"{self.path} has no /{name}, only {', '.join(sorted(file))}: choose one, or make it again"
-            )
+            known = ", ".join(sorted({*file, *self.left_out}))
+            raise LensphysError(f"{self.path} has no /{name}, only {known}: choose one, or make it again")
         return file[name]
 
     def _rows(self, index: int | Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

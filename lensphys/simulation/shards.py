@@ -94,7 +94,8 @@ class Manifest:
     def _listed(self) -> dict[int, Finished]:
         try:
             tree = json.loads(self.path.read_text())
-            same = tree["identity"] == self.plan.identity and tree["shard_size"] == self.plan.shard_size
+            asked = (self.plan.identity, self.plan.shard_size, self.plan.left_out)
+            same = (tree["identity"], tree["shard_size"], tree.get("left_out", [])) == asked
             listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # damaged: the shards say themselves whose they are
@@ -102,8 +103,8 @@ class Manifest:
             same = not there or any(self._is_ours(path) for path in there)
         if not same:
             raise LensphysError(
-                f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine or "
-                "shard size): remove it, or choose another --out"
+                f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine, "
+                "shard size or choice of what is stored): remove it, or choose another --out"
             )
         return listed
 
@@ -121,7 +122,8 @@ class Manifest:
         try:
             samples = len(self.plan.samples_of(int(path.stem)))
             with h5py.File(path) as file:
-                return bool(file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
+                stored = list(file.attrs.get("left_out", [])) == self.plan.left_out
+                return bool(stored and file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
         except (OSError, KeyError, ValueError):
             return False
 
@@ -137,7 +139,8 @@ class Manifest:
             for f in sorted(self.finished.values(), key=lambda f: f.shard)
         }
         tree = {"format": f"{FORMAT}: shards", "identity": self.plan.identity, "shard_size": self.plan.shard_size,
-                "samples": len(self.plan), "shards": self.plan.shards, **self.plan.attributes(),
+                "left_out": self.plan.left_out, "samples": len(self.plan), "shards": self.plan.shards,
+                **self.plan.attributes(),
                 "finished": finished}  # fmt: skip
         write_json(self.path, tree)
 
@@ -177,6 +180,7 @@ def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
             positions = range(start, min(start + _BATCH, rows.stop))
             samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
             arrays = _arrays(samples, [plan.label_of(p) for p in positions])
+            arrays = {name: array for name, array in arrays.items() if name not in plan.left_out}
             if start == rows.start:
                 with reserved(file, len(rows) * _bytes(arrays) // len(positions)):
                     describe(file, plan, arrays, len(rows))
@@ -194,6 +198,8 @@ def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
     """Give a new file its attributes and its empty datasets, of ``count`` samples, like those of ``arrays``."""
     file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "identity": plan.identity})
     file.attrs.update(plan.attributes())
+    if plan.left_out:
+        file.attrs["left_out"] = plan.left_out
     sign(file)
     units = _units(plan)
     for name, array in arrays.items():

@@ -29,6 +29,7 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     engine: str = "torch",
+    deflection: bool = False,
 ) -> Path:
     """Simulate a data set on this machine; an interrupted run resumes when it is started again.
 
@@ -40,6 +41,7 @@ def simulate(
         seed: a sample depends on it, on its class and on its index alone.
         workers: processes; they change the speed and nothing else.
         engine: ``torch`` or ``lenstronomy``.
+        deflection: /alpha_hr is stored; else it is computed when it is read.
 
     Returns:
         The path of the file or folder.
@@ -49,7 +51,7 @@ def simulate(
             cannot be written.
     """
     runner = Processes(workers)
-    return write(Plan.of(recipe, n, classes=classes, seed=seed, engine=engine), out, runner)
+    return write(Plan.of(recipe, n, classes=classes, seed=seed, engine=engine, deflection=deflection), out, runner)
 
 
 def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: str = "cpu") -> Path:
