@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from torch.utils.tensorboard import SummaryWriter
-
 from lensphys.checks import LensphysError
 
 
@@ -45,4 +43,8 @@ def tracker(name: str, folder: Path) -> Tracker:
     Raises:
         LensphysError: if W&B is asked for and not installed.
     """
-    return _WeightsAndBiases(folder) if name == "wandb" else SummaryWriter(str(folder / "tensorboard"))
+    if name == "wandb":
+        return _WeightsAndBiases(folder)
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -12,7 +12,6 @@ thread; hours and bytes of 1e5 are those of these lenses times their number over
 
 import argparse
 import json
-import os
 import resource
 import shutil
 import signal
@@ -90,13 +89,24 @@ def ended(words: list[str], out: Path, at: int) -> dict:
 
 def finished(words: list[str]) -> dict:
     """Run a command to its end: seconds, and peak memory of the process that leads."""
-    start = time.perf_counter()
+    start, peak = time.perf_counter(), 0.0
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while process.poll() is None:
+        peak = max(peak, resident(process.pid))
+        time.sleep(0.2)
     said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
+    if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed: {said}")
-    return {"seconds": time.perf_counter() - start, "peak_MB": used.ru_maxrss / 1024, "said": said.splitlines()[0]}
+    return {"seconds": time.perf_counter() - start, "peak_MB": peak, "said": said.splitlines()[0].split(": ")[-1]}
+
+
+def resident(pid: int) -> float:
+    """Return the peak of a process's memory so far [MB]; what rusage tells begins with that of its parent."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return max((float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), default=0.0)
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -162,7 +172,11 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {"kills": kills, "cost": cost}[arguments.what](arguments.work)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found |= {"cpu_seconds": used.ru_utime + used.ru_stime, "note": arguments.note, "provenance": provenance()}
+    found |= {
+        "cpu_seconds_without_the_killed": used.ru_utime + used.ru_stime,
+        "note": arguments.note,
+        "provenance": provenance(),
+    }
     write_json(HERE / f"{arguments.what}.json", found)
     print(json.dumps({name: x for name, x in found.items() if name != "provenance"}, indent=1, default=str))
 

@@ -253,31 +253,60 @@ def list_(
     ] = "all",
 ) -> None:
     """List what names mean something: recipes, instruments, components, networks, methods and weights."""
-    from lensphys.methods import READY, TRAINABLE
-    from lensphys.model import LIGHT, MASS
-    from lensphys.networks import NETWORKS, network_settings
+    check_choice("kind", kind, [*_KINDS, "all"])
+    for title in _KINDS if kind == "all" else [kind]:
+        console.print(f"[bold]{title}[/]")
+        for name, line in _KINDS[title]().items():
+            console.print(f"  {name:24s} {line}", markup=False)
+
+
+def _recipes() -> dict[str, str]:
+    from lensphys.simulation.folder import recipe_names
+    from lensphys.simulation.recipe import Recipe
+
+    return {name: Recipe.named(name, []).description for name in recipe_names()}
+
+
+def _instruments() -> dict[str, str]:
     from lensphys.observation import Instrument, instrument_names
-    from lensphys.simulation.recipe import Recipe, recipe_names
+
+    return {name: Instrument.named(name).description for name in instrument_names()}
+
+
+def _components() -> dict[str, str]:
+    from lensphys.model import LIGHT, MASS
+
+    kinds = (("mass", MASS), ("light", LIGHT))
+    return {f"{kind} ({what})": _parameters(c) for what, of in kinds for kind, c in of.items()}
+
+
+def _networks() -> dict[str, str]:
+    from lensphys.networks import NETWORKS, network_settings
+
+    return {name: _first_line(network_settings(name)) for name in NETWORKS}
+
+
+def _methods() -> dict[str, str]:
+    from lensphys.methods import READY, TRAINABLE
+
+    ready = {name: _first_line(type(m)) for name, m in READY.items()}
+    return ready | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()}
+
+
+def _weights() -> dict[str, str]:
     from lensphys.weights import weights_description, weights_names
 
-    kinds = {
-        "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
-        "instruments": {name: Instrument.named(name).description for name in instrument_names()},
-        "components": {
-            f"{kind} ({what})": _parameters(c)
-            for what, of in (("mass", MASS), ("light", LIGHT))
-            for kind, c in of.items()
-        },
-        "networks": {name: _first_line(network_settings(name)) for name in NETWORKS},
-        "methods": {name: _first_line(type(m)) for name, m in READY.items()}
-        | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
-        "weights": {name: weights_description(name) for name in weights_names()},
-    }
-    check_choice("kind", kind, [*kinds, "all"])
-    for title in kinds if kind == "all" else [kind]:
-        console.print(f"[bold]{title}[/]")
-        for name, line in kinds[title].items():
-            console.print(f"  {name:24s} {line}", markup=False)
+    return {name: weights_description(name) for name in weights_names()}
+
+
+_KINDS = {
+    "recipes": _recipes,
+    "instruments": _instruments,
+    "components": _components,
+    "networks": _networks,
+    "methods": _methods,
+    "weights": _weights,
+}
 
 
 @app.command()
