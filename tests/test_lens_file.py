@@ -183,7 +183,7 @@ def test_damaged_images_are_named(copy):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(LensphysError, match="is a folder: if it holds shards, name one of them, or"):
+    with pytest.raises(LensphysError, match="holds no shards: there is no manifest.json"):
         LensFile(tmp_path)
 
 

@@ -41,7 +41,7 @@ class LensFile:
     simulation left out (/alpha_hr, unless it was asked to store it) is computed when it is read.
 
     Args:
-        path: the HDF5 file.
+        path: the HDF5 file, or a folder of shards of `lensphys simulate`, which are read as one file.
 
     Raises:
         LensphysError: if the file is missing, cut short, or was not written by lensphys.
@@ -128,11 +128,7 @@ class LensFile:
     def _open(self) -> h5py.File:
         # an HDF5 handle does not survive a fork
         if self._file is None or self._process != os.getpid():
-            if self.path.is_dir():
-                raise LensphysError(
-                    f"{self.path} is a folder: if it holds shards, name one of them, or 'lensphys merge' them first"
-                )
-            self._file, self._process = opened(self.path), os.getpid()
+            self._file, self._process = _opened(self.path), os.getpid()
         return self._file
 
     def __enter__(self) -> Self:
@@ -326,3 +322,11 @@ class LensFile:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
         return rows
+
+
+def _opened(path: Path) -> h5py.File:
+    if not path.is_dir():
+        return opened(path)
+    from lensphys.simulation.merging import shown_as_one
+
+    return shown_as_one(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import h5py
 
 from lensphys.checks import LensphysError
-from lensphys.data.hdf5 import new_dataset, new_file, reserved
+from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved
 from lensphys.outputs import claimed, whole_file
 from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
 
@@ -43,12 +44,36 @@ def merge_shards(
 ) -> None:
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
-    starts = _checked(folder, manifest)
+    starts = _starts(folder, manifest)
     with whole_file(out) as temporary, new_file(temporary) as file:
         parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
         join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
         join(file, parts, manifest, report)
         link_clean(file)
+
+
+def shown_as_one(folder: Path) -> h5py.File:
+    """Return the shards of a folder as one file in memory, which refers to them: nothing is merged or copied.
+
+    Sizes are compared with the manifest's, not checksums: HDF5 checks each image when it is read.
+
+    Raises:
+        LensphysError: if it is no folder of shards, a shard is missing, has another size, or is not what it seems.
+    """
+    manifest = _read(folder)
+    starts = _starts(folder, manifest, lambda path, said: path.stat().st_size == said["bytes"])
+    for shard in starts:
+        opened(shard_path(folder, shard)).close()
+    name = f"{uuid.uuid4().hex}.h5"  # of no file
+    file = h5py.File(name, "w", driver="core", backing_store=False, libver=FORMATS)
+    try:
+        parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
+        _refer(file, parts, manifest, lambda samples: None, beside=None)
+        link_clean(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -65,7 +90,13 @@ def _read(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _checked(folder: Path, manifest: dict[str, Any]) -> dict[int, int]:
+def _whole(path: Path, said: dict[str, Any]) -> bool:
+    return path.stat().st_size == said["bytes"] and checksum(path) == said["crc32"]
+
+
+def _starts(
+    folder: Path, manifest: dict[str, Any], whole: Callable[[Path, dict[str, Any]], bool] = _whole
+) -> dict[int, int]:
     """The first sample of each shard."""
     remedy = "run the same 'lensphys simulate' again, finished shards are kept"
     missing = [s for s in range(manifest["shards"]) if str(s) not in manifest["finished"]]
@@ -76,7 +107,7 @@ def _checked(folder: Path, manifest: dict[str, Any]) -> dict[int, int]:
         path, said = shard_path(folder, shard), manifest["finished"][str(shard)]
         if not path.is_file():
             raise LensphysError(f"{path} is gone: {remedy}")
-        if path.stat().st_size != said["bytes"] or checksum(path) != said["crc32"]:
+        if not whole(path, said):
             raise LensphysError(f"{path} is damaged (its checksum does not match {MANIFEST}): delete it and {remedy}")
         starts[shard] = start
         start += int(said["samples"])
@@ -124,9 +155,9 @@ def _datasets(shard: h5py.File) -> list[str]:
 
 
 def _refer(
-    file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path
+    file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path | None
 ) -> None:
-    """Refer to shards relative to the folder ``beside``: they may move together."""
+    """Refer to shards relative to the folder ``beside``: they may move together; by their whole path if it is None."""
     with h5py.File(parts[0][0], "r") as shard:
         file.attrs.update(shard.attrs)
         for name in _datasets(shard):
@@ -139,7 +170,9 @@ def _refer(
     report(manifest["samples"])
 
 
-def _below(folder: Path, path: Path) -> str:
+def _below(folder: Path | None, path: Path) -> str:
+    if folder is None:
+        return str(path.resolve())
     try:
         return str(path.resolve().relative_to(folder))
     except ValueError:
