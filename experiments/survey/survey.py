@@ -6,8 +6,8 @@
 ``kills``: 19 480 images in stacks, 500 FITS files of three shapes with an error map and a PSF, and 20 that are damaged.
 The run is ended by SIGKILL (the process that leads it, and with it its workers) when about a fifth, a half and four
 fifths of the parts are there, and started again by the same command. ``cost``: each lens is fitted by `refine` on one
-thread, in processor time; hours and bytes of 1e5 are those of these lenses times their number over the cores, no more. Results stand in
-``kills.json`` and ``cost.json`` beside this script.
+thread, in processor time; hours and bytes of 1e5 are those of these lenses times their number over the cores, no more.
+Results stand in ``kills.json`` and ``cost.json`` beside this script.
 """
 
 import argparse
