@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "lensphys.contrast": 0,
     "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
+    "lensphys.runners": 1,  # who computes the parts of long work
     "lensphys.settings": 1,  # words its errors with checks
     "lensphys.provenance": 1,
     "lensphys.lock": 1,
@@ -50,6 +51,7 @@ FLOORS: dict[str, int] = {
     "lensphys.evaluation": 17,
     "lensphys.config": 18,
     "lensphys.inference": 18,
+    "lensphys.catalogue": 19,  # of many results of `inference`
     "lensphys.ranking": 18,  # judges what methods make
     "lensphys.weights": 19,  # run folders that come with the package
     "lensphys.comparison": 20,  # many trainings and evaluations

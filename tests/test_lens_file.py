@@ -1,4 +1,6 @@
+import json
 import pickle
+import shutil
 from pathlib import Path
 
 import h5py
@@ -89,22 +91,24 @@ def test_a_deflection_that_was_left_out_is_read_to_the_last_bit(tmp_path, name, 
     assert paths[False].stat().st_size < 0.7 * paths[True].stat().st_size
 
 
-def test_what_cannot_be_computed_again_is_said(copy):
-    with h5py.File(copy, "a") as file:
-        file.attrs["left_out"] = ["alpha_hr", "hr_future"]
-        recipe = file.attrs.pop("recipe")
-    with LensFile(copy) as file:
-        with pytest.raises(LensphysError, match="left out /hr_future, which this lensphys cannot compute"):
-            file.read("hr_future")
-        with pytest.raises(LensphysError, match="left out /alpha_hr, and does not say how to compute it"):
-            file.read("alpha_hr")
-    with h5py.File(copy, "a") as file:
-        file.attrs["recipe"] = recipe
+def test_what_cannot_be_computed_again_is_said(path, tmp_path):
+    for name in ("future", "foreign", "damaged"):
+        shutil.copy(path, tmp_path / f"{name}.h5")
+    with h5py.File(tmp_path / "future.h5", "a") as file:
+        file.attrs["left_out"] = ["hr_future"]
+    with h5py.File(tmp_path / "foreign.h5", "a") as file:
+        model = json.loads(file["lens_model"][1])
+        file["lens_model"][1] = json.dumps(model | {"lens_model_list": ["MINE"] * len(model["lens_model_list"])})
+    with h5py.File(tmp_path / "damaged.h5", "a") as file:
         file["lens_model"][1] = "{"
-    with LensFile(copy) as file, pytest.warns(UserWarning, match="/lens_model are not as lensphys wrote"):
-        with pytest.raises(LensphysError, match="/lens_model"):
-            file.read("alpha_hr", 1)
-        assert file.read("alpha_hr", 0).shape == (1, 2, 36, 48)
+    message = "left out /hr_future, which this lensphys cannot compute"
+    with LensFile(tmp_path / "future.h5") as file, pytest.raises(LensphysError, match=message):
+        file.read("hr_future")
+    for name, message in (("foreign", "needs the profile MINE to be computed: import the"), ("damaged", "/lens_model")):
+        with LensFile(tmp_path / f"{name}.h5") as file, pytest.warns(UserWarning, match="are not as lensphys wrote"):
+            assert file.read("alpha_hr", 0).shape == (1, 2, 36, 48)
+            with pytest.raises(LensphysError, match=message):
+                file.read("alpha_hr", 1)
 
 
 def test_without_conditions_the_instrument_tells_all(path):

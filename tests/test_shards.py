@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
+from lensphys.data.merging import merge
 from lensphys.runners import Processes
 from lensphys.simulation import Recipe
-from lensphys.simulation.merging import merge
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
 from lensphys.simulation.writer import write

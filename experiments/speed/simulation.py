@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from published_loop import difference, write_one
 
+from lensphys.data.merging import merge_shards
 from lensphys.outputs import write_json
 from lensphys.provenance import commit, hardware, versions
 from lensphys.runners import Processes
 from lensphys.simulation.detector import conditions_of
-from lensphys.simulation.merging import merge_shards
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.sample import render

@@ -176,6 +176,6 @@ def merge(
 
     `lensphys merge survey/ -o survey.h5 --virtual`
     """
-    from lensphys.simulation.merging import merge as run
+    from lensphys.data.merging import merge as run
 
     console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}", markup=False)

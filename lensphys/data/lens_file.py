@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.checks import LensphysError, shortened
+from lensphys.data.again import LEFT_OUT, alpha_hr
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
+from lensphys.data.merging import shown_as_one
 from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
-
-if TYPE_CHECKING:
-    from lensphys.simulation.again import Again
 
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
@@ -56,7 +55,6 @@ class LensFile:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._process = 0
-        self._again: Again | None = None
         try:
             self._check()
         except BaseException:
@@ -140,7 +138,7 @@ class LensFile:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None, "_process": 0, "_again": None}
+        return {"path": self.path, "_file": None, "_process": 0}
 
     def close(self) -> None:
         """Close the file; reading opens it again."""
@@ -280,14 +278,11 @@ class LensFile:
 
     def _computed(self, name: str, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
         """A dataset that was left out, from the lens models."""
-        from lensphys.simulation.again import LEFT_OUT, Again
-
         if name not in LEFT_OUT:
             raise LensphysError(f"{self.path} left out /{name}, which this lensphys cannot compute: take a newer one")
-        if self._again is None:
-            self._again = Again(self, self._open())
+        texts = self.read("lens_model", rows)
         with damage(f"{self.path}: /lens_model"):
-            return self._again.alpha_hr(np.arange(len(self))[rows])
+            return alpha_hr(texts, self.grid_hr, str(self._open().attrs.get("engine", "torch")))
 
     def lr(self, index: Index = slice(None)) -> Tensor:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
@@ -325,8 +320,4 @@ class LensFile:
 
 
 def _opened(path: Path) -> h5py.File:
-    if not path.is_dir():
-        return opened(path)
-    from lensphys.simulation.merging import shown_as_one
-
-    return shown_as_one(path)
+    return shown_as_one(path) if path.is_dir() else opened(path)

@@ -12,10 +12,10 @@ import torch
 
 import lensphys
 from lensphys.checks import LensphysError, check_choice
+from lensphys.data.again import LEFT_OUT
 from lensphys.data.lens_file import FORMAT_VERSION
 from lensphys.observation import Instrument
 from lensphys.provenance import versions
-from lensphys.simulation.again import LEFT_OUT
 from lensphys.simulation.detector import check_detector
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.galaxies import fingerprint

@@ -17,12 +17,12 @@ import lensphys
 from lensphys.checks import LensphysError
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
+from lensphys.data.merging import MANIFEST, link_clean, shard_path
 from lensphys.lock import LOCK
 from lensphys.outputs import checksum, whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
-MANIFEST = "manifest.json"
 _BATCH = 32  # samples in memory
 _WITH_TARGET = {
     "hr": "as the target telescope recorded it: its PSF and noise, displaced by hr_shift_x and hr_shift_y, times "
@@ -47,11 +47,6 @@ class Finished:
     samples: int
     bytes: int
     crc32: str
-
-
-def shard_path(folder: Path, shard: int) -> Path:
-    """Return the file of a shard."""
-    return folder / f"{shard:06d}.h5"
 
 
 def check_folder(folder: Path) -> None:
@@ -208,12 +203,6 @@ def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
         dataset.attrs.update({"unit": units[name]} if name in units else {})
         if plan.target is not None and name in _WITH_TARGET:
             dataset.attrs["description"] = _WITH_TARGET[name]
-
-
-def link_clean(file: h5py.File) -> None:
-    """Let /hr be the clean images where there are no noisy ones: a hard link, stored once."""
-    if "hr" not in file:
-        file["hr"] = file["hr_clean"]
 
 
 def _units(plan: Plan) -> dict[str, str]:

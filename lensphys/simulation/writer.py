@@ -11,10 +11,10 @@ from rich.console import Console
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
+from lensphys.data.merging import merge_shards
 from lensphys.lock import sole_run
 from lensphys.outputs import check_writable, remove_leftovers
 from lensphys.runners import Processes, Runner, lead, progress_bar
-from lensphys.simulation.merging import merge_shards
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.shards import Finished, Manifest, check_folder, write_shard

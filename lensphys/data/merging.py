@@ -13,10 +13,21 @@ import h5py
 
 from lensphys.checks import LensphysError
 from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved
-from lensphys.outputs import claimed, whole_file
-from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
+from lensphys.outputs import checksum, claimed, whole_file
 
+MANIFEST = "manifest.json"
 _ROWS = 64  # samples in memory
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Return the file of a shard."""
+    return folder / f"{shard:06d}.h5"
+
+
+def link_clean(file: h5py.File) -> None:
+    """Let /hr be the clean images where there are no noisy ones: a hard link, stored once."""
+    if "hr" not in file:
+        file["hr"] = file["hr_clean"]
 
 
 def merge(folder: str | Path, out: str | Path, *, virtual: bool = False, overwrite: bool = False) -> Path:
