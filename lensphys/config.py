@@ -7,11 +7,10 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from lightning_fabric import Fabric
 from pydantic import PositiveInt, model_validator
 
 from lensphys import training
@@ -48,6 +47,9 @@ from lensphys.simulation.writer import simulate
 from lensphys.training import TrainingSettings
 from lensphys.trust import trusting
 from lensphys.validity import Validity
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _MOST_PARAMETERS = 1_000_000_000  # 4 GB: the largest network of ours as published has 43 million
 

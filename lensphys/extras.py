@@ -17,6 +17,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "viewer": ("bokeh", "regions"),
     "diffusion": ("diffusers",),
     "coolest": ("coolest",),
+    "parquet": ("pyarrow",),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +17,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.data.kept import Kept, Stack
 from lensphys.grid import PixelGrid
-from lensphys.interrupts import end_with
+from lensphys.interrupts import end_with_parent
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation
 from lensphys.prediction import BODY
@@ -38,6 +37,7 @@ def super_resolve(
     device: str = "cpu",
     workers: int = 1,
     kept: Kept | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Return what a method makes of a set of images.
 
@@ -50,6 +50,7 @@ def super_resolve(
         workers: processes that work side by side on a CPU.
         kept: where chunks of ``batch_size`` images are kept as they are finished, with the results too large for
             memory; those that are there already are not computed again.
+        quiet: no progress is shown.
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``lr`` and ``model`` (N, H, W) [flux per pixel], the image that was
@@ -73,7 +74,8 @@ def super_resolve(
     pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
     done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
     found: dict[int, Planes] = {}
-    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=progress_console()):
+    console = progress_console(quiet=quiet)
+    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=console):
         if kept is None:
             found[i] = planes
         else:
@@ -114,7 +116,7 @@ class _Pool:
     def run(self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int) -> Iterator[tuple[int, Planes]]:
         """Yield the chunks as they are finished, in any order; few wait in memory."""
         # spawn: a fork would copy torch's threads in an undefined state
-        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread, (os.getpid(),))
+        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread)
         waiting: dict[Future[Planes], int] = {}
         try:
             for i, part in parts:
@@ -129,8 +131,8 @@ class _Pool:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _on_one_thread(parent: int) -> None:
-    end_with(parent)
+def _on_one_thread() -> None:
+    end_with_parent()
     torch.set_num_threads(1)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,17 +74,14 @@ def _answered(number: signal.Signals, handler: Any) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def end_with(parent: int, every: float = 0.5) -> None:
-    """End this process once its parent is gone, which may have had no time to say so.
-
-    Args:
-        parent: the parent's process id.
-        every: how often to look [s].
-    """
+def end_with_parent() -> None:
+    """End this process, one of `multiprocessing`, once the one that started it is gone, even without a word."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(every)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

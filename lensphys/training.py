@@ -10,12 +10,10 @@ import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from zipfile import BadZipFile, ZipFile
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -29,6 +27,9 @@ from lensphys.runs import CHECKPOINT, LOG, WEIGHTS, write_weights
 from lensphys.settings import Strict
 from lensphys.terminal import progress_console
 from lensphys.tracking import Tracker, tracker
+
+if TYPE_CHECKING:  # it takes a second to load, and only a training needs it
+    from lightning_fabric import Fabric
 
 _UPSAMPLING = "upsampling"
 _NAMED = 8  # images that a message names
@@ -109,6 +110,9 @@ def launch(settings: TrainingSettings, players: int = 1) -> Fabric:
     Raises:
         LensphysError: if a GPU is asked for and there is none.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
     gpu = torch.cuda.is_available()
     if settings.accelerator == "gpu" and not gpu:
         raise LensphysError("training.accelerator is gpu, but no GPU is available: use auto or cpu")

@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
     "lensphys.terminal": 0,
+    "lensphys.runners": 1,  # who computes the parts of long work
     "lensphys.settings": 1,  # words its errors with checks
     "lensphys.provenance": 1,
     "lensphys.lock": 1,
@@ -54,6 +55,7 @@ FLOORS: dict[str, int] = {
     "lensphys.config": 18,
     "lensphys.inference": 18,
     "lensphys.viewer": 18,  # reads what others wrote; takes what is beyond a smooth lens from evaluation
+    "lensphys.catalogue": 19,  # of many results of `inference`
     "lensphys.ranking": 18,  # judges what methods make
     "lensphys.weights": 19,  # run folders that come with the package
     "lensphys.comparison": 20,  # many trainings and evaluations

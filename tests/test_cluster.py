@@ -7,14 +7,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 distributed = pytest.importorskip("distributed")
 
+from lensphys.catalogue import Reading, Survey, listed, super_resolve_all  # noqa: E402
 from lensphys.checks import LensphysError  # noqa: E402
+from lensphys.methods import READY  # noqa: E402
+from lensphys.runners import Cluster  # noqa: E402
 from lensphys.simulation import Recipe  # noqa: E402
 from lensphys.simulation.plan import Plan  # noqa: E402
-from lensphys.simulation.runners import Cluster  # noqa: E402
 from lensphys.simulation.shards import Manifest, write_shard  # noqa: E402
 from lensphys.simulation.writer import write  # noqa: E402
 
@@ -77,6 +80,29 @@ def test_a_killed_worker_changes_nothing(tmp_path, scheduler, start):
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert out.read_bytes() == write(plan_of(), tmp_path / "here.h5").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cluster.h5", "here.h5"]
+
+
+def test_a_killed_worker_changes_nothing_in_a_catalogue(tmp_path, scheduler, start):
+    workers = start(2)
+    waited(scheduler, 2)
+    image = np.random.default_rng(0).normal(1, 0.3, (24, 16, 16)).astype("f4")
+    np.save(tmp_path / "a.npy", image)
+    survey = Survey(listed(tmp_path / "a.npy"), READY["bicubic"], "bicubic", reading=Reading(pixel_scale=0.1))
+
+    class Watched(Cluster):
+        def run(self, job, parts):
+            for count, done in enumerate(super().run(job, parts)):
+                if count == 5:
+                    workers[0].send_signal(signal.SIGKILL)
+                yield done
+
+    for name, runner in (("cluster", Watched(scheduler)), ("here", None)):
+        super_resolve_all(survey, tmp_path / name, runner)
+    assert workers[0].wait(10) == -signal.SIGKILL
+    files = [p.relative_to(tmp_path / "here") for p in (tmp_path / "here/shards").rglob("*") if p.is_file()]
+    assert len([p for p in files if p.suffix == ".npz"]) == 24
+    for path in [Path("manifest.json"), *(p for p in files if p.name != "seconds.json")]:
+        assert (tmp_path / "cluster" / path).read_bytes() == (tmp_path / "here" / path).read_bytes(), path
 
 
 def test_without_workers_a_run_gives_up_and_goes_on_later(tmp_path, scheduler, start):

@@ -26,7 +26,7 @@ ALL = 12
 def healthy(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("healthy")
     for model in MODELS:
-        simulate(Recipe.named(model, SMALL), 4, folder / f"{model}.h5")
+        simulate(Recipe.named(model, SMALL), 4, folder / f"{model}.h5", deflection=True)
     return folder
 
 
@@ -308,7 +308,7 @@ def test_observed_pairs(spoilt):
 
 
 def test_deflections_that_do_not_fit(tmp_path):
-    path = simulate(Recipe.named("model_3"), 1, tmp_path / "a.h5")
+    path = simulate(Recipe.named("model_3"), 1, tmp_path / "a.h5", deflection=True)
     with h5py.File(path, "a") as file:
         file["alpha_hr"][:] = file["alpha_hr"][:] / 0.63428
     found = only(path, "alpha_theta_E", "warning", [0, 1, 2])

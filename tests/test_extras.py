@@ -139,5 +139,5 @@ app(stack, standalone_mode=False)
     drawn = {
         f"lensphys.viewer.{name}" for name in ("catalogue", "colours", "drawing", "library", "page", "regions", "show")
     }
-    assert lacking == drawn | {"lensphys.model.kernels"}
+    assert lacking == drawn | {"lensphys.model.kernels", "lensphys.api.plot"}
     assert (tmp_path / "new.fits").is_file() and (tmp_path / "new.npz").is_file()

@@ -14,9 +14,9 @@ from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
 from lensphys.data.hdf5 import new_dataset, opened
+from lensphys.data.merging import merge
 from lensphys.data.rank_set import RankSet, write_rank_set
 from lensphys.simulation import Recipe
-from lensphys.simulation.merging import merge
 from lensphys.simulation.writer import simulate
 
 SMALL = ["height=12", "width=16"]
@@ -25,7 +25,7 @@ SECRET = 7.0
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
-    return simulate(Recipe.named("model_3", SMALL), 2, tmp_path_factory.mktemp("data") / "lenses.h5")
+    return simulate(Recipe.named("model_3", SMALL), 2, tmp_path_factory.mktemp("data") / "lenses.h5", deflection=True)
 
 
 @pytest.fixture

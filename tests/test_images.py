@@ -83,6 +83,54 @@ def test_nothing_known_is_said(npy):
     assert [r.split(":")[0] for r in images.remarks] == ["no PSF is known", "no noise is known"]
 
 
+def test_an_npz_is_read_as_a_fits_file_is(tmp_path):
+    planes = {"SCI": stack()[0], "ERR": np.full((H, W), 0.2, np.float32), "PSF": kernel()}
+    fits_file = cut_out(tmp_path / "a.fits", **planes)
+    mask = np.ones((H, W), bool)
+    mask[0] = False
+    np.savez(tmp_path / "a.npz", **planes, good=mask, pixel_scale=0.07, psf_scale=0.035, unit="counts/s")
+    one, other = read_images(tmp_path / "a.npz").observation, read_images(fits_file, pixel_scale=0.07).observation
+    assert torch.equal(one.image, other.image) and torch.equal(one.noise.sigma, other.noise.sigma)
+    assert one.camera.grid == PixelGrid(H, W, 0.07) and one.camera.psf.scale == 0.035
+    assert one.mask[0, 0].tolist() == mask.tolist()
+    assert read_images(tmp_path / "a.npz").header["BUNIT"] == "counts/s"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": np.array(["a", "b"])[None]}, "holds .* values: save real numbers"),
+        ({"image": np.array([[None]])}, "a.npz is not a whole .npz archive of numbers"),
+        ({"image": stack()}, r"shape \(.*\), expected one image \(H, W\)"),
+        ({"err": stack()[0]}, "a.npz has no image"),
+    ],
+)
+def test_faulty_npz(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(LensphysError, match=message):
+        read_images(tmp_path / "a.npz", pixel_scale=0.1)
+
+
+def test_a_cut_npz(tmp_path):
+    np.savez(tmp_path / "a.npz", image=stack()[0])
+    for size in (0, 50, 300):
+        (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:size])
+        with pytest.raises(LensphysError, match="b.npz is not a whole .npz archive"):
+            read_images(tmp_path / "b.npz", pixel_scale=0.1)
+
+
+def test_some_rows_of_a_stack_are_read_as_among_all(tmp_path):
+    images, error = stack(4), np.stack([np.full((H, W), 0.1 * k, np.float32) for k in (1, 2, 3, 4)])
+    images[1] = 0
+    path, error = saved(tmp_path / "a.npy", images), saved(tmp_path / "e.npy", error)
+    whole = read_images(path, pixel_scale=0.1, error=error)
+    some = read_images(path, pixel_scale=0.1, error=error, rows=range(1, 3))
+    assert whole.index.tolist() == [0, 2, 3] and some.index.tolist() == [2]
+    assert torch.equal(some.observation.image, whole.only(np.array([2])).observation.image)
+    assert torch.equal(some.observation.noise.sigma, torch.full((1, 1, H, W), 0.3))
+    assert all(f"image 1 of {path} is zero" in "".join(images.remarks) for images in (whole, some))
+
+
 def test_what_is_given_goes_first(tmp_path, npy):
     psf, error = saved(tmp_path / "psf.npy", kernel()), saved(tmp_path / "error.npy", np.full((H, W), 0.2))
     images = read_images(npy, instrument=EUCLID, psf=psf, error=error, pixel_scale=0.05)
@@ -185,7 +233,7 @@ def test_our_own_files(lenses, tmp_path):
 
 
 BAD_ARRAYS = {
-    "one image": (stack()[0], r"must be a stack of images \(N, H, W\), got \(12, 16\): save image\[None\]"),
+    "one line": (stack()[0, 0], r"must be a stack of images \(N, H, W\), got \(16,\): reshape it"),
     "channels": (
         np.ones((2, 3, H, W)),
         r"must be a stack of images \(N, H, W\), got \(2, 3, 12, 16\): save stack\[:, 0\]",

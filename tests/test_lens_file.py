@@ -1,4 +1,6 @@
+import json
 import pickle
+import shutil
 from pathlib import Path
 
 import h5py
@@ -54,12 +56,59 @@ def test_reads_samples_in_any_order(path):
 
 def test_low_resolution_images_alone_are_enough(copy):
     with h5py.File(copy, "a") as file:
-        for name in ("hr", "hr_clean", "alpha_hr"):
+        for name in ("hr", "hr_clean"):
             del file[name]
     with LensFile(copy) as file:
         assert not file.has_truth and file.lr([0, 5]).shape == (2, 1, 12, 16)
         with pytest.raises(LensphysError, match="has no /hr_clean"):
             file.read("hr_clean")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "engine"),
+    [
+        ("model_2", ["upscale=3"], "torch"),
+        ("model_2", [], "lenstronomy"),
+        ("roman", ["upscale=2"], "torch"),  # a PSF and a galaxy of its own for each
+    ],
+)
+def test_a_deflection_that_was_left_out_is_read_to_the_last_bit(tmp_path, name, changes, engine):
+    recipe = Recipe.named(name, ["height=24", "width=28", *changes])
+    paths = {kept: tmp_path / f"{kept}.h5" for kept in (True, False)}
+    for kept, path in paths.items():
+        simulate(recipe, 2, path, engine=engine, deflection=kept)
+    with LensFile(paths[True]) as whole, LensFile(paths[False]) as short, h5py.File(paths[False]) as raw:
+        assert "alpha_hr" not in raw and short.left_out == ["alpha_hr"] and whole.left_out == []
+        assert short.has("alpha_hr") and not short.has("alpha") and short.identity == whole.identity
+        alpha = whole.read("alpha_hr")
+        for index in (slice(None), slice(1, 3), [3, 0], 1, -1, []):
+            rows = [index] if isinstance(index, int) else index
+            assert np.array_equal(short.read("alpha_hr", index), alpha[rows])
+        for name in ("lr", "lr_clean", "hr_clean", "theta_E", "lens_model"):
+            assert np.array_equal(short.read(name), whole.read(name))
+        again = pickle.loads(pickle.dumps(short))
+        assert np.array_equal(again.read("alpha_hr", 0), alpha[:1])
+    assert paths[False].stat().st_size < 0.7 * paths[True].stat().st_size
+
+
+def test_what_cannot_be_computed_again_is_said(path, tmp_path):
+    for name in ("future", "foreign", "damaged"):
+        shutil.copy(path, tmp_path / f"{name}.h5")
+    with h5py.File(tmp_path / "future.h5", "a") as file:
+        file.attrs["left_out"] = ["hr_future"]
+    with h5py.File(tmp_path / "foreign.h5", "a") as file:
+        model = json.loads(file["lens_model"][1])
+        file["lens_model"][1] = json.dumps(model | {"lens_model_list": ["MINE"] * len(model["lens_model_list"])})
+    with h5py.File(tmp_path / "damaged.h5", "a") as file:
+        file["lens_model"][1] = "{"
+    message = "left out /hr_future, which this lensphys cannot compute"
+    with LensFile(tmp_path / "future.h5") as file, pytest.raises(LensphysError, match=message):
+        file.read("hr_future")
+    for name, message in (("foreign", "needs the profile MINE to be computed: import the"), ("damaged", "/lens_model")):
+        with LensFile(tmp_path / f"{name}.h5") as file, pytest.warns(UserWarning, match="are not as lensphys wrote"):
+            assert file.read("alpha_hr", 0).shape == (1, 2, 36, 48)
+            with pytest.raises(LensphysError, match=message):
+                file.read("alpha_hr", 1)
 
 
 def test_without_conditions_the_instrument_tells_all(path):
@@ -138,7 +187,7 @@ def test_damaged_images_are_named(copy):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(LensphysError, match="is a folder: if it holds shards, name one of them, or"):
+    with pytest.raises(LensphysError, match="holds no shards: there is no manifest.json"):
         LensFile(tmp_path)
 
 

@@ -259,11 +259,17 @@ def ends(pid: int, seconds: float = 20) -> bool:
     return False
 
 
+def below(pid: int) -> list[str]:
+    """The processes that a process started, and those that these started."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return found + [process for child in found for process in below(int(child))]
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_workers_end_with_a_killed_parent(tmp_path):
     process = started(tmp_path / "survey", "--workers", "2")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) >= 2
+    children = below(process.pid)
+    assert len(children) >= 4  # two workers, what starts them, and what cleans up after them
     process.kill()
     process.wait()
     assert all(ends(int(child)) for child in children)

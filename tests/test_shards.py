@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import zlib
 from pathlib import Path
@@ -9,15 +10,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
+from lensphys.data.merging import merge
+from lensphys.runners import Processes
 from lensphys.simulation import Recipe
-from lensphys.simulation.merging import merge
 from lensphys.simulation.plan import Plan
-from lensphys.simulation.runners import Processes
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
 from lensphys.simulation.writer import write
 
@@ -74,6 +76,40 @@ def test_virtual_file_reads_the_same(folder, tmp_path):
         assert np.array_equal(a.read("lr", [23, 3]), b.read("lr", [23, 3]))
 
 
+def test_a_folder_is_read_as_one_file(folder, tmp_path):
+    merged = merge(folder, tmp_path / "merged.h5")
+    with LensFile(folder) as a, LensFile(merged) as b, LensFile(folder) as other:
+        assert len(a) == len(other) == 24 and a.identity == b.identity and a.classes == b.classes
+        for name in ("lr", "hr", "hr_clean", "lr_clean", "alpha_hr", "label", "theta_E", "lens_model"):
+            assert np.array_equal(a.read(name, [23, 3, 10]), b.read(name, [23, 3, 10])), name
+        again = pickle.loads(pickle.dumps(a))
+        assert np.array_equal(again.read("lr"), b.read("lr"))
+    assert sorted(p.suffix for p in folder.iterdir()) == [".h5"] * 3 + [".json"]
+
+
+def test_a_training_reads_a_folder_without_merging(folder, tmp_path):
+    from lensphys.batches import Batches, BatchSettings
+
+    settings = BatchSettings(batch_size=4)
+    with LensFile(folder) as a, LensFile(merge(folder, tmp_path / "merged.h5")) as b:
+        mine, theirs = (Batches(lenses, settings, 1, needs_truth=True) for lenses in (a, b))
+        assert mine.identity == theirs.identity
+        for index in mine.of_epoch(0, 0, 1):
+            one, two = mine.read(index, torch.device("cpu")), theirs.read(index, torch.device("cpu"))
+            assert torch.equal(one.observation.image, two.observation.image) and torch.equal(one.truth, two.truth)
+
+
+def test_a_folder_that_lacks_a_shard_or_has_a_cut_one_is_not_read(folder):
+    path = shard_path(folder, 1)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(LensphysError, match="000001.h5 is damaged"):
+        LensFile(folder)
+    path.unlink()
+    with pytest.raises(LensphysError, match="000001.h5 is gone"):
+        LensFile(folder)
+
+
 def test_noisy_hr_images_are_merged_too(tmp_path):
     plan = Plan.of(Recipe.named("model_2", [*SMALL, "hr_noise=true"]), 3, shard_size=4)
     with h5py.File(merge(write(plan, tmp_path / "folder"), tmp_path / "a.h5")) as file:
@@ -102,7 +138,8 @@ def test_shard_finished_after_the_manifest_was_written_counts(folder):
 
 
 @pytest.mark.parametrize(
-    ("keywords"), [{"seed": 1}, {"n": 9}, {"classes": ["cdm"]}, {"engine": "lenstronomy"}, {"shard_size": 12}]
+    ("keywords"),
+    [{"seed": 1}, {"n": 9}, {"classes": ["cdm"]}, {"engine": "lenstronomy"}, {"shard_size": 12}, {"deflection": True}],
 )
 def test_folder_of_another_simulation_is_refused(folder, keywords):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
@@ -217,7 +254,7 @@ def test_a_dead_process_loses_its_own_shard_alone(tmp_path):
     manifest = Manifest(plan_of(), folder)
     manifest.claim()
     runner = Processes(2)
-    with pytest.raises(LensphysError, match=r"a simulation process died \(out of memory\?\): run the same command aga"):
+    with pytest.raises(LensphysError, match=r"a worker died \(out of memory\?\): run the same command aga"):
         list(runner.run(DiesAtTheLast(plan_of(), folder), [0, 1, 2]))
     other = write(plan_of(), tmp_path / "other.h5")
     assert merge(write(plan_of(), folder), tmp_path / "a.h5").read_bytes() == other.read_bytes()

@@ -299,7 +299,7 @@ def test_recipe_and_instrument_must_fit(tmp_path):
 # stored as float32; the torch engine is within 1e-5 of the peak
 @pytest.mark.parametrize(("engine", "tolerance"), [("lenstronomy", 2e-7), ("torch", 1e-5)])
 def test_file_describes_itself(tmp_path, engine, tolerance):
-    out = simulate(Recipe.named("model_2"), 2, tmp_path / "a.h5", seed=3, engine=engine)
+    out = simulate(Recipe.named("model_2"), 2, tmp_path / "a.h5", seed=3, engine=engine, deflection=True)
     with h5py.File(out) as file:
         shapes = {k: file[k].shape for k in file}
         assert shapes["lr"] == shapes["lr_clean"] == (6, 1, 64, 64)

@@ -15,9 +15,9 @@ import torch
 from lensphys.checks import LensphysError
 from lensphys.data import LensFile
 from lensphys.interrupts import Interrupts
+from lensphys.runners import Processes
 from lensphys.simulation import Recipe, shards, simulate
 from lensphys.simulation.plan import Plan
-from lensphys.simulation.runners import Processes
 from lensphys.simulation.sample import render
 from lensphys.simulation.writer import write
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -25,7 +24,7 @@ import torch
 
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
-from lensphys.interrupts import end_with
+from lensphys.interrupts import end_with_parent
 from lensphys.methods import READY
 from lensphys.observation import GaussianPSF, Observation
 from lensphys.outputs import write_json
@@ -165,7 +164,7 @@ def main() -> None:
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     missing = sorted(set(wanted) - {r["row"] for r in rows})
     # workers end with their parent
-    workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with, (os.getpid(),))
+    workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with_parent)
     with workers as pool, kept.open("a") as file:
         futures = [pool.submit(judged, arguments.data, row, arguments.method, arguments.psf_width) for row in missing]
         for future in as_completed(futures):

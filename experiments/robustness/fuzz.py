@@ -35,9 +35,9 @@ from typer.testing import CliRunner
 
 from lensphys.cli import app
 from lensphys.config import Experiment, train
+from lensphys.data.merging import merge
 from lensphys.outputs import write_json
 from lensphys.provenance import provenance
-from lensphys.simulation.merging import merge
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

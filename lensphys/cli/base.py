@@ -68,7 +68,7 @@ _KEPT = {
     "train": "the state is kept, the same command with --resume goes on",
     "compare": "what is finished is kept, the same command goes on",
     "rank_set": "what is finished is kept, the same command goes on",
-    "super_resolve": "of a stack, what is finished is kept, the same command goes on",
+    "super_resolve": "of a stack or a catalogue, what is finished is kept, the same command goes on",
     "demo": "what is finished is kept, the same command goes on",
 }
 

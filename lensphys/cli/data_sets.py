@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan
 
 
+_WORTH_IT = 200  # samples of a class: fewer are made while processes start
+
+
 @app.command()
 @one_sentence
 def simulate(
@@ -36,7 +39,10 @@ def simulate(
     matched: Annotated[
         bool, typer.Option("--matched", help="Lens, source and noise are the same in every class: with and without.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Processes on this machine; by default one a core, and one alone for a few samples."),
+    ] = None,
     scheduler: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="ADDRESS", help="Of a Dask cluster, instead of --workers, as tcp://host:8786."),
@@ -45,6 +51,10 @@ def simulate(
         Optional[int],  # noqa: UP045
         typer.Option(help="Samples of a shard; by default 256, or fewer if there would not be 16 shards."),
     ] = None,
+    deflection: Annotated[
+        bool,
+        typer.Option("--deflection", help="Store /alpha_hr, which else is computed when it is read: 2.3 x the bytes."),
+    ] = False,
     device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
     preview: Annotated[
@@ -69,9 +79,14 @@ def simulate(
     `lensphys simulate model_2 -n 1000000 -o survey/ --scheduler tcp://10.0.0.1:8786 --shard-size 1024`
     """
     from lensphys.extras import need
+    from lensphys.runners import Cluster, Processes, warm
+
+    count = _workers(n) if workers is None else workers
+    if scheduler is None and out is not None and count > 1:
+        warm("lensphys.simulation.shards")  # its imports go on beside ours
+
     from lensphys.simulation.plan import Plan
     from lensphys.simulation.recipe import Recipe
-    from lensphys.simulation.runners import Cluster, Processes
     from lensphys.simulation.writer import write
 
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
@@ -80,7 +95,7 @@ def simulate(
     plans = {
         name: Plan.of(
             first if name is None else first.seen_by(name), n,
-            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size,
+            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
         )
         for name in names
     }  # fmt: skip
@@ -91,15 +106,22 @@ def simulate(
         _preview({name or plan.recipe.instrument: plan for name, plan in plans.items()}, preview, overwrite=overwrite)
     if dry_run:
         for plan in plans.values():
-            _dry_run(plan, workers, where)
+            _dry_run(plan, count, where)
     if dry_run or (preview is not None and out is None):
         return
     if out is None:
         raise LensphysError("give --out FILE.h5 (or a folder), or one of --dry-run and --preview FILE.png")
-    runner = Processes(workers) if scheduler is None else Cluster(scheduler)
+    runner = Processes(count) if scheduler is None else Cluster(scheduler)
     for name, plan in plans.items():
         path = out if name is None else out.with_name(f"{out.stem}_{Path(name).stem}{out.suffix}")
         console.print(f"wrote {write(plan, path, runner, device=where)}", markup=False)
+
+
+def _workers(n: int) -> int:
+    """One a core, where there is work enough to be worth their start."""
+    from lensphys.runners import cores
+
+    return cores() if n >= _WORTH_IT else 1
 
 
 def _preview(plans: dict[str, Plan], path: Path, *, overwrite: bool) -> None:
@@ -158,6 +180,6 @@ def merge(
 
     `lensphys merge survey/ -o survey.h5 --virtual`
     """
-    from lensphys.simulation.merging import merge as run
+    from lensphys.data.merging import merge as run
 
     console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}", markup=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from lensphys.api.device import device_of
-from lensphys.checks import check_choice
+from lensphys.checks import LensphysError, check_choice
 from lensphys.cli.base import (
     Device,
     Overwrite,
@@ -22,6 +22,7 @@ from lensphys.cli.base import (
     errors,
     one_sentence,
 )
+from lensphys.cli.many import Order, check_folder_options, make_catalogue
 from lensphys.cli.rows import Rows, rows_of
 
 if TYPE_CHECKING:
@@ -31,8 +32,18 @@ if TYPE_CHECKING:
 @app.command("super-resolve")
 @one_sentence
 def super_resolve(
-    image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="FITS gives .fits, .npy gives .npz, .h5 gives .h5.")],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="FITS, an .npz of named arrays, an .npy stack (N, H, W), our .h5; or many: a folder of such files, or "
+            "a text with a path a line.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="FITS gives .fits, .npy and .npz .npz, .h5 .h5; many: a folder, a catalogue."),
+    ],
     weights: Weights = None,
     run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
     method: Annotated[Optional[str], typer.Option(help="refine (the default): see `list methods`.")] = None,  # noqa: UP045
@@ -75,7 +86,15 @@ def super_resolve(
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
     rows: Rows = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images of a stack side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images side by side.")] = 1,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ADDRESS", help="For a catalogue: of a Dask cluster, instead of --workers."),
+    ] = None,
+    shard_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="For a catalogue: lenses that are kept as a whole; by default 16, or fewer of a few."),
+    ] = None,
     overwrite: Overwrite = False,
     trust: Trust = None,
     device: Device = "auto",
@@ -105,17 +124,32 @@ def super_resolve(
 
     `lensphys super-resolve survey.npy -o sr.npz --instrument euclid_vis --workers 8`
 
-    A stack that is interrupted goes on where it was when the same command is given again.
+    `lensphys super-resolve cutouts/ -o survey/ --workers 8`
+
+    `lensphys super-resolve lenses.txt -o survey/ --scheduler tcp://10.0.0.1:8786`
+
+    Of a folder, a list, or where the output is a folder, a catalogue is made: a row a lens as ECSV, Parquet and HTML,
+    and the super-resolved images in `shards/`. A file that cannot be used costs its own row.
+
+    A stack or a catalogue that is interrupted goes on where it was when the same command is given again.
     """
     from lensphys.api.chosen import asked_for, chosen_method
     from lensphys.api.images import choice_of
     from lensphys.api.resolve import lost_sentence, resolved, solar_radius
+    from lensphys.catalogue.inputs import is_many
     from lensphys.data.images import check_output, read_images, with_target_psf
     from lensphys.observation import Instrument
 
-    check_output(image, out)
+    many = is_many(image, out)
     allow(trust)
-    claim(out, image, psf, target_psf, error, mask, model, overwrite=overwrite)
+    if many:
+        alone = {"--rows": rows, "--z-lens": z_lens, "--z-source": z_source, "--mask": mask}
+        check_folder_options(alone, image, out, psf, error, target_psf)
+    else:
+        if scheduler is not None or shard_size is not None:
+            raise LensphysError("--scheduler and --shard-size are for catalogues: give a folder as --out")
+        check_output(image, out)
+        claim(out, image, psf, target_psf, error, mask, model, overwrite=overwrite)
     solar = solar_radius(z_lens, z_source)
     where = device_of(device)
     if model is not None:
@@ -123,20 +157,30 @@ def super_resolve(
     else:
         named = "refine" if run is None and weights is None and method is None else method
         chosen = chosen_method(run, weights, named, refine, where)
+    preset = None if instrument is None else Instrument.named(instrument)
+    own = None if instrument is not None else chosen.instrument
+    choice = choice_of(ext, band, mask_means)
+    factor = scale or chosen.scale
+    if many:
+        from lensphys.catalogue import Reading
+
+        reading = Reading(preset, own, psf, error, target_psf, pixel_scale, choice, sky)
+        order = Order(image, out, factor, where, workers, scheduler, shard_size, overwrite)
+        make_catalogue(order, chosen, reading)
+        return
     images = read_images(
         image,
-        instrument=None if instrument is None else Instrument.named(instrument),
-        fallback=None if instrument is not None else chosen.instrument,
+        instrument=preset,
+        fallback=own,
         psf=psf,
         error=error,
         mask=mask,
         pixel_scale=pixel_scale,
         sky=sky,
-        choice=choice_of(ext, band, mask_means),
+        choice=choice,
     )
     if rows is not None:
         images = images.only(rows_of(rows, int(images.index[-1]) + 1))
-    factor = scale or chosen.scale
     if target_psf is not None:
         images = with_target_psf(images, target_psf, factor)
     for remark in images.remarks:
@@ -159,31 +203,60 @@ def list_(
     ] = "all",
 ) -> None:
     """List what names mean something: recipes, instruments, components, networks, methods and weights."""
-    from lensphys.methods import READY, TRAINABLE
-    from lensphys.model import LIGHT, MASS
-    from lensphys.networks import NETWORKS, network_settings
+    check_choice("kind", kind, [*_KINDS, "all"])
+    for title in _KINDS if kind == "all" else [kind]:
+        console.print(f"[bold]{title}[/]")
+        for name, line in _KINDS[title]().items():
+            console.print(f"  {name:24s} {line}", markup=False)
+
+
+def _recipes() -> dict[str, str]:
+    from lensphys.simulation.folder import recipe_names
+    from lensphys.simulation.recipe import Recipe
+
+    return {name: Recipe.named(name, []).description for name in recipe_names()}
+
+
+def _instruments() -> dict[str, str]:
     from lensphys.observation import Instrument, instrument_names
-    from lensphys.simulation.recipe import Recipe, recipe_names
+
+    return {name: Instrument.named(name).description for name in instrument_names()}
+
+
+def _components() -> dict[str, str]:
+    from lensphys.model import LIGHT, MASS
+
+    kinds = (("mass", MASS), ("light", LIGHT))
+    return {f"{kind} ({what})": _parameters(c) for what, of in kinds for kind, c in of.items()}
+
+
+def _networks() -> dict[str, str]:
+    from lensphys.networks import NETWORKS, network_settings
+
+    return {name: _first_line(network_settings(name)) for name in NETWORKS}
+
+
+def _methods() -> dict[str, str]:
+    from lensphys.methods import READY, TRAINABLE
+
+    ready = {name: _first_line(type(m)) for name, m in READY.items()}
+    return ready | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()}
+
+
+def _weights() -> dict[str, str]:
     from lensphys.weights import weights_description, weights_names
 
-    kinds = {
-        "recipes": {name: Recipe.named(name, []).description for name in recipe_names()},
-        "instruments": {name: Instrument.named(name).description for name in instrument_names()},
-        "components": {
-            f"{kind} ({what})": _parameters(c)
-            for what, of in (("mass", MASS), ("light", LIGHT))
-            for kind, c in of.items()
-        },
-        "networks": {name: _first_line(network_settings(name)) for name in NETWORKS},
-        "methods": {name: _first_line(type(m)) for name, m in READY.items()}
-        | {f"{name} (train it)": _first_line(settings) for name, settings in TRAINABLE.items()},
-        "weights": {name: weights_description(name) for name in weights_names()},
-    }
-    check_choice("kind", kind, [*kinds, "all"])
-    for title in kinds if kind == "all" else [kind]:
-        console.print(f"[bold]{title}[/]")
-        for name, line in kinds[title].items():
-            console.print(f"  {name:24s} {line}", markup=False)
+    return {name: weights_description(name) for name in weights_names()}
+
+
+_KINDS = {
+    "recipes": _recipes,
+    "instruments": _instruments,
+    "components": _components,
+    "networks": _networks,
+    "methods": _methods,
+    "weights": _weights,
+}
 
 
 @app.command()

@@ -69,8 +69,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
-_READ = {"FITS": _FITS, ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
-_WRITTEN = {"FITS": (".fits", ".fit"), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
+_READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
+_WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 _SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
@@ -168,14 +168,16 @@ class _Contents:
     def instrument(self) -> Instrument | None:
         return None if self.carried is None else self.carried.instrument
 
-    def of(self, place: Array) -> _Contents:
-        """What it says of some images, by their places."""
+    def of(self, place: Array, numbers: Array) -> _Contents:
+        """What it says of some images, by their places here, and their numbers in the file."""
         carried = None if self.carried is None else self.carried.of(place)
         conditions = self.conditions.rows(torch.from_numpy(place))
-        if len(place) == len(self.pixels):
+        if len(place) == len(self.pixels) == numbers[-1] + 1:
             return self
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[place]
-        return replace(self, pixels=self.pixels[place], left=place, mask=mask, carried=carried, conditions=conditions)
+        return replace(
+            self, pixels=self.pixels[place], left=numbers[place], mask=mask, carried=carried, conditions=conditions
+        )
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ def read_images(
     pixel_scale: float | None = None,
     sky: str = KEEP,
     choice: Choice = Choice(),
+    rows: range | None = None,
 ) -> ImageSet:
     """Return the images of a file.
 
@@ -255,7 +258,8 @@ def read_images(
 
     Args:
         path: FITS (.fits, .fit, .fits.gz: one image, its noise, mask and PSF, by the names that archives give them),
-            .npy (N, H, W), or an HDF5 file of ``lensphys simulate``; or what is in memory.
+            .npz (the same, by the same names), .npy (N, H, W) or (H, W), or an HDF5 file of ``lensphys simulate``; or
+            what is in memory.
         instrument: for the pixel scale, the PSF and the noise, where nothing else gives them. What was drawn for each
             image of a lens file goes before the numbers of this instrument if the file names the same one.
         fallback: the instrument where neither ``instrument`` nor the file names one: that of a training.
@@ -268,6 +272,7 @@ def read_images(
         pixel_scale: [arcsec].
         sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
         choice: what of a FITS file is asked for.
+        rows: which images of a stack are read at all; None for all of them.
 
     Raises:
         LensphysError: one sentence on what is wrong with the files.
@@ -281,7 +286,7 @@ def read_images(
     else:
         path = Path(path)
         check_file("input", path)
-        contents = _contents(path, pixel_scale, own, remarks)
+        contents = _contents(path, pixel_scale, own, rows, remarks)
     if mask is not None:
         contents = _masked(contents, Path(mask), choice.mask_means, remarks)
     other = contents.instrument is not None and not contents.instrument.same_as(fallback)
@@ -291,8 +296,9 @@ def read_images(
     own_conditions = instrument is None or instrument.same_as(contents.instrument)
     conditions = contents.conditions if own_conditions else Conditions()
     scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
-    index = _usable(path, contents.pixels, remarks)
-    contents = contents.of(index)
+    numbers = np.arange(len(contents.pixels)) if rows is None else np.array(rows, dtype=np.int64)
+    place = _usable(path, contents.pixels, numbers, remarks)
+    index, contents = numbers[place], contents.of(place, numbers)
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
@@ -351,6 +357,20 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
     return replace(images, observation=observation, remarks=remarks, psf=f"target {name}")
 
 
+def is_image_file(path: Path) -> bool:
+    """Return whether a file is one of images, by its name."""
+    return path.name.lower().endswith(tuple(ending for endings in _READ.values() for ending in endings))
+
+
+def result_name(source: Path) -> str:
+    """Return the name that the results of a file have: its own, with the ending of what is written."""
+    kind = _kind(source, _READ)
+    ending = next(
+        ending for ending in sorted(_READ[kind], key=len, reverse=True) if source.name.lower().endswith(ending)
+    )
+    return source.name[: -len(ending)] + _WRITTEN[kind][0]
+
+
 def check_output(source: str | Path, path: str | Path) -> None:
     """Raise unless the results of one file can be written to another: to be called before the long computation.
 
@@ -407,7 +427,7 @@ def write_images(
             raise LensphysError(f"cannot write {path}: only a FITS input gives a FITS output, choose .npz or .h5")
         results |= _kernel_planes(images.observation.camera.at(scale))
         write_fits(path, images.header, results, scale=scale, pixel_scale=grid.scale, provenance=provenance)
-    elif kind == ".npy":
+    elif kind in (".npz", ".npy"):
         write_npz(path, results | {"provenance": json.dumps(origin, default=str)})
     else:
         origin["psf"] = results.pop("psf")
@@ -492,22 +512,27 @@ def _kind(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
     raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")
 
 
-def _contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> _Contents:
+def _contents(
+    path: Path, pixel_scale: float | None, choice: Choice, rows: range | None, remarks: list[str]
+) -> _Contents:
     kind = _kind(path, _READ)
-    if kind == "FITS":
+    if kind in ("FITS", ".npz"):
         return _fits_contents(path, pixel_scale, choice, remarks)
     _check_choice(path, choice)
     if kind == "HDF5":
         with LensFile(path) as file:
-            columns = {name: file.read(name) for name in ("label", *CONDITIONS) if file.has(name)}
+            some = slice(None) if rows is None else slice(rows.start, rows.stop)
+            columns = {name: file.read(name, some) for name in ("label", *CONDITIONS) if file.has(name)}
             carried = Carried(file.instrument, file.identity, file.classes, columns)
-            pixels = file.lr()[:, 0].numpy()
-            return _Contents(pixels, scale=file.grid_lr.scale, carried=carried, conditions=file.conditions())
-    pixels = read_npy("input", path)
+            pixels = file.lr(some)[:, 0].numpy()
+            return _Contents(pixels, scale=file.grid_lr.scale, carried=carried, conditions=file.conditions(some))
+    pixels = read_npy("input", path, rows)
     if pixels.ndim == 4 and pixels.shape[1] == 1:
         pixels = pixels[:, 0]
+    if pixels.ndim == 2:
+        pixels = pixels[None]
     if pixels.ndim != 3:
-        remedy = "save image[None]" if pixels.ndim == 2 else "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
+        remedy = "save stack[:, 0]" if pixels.ndim == 4 else "reshape it"
         raise LensphysError(f"{path} must be a stack of images (N, H, W), got {pixels.shape}: {remedy}")
     return _Contents(pixels)
 
@@ -562,8 +587,8 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     )
 
 
-def _usable(path: Path | InMemory, pixels: Array, remarks: list[str]) -> Array:
-    """Which images (N, H, W) of a file can be super-resolved; the others are named."""
+def _usable(path: Path | InMemory, pixels: Array, numbers: Array, remarks: list[str]) -> Array:
+    """The places of those images (N, H, W) of a file that can be super-resolved; the others are named."""
     if min(pixels.shape) < 1 or min(pixels.shape[-2:]) < _SMALLEST_SIDE:
         raise LensphysError(
             f"{path}: images (N, H, W) must have {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, got {pixels.shape}"
@@ -573,7 +598,7 @@ def _usable(path: Path | InMemory, pixels: Array, remarks: list[str]) -> Array:
         raise LensphysError(f"{path} {faults[0]}")
     if len(faults) == len(pixels):
         raise LensphysError(f"{path} holds no image that can be used: the first one {faults[0]}")
-    remarks += [f"image {i} of {path} {fault}: it is left out" for i, fault in faults.items()]
+    remarks += [f"image {numbers[i]} of {path} {fault}: it is left out" for i, fault in faults.items()]
     return np.array([i for i in range(len(pixels)) if i not in faults], dtype=np.int64)
 
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.checks import LensphysError, shortened
+from lensphys.data.again import LEFT_OUT, alpha_hr
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
+from lensphys.data.merging import shown_as_one
 from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
@@ -34,10 +36,11 @@ Index = int | slice | Sequence[int] | NDArray[np.integer[Any]]
 class LensFile:
     """A file that lensphys simulated or imported, read-only; opened anew in each process, so data loaders can share it.
 
-    Low-resolution images alone are enough: nothing else is read until it is asked for, and /hr* may be missing.
+    Low-resolution images alone are enough: nothing else is read until it is asked for, and /hr* may be missing. What a
+    simulation left out (/alpha_hr, unless it was asked to store it) is computed when it is read.
 
     Args:
-        path: the HDF5 file.
+        path: the HDF5 file, or a folder of shards of `lensphys simulate`, which are read as one file.
 
     Raises:
         LensphysError: if the file is missing, cut short, or was not written by lensphys.
@@ -123,11 +126,7 @@ class LensFile:
     def _open(self) -> h5py.File:
         # an HDF5 handle does not survive a fork
         if self._file is None or self._process != os.getpid():
-            if self.path.is_dir():
-                raise LensphysError(
-                    f"{self.path} is a folder: if it holds shards, name one of them, or 'lensphys merge' them first"
-                )
-            self._file, self._process = opened(self.path), os.getpid()
+            self._file, self._process = _opened(self.path), os.getpid()
         return self._file
 
     def __enter__(self) -> Self:
@@ -229,9 +228,14 @@ class LensFile:
         """Whether the file holds clean high-resolution images."""
         return "hr_clean" in self._open()
 
+    @property
+    def left_out(self) -> list[str]:
+        """Datasets that the file can be read as if it held: they are computed from the lens models."""
+        return [str(name) for name in self._open().attrs.get("left_out", ())]
+
     def has(self, name: str) -> bool:
-        """Return whether the file holds a dataset."""
-        return name in self._open()
+        """Return whether a dataset can be read: the file holds it, or left it out."""
+        return name in self._open() or name in self.left_out
 
     @property
     def labels(self) -> NDArray[np.integer[Any]]:
@@ -262,13 +266,23 @@ class LensFile:
         Raises:
             LensphysError: if there is no such dataset or sample, or the file is damaged.
         """
-        dataset = self._dataset(name)
         rows = index if isinstance(index, slice) else self._rows(index)
+        if name not in self._open() and name in self.left_out:
+            return self._computed(name, rows)
+        dataset = self._dataset(name)
         with damage(f"{self.path}: /{name}"):
             found = rows_of(dataset, rows)
             if name == "lens_model" and LENS_MODELS in self._open():
                 check_sums(f"{self.path}: /{name}", found, rows_of(self._dataset(LENS_MODELS), rows))
         return found
+
+    def _computed(self, name: str, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """A dataset that was left out, from the lens models."""
+        if name not in LEFT_OUT:
+            raise LensphysError(f"{self.path} left out /{name}, which this lensphys cannot compute: take a newer one")
+        texts = self.read("lens_model", rows)
+        with damage(f"{self.path}: /lens_model"):
+            return alpha_hr(texts, self.grid_hr, str(self._open().attrs.get("engine", "torch")))
 
     def lr(self, index: Index = slice(None)) -> Tensor:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
@@ -293,9 +307,8 @@ class LensFile:
     def _dataset(self, name: str) -> h5py.Dataset:
         file = self._open()
         if name not in file:
-            raise LensphysError(
-                f"{self.path} has no /{name}, only {', '.join(sorted(file))}: choose one, or make it again"
-            )
+            known = ", ".join(sorted({*file, *self.left_out}))
+            raise LensphysError(f"{self.path} has no /{name}, only {known}: choose one, or make it again")
         return file[name]
 
     def _rows(self, index: int | Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
@@ -304,3 +317,7 @@ class LensFile:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
         return rows
+
+
+def _opened(path: Path) -> h5py.File:
+    return shown_as_one(path) if path.is_dir() else opened(path)

@@ -15,18 +15,21 @@ from lensphys.data.kept import Stack
 from lensphys.outputs import whole_file
 
 
-def read_npy(name: str, path: Path) -> NDArray[np.float32]:
+def read_npy(name: str, path: Path, rows: range | None = None) -> NDArray[np.float32]:
     """Return the array of an .npy file as native float32, of any shape.
 
     Args:
         name: what the file is called in the message.
         path: the file.
+        rows: along the first axis; the others are not read. None for all.
 
     Raises:
         LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers.
     """
+    array = _loaded(name, path, "iuf", mapped=rows is not None)
+    part = array if rows is None else np.array(array[rows.start : rows.stop])  # not the read-only map
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
-        return np.ascontiguousarray(_loaded(name, path, "iuf"), dtype=np.float32)
+        return np.ascontiguousarray(part, dtype=np.float32)
 
 
 def read_npy_mask(name: str, path: Path) -> NDArray[Any]:
@@ -37,10 +40,10 @@ def read_npy_mask(name: str, path: Path) -> NDArray[Any]:
     return _loaded(name, path, "iufb")
 
 
-def _loaded(name: str, path: Path, kinds: str) -> NDArray[Any]:
+def _loaded(name: str, path: Path, kinds: str, *, mapped: bool = False) -> NDArray[Any]:
     check_file(name, path)
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except Exception as error:  # a damaged header fails in any way
         if "Object arrays" in str(error):
             raise LensphysError(f"{name} {path} holds Python objects: save an array of numbers") from None

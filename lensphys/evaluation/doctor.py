@@ -179,7 +179,7 @@ def _held(path: Path) -> set[str]:
 
 
 def _of_file(file: LensFile, held: set[str]) -> Iterator[Finding]:
-    missing = [f"/{name}" for name in _TRUTH if name not in held]
+    missing = [f"/{name}" for name in _TRUTH if name not in held and name not in file.left_out]
     if missing:
         what = "what needs it (metrics, checks of pairs) is left out"
         yield Finding("missing_truth", "note", f"the file has no {', '.join(missing)}", remedy=what)

@@ -19,6 +19,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from lensphys.checks import LensphysError, check_file
+from lensphys.fits.archive import archive
 from lensphys.fits.names import Meaning, meaning, meaning_of_class
 
 Array = NDArray[Any]
@@ -146,7 +147,7 @@ class FitsFile:
 
 @contextmanager
 def opened(name: str, path: Path) -> Iterator[FitsFile]:
-    """Yield a FITS file, packed by gzip or bzip2 or not.
+    """Yield a FITS file, packed by gzip or bzip2 or not; an .npz of named arrays as if it were one.
 
     Args:
         name: what the file is called in messages.
@@ -157,14 +158,21 @@ def opened(name: str, path: Path) -> Iterator[FitsFile]:
     """
     check_file(name, path)
     file = FitsFile(name, path)
+    if path.suffix.lower() == ".npz":
+        _hold(file, archive(name, path))
+        yield file
+        return
     with file.guarded():
         stream = _stream(name, path)
     with stream:
         with file.guarded():
-            hdus = fits.open(stream, checksum=True, lazy_load_hdus=False, memmap=False)
-            file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(hdus) if _holds(hdu)]
-            file.primary = _readable(hdus[0].header)
+            _hold(file, fits.open(stream, checksum=True, lazy_load_hdus=False, memmap=False))
         yield file
+
+
+def _hold(file: FitsFile, hdus: fits.HDUList) -> None:
+    file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(hdus) if _holds(hdu)]
+    file.primary = _readable(hdus[0].header)
 
 
 def shown(text: object) -> str:

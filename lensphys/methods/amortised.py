@@ -238,6 +238,7 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
 
 def _typical() -> Tensor:
     """Unconstrained parameters of a lens with half the field's radius at its Einstein radius or so."""
-    model, one = LensModel.smooth(), torch.ones(1)
-    values = model.typical(one) | {"lens.theta_E": one, "source.amp": one, "source.n_sersic": one}
-    return model.space(2.5).unconstrained(values)[0]
+    with torch.device("cpu"):  # a network is built on the meta device to be counted, where arithmetic loads a compiler
+        model, one = LensModel.smooth(), torch.ones(1)
+        values = model.typical(one) | {"lens.theta_E": one, "source.amp": one, "source.n_sersic": one}
+        return model.space(2.5).unconstrained(values)[0]

@@ -12,6 +12,7 @@ import torch
 
 import lensphys
 from lensphys.checks import LensphysError, check_choice
+from lensphys.data.again import LEFT_OUT
 from lensphys.data.lens_file import FORMAT_VERSION
 from lensphys.observation import Instrument
 from lensphys.provenance import versions
@@ -42,6 +43,7 @@ class Plan:
         engine: which engine renders.
         matched: samples of one index have lens, source and noise in common in all classes.
         shard_size: samples of a shard.
+        deflection: /alpha_hr is stored, which else is computed when it is read: more than half of the bytes.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Plan:
     engine: str = "torch"
     matched: bool = False
     shard_size: int = SHARD
+    deflection: bool = False
     version: str = lensphys.__version__
 
     @classmethod
@@ -65,6 +68,7 @@ class Plan:
         engine: str = "torch",
         matched: bool = False,
         shard_size: int | None = None,
+        deflection: bool = False,
     ) -> Plan:
         """Return the plan of a recipe, checked as far as it can be before the first sample.
 
@@ -76,6 +80,7 @@ class Plan:
             engine: ``torch``, the fast one, or ``lenstronomy``, the reference with more profiles.
             matched: samples of one index have lens, source and noise in common in all classes.
             shard_size: samples of a shard; by default 256, or fewer if there would not be 16 shards.
+            deflection: /alpha_hr is stored; else it is computed when it is read.
 
         Raises:
             LensphysError: if an argument is out of range, recipe and instrument do not fit, or the engine lacks a
@@ -99,7 +104,7 @@ class Plan:
         ordered = tuple(name for name in recipe.classes if name in chosen)
         if shard_size is None:
             shard_size = max(_SMALLEST, min(SHARD, math.ceil(n * len(ordered) / 16)))  # all workers shall have some
-        plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size)
+        plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size, deflection)
         plan = replace(plan, instrument=with_enough_points(recipe, instrument, plan.engine_for))
         renders = plan.build_engine()
         for label in range(len(ordered)):
@@ -124,6 +129,11 @@ class Plan:
     def target(self) -> Instrument | None:
         """The telescope that /hr is observed with, if it is another one."""
         return None if self.recipe.target is None else Instrument.named(self.recipe.target.instrument)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Datasets that are not stored, but computed when they are read."""
+        return [] if self.deflection else list(LEFT_OUT)
 
     @property
     def shards(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ import lensphys
 from lensphys.checks import LensphysError
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
+from lensphys.data.merging import MANIFEST, link_clean, shard_path
 from lensphys.lock import LOCK
-from lensphys.outputs import whole_file, write_json
+from lensphys.outputs import checksum, whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
-MANIFEST = "manifest.json"
 _BATCH = 32  # samples in memory
 _WITH_TARGET = {
     "hr": "as the target telescope recorded it: its PSF and noise, displaced by hr_shift_x and hr_shift_y, times "
@@ -48,20 +47,6 @@ class Finished:
     samples: int
     bytes: int
     crc32: str
-
-
-def shard_path(folder: Path, shard: int) -> Path:
-    """Return the file of a shard."""
-    return folder / f"{shard:06d}.h5"
-
-
-def checksum(path: Path) -> str:
-    """Return the CRC-32 of a file, in eight hexadecimal digits: it finds damage, and costs a fourth of a SHA-256."""
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
 
 
 def check_folder(folder: Path) -> None:
@@ -104,7 +89,8 @@ class Manifest:
     def _listed(self) -> dict[int, Finished]:
         try:
             tree = json.loads(self.path.read_text())
-            same = tree["identity"] == self.plan.identity and tree["shard_size"] == self.plan.shard_size
+            asked = (self.plan.identity, self.plan.shard_size, self.plan.left_out)
+            same = (tree["identity"], tree["shard_size"], tree.get("left_out", [])) == asked
             listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # damaged: the shards say themselves whose they are
@@ -112,8 +98,8 @@ class Manifest:
             same = not there or any(self._is_ours(path) for path in there)
         if not same:
             raise LensphysError(
-                f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine or "
-                "shard size): remove it, or choose another --out"
+                f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine, "
+                "shard size or choice of what is stored): remove it, or choose another --out"
             )
         return listed
 
@@ -131,7 +117,8 @@ class Manifest:
         try:
             samples = len(self.plan.samples_of(int(path.stem)))
             with h5py.File(path) as file:
-                return bool(file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
+                stored = list(file.attrs.get("left_out", [])) == self.plan.left_out
+                return bool(stored and file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
         except (OSError, KeyError, ValueError):
             return False
 
@@ -147,7 +134,8 @@ class Manifest:
             for f in sorted(self.finished.values(), key=lambda f: f.shard)
         }
         tree = {"format": f"{FORMAT}: shards", "identity": self.plan.identity, "shard_size": self.plan.shard_size,
-                "samples": len(self.plan), "shards": self.plan.shards, **self.plan.attributes(),
+                "left_out": self.plan.left_out, "samples": len(self.plan), "shards": self.plan.shards,
+                **self.plan.attributes(),
                 "finished": finished}  # fmt: skip
         write_json(self.path, tree)
 
@@ -187,6 +175,7 @@ def _write(plan: Plan, device: str, rows: range, path: Path) -> None:
             positions = range(start, min(start + _BATCH, rows.stop))
             samples = render(plan.recipe, engine, [plan.drawn(p) for p in positions])
             arrays = _arrays(samples, [plan.label_of(p) for p in positions])
+            arrays = {name: array for name, array in arrays.items() if name not in plan.left_out}
             if start == rows.start:
                 with reserved(file, len(rows) * _bytes(arrays) // len(positions)):
                     describe(file, plan, arrays, len(rows))
@@ -204,6 +193,8 @@ def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
     """Give a new file its attributes and its empty datasets, of ``count`` samples, like those of ``arrays``."""
     file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "identity": plan.identity})
     file.attrs.update(plan.attributes())
+    if plan.left_out:
+        file.attrs["left_out"] = plan.left_out
     sign(file)
     units = _units(plan)
     for name, array in arrays.items():
@@ -212,12 +203,6 @@ def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
         dataset.attrs.update({"unit": units[name]} if name in units else {})
         if plan.target is not None and name in _WITH_TARGET:
             dataset.attrs["description"] = _WITH_TARGET[name]
-
-
-def link_clean(file: h5py.File) -> None:
-    """Let /hr be the clean images where there are no noisy ones: a hard link, stored once."""
-    if "hr" not in file:
-        file["hr"] = file["hr_clean"]
 
 
 def _units(plan: Plan) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError
 from lensphys.grid import PixelGrid
-from lensphys.model import LIGHT, MASS, TNFW, Component, ImageSource, LightProfile, PointMass, Sersic, by_lenstronomy
-from lensphys.model.compiled import COMPILED, add_deflection, brightness_sersic_points
+from lensphys.model import LIGHT, MASS, Component, ImageSource, LightProfile, Sersic, by_lenstronomy
+from lensphys.model.by_name import Table, columns, deflection_of, table_of
+from lensphys.model.compiled import brightness_sersic_points
 from lensphys.model.component import CENTRE
-from lensphys.model.swarm import deflection_swarm, deflection_tnfw_swarm
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.observation.camera import block_sum
 from lensphys.simulation.compiled_psf import compiled_psf
@@ -28,21 +28,6 @@ from lensphys.simulation.scene import Scene
 _POINTS = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 
-_Table = dict[str, Tensor]  # parameters (B, K)
-
-
-def _points(x: Tensor, y: Tensor, table: _Table) -> Tensor:
-    return deflection_swarm(x, y, table["theta_E"].square(), table["center_x"], table["center_y"])
-
-
-def _halos(x: Tensor, y: Tensor, table: _Table) -> Tensor:
-    return deflection_tnfw_swarm(x, y, **table)
-
-
-# what comes in numbers: all of one kind at once
-_SWARMS: dict[str, Callable[[Tensor, Tensor, _Table], Tensor]] = {
-    PointMass.lenstronomy: _points, TNFW.lenstronomy: _halos
-}  # fmt: skip
 _IMAGE = ImageSource.lenstronomy
 _IMAGE_NAMES = ("file", "index", "amp", "center_x", "center_y", "phi_G", "scale")
 
@@ -137,36 +122,8 @@ class TorchEngine:
 
     def _deflection(self, scenes: Sequence[Scene]) -> Tensor:
         """Alpha (B, 2, 1, P), float64."""
-        masses = by_lenstronomy(MASS)
         lists = [list(zip(s.lens_model_list, s.kwargs_lens, strict=True)) for s in scenes]
-        keyed = [[((name, _whole(masses[name], k)), k) for name, k in row] for row in lists]
-        total = self._theta.new_zeros(len(scenes), *self._theta.shape[1:])
-        for kind in dict.fromkeys(key for row in keyed for key, _ in row):
-            name, whole = kind
-            table = self._table(masses[name], [[k for key, k in row if key == kind] for row in keyed])
-            self._add(masses[name], dict(zip(masses[name].whole, whole, strict=True)), table, total)
-        return total
-
-    def _add(self, component: type[Component], whole: dict[str, int], table: _Table, total: Tensor) -> None:
-        """Add the deflection of the components of a table to a total (B, 2, 1, P)."""
-        name, (x, y) = component.lenstronomy, self._theta[0, :, 0]
-        if name in _SWARMS:
-            total += _SWARMS[name](x, y, table)[:, :, None]
-            return
-        for lens in _columns(table):
-            if self._compiled and name in COMPILED:
-                add_deflection(name, x, y, lens, total[:, :, 0])
-            else:
-                total += component.formula(self._theta, **lens, **whole)
-
-    def _table(self, component: type[Component], rows: list[list[Keywords]]) -> _Table:
-        """The numbers of the components of one kind, (B, K) each; rows that have fewer get some that vanish."""
-        most = max(map(len, rows))
-        first = next(row[0] for row in rows if row)
-        names = [name for name in first if name not in component.whole]
-        blank = {name: 0.0 if name in component.strengths else first[name] for name in names}
-        numbers = np.array([[[k[n] for n in names] for k in row + [blank] * (most - len(row))] for row in rows])
-        return dict(zip(names, torch.from_numpy(numbers).to(self._device).unbind(-1), strict=True))
+        return deflection_of(lists, self._theta, compiled=self._compiled)
 
     def _brightness(self, lights: list[list[Named]], alpha: Tensor) -> Tensor:
         """Surface brightness (B, 1, 1, P), float32, of light at theta - alpha, alpha (B or 1, 2, 1, P)."""
@@ -177,11 +134,11 @@ class TorchEngine:
             if kind == _IMAGE:
                 self._add_images(rows, alpha, total)
                 continue
-            for light in _columns(self._table(components[kind], rows)):
+            for light in columns(table_of(components[kind], rows, self._device)):
                 self._add_light(components[kind], light, alpha, total)
         return total
 
-    def _add_light(self, component: type[LightProfile], light: _Table, alpha: Tensor, total: Tensor) -> None:
+    def _add_light(self, component: type[LightProfile], light: Table, alpha: Tensor, total: Tensor) -> None:
         theta = self._theta[..., : alpha.shape[-1]]
         if self._compiled and component is Sersic:
             brightness_sersic_points(theta[:, :, 0], alpha[:, :, 0], **light, total=total[:, 0, 0])
@@ -209,14 +166,3 @@ class TorchEngine:
 def _names(components: Mapping[str, type[Component]]) -> dict[str, tuple[str, ...]]:
     """The keywords of each component in scenes, by its name there."""
     return {name: component.scene_names() for name, component in by_lenstronomy(components).items()}
-
-
-def _whole(component: type[Component], keywords: Keywords) -> tuple[int, ...]:
-    """The whole numbers of a component, which are no tensors: those with the same ones go together."""
-    return tuple(keywords[name] for name in component.whole)
-
-
-def _columns(table: _Table) -> Iterator[_Table]:
-    """The parameters (B,) of the first component of each scene, the second, ..."""
-    for k in range(next(iter(table.values())).shape[1]):
-        yield {name: values[:, k] for name, values in table.items()}

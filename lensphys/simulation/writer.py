@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from lensphys.checks import LensphysError
 from lensphys.data.lens_file import LensFile
-from lensphys.interrupts import Interrupts
+from lensphys.data.merging import merge_shards
 from lensphys.lock import sole_run
 from lensphys.outputs import check_writable, remove_leftovers
-from lensphys.simulation.merging import merge_shards
+from lensphys.runners import Processes, Runner, lead, progress_bar
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.runners import Processes, Runner
-from lensphys.simulation.shards import Manifest, check_folder, write_shard
+from lensphys.simulation.shards import Finished, Manifest, check_folder, write_shard
 from lensphys.terminal import progress_console
-
-_SECONDS_BETWEEN_MANIFESTS = 5.0
 
 
 def simulate(
@@ -36,6 +28,7 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     engine: str = "torch",
+    deflection: bool = False,
 ) -> Path:
     """Simulate a data set on this machine; an interrupted run resumes when it is started again.
 
@@ -47,6 +40,7 @@ def simulate(
         seed: a sample depends on it, on its class and on its index alone.
         workers: processes; they change the speed and nothing else.
         engine: ``torch`` or ``lenstronomy``.
+        deflection: /alpha_hr is stored; else it is computed when it is read.
 
     Returns:
         The path of the file or folder.
@@ -56,7 +50,7 @@ def simulate(
             cannot be written.
     """
     runner = Processes(workers)
-    return write(Plan.of(recipe, n, classes=classes, seed=seed, engine=engine), out, runner)
+    return write(Plan.of(recipe, n, classes=classes, seed=seed, engine=engine, deflection=deflection), out, runner)
 
 
 def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: str = "cpu") -> Path:
@@ -98,7 +92,7 @@ def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
     if not (into_file or manifest.missing):
         console.print(f"{out} is already complete", highlight=False, markup=False, soft_wrap=True)
         return out
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("simulating", total=len(plan), completed=len(plan) - _left(manifest))
         _run(manifest, runner, device, lambda samples: progress.advance(bar, samples))
         if into_file:
@@ -116,25 +110,12 @@ def _left(manifest: Manifest) -> int:
 
 
 def _run(manifest: Manifest, runner: Runner, device: str, report: Callable[[int], None]) -> None:
+    def take(finished: Finished) -> None:
+        manifest.finished[finished.shard] = finished
+        report(finished.samples)
+
     job = partial(write_shard, manifest.plan, manifest.folder.resolve(), device)
-    written = time.monotonic()
-    try:
-        # on Ctrl-C the workers stop at once, not when the exception is forgotten
-        with closing(runner.run(job, manifest.missing)) as run, Interrupts() as interrupts:
-            for finished in run:
-                manifest.finished[finished.shard] = finished
-                report(finished.samples)
-                if time.monotonic() - written > _SECONDS_BETWEEN_MANIFESTS:
-                    manifest.write()
-                    written = time.monotonic()
-                if interrupts.wished:
-                    raise KeyboardInterrupt
-    except LensphysError:
-        if interrupts.wished:  # the signal went to the workers, too
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        manifest.write()
+    lead(runner, job, manifest.missing, take, manifest.write)
 
 
 def _check_same(plan: Plan, out: Path) -> None:
@@ -148,8 +129,3 @@ def _check_same(plan: Plan, out: Path) -> None:
         raise LensphysError(
             f"{out} exists and is another simulation (recipe, seed, number, classes, engine or version): {remedy}"
         )
-
-
-def _progress(console: Console) -> Progress:
-    text = TextColumn("{task.description}")
-    return Progress(text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,22 @@ from typing import Any
 import h5py
 
 from lensphys.checks import LensphysError
-from lensphys.data.hdf5 import new_dataset, new_file, reserved, sealed_file
-from lensphys.outputs import claimed, whole_file
-from lensphys.simulation.shards import MANIFEST, checksum, link_clean, shard_path
+from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved, sealed_file
+from lensphys.outputs import checksum, claimed, whole_file
 
+MANIFEST = "manifest.json"
 _ROWS = 64  # samples in memory
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Return the file of a shard."""
+    return folder / f"{shard:06d}.h5"
+
+
+def link_clean(file: h5py.File) -> None:
+    """Let /hr be the clean images where there are no noisy ones: a hard link, stored once."""
+    if "hr" not in file:
+        file["hr"] = file["hr_clean"]
 
 
 def merge(folder: str | Path, out: str | Path, *, virtual: bool = False, overwrite: bool = False) -> Path:
@@ -43,13 +55,37 @@ def merge_shards(
 ) -> None:
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
-    starts = _checked(folder, manifest)
+    starts = _starts(folder, manifest)
     new = sealed_file if virtual else new_file
     with whole_file(out) as temporary, new(temporary) as file:
         parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
         join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
         join(file, parts, manifest, report)
         link_clean(file)
+
+
+def shown_as_one(folder: Path) -> h5py.File:
+    """Return the shards of a folder as one file in memory, which refers to them: nothing is merged or copied.
+
+    Sizes are compared with the manifest's, not checksums: HDF5 checks each image when it is read.
+
+    Raises:
+        LensphysError: if it is no folder of shards, a shard is missing, has another size, or is not what it seems.
+    """
+    manifest = _read(folder)
+    starts = _starts(folder, manifest, lambda path, said: path.stat().st_size == said["bytes"])
+    for shard in starts:
+        opened(shard_path(folder, shard)).close()
+    name = f"{uuid.uuid4().hex}.h5"  # of no file
+    file = h5py.File(name, "w", driver="core", backing_store=False, libver=FORMATS)
+    try:
+        parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
+        _refer(file, parts, manifest, lambda samples: None, beside=None)
+        link_clean(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -66,7 +102,13 @@ def _read(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _checked(folder: Path, manifest: dict[str, Any]) -> dict[int, int]:
+def _whole(path: Path, said: dict[str, Any]) -> bool:
+    return path.stat().st_size == said["bytes"] and checksum(path) == said["crc32"]
+
+
+def _starts(
+    folder: Path, manifest: dict[str, Any], whole: Callable[[Path, dict[str, Any]], bool] = _whole
+) -> dict[int, int]:
     """The first sample of each shard."""
     remedy = "run the same 'lensphys simulate' again, finished shards are kept"
     missing = [s for s in range(manifest["shards"]) if str(s) not in manifest["finished"]]
@@ -77,7 +119,7 @@ def _checked(folder: Path, manifest: dict[str, Any]) -> dict[int, int]:
         path, said = shard_path(folder, shard), manifest["finished"][str(shard)]
         if not path.is_file():
             raise LensphysError(f"{path} is gone: {remedy}")
-        if path.stat().st_size != said["bytes"] or checksum(path) != said["crc32"]:
+        if not whole(path, said):
             raise LensphysError(f"{path} is damaged (its checksum does not match {MANIFEST}): delete it and {remedy}")
         starts[shard] = start
         start += int(said["samples"])
@@ -95,10 +137,21 @@ def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Calla
         with h5py.File(path, "r") as shard:
             count = len(shard["lr"])
             for name in file:
-                for row in range(0, count, _ROWS):
-                    end = min(row + _ROWS, count)
-                    file[name][start + row : start + end] = shard[name][row:end]
+                _copied(shard[name], file[name], start)
             report(count)
+
+
+def _copied(part: h5py.Dataset, whole: h5py.Dataset, start: int) -> None:
+    """Copy the rows of a shard to their place: images as they lie on the disk, with the checksums they have."""
+    if part.chunks == whole.chunks == (1, *part.shape[1:]) and part.ndim > 1:
+        rest = (0,) * (part.ndim - 1)
+        for row in range(len(part)):
+            mask, stored = part.id.read_direct_chunk((row, *rest))
+            whole.id.write_direct_chunk((start + row, *rest), stored, mask)
+        return
+    for row in range(0, len(part), _ROWS):
+        end = min(row + _ROWS, len(part))
+        whole[start + row : start + end] = part[row:end]
 
 
 def _describe(file: h5py.File, shard: h5py.File, samples: int) -> None:
@@ -114,9 +167,9 @@ def _datasets(shard: h5py.File) -> list[str]:
 
 
 def _refer(
-    file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path
+    file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path | None
 ) -> None:
-    """Refer to shards relative to the folder ``beside``: they may move together."""
+    """Refer to shards relative to the folder ``beside``: they may move together; by their whole path if it is None."""
     with h5py.File(parts[0][0], "r") as shard:
         file.attrs.update(shard.attrs)
         for name in _datasets(shard):
@@ -129,7 +182,9 @@ def _refer(
     report(manifest["samples"])
 
 
-def _below(folder: Path, path: Path) -> str:
+def _below(folder: Path | None, path: Path) -> str:
+    if folder is None:
+        return str(path.resolve())
     try:
         return str(path.resolve().relative_to(folder))
     except ValueError:

@@ -1,0 +1,236 @@
+"""From many images to a catalogue: in parts, which are kept; the same bytes, whoever computes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lensphys
+from lensphys.catalogue.inputs import Entry, Task, tasks
+from lensphys.catalogue.page import write_pages
+from lensphys.catalogue.rows import Row
+from lensphys.catalogue.table import write_ecsv, write_parquet
+from lensphys.catalogue.work import (
+    MANIFEST,
+    ROWS,
+    SECONDS,
+    SHARDS,
+    Finished,
+    Reading,
+    Work,
+    finished,
+    rows_in,
+    shard_path,
+)
+from lensphys.checks import LensphysError, MissingExtraError
+from lensphys.lock import LOCK, sole_run
+from lensphys.methods import Method
+from lensphys.outputs import check_writable, remove_leftovers, write_json
+from lensphys.runners import Processes, Runner, lead, progress_bar
+from lensphys.terminal import progress_console
+
+_MOST, _PARTS = 16, 64  # lenses of a part at most; parts at least, where there are lenses enough
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is to be super-resolved, and how.
+
+    Args:
+        entries: the files.
+        method: what super-resolves.
+        name: what says which method it is, with its weights.
+        scale: pixels become so many times as small.
+        reading: how the files are read.
+        origin: where the results come from: it goes into every file.
+        shard_size: lenses of a part; None for 16, or fewer if there would not be 64 parts.
+        device: where the method computes.
+    """
+
+    entries: Sequence[Entry]
+    method: Method
+    name: str
+    scale: int = 2
+    reading: Reading = Reading()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    shard_size: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.shard_size is not None and self.shard_size < 1:
+            raise LensphysError(f"--shard-size must be 1 or more, got {self.shard_size}")
+
+    def __len__(self) -> int:
+        return sum(entry.count for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        """Lenses of a part."""
+        return self.shard_size or max(1, min(_MOST, len(self) // _PARTS))
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """The parts."""
+        return tasks(self.entries, self.size)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of what was asked for: files by name and number of images, method, scale, and how files are read."""
+        asked = {
+            "version": lensphys.__version__,
+            "files": [(e.name, e.count) for e in self.entries],
+            "method": self.name,
+            "scale": self.scale,
+            "reading": self.reading.identity,
+            "shard_size": self.size,
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def super_resolve_all(survey: Survey, out: Path, runner: Runner | None = None, *, overwrite: bool = False) -> list[Row]:
+    """Super-resolve many images into a folder, and write their catalogue; an interrupted run goes on.
+
+    ``shards/`` holds the super-resolved images, each as `lensphys.data.images.write_images` writes it, in folders that
+    are written whole; ``catalogue.ecsv``, ``catalogue.parquet`` and ``catalogue.html`` a row a lens.
+
+    Args:
+        survey: what is asked for.
+        out: the folder.
+        runner: who computes; this process if None. It changes no bit but the seconds.
+        overwrite: another catalogue that is there is replaced.
+
+    Returns:
+        The rows: see `lensphys.catalogue.rows.COLUMNS`.
+
+    Raises:
+        LensphysError: if the folder holds other things or another run's, or cannot be written, or a worker dies.
+    """
+    _check_folder(out)
+    check_writable(out)
+    with sole_run(out):
+        manifest = _Manifest(survey, out)
+        manifest.claim(overwrite=overwrite)
+        _run(manifest, runner or Processes())
+        return _catalogued(survey, out)
+
+
+def _check_folder(out: Path) -> None:
+    if (out / MANIFEST).exists() or not out.exists():
+        return
+    if not out.is_dir() or any(path.name != LOCK for path in out.iterdir()):
+        raise LensphysError(f"{out} is not empty, and no catalogue of ours (no {MANIFEST}): choose another --out")
+
+
+class _Manifest:
+    """The list of the parts that are finished, written by the one process that leads the run."""
+
+    def __init__(self, survey: Survey, folder: Path) -> None:
+        self.survey, self.folder, self.path = survey, folder, folder / MANIFEST
+        self.finished: dict[int, Finished] = {}
+
+    def claim(self, *, overwrite: bool) -> None:
+        """Make the folder ours, or take up what an interrupted run of the same survey left."""
+        listed = self._listed()
+        if listed is None and not overwrite:
+            raise LensphysError(
+                f"{self.folder} holds the catalogue of another run (other files, method, scale, settings or version): "
+                "choose another --out, or give --overwrite"
+            )
+        if listed is None:
+            _clear(self.folder)
+        for task in self.survey.tasks:
+            self._adopt(task, listed or {})
+        self.write()
+
+    def _listed(self) -> dict[int, Finished] | None:
+        """What the manifest says; None if it is another survey's. Where it is damaged, parts say whose they are."""
+        try:
+            tree = json.loads(self.path.read_text())
+            listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
+            return listed if tree["identity"] == self.survey.identity else None
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            there = [path.parent for path in (self.folder / SHARDS).glob(f"*/{ROWS}")]
+            return {} if not there or any(self._is_ours(path) for path in there) else None
+
+    def _adopt(self, task: Task, listed: dict[int, Finished]) -> None:
+        """Take a part that is there: whole, of ours, and of files that did not change since."""
+        path, said = shard_path(self.folder, task.shard), listed.get(task.shard)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            tree = json.loads((path / ROWS).read_text())
+            if tree["identity"] == self.survey.identity and tree["inputs"] == task.inputs:
+                found = finished(path, task)
+                if found == said or (said is None and found.lenses == task.count):
+                    self.finished[task.shard] = found
+
+    def _is_ours(self, path: Path) -> bool:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return bool(json.loads((path / ROWS).read_text())["identity"] == self.survey.identity)
+        return False
+
+    @property
+    def missing(self) -> list[Task]:
+        return [task for task in self.survey.tasks if task.shard not in self.finished]
+
+    def write(self) -> None:
+        parts = {str(k): asdict(self.finished[k]) for k in sorted(self.finished)}
+        for part in parts.values():
+            del part["shard"]
+        survey = self.survey
+        tree = {"format": "lensphys catalogue: parts", "identity": survey.identity, "lenses": len(survey),
+                "shards": len(survey.tasks), "shard_size": survey.size, "provenance": dict(survey.origin),
+                "finished": parts}  # fmt: skip
+        write_json(self.path, tree)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a catalogue consists of, and nothing else."""
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)
+    for path in [folder / MANIFEST, *folder.glob("catalogue.*"), *folder.glob("catalogue_[0-9]*.html")]:
+        path.unlink(missing_ok=True)
+
+
+def _run(manifest: _Manifest, runner: Runner) -> None:
+    survey, missing = manifest.survey, manifest.missing
+    work = Work(
+        manifest.folder.resolve(), survey.method, survey.scale, survey.reading, survey.identity, survey.origin,
+        survey.device,
+    )  # fmt: skip
+    console = progress_console()
+    if not missing:
+        console.print(f"{manifest.folder} is already complete", highlight=False, markup=False, soft_wrap=True)
+        return
+    left = sum(task.count for task in missing)
+    with progress_bar(console) as progress:
+        bar = progress.add_task("super-resolving", total=len(survey), completed=len(survey) - left)
+
+        def take(done: Finished) -> None:
+            manifest.finished[done.shard] = done
+            progress.advance(bar, done.lenses)
+
+        lead(runner, work, missing, take, manifest.write)
+    remove_leftovers(manifest.folder / SHARDS)  # of workers that were killed
+
+
+def _catalogued(survey: Survey, out: Path) -> list[Row]:
+    """Write the catalogue of all parts."""
+    rows: list[Row] = []
+    for task in survey.tasks:
+        path = shard_path(out, task.shard)
+        seconds = json.loads((path / SECONDS).read_text())
+        rows += [row | {"seconds": s} for row, s in zip(rows_in(path), seconds, strict=True)]
+    write_ecsv(out / "catalogue.ecsv", rows, survey.origin)
+    try:
+        write_parquet(out / "catalogue.parquet", rows, survey.origin)
+    except MissingExtraError as error:
+        progress_console().print(f"note: {error}", highlight=False, markup=False, soft_wrap=True)
+    write_pages(out, f"{survey.origin.get('method', 'lenses')}: {out.resolve().name}", rows, survey.size)
+    return rows

@@ -1,0 +1,95 @@
+"""What `lensphys super-resolve` does with many files: a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensphys.checks import LensphysError, check_file
+from lensphys.cli.base import console
+
+if TYPE_CHECKING:
+    from lensphys.api.chosen import Chosen
+    from lensphys.catalogue import Reading
+    from lensphys.catalogue.rows import Row
+
+_SHOWN = 10  # lenses that a terminal lists
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was typed, beside the method and how files are read."""
+
+    source: Path
+    out: Path
+    scale: int
+    device: str
+    workers: int
+    scheduler: str | None
+    shard_size: int | None
+    overwrite: bool
+
+
+def check_folder_options(foreign: Mapping[str, object], source: Path, out: Path, *files: Path | None) -> None:
+    """Raise where an option is about one file alone, or a file that all lenses share is not there.
+
+    Raises:
+        LensphysError: with the remedy.
+    """
+    wrong = [name for name, value in foreign.items() if value is not None]
+    if wrong:
+        raise LensphysError(f"{', '.join(wrong)} cannot be given for a catalogue: take it away, or name one file")
+    if out.exists() and source.exists() and out.resolve() == source.resolve():
+        raise LensphysError(f"the output {out} is the input: choose another folder")
+    if out.suffix:
+        raise LensphysError(f"{source} gives a catalogue: --out must be a folder, without an ending, got {out}")
+    for path in files:
+        if path is not None:
+            check_file("the file of all lenses", path)
+
+
+def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
+    """Super-resolve all lenses, and say what became of them.
+
+    Raises:
+        LensphysError: see `lensphys.catalogue.super_resolve_all`; if every lens failed.
+    """
+    from lensphys.catalogue import Survey, listed, super_resolve_all
+    from lensphys.provenance import provenance
+    from lensphys.runners import Cluster, Processes
+
+    origin = provenance(method=chosen.name, scale=order.scale, **chosen.record)
+    survey = Survey(
+        listed(order.source), chosen.method, _name(chosen), order.scale, reading, origin, order.shard_size, order.device
+    )
+    runner = Processes(order.workers) if order.scheduler is None else Cluster(order.scheduler)
+    rows = super_resolve_all(survey, order.out, runner, overwrite=order.overwrite)
+    _tell(order.out, rows)
+
+
+def _name(chosen: Chosen) -> str:
+    """The method with all it depends on: settings, and checksums of weights."""
+    from lensphys.outputs import checksum
+    from lensphys.runs import CONFIG, WEIGHTS
+
+    files = [] if chosen.folder is None else [chosen.folder / name for name in (CONFIG, WEIGHTS)]
+    parts: list[Any] = [chosen.name, dict(chosen.record), [checksum(path) for path in files]]
+    return repr(parts)
+
+
+def _tell(out: Path, rows: list[Row]) -> None:
+    from lensphys.catalogue.page import summary
+
+    lost = [row for row in rows if row["status"] == "failed"]
+    if len(lost) == len(rows):
+        raise LensphysError(
+            f"every lens failed, the first one so: {lost[0]['reasons']} (all rows: {out}/catalogue.ecsv)"
+        )
+    console.print(f"wrote {out}/catalogue.ecsv: {summary(rows)}", markup=False)
+    for row in lost[:_SHOWN]:
+        image = "" if row.get("image") is None else f" [{row['image']}]"
+        console.print(f"  failed: {row['file']}{image} ({row['reasons']})", markup=False)
+    if len(lost) > _SHOWN:
+        console.print(f"  and {len(lost) - _SHOWN} more")

@@ -1,0 +1,59 @@
+"""An .npz of one lens, read as a FITS file is: its arrays are known by the names of `lensphys.fits.names`."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from lensphys.checks import LensphysError, shortened
+
+_CARDS = {"pixel_scale": "PIXSCALE", "unit": "BUNIT", "bunit": "BUNIT", "exposure_time": "EXPTIME", "filter": "FILTER"}
+_OF_PSF = {"psf_scale": "PIXSCALE", "psf_oversampling": "OVERSAMP"}
+
+
+def archive(name: str, path: Path) -> fits.HDUList:
+    """Return the arrays of an .npz as extensions, and its numbers and texts as cards of the primary header.
+
+    ``image`` (H, W) with ``err``, ``mask``, ``psf`` and the like beside it; ``pixel_scale`` [arcsec]; ``psf_scale``
+    [arcsec] or ``psf_oversampling`` where the kernel is not on the image's pixels.
+
+    Args:
+        name: what the file is called in messages.
+        path: the file.
+
+    Raises:
+        LensphysError: if it is cut short, no .npz, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise LensphysError(f"{name} {path} is no .npz archive: save arrays by name with numpy.savez")
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, LensphysError):
+            raise
+        raise LensphysError(
+            f"{name} {path} is not a whole .npz archive of numbers: save it anew with numpy.savez "
+            f"({shortened(str(error))})"
+        ) from None
+    return fits.HDUList([_primary(arrays), *(_extension(key, x, arrays) for key, x in arrays.items() if x.ndim > 1)])
+
+
+def _primary(arrays: dict[str, np.ndarray]) -> fits.PrimaryHDU:
+    return fits.PrimaryHDU(header=_cards(arrays, _CARDS))
+
+
+def _extension(key: str, array: np.ndarray, arrays: dict[str, np.ndarray]) -> fits.ImageHDU:
+    plain = array.astype(np.uint8) if array.dtype == bool else array
+    if plain.dtype.kind not in "iuf":
+        raise LensphysError(f"/{key} of an .npz holds {array.dtype} values: save real numbers, as float32")
+    header = _cards(arrays, _OF_PSF) if key.lower() == "psf" else fits.Header()
+    return fits.ImageHDU(plain.astype(np.float32) if plain.dtype == np.float16 else plain, header, name=key)
+
+
+def _cards(arrays: dict[str, np.ndarray], names: dict[str, str]) -> fits.Header:
+    known = {card: arrays[key] for key, card in names.items() if key in arrays}
+    return fits.Header({card: x.item() for card, x in known.items() if x.size == 1})
