@@ -22,7 +22,7 @@ FLOORS: dict[str, int] = {
     "lensphys.orientation": 0,
     "lensphys.interrupts": 0,
     "lensphys.terminal": 0,
-    "lensphys.runners": 1,  # who computes the parts of long work
+    "lensphys.runners": 2,  # who computes the parts of long work
     "lensphys.settings": 1,  # words its errors with checks
     "lensphys.provenance": 1,
     "lensphys.lock": 1,

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from lensphys.catalogue.rows import COLUMNS, Column, Row
-from lensphys.checks import MissingExtraError
+from lensphys.extras import need
 from lensphys.outputs import whole_file
 
 _EMPTY = {str: "", int: 0, float: np.nan}
@@ -46,11 +46,10 @@ def write_parquet(path: Path, rows: Sequence[Row], origin: Mapping[str, Any]) ->
     Raises:
         MissingExtraError: if pyarrow is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError("a Parquet catalogue needs pyarrow: pip install 'lensphys[parquet]'") from None
+    need("pyarrow", "a Parquet catalogue")
+    import pyarrow
+    import pyarrow.parquet
+
     about = {"lensphys": json.dumps(dict(origin), default=str)}
     kinds = {c.name: getattr(pyarrow, _ARROW[c.kind])() for c in COLUMNS}
     told = {c.name: {"unit": c.unit, "description": c.description} for c in COLUMNS}
