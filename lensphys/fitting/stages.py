@@ -214,6 +214,8 @@ class Refinement:
         grid = problem.observation.camera.grid
         bright = problem.arcs.significance(problem.inverse_sigma) > self.bright
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
+        if problem.front is not None and self.lens_light is not None:  # what is further out are other objects
+            bright = bright & (theta.norm(dim=1, keepdim=True) < self.lens_light.reach)
         far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + self.margin * grid.scale for i in (0, 1))
         return grid.middle(far_y, far_x).shape
 
