@@ -53,6 +53,7 @@ FLOORS: dict[str, int] = {
     "lensphys.ranking": 18,  # judges what methods make
     "lensphys.weights": 19,  # run folders that come with the package
     "lensphys.comparison": 20,  # many trainings and evaluations
+    "lensphys.downstream": 20,  # readers of what methods make
     "lensphys.demo": 21,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
     "lensphys.cli": 22,
     "lensphys.__main__": 23,  # starts the command line

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensphys.checks import LensphysError, check_same_shape
-from lensphys.evaluation.figures import _COLOURS, _DPI, _STYLE
+from lensphys.evaluation.figures import COLOURS, DPI, STYLE
 from lensphys.evaluation.tables import ALL
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def lens_figure(lens: Lens) -> Figure:
     bands = math.ceil(count / _MOST_COLUMNS)
     columns = math.ceil(count / bands)
     height = 1.45 * lens.field[1] / lens.field[0]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         size = (1.5 * columns + 0.8, bands * (2 * height + 0.6) + 0.35)
-        figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+        figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         axes = figure.subplots(2 * bands, columns, squeeze=False)
         for ax in axes.flat:
             ax.set_axis_off()
@@ -109,8 +109,8 @@ def cost_figure(tree: Row) -> Figure | None:
     if not shown:
         return None
     groups = list(dict.fromkeys(row["group"] for row in tree["rows"]))
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10.5, 4.4 * len(shown)), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 4.4 * len(shown)), dpi=DPI, layout="constrained")
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         placed = [_scatter(ax, rows, cost, groups) for ax, (cost, rows) in zip(axes, shown.items(), strict=True)]
         used = [g for g in groups if any(row["group"] == g for rows in shown.values() for row in rows)]
@@ -139,8 +139,8 @@ def curves_figure(tree: Row) -> Figure | None:
         return None
     columns = min(5, len(stacks))
     bands = math.ceil(len(stacks) / columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.2 * columns + 0.3, 2.9 * bands), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.2 * columns + 0.3, 2.9 * bands), dpi=DPI, layout="constrained")
         axes = figure.subplots(2 * bands, columns, squeeze=False)
         for ax in axes.flat:
             ax.set_axis_off()
@@ -243,7 +243,7 @@ def _marker(k: int) -> Any:
 
 
 def _colour(k: int) -> str:
-    return _COLOURS[k % len(_COLOURS)]
+    return COLOURS[k % len(COLOURS)]
 
 
 def _label(ax: Axes, points: Points, names: Sequence[str]) -> None:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito: told apart with every kind of colour vision
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_DPI = 160
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+DPI = 160
 _SIGMA, _ALPHA, _KAPPA = r"$\sigma$", r"$|\alpha|$ [arcsec]", r"$\kappa$"
 _BEYOND, _TRUE = r"$\delta\kappa$", r"true $\delta\kappa$"  # beyond the smooth lens
 _LEAST_KAPPA = 0.01  # where there is no substructure, rounding errors should not fill the colour scale
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -106,8 +106,8 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     rows = [_panels(sample, name) for sample in samples]
     order = ["LR", name, "HR", f"{name} − HR", _SIGMA, _ALPHA, _KAPPA, _BEYOND, _TRUE, "source"]
     headings = [heading for heading in order if any(heading in row for row in rows)]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.5 * len(rows) + 0.4), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.95 * len(headings) + 0.3, 1.5 * len(rows) + 0.4), dpi=DPI, layout="constrained")
         axes = figure.subplots(len(rows), len(headings), squeeze=False)
         for row, sample, line in zip(rows, samples, axes, strict=True):
             for heading, ax in zip(headings, line, strict=True):
@@ -141,11 +141,11 @@ def distribution_figure(
         check_same_shape(f"values of {name}", np.shape(x), "labels", np.shape(labels))
     finite = np.concatenate([x[np.isfinite(x)] for x in values.values()]) if values else np.zeros(0)
     edges = np.histogram_bin_edges(finite, bins=min(40, 5 + math.isqrt(len(labels))))
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.4 * len(classes) + 0.6, 2.4), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.4 * len(classes) + 0.6, 2.4), dpi=DPI, layout="constrained")
         axes = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True)[0]
         for k, (ax, label) in enumerate(zip(axes, classes, strict=True)):
-            for (name, x), colour in zip(values.items(), _COLOURS, strict=False):
+            for (name, x), colour in zip(values.items(), COLOURS, strict=False):
                 x = x[(labels == k) & np.isfinite(x)]
                 ax.hist(x, edges, histtype="stepfilled", color=colour, alpha=0.35, linewidth=0)
                 ax.hist(x, edges, histtype="step", color=colour, linewidth=1.2, label=name)
@@ -176,8 +176,8 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
         raise LensphysError("a figure of losses needs records with a 'step' or an 'epoch' and a number, found none")
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(2.8 * columns + 0.4, 2.1 * rows + 0.2), dpi=_DPI, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.8 * columns + 0.4, 2.1 * rows + 0.2), dpi=DPI, layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, (quantity, curves) in zip(axes, panels.items(), strict=False):
             _draw_curves(ax, quantity, curves)
@@ -190,7 +190,7 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _panels(sample: Sample, name: str) -> dict[str, _Panel]:
@@ -273,7 +273,7 @@ def _draw(ax: Axes, panel: _Panel | None) -> None:
 def _line_handles(names: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
-    return [Line2D([], [], color=colour) for _, colour in zip(names, _COLOURS, strict=False)], list(names)
+    return [Line2D([], [], color=colour) for _, colour in zip(names, COLOURS, strict=False)], list(names)
 
 
 def _curves(records: Sequence[Mapping[str, Any]], axis: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -289,7 +289,7 @@ def _curves(records: Sequence[Mapping[str, Any]], axis: str) -> dict[str, dict[s
 
 
 def _draw_curves(ax: Axes, quantity: str, curves: dict[str, list[tuple[float, float]]]) -> None:
-    for (series, points), colour in zip(curves.items(), _COLOURS, strict=False):
+    for (series, points), colour in zip(curves.items(), COLOURS, strict=False):
         x, y = np.array(points).T
         ax.plot(x, y, color=colour, linewidth=1.2, marker="." if len(x) < 20 else None, markersize=4, label=series)
     everything = np.array([y for points in curves.values() for _, y in points])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,9 +29,19 @@ def beyond_macro(prediction: Prediction) -> Tensor | None:
 
     The deflections are subtracted before the derivative, for the SIE's kappa is infinite at its centre.
     """
-    field, values, model = prediction.deflection, prediction.parameters, LensModel.smooth()
+    return None if prediction.deflection is None else beyond(prediction.deflection, prediction.parameters)
+
+
+def beyond(field: DeflectionField, values: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the smoothed kappa of a field less that of the SIE + shear of some parameters, (B, 1, H, W), or None.
+
+    Args:
+        field: the deflection.
+        values: by their names, (B,) each; where they name no such lens there is nothing to take off.
+    """
+    model = LensModel.smooth()
     names = [f"{name}.{p.name}" for name, member in model.mass.items() for p in member.free]
-    if field is None or any(name not in values for name in names):
+    if any(name not in values for name in names):
         return None
     macro = model.deflector({name: values[name].to(field.alpha) for name in names})(field.theta)
     return soft_kappa(DeflectionField(field.alpha - macro, field.grid))
