@@ -28,7 +28,7 @@ class _RunUnlessNamed(TyperGroup):
 group = typer.Typer(
     cls=_RunUnlessNamed,
     no_args_is_help=True,
-    help="Train readers that tell dark matter apart, judge them, and apply them: `lensphys downstream EXPERIMENT.yaml`.",
+    help="Train and judge readers that tell dark matter apart, and apply them: `lensphys downstream EXPERIMENT.yaml`.",
     rich_markup_mode="markdown",
 )
 app.add_typer(group, name="downstream")
@@ -69,10 +69,8 @@ def downstream(
 
     settings = Downstream.read(experiment, assignments or [])
     check_downstream(settings)
-    parts: dict[str, Sized] = {
-        "inputs": settings.inputs, "readers": settings.readers, "products": settings.products, "shifts": settings.shifts,
-        "trainings": settings.cases,
-    }  # fmt: skip
+    names = ("inputs", "readers", "products", "shifts")
+    parts: dict[str, Sized] = {name: getattr(settings, name) for name in names} | {"trainings": settings.cases}
     console.print(
         f"{settings.title}: " + ", ".join(f"{name} {len(part)}" for name, part in parts.items()), markup=False
     )

@@ -122,8 +122,9 @@ def apply_reader(
         workers: processes that super-resolve side by side on a CPU.
 
     Returns:
-        ``images``, a list of ``index``, ``probabilities`` by class and the likeliest ``class``, or the number ``value``,
-        and the ``quality`` of the fit where the reader looks at one; ``remarks``; ``judged`` where the file has labels.
+        ``images``, a list of ``index``, ``probabilities`` by class and the likeliest ``class`` (or the number
+        ``value``), and the ``quality`` of the fit, where there is one; ``remarks``; ``judged`` where the file has
+        labels.
 
     Raises:
         LensphysError: if the reader or the images are faulty, or do not fit each other.

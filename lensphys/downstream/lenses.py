@@ -1,4 +1,4 @@
-"""The sets of lenses of an experiment: usable, alike in every class where that is asked for, with what is to be told."""
+"""The sets of lenses of an experiment: usable, alike in every class where that is asked for, and what they are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lensphys.downstream.inputs import Material, Seen, TogetherInput, joined
 from lensphys.downstream.numbers import nuisances
 from lensphys.downstream.products import Results, computed, fingerprint
 from lensphys.downstream.sampling import Rows, Target, classes_of, groups_of, matched_rows, number_of
-from lensphys.downstream.settings import PLAIN, Downstream, slug
+from lensphys.downstream.settings import PLAIN, Downstream, Matched, slug
 from lensphys.observation import Instrument, Observation
 
 
@@ -105,8 +105,8 @@ class Collection:
         with LensFile(self._path(data)) as file:
             if settings.needs_hr and not file.has_truth:
                 raise LensphysError(
-                    f"{file.path} has no HR images (/hr_clean), which the input {settings.needs_hr[0]!r} looks at: take "
-                    "it away, or use simulated lenses"
+                    f"{file.path} has no HR images (/hr_clean), which the input {settings.needs_hr[0]!r} looks at: "
+                    "take it away, or use simulated lenses"
                 )
             target = classes_of(file, like) if settings.target is None else number_of(file, settings.target)
             faulty = unusable(file, np.arange(len(file)))
@@ -114,7 +114,7 @@ class Collection:
             told: dict[str, Any] = {"file": data.recipe or Path(str(data.file)).name, "identity": file.identity}
             told |= {"in_file": len(file), "unusable": len(faulty), "not_known": len(file) - len(target.known)}
             if settings.matched is not None:
-                rows = rows[_alike(settings, file.observation(rows), target.values[rows])]
+                rows = rows[_alike(settings.matched, file.observation(rows), target.values[rows])]
             told |= {"lenses": len(rows), "order": file.classes != list(target.classes) and bool(target.classes)}
             observation = _observation(file, rows, believed)
             truth = _truth(file, rows) if settings.needs_hr else None
@@ -154,10 +154,9 @@ class Collection:
         return self._seen[key]
 
 
-def _alike(settings: Downstream, observation: Observation, labels: NDArray[Any]) -> Rows:
-    assert settings.matched is not None
+def _alike(matched: Matched, observation: Observation, labels: NDArray[Any]) -> Rows:
     known = nuisances(observation)
-    return matched_rows(labels, {name: known[name] for name in settings.matched.on}, settings.matched.caliper)
+    return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper)
 
 
 def _truth(file: LensFile, rows: Rows) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from scipy.stats import t as student
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, r2_score, roc_auc_score, roc_curve
@@ -74,6 +75,12 @@ def roc_points(is_it: Array, score: Array) -> list[float]:
     return np.interp(np.linspace(0, 1, _POINTS), false_alarms, completeness).tolist()
 
 
+def _fast_auc(is_it: Array, score: Array) -> float:
+    """AUC by the ranks, ties by their mean: what a bootstrap can afford."""
+    ones = int(is_it.sum())
+    return float((rankdata(score)[is_it].sum() - ones * (ones + 1) / 2) / (ones * (len(score) - ones)))
+
+
 def of_score(is_it: Array, score: Array, seed: int = 0) -> Measured:
     """Return what a score (N,) without training is worth: ``auc`` with its 95 % bootstrap interval, and false alarms.
 
@@ -85,7 +92,7 @@ def of_score(is_it: Array, score: Array, seed: int = 0) -> Measured:
     for _ in range(_RESAMPLES):
         rows = random.integers(len(score), size=len(score))
         if 0 < is_it[rows].sum() < len(rows):
-            aucs.append(roc_auc_score(is_it[rows], score[rows]))
+            aucs.append(_fast_auc(is_it[rows], score[rows]))
     low, high = np.quantile(aucs, [0.025, 0.975])
     threshold = np.quantile(score[is_it], 1 - _FALSE_ALARMS, method="lower")
     return {

@@ -89,7 +89,7 @@ def _of_residual(residual: Tensor) -> Numbers:
 
 
 def _of_kappa(kappa: Tensor, grid: PixelGrid, theta_E: NDArray[np.float64]) -> Numbers:
-    """Convergence beyond the smooth lens: rms, extremes, means of rings, and how far it is a line through the middle."""
+    """Convergence beyond the smooth lens: rms, extremes, means of rings, and how much it is a line in the middle."""
     x, y = grid.positions(like=kappa)[0].double()
     radius = torch.hypot(x, y)
     scaled = radius / torch.from_numpy(np.nan_to_num(theta_E, nan=1.0)).clamp(min=0.1)[:, None, None]

@@ -115,9 +115,11 @@ class _Estimator(Trained):
         self.model, self.lesson, self.choice = model, lesson, choice
 
     def raw(self, x: Array) -> Array:
-        if self.lesson.classes:
-            return np.log(np.clip(self.model.predict_proba(x), 1e-9, 1.0))
-        return np.asarray(self.model.predict(x))
+        if not self.lesson.classes:
+            return np.asarray(self.model.predict(x))
+        found = np.zeros((len(x), self.lesson.classes))
+        found[:, self.model.classes_] = self.model.predict_proba(x)  # of a class that it never saw it says nothing
+        return np.log(np.clip(found, 1e-9, 1.0))
 
     def state(self) -> dict[str, Array]:
         lesson = self.lesson

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lensphys.downstream.measures import of_classes, of_numbers
 from lensphys.downstream.readers import Lesson
 from lensphys.downstream.report import write_downstream_report
 from lensphys.downstream.sampling import drawn, held_out
-from lensphys.downstream.settings import PLAIN, Downstream, check_downstream, slug
+from lensphys.downstream.settings import PLAIN, Downstream, check_downstream, check_label_free, slug
 from lensphys.downstream.tables import aggregated, downstream_table
 from lensphys.lock import sole_run
 from lensphys.outputs import check_writable, whole_file, write_json
@@ -68,6 +69,7 @@ class _Run:
                 f"{key.replace('_', ' ')} {value}" for key, value in lenses.told.items() if key != "identity"
             )
             self.console.print(f"{name}: {told}", markup=False, highlight=False)
+        check_label_free(self.settings, self.collection.sets["train"].target.classes)
         self._identities = {name: identity(lenses) for name, lenses in self.collection.sets.items()}
         cases = self.settings.cases
         rows = [self._row(case) for case in track(cases, "reading", console=self.console, transient=True)]
@@ -157,6 +159,7 @@ class _Run:
         return written
 
 
+@cache
 def code_identity() -> str:
     """Return a hash of the source code that trains and judges readers."""
     here = Path(lensphys.__file__).parent

@@ -1,4 +1,4 @@
-"""Which lenses train a reader and which judge it: by lens and by source galaxy, classes alike in what must not matter."""
+"""Which lenses teach a reader and which judge it: by lens and by source, classes alike in what must not matter."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def classes_of(file: LensFile, like: tuple[str, ...] | None = None) -> Target:
     wanted = tuple(there) if like is None else like
     if set(there) != set(wanted):
         raise LensphysError(
-            f"{file.path} has the classes {', '.join(there)} and the training {', '.join(wanted)}: use files of the same"
+            f"{file.path} has the classes {', '.join(there)} and the training {', '.join(wanted)}: use files alike"
         )
     order = np.array([wanted.index(name) if name in wanted else -1 for name in names])
     return Target(order[labels], wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -199,6 +199,11 @@ class Downstream(Strict):
         return {n: self.inputs[n] for n in [*others, name]}
 
     @property
+    def shifted(self) -> dict[str, DataSettings]:
+        """The shifted test sets, by their names."""
+        return {} if self.test is None else {name: shift.of(self.test) for name, shift in self.shifts.items()}
+
+    @property
     def needs_hr(self) -> list[str]:
         """The inputs that look at the truth."""
         return [name for name, x in self.inputs.items() if x.needs_hr]
@@ -224,10 +229,9 @@ def check_downstream(settings: Downstream) -> None:
     for data in (settings.data, settings.test):
         if data is not None:
             _check_data(data, settings)
-    for name, shift in settings.shifts.items():
-        assert settings.test is not None
+    for name, test in settings.shifted.items():
         try:
-            _check_data(shift.of(settings.test), settings)
+            _check_data(test, settings)
         except LensphysError as error:
             raise LensphysError(f"shift {name!r}: {error}") from None
     for name, product in settings.products.items():
@@ -247,10 +251,15 @@ def _check_data(data: DataSettings, settings: Downstream) -> None:
     plan = Plan.of(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
     if settings.task == "classify" and len(plan.classes) < 2:
         raise LensphysError(f"{data.recipe} with classes {', '.join(plan.classes)}: there is nothing to tell apart")
-    _check_label_free(settings, plan.classes)
+    check_label_free(settings, plan.classes)
 
 
-def _check_label_free(settings: Downstream, classes: list[str] | tuple[str, ...]) -> None:
+def check_label_free(settings: Downstream, classes: Sequence[str]) -> None:
+    """Raise unless there are the classes that scores without labels shall tell.
+
+    Raises:
+        LensphysError: naming the one that is missing.
+    """
     free = settings.label_free
     asked: Mapping[str, None] = (
         {} if free is None else dict.fromkeys([free.smooth, *(n for p in free.pairs for n in p)])

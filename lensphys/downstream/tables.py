@@ -89,7 +89,7 @@ def notes(tree: Row) -> list[str]:
     found = [
         f"Intervals: 95 % over {tree['seeds']} seeds, each with other labels and other fresh weights (Student's t); of "
         "scores without labels 95 % bootstrap over lenses.",
-        "Super-resolution adds no information to the LR image: where a reader of it does better, it needs fewer labels.",
+        "Super-resolution adds no information to the LR image: where a reader of it does better, labels are few.",
     ]
     for name, told in tree["sets"].items():
         words = [f"{told['lenses']} lenses of {told['in_file']} count"]
