@@ -30,6 +30,8 @@ from lensphys.settings import Strict
 
 Array = NDArray[Any]
 
+_MISSING = -1e3  # stands for a missing number in trees, below all that there are
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -181,7 +183,7 @@ class LinearReader(_EstimatorSettings):
 
 
 class TreesReader(_EstimatorSettings):
-    """Gradient-boosted trees on numbers.
+    """Gradient-boosted trees on numbers; missing ones count as lower than all others.
 
     Args:
         iterations: numbers of trees; the held-out lenses choose.
@@ -204,10 +206,12 @@ class TreesReader(_EstimatorSettings):
     def model(self, choice: int, classes: int, seed: int) -> Any:
         """Return the trees."""
         kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-        return kind(
+        trees = kind(
             max_iter=self.iterations[choice], learning_rate=self.learning_rate, min_samples_leaf=self.leaf,
             max_depth=self.depth, early_stopping=False, random_state=seed,
         )  # fmt: skip
+        # a number that no lens of a small budget has is nothing to split by, and scikit-learn fails on it
+        return make_pipeline(SimpleImputer(strategy="constant", fill_value=_MISSING, keep_empty_features=True), trees)
 
 
 # --- of images -------------------------------------------------------------------------------------------------------
