@@ -251,7 +251,7 @@ def lesson(kind: str, classes: int = 2) -> Lesson:
     return Lesson(x[:40], y[:40], x[40:], y[40:], classes, 0)
 
 
-TRAINING = NetworkTraining(steps=25, batch_size=20, looks=5)
+TRAINING = NetworkTraining(steps=40, batch_size=20, looks=4)
 READERS = [
     (LinearReader(kind="linear"), "numbers"),
     (TreesReader(kind="trees", iterations=[10, 40]), "numbers"),
