@@ -18,6 +18,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "diffusion": ("diffusers",),
     "coolest": ("coolest",),
     "parquet": ("pyarrow",),
+    "downstream": ("sklearn",),
 }
 
 

@@ -59,7 +59,8 @@ def super_resolve(
         pixel], zero where none was found, ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
         ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
         sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
-        ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration,
+        ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration, ``best_gain`` (N,) and
+        ``substructure_evidence`` (N,), what of substructure the image shows: see `fitting.source.Shown`,
         ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
         of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image
         has fewer, in the columns of ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
@@ -224,7 +225,7 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": found.get("theta_E"),
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
-        "false_subhalos": found.get("false_subhalos"),
+        **{name: found.get(name) for name in ("false_subhalos", "best_gain", "substructure_evidence")},
         "bodies": prediction.bodies,
         "lens_light": None if prediction.lens_light is None else prediction.lens_light[:, 0],
     }

@@ -59,6 +59,7 @@ FLOORS: dict[str, int] = {
     "lensphys.ranking": 18,  # judges what methods make
     "lensphys.weights": 19,  # run folders that come with the package
     "lensphys.comparison": 20,  # many trainings and evaluations
+    "lensphys.downstream": 20,  # readers of what methods make
     "lensphys.demo": 21,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
     "lensphys.api": 21,  # what `import lensphys as lp` offers, and the command line calls
     "lensphys.api.device": 1,

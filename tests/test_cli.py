@@ -438,7 +438,7 @@ def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
 
 
 def test_every_experiment_is_valid(tmp_path):
-    others = {"comparisons", "robustness"}  # which other commands read: test_comparison.py, cases.py
+    others = {"comparisons", "downstream", "robustness"}  # other commands read them: test_comparison.py, cases.py
     folder = ROOT / "experiments"
     configs = sorted(path for path in folder.rglob("*.yaml") if path.relative_to(folder).parts[0] not in others)
     assert configs

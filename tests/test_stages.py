@@ -108,6 +108,7 @@ def test_a_smooth_lens_with_a_sersic_gets_nothing_more(truth):
     problem, x = truth
     fits = of_each(Refinement(Search(), FieldPriors(), QUICK, steps=15)(problem, x))
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in fits)
+    assert all(f.shown is not None and float(f.shown.gain) < 12 and float(f.shown.ratio) == 0 for f in fits)
 
 
 def test_substructure_is_taken_up(truth):
@@ -125,6 +126,9 @@ def test_substructure_is_taken_up(truth):
     assert bool((after < 1.15).all()), (start.problem.chi2(start.x), after)
     assert fits[0].problem.subhalos > 0 and fits[1].problem.subhalos == 0
     assert float(fits[0].evidence) > float(start.evidence[0]) + 30
+    gains, ratios = (torch.cat([getattr(f.shown, name) for f in fits]) for name in ("gain", "ratio"))
+    assert float(gains[0]) > 30 and float(gains[1]) < 12
+    assert float(ratios[0]) > 30 and float(ratios[1]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +150,7 @@ def test_a_source_that_is_no_sersic_is_freed(knotty):
     after = torch.cat([f.problem.chi2(f.x) for f in fits])
     assert all(f.problem.free is not None for f in fits)
     assert bool((after < 1.2).all()), after
+    assert all(float(f.shown.gain) < 12 for f in fits), "what a Sersic lacks is taken for a sub-halo"
     known = problem.lens(x).values["lens.theta_E"]
     assert relative(theta_E(fits), known) < 0.01
 

@@ -12,6 +12,7 @@ from lensphys.cli import (  # noqa: F401 - importing them is what adds their com
     exporting,
     images,
     learning,
+    reading,
     showing,
 )
 from lensphys.cli.base import app

@@ -66,6 +66,7 @@ _held: ContextVar[ExitStack] = ContextVar("what a command keeps until it ends")
 _KEPT = {
     "simulate": "the finished shards are kept, the same command goes on",
     "train": "the state is kept, the same command with --resume goes on",
+    "downstream": "what is finished is kept, the same command goes on",
     "compare": "what is finished is kept, the same command goes on",
     "rank_set": "what is finished is kept, the same command goes on",
     "super_resolve": "of a stack or a catalogue, what is finished is kept, the same command goes on",

@@ -72,11 +72,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the headings of the numbers, and a line a method, grouped."""
+    """A title, the headings of the numbers, a line a method, grouped, and the heading of the methods."""
 
     title: str
     headings: tuple[str, ...]
     lines: tuple[Line, ...]
+    first: str = "method"
 
 
 def comparison_table(tree: Row) -> str:
@@ -192,7 +193,7 @@ def as_markdown(table: Table) -> str:
         else:
             cells = [_written(cell) for cell in line.cells]
         body.append([named, _plain(line.name), *cells])
-    return markdown(["group", "method", *map(_plain, table.headings)], body)
+    return markdown(["group", table.first, *map(_plain, table.headings)], body)
 
 
 def _written_notes(tree: Row) -> str:

@@ -141,7 +141,7 @@ def write_report(folder: Path, tree: Row, lenses: Sequence[Lens] = ()) -> Path:
         if figure is not None:
             file = folder / "figures" / f"{name}.png"
             save_figure(figure, file)
-            shown += _figure(file, caption)
+            shown += figure_html(file, caption)
     page = folder / "report.html"
     with whole_file(page) as temporary:
         temporary.write_text(report_page(tree, shown), encoding="utf-8")
@@ -157,44 +157,62 @@ def report_page(tree: Row, figures: str = "") -> str:
     """
     colours = {g: COLOURS[k % len(COLOURS)] for k, g in enumerate(dict.fromkeys(r["group"] for r in tree["rows"]))}
     remarks = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes(tree))
-    main = "".join(_table(table, colours) for table in (quality_table(tree), judgement_table(tree), cost_table(tree)))
+    main = "".join(
+        table_html(table, colours) for table in (quality_table(tree), judgement_table(tree), cost_table(tree))
+    )
     sections = {
         "Results": f'<p class="note">{_READING}</p>\n{main}{remarks}',
         "Failed": _failures(tree),
         "Verdicts": _verdicts(tree),
         "Figures": figures,
-        "Classes": "".join(_table(class_table(tree, label), colours) for label in tree["classes"]),
+        "Classes": "".join(table_html(class_table(tree, label), colours) for label in tree["classes"]),
         "Settings": "".join(_settings(row) for row in tree["rows"]),
-        "Provenance": _listed(tree["provenance"]),
+        "Provenance": listed_html(tree["provenance"]),
     }
+    return page(tree["title"], tree["protocol"], _facts(tree), sections)
+
+
+def page(title: str, lede: str, facts: Mapping[str, str], sections: Mapping[str, str]) -> str:
+    """Return a whole HTML page in the style of all reports.
+
+    Args:
+        title: its heading; escaped, as are the next two.
+        lede: what a reader must know.
+        facts: short ones, by their names.
+        sections: HTML by headings; empty ones are left out.
+    """
     sections = {heading: body for heading, body in sections.items() if body}
-    links = "".join(f'<a href="#{heading.lower()}">{heading}</a>\n' for heading in sections)
-    bodies = "".join(f'<section id="{h.lower()}">\n<h2>{h}</h2>\n{b}</section>\n' for h, b in sections.items())
+    links = "".join(f'<a href="#{_anchor(heading)}">{heading}</a>\n' for heading in sections)
+    bodies = "".join(f'<section id="{_anchor(h)}">\n<h2>{h}</h2>\n{b}</section>\n' for h, b in sections.items())
+    cards = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>\n" for k, v in facts.items())
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(tree['title'])}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{escape(tree['title'])}</h1>\n"
-        f'<p class="lede">{escape(tree["protocol"])}</p>\n{_facts(tree)}<nav>\n{links}</nav>\n</header>\n'
+        f"<title>{escape(title)}</title>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="lede">{escape(lede)}</p>\n<dl class="facts">\n{cards}</dl>\n<nav>\n{links}</nav>\n</header>\n'
         f"{bodies}</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _facts(tree: Row) -> str:
+def _anchor(heading: str) -> str:
+    return heading.lower().replace(" ", "-")
+
+
+def _facts(tree: Row) -> dict[str, str]:
     failed = [row for row in tree["rows"] if row["failed"]]
     methods = f"{len(tree['rows'])}" + (f", {len(failed)} failed" if failed else "")
     budget = ", ".join(f"{_spaced(key)} {value}" for key, value in tree["budget"].items())
-    facts = {"methods": methods, "data": tree["data"], "judged on": images_line(tree), "budget of a method": budget}
-    cards = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>\n" for k, v in facts.items())
-    return f'<dl class="facts">\n{cards}</dl>\n'
+    return {"methods": methods, "data": tree["data"], "judged on": images_line(tree), "budget of a method": budget}
 
 
-def _table(table: Table, colours: Mapping[str, str]) -> str:
+def table_html(table: Table, colours: Mapping[str, str]) -> str:
+    """Return a table that a click on a heading sorts; groups have a dot of their colour where one is given."""
     if not table.headings:
         return ""
     heads = "".join(
         f'<th scope="col" data-column><button type="button">{escape(heading)}</button></th>'
-        for heading in ("method", *table.headings)
+        for heading in (table.first, *table.headings)
     )
     lines = "".join(_line(line, len(table.headings), colours) for line in table.lines)
     return (
@@ -226,15 +244,16 @@ def _cell(cell: Cell) -> str:
 
 def _failures(tree: Row) -> str:
     failed = {row["name"]: row["failed"] for row in tree["rows"] if row["failed"]}
-    return _listed(failed) if failed else ""
+    return listed_html(failed) if failed else ""
 
 
 def _verdicts(tree: Row) -> str:
     judged = {row["name"]: row["quality"] for row in tree["rows"] if row.get("verdicts")}
-    return _listed(judged) if judged else ""
+    return listed_html(judged) if judged else ""
 
 
-def _figure(file: Path, caption: str) -> str:
+def figure_html(file: Path, caption: str) -> str:
+    """Return a figure that needs no other file."""
     data = base64.b64encode(file.read_bytes()).decode("ascii")
     return (
         f'<figure class="large">\n<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
@@ -248,7 +267,8 @@ def _settings(row: Row) -> str:
     return f"<details>\n<summary>{escape(row['name'])}</summary>\n<pre>{escape(text)}</pre>\n</details>\n"
 
 
-def _listed(entries: Mapping[str, Any]) -> str:
+def listed_html(entries: Mapping[str, Any]) -> str:
+    """Return a table of names and what they stand for."""
     rows = "".join(f'<tr><th scope="row">{escape(_spaced(k))}</th><td>{_value(v)}</td></tr>\n'
                    for k, v in entries.items())  # fmt: skip
     return f'<div class="wide list">\n<table>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n'

@@ -21,6 +21,13 @@ Array = NDArray[Any]
 
 # planes on the large pixels, and what they are
 _LARGE = {"lr": "the image as it was read", "model": "of the image, by the method", "residual": "image - model"}
+# numbers of an image in the header: keyword, name of the result, comment
+_NUMBERS = (
+    ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
+    ("CHI2", "chi2", "per pixel, LR"),
+    ("SUBGAIN", "best_gain", "ln likelihood by one sub-halo at its best"),
+    ("SUBEVID", "substructure_evidence", "ln evidence with / without substructure"),
+)
 
 
 def write_fits(
@@ -99,7 +106,7 @@ def _result_header(new: fits.Header, results: Mapping[str, Any], pixel_scale: fl
     new["PIXSCALE"] = (pixel_scale, "[arcsec]")
     if "THETA_E" in new:
         new["THETA_E0"] = (new.pop("THETA_E"), "THETA_E of the input")
-    for key, name, comment in (("THETA_E", "theta_E", "[arcsec] Einstein radius"), ("CHI2", "chi2", "per pixel, LR")):
+    for key, name, comment in _NUMBERS:
         if name in results:
             value = float(results[name][0])
             new[key] = (value if np.isfinite(value) else None, comment)  # FITS has no NaN in headers

@@ -43,6 +43,24 @@ class FreeSourceSettings(Strict):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What of substructure images show, whether or not any of it was kept.
+
+    Args:
+        gain: in ln likelihood, of the best place for a sub-halo beside the best model without substructure, with lens
+            and source free, (B,).
+        ratio: ln of the evidence of the fit over that of the best model without substructure, (B,); 0 for the latter.
+    """
+
+    gain: Tensor
+    ratio: Tensor
+
+    def rows(self, index: Tensor) -> Shown:
+        """Return that of some images (indices)."""
+        return Shown(self.gain[index], self.ratio[index])
+
+
+@dataclass(frozen=True)
 class Fitted:
     """Images that share a model, at their optimum.
 
@@ -50,11 +68,13 @@ class Fitted:
         problem: images, model and noise.
         end: where the fit ended.
         evidence: of each image, (B,).
+        shown: of substructure; None where nobody looked.
     """
 
     problem: LensProblem
     end: Optimum
     evidence: Tensor
+    shown: Shown | None = None
 
     @classmethod
     def of(cls, problem: LensProblem, end: Optimum) -> Fitted:
@@ -74,7 +94,8 @@ class Fitted:
 
     def rows(self, index: Tensor) -> Fitted:
         """Return the fits of some images (indices)."""
-        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index])
+        shown = None if self.shown is None else self.shown.rows(index)
+        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index], shown)
 
 
 Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those images, which share a model

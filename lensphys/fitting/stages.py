@@ -13,8 +13,9 @@ from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sampling import Sampling, well_sampled
+from lensphys.fitting.shown import evidence_ratio, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct, finished, smooth_fit
-from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, freed, raised
+from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, freed, raised
 from lensphys.fitting.starts import arc_centre, arc_light, minima
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.fitting.with_light import LitLens
@@ -222,10 +223,11 @@ class Refinement:
     def _explained(self, smooth: Fitted) -> Groups:
         """What explains images that a smooth lens and a Sersic do not: sub-halos, or a source of any shape, or both."""
         if self.source is None:
-            return self._with_substructure(smooth, self.search)
+            return told(self._with_substructure(smooth, self.search), smooth, self.search)
         fine = self._fine(smooth)
         rows, others = fine.nonzero()[:, 0], (~fine).nonzero()[:, 0]
-        groups: Groups = [(rows, smooth.rows(rows))] if len(rows) else []
+        nothing_more: Groups = [(rows, smooth.rows(rows))] if len(rows) else []
+        groups = told(nothing_more, smooth, self.search)
         if len(others):
             groups += [(others[part], group) for part, group in self._of_any_shape(smooth.rows(others), self.source)]
         return groups
@@ -283,7 +285,9 @@ class Refinement:
         known = smooth.problem.observation.noise.known
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         ((_, sersic),) = self._with_substructure(smooth, self.search, target)
-        return likeliest([sersic, *free])
+        best, plain = likeliest([sersic, *free]), likeliest([smooth, free[0]])
+        gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
+        return replace(best, shown=Shown(gain, evidence_ratio(best, plain)))
 
     def _astray(self, fitted: Fitted) -> bool:
         """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""
@@ -298,7 +302,9 @@ class Refinement:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
         source, search = self.source, self.search_free
         smooth = Fitted.at(levels[-1].problem.renewed(levels[-1].x), levels[-1].x)
-        promising = len(candidates(smooth, search).best(1, 0.0, search.gain)) > 0
+        found = candidates(smooth, search)
+        promising = len(found.best(1, 0.0, search.gain)) > 0
+        smooth = replace(smooth, shown=Shown(found.largest[None], torch.zeros_like(smooth.evidence)))
         if source is None or not (promising or bool(poor(smooth))):
             return [smooth]
         fit = levels[min(self.first_level, len(levels) - 1)]
@@ -337,7 +343,7 @@ def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
     problem = replace(inside, observation=replace(whole.observation, noise=noise))
     problem = problem.renewed(fitted.x)
-    return Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x)))
+    return replace(Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
 
 
 def one_by_one(fitted: Fitted, search: Search) -> Groups:

@@ -90,6 +90,11 @@ class Candidates:
     def __getitem__(self, which: list[int] | slice) -> Candidates:
         return Candidates(self.place[which], self.strength[which], self.gain[which], self.response[which])
 
+    @property
+    def largest(self) -> Tensor:
+        """The gain of the best place, a scalar; 0 where there is none."""
+        return self.gain.max() if len(self) else self.gain.sum()
+
     def best(self, count: int, apart: float, least: float) -> Candidates:
         """Return up to ``count`` places that gain more than ``least``, ``apart`` [arcsec] from each other."""
         left, chosen = self.gain.clone(), []

@@ -15,6 +15,7 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
 from lensphys.fitting.newton import damped_step
 from lensphys.fitting.potential import corrected, proposed
+from lensphys.fitting.shown import told
 from lensphys.fitting.source import Groups
 from lensphys.fitting.stages import significant
 from lensphys.fitting.subhalos import add_subhalos
@@ -156,7 +157,7 @@ class AmortisedMethod(TrainableMethod):
             search = Search(rounds=settings.rounds, a_round=settings.a_round, steps=settings.polish)
             found = add_subhalos(smooth.rows(others), search)
             groups += [(others[part], group) for part, group in found]
-        return groups
+        return told(groups, smooth, Search())
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the physics terms and the priors of a batch, all from the LR images."""

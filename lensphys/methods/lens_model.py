@@ -74,6 +74,8 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     field = DeflectionField.of(lens.mass, camera.grid, like=observation.image, centre=centre)
     none = torch.full_like(problem.unit, torch.nan)
     values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
+    if group.shown is not None:
+        values |= {"best_gain": group.shown.gain, "substructure_evidence": group.shown.ratio.to(none)}
     values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
     fitted, observed = effective(group).to(observation.image), problem.render(group.x)
     front = problem.light_in_front(group.x)

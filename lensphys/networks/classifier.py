@@ -13,9 +13,12 @@ from lensphys.settings import Strict
 
 
 class ClassifierBlock(nn.Module):
-    """conv3 - BN - ReLU - conv3 - BN, added to its input, ReLU; the first convolution may halve the image."""
+    """conv3 - BN - ReLU - conv3 - BN, added to its input, ReLU; the first convolution may halve the image.
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+    What joins input and output where they differ is a convolution, with a BN of its own if ``normalised``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, normalised: bool = False) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
@@ -25,7 +28,9 @@ class ClassifierBlock(nn.Module):
             nn.BatchNorm2d(out_channels),
         )
         same = stride == 1 and in_channels == out_channels
-        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+        joint: nn.Module = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+        joint = nn.Sequential(joint, nn.BatchNorm2d(out_channels)) if normalised else joint
+        self.skip = nn.Identity() if same else joint
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (B, out_channels, ceil(H / stride), ceil(W / stride))."""
@@ -40,19 +45,32 @@ class SubstructureClassifier(nn.Module):
         blocks: residual blocks a level.
         levels: the image is halved between them.
         classes: how many.
+        in_channels: of the images.
+        first: what looks at the images, (B, in_channels, H, W) -> (B, channels, ...); conv5 - BN - ReLU if None.
+        normalised: see `ClassifierBlock`.
 
     Source: He et al. 2016, arXiv:1512.03385; S1's feature-GAN compares the maps of such a classifier, truncated.
     """
 
-    def __init__(self, *, channels: int = 24, blocks: int = 2, levels: int = 3, classes: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int = 24,
+        blocks: int = 2,
+        levels: int = 3,
+        classes: int = 3,
+        in_channels: int = 1,
+        first: nn.Module | None = None,
+        normalised: bool = False,
+    ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
-        self.first = nn.Sequential(
-            nn.Conv2d(1, channels, 5, padding=2, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        self.first = first or nn.Sequential(
+            nn.Conv2d(in_channels, channels, 5, padding=2, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
         )
         repeated = [[ClassifierBlock(width, width) for _ in range(blocks - 1)] for width in widths]
         opening = [ClassifierBlock(channels, channels)]
-        opening += [ClassifierBlock(a, b, stride=2) for a, b in pairwise(widths)]
+        opening += [ClassifierBlock(a, b, stride=2, normalised=normalised) for a, b in pairwise(widths)]
         self.levels = nn.ModuleList(nn.Sequential(o, *r) for o, r in zip(opening, repeated, strict=True))
         self.head = nn.Linear(widths[-1], classes)
 
@@ -60,7 +78,7 @@ class SubstructureClassifier(nn.Module):
         """Return the maps after each level, (B, channels 2^l, H / 2^l, W / 2^l), sizes rounded up.
 
         Args:
-            images: (B, 1, H, W) in units of the LR image's brightest pixel.
+            images: (B, in_channels, H, W) in units of the LR image's brightest pixel.
         """
         maps = [self.first(images)]
         for level in self.levels:
@@ -68,7 +86,7 @@ class SubstructureClassifier(nn.Module):
         return maps[1:]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, classes) of images (B, 1, H, W)."""
+        """Return the logits (B, classes) of images (B, in_channels, H, W)."""
         return self.head(self.features(images)[-1].mean((-2, -1)))
 
 

@@ -1,0 +1,200 @@
+"""A trained reader as a folder, and what it says of a user's images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import PositiveFloat
+
+from lensphys.checks import LensphysError
+from lensphys.data.images import read_images
+from lensphys.downstream.inputs import AnyInput, Material, Seen, TogetherInput, joined
+from lensphys.downstream.measures import of_classes
+from lensphys.downstream.products import Product, Results, code_identity, computed, fingerprint
+from lensphys.downstream.readers import AnyReader, Trained
+from lensphys.downstream.settings import Downstream
+from lensphys.observation import Instrument, Observation
+from lensphys.outputs import whole_file
+from lensphys.provenance import provenance
+from lensphys.settings import Strict
+
+if TYPE_CHECKING:
+    from lensphys.downstream.lenses import Collection
+
+_SETTINGS, _STATE = "reader.json", "state.npz"
+
+
+class SavedReader(Strict):
+    """All that is needed to read other images with a trained reader.
+
+    Args:
+        reader: its settings.
+        input: the name of what it looks at.
+        inputs: that one, and those that it is made of.
+        products: of which they are made.
+        names: of the channels or numbers.
+        classes: in their order; none for a number.
+        target: the number.
+        half_field: half side of what readers of images see [arcsec].
+        pixel_scale: of the images that it learned from [arcsec].
+        instrument: that took them.
+        temperature: of the calibration.
+        code: hash of the code that made the products.
+        provenance: where it comes from.
+    """
+
+    reader: AnyReader
+    input: str
+    inputs: dict[str, AnyInput]
+    products: dict[str, Product]
+    names: list[str]
+    classes: list[str]
+    target: str | None
+    half_field: PositiveFloat | None
+    pixel_scale: PositiveFloat
+    instrument: Instrument | None
+    temperature: PositiveFloat
+    code: str
+    provenance: dict[str, Any]
+
+
+def save_reader(
+    trained: Trained, settings: Downstream, case: tuple[str, str, int, int], collection: Collection, folder: Path
+) -> None:
+    """Write a trained reader into a folder: ``reader.json`` and ``state.npz``, which holds plain arrays."""
+    name, reader, budget, seed = case
+    inputs, train = settings.closure(name), collection.sets["train"]
+    saved = SavedReader(
+        reader=settings.readers[reader],
+        input=name,
+        inputs=inputs,
+        products={p: settings.products[p] for x in inputs.values() for p in x.products},
+        names=list(collection.seen("train", name).names),
+        classes=list(train.target.classes),
+        target=settings.target,
+        half_field=settings.half_field,
+        pixel_scale=train.material.observation.camera.grid.scale,
+        instrument=collection.instrument,
+        temperature=trained.temperature,
+        code=code_identity(),
+        provenance=provenance(title=settings.title, budget=budget, seed=seed, data=train.told),
+    )
+    with whole_file(folder / _STATE) as temporary, temporary.open("wb") as file:
+        arrays: dict[str, Any] = trained.state()
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    with whole_file(folder / _SETTINGS) as temporary:
+        temporary.write_text(saved.model_dump_json(indent=1, by_alias=True) + "\n")
+
+
+def load_reader(folder: Path, device: str = "cpu") -> tuple[SavedReader, Trained]:
+    """Return a trained reader and what it needs.
+
+    Raises:
+        LensphysError: if the folder holds none, or its state does not fit.
+    """
+    if not (folder / _SETTINGS).is_file() or not (folder / _STATE).is_file():
+        raise LensphysError(f"{folder} holds no trained reader: name a folder in readers/ of `lensphys downstream`")
+    try:
+        tree = json.loads((folder / _SETTINGS).read_text())
+        with np.load(folder / _STATE, allow_pickle=False) as file:
+            state = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise LensphysError(f"{folder} is damaged ({error}): run `lensphys downstream` again") from None
+    saved = SavedReader.parse(tree, str(folder / _SETTINGS))
+    trained = saved.reader.restored(state, len(saved.classes), device)
+    trained.temperature = saved.temperature
+    return saved, trained
+
+
+def apply_reader(
+    folder: Path, path: Path, *, instrument: Instrument | None = None, device: str = "cpu", workers: int = 1
+) -> dict[str, Any]:
+    """Return what a trained reader says of a user's images.
+
+    Args:
+        folder: of the reader.
+        path: FITS, an .npy stack or an HDF5 file.
+        instrument: of the images, where the file does not say; that of the training if None.
+        device: where it computes.
+        workers: processes that super-resolve side by side on a CPU.
+
+    Returns:
+        ``images``, a list of ``index``, ``probabilities`` by class and the likeliest ``class`` (or the number
+        ``value``), and the ``quality`` of the fit, where there is one; ``remarks``; ``judged`` where the file has
+        labels.
+
+    Raises:
+        LensphysError: if the reader or the images are faulty, or do not fit each other.
+    """
+    saved, trained = load_reader(folder, device)
+    if wrong := [name for name, x in saved.inputs.items() if x.needs_hr]:
+        raise LensphysError(f"{folder} reads true HR images ({wrong[0]}), which no user has: choose another reader")
+    images = read_images(path, instrument=instrument, fallback=saved.instrument)
+    _check_pixels(saved, images.observation, path)
+    results = {name: computed(product, images.observation, fingerprint(images.observation), None, device=device,
+                              workers=workers) for name, product in saved.products.items()}  # fmt: skip
+    seen = _seen(saved, Material(str(path), images.observation, results.__getitem__, None, saved.half_field))
+    if list(seen.names) != saved.names:
+        raise LensphysError(
+            f"{path} gives the reader {', '.join(seen.names)}, and it learned from {', '.join(saved.names)}: train it "
+            "again with this version"
+        )
+    answers = trained(seen.values)
+    remarks = [*images.remarks]
+    if saved.products and saved.code != code_identity():
+        remarks.append("the fits are made by other code than those that the reader learned from")
+    found = {"images": _listed(saved, answers, images.index, results), "remarks": remarks}
+    labelled = images.carried is not None and "label" in images.carried.columns
+    return found | ({"judged": _judged(saved, answers, images.carried, path)} if labelled and saved.classes else {})
+
+
+def _check_pixels(saved: SavedReader, observation: Observation, path: Path) -> None:
+    scale = observation.camera.grid.scale
+    if abs(scale / saved.pixel_scale - 1) > 0.01:
+        raise LensphysError(
+            f'{path} has pixels of {scale:.4g}", and the reader learned from pixels of {saved.pixel_scale:.4g}": train '
+            "one on such images"
+        )
+
+
+def _seen(saved: SavedReader, material: Material) -> Seen:
+    wanted = saved.inputs[saved.input]
+    if isinstance(wanted, TogetherInput):
+        return joined([(name, saved.inputs[name].of(material)) for name in wanted.of_inputs])
+    return wanted.of(material)
+
+
+def _listed(saved: SavedReader, answers: Any, index: Any, results: dict[str, Results]) -> list[dict[str, Any]]:
+    """A row an image."""
+    fits = [found for found in results.values() if "quality" in found]
+    rows = []
+    for k, i in enumerate(index.tolist()):
+        row: dict[str, Any] = {"index": i}
+        if saved.classes:
+            row["class"] = saved.classes[int(answers[k].argmax())]
+            row["probabilities"] = {name: float(p) for name, p in zip(saved.classes, answers[k], strict=True)}
+        else:
+            row["value"] = float(answers[k])
+        if fits:
+            row |= {"quality": str(fits[0]["quality"][k]), "reasons": str(fits[0]["reasons"][k])}
+        rows.append(row)
+    return rows
+
+
+def _judged(saved: SavedReader, answers: Any, carried: Any, path: Path) -> dict[str, Any]:
+    """What the answers are worth, where the file says the classes."""
+    labels, names = carried.columns["label"].astype(int), carried.classes
+    there = sorted({names[k] for k in labels})
+    if not set(there) <= set(saved.classes):
+        raise LensphysError(
+            f"{path} has the classes {', '.join(there)}, and the reader tells {', '.join(saved.classes)} apart: use a "
+            "file of the same"
+        )
+    own = np.array([saved.classes.index(names[k]) for k in labels])
+    if len(set(own.tolist())) < len(saved.classes):
+        return {"accuracy": float((answers.argmax(1) == own).mean())}
+    found = of_classes(answers, own, saved.classes)
+    return {name: found[name] for name in ("auc", "accuracy", "log_loss", "confusion", "ece")}

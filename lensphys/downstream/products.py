@@ -1,0 +1,174 @@
+"""What methods make of a set of images: computed once, kept with what it depends on, and refused where that changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, model_validator
+
+import lensphys
+from lensphys.checks import LensphysError, check_choice
+from lensphys.config import load_run
+from lensphys.data.kept import Kept, Stack
+from lensphys.inference import super_resolve
+from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.networks.base import Scale
+from lensphys.observation import Observation
+from lensphys.runs import WEIGHTS
+from lensphys.settings import Strict
+from lensphys.weights import weights_folder
+
+Results = Mapping[str, NDArray[Any]]
+
+_IMAGES = ("image", "alpha", "residual", "bodies")  # of more than two dimensions; nothing else of that size is read
+_CHUNK = 16  # images: what is lost of a run that is killed
+# what makes products: a change of other code leaves them as they are
+_PARTS = ("deflection.py", "fitting", "grid.py", "inference.py", "methods", "model", "networks", "observation",
+          "prediction.py", "tracing.py")  # fmt: skip
+
+
+class Product(Strict):
+    """Super-resolution that readers look at: exactly one of ``ready``, ``weights`` and ``run``.
+
+    Args:
+        ready: a method that needs no training.
+        weights: those of the package.
+        run: a run folder of `lensphys train`.
+        refine: of weights or an amortised run, rounds of refinement: 0 is one pass, null until nothing more pays.
+        scale: pixels become so many times as small.
+    """
+
+    ready: str | None = None
+    weights: str | None = None
+    run: str | None = None
+    refine: NonNegativeInt | None = None
+    scale: Scale = 2
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Product:
+        if sum(x is not None for x in (self.ready, self.weights, self.run)) != 1:
+            raise ValueError("a product has exactly one of ready, weights and run")
+        if self.ready is not None and self.refine is not None:
+            raise ValueError("'refine' goes on from a network's answer: give weights or run, not ready")
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """Of its run or weights."""
+        if self.run is not None:
+            return Path(self.run)
+        return None if self.weights is None else weights_folder(self.weights)
+
+    def method(self, device: str = "cpu") -> Method:
+        """Return what super-resolves.
+
+        Raises:
+            LensphysError: if there is no such method, or its weights are missing.
+        """
+        if self.folder is None:
+            check_choice("ready method", str(self.ready), list(READY))
+            return READY[str(self.ready)]
+        method = load_run(self.folder).to(device)
+        if not isinstance(method, AmortisedMethod):
+            if self.refine is not None:
+                raise LensphysError(f"'refine' goes on from an amortised network's answer: {self.folder} holds none")
+            return method
+        return method if self.refine == 0 else method.refined(self.refine)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the product of an image depends on, beside the image."""
+        weights = None if self.folder is None else (self.folder / WEIGHTS).read_bytes()
+        told = {} if weights is None else {"weights_sha256": hashlib.sha256(weights).hexdigest()}
+        asked = self.model_dump(exclude={"run"})
+        return asked | told | {"version": lensphys.__version__, "code": code_identity()}
+
+
+@cache
+def code_identity() -> str:
+    """Return a hash of the source code that makes products."""
+    root = Path(lensphys.__file__).parent
+    files = [
+        path for part in _PARTS for path in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:16]
+
+
+class _Chunks(Kept):
+    """Chunks without what no reader looks at."""
+
+    def keep(self, index: int, planes: Mapping[str, NDArray[Any]]) -> None:
+        super().keep(index, {n: x for n, x in planes.items() if x.ndim <= 2 or n in _IMAGES})
+
+
+def computed(
+    product: Product, observation: Observation, images: str, folder: Path | None, *, device: str = "cpu",
+    workers: int = 1,
+) -> Results:  # fmt: skip
+    """Return what a method makes of images, from the cache where it is there.
+
+    Args:
+        product: the method.
+        observation: (N, 1, H, W).
+        images: hash of what is super-resolved: pixels, and what is known of them.
+        folder: of the cache; none if None.
+        device: where the method computes.
+        workers: processes side by side on a CPU.
+
+    Raises:
+        LensphysError: if the cache was made from other images, with other settings or by other code.
+    """
+    kept = None
+    if folder is not None:
+        identity = product.identity | {"images": images, "chunk": _CHUNK}
+        _check_cache(folder, identity)
+        kept = _Chunks(folder, identity, -(-len(observation) // _CHUNK))
+    method = None if kept is not None and not kept.missing else product.method(device)
+    found = super_resolve(
+        method or _nobody, observation, product.scale, batch_size=_CHUNK, device=device, workers=workers, kept=kept
+    )
+    return {
+        name: np.concatenate(list(x.chunks())) if isinstance(x, Stack) else np.asarray(x) for name, x in found.items()
+    }
+
+
+class _Nobody:
+    """Stands for the method where nothing is left to compute."""
+
+    def predict(self, observation: Observation, scale: int) -> Any:
+        raise LensphysError("a product that is kept whole is not computed")
+
+
+_nobody = _Nobody()
+
+
+def _check_cache(folder: Path, identity: Mapping[str, Any]) -> None:
+    path = folder / "identity.json"
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text()), json.loads(json.dumps(identity, default=str))
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if changed:
+        raise LensphysError(
+            f"{folder} was made with another {', '.join(changed)}: remove the folder to compute it again, or choose "
+            "another --out"
+        )
+
+
+def fingerprint(observation: Observation) -> str:
+    """Return a hash of images, noise, mask and PSF: what a computation on them depends on."""
+    seen, found = observation, hashlib.sha256()
+    point = torch.zeros_like(seen.image[:1])
+    point[..., point.shape[-2] // 2, point.shape[-1] // 2] = 1
+    spread = seen.camera.rows(torch.tensor([0])).psf.summed(point, seen.camera.grid.scale, 1)
+    for part in (seen.image, seen.noise.variance(seen.image), seen.weight, spread):
+        found.update(part.contiguous().cpu().numpy().tobytes())
+    return found.hexdigest()

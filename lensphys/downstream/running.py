@@ -1,0 +1,168 @@
+"""Trains every reader on every input with every budget, judges it on every test set, and writes table and report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+import lensphys
+from lensphys.downstream.applying import save_reader
+from lensphys.downstream.label_free import judged_scores
+from lensphys.downstream.lenses import Collection, identity
+from lensphys.downstream.measures import of_classes, of_numbers
+from lensphys.downstream.readers import Lesson
+from lensphys.downstream.report import write_downstream_report
+from lensphys.downstream.sampling import drawn, held_out
+from lensphys.downstream.settings import PLAIN, Downstream, check_downstream, check_label_free, slug
+from lensphys.downstream.tables import aggregated, downstream_table
+from lensphys.lock import sole_run
+from lensphys.outputs import check_writable, whole_file, write_json
+from lensphys.provenance import provenance
+
+Case = tuple[str, str, int, int]
+
+# a change of other code leaves trained readers as they are
+_CODE = ("inputs.py", "lenses.py", "measures.py", "network_training.py", "numbers.py", "readers.py", "sampling.py")
+
+
+def downstream(settings: Downstream, folder: Path, device: str = "cpu", workers: int = 1) -> dict[str, Any]:
+    """Run an experiment; write ``metrics.json``, ``table.md``, ``report.html``, figures and the trained readers.
+
+    What is done is kept: the same call goes on after an interruption.
+
+    Args:
+        settings: the experiment.
+        folder: for the results, and in ``data/``, ``products/``, ``rows/`` and ``readers/`` for what they come from.
+        device: where methods and networks compute.
+        workers: processes that super-resolve side by side on a CPU.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        LensphysError: if data, products or readers cannot be made, or the folder cannot be written.
+    """
+    check_downstream(settings)
+    check_writable(folder)
+    with sole_run(folder):
+        return _Run(settings, folder, device, workers).go()
+
+
+class _Run:
+    """An experiment on its way."""
+
+    def __init__(self, settings: Downstream, folder: Path, device: str, workers: int) -> None:
+        self.settings, self.folder, self.device = settings, folder, device
+        self.collection = Collection(settings, folder, device, workers)
+        self.console = Console(stderr=True)
+
+    def go(self) -> dict[str, Any]:
+        """Do everything; return the tree of results."""
+        for name, lenses in self.collection.sets.items():
+            told = ", ".join(
+                f"{key.replace('_', ' ')} {value}" for key, value in lenses.told.items() if key != "identity"
+            )
+            self.console.print(f"{name}: {told}", markup=False, highlight=False)
+        check_label_free(self.settings, self.collection.sets["train"].target.classes)
+        self._identities = {name: identity(lenses) for name, lenses in self.collection.sets.items()}
+        cases = self.settings.cases
+        rows = [self._row(case) for case in track(cases, "reading", console=self.console, transient=True)]
+        return self._write(rows)
+
+    @property
+    def tests(self) -> list[str]:
+        """The names of the test sets."""
+        return [PLAIN, *self.settings.shifts]
+
+    def _row(self, case: Case) -> dict[str, Any]:
+        """What a reader reached; not trained again for the same settings, lenses and code."""
+        key = self._key(case)
+        path = self.folder / "rows" / f"{slug(f'{case[1]} {case[0]} {case[2]} {case[3]}')}.json"
+        if path.exists():
+            before = json.loads(path.read_text())
+            if before.pop("key", None) == key:
+                return dict(before)
+        row = self._read(case)
+        write_json(path, row | {"key": key})
+        return dict(json.loads(path.read_text()) | {"key": None})
+
+    def _key(self, case: Case) -> str:
+        settings, (name, reader, _, _) = self.settings, case
+        inputs = settings.closure(name)
+        asked = [
+            case,
+            {n: x.model_dump() for n, x in inputs.items()},
+            {p: settings.products[p].identity for x in inputs.values() for p in x.products},
+            settings.readers[reader].model_dump(exclude={"inputs"}),
+            [settings.held_out, settings.half_field, settings.task, settings.target],
+            self._identities,
+            code_identity(),
+        ]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def _read(self, case: Case) -> dict[str, Any]:
+        """Train one reader and judge it on every test set."""
+        name, reader, budget, seed = case
+        train = self.collection.sets["train"]
+        labelled = drawn(train.target, train.rows, budget, seed)
+        learn, held = held_out(train.target, labelled, train.groups, self.settings.held_out, seed)
+        x, y = self.collection.seen("train", name).values, train.target.values
+        lesson = Lesson(x[learn], y[learn], x[held], y[held], len(train.target.classes), seed)
+        trained = self.settings.readers[reader].learn(lesson, self.device)
+        if budget == max(self.settings.budgets) and seed == 0:
+            save_reader(
+                trained, self.settings, case, self.collection, self.folder / "readers" / slug(f"{reader} {name}")
+            )
+        found = {"input": name, "reader": reader, "budget": budget, "seed": seed, "temperature": trained.temperature}
+        return found | {"tests": {test: self._judged(trained, name, test) for test in self.tests}}
+
+    def _judged(self, trained: Any, name: str, test: str) -> dict[str, Any]:
+        lenses = self.collection.sets[test]
+        answers = trained(self.collection.seen(test, name).values[lenses.rows])
+        truth = lenses.target.values[lenses.rows]
+        return (
+            of_classes(answers, truth, lenses.target.classes) if lenses.target.classes else of_numbers(answers, truth)
+        )
+
+    def _write(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        settings, sets = self.settings, self.collection.sets
+        tree = {
+            "provenance": provenance(
+                experiment=settings.model_dump(mode="json", by_alias=True),
+                products={name: product.identity for name, product in settings.products.items()},
+            ),
+            "title": settings.title,
+            "protocol": settings.protocol,
+            "task": settings.task,
+            "target": settings.target,
+            "classes": list(sets["train"].target.classes),
+            "sets": {name: lenses.told for name, lenses in sets.items()},
+            "budgets": settings.budgets,
+            "seeds": settings.seeds,
+            "kinds": {name: settings.kind_of(name) for name in settings.inputs},
+            "nuisances": [name for name, x in settings.inputs.items() if x.kind == "nuisances"],
+            "rows": aggregated(rows),
+            "label_free": judged_scores(settings, self.collection, self.tests),
+            "published": [row.model_dump() for row in settings.published],
+        }
+        write_json(self.folder / "metrics.json", tree)
+        written: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
+        with whole_file(self.folder / "table.md") as temporary:
+            temporary.write_text(downstream_table(written))
+        write_downstream_report(self.folder, written)
+        return written
+
+
+@cache
+def code_identity() -> str:
+    """Return a hash of the source code that trains and judges readers."""
+    here = Path(lensphys.__file__).parent
+    files = [here / "downstream" / name for name in _CODE]
+    files += [here / "networks" / name for name in ("classifier.py", "group_convolution.py", "readers.py")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

@@ -1,0 +1,488 @@
+"""`lensphys downstream`: sampling, measures, readers, one small experiment, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from lenses import one_thread  # noqa: F401
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from typer.testing import CliRunner
+
+from lensphys.checks import LensphysError
+from lensphys.cli import app
+from lensphys.data.hdf5 import sign
+from lensphys.data.lens_file import LensFile
+from lensphys.downstream import Downstream, check_downstream, downstream
+from lensphys.downstream import running as running_module
+from lensphys.downstream.applying import apply_reader
+from lensphys.downstream.inputs import Seen, joined
+from lensphys.downstream.measures import expected_calibration_error, of_classes, of_numbers, of_score, over_seeds
+from lensphys.downstream.network_training import NetworkTraining
+from lensphys.downstream.readers import CNNReader, EquivariantReader, Lesson, LinearReader, ResNet18Reader, TreesReader
+from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
+from lensphys.networks.readers import EquivariantClassifier, ResNet18
+from lensphys.orientation import transformed
+from lensphys.simulation.plan import Plan
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate, write
+
+CONFIGS = Path(__file__).parents[1] / "experiments" / "downstream"
+SMALL = ["height=24", "width=24"]
+QUICK = {"steps": 4, "batch_size": 8, "looks": 1}
+TREE = {
+    "title": "A small experiment",
+    "protocol": "few lenses",
+    "data": {"recipe": "model_2", "n": 12, "seed": 1, "set": SMALL},
+    "test": {"recipe": "model_2", "n": 6, "seed": 2, "set": SMALL},
+    "shifts": {"wide PSF": {"set": ["conditions={psf_fwhm: 0.2}"], "n": 4, "told": False}},
+    "products": {"bicubic": {"ready": "bicubic"}},
+    "inputs": {
+        "LR": {"kind": "lr"},
+        "SR": {"kind": "sr", "of": "bicubic"},
+        "HR": {"kind": "hr"},
+        "both": {"kind": "together", "of": ["LR", "SR"]},
+        "leftover": {"kind": "numbers", "of": "bicubic"},
+        "nuisances": {"kind": "nuisances"},
+    },
+    "readers": {
+        "CNN": {"kind": "cnn", "channels": 2, "blocks": 1, "levels": 2, "training": QUICK, "inputs": ["both", "HR"]},
+        "trees": {"kind": "trees", "iterations": [5]},
+    },
+    "budgets": [5, 10],
+    "seeds": 2,
+    "half_field": 1.0,
+    "published": [{"name": "theirs", "values": {"no_sub": 0.9}, "note": "another protocol"}],
+}  # fmt: skip
+
+
+def experiment(**change: object) -> Downstream:
+    return Downstream.parse({**TREE, **change}, "test")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Five small lenses of each class."""
+    path = tmp_path_factory.mktemp("data") / "lenses.h5"
+    return simulate(Recipe.named("model_2", SMALL), 5, path, seed=3)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("downstream")
+    return folder, downstream(experiment(), folder)
+
+
+def changed(data: Path, path: Path, change) -> Path:
+    shutil.copy(data, path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+        sign(file)
+    return path
+
+
+# --- which lenses ----------------------------------------------------------------------------------------------------
+
+
+def test_matched_classes_cannot_be_told_by_what_they_are_matched_in():
+    random = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2], 300)
+    flux = random.normal(size=900) + 1.2 * (label == 2)
+    other = {"flux": flux, "snr": flux + 0.3 * random.normal(size=900) + 0.5 * (label == 1)}
+    x = np.stack(list(other.values()), axis=1)
+
+    def auc(rows):
+        model = HistGradientBoostingClassifier(max_iter=30, max_depth=3)
+        p = cross_val_predict(model, x[rows], label[rows], cv=5, method="predict_proba")
+        return np.mean([roc_auc_score(label[rows] == k, p[:, k]) for k in range(3)])
+
+    rows = matched_rows(label, other, 0.5)
+    assert np.bincount(label[rows]).tolist() == [len(rows) // 3] * 3
+    assert len(rows) > 200
+    assert auc(np.arange(900)) > 0.75
+    assert abs(auc(rows) - 0.5) < 0.07
+
+
+def test_classes_that_share_nothing_cannot_be_matched():
+    label = np.repeat([0, 1], 40)
+    with pytest.raises(LensphysError, match="widen the caliper"):
+        matched_rows(label, {"flux": 100.0 * label + np.arange(80) / 80}, 0.5)
+    with pytest.raises(LensphysError, match="10 lenses of each or more, and one has 3"):
+        matched_rows(label[37:], {"flux": np.arange(43.0)}, 0.5)
+
+
+def test_a_budget_is_of_each_class_and_other_seeds_draw_others():
+    target = Target(np.arange(60) % 3, ("a", "b", "c"))
+    rows = drawn(target, np.arange(60), 7, 0)
+    assert np.bincount(target.values[rows]).tolist() == [7, 7, 7]
+    assert set(rows) != set(drawn(target, np.arange(60), 7, 1))
+    assert set(rows) == set(drawn(target, np.arange(60), 7, 0))
+    with pytest.raises(
+        LensphysError, match="a budget of 21 labels needs as many training lenses, and of a there are 20"
+    ):
+        drawn(target, np.arange(60), 21, 0)
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ()])
+def test_learning_and_held_out_lenses_share_no_source(classes):
+    groups = [f"galaxy {i // 4}" for i in range(80)]
+    learn, held = held_out(Target((np.arange(80) % 2), classes), np.arange(80), groups, 0.2, 0)
+    assert not {groups[i] for i in learn} & {groups[i] for i in held}
+    assert len(held) == pytest.approx(16, abs=8)
+    assert len(learn) + len(held) == 80
+
+
+def test_lenses_of_one_galaxy_and_matched_ones_belong_together(tmp_path):
+    galaxy = (
+        "{kind: images, file: drawn_galaxies.npy, pixel_scale: 0.02, magnitude: 20.0, center_x: 0.1, center_y: 0.0}"
+    )
+    with LensFile(
+        simulate(Recipe.named("model_2", [*SMALL, f"source={galaxy}"]), 30, tmp_path / "g.h5", classes=["no_sub"])
+    ) as file:
+        index = [file.lens_model(i)["kwargs_source"][0]["index"] for i in range(30)]
+        groups = groups_of(file)
+    assert len(set(groups)) == len(set(index)) < 30
+    plan = Plan.of(Recipe.named("model_2", SMALL), 3, matched=True)
+    with LensFile(write(plan, tmp_path / "m.h5")) as file:
+        assert len(set(groups_of(file))) == 3
+
+
+def test_labels_are_brought_into_the_order_of_the_training(data, tmp_path):
+    def turned(file):
+        file.attrs["classes"] = list(file.attrs["classes"])[::-1]
+        file["label"][...] = 2 - file["label"][...]
+
+    with LensFile(data) as file, LensFile(changed(data, tmp_path / "t.h5", turned)) as other:
+        first = classes_of(file)
+        assert np.array_equal(classes_of(other, first.classes).values, first.values)
+
+
+def test_faulty_labels_are_refused(data, tmp_path):
+    def unlabelled(file):
+        del file["label"]
+
+    def alone(file):
+        file["label"][...] = 1
+
+    def two(file):
+        file["label"][...] = np.minimum(file["label"][...], 1)
+
+    with pytest.raises(LensphysError, match="has no labels"):
+        classes_of(LensFile(changed(data, tmp_path / "u.h5", unlabelled)))
+    with pytest.raises(LensphysError, match=r"lenses of one class alone \(axion\)"):
+        classes_of(LensFile(changed(data, tmp_path / "a.h5", alone)))
+    with pytest.raises(LensphysError, match="has the classes no_sub, axion and the training no_sub, axion, cdm"):
+        classes_of(LensFile(changed(data, tmp_path / "two.h5", two)), ("no_sub", "axion", "cdm"))
+
+
+def test_numbers_are_those_of_the_simulation(data):
+    with LensFile(data) as file:
+        mass = number_of(file, "log_axion_mass")
+        assert set(file.labels[mass.known]) == {1}
+        assert ((mass.values[mass.known] > -24) & (mass.values[mass.known] < -22)).all()
+        share = number_of(file, "subhalo_fraction").values
+        model = file.lens_model(1)
+        points = [p["theta_E"] ** 2 for p in model["kwargs_lens"][1:]]
+        assert share[1] == pytest.approx(sum(points) / model["kwargs_lens"][0]["theta_E"] ** 2)
+        assert (share[file.labels == 0] == 0).all()
+
+
+# --- measures --------------------------------------------------------------------------------------------------------
+
+
+def test_honest_probabilities_are_calibrated_and_boasting_ones_are_not():
+    random = np.random.default_rng(1)
+    sure = random.uniform(0.5, 1, 20000)
+    right = random.uniform(size=20000) < sure
+    assert expected_calibration_error(sure, right) < 0.02
+    assert expected_calibration_error(np.full(20000, 0.95), right) == pytest.approx(0.95 - right.mean(), abs=1e-6)
+
+
+def test_measures_of_a_known_case():
+    probability = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.7, 0.3]])
+    found = of_classes(probability, np.array([0, 0, 1, 1]), ["a", "b"])
+    assert found["auc"]["b"] == found["auc"]["all"] == pytest.approx(0.75)
+    assert found["accuracy"] == 0.75
+    assert found["confusion"] == [[1.0, 0.0], [0.5, 0.5]]
+    errors = of_numbers(np.array([1.0, 3.0, 4.0]), np.array([1.0, 1.0, 4.0]))
+    assert errors == pytest.approx({"mse": 4 / 3, "mae": 2 / 3, "r2": 1 / 3, "bias": 2 / 3})
+
+
+def test_a_score_states_its_false_alarms_and_lost_lenses_count_as_smooth():
+    is_it = np.array([True] * 10 + [False] * 10)
+    score = np.array([*range(10, 20), *range(10)], dtype=float)
+    whole = of_score(is_it, score)
+    assert (whole["auc"], whole["false_alarms"]) == (1.0, 0.0)
+    score[:2] = np.nan
+    lost = of_score(is_it, score)
+    assert lost["auc"] == pytest.approx(0.8)
+    assert lost["low"] < 0.8 < lost["high"]
+    assert lost["false_alarms"] == 1.0
+
+
+def test_intervals_are_students():
+    found = over_seeds([0.9, 0.8, 1.0])
+    assert found["high"] - found["mean"] == pytest.approx(4.30265 * 0.1 / 3**0.5, rel=1e-4)
+    assert over_seeds([0.9, 0.8, 1.0], share=True)["high"] == 1.0
+
+
+# --- readers ---------------------------------------------------------------------------------------------------------
+
+
+def lesson(kind: str, classes: int = 2) -> Lesson:
+    """Images whose brightness, or numbers whose first one, tells the class or is the number."""
+    random = np.random.default_rng(0)
+    y = random.integers(2, size=60) if classes else random.normal(size=60)
+    x = random.normal(size=(60, 3)) if kind == "numbers" else random.normal(size=(60, 1, 16, 16))
+    shape = (60,) + (1,) * (x.ndim - 2)
+    x[:, 0] += 3 * y.reshape(shape)
+    if kind == "numbers":
+        x[::7, 2] = np.nan
+        x[:, 1] = np.nan  # what no lens of a small budget has
+    x = x.astype(np.float32)
+    return Lesson(x[:40], y[:40], x[40:], y[40:], classes, 0)
+
+
+TRAINING = NetworkTraining(steps=40, batch_size=20, looks=4)
+READERS = [
+    (LinearReader(kind="linear"), "numbers"),
+    (TreesReader(kind="trees", iterations=[10, 40]), "numbers"),
+    (CNNReader(kind="cnn", channels=4, blocks=1, levels=2, training=TRAINING), "images"),
+    (ResNet18Reader(kind="resnet18", channels=4, training=TRAINING), "images"),
+    (EquivariantReader(kind="equivariant", channels=2, levels=2, training=TRAINING), "images"),
+]
+
+
+@pytest.mark.parametrize(("reader", "kind"), READERS, ids=[reader.kind for reader, _ in READERS])
+def test_a_reader_learns_what_there_is_and_comes_back_from_its_state(reader, kind):
+    known = lesson(kind)
+    trained = reader.learn(known)
+    answers = trained(known.held_x)
+    assert (answers.argmax(1) == known.held_y).mean() > 0.85
+    assert answers.sum(1) == pytest.approx(1)
+    again = reader.restored(trained.state(), 2)
+    again.temperature = trained.temperature
+    assert again(known.held_x) == pytest.approx(answers, abs=1e-6)
+    number = lesson(kind, classes=0)
+    told = reader.learn(number)(number.held_x)
+    assert ((told - number.held_y) ** 2).mean() < 0.7 * number.held_y.var()
+
+
+def test_a_class_that_a_reader_never_saw_gets_no_probability():
+    known = lesson("numbers", classes=3)
+    for reader, _ in READERS[:2]:
+        assert reader.learn(known)(known.held_x)[:, 2].max() < 1e-2
+
+
+def test_the_temperature_takes_back_what_is_boasted():
+    reader = LinearReader(kind="linear", penalties=[1e-6])
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 20)).astype(np.float32)
+    y = (x[:, 0] + 2 * random.normal(size=400) > 0).astype(int)
+    known = Lesson(x[:30], y[:30], x[30:200], y[30:200], 2, 0)
+    trained = reader.learn(known)
+    loss = of_classes(trained(x[200:]), y[200:], ["a", "b"])["log_loss"]
+    assert trained.temperature > 3
+    trained.temperature = 1.0
+    assert loss < of_classes(trained(x[200:]), y[200:], ["a", "b"])["log_loss"]
+
+
+def test_resnet_18_has_the_published_size():
+    with torch.device("meta"):
+        assert sum(p.numel() for p in ResNet18(classes=1000, in_channels=3).parameters()) == 11_689_512
+
+
+@pytest.mark.parametrize("group", ["c4", "d4"])
+def test_a_turned_image_gets_the_same_answer(group, generator):
+    network = EquivariantClassifier(channels=2, levels=3, group=group).double().eval()
+    image = torch.rand(2, 1, 16, 16, generator=generator, dtype=torch.float64)
+    for g in range(4 if group == "c4" else 8):
+        assert torch.allclose(network(transformed(image, g)), network(image))
+    if group == "c4":
+        assert not torch.allclose(network(transformed(image, 4)), network(image))
+
+
+def test_images_and_numbers_are_not_read_together():
+    image, number = Seen(np.zeros((2, 1, 4, 4), "f4"), ("a",)), Seen(np.zeros((2, 3), "f4"), ("b", "c", "d"))
+    with pytest.raises(LensphysError, match=r"LR \(images\), fit \(numbers\)"):
+        joined([("LR", image), ("fit", number)])
+    assert joined([("x", image), ("y", Seen(np.ones((2, 1, 8, 8), "f4"), ("e",)))]).values.shape == (2, 2, 8, 8)
+
+
+# --- an experiment ---------------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_ends_in_tables_figures_and_readers(done):
+    folder, tree = done
+    assert {(r["reader"], r["input"], r["budget"]) for r in tree["rows"]} == {
+        (reader, name, budget)
+        for reader, names in (("CNN", ("both", "HR")), ("trees", ("leftover", "nuisances")))
+        for name in names
+        for budget in (5, 10)
+    }
+    assert tree["sets"]["test"]["lenses"] == 18
+    assert tree["provenance"]["products"]["bicubic"]["code"]
+    page, table = (folder / "report.html").read_text(), (folder / "table.md").read_text()
+    for word in ("Leak test", "wide PSF", "theirs", "adds no information", "10 labels"):
+        assert word in page
+        assert word in table
+    assert {p.stem for p in (folder / "figures").glob("*.png")} == {"labels", "roc", "shift", "calibration"}
+    assert (folder / "readers" / "cnn_both" / "reader.json").is_file()
+
+
+def test_the_same_call_trains_nothing_again(done, monkeypatch):
+    folder, tree = done
+
+    def forbidden(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(running_module._Run, "_read", forbidden)
+    assert downstream(experiment(), folder)["rows"] == tree["rows"]
+
+
+def test_a_cache_of_other_code_is_refused(done, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    identity = folder / "products" / "bicubic" / "test" / "identity.json"
+    identity.write_text(json.dumps(json.loads(identity.read_text()) | {"code": "of yesterday"}))
+    shutil.rmtree(folder / "rows")
+    with pytest.raises(LensphysError, match="was made with another code: remove the folder"):
+        downstream(experiment(), folder)
+
+
+def test_lenses_that_share_a_source_with_the_test_set_do_not_teach(tmp_path):
+    same = {"recipe": "model_2", "n": 12, "seed": 1, "set": SMALL}
+    readers = {"trees": {"kind": "trees", "iterations": [5]}}
+    few = {"inputs": {"nuisances": {"kind": "nuisances"}}, "products": {}, "shifts": {}, "readers": readers}
+    with pytest.raises(LensphysError, match="of no_sub there are 0"):
+        downstream(experiment(test=same, **few), tmp_path)
+
+
+def test_half_of_a_file_is_kept_back_by_source(data, tmp_path):
+    few = {"inputs": {"nuisances": {"kind": "nuisances"}}, "products": {}, "shifts": {}, "budgets": [5], "seeds": 1}
+    readers = {"ridge": {"kind": "linear"}}
+    change = few | {
+        "data": {"file": str(data)},
+        "test": None,
+        "readers": readers,
+        "task": "regress",
+        "target": "theta_E",
+    }
+    tree = downstream(experiment(**change), tmp_path)
+    assert tree["sets"]["train"]["lenses"] + tree["sets"]["test"]["lenses"] == 15
+    assert tree["rows"][0]["tests"]["test"]["mse"]["mean"] < 1.0
+
+
+def test_a_reader_is_applied_and_judged(done, data, tmp_path):
+    folder = done[0] / "readers"
+    found = apply_reader(folder / "cnn_both", data)
+    assert [row["index"] for row in found["images"]] == list(range(15))
+    assert sum(found["images"][0]["probabilities"].values()) == pytest.approx(1)
+    assert 0 <= found["judged"]["accuracy"] <= 1
+    with pytest.raises(LensphysError, match="which no user has"):
+        apply_reader(folder / "cnn_hr", data)
+    with pytest.raises(LensphysError, match="holds no trained reader"):
+        apply_reader(tmp_path, data)
+    other = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "other.h5")
+    with pytest.raises(LensphysError, match="the reader learned from pixels"):
+        apply_reader(folder / "cnn_both", other)
+
+
+def test_the_commands_say_what_is_wrong_in_one_sentence(done, data, tmp_path):
+    config, out = tmp_path / "e.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(TREE))
+    run = CliRunner().invoke
+    dry = run(app, ["downstream", str(config), "-o", str(out), "--dry-run"])
+    assert (dry.exit_code, out.exists()) == (0, False)
+    assert "trainings 16" in dry.output
+    gone = run(app, ["downstream", str(config), "-o", str(out), "--set", "data={file: gone.h5}", "--dry-run"])
+    assert gone.exit_code == 2
+    assert "gone.h5 is not a file" in gone.output
+    reader = done[0] / "readers" / "trees_leftover"
+    fine = run(app, ["downstream", "apply", str(reader), str(data), "-o", str(tmp_path / "a.json")])
+    assert fine.exit_code == 0, fine.output
+    assert json.loads((tmp_path / "a.json").read_text())["judged"]["confusion"]
+    again = run(app, ["downstream", "apply", str(reader), str(data), "-o", str(tmp_path / "a.json")])
+    assert again.exit_code == 2
+    assert "exists" in again.output
+
+
+def test_labels_travel_through_super_resolution(done, data, tmp_path):
+    out = tmp_path / "sr.h5"
+    made = CliRunner().invoke(app, ["super-resolve", str(data), "-o", str(out), "--method", "bicubic"])
+    assert made.exit_code == 0, made.output
+    before, after = (apply_reader(done[0] / "readers" / "cnn_both", path) for path in (data, out))
+    assert after["judged"] == before["judged"]
+    with LensFile(data) as first, LensFile(out) as file:
+        assert np.array_equal(classes_of(file, ("no_sub", "axion", "cdm")).values, first.labels)
+    with pytest.raises(LensphysError, match="has no HR images"):
+        downstream(experiment(data={"file": str(out)}), tmp_path / "out")
+
+
+def test_hr_images_that_a_file_lacks(data, tmp_path):
+    def observed(file):
+        del file["hr_clean"]
+
+    path = changed(data, tmp_path / "o.h5", observed)
+    with pytest.raises(LensphysError, match="has no HR images"):
+        downstream(experiment(data={"file": str(path)}), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"target": "theta_E"}, "give it with task: regress, and only then"),
+        ({"test": None}, "shifts are of a test set of its own"),
+        ({"inputs": {"k": {"kind": "kappa", "of": "fit"}}}, "'fit' is none of the products"),
+        ({"inputs": {"LR": {"kind": "lr"}}, "readers": {"t": {"kind": "trees"}}}, "'t' reads numbers, and none"),
+        ({"inputs": TREE["inputs"] | {"x": {"kind": "together", "of": ["LR", "nuisances"]}}}, "puts images and"),
+        ({"readers": {"t": {"kind": "trees", "inputs": ["LR", "leftover"]}}}, "'t' cannot read 'LR'"),
+        ({"products": {"bicubic": {"ready": "bicubic", "refine": 0}}}, "'refine' goes on"),
+        ({"data": {"recipe": "model_2", "fresh": True}}, "leave 'fresh' out"),
+        ({"shifts": {"test": {"file": "x.h5"}}}, "a shift cannot be called 'test'"),
+        ({"budgets": [2]}, "budgets"),
+    ],
+)  # fmt: skip
+def test_faulty_settings(change, words):
+    with pytest.raises(LensphysError, match=words):
+        experiment(**change)
+
+
+def test_what_cannot_be_made_is_said_before_anything_is_computed():
+    with pytest.raises(LensphysError, match="product 'p': unknown ready method 'magic'"):
+        check_downstream(experiment(products={**TREE["products"], "p": {"ready": "magic"}}))
+    with pytest.raises(LensphysError, match="there is nothing to tell apart"):
+        check_downstream(experiment(data={"recipe": "model_2", "classes": ["cdm"]}))
+    with pytest.raises(LensphysError, match="label_free names the class 'wdm'"):
+        check_downstream(experiment(label_free={"products": ["bicubic"], "pairs": [["axion", "wdm"]]}))
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_experiments_can_be_made(config):
+    check_downstream(Downstream.read(config, []))
+
+
+@pytest.mark.slow
+def test_fits_tell_substructure_without_a_label(tmp_path):
+    product = {"one pass": {"weights": "model_2", "refine": 0}}
+    inputs = {"fit": {"kind": "numbers", "of": "one pass"}, "dk": {"kind": "delta_kappa", "of": "one pass"}}
+    lenses = {"recipe": "model_2", "n": 10, "seed": 1}
+    readers = {"trees": {"kind": "trees", "iterations": [10]}}
+    tree = downstream(
+        experiment(
+            data=lenses, test=lenses | {"seed": 2, "n": 8}, shifts={}, products=product, inputs=inputs, readers=readers,
+            budgets=[10], seeds=1, label_free={"products": ["one pass"]},
+        ),
+        tmp_path,
+    )  # fmt: skip
+    scores = {row["score"]: row for row in tree["label_free"] if row["question"] == "substructure or not"}
+    assert scores["best_gain"]["auc"] > 0.95
+    assert scores["substructure_evidence"]["auc"] > 0.95
