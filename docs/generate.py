@@ -27,11 +27,13 @@ from summary_tables import (
     completeness_table,
     fuzz_table,
     gain_caption,
+    gpu_table,
     multipoles_table,
     overfit_table,
     pair_sentence,
     real_sentence,
     short_table,
+    zoo_table,
 )
 
 from lensphys.evaluation.tables import lenses_table, replace_between_markers
@@ -45,9 +47,9 @@ PAGES: dict[str, tuple[str, ...]] = {
     "README.md": ("gain", "short", "real_sentence"),
     "docs/index.md": ("gain",),
     "docs/results/simulated.md": ("simulated", "studies"),
-    "docs/results/galaxies.md": ("any_source", "completeness"),
-    "docs/results/real.md": ("real", "multipoles", "ground", "pair"),
-    "docs/results/speed.md": ("speed", "simulation"),
+    "docs/results/galaxies.md": ("any_source", "zoo", "completeness"),
+    "docs/results/real.md": ("real", "multipoles", "lens_light", "ground", "pair"),
+    "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/where_it_fails.md": ("fuzz",),
 }
@@ -56,6 +58,12 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "gain": (("any_source/gain.json",), gain_caption),
     "short": (("any_source/table.json",), short_table),
     "any_source": (("any_source/table.json",), any_source_table),
+    "zoo": (("any_source/zoo.json",), zoo_table),
+    "gpu": (("gpu/speed.json",), gpu_table),
+    "lens_light": (
+        ("real/lens_light/table.json",),
+        lambda tree: _script(ROOT / "experiments/real/lens_light/lens_light.py").table(tree["rows"]),
+    ),
     "completeness": (("any_source/table.json",), completeness_table),
     "real": (("real/slacs/table.json",), lambda tree: lenses_table(tree["rows"])),
     "real_sentence": (("real/slacs/table.json",), real_sentence),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lensphys.evaluation.tables import ABSENT, markdown
+from lensphys.evaluation.tables import ABSENT, bold, markdown
 
 Tree = dict[str, Any]
 
@@ -136,3 +136,33 @@ def fuzz_table(tree: Tree) -> str:
 
 def _share(found: Tree | None) -> str:
     return ABSENT if not found or not found["of"] else f"{found['found']:.0%} of {found['of']}"
+
+
+def zoo_table(tree: Tree) -> str:
+    """Return the supervised networks beside ours, PSNR [dB] by class.
+
+    Args:
+        tree: ``any_source/zoo.json``.
+    """
+    names = list(tree["rows"][0]["psnr"])
+    best = {name: max(row["psnr"][name] for row in tree["rows"]) for name in names}
+    rows = [
+        [row["method"].replace("_", " "), "" if row["parameters"] is None else f"{row['parameters']:,}"]
+        + [bold(row["psnr"][name], best[name]) for name in names]
+        for row in tree["rows"]
+    ]
+    return markdown(["method", "parameters", *(f"{name} [dB]" for name in names)], rows)
+
+
+def gpu_table(tree: Tree) -> str:
+    """Return what was timed on a GPU beside one CPU core.
+
+    Args:
+        tree: ``gpu/speed.json``.
+    """
+    rows = [
+        [row["what"], row["device"], str(row["batch"]), f"{row['ms_an_image']:.3g}",
+         "–" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"]
+        for row in tree["rows"]
+    ]  # fmt: skip
+    return markdown(["what", "device", "batch", "ms an image", "peak memory [MiB]"], rows)
