@@ -395,7 +395,7 @@ def test_mistakes_in_super_resolve(work, tmp_path):
     assert ".npz" in refused("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.fits")
     assert "--pixel-scale" in refused("super-resolve", tmp_path / "a.npy", "-o", out)
     assert "unknown instrument" in refused("super-resolve", tmp_path / "a.npy", "-o", out, "--instrument", "hubble")
-    np.save(tmp_path / "rank.npy", np.ones((8, 8), "f4"))
+    np.save(tmp_path / "rank.npy", np.ones((2, 2, 8, 8), "f4"))
     assert "(N, H, W)" in refused("super-resolve", tmp_path / "rank.npy", "-o", out, "--pixel-scale", 0.1)
     np.save(tmp_path / "zero.npy", np.zeros((1, 8, 8), "f4"))
     assert "zero" in refused("super-resolve", tmp_path / "zero.npy", "-o", out, "--pixel-scale", 0.1)
@@ -438,7 +438,12 @@ def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
 
 
 def test_every_experiment_is_valid(tmp_path):
-    others = {"comparisons", "downstream", "robustness"}  # other commands read them: test_comparison.py, cases.py
+    others = {
+        "any_source",
+        "comparisons",
+        "downstream",
+        "robustness",
+    }  # other commands read them: test_comparison.py, cases.py
     folder = ROOT / "experiments"
     configs = sorted(path for path in folder.rglob("*.yaml") if path.relative_to(folder).parts[0] not in others)
     assert configs

@@ -44,7 +44,7 @@ LIGHT: dict[str, tuple[type, dict[str, tuple[float, float]]]] = {
 LIGHT["Gaussian"] = (model.Gaussian, {"amp": (2.0, 0.7), "sigma": (0.3, 0.2), **ELLIPTICITY, **CENTRE})
 PROFILES = {**MASS, **LIGHT}
 # built from other things than numbers: they have their own tests below and in test_potential.py
-COMPOSED = {"FreeSource", "LightSum", "MassSum", "ImageSource", "PointSwarm", "PotentialField"}
+COMPOSED = {"FreeSource", "GalaxyImage", "LightSum", "MassSum", "ImageSource", "PointSwarm", "PotentialField"}
 BASES = {"Component", "MassProfile", "LightProfile"}
 every_profile = pytest.mark.parametrize("name", PROFILES)
 every_mass = pytest.mark.parametrize("name", MASS)

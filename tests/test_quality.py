@@ -17,7 +17,7 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensProblem
 from lensphys.fitting.stages import shared_noise, smooth_fit
 from lensphys.grid import PixelGrid
-from lensphys.methods import READY
+from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
 from lensphys.prediction import Prediction
@@ -99,13 +99,19 @@ def test_noise_that_neighbours_share_makes_no_subhalos_and_is_told():
     assert float(found.errors["theta_E"] / plain.errors["theta_E"]) > 1.5  # an effective variance
 
 
-def test_an_image_with_its_lens_galaxy_is_not_called_good():
+def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
     theta = small_lenses(1, height=40, width=44).observation.camera.grid.positions(like=torch.zeros(1))
     clean = small_lenses(1, height=40, width=44).clean()
     galaxy = 5 * clean.max() * torch.exp(-(theta.norm(dim=1, keepdim=True) / 0.3))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
-    found = READY["refine"].predict(with_noise(noise, galaxy), 2)
-    assert found.verdicts[0].quality == "bad"
+    observation = with_noise(noise, galaxy)
+    found = READY["refine"].predict(observation, 2)
+    assert found.lens_light is not None
+    assert abs(float(found.lens_light.sum() / galaxy.sum()) - 1) < 0.2
+    assert abs(float(found.parameters["theta_E"]) / 1.1 - 1) < 0.03
+    assert float(found.parameters["subhalos"]) == 0
+    without = RefinedFit(lens_light=None).predict(observation, 2)
+    assert without.verdicts[0].quality == "bad"
 
 
 def test_white_noise_is_not_inflated():

@@ -167,7 +167,7 @@ def test_the_source_is_found_through_the_lens(lenses):
 
 
 def test_the_source_and_a_correction_to_the_lens_are_found(lenses):
-    wrong = SIS(-0.03) + Shear(0.01, -0.02)
+    wrong = SIS(torch.tensor(-0.03)) + Shear(0.01, -0.02)
     field = lenses.field().plus(wrong)
     with torch.no_grad():
         source, correction = joint_through_lens(lenses.observation, field, near(lenses.source), steps=30)

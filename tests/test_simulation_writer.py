@@ -228,7 +228,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
     run = subprocess.run(**script(tmp_path, 32, 600, changes=[*SMALL, "classes.cdm.number=3"]), timeout=100)
     assert run.returncode == 0, run.stderr
     first, second = (int(kilobytes) / 1024 for kilobytes in run.stdout.split())
-    assert (tmp_path / "600.h5").stat().st_size > 25e6
+    assert (tmp_path / "600.h5").stat().st_size > 15e6
     # two batches in flight are 1 MB; one shard of 256 samples 4 MB
     assert second - first < 10, (first, second)
 

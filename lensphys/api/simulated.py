@@ -116,7 +116,7 @@ def observe(
     Example:
         >>> from lensphys.model import SIE, Sersic
         >>> observe(SIE(theta_E=1.0), Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis")
-        1 image of 64 x 64 pixels of 0.101" (simulated), PSF: Euclid VIS: I_E, Gaussian PSF
+        1 image of 64 x 64 pixels of 0.101" (simulated), PSF: Euclid VIS, Wide Survey
     """
     with in_python():
         telescope = Instrument.named(instrument) if isinstance(instrument, File) else instrument

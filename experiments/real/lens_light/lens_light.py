@@ -81,8 +81,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
         lines.append(f"| {r['lens']} | {r['theta_E']:.3f} +- {r['error']:.3f} | {r['published']:.2f} "
-                     f"| {r['ratio']:.3f} | {r['ratio_tinylens']:.3f} | {r['chi2']:.2f} | {r['subhalos']} | {r['quality']} "
-                     f"| {r['cpu_seconds']:.0f} |")  # fmt: skip
+                     f"| {r['ratio']:.3f} | {r['ratio_tinylens']:.3f} | {r['chi2']:.2f} | {r['subhalos']} "
+                     f"| {r['quality']} | {r['cpu_seconds']:.0f} |")  # fmt: skip
     return "\n".join([*lines, "", summary(rows)])
 
 
