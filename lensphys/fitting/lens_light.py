@@ -48,6 +48,8 @@ class LensLightSettings(Strict):
         explained: share of its light that the source explains, above which it is an image of it.
         grow: by how much the mask of an object is larger [pixels].
         looks: how often what is left over is looked at for such objects.
+        margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
+        held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
     """
 
     gaussians: PositiveInt = 16
@@ -71,6 +73,8 @@ class LensLightSettings(Strict):
     explained: PositiveFloat = 0.5
     grow: PositiveInt = 2
     looks: PositiveInt = 1
+    held: PositiveFloat = 0.01
+    margin: PositiveFloat = 0.8
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lensphys.fitting.smooth import at_centres, distinct, finished, smooth_fit
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, freed, raised
 from lensphys.fitting.starts import arc_centre, arc_light, minima
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
-from lensphys.fitting.with_light import LitLens
+from lensphys.fitting.with_light import LitLens, wide_light_held
 from lensphys.observation import Observation
 
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -207,7 +207,10 @@ class Refinement:
         whole, (height, width) = smooth.problem, self._window(smooth.problem)
         if height * width > self.crop * whole.observation.image[0].numel():
             return self._explained(smooth)
-        found = self._explained(Fitted.at(whole.inner(height, width), smooth.x))
+        inner = whole.inner(height, width)
+        if self.lens_light is not None and whole.model.lens_light:
+            inner = wide_light_held(inner, smooth.x, inner.observation.camera.grid.radius, self.lens_light.held)
+        found = self._explained(Fitted.at(inner, smooth.x))
         return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
 
     def _window(self, problem: LensProblem) -> tuple[int, int]:
@@ -215,9 +218,11 @@ class Refinement:
         grid = problem.observation.camera.grid
         bright = problem.arcs.significance(problem.inverse_sigma) > self.bright
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
+        margin = self.margin * grid.scale
         if problem.front is not None and self.lens_light is not None:  # what is further out are other objects
             bright = bright & (theta.norm(dim=1, keepdim=True) < self.lens_light.reach)
-        far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + self.margin * grid.scale for i in (0, 1))
+            margin = max(margin, self.lens_light.margin)
+        far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + margin for i in (0, 1))
         return grid.middle(far_y, far_x).shape
 
     def _explained(self, smooth: Fitted) -> Groups:

@@ -16,7 +16,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, distinct, finished
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.starts import minima
-from lensphys.model import LensModel, ParameterSpace
+from lensphys.model import LensModel, Parameter, ParameterSpace
 from lensphys.observation import ModelErrorNoise, Observation
 
 
@@ -125,10 +125,10 @@ class LitLens:
         return replace(problem, observation=seen, inverse_sigma=sigma)
 
     def _far(self, problem: LensProblem, front: Tensor) -> Tensor:
-        """Objects that are too far out to be images of the source, (1, 1, H, W), bool."""
+        """All light that is too far out to be of images of the source, (1, 1, H, W), bool."""
         arcs = replace(problem.observation, image=problem.observation.image - front)
         far = problem.observation.camera.grid.positions(like=front).norm(dim=1, keepdim=True) > self.settings.reach
-        return self._objects(arcs, problem.inverse_sigma, far, torch.zeros_like(front))
+        return far & self._grown(arcs.significance(problem.inverse_sigma) > self.settings.clip)
 
     def _unexplained(self, problem: LensProblem, x: Tensor) -> Tensor:
         """Objects outside of the arcs that neither lens light nor source explain, (1, 1, H, W), bool."""
@@ -153,10 +153,36 @@ class LitLens:
             foreign = model[own].sum() < self.settings.explained * left[own].sum()
             if bright[own].max() > self.settings.object and inside[own].mean() > 0.5 and foreign:
                 chosen[own] = 1
+        return self._grown(torch.from_numpy(chosen)[None, None])
+
+    def _grown(self, which: Tensor) -> Tensor:
+        """Some pixels and their neighbours, (1, 1, H, W), bool."""
         side = 2 * self.settings.grow + 1
-        return max_pool2d(torch.from_numpy(chosen)[None, None], side, stride=1, padding=self.settings.grow) > 0
+        return max_pool2d(which.float(), side, stride=1, padding=self.settings.grow) > 0
 
 
 def _centre(light: LensLight) -> Tensor:
     """Where the light is, (1, 2, 1, 1) [arcsec]."""
     return torch.stack([light.values[f"lens_light.0.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
+
+
+def wide_light_held(problem: LensProblem, x: Tensor, half: float, sigma: float) -> LensProblem:
+    """Return the problem of one image with a prior on the Gaussians that are wide for it, about what they are.
+
+    What only the middle of an image is fitted to does not tell them from each other; the whole image did.
+
+    Args:
+        problem: of the middle.
+        x: the fit of the whole, (1, P).
+        half: half width of the middle [arcsec]; Gaussians with a sigma above half of it are wide.
+        sigma: of the prior of ln amplitude.
+    """
+    values = problem.space.physical(problem.parts(x)[0])
+
+    def held(p: Parameter) -> Parameter:
+        member = problem.model.lens_light.get(p.name.rpartition(".")[0])
+        if member is None or not p.name.endswith(".amp") or member.fixed["sigma"] < 0.5 * half:
+            return p
+        return replace(p, mean=float(values[p.name]), sigma=sigma)
+
+    return replace(problem, space=ParameterSpace([held(p) for p in problem.space.parameters]))
