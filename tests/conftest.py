@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lensphys.observation import Instrument
+
 
 @pytest.fixture(scope="module")
 def float64() -> Iterator[None]:
@@ -36,3 +38,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("there is no shared/ folder beside the checkout")
     return folder
+
+
+@pytest.fixture
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four points along a pixel's side where a preset says ``auto``: for tests of other things, which need no more."""
+
+    def four(recipe: object, instrument: Instrument, build: object) -> Instrument:
+        auto = instrument.supersampling == "auto"
+        return instrument.model_copy(update={"supersampling": 4}) if auto else instrument
+
+    monkeypatch.setattr("lensphys.simulation.plan.with_enough_points", four)

@@ -133,6 +133,7 @@ def test_importing_lensphys_costs_nothing():
     assert python(f"import lensphys, sys; print([m for m in {heavy} if m in sys.modules])").strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_module_can_be_the_first_one_imported_and_simulators_stay_out():
     # a circle between packages shows only when it is entered at the wrong place
     names = sorted(set(SOURCES) - {"lensphys.__main__"})

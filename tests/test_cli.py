@@ -463,6 +463,7 @@ def example(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path):
     assert "d(flux) / d(theta_E)" in example("trace_a_lens.py", tmp_path / "lens.png")
     assert "lenstronomy gives the stored deflection" in example("simulate_a_data_set.py", tmp_path / "a")

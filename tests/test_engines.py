@@ -23,6 +23,8 @@ from lensphys.simulation.sample import Drawn
 from lensphys.simulation.scene import Scene
 from lensphys.simulation.torch_engine import TorchEngine
 
+pytestmark = pytest.mark.usefixtures("few_points")
+
 EVERY = [(name, kind) for name in recipe_names() for kind in Recipe.named(name).classes]
 
 

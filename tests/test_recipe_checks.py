@@ -72,6 +72,7 @@ def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkey
     assert ratio == pytest.approx(0.1)
 
 
+@pytest.mark.usefixtures("few_points")
 def test_the_yaml_of_the_documentation_is_right(tmp_path):
     text = (Path(__file__).parents[1] / "simulations" / "README.md").read_text()
     recipe, parts, instrument, target = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

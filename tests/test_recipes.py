@@ -232,6 +232,7 @@ def test_faulty_extensions_are_refused(tmp_path, text, message):
 # --- one lens, several instruments ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_points")
 def test_instruments_see_the_same_lenses():
     first = Recipe.named("roman")
     plans = {

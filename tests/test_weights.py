@@ -50,7 +50,9 @@ def test_the_names():
         weights_folder("model_9")
 
 
-@every_name
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("model_3", "varied") else []) for n in weights_names()]
+)
 def test_weights_super_resolve_an_image_of_their_recipe(name, tmp_path):
     folder = weights_folder(name)
     method, data = load_run(folder), Experiment.read(folder / CONFIG, []).data
