@@ -42,7 +42,7 @@ class LitLens:
         Args:
             problem: of a smooth lens with a Sersic source, without light.
         """
-        light = lens_light(problem.observation, problem.inverse_sigma, self.settings)
+        light = self._found(problem)
         problem = self._masked(problem, light.image, self._far(problem, light.image))
         start = self._started(problem, light)
         for _ in range(self.settings.looks):
@@ -52,6 +52,13 @@ class LitLens:
             problem = self._masked(problem, light.image, others)
             start = self._started(problem, light)
         return finished(self._with(problem, light), start, self.steps)
+
+    def _found(self, problem: LensProblem) -> LensLight:
+        """The light that fits the image best without lens and source; found on the CPU."""
+        where = problem.unit.device
+        light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
+        values = {name: value.to(where) for name, value in light.values.items()}
+        return replace(light, values=values, image=light.image.to(where))
 
     def _started(self, problem: LensProblem, light: LensLight) -> Tensor:
         """The best of several starts with everything free in the end, (1, Q).
@@ -66,7 +73,7 @@ class LitLens:
         chosen = distinct(arcs, ends, self.apart)[: 2 * self.starts]
         own = whole.unconstrained(light.values | {n: v.expand(1) for n, v in arcs.values(ends[:1]).items()})
         lit = own[:, len(arcs.space) :].expand(len(chosen), -1)
-        rows = torch.zeros(len(chosen), dtype=torch.long)
+        rows = torch.zeros(len(chosen), dtype=torch.long, device=chosen.device)
         tried = minimised(whole[rows], torch.cat([chosen, lit], dim=1), Stop(self.steps // 2, fall=3.0))
         return tried.x[tried.cost.argmin()][None]
 
@@ -91,7 +98,7 @@ class LitLens:
         """The problem of the arcs without what is broader than they are: what is left of the galaxy."""
         image = arcs.observation.image
         wide = 2 * round(0.5 * self.settings.broad / arcs.observation.camera.grid.scale) + 1
-        broad = torch.from_numpy(median_filter(image[0, 0].numpy(), wide))[None, None]
+        broad = torch.from_numpy(median_filter(image[0, 0].cpu().numpy(), wide))[None, None].to(image)
         return replace(arcs, observation=replace(arcs.observation, image=image - broad))
 
     def _with(self, problem: LensProblem, light: LensLight) -> LensProblem:
@@ -144,16 +151,16 @@ class LitLens:
     def _objects(self, rest: Observation, inverse_sigma: Tensor, where: Tensor, explained: Tensor) -> Tensor:
         """Bright objects, most of each in a region, whose light is mostly not explained, (1, 1, H, W), bool."""
         significance = rest.significance(inverse_sigma)
-        labels, count = label((significance > self.settings.object / 2).numpy()[0, 0])
+        labels, count = label((significance > self.settings.object / 2).cpu().numpy()[0, 0])
         chosen = np.zeros(labels.shape, dtype=np.float32)
         planes = (significance, where, explained, rest.image)
-        bright, inside, model, left = (plane[0, 0].numpy() for plane in planes)
+        bright, inside, model, left = (plane[0, 0].cpu().numpy() for plane in planes)
         for i in range(1, count + 1):
             own = labels == i
             foreign = model[own].sum() < self.settings.explained * left[own].sum()
             if bright[own].max() > self.settings.object and inside[own].mean() > 0.5 and foreign:
                 chosen[own] = 1
-        return self._grown(torch.from_numpy(chosen)[None, None])
+        return self._grown(torch.from_numpy(chosen)[None, None].to(significance))
 
     def _grown(self, which: Tensor) -> Tensor:
         """Some pixels and their neighbours, (1, 1, H, W), bool."""
