@@ -122,7 +122,7 @@ def test_super_resolve_our_own_file(work, tmp_path, how):
         assert "sigma" not in out
 
 
-@pytest.mark.parametrize("refine", [None, 0, 1])
+@pytest.mark.parametrize("refine", [pytest.param(None, marks=pytest.mark.slow), 0, 1])
 def test_super_resolve_with_weights(work, known, tmp_path, refine):
     with LensFile(known if refine == 0 else work / "test.h5") as lenses:
         size = 2 * lenses.grid_lr.width

@@ -275,7 +275,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     assert all(ends(int(child)) for child in children)
 
 
-@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("group", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_sigterm_is_ctrl_c_in_simulate(tmp_path, group):
     process = started(tmp_path / "survey", "--workers", "2")
     (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)

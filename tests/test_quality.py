@@ -47,7 +47,7 @@ def gain(lenses: LensFile, row: int, found: Prediction) -> float:
     return float(psnr(found.image, truth(lenses, row)) - psnr(bicubic.image, truth(lenses, row)))
 
 
-@pytest.mark.parametrize("row", [0, 3])
+@pytest.mark.parametrize("row", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_smooth_lens_before_a_spiral_is_sharp_has_its_radius_and_no_subhalos(spirals, row):
     found, known = default(spirals, row), spirals.lens_model(row)["kwargs_lens"][0]["theta_E"]
     assert gain(spirals, row, found) > 6

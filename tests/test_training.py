@@ -341,7 +341,9 @@ def test_a_budget_of_time_ends_the_training(lenses, tmp_path):
     assert losses(run(settings, tmp_path, resume=True)) == losses(rows)
 
 
-@pytest.mark.parametrize("method", [PHYSICS, GAME], ids=["physics", "adversarial"])
+@pytest.mark.parametrize(
+    "method", [PHYSICS, pytest.param(GAME, marks=pytest.mark.slow)], ids=["physics", "adversarial"]
+)
 def test_two_processes_train_together(lenses, tmp_path, method):
     """The same command on two processes (gloo): each sees half of every batch pair, and one log is written."""
     settings = experiment(lenses, method, epochs=2, batch_size=3, devices=2)

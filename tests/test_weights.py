@@ -51,7 +51,7 @@ def test_the_names():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("model_3", "varied") else []) for n in weights_names()]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n != "model_2" else []) for n in weights_names()]
 )
 def test_weights_super_resolve_an_image_of_their_recipe(name, tmp_path):
     folder = weights_folder(name)
