@@ -319,6 +319,7 @@ def test_simulated_lenses_have_images_and_truth(data):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_shipped_weights_by_name_by_folder_and_as_they_were_loaded(data):
     network = lp.load("model_3")
     folder = ROOT / "lensphys" / "weights" / "model_3"

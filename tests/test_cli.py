@@ -258,6 +258,7 @@ def test_mistakes_with_weights(work, tmp_path):
     assert code == 2 and "--refine" in output
 
 
+@pytest.mark.slow
 def test_super_resolve_a_stack_at_another_scale(work, tmp_path):
     with LensFile(work / "test.h5") as lenses:
         np.save(tmp_path / "stack.npy", lenses.lr()[:2, 0].numpy())

@@ -82,6 +82,7 @@ def test_a_killed_worker_changes_nothing(tmp_path, scheduler, start):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cluster.h5", "here.h5"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing_in_a_catalogue(tmp_path, scheduler, start):
     workers = start(2)
     waited(scheduler, 2)
@@ -105,6 +106,7 @@ def test_a_killed_worker_changes_nothing_in_a_catalogue(tmp_path, scheduler, sta
         assert (tmp_path / "cluster" / path).read_bytes() == (tmp_path / "here" / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_without_workers_a_run_gives_up_and_goes_on_later(tmp_path, scheduler, start):
     plan = plan_of(5)
     with pytest.raises(LensphysError, match=r"no worker is left at tcp://.* for 0.5 s: start some with 'dask worker"):

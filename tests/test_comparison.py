@@ -221,7 +221,10 @@ def test_a_dry_run_looks_at_the_data(change, message):
 COMMITTED = sorted((Path(__file__).parents[1] / "experiments" / "comparisons").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("config", COMMITTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(path, marks=[] if path.stem == "networks" else pytest.mark.slow, id=path.stem) for path in COMMITTED],
+)
 def test_a_committed_comparison_can_be_run(config, tmp_path):
     done = CliRunner().invoke(app, ["compare", str(config), "-o", str(tmp_path / "out"), "--dry-run"])
     assert done.exit_code == 0, done.output

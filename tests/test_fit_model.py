@@ -293,6 +293,7 @@ def lensphys(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 def test_the_command_fits_the_example(lens_file, tmp_path):
     torch.set_default_dtype(torch.float32)
     code, output = lensphys(

@@ -150,7 +150,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(lenses, tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.98])
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.01, marks=pytest.mark.slow), 0.5, pytest.param(0.98, marks=pytest.mark.slow)]
+)
 def test_results_on_a_full_disk_are_one_sentence(lenses, tmp_path, share):
     """No file may grow beyond a share of the result, as on a disk that is full."""
     command = ["super-resolve", str(lenses), "--method", "bicubic", "-o"]
@@ -265,6 +267,7 @@ def below(pid: int) -> list[str]:
     return found + [process for child in found for process in below(int(child))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_workers_end_with_a_killed_parent(tmp_path):
     process = started(tmp_path / "survey", "--workers", "2")

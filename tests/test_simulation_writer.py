@@ -223,6 +223,7 @@ def test_full_disk_gives_one_sentence_and_no_half_file(tmp_path):
     assert not (tmp_path / "3.h5").exists()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
     # of three classes, in shards of 256; 17 kB each
     run = subprocess.run(**script(tmp_path, 32, 600, changes=[*SMALL, "classes.cdm.number=3"]), timeout=100)
