@@ -190,13 +190,10 @@ class _Clipped:
     def clip(self, shape: np.ndarray, widths: np.ndarray) -> None:
         """Leave out what stands above the model, and what is next to it; never the galaxy's own middle."""
         planes = self._blurred(shape, widths, self.theta)
-        weight = self._weight.flatten()
-        amplitudes = _solved(planes * weight, self.data.flatten() * weight)
-        self.light = (torch.from_numpy(amplitudes) @ planes).reshape_as(self.data)
+        self.light = (torch.from_numpy(self._amplitudes(planes)) @ planes).reshape_as(self.data)
         rest = replace(self.observation, image=(self.data - self.light).to(self.observation.image))
         above = rest.significance(self._weight.to(rest.image)) > self.settings.clip
-        core = (self.theta - torch.from_numpy(shape[:2])[None, :, None, None]).norm(dim=1, keepdim=True)
-        above = above & (core > 2 * self.observation.camera.grid.scale)
+        above = above & (self._away(shape) > 2 * self.observation.camera.grid.scale)
         self.clipped = max_pool2d(above.double(), 3, stride=1, padding=1)
 
     def solved(self, shape: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, Tensor]:
@@ -206,8 +203,12 @@ class _Clipped:
         theta = fine.positions(like=self.observation.image)
         one = _gaussians(shape, widths, fine.pixel_area)
         planes = torch.cat([camera.expose(light(theta)).flatten(1) for light in one]).double()
+        return self._amplitudes(planes), planes
+
+    def _amplitudes(self, planes: Tensor) -> np.ndarray:
+        """The non-negative amplitudes of some images (K, N) that fit best, (K,)."""
         weight = self._weight.flatten()
-        return _solved(planes * weight, self.data.flatten() * weight), planes
+        return _solved(planes * weight, self.data.flatten() * weight)
 
     def _blurred(self, shape: np.ndarray, widths: np.ndarray, theta: Tensor) -> Tensor:
         """Each Gaussian with the flux 1, as wide as the PSF makes it, (K, N)."""
@@ -216,8 +217,11 @@ class _Clipped:
 
     def _near(self, shape: np.ndarray) -> Tensor:
         """Which pixels are near the middle of the galaxy, (H, W)."""
-        away = (self.theta[0] - torch.from_numpy(shape[:2])[:, None, None]).norm(dim=0)
-        return away < self.settings.inner * self.observation.camera.grid.radius
+        return self._away(shape) < self.settings.inner * self.observation.camera.grid.radius
+
+    def _away(self, shape: np.ndarray) -> Tensor:
+        """How far each pixel is from the middle of the galaxy, (H, W) [arcsec]."""
+        return (self.theta[0] - torch.from_numpy(shape[:2])[:, None, None]).norm(dim=0)
 
     @property
     def _weight(self) -> Tensor:

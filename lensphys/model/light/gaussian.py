@@ -79,10 +79,10 @@ class Gaussian(LightProfile):
         by_shape = ellipse.slopes(-0.5 * plane / width.square()) if set(names) - {"amp", "sigma"} else [plane] * 4
         columns = [plane / as_planes(self.amp, position), plane * (steep - 2) / width, *by_shape]
         order = [p.name for p in self.parameters]
+        if not names:
+            return light, light.new_zeros(len(light), 0, *light.shape[1:])
         chosen = torch.broadcast_tensors(*(columns[order.index(name)] for name in names))
-        return light, torch.stack(chosen, dim=1)[:, :, None] if names else light.new_zeros(
-            len(light), 0, *light.shape[1:]
-        )
+        return light, torch.stack(chosen, dim=1)[:, :, None]
 
     @classmethod
     def unit_flux(cls, values: Mapping[str, float]) -> float:
