@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lensphys.downstream.figures import calibration_figure, labels_figure, roc_figure, score_figure, shift_figure
 from lensphys.downstream.settings import PLAIN
 from lensphys.downstream.tables import notes, tables
-from lensphys.evaluation.figures import save_figure
 from lensphys.evaluation.panels import COLOURS
-from lensphys.evaluation.report import figure_html, listed_html, page, table_html
-from lensphys.outputs import whole_file
+from lensphys.evaluation.report import listed_html, page, table_html, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,17 +43,8 @@ def write_downstream_report(folder: Path, tree: Row) -> Path:
     Raises:
         LensphysError: if the folder cannot be written.
     """
-    shown = ""
-    for name, (draw, caption) in _FIGURES.items():
-        figure = draw(tree)
-        if figure is not None:
-            file = folder / "figures" / f"{name}.png"
-            save_figure(figure, file)
-            shown += figure_html(file, caption)
-    where = folder / "report.html"
-    with whole_file(where) as temporary:
-        temporary.write_text(downstream_page(tree, shown), encoding="utf-8")
-    return where
+    figures = ((name, caption, draw(tree)) for name, (draw, caption) in _FIGURES.items())
+    return written(folder, figures, lambda shown: downstream_page(tree, shown))
 
 
 def downstream_page(tree: Row, figures: str = "") -> str:

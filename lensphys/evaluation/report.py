@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,16 +136,30 @@ def write_report(folder: Path, tree: Row, lenses: Sequence[Lens] = ()) -> Path:
     figures: list[tuple[str, str, Figure | None]] = [("cost", _COST, cost_figure(tree))]
     figures += [(f"lens_{k}", f"{lens.title}. {_LENS}", lens_figure(lens)) for k, lens in enumerate(lenses, start=1)]
     figures += [("training", _CURVES, curves_figure(tree))]
+    return written(folder, figures, lambda shown: report_page(tree, shown))
+
+
+def written(folder: Path, figures: Iterable[tuple[str, str, Figure | None]], page: Callable[[str], str]) -> Path:
+    """Write figures as ``figures/*.png`` and the page that holds them as ``report.html``; return the page.
+
+    Args:
+        folder: where to write.
+        figures: name, caption and figure of each; None for one that there is not.
+        page: HTML of the figures -> HTML of the page.
+
+    Raises:
+        LensphysError: if the folder cannot be written.
+    """
     shown = ""
     for name, caption, figure in figures:
         if figure is not None:
             file = folder / "figures" / f"{name}.png"
             save_figure(figure, file)
             shown += figure_html(file, caption)
-    page = folder / "report.html"
-    with whole_file(page) as temporary:
-        temporary.write_text(report_page(tree, shown), encoding="utf-8")
-    return page
+    where = folder / "report.html"
+    with whole_file(where) as temporary:
+        temporary.write_text(page(shown), encoding="utf-8")
+    return where
 
 
 def report_page(tree: Row, figures: str = "") -> str:
