@@ -23,7 +23,8 @@ def evidence(problem: LensProblem, end: Optimum | Normal) -> Tensor:
 
     Source: MacKay 1992 (Neural Computation 4, 415); Suyu et al. 2006 (MNRAS 371, 983).
     """
-    return -end.cost - half_logdet(end.hessian) - problem.subhalos * problem.bodies.volume
+    volume = half_logdet(end.hessian) + problem.subhalos * problem.bodies.volume
+    return -end.cost - volume - (0 if problem.filter is None else problem.filter.volume)
 
 
 def half_logdet(hessian: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class LensLightSettings(Strict):
     peak: PositiveFloat = 10.0
     centre: PositiveFloat = 0.04
     tilt: PositiveFloat = 0.2
-    largest: PositiveFloat = 0.6
+    largest: PositiveFloat = 0.35
     core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
     broad: PositiveFloat = 1.2
@@ -72,9 +72,18 @@ class LensLightSettings(Strict):
     object: PositiveFloat = 8.0
     explained: PositiveFloat = 0.5
     grow: PositiveInt = 2
-    looks: PositiveInt = 1
+    looks: PositiveInt = 2
     held: PositiveFloat = 0.01
     margin: PositiveFloat = 0.8
+    bad: PositiveFloat = 5.0
+    foreign_first: PositiveFloat = 20.0
+    foreign: PositiveFloat = 100.0
+    share: PositiveFloat = 0.1
+    length: PositiveFloat = 0.4
+    widest_ring: PositiveFloat = 2.2
+    radii: PositiveInt = 16
+    places: PositiveInt = 5
+    sizes: tuple[PositiveFloat, ...] = (0.06, 0.2)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lensphys.checks import LensphysError, check_finite
 from lensphys.deflection import DeflectionField
+from lensphys.fitting.broad_light import BroadLight, BroadLightFilter
 from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.newton import Normal
 from lensphys.grid import PixelGrid
@@ -138,6 +139,7 @@ class LensProblem:
     free: FreeField | None = None
     potential: PotentialCorrection | None = None
     front: Tensor | None = None
+    broad: BroadLight | None = None
 
     @classmethod
     def of(cls, observation: Observation, model: LensModel | None = None, bodies: Bodies | None = None) -> LensProblem:
@@ -181,6 +183,7 @@ class LensProblem:
             free=None if self.free is None else self.free.rows(rows),
             potential=None if self.potential is None else self.potential.rows(rows),
             front=None if self.front is None else self.front[rows],
+            broad=None if self.broad is None else self.broad.rows(rows),
         )
 
     @property
@@ -332,11 +335,11 @@ class LensProblem:
 
     def whitened(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Return the whitened changes (B, P, H W) of the expected image, for changes (B, P, sH, sW) of brightness."""
-        return (exposed(self.observation.camera, maps) * weight).flatten(2)
+        return self.filtered((exposed(self.observation.camera, maps) * weight).flatten(2))
 
     def renewed(self, x: Tensor) -> LensProblem:
         """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
-        clean = self.render(x)
+        clean = self.shown(x)
         observation = self.observation.renewed(clean)
         sigma = _inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]
         return replace(self, observation=observation, inverse_sigma=sigma, front=self.light_in_front(x))
@@ -346,7 +349,26 @@ class LensProblem:
         light = self.lens(x).light
         if light is None:
             return None
-        return self.observation.camera.expose(light(self.fine.positions(like=x)) * self.fine.pixel_area)
+        own = self.observation.camera.expose(light(self.fine.positions(like=x)) * self.fine.pixel_area)
+        return own + self.broad_light(self.render(x))
+
+    def broad_light(self, clean: Tensor) -> Tensor:
+        """Return the broad light that is likeliest beside clean images of all else, (B, 1, H, W) [flux per pixel]."""
+        if self.broad is None:
+            return torch.zeros_like(clean)
+        rest = self.observation.image - self.observation.noise.expected(clean)
+        return self.broad.likeliest(rest, self.inverse_sigma)
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Return the clean images with everything that shines in them, (B, 1, H, W) [flux per pixel]."""
+        clean = self.render(x)
+        return clean + self.broad_light(clean)
+
+    def without(self, pixels: Tensor) -> LensProblem:
+        """Return the problem without some pixels, (B, 1, H, W), bool."""
+        mask = (self.observation.weight > 0) & ~pixels
+        observation = replace(self.observation, mask=mask)
+        return replace(self, observation=observation, inverse_sigma=torch.where(mask, self.inverse_sigma, 0.0))
 
     def inflated(self, factor: Tensor) -> LensProblem:
         """Return the problem with the noise variance of each image so many times as large, (B,)."""
@@ -366,11 +388,21 @@ class LensProblem:
         part = (..., slice(top, top + height), slice(left, left + width))
         front = None if self.front is None else self.front[part]
         observation = self.observation.inner(height, width)
-        return replace(self, observation=observation, inverse_sigma=self.inverse_sigma[part], front=front)
+        broad = None if self.broad is None else BroadLight(self.broad.modes[part])
+        return replace(self, observation=observation, inverse_sigma=self.inverse_sigma[part], front=front, broad=broad)
 
     def _whitened_rest(self, clean: Tensor) -> Tensor:
         rest = self.observation.image - self.observation.noise.expected(clean)
-        return (rest * self.inverse_sigma).flatten(1)
+        return self.filtered((rest * self.inverse_sigma).flatten(1)[:, None])[:, 0]
+
+    def filtered(self, whitened: Tensor) -> Tensor:
+        """Whitened images (B, P, H W) with the broad light integrated over."""
+        return whitened if self.filter is None else self.filter(whitened)
+
+    @cached_property
+    def filter(self) -> BroadLightFilter | None:
+        """What integrates the broad light over, at the noise of the problem."""
+        return None if self.broad is None else self.broad.filter(self.inverse_sigma)
 
     def _sum(self, names: Iterable[str], values: dict[str, Tensor], g: Tensor) -> LightProfile:
         return reduce(add, [self._light_of(name, values, g) for name in names])

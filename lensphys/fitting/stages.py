@@ -156,7 +156,7 @@ class Refinement:
         problem = smooth.problem
         if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
-        lit = self._with_shared_noise(LitLens(settings, self.starts, self.steps, self.apart)(problem))
+        lit = self._with_shared_noise(LitLens(settings, self.source, self.starts, self.steps, self.apart)(problem))
         return lit if likeliest([smooth, lit]) is lit else None
 
     def _recentred(self, smooth: Fitted) -> Groups:
@@ -346,7 +346,7 @@ def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     inside = fitted.problem
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
-    problem = replace(inside, observation=replace(whole.observation, noise=noise))
+    problem = replace(inside, observation=replace(whole.observation, noise=noise), broad=whole.broad)
     problem = problem.renewed(fitted.x)
     return replace(Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
 
@@ -372,8 +372,9 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 
         sigma: by how much of its own scatter the variance must exceed that of white noise.
     """
     observation = problem.observation
-    residual = problem.residual(x).reshape_as(observation.image)
-    lensed = problem.render(x) if problem.front is None else problem.render(x) - problem.front
+    shown, front = problem.shown(x), problem.light_in_front(x)
+    residual = (observation.image - observation.noise.expected(shown)) * problem.inverse_sigma
+    lensed = shown if front is None else shown - front
     light = torch.maximum(problem.arcs.significance(problem.inverse_sigma), 3 * lensed * problem.inverse_sigma)
     sky = (1 - max_pool2d((light > bright).to(residual), 9, stride=1, padding=4)) * (problem.inverse_sigma > 0)
     whole = (avg_pool2d(sky, 3, stride=1) > 0.999).to(residual)

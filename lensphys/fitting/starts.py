@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Stop, minimised
@@ -70,6 +70,60 @@ def starting_points(problem: LensProblem, count: int) -> Tensor:
     return torch.gather(stacked, 1, order[:, :, None].expand(-1, -1, stacked.shape[-1]))
 
 
+def _middle(problem: LensProblem, values: dict[str, Tensor]) -> Tensor:
+    """Where the main lens is, (B, 2) [arcsec]."""
+    lens, none = next(iter(problem.model.mass)), torch.zeros_like(problem.unit)
+    return torch.stack([values.get(f"{lens}.{name}", none) for name in ("center_x", "center_y")], dim=1)
+
+
+def searched(problem: LensProblem, radii: Tensor, places: int, sizes: tuple[float, ...]) -> Tensor:
+    """Return starts of one image, (radii, P), the best first: an SIS of each radius with the source that goes best.
+
+    Of round sources of several sizes at the places that the arcs seem to come from; the amplitude is linear.
+
+    Args:
+        problem: of a smooth lens and one source.
+        radii: Einstein radii that are tried [arcsec].
+        places: how many places of the source.
+        sizes: half-light radii of the source [arcsec].
+    """
+    arc = arc_light(problem)[0]
+    costs, points = zip(*(_searched_at(problem, arc, r, places, sizes) for r in radii), strict=True)
+    return torch.stack(points)[torch.stack(costs).argsort()]
+
+
+def _searched_at(
+    problem: LensProblem, arc: Tensor, radius: Tensor, places: int, sizes: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """The cost () and the parameters (P,) of the best source behind an SIS of a radius."""
+    grid = problem.observation.camera.grid
+    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    values = _typical(problem) | {f"{lens}.theta_E": radius.expand(1), f"{source}.amp": problem.unit}
+    mass = problem.model.deflector(problem.model.completed(values, radius.expand(1)))
+    source_grid = PixelGrid(61, 61, grid.radius / 61)
+    light = avg_pool2d(
+        reconstruct_source(arc, DeflectionField.of(mass, grid, like=arc), source_grid), 3, stride=1, padding=1
+    )
+    peak = (light == max_pool2d(light, 7, stride=1, padding=3)).flatten()
+    position = source_grid.positions(like=arc).flatten(2)[0]
+    seen_twice = (position - _middle(problem, values)[0, :, None]).norm(dim=0) < radius
+    peaks = torch.where(peak & seen_twice, light.flatten(), 0.0)
+    brightest = position[:, peaks.topk(places).indices]  # (2, places)
+    many = {n: v.expand(places * len(sizes)) for n, v in values.items()}
+    many[f"{source}.center_x"], many[f"{source}.center_y"] = brightest.repeat(1, len(sizes))
+    many[f"{source}.R_sersic"] = torch.tensor(sizes).to(arc).repeat_interleave(places)
+    many[f"{source}.n_sersic"] = torch.ones_like(many[f"{source}.R_sersic"])
+    rows = torch.zeros(places * len(sizes), dtype=torch.long, device=arc.device)
+    several = problem[rows]
+    both = torch.cat([several.render(several.unconstrained(many)), several.observation.image], dim=1)
+    model, data = several.filtered((both * several.inverse_sigma).flatten(2)).unbind(1)
+    overlap = (model * data).sum(1).clamp(min=0)
+    power = model.square().sum(1).clamp(min=1e-30)
+    many[f"{source}.amp"] = (overlap / power).clamp(min=1e-3) * several.unit
+    cost = -(overlap**2) / power
+    return cost.amin(), several.unconstrained(many)[cost.argmin()]
+
+
 def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
     """A start with one source more: where what an optimum leaves over of the light projects back to."""
     observation, grid = problem.observation, problem.observation.camera.grid
@@ -104,9 +158,7 @@ def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Te
     grid = problem.observation.camera.grid
     lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
     values = _typical(problem)
-    none = torch.zeros_like(problem.unit)
-    middle = torch.stack([values.get(f"{lens}.{name}", none) for name in ("center_x", "center_y")], dim=1)
-    distance = (grid.positions(like=arc) - middle[:, :, None, None]).norm(dim=1, keepdim=True)
+    distance = (grid.positions(like=arc) - _middle(problem, values)[:, :, None, None]).norm(dim=1, keepdim=True)
     radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)
     theta_E = (factor * radius).clamp(0.06 * grid.radius, 0.95 * grid.radius)
     source_grid = PixelGrid(41, 41, grid.radius / 41)
@@ -117,10 +169,10 @@ def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Te
     values |= {f"{source}.center_x": centre[:, 0], f"{source}.center_y": centre[:, 1]}
     values[f"{source}.R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
     values[f"{source}.n_sersic"] = torch.ones_like(theta_E)
-    model = problem.render(problem.unconstrained(values)) * problem.inverse_sigma
-    data = problem.observation.image * problem.inverse_sigma
-    overlap = (model * data).flatten(1).sum(1).clamp(min=0)
-    power = model.square().flatten(1).sum(1).clamp(min=1e-30)
+    both = torch.cat([problem.render(problem.unconstrained(values)), problem.observation.image], dim=1)
+    model, data = problem.filtered((both * problem.inverse_sigma).flatten(2)).unbind(1)
+    overlap = (model * data).sum(1).clamp(min=0)
+    power = model.square().sum(1).clamp(min=1e-30)
     values[f"{source}.amp"] = (overlap / power).clamp(min=1e-3) * problem.unit
     return -(overlap**2) / power, problem.unconstrained(values)
 

@@ -84,11 +84,11 @@ def verdicts(
         settings: the thresholds.
     """
     problem, x = fitted.problem, fitted.x
-    clean = problem.render(x)
+    shown = problem.shown(x)
     observation, front = problem.observation, problem.light_in_front(x)
-    sigma = observation.noise.variance(clean).sqrt()
-    residual = (observation.image - observation.noise.expected(clean)) / sigma * observation.weight
-    clean = clean if front is None else clean - front
+    sigma = observation.noise.variance(shown).sqrt()
+    residual = (observation.image - observation.noise.expected(shown)) / sigma * observation.weight
+    clean = shown if front is None else shown - front
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
     found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
@@ -108,7 +108,8 @@ def effective(fitted: Fitted) -> Tensor:
     """Return how many numbers the data determine in each image, (B,): trace of J^T J (J^T J + priors)^-1."""
     precision = fitted.problem.prior_terms(fitted.x)[1]
     inverse = torch.cholesky_inverse(factored(fitted.end.hessian))
-    return fitted.x.shape[1] - (torch.diagonal(inverse, dim1=1, dim2=2) * precision).sum(1)
+    broad = 0 if fitted.problem.filter is None else fitted.problem.filter.fitted
+    return fitted.x.shape[1] - (torch.diagonal(inverse, dim1=1, dim2=2) * precision).sum(1) + broad
 
 
 Reasons = list[list[tuple[str, str]]]

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from scipy.ndimage import label, median_filter
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
+from lensphys.fitting.bad_pixels import bad_pixels
+from lensphys.fitting.broad_light import BroadLight
+from lensphys.fitting.foreign import Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, distinct, finished
-from lensphys.fitting.source import Fitted
-from lensphys.fitting.starts import minima
+from lensphys.fitting.source import Fitted, FreeSourceSettings, freed
+from lensphys.fitting.starts import searched
 from lensphys.model import LensModel, Parameter, ParameterSpace
-from lensphys.observation import ModelErrorNoise, Observation
+from lensphys.observation import ModelErrorNoise
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where one start has ended.
+
+    Args:
+        problem: with the light of the galaxy, and without what this minimum takes for other objects.
+        x: where, (1, Q).
+        foreign: those objects.
+    """
+
+    problem: LensProblem
+    x: Tensor
+    foreign: Foreign
 
 
 @dataclass(frozen=True)
 class LitLens:
     """Fits one image of a lens with its galaxy.
 
+    Minima from many starts are compared by their evidence with a coarse free source: a Sersic fits real arcs too badly
+    to tell which is the right one.
+
     Args:
         settings: how the light is found.
-        starts: how many starts are finished.
+        source: how the source is freed while minima are compared; None to compare them with Sersics.
+        starts: how many minima are compared.
         steps: Newton steps a start.
         apart: by what some parameter of the mass must differ between two starts, of its unconstrained values.
     """
 
     settings: LensLightSettings
+    source: FreeSourceSettings | None
     starts: int
     steps: int
     apart: float
@@ -42,44 +63,109 @@ class LitLens:
         Args:
             problem: of a smooth lens with a Sersic source, without light.
         """
-        light = self._found(problem)
-        problem = self._masked(problem, light.image, self._far(problem, light.image))
-        start = self._started(problem, light)
-        for _ in range(self.settings.looks):
-            others = self._unexplained(self._with(problem, light), start)
-            if not bool(others.any()):
-                break
-            problem = self._masked(problem, light.image, others)
-            start = self._started(problem, light)
-        return finished(self._with(problem, light), start, self.steps)
+        problem, light = self._prepared(problem)
+        near, front = self._near(problem, light)
+        arcs = self._behind(near, front)
+        minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
+        best = max(minima, key=lambda minimum: self._merit(near, minimum))
+        outside = torch.zeros_like(problem.observation.image, dtype=torch.bool)
+        outside[self._window(problem)] = best.foreign.where
+        return finished(self._with(problem.without(outside), light, arcs), best.x, self.steps)
 
-    def _found(self, problem: LensProblem) -> LensLight:
-        """The light that fits the image best without lens and source; found on the CPU."""
+    def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
+        """The problem without bad pixels and what is too far out, with the error of the light's model; and the light."""
+        problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad))
         where = problem.unit.device
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
         values = {name: value.to(where) for name, value in light.values.items()}
-        return replace(light, values=values, image=light.image.to(where))
+        light = replace(light, values=values, image=light.image.to(where))
+        noise = ModelErrorNoise(problem.observation.noise, (self.settings.model_error * light.image).square())
+        observation = replace(problem.observation, noise=noise)
+        sigma = (observation.weight / noise.variance(observation.image.clamp(min=0))).sqrt()
+        grid = observation.camera.grid
+        broad = BroadLight.about(light.image, grid, self.settings.share, self.settings.length)
+        problem = replace(problem, observation=observation, inverse_sigma=sigma, broad=broad)
+        rest = replace(observation, image=observation.image - self._front(problem, light))
+        far = grid.positions(like=sigma).norm(dim=1, keepdim=True) > self.settings.reach
+        objects = grown(rest.significance(problem.inverse_sigma) > self.settings.clip, self.settings.grow)
+        return problem.without(far & objects), light
 
-    def _started(self, problem: LensProblem, light: LensLight) -> Tensor:
-        """The best of several starts with everything free in the end, (1, Q).
+    def _front(self, problem: LensProblem, light: LensLight) -> Tensor:
+        """The light of the galaxy with what of it is broad, found where no arcs are, (1, 1, H, W) [flux per pixel]."""
+        rest, broad = problem.observation.image - light.image, torch.zeros_like(light.image)
+        for _ in range(self.settings.rounds if problem.broad is not None else 0):
+            above = replace(problem.observation, image=rest - broad).significance(problem.inverse_sigma)
+            dark = ~grown(above > self.settings.clip, 1)
+            broad = problem.broad.likeliest(rest, problem.inverse_sigma * dark)  # type: ignore[union-attr]
+        return light.image + broad
+
+    def _window(self, problem: LensProblem) -> tuple[slice, slice, slice, slice]:
+        """Where images of the source can be."""
+        grid = problem.observation.camera.grid
+        middle = grid.middle(self.settings.reach, self.settings.reach)
+        top, left = (grid.height - middle.height) // 2, (grid.width - middle.width) // 2
+        every = slice(None)
+        return every, every, slice(top, top + middle.height), slice(left, left + middle.width)
+
+    def _near(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
+        """The problem where images of the source can be, with each pixel at its centre, and its light."""
+        window = self._window(problem)
+        front = replace(light, image=light.image[window])
+        return at_centres(problem.inner(*front.image.shape[-2:])), front
+
+    def _starts(self, arcs: LensProblem) -> Tensor:
+        """Several different lenses with Sersic sources, (n, P): the best first.
 
         No pixel of the arcs counts for more than a few sigma: faint arcs are many pixels, a bright neighbour is few.
         """
-        rough = at_centres(self._capped(problem, light))
-        whole = self._with(rough, light)
-        arcs = self._behind(rough, light)
-        both = [minima(some, 2 * self.starts, self.steps // 2)[0] for some in (arcs, self._narrow(arcs))]
-        ends = torch.stack(both, dim=1).flatten(0, 1)  # the best of each first
-        chosen = distinct(arcs, ends, self.apart)[: 2 * self.starts]
-        own = whole.unconstrained(light.values | {n: v.expand(1) for n, v in arcs.values(ends[:1]).items()})
-        lit = own[:, len(arcs.space) :].expand(len(chosen), -1)
-        rows = torch.zeros(len(chosen), dtype=torch.long, device=chosen.device)
-        tried = minimised(whole[rows], torch.cat([chosen, lit], dim=1), Stop(self.steps // 2, fall=3.0))
-        return tried.x[tried.cost.argmin()][None]
+        arcs = self._capped(arcs)
+        radii = torch.linspace(arcs.space.parameters[0].low, self.settings.widest_ring, self.settings.radii)
+        first = searched(arcs, radii.to(arcs.unit), self.settings.places, self.settings.sizes)
+        order = torch.stack([self._forgiving(arcs, start[None]) for start in first]).argsort()
+        first = first[order[: 2 * self.starts]]
+        rows = torch.zeros(len(first), dtype=torch.long, device=first.device)
+        ends = minimised(arcs[rows], first, Stop(self.steps // 2, cosine=1e-3)).x
+        order = torch.stack([self._forgiving(arcs, end[None]) for end in ends]).argsort()
+        return distinct(arcs, ends[order], 3 * self.apart)[: self.starts + 1]
 
-    def _capped(self, problem: LensProblem, light: LensLight) -> LensProblem:
+    def _forgiving(self, problem: LensProblem, x: Tensor) -> Tensor:
+        """The cost of a start () with other objects as well explained as anything could, for what that would take."""
+        if not _seen_twice(problem, x):
+            return torch.tensor(math.inf, dtype=torch.float64, device=x.device)
+        foreign = self._foreign(problem, x)
+        square = problem.residual(x).square().reshape_as(foreign.where).double()
+        return 0.5 * torch.where(foreign.where, 1.0, square).sum() + foreign.count * self.settings.foreign_first
+
+    def _followed(self, near: LensProblem, light: LensLight, arcs: LensProblem, start: Tensor) -> Minimum:
+        """Where a start ends with the light free too, and without what it shows to be other objects."""
+        problem = self._capped(self._with(near, light, arcs), light)
+        known = light.values | arcs.values(start[None])
+        x = problem.unconstrained(known)
+        foreign = Foreign.nothing(light.image)
+        for _ in range(self.settings.looks):
+            x = minimised(problem, x, Stop(self.steps // 2, fall=3.0)).x
+            more = self._foreign(problem, x)
+            if not more.count:
+                break
+            foreign, problem = foreign.with_more(more), problem.without(more.where)
+        return Minimum(problem, x, foreign)
+
+    def _merit(self, near: LensProblem, minimum: Minimum) -> float:
+        """The evidence of a minimum with a coarse free source, the pixels of other objects as well explained as any."""
+        if not _seen_twice(minimum.problem, minimum.x):
+            return -math.inf
+        sigma = torch.where(minimum.problem.inverse_sigma > 0, near.inverse_sigma, 0.0)
+        problem, paid = replace(minimum.problem, inverse_sigma=sigma), minimum.foreign.count * self.settings.foreign
+        paid += 0.5 * int((minimum.foreign.where & (near.inverse_sigma > 0)).sum())
+        if self.source is None:
+            return float(Fitted.at(problem, minimum.x).evidence) - paid
+        coarse = self.source.model_copy(update={"modes": self.source.modes[:1]})
+        return float(freed(problem, minimum.x, coarse)[-1].evidence) - paid
+
+    def _capped(self, problem: LensProblem, light: LensLight | None = None) -> LensProblem:
         """The problem with so much noise in bright arcs that no pixel's signal-to-noise is above the cap."""
-        arcs = (problem.observation.image - light.image).clamp(min=0) / self.settings.cap
+        image = problem.observation.image if light is None else problem.observation.image - light.image
+        arcs = image.clamp(min=0) / self.settings.cap
         sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
         return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
 
@@ -92,22 +178,15 @@ class LitLens:
         behind = replace(observation, image=image, mask=(observation.weight > 0) & ~core)
         sigma = torch.where(core, 0.0, problem.inverse_sigma)
         unit = behind.peak.clamp(min=1e-30) / observation.camera.grid.pixel_area
-        return replace(problem, observation=behind, inverse_sigma=sigma, unit=unit, space=self._space(problem, light))
+        front, space = self._front(problem, light) - light.image, self._space(problem, light)
+        return replace(problem, observation=behind, inverse_sigma=sigma, unit=unit, space=space, front=front)
 
-    def _narrow(self, arcs: LensProblem) -> LensProblem:
-        """The problem of the arcs without what is broader than they are: what is left of the galaxy."""
-        image = arcs.observation.image
-        wide = 2 * round(0.5 * self.settings.broad / arcs.observation.camera.grid.scale) + 1
-        broad = torch.from_numpy(median_filter(image[0, 0].cpu().numpy(), wide))[None, None].to(image)
-        return replace(arcs, observation=replace(arcs.observation, image=image - broad))
-
-    def _with(self, problem: LensProblem, light: LensLight) -> LensProblem:
-        """The problem with the light of the galaxy free beside lens and source."""
+    def _with(self, problem: LensProblem, light: LensLight, arcs: LensProblem) -> LensProblem:
+        """The problem with the light of the galaxy free beside lens and source of the arcs."""
         model = replace(problem.model, lens_light=light.members)
-        unit = self._behind(problem, light).unit
-        own = self._space(problem, light).parameters
         more = LensModel({}, {}, light.members).space(problem.radius).parameters
-        return replace(problem, model=model, space=ParameterSpace(own + more), unit=unit, front=light.image)
+        space = ParameterSpace(arcs.space.parameters + more)
+        return replace(problem, model=model, space=space, unit=arcs.unit, front=light.image)
 
     def _space(self, problem: LensProblem, light: LensLight) -> ParameterSpace:
         """Bounds and priors with the main lens about its light, and everything else about the same place."""
@@ -121,56 +200,31 @@ class LitLens:
         """Radius of the middle of a galaxy, where what is left of its light would pass for arcs [arcsec]."""
         return self.settings.core * star_width(problem.observation.camera, problem.unit)
 
-    def _masked(self, problem: LensProblem, front: Tensor, others: Tensor) -> LensProblem:
-        """The problem without the pixels of other objects, and with the error of the light's model in its noise."""
-        observation = problem.observation
-        law = observation.noise.law if isinstance(observation.noise, ModelErrorNoise) else observation.noise
-        noise = ModelErrorNoise(law, (self.settings.model_error * front).square())
-        mask = (observation.weight > 0) & ~others
-        seen = replace(observation, noise=noise, mask=mask)
-        sigma = (seen.weight / noise.variance(observation.image.clamp(min=0))).sqrt()
-        return replace(problem, observation=seen, inverse_sigma=sigma)
-
-    def _far(self, problem: LensProblem, front: Tensor) -> Tensor:
-        """All light that is too far out to be of images of the source, (1, 1, H, W), bool."""
-        arcs = replace(problem.observation, image=problem.observation.image - front)
-        far = problem.observation.camera.grid.positions(like=front).norm(dim=1, keepdim=True) > self.settings.reach
-        return far & self._grown(arcs.significance(problem.inverse_sigma) > self.settings.clip)
-
-    def _unexplained(self, problem: LensProblem, x: Tensor) -> Tensor:
-        """Objects outside of the arcs that neither lens light nor source explain, (1, 1, H, W), bool."""
-        front, model = problem.light_in_front(x), problem.render(x)
+    def _foreign(self, problem: LensProblem, x: Tensor) -> Foreign:
+        """Objects outside of the arcs that neither lens light nor source explain."""
+        front, model = problem.light_in_front(x), problem.shown(x)
         arcs = model if front is None else model - front
-        rest = replace(problem.observation, image=problem.observation.image - model)
         values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
-        centre = torch.stack([values[f"{main}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
-        away = (problem.observation.camera.grid.positions(like=model) - centre).norm(dim=1, keepdim=True)
-        out = away > self.settings.beyond * values[f"{main}.theta_E"]
-        return self._objects(rest, problem.inverse_sigma, out, arcs)
+        away = problem.observation.camera.grid.positions(like=model) - _middle(values, main)[:, :, None, None]
+        out = away.norm(dim=1, keepdim=True) > self.settings.beyond * values[f"{main}.theta_E"]
+        return foreign_objects(problem.observation, model, arcs, out, self.settings)
 
-    def _objects(self, rest: Observation, inverse_sigma: Tensor, where: Tensor, explained: Tensor) -> Tensor:
-        """Bright objects, most of each in a region, whose light is mostly not explained, (1, 1, H, W), bool."""
-        significance = rest.significance(inverse_sigma)
-        labels, count = label((significance > self.settings.object / 2).cpu().numpy()[0, 0])
-        chosen = np.zeros(labels.shape, dtype=np.float32)
-        planes = (significance, where, explained, rest.image)
-        bright, inside, model, left = (plane[0, 0].cpu().numpy() for plane in planes)
-        for i in range(1, count + 1):
-            own = labels == i
-            foreign = model[own].sum() < self.settings.explained * left[own].sum()
-            if bright[own].max() > self.settings.object and inside[own].mean() > 0.5 and foreign:
-                chosen[own] = 1
-        return self._grown(torch.from_numpy(chosen)[None, None].to(significance))
 
-    def _grown(self, which: Tensor) -> Tensor:
-        """Some pixels and their neighbours, (1, 1, H, W), bool."""
-        side = 2 * self.settings.grow + 1
-        return max_pool2d(which.float(), side, stride=1, padding=self.settings.grow) > 0
+def _middle(values: dict[str, Tensor], name: str) -> Tensor:
+    """Where a member is, (1, 2) [arcsec]."""
+    return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)
+
+
+def _seen_twice(problem: LensProblem, x: Tensor) -> bool:
+    """Whether the source of one image is so near behind the lens that it has a second image."""
+    values = problem.values(problem.parts(x)[0])
+    main, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    return bool((_middle(values, source) - _middle(values, main)).norm() < values[f"{main}.theta_E"])
 
 
 def _centre(light: LensLight) -> Tensor:
     """Where the light is, (1, 2, 1, 1) [arcsec]."""
-    return torch.stack([light.values[f"lens_light.0.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
+    return _middle(light.values, "lens_light.0")[:, :, None, None]
 
 
 def wide_light_held(problem: LensProblem, x: Tensor, half: float, sigma: float) -> LensProblem:

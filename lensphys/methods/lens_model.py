@@ -12,7 +12,9 @@ from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, Fitted, LensFit, Posterior, VerdictSettings, verdicts
 from lensphys.fitting.derived import derived, derived_errors
 from lensphys.fitting.leftover import leftover
+from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.verdict import effective
+from lensphys.observation import Camera
 from lensphys.prediction import BODY, Prediction, joined
 from lensphys.settings import Strict
 
@@ -77,10 +79,10 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     if group.shown is not None:
         values |= {"best_gain": group.shown.gain, "substructure_evidence": group.shown.ratio.to(none)}
     values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
-    fitted, observed = effective(group).to(observation.image), problem.render(group.x)
+    fitted, observed = effective(group).to(observation.image), problem.shown(group.x)
     front = problem.light_in_front(group.x)
     prediction = Prediction(
-        lens.seen_by(camera, like=observation.image),
+        lens.seen_by(camera, like=observation.image) + _broad_light(problem, group.x, camera),
         camera,
         observed,
         field,
@@ -90,6 +92,14 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
         lens_light=torch.zeros_like(observed) if front is None else front,
     )
     return replace(prediction, chi2=prediction.reduced_chi2(observation))
+
+
+def _broad_light(problem: LensProblem, x: Tensor, camera: Camera) -> Tensor | float:
+    """The broad light on the pixels of a camera: it is smooth, so it is interpolated."""
+    if problem.broad is None:
+        return 0.0
+    broad = problem.broad_light(problem.render(x))
+    return replace(problem.observation, image=broad).interpolated(camera.grid)
 
 
 def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance: Tensor, report: Report) -> Prediction:

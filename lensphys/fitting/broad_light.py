@@ -1,0 +1,93 @@
+"""Light of the lens galaxy that is broader than arcs and that its Gaussians do not make: integrated over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensphys.grid import PixelGrid
+
+
+@dataclass(frozen=True)
+class BroadLightFilter:
+    """The square root of the inverse covariance of white noise and of broad light: S = 1 - A^T T A.
+
+    Args:
+        columns: A, the modes in units of the noise, (B, K, N).
+        core: T, (B, K, K).
+        volume: half of ln det (1 + A A^T), (B,).
+        fitted: how many numbers of the field the data determine, (B,).
+    """
+
+    columns: Tensor
+    core: Tensor
+    volume: Tensor
+    fitted: Tensor
+
+    def __call__(self, whitened: Tensor) -> Tensor:
+        """Return S applied to images (B, P, N) in units of the noise."""
+        return whitened - (whitened @ self.columns.transpose(1, 2) @ self.core) @ self.columns
+
+
+@dataclass(frozen=True)
+class BroadLight:
+    """A smooth field of light in front of the arcs with a Gaussian prior.
+
+    Args:
+        modes: images, each one prior standard deviation of a coefficient, (B, K, H, W) [flux per pixel].
+    """
+
+    modes: Tensor
+
+    @classmethod
+    def about(cls, front: Tensor, grid: PixelGrid, share: float, length: float) -> BroadLight:
+        """Return the field that is a share of some light, as strong in the mean, and correlated over a length.
+
+        Args:
+            front: light of the galaxy, (B, 1, H, W) [flux per pixel].
+            grid: its pixels.
+            share: prior standard deviation of the field in units of the light.
+            length: over which it is correlated [arcsec].
+        """
+        lines = [torch.arange(n).to(front) for n in grid.shape]
+        most = [1 + int(2.2 * n * grid.scale / (math.pi * length)) for n in grid.shape]
+        cos = [torch.cos(math.pi * torch.arange(k).to(front)[:, None] * (x + 0.5) / len(x)) for k, x in zip(most, lines)]
+        ky, kx = (math.pi * torch.arange(k).to(front) / (n * grid.scale) for k, n in zip(most, grid.shape, strict=True))
+        square = (ky[:, None].square() + kx[None, :].square()) * length**2
+        power = torch.exp(-0.5 * square)
+        norm = torch.ones_like(power)
+        norm[1:] *= 2
+        norm[:, 1:] *= 2
+        power = power / (power).sum()  # mean variance of 1: norms of cosines make cos^2 1 in the mean
+        kept = (square < 2.2**2).nonzero()
+        planes = torch.stack([cos[0][j][:, None] * cos[1][i][None, :] * (power[j, i] * norm[j, i]).sqrt() for j, i in kept])
+        return cls(share * front * planes[None])
+
+    def rows(self, index: Tensor) -> BroadLight:
+        """Return it for some images."""
+        return BroadLight(self.modes[index])
+
+    def filter(self, inverse_sigma: Tensor) -> BroadLightFilter:
+        """Return what integrates it over, for one over the noise (B, 1, H, W)."""
+        columns = (self.modes * inverse_sigma).flatten(2)
+        value, vector = torch.linalg.eigh((columns @ columns.transpose(1, 2)).double())
+        value = value.clamp(min=1e-9)
+        gain = (1 - (1 + value).rsqrt()) / value
+        core = (vector * gain[:, None]) @ vector.transpose(1, 2)
+        return BroadLightFilter(columns, core.to(columns), 0.5 * torch.log1p(value).sum(1), (value / (1 + value)).sum(1))
+
+    def likeliest(self, rest: Tensor, inverse_sigma: Tensor) -> Tensor:
+        """Return the field (B, 1, H, W) that is likeliest given what all else leaves of an image.
+
+        Args:
+            rest: (B, 1, H, W) [flux per pixel].
+            inverse_sigma: one over the noise, (B, 1, H, W), 0 where pixels do not count.
+        """
+        columns = (self.modes * inverse_sigma).flatten(2).double()
+        right = columns @ (rest * inverse_sigma).flatten(1).double()[:, :, None]
+        matrix = columns @ columns.transpose(1, 2) + torch.eye(columns.shape[1]).to(columns)
+        found = torch.linalg.solve(matrix, right)[:, :, 0].to(rest)
+        return (found[:, None] @ self.modes.flatten(2)).reshape_as(rest)
