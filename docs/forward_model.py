@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lensphys.deflection import DeflectionField
-from lensphys.evaluation.figures import save_figure
-from lensphys.grid import PixelGrid
+from lensphys.basics.panels import save_figure
 from lensphys.model import SIE, ImageSource, Shear
 from lensphys.observation import Instrument
 from lensphys.simulation.galaxies import galaxy_images
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 GALAXY, PIXEL = 3, 0.02  # of the galaxies that come with the package, and its pixel [arcsec]
 MAGNITUDE = 22.5  # of the source, unlensed

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lensphys.basics.provenance import provenance
 from lensphys.data.images import ImageSet, write_images
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
-from lensphys.inference import super_resolve
 from lensphys.methods import READY
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, PixelPSF
-from lensphys.provenance import provenance
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 def read(path: Path) -> ImageSet:

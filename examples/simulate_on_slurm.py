@@ -9,7 +9,7 @@ goes on. ``--local`` starts two processes on this machine instead, to try it out
 
 import argparse
 
-from lensphys.runners import Cluster
+from lensphys.basics.runners import Cluster
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.writer import write

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 from lensphys.observation import Camera, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 # of a sub-halo: place and Einstein radius with their errors [arcsec], and what it gains in ln likelihood
 BODY = ("x", "y", "theta_E", "x_error", "y_error", "theta_E_error", "gain")

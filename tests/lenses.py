@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FreeField, LensProblem
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, SIS, Frame, MassProfile, Modes, Sersic, Shear, SourcePrior
 from lensphys.model.mass import deflection_shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Instrument, Noise, Observation, RectifiedCountNoise
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 THETA_E = {"model_1": 1.2814906, "model_2": 0.8128249, "model_3": 0.8128249}
 SIZE = {"model_1": (75, 71), "model_2": (48, 52), "model_3": (48, 52)}

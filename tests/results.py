@@ -8,13 +8,13 @@ import torch
 from astropy.io import fits
 
 from lensphys.data.images import read_images, write_images
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
-from lensphys.inference import super_resolve
 from lensphys.methods import READY
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, PointMass, Sersic, Shear
 from lensphys.observation import Camera, NoPSF, Observation
 from lensphys.prediction import Prediction, Verdict
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 SIDE, PIXEL, SCALE = 32, 0.1, 2
 BODY = (0.6, 0.55, 0.13)  # x, y, theta_E [arcsec]

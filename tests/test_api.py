@@ -24,9 +24,9 @@ import lensphys as lp
 from lensphys.api.fit import plain
 from lensphys.cli import app
 from lensphys.data.images import read_images
-from lensphys.deflection import DeflectionField
 from lensphys.methods import READY
 from lensphys.model import CosineBasis, Frame, FreeSource, Modes, PotentialField
+from lensphys.tracing.deflection import DeflectionField
 
 ROOT = Path(__file__).parents[1]
 HST = ROOT / "examples" / "hst_like_lens.fits"

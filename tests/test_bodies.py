@@ -17,8 +17,8 @@ from lenses import (
 from lensphys.fitting import Bodies, PointBodies, Search, Stop, TNFWBodies, minimised
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.subhalos import add_subhalos
-from lensphys.grid import PixelGrid
 from lensphys.model import Sersic
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
-from lensphys.checks import LensphysError
-from lensphys.critical import critical_curves
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import NFW, SIE, SIS, PointMass
+from lensphys.tracing.critical import critical_curves
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 def sampled(lens, pixels: int = 96, scale: float = 0.05) -> np.ndarray:

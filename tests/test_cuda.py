@@ -12,8 +12,6 @@ import torch
 from lenses import SMALL, one_thread, small_lenses  # noqa: F401
 from test_profiles import PROFILES, tensors, theta
 
-from lensphys.config import load_run
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FreeSourceSettings, LensProblem, freed
 from lensphys.fitting.stages import smooth_fit
 from lensphys.methods import READY
@@ -23,7 +21,9 @@ from lensphys.networks import NETWORKS, network_settings
 from lensphys.simulation import Recipe, recipe_names
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
-from lensphys.tracing import trace
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.rays import trace
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 DEVICE = os.environ.get("LENSPHYS_TEST_DEVICE", "cuda")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, SIS, MassProfile, PointMass, Shear
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID = PixelGrid(56, 70, 0.05)

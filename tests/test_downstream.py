@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.hdf5 import sign
 from lensphys.data.lens_file import LensFile
@@ -30,10 +30,10 @@ from lensphys.downstream.network_training import NetworkTraining
 from lensphys.downstream.readers import CNNReader, EquivariantReader, Lesson, LinearReader, ResNet18Reader, TreesReader
 from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
 from lensphys.networks.readers import EquivariantClassifier, ResNet18
-from lensphys.orientation import transformed
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate, write
+from lensphys.tracing.orientation import transformed
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "downstream"
 SMALL = ["height=24", "width=24"]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import read_yaml
 from lensphys.model import swarm
 from lensphys.model.mass import deflection_points
 from lensphys.model.mass.tnfw import deflection_tnfw
 from lensphys.observation import Conditions, Instrument
-from lensphys.settings import read_yaml
 from lensphys.simulation import Recipe, recipe_names
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.engines import Rendered

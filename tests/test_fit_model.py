@@ -18,12 +18,10 @@ from lenses import one_thread  # noqa: F401
 from torch import Tensor
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FitModel, LensProblem, PointBodies, Posterior, Search, TNFWBodies
 from lensphys.fitting.stages import smooth_fit
-from lensphys.grid import PixelGrid
 from lensphys.methods import RefinedFit
 from lensphys.model import (
     EPL,
@@ -40,6 +38,8 @@ from lensphys.model import (
     Shear,
 )
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_model.yaml"

@@ -20,14 +20,14 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import Fitted, Optimum, Stop, einstein_radius, fit_lens, gauss_newton_step, minimised
 from lensphys.fitting.newton import Differentiated, damped_step, factored, value_and_jacobian
-from lensphys.grid import PixelGrid
 from lensphys.methods import Interpolation
 from lensphys.model import SIE, SIS, HalfWidths, Parameter, ParameterSpace, Peaks, PointMass
 from lensphys.observation import ErrorMap, ExposureNoise, Observation, RectifiedCountNoise
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 D = torch.float64
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lensphys.fitting import Fitted, FreeSourceSettings, LensProblem, Stop, freed, minimised
 from lensphys.fitting.source import source_frame
-from lensphys.grid import PixelGrid
 from lensphys.model import Frame, FreeSource, Modes, Sersic, SourcePrior
 from lensphys.model.light import free as module
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -11,15 +11,15 @@ from astropy.io import fits
 from lenses import one_thread  # noqa: F401
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FitModel, LensProblem, Posterior
 from lensphys.fitting.derived import derived
 from lensphys.fitting.stages import smooth_fit
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, GalaxyImage, Pixels, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 SCALE = 0.03

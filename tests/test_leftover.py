@@ -10,8 +10,8 @@ from lenses import finite, one_thread, small_lenses  # noqa: F401
 from torch import Tensor
 
 from lensphys.fitting.leftover import leftover
-from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Noise, Observation, RectifiedCountNoise
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -11,13 +11,13 @@ from lenses import one_thread, small_lenses  # noqa: F401
 from lenstronomy.LightModel.light_model import LightModel
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensLightSettings, LensProblem
 from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, Gaussian, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 CENTRE = (0.04, -0.06)
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from lenses import THETA_E, model_lenses, one_thread, relative  # noqa: F401
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.evaluation.lens_of_image import theta_E_of
-from lensphys.grid import PixelGrid
 from lensphys.methods.interpolation import interpolate
 from lensphys.model import SIE, SIS, Sersic, Shear
 from lensphys.observation import Camera, GaussianPSF
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 def seen(mass, camera: Camera) -> torch.Tensor:

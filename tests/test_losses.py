@@ -11,9 +11,7 @@ import torch
 from lenses import Lenses, finite, one_thread, scaled, small_lenses  # noqa: F401
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.losses.image import ImageLossSettings
 from lensphys.losses.physics import (
     ImageConsistency,
@@ -31,6 +29,8 @@ from lensphys.losses.physics import (
 from lensphys.methods import Interpolation, Prediction
 from lensphys.model import SIS, Sersic
 from lensphys.observation import Camera, ErrorMap, Instrument, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 TERMS: dict[str, LossTerm] = {
     "source_consistency": SourceConsistency(),

@@ -12,13 +12,13 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.evaluation.niqe import NIQE, asymmetric_gaussian, block_features, blocks_of, normalised_pixels
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.methods.interpolation import interpolate
+from lensphys.methods.ranking.niqe import NIQE, asymmetric_gaussian, block_features, blocks_of, normalised_pixels
 from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, GaussianPSF
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 @pytest.fixture(scope="module")

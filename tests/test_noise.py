@@ -10,9 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIS, Sersic
 from lensphys.observation import (
     Camera,
@@ -23,6 +21,8 @@ from lensphys.observation import (
     RectifiedCountNoise,
     SkyNoise,
 )
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)

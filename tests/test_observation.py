@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, SIS, PointMass, Sersic
 from lensphys.observation import (
     Camera,
@@ -27,6 +25,8 @@ from lensphys.observation import (
     block_sum,
     instrument_names,
 )
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)

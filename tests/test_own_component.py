@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.model import LIGHT, MASS, SIE, LightProfile, MassProfile, Parameter, Sersic, Value, by_lenstronomy
 from lensphys.model.component import CENTRE, as_planes, offset
 from lensphys.observation import Conditions
 from lensphys.simulation import Plan, Recipe
 from lensphys.simulation.engines import Cameras
 from lensphys.simulation.scene import Scene
+from lensphys.tracing.deflection import DeflectionField
 
 DOUBLE = torch.empty(0, dtype=torch.float64)
 PLACE = tuple(Parameter(name, "arcsec", -1.0, 1.0) for name in CENTRE)

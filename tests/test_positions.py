@@ -12,7 +12,7 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.lens_model_extensions import LensModelExtensions
 
 import lensphys as lp
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.model import CosineBasis, MassProfile, PointSwarm, PotentialField
 from lensphys.model.mass.multipole import MultipoleWaves
 from lensphys.model.points import quadrature

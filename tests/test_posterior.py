@@ -19,13 +19,13 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, Fitted, LensProblem, Stop, minimised
 from lensphys.fitting.derived import DERIVED, derived, derived_errors, radius_of_mean_kappa_one
 from lensphys.fitting.posterior import Posterior
 from lensphys.model import NFW, SIE, FieldPrior, Modes, Shear
 from lensphys.model.light.sersic import flux_sersic
 from lensphys.prediction import BODY
+from lensphys.tracing.deflection import DeflectionField
 
 pytestmark = pytest.mark.usefixtures("float64")
 

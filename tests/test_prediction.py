@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, GaussianPSF
 from lensphys.prediction import BODY, Prediction, Verdict, joined
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -20,13 +20,13 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, PotentialCorrection
 from lensphys.fitting.newton import value_and_jacobian
 from lensphys.fitting.problem import exposed
 from lensphys.model import EPL, CosineBasis, FieldPrior, LensModel, Member, Multipole, Sersic, Shear
 from lensphys.observation import ExposureNoise, GaussianPSF, NoPSF, RectifiedCountNoise
+from lensphys.tracing.deflection import DeflectionField
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lensphys import model
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import NFW, SIE, SIS, ImageSource, MassSum, PointMass, Sersic, Shear
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

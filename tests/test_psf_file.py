@@ -5,7 +5,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images, with_target_psf
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import GaussianPSF, PixelPSF

@@ -13,16 +13,16 @@ from lenses import one_thread, psnr, small_lenses  # noqa: F401
 from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensProblem
 from lensphys.fitting.stages import shared_noise, smooth_fit
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
 from lensphys.prediction import Prediction
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 # sources that are no Sersics: spirals with arms and knots, drawn, as they come with the recipe; Euclid VIS

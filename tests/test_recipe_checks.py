@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import Instrument, instrument_names
 from lensphys.simulation import Plan, Recipe
 from lensphys.simulation.sample import render

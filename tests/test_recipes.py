@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.distributions import Distribution
+from lensphys.basics.settings import merged
 from lensphys.cli import app
 from lensphys.data import LensFile
-from lensphys.distributions import Distribution
 from lensphys.observation import Instrument
-from lensphys.settings import merged
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.draws import Correlation, Draws
 from lensphys.simulation.plan import Plan

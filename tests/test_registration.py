@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.registration import Registration, _Pair, registration
 from lensphys.observation import Conditions, GaussianPSF, Instrument
 from lensphys.simulation import Plan, Recipe, simulate

@@ -10,12 +10,12 @@ import torch
 from lenses import Lenses, finite, small_lenses
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, Interpolation, RichardsonLucy
 from lensphys.methods.richardson_lucy import psf_kernels
 from lensphys.model import SIE, Sersic
 from lensphys.observation import PSF, Camera, ErrorMap, GaussianPSF, NoPSF, Observation, PixelPSF
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 BICUBIC = Interpolation(name="bicubic")
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runners import Processes
 from lensphys.cli import app
 from lensphys.data import LensFile
 from lensphys.data.merging import merge
-from lensphys.runners import Processes
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
@@ -88,7 +88,7 @@ def test_a_folder_is_read_as_one_file(folder, tmp_path):
 
 
 def test_a_training_reads_a_folder_without_merging(folder, tmp_path):
-    from lensphys.batches import Batches, BatchSettings
+    from lensphys.training.batches import Batches, BatchSettings
 
     settings = BatchSettings(batch_size=4)
     with LensFile(folder) as a, LensFile(merge(folder, tmp_path / "merged.h5")) as b:

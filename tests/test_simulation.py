@@ -14,10 +14,10 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from scipy.stats import kstest
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import read_yaml
 from lensphys.data import LensFile
 from lensphys.observation import Conditions, Instrument, RectifiedCountNoise
-from lensphys.settings import read_yaml
 from lensphys.simulation import Recipe, recipe_names, simulate
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.cosmology import deflection_scale, einstein_radius_of_solar_mass

@@ -15,16 +15,16 @@ from lenstronomy.ImSim.image_model import ImageModel
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 
-from lensphys.batches import Batches
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
 from lensphys.data.images import read_images
-from lensphys.deflection import DeflectionField
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import GaussianPSF, Instrument
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.plan import Plan
-from lensphys.training import TrainingSettings
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.training.batches import Batches
+from lensphys.training.loop import TrainingSettings
 
 EXTREME = ["conditions.psf_fwhm={kind: uniform, low: 0.05, high: 0.5}"]
 CONDITIONS = ("psf_fwhm", "exposure_time", "background_rms")

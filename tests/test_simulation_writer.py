@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.interrupts import Interrupts
+from lensphys.basics.runners import Processes
 from lensphys.data import LensFile
-from lensphys.interrupts import Interrupts
-from lensphys.runners import Processes
 from lensphys.simulation import Recipe, shards, simulate
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import render
@@ -184,7 +184,7 @@ def test_arguments_out_of_range_are_refused(tmp_path, keywords, message):
 
 SCRIPT = """
 import resource, sys
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.simulation import Recipe, simulate
 if __name__ == '__main__':
     {before}

@@ -7,18 +7,18 @@ from astropy.io import fits
 from lenses import one_thread  # noqa: F401
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.images import read_images
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FitModel
-from lensphys.grid import PixelGrid
 from lensphys.methods import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.observation.sky import sky_level
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 SIGMA, LEVEL = 0.1, 0.3
 

@@ -19,7 +19,7 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import (
     FieldPriors,
     Fitted,

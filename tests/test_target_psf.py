@@ -12,11 +12,9 @@ from astropy.io import fits
 from lenses import small_lenses
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.images import read_images, with_target_psf
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, PerImageFit, SupervisedSettings
 from lensphys.methods.diffusion import DiffusionSettings
 from lensphys.model import SIE, Sersic
@@ -24,6 +22,8 @@ from lensphys.networks import network_settings
 from lensphys.observation import Camera, GaussianPSF, NoPSF, PixelPSF, block_sum
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.psf import convolved
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 WIDE, SHARP = GaussianPSF(0.3), GaussianPSF(0.1)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, SIS, ImageSource, Sersic
-from lensphys.tracing import back_project, reconstruct_source, trace
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
+from lensphys.tracing.rays import back_project, reconstruct_source, trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID, SOURCE_GRID = PixelGrid(44, 52, 0.08), PixelGrid(21, 26, 0.06)

@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
-from lensphys.config import load_run, run_validity
+from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
 from lensphys.methods import RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.where_valid import where_valid
 from lensphys.observation import Conditions, Instrument, Observation
+from lensphys.observation.validity import Span, Validity, psf_width
 from lensphys.prediction import Verdict
 from lensphys.simulation import Recipe, simulate
-from lensphys.validity import Span, Validity, psf_width
+from lensphys.training.experiment import load_run, run_validity
 from lensphys.weights import weights_folder
 
 

@@ -18,7 +18,7 @@ from results import BODY, PIXEL, SIDE, SMOOTH, Known, fits_result, h5_result, np
 from scipy.ndimage import zoom
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.fitting import FitModel
 from lensphys.prediction import Verdict
@@ -319,7 +319,7 @@ def test_many_small_images_stay_small():
 def test_regions_are_where_the_curves_are(made, tmp_path):
     from regions import Regions
 
-    from lensphys.critical import critical_curves
+    from lensphys.tracing.critical import critical_curves
 
     path = copied(made, tmp_path)
     code, said = show(path, "--regions", tmp_path / "lens.reg")

@@ -24,19 +24,19 @@ from typing import Any
 
 import torch
 
-from lensphys.config import load_run
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.methods import READY, RefinedFit
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.supervised import SupervisedSettings
 from lensphys.methods.trainable import Batch
 from lensphys.networks import network_settings
 from lensphys.observation import Observation
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,15 +11,15 @@ import torch
 
 from lensphys.api.images import Array, File, Images, read
 from lensphys.api.words import in_python
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import ImageSet
 from lensphys.data.lens_file import LensFile
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.model import LightProfile, MassProfile
 from lensphys.observation import Instrument
 from lensphys.simulation import Recipe
 from lensphys.simulation import simulate as simulated
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 class Lenses(LensFile):

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 import lensphys
+from lensphys.basics.checks import LensphysError, shortened
+from lensphys.basics.outputs import checksum, whole_folder, write_json
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
 from lensphys.catalogue.rows import Row, failed, row_of
-from lensphys.checks import LensphysError, shortened
 from lensphys.data.images import ImageSet, read_images, result_name, with_target_psf, write_images
 from lensphys.data.sky_levels import KEEP
 from lensphys.fits.image import Choice
-from lensphys.inference import super_resolve
 from lensphys.methods import Method
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.observation import Instrument
-from lensphys.outputs import checksum, whole_folder, write_json
 
 MANIFEST, SHARDS = "manifest.json", "shards"
 ROWS, SECONDS, PICTURES = "rows.json", "seconds.json", "pictures.png"

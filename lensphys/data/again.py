@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, shortened
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.model import MASS, by_lenstronomy
 from lensphys.model.by_name import deflection_of
+from lensphys.tracing.grid import PixelGrid
 
 LEFT_OUT = ("alpha_hr",)  # what a file may do without
 _BATCH = 32  # samples in memory

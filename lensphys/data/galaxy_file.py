@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, check_positive
+from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.data.npy import read_npy
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.image import read_fits_image

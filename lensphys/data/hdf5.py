@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.basics.checks import LensphysError, check_file, shortened
 
 FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 TEXTS, LENS_MODELS = "crc32", "lens_model_crc32"

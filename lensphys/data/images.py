@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys import outputs
-from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
-from lensphys.data.exporting import psf_kernel
+from lensphys.basics import outputs
+from lensphys.basics.checks import LensphysError, check_file, check_positive, check_same_shape
+from lensphys.basics.outputs import whole_file
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
 from lensphys.data.kept import Stack
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
@@ -39,7 +39,6 @@ from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import counted
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness, unit_of
-from lensphys.grid import PixelGrid
 from lensphys.observation import (
     PSF,
     Camera,
@@ -57,10 +56,11 @@ from lensphys.observation import (
 )
 from lensphys.observation.borders import filled_border
 from lensphys.observation.instrument import CONDITIONS
+from lensphys.observation.kernel import psf_kernel
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
 from lensphys.observation.psf_settings import KernelPSFSettings
 from lensphys.observation.units import unit_ratio
-from lensphys.outputs import whole_file
+from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -408,7 +408,7 @@ def write_images(
             ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
             [flux / arcsec^2] with ``source_scale`` [arcsec], ``lr``, ``model`` and ``residual`` (N, H, W) [flux per
             pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of
-            all parameters and the verdict: see `lensphys.inference.super_resolve`; ``body_masses`` (N, K) of the
+            all parameters and the verdict: see `lensphys.methods.super_resolve`; ``body_masses`` (N, K) of the
             sub-halos [solar masses].
         scale: s, pixels are so many times as small.
         provenance: where the results come from.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.outputs import whole_file
+from lensphys.basics.outputs import whole_file
 
 Array = NDArray[Any]
 _IDENTITY = "identity.json"

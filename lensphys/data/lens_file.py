@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError, shortened
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.again import LEFT_OUT, alpha_hr
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
 from lensphys.data.merging import shown_as_one
-from lensphys.grid import PixelGrid
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
+from lensphys.tracing.grid import PixelGrid
 
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1

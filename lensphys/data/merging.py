@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import checksum, claimed, whole_file
 from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved, sealed_file
-from lensphys.outputs import checksum, claimed, whole_file
 
 MANIFEST = "manifest.json"
 _ROWS = 64  # samples in memory

@@ -10,9 +10,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.basics.checks import LensphysError, check_file, shortened
+from lensphys.basics.outputs import whole_file
 from lensphys.data.kept import Stack
-from lensphys.outputs import whole_file
 
 
 def read_npy(name: str, path: Path, rows: range | None = None) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive
 from lensphys.observation import PSF, Instrument, NoPSF
 
 Array = NDArray[np.floating[Any]]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_choice
+from lensphys.basics.checks import check_choice
 from lensphys.observation.sky import SkyLevel, sky_level
 
 KEEP, SUBTRACT = "keep", "subtract"

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.downstream.numbers import fit_numbers, named_parameters, nuisances
 from lensphys.downstream.products import Results
 from lensphys.evaluation.substructure import beyond, soft_kappa
-from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
-from lensphys.settings import Strict
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 Kind = Literal["images", "numbers"]
 

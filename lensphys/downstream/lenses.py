@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 
-from lensphys.checks import LensphysError
-from lensphys.config import DataSettings, training_data
+from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import unusable
 from lensphys.downstream.inputs import Material, Seen, TogetherInput, joined
@@ -24,6 +23,7 @@ from lensphys.downstream.products import Results, computed, fingerprint
 from lensphys.downstream.sampling import Rows, Target, classes_of, groups_of, matched_rows, number_of
 from lensphys.downstream.settings import PLAIN, Downstream, Matched, slug
 from lensphys.observation import Instrument, Observation
+from lensphys.training.experiment import DataSettings, training_data
 
 
 @dataclass(frozen=True)

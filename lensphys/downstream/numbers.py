@@ -12,9 +12,9 @@ from torch import Tensor
 from lensphys.downstream.products import Results
 from lensphys.fitting import LensProblem
 from lensphys.fitting.starts import arc_light
-from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
 from lensphys.observation.psf import GaussianPSF
+from lensphys.tracing.grid import PixelGrid
 
 Numbers = dict[str, NDArray[np.float64]]
 

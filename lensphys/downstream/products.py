@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, model_validator
 
 import lensphys
-from lensphys.checks import LensphysError, check_choice
-from lensphys.config import load_run
+from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.runs import WEIGHTS
+from lensphys.basics.settings import Strict
 from lensphys.data.kept import Kept, Stack
-from lensphys.inference import super_resolve
 from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation
-from lensphys.runs import WEIGHTS
-from lensphys.settings import Strict
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 Results = Mapping[str, NDArray[Any]]

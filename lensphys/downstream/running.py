@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.progress import track
 
 import lensphys
+from lensphys.basics.lock import sole_run
+from lensphys.basics.outputs import check_writable, whole_file, write_json
+from lensphys.basics.provenance import provenance
 from lensphys.downstream.applying import save_reader
 from lensphys.downstream.label_free import judged_scores
 from lensphys.downstream.lenses import Collection, identity
@@ -21,9 +24,6 @@ from lensphys.downstream.report import write_downstream_report
 from lensphys.downstream.sampling import drawn, held_out
 from lensphys.downstream.settings import PLAIN, Downstream, check_downstream, check_label_free, slug
 from lensphys.downstream.tables import aggregated, downstream_table
-from lensphys.lock import sole_run
-from lensphys.outputs import check_writable, whole_file, write_json
-from lensphys.provenance import provenance
 
 Case = tuple[str, str, int, int]
 

@@ -9,16 +9,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.checks import LensphysError, check_choice, check_file
-from lensphys.config import DataSettings
+from lensphys.basics.checks import LensphysError, check_choice, check_file
+from lensphys.basics.runs import check_trained
+from lensphys.basics.settings import Strict, override, read_yaml
 from lensphys.downstream.inputs import AnyInput, Kind, TogetherInput
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
 from lensphys.methods import READY
-from lensphys.runs import check_trained
-from lensphys.settings import Strict, override, read_yaml
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
+from lensphys.training.experiment import DataSettings
 
 Nuisance = Literal["flux", "arc_radius", "signal_to_noise"]
 PLAIN = "test"  # what the unshifted test set is called

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.model import LensModel, PointSwarm
 from lensphys.observation import GaussianPSF
 from lensphys.prediction import Prediction
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 _FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
 

@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.units import UnitBase
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import check_rescalable, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import Hdu
 from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK
 

@@ -13,9 +13,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import lensphys
+from lensphys.basics.outputs import whole_file
 from lensphys.fits.header import described, rescaled_header
 from lensphys.fits.units import is_surface_brightness
-from lensphys.outputs import whole_file
 
 Array = NDArray[Any]
 

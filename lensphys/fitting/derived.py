@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
 from lensphys.model import MassProfile
 from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
+from lensphys.tracing.deflection import DeflectionField
 
 _RINGS, _ANGLES = 64, 96
 _POINTS = 96  # squared, of the source plane

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from lensphys.declared import settings_of
+from lensphys.basics.settings import Strict, chosen_by_kind, read_yaml
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.members import (
     AnyLight,
@@ -27,10 +27,10 @@ from lensphys.fitting.members import (
     SourceSettings,
 )
 from lensphys.fitting.subhalos import Search
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, FieldPrior, LensModel, Member, Sersic, Shear
 from lensphys.model.component import CENTRE, MassProfile
-from lensphys.settings import Strict, chosen_by_kind, read_yaml
+from lensphys.model.declared import settings_of
+from lensphys.tracing.grid import PixelGrid
 
 S = TypeVar("S", bound=Strict)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
+from lensphys.tracing.grid import PixelGrid
 
 _WINDOW = 5  # pixels
 

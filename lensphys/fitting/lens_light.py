@@ -16,11 +16,11 @@ from scipy.optimize import least_squares, nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from lensphys.basics.settings import Strict
 from lensphys.model import Gaussian, Member
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
 from lensphys.observation import Camera, Observation
-from lensphys.settings import Strict
 
 
 class LensLightSettings(Strict):

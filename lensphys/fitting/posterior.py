@@ -12,10 +12,10 @@ from lensphys.fitting.newton import factored
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
-from lensphys.grid import PixelGrid
 from lensphys.model import CosineBasis
 from lensphys.model.light.free import FLOOR
 from lensphys.observation import Camera, block_sum
+from lensphys.tracing.grid import PixelGrid
 
 _ARC = 0.05  # of the brightest pixel: where the arcs are
 _PIXELS_AT_ONCE = 1 << 12

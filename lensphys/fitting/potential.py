@@ -9,12 +9,12 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem, PotentialCorrection
 from lensphys.fitting.source import Fitted, Groups
 from lensphys.model import CosineBasis, FieldPrior
-from lensphys.settings import Strict
 
 
 class FieldPriors(Strict):

@@ -11,11 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_finite
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError, check_finite
 from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.newton import Normal
-from lensphys.grid import PixelGrid
 from lensphys.model import (
     Component,
     CosineBasis,
@@ -30,6 +28,8 @@ from lensphys.model import (
     Sersic,
 )
 from lensphys.observation import Camera, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 _MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11

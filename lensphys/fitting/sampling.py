@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
-from lensphys.settings import Strict
 
 
 class Sampling(Strict):

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.problem import FreeField, LensProblem
 from lensphys.model import Frame, Modes, SourcePrior
-from lensphys.settings import Strict
 
 _SURVEY = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6, 1.2, 2.4) for k in (6.0, 12.0, 24.0))
 

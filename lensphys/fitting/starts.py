@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.model import ParameterSpace
 from lensphys.observation.darkness import SEEN
-from lensphys.tracing import reconstruct_source
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
+from lensphys.tracing.rays import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
 

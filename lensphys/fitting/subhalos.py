@@ -13,11 +13,11 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, factored, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
-from lensphys.grid import PixelGrid
-from lensphys.settings import Strict
+from lensphys.tracing.grid import PixelGrid
 
 _POINTS_AT_ONCE = 1 << 18  # of derivative maps: what stays in caches
 

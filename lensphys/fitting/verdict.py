@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.source import Fitted
 from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import sky_level
 from lensphys.prediction import Verdict
-from lensphys.settings import Strict
 
 
 class VerdictSettings(Strict):

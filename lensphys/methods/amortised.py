@@ -10,8 +10,8 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
 from lensphys.fitting.newton import damped_step
 from lensphys.fitting.potential import corrected, proposed
@@ -28,9 +28,9 @@ from lensphys.model import LensModel
 from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
+from lensphys.observation.validity import psf_width
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
-from lensphys.validity import psf_width
+from lensphys.tracing.deflection import DeflectionField
 
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 

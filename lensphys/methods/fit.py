@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting import (
     FieldPriors,
     FitModel,
@@ -23,7 +24,6 @@ from lensphys.fitting import (
 from lensphys.methods.lens_model import Report, full_prediction, smooth_prediction
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, joined
-from lensphys.settings import Strict
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
+from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, Posterior, VerdictSettings, verdicts
 from lensphys.fitting.derived import derived, derived_errors
 from lensphys.fitting.leftover import leftover
 from lensphys.fitting.verdict import effective
 from lensphys.prediction import BODY, Prediction, joined
-from lensphys.settings import Strict
+from lensphys.tracing.deflection import DeflectionField
 
 
 class Report(Strict):

@@ -9,13 +9,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.methods.fit import RefinedFit, one_by_one
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.observation import Observation, block_sum
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
 
 _PEDESTAL = 2.0  # of the noise: noise is not positive, but the algorithm wants positive images
 _POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are steep

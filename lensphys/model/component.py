@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images
+from lensphys.basics.checks import LensphysError, check_images
 from lensphys.model.curves import critical_curves, determinant
 from lensphys.model.parameter import Parameter
 from lensphys.model.points import Points, Values, axes, quadrature

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.noise import Noise
 from lensphys.observation.psf import PSF, NoPSF, convolved
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)

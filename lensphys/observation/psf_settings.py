@@ -13,11 +13,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.basics.settings import Strict
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 from lensphys.observation.psf_file import LARGEST_SIDE, read_kernel, usable
-from lensphys.settings import Strict
 
 
 class NoPSFSettings(Strict):

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)

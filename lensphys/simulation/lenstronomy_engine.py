@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.extras import need
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.extras import need
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import with_image
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Keywords, Scene
+from lensphys.tracing.grid import PixelGrid
 
 Array = NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 import lensphys
-from lensphys.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.provenance import versions
 from lensphys.data.again import LEFT_OUT
 from lensphys.data.lens_file import FORMAT_VERSION
 from lensphys.observation import Instrument
-from lensphys.provenance import versions
 from lensphys.simulation.detector import check_detector
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.galaxies import fingerprint

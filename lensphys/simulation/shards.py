@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 import lensphys
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.lock import LOCK
+from lensphys.basics.outputs import checksum, whole_file, write_json
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.merging import MANIFEST, link_clean, shard_path
-from lensphys.lock import LOCK
-from lensphys.outputs import checksum, whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 

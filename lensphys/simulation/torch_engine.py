@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import LIGHT, MASS, Component, ImageSource, LightProfile, Sersic, by_lenstronomy
 from lensphys.model.by_name import Table, columns, deflection_of, table_of
 from lensphys.model.compiled import brightness_sersic_points
@@ -23,6 +22,7 @@ from lensphys.simulation.engines import Cameras, Rendered, lacking
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene
+from lensphys.tracing.grid import PixelGrid
 
 # scenes at a time: so many points of the sky in all; on a processor what stays in its caches
 _POINTS = {"cpu": 1 << 17, "cuda": 1 << 24}

@@ -33,7 +33,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from lensphys.critical import Curve
+from lensphys.tracing.critical import Curve
 from lensphys.viewer.colours import OF_GROUP, PALETTES, SOFTENING, STEPS, STRETCHES, stretched
 from lensphys.viewer.panels import Limits, Panel
 from lensphys.viewer.result import LensResult

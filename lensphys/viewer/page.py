@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 import lensphys
-from lensphys.critical import critical_curves
+from lensphys.tracing.critical import critical_curves
 from lensphys.viewer.drawing import ASSETS, Drawing
 from lensphys.viewer.library import Library
 from lensphys.viewer.panels import limits_of, panels_of

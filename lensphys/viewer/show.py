@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from lensphys.checks import LensphysError
-from lensphys.outputs import put, scratch, whole_file
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import put, scratch, whole_file
 from lensphys.viewer.catalogue import Entry, catalogue_page
 from lensphys.viewer.library import Library
 from lensphys.viewer.page import lens_page

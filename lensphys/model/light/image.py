@@ -9,9 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 from lensphys.model.component import LightProfile, Value, offset
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)
