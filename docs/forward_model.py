@@ -31,7 +31,7 @@ def steps() -> dict[str, np.ndarray]:
     lens = SIE(theta_E=1.2, e1=0.12, e2=-0.08) + Shear(gamma1=0.03, gamma2=-0.02)
     source = galaxy(10 ** (-0.4 * (MAGNITUDE - float(euclid.zero_point or 0))))
     fine = camera.grid.resampled(FINE)
-    field = DeflectionField.of(lens, fine)
+    field = DeflectionField.from_lens(lens, fine)
     sharp = source(field.beta) * fine.pixel_area
     clean = camera.render(source, field)
     images = {

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def stream(recipe: str = "model_3", n: int = 6) -> LensStream:
-    return LensStream(Plan.of(Recipe.named(recipe, SMALL), n, seed=3))
+    return LensStream(Plan.from_recipe(Recipe.named(recipe, SMALL), n, seed=3))
 
 
 @pytest.mark.parametrize("recipe", ["model_1", "model_3", "varied"])

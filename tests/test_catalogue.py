@@ -358,7 +358,7 @@ def test_simulated_lenses_and_their_shards(tmp_path):
     from lensphys.simulation.plan import Plan
     from lensphys.simulation.writer import write
 
-    plan = Plan.of(Recipe.named("model_2", ["height=12", "width=16"]), 3, shard_size=5)
+    plan = Plan.from_recipe(Recipe.named("model_2", ["height=12", "width=16"]), 3, shard_size=5)
     data = write(plan, tmp_path / "in")
     rows = super_resolve_all(survey_of(data, reading=Reading()), tmp_path / "out")
     assert len(rows) == 9 and {row["status"] for row in rows} == {"done"}

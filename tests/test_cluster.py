@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 def plan_of(n: int = 40) -> Plan:
     """120 samples in 24 shards; a tenth of a second each."""
-    return Plan.of(Recipe.named("model_2", ["height=12", "width=16"]), n, shard_size=5, engine="lenstronomy")
+    return Plan.from_recipe(Recipe.named("model_2", ["height=12", "width=16"]), n, shard_size=5, engine="lenstronomy")
 
 
 @pytest.fixture(scope="module")

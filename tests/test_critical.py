@@ -14,7 +14,7 @@ from lensphys.tracing.grid import PixelGrid
 
 def sampled(lens, pixels: int = 96, scale: float = 0.05) -> np.ndarray:
     like = torch.zeros(1, dtype=torch.float64)
-    return DeflectionField.of(lens, PixelGrid(pixels, pixels, scale), like=like).alpha[0].numpy()
+    return DeflectionField.from_lens(lens, PixelGrid(pixels, pixels, scale), like=like).alpha[0].numpy()
 
 
 def exactly(lens, points: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def test_networks(name):
 
 @pytest.mark.parametrize(("recipe", "kind"), [(r, k) for r in recipe_names() for k in Recipe.named(r).classes])
 def test_the_simulator(recipe, kind):
-    plan = Plan.of(Recipe.named(recipe, ["height=24", "width=28"]), 2, classes=[kind])
+    plan = Plan.from_recipe(Recipe.named(recipe, ["height=24", "width=28"]), 2, classes=[kind])
     drawn = [plan.drawn(i) for i in range(2)]
     here, there = (
         plan.build_engine(device).render([d.scene for d in drawn], conditions_of([d.conditions for d in drawn]))
@@ -87,7 +87,7 @@ def test_the_ray_tracer_and_its_gradient():
 def test_a_smooth_fit_and_a_free_source():
     ends = []
     for device in ("cpu", DEVICE):
-        smooth = smooth_fit(LensProblem.of(small_lenses().observation.to(device)))
+        smooth = smooth_fit(LensProblem.from_observation(small_lenses().observation.to(device)))
         ends.append((smooth.x, freed(smooth.problem, smooth.x, FreeSourceSettings(modes=(6,)))[-1]))
     assert close(ends[1][0], ends[0][0], 1e-2)
     assert float((ends[1][1].end.cost.cpu() - ends[0][1].end.cost).abs().max()) < 0.5

@@ -29,7 +29,7 @@ def sis() -> SIS:
 
 
 def of(lens: MassProfile, grid: PixelGrid = GRID) -> DeflectionField:
-    return DeflectionField.of(lens, grid, like=LIKE, centre=batch(*CENTRE).expand(2, 2))
+    return DeflectionField.from_lens(lens, grid, like=LIKE, centre=batch(*CENTRE).expand(2, 2))
 
 
 def polar(grid: PixelGrid) -> tuple[Tensor, Tensor]:

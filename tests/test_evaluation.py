@@ -177,7 +177,7 @@ class FakeFile:
             del self.tables[name]
 
     def deflection(self, grid, factor: float = 1.0, index=slice(None)) -> DeflectionField:
-        return DeflectionField.of(SIS(theta_E=factor * self.theta_E[index]), grid, like=self.theta_E)
+        return DeflectionField.from_lens(SIS(theta_E=factor * self.theta_E[index]), grid, like=self.theta_E)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -61,7 +61,7 @@ def power_law(folder) -> Path:
 
 def truth_of(path: Path, index: int = 0) -> Truth:
     with LensFile(path) as lenses:
-        return Truth.of(lenses, index)
+        return Truth.from_file(lenses, index)
 
 
 def lenstronomy_image(keywords: dict) -> np.ndarray:

@@ -35,7 +35,9 @@ def prediction(left_out: str = "") -> Prediction:
     mass = SIE(**lens) + Shear(**shear, center_x=centre[0], center_y=centre[1]) + PointMass(**POINT)
     image = torch.ones(1, 1, *GRID.shape, dtype=torch.float64)
     values = {name: x for name, x in values.items() if name != left_out}
-    return Prediction(image, Camera(GRID, NoPSF()), image, DeflectionField.of(mass, GRID, like=image), None, values)
+    return Prediction(
+        image, Camera(GRID, NoPSF()), image, DeflectionField.from_lens(mass, GRID, like=image), None, values
+    )
 
 
 def test_what_is_left_beyond_the_smooth_lens_is_the_sub_halo():

@@ -19,7 +19,7 @@ def seen(mass, camera: Camera) -> torch.Tensor:
     """Two noise-free images of sources beside the axis."""
     vary = torch.tensor([-1.0, 1.0])
     source = Sersic(5.0 + vary, 0.25, 1.0, -0.1, 0.1, 0.15 * vary, -0.1)
-    return camera.render(source, DeflectionField.of(mass, camera.grid, like=vary))
+    return camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=vary))
 
 
 @pytest.mark.parametrize("model", THETA_E)

@@ -34,7 +34,7 @@ def lenses() -> torch.Tensor:
     shape = between(-0.2, 0.2), between(-0.2, 0.2), between(-0.3, 0.3), between(-0.3, 0.3)
     source = Sersic(between(1, 100), between(0.15, 0.3), 1.0, *shape)
     like = torch.zeros(60, dtype=torch.float64)
-    return camera.render(source, DeflectionField.of(mass, camera.grid, like=like))
+    return camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ SMALL = ["height=12", "width=16"]
 
 def plan_of(n: int = 8, **keywords) -> Plan:
     """24 samples in shards of 10: two and a rest."""
-    return Plan.of(Recipe.named("model_2", SMALL), n, **{"shard_size": 10} | keywords)
+    return Plan.from_recipe(Recipe.named("model_2", SMALL), n, **{"shard_size": 10} | keywords)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_folder_that_lacks_a_shard_or_has_a_cut_one_is_not_read(folder):
 
 
 def test_noisy_hr_images_are_merged_too(tmp_path):
-    plan = Plan.of(Recipe.named("model_2", [*SMALL, "hr_noise=true"]), 3, shard_size=4)
+    plan = Plan.from_recipe(Recipe.named("model_2", [*SMALL, "hr_noise=true"]), 3, shard_size=4)
     with h5py.File(merge(write(plan, tmp_path / "folder"), tmp_path / "a.h5")) as file:
         assert file["hr"] != file["hr_clean"] and not np.array_equal(file["hr"][8], file["hr_clean"][8])
 

@@ -33,11 +33,11 @@ SMALL = ["height=12", "width=16"]  # H != W, and fast
 
 
 def engine_of(recipe: Recipe, engine: str = "lenstronomy"):
-    return Plan.of(recipe, 1, engine=engine).build_engine()
+    return Plan.from_recipe(recipe, 1, engine=engine).build_engine()
 
 
 def sample_of(recipe: Recipe, name: str, index: int = 0, seed: int = 0, engine: str = "lenstronomy") -> Samples:
-    drawn = draw(recipe, Instrument.named(recipe.instrument), name, Seeds.of(seed, name, index, "x"))
+    drawn = draw(recipe, Instrument.named(recipe.instrument), name, Seeds.for_sample(seed, name, index, "x"))
     return render(recipe, engine_of(recipe, engine), [drawn])
 
 

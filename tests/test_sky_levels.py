@@ -98,7 +98,8 @@ def test_a_fit_on_a_wrong_sky_is_not_good():
     camera = Camera(PixelGrid(40, 44, 0.1), GaussianPSF(0.12))
     mass = SIE(*one(1.1, 0.1, -0.05, 0.02, -0.03)) + Shear(*one(0.03, -0.02, 0.02, -0.03))
     clean = camera.render(
-        Sersic(*one(5.0, 0.25, 1.0, 0.1, -0.1, 0.12, 0.08)), DeflectionField.of(mass, camera.grid, like=torch.zeros(1))
+        Sersic(*one(5.0, 0.25, 1.0, 0.1, -0.1, 0.12, 0.08)),
+        DeflectionField.from_lens(mass, camera.grid, like=torch.zeros(1)),
     )
     noise = ErrorMap(torch.full_like(clean, 0.02 * float(clean.max())))
     image = noise.sample(clean, torch.Generator().manual_seed(5))

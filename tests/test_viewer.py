@@ -110,14 +110,14 @@ def test_stacks_say_the_same_as_fits(made, tmp_path, write):
 
 def test_where_the_sky_is(made):
     header = fits.getheader(made)
-    sky = Sky.of(header, (2 * SIDE, 2 * SIDE), PIXEL / 2)
+    sky = Sky.from_header(header, (2 * SIDE, 2 * SIDE), PIXEL / 2)
     x, y = 1.1, -0.7  # arcsec along rows and columns
     column, row = ((np.array([x, y])) / (PIXEL / 2) + (2 * SIDE - 1) / 2).tolist()
     true = WCS(header).pixel_to_world(column, row).icrs
     east, north = sky.matrix @ [x, y]
     found = SkyCoord(sky.ra, sky.dec, unit="deg").spherical_offsets_by(east * u.arcsec, north * u.arcsec)
     assert found.separation(true).arcsec < 2e-3
-    assert Sky.of(fits.Header(), (4, 4), 0.1) is None and Sky.of(None, (4, 4), 0.1) is None
+    assert Sky.from_header(fits.Header(), (4, 4), 0.1) is None and Sky.from_header(None, (4, 4), 0.1) is None
 
 
 # ---------------------------------------------------------------- what is missing

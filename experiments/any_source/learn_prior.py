@@ -40,7 +40,7 @@ def main() -> None:
         label = lenses.classes.index(arguments.class_name)
         rows = np.flatnonzero(lenses.labels == label)[: arguments.limit]
         for row in rows.tolist():
-            smooth = smooth_fit(LensProblem.of(lenses.observation([row])))
+            smooth = smooth_fit(LensProblem.from_observation(lenses.observation([row])))
             fit = freed(smooth.problem, smooth.x, FreeSourceSettings(modes=(10, 16, 24)))[-1]
             found.append(prior_evidence(fit.problem, fit.x, priors)[0].tolist())
             best = priors[int(np.argmax(found[-1]))]

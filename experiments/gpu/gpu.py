@@ -90,7 +90,7 @@ def simulator(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Clean LR and HR images and HR deflection of Model 2 in memory, scenes drawn before."""
     recipe = Recipe.named("model_2")
     for name in recipe.classes:
-        plan = Plan.of(recipe, max(sizes.simulated), classes=[name], seed=5)
+        plan = Plan.from_recipe(recipe, max(sizes.simulated), classes=[name], seed=5)
         scenes = [plan.drawn(i).scene for i in range(max(sizes.simulated))]
         for where, counts in ((device, sizes.simulated), ("cpu", sizes.simulated[:1])):
             engine = plan.build_engine(where)
@@ -156,7 +156,7 @@ def training_step(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 def observed(recipe: str, kind: str, n: int) -> Observation:
     """Return noisy LR images of a recipe."""
-    plan = Plan.of(Recipe.named(recipe), n, classes=[kind], seed=1000)
+    plan = Plan.from_recipe(Recipe.named(recipe), n, classes=[kind], seed=1000)
     return LensStream(plan).read(list(range(n)), "cpu")[0]
 
 

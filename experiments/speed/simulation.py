@@ -42,7 +42,7 @@ STRETCHES = 5
 def plan(name: str, n: int, engine: str = "torch", shard_size: int = 256) -> Plan:
     """Return the plan of one class."""
     recipe = Recipe.named(RECIPE)
-    return Plan.of(recipe, n, classes=[name], seed=SEED, engine=engine, shard_size=shard_size)
+    return Plan.from_recipe(recipe, n, classes=[name], seed=SEED, engine=engine, shard_size=shard_size)
 
 
 def summary(milliseconds: list[float]) -> dict[str, float]:

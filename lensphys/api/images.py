@@ -58,7 +58,7 @@ class Images:
     def __repr__(self) -> str:
         seen = self.set.observation
         height, width = seen.camera.grid.shape
-        counted = int(seen.counted.sum())
+        counted = int(seen.n_unmasked.sum())
         masked = "" if counted == seen.image.numel() else f", {seen.image.numel() - counted} pixels masked"
         many = "1 image" if len(self) == 1 else f"{len(self)} images"
         psf = self.set.psf or "none"

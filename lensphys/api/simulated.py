@@ -123,7 +123,7 @@ def observe(
         camera = telescope.camera(height, width)
         fine = camera.grid.resampled(camera.supersampling)
         like = torch.zeros((), dtype=torch.float64)
-        clean = camera.render(source, DeflectionField.of(lens, fine, like=like))
+        clean = camera.render(source, DeflectionField.from_lens(lens, fine, like=like))
         if lens_light is not None:
             clean = clean + camera.expose(lens_light(fine.positions(like=like)) * fine.pixel_area)
         clean = clean.detach().float()

@@ -93,7 +93,7 @@ def simulate(
     first = Recipe.named(recipe, assignments or [])
     names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
     plans = {
-        name: Plan.of(
+        name: Plan.from_recipe(
             first if name is None else first.seen_by(name), n,
             classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
         )

@@ -46,7 +46,7 @@ def _galaxy(path: Path, pixel_scale: float | None, changed: int) -> Pixels:
         raise LensphysError(f"source image {path} has no positive pixel: there is no galaxy in it")
     check_positive(f"pixel_scale of {path}", scale)
     told = {"file": path.name, "pixel_scale": scale, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
-    return Pixels.of(image, scale, told)
+    return Pixels.from_image(image, scale, told)
 
 
 def _read(path: Path, pixel_scale: float | None) -> tuple[NDArray[Any], float]:

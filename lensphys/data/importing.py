@@ -360,7 +360,7 @@ def _laid(rows: Iterator[_Rows], job: _Job, matching: Matching, skipped: list[st
         found: dict[int, Registration] = {}
         for row, (lr, hr) in enumerate(zip(batch.lr, _hr(batch), strict=True)):
             try:
-                found[row] = matching.of(lr, hr, job.telescope)
+                found[row] = matching.register(lr, hr, job.telescope)
             except LensphysError as error:
                 reason = f"{batch.which(row)}: {error}"
                 if not job.skip_bad:

@@ -34,7 +34,7 @@ class Stack:
     chunks: Callable[[], Iterator[Array]]
 
     @classmethod
-    def of(cls, array: Any) -> Stack:
+    def from_array(cls, array: Any) -> Stack:
         """Return an array as a stack."""
         if isinstance(array, Stack):
             return array

@@ -296,7 +296,7 @@ class LensFile:
     def observation(self, index: Index = slice(None), device: torch.device | str = "cpu") -> Observation:
         """Return low-resolution images and how each was taken; super-resolved, they have the PSF of `target`."""
         taken = self.instrument.observation(self.lr(index).to(device), self.conditions(index).to(device))
-        return taken if self.target is None else taken.sharpened_to(self.target.psf_of())
+        return taken if self.target is None else taken.with_target_psf(self.target.psf_of())
 
     def lens_model(self, index: int) -> dict[str, Any]:
         """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""

@@ -94,7 +94,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                _write_npy(file, Stack.of(array))
+                _write_npy(file, Stack.from_array(array))
 
 
 def _write_npy(file: IO[bytes], stack: Stack) -> None:

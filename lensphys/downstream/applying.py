@@ -163,8 +163,8 @@ def _check_pixels(saved: SavedReader, observation: Observation, path: Path) -> N
 def _seen(saved: SavedReader, material: Material) -> Seen:
     wanted = saved.inputs[saved.input]
     if isinstance(wanted, TogetherInput):
-        return joined([(name, saved.inputs[name].of(material)) for name in wanted.of_inputs])
-    return wanted.of(material)
+        return joined([(name, saved.inputs[name].read(material)) for name in wanted.of_inputs])
+    return wanted.read(material)
 
 
 def _listed(saved: SavedReader, answers: Any, index: Any, results: dict[str, Results]) -> list[dict[str, Any]]:

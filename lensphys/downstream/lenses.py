@@ -77,7 +77,7 @@ class Collection:
         found = {PLAIN: self._made(PLAIN, settings.test, like, None)}
         believed = self._instrument(settings.test)
         for name, shift in settings.shifts.items():
-            found[name] = self._made(name, shift.of(settings.test), like, None if shift.told else believed)
+            found[name] = self._made(name, shift.applied_to(settings.test), like, None if shift.told else believed)
         seen = {group for lenses in found.values() for group in np.array(lenses.groups)[lenses.rows]}
         free = np.array([i for i in train.rows if train.groups[i] not in seen], dtype=np.int64)
         told = train.told | {"shares_source_with_test": len(train.rows) - len(free), "lenses": len(free)}
@@ -150,7 +150,7 @@ class Collection:
             if isinstance(found, TogetherInput):
                 self._seen[key] = joined([(part, self.seen(lenses, part)) for part in found.of_inputs])
             else:
-                self._seen[key] = found.of(material)
+                self._seen[key] = found.read(material)
         return self._seen[key]
 
 

@@ -341,7 +341,7 @@ def _ceiling(observation: Observation, truth: Truth) -> Values:
     found = {}
     if truth.lr_clean is not None:
         clean = (truth.lr_clean * truth.flux_scale).to(observation.image)
-        found["chi2_dof"] = observation.chi2(clean) / observation.counted
+        found["chi2_dof"] = observation.chi2(clean) / observation.n_unmasked
     if truth.hr is not None and truth.hr_clean is not None:
         found |= metrics.seed_protocol(truth.hr_clean, truth.hr)
     return {metric: _double(x).numpy() for metric, x in found.items()}

@@ -67,7 +67,7 @@ def _fitted(flux: Tensor, camera: Camera, starts: int, steps: int) -> Tensor:
 
 def _problem(flux: Tensor, camera: Camera) -> LensProblem:
     peak = flux.flatten(1).amax(1)[:, None, None, None]
-    return LensProblem.of(Observation(flux, camera, ErrorMap(_NOISE * peak.expand_as(flux))))
+    return LensProblem.from_observation(Observation(flux, camera, ErrorMap(_NOISE * peak.expand_as(flux))))
 
 
 def _binned(flux: Tensor, camera: Camera, fewest: int) -> tuple[Tensor, Camera]:

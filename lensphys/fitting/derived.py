@@ -29,7 +29,7 @@ def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
     lens, camera = problem.lens(x), problem.observation.camera
     name = next(iter(problem.model.mass))
     about = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
-    field = DeflectionField.of(lens.mass, camera.grid, like=x)
+    field = DeflectionField.from_lens(lens.mass, camera.grid, like=x)
     flux, radius = _source(problem, x)
     seen = Camera(camera.grid, supersampling=camera.supersampling).render(lens.source, field)
     return {

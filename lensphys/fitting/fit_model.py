@@ -78,15 +78,15 @@ class TNFWSubhalos(Search, _Change):
     """Sub-halos as truncated NFW halos. What is said of the search changes that of the fit.
 
     Args:
-        a_round: one, because two in a round would share what is a single extended halo.
+        candidates_per_round: one, because two in a round would share what is a single extended halo.
         size: scale radius of a halo whose total mass has theta_E^2 = 1e-3 arcsec^2 [arcsec]; it grows with the cube
             root of the mass.
         truncation: truncation radius in units of the scale radius.
     """
 
-    own = frozenset({"kind", "a_round", "size", "truncation"})
+    own = frozenset({"kind", "candidates_per_round", "size", "truncation"})
     kind: Literal["tnfw"] = "tnfw"
-    a_round: PositiveInt = 1
+    candidates_per_round: PositiveInt = 1
     size: PositiveFloat = 0.1
     truncation: PositiveFloat = 5.0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lensphys.interop.sample import Component, Truth, lacking, shape_of
+from lensphys.interop.sample import Component, Truth, shape_of, unsupported_profile
 from lensphys.model import EPL, SIE, SIS, TNFW, Multipole, PointMass, Sersic, Shear
 from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.observation.kernel import psf_kernel
@@ -46,7 +46,7 @@ def caustics_profile(component: Component, z_lens: float, z_source: float) -> di
     """
     name, values = component
     if name not in _CONVERTERS:
-        raise lacking("caustics", name, list(_CONVERTERS))
+        raise unsupported_profile("caustics", name, list(_CONVERTERS))
     kind, converter = _CONVERTERS[name]
     return {"kind": kind, "parameters": converter(values, z_lens, z_source)}
 

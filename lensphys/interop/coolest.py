@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.extras import need
-from lensphys.interop.sample import Component, Truth, lacking, shape_of
+from lensphys.interop.sample import Component, Truth, shape_of, unsupported_profile
 from lensphys.model import EPL, SIE, SIS, Sersic, Shear
 from lensphys.model.component import CENTRE
 from lensphys.observation import GaussianPSF
@@ -45,7 +45,7 @@ def coolest_profile(component: Component) -> tuple[str, dict[str, float]]:
     """
     name, keywords = component
     if name not in _NAMES:
-        raise lacking("COOLEST", name, list(_NAMES))
+        raise unsupported_profile("COOLEST", name, list(_NAMES))
     if name == Shear.lenstronomy:
         if any(keywords.get(key, 0.0) for key in ("ra_0", "dec_0")):
             raise LensphysError("COOLEST has no shear about another point than the origin: choose another --format")

@@ -63,7 +63,7 @@ def export(
             made = folder / "made"
             made.mkdir()
             for index, stem in zip(chosen, stems, strict=True):
-                truth = Truth.of(lenses, index)
+                truth = Truth.from_file(lenses, index)
                 _check_galaxies(lenses, truth)
                 write(made / f"{stem}{suffix}", truth)
             if into_file:

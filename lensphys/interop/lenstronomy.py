@@ -10,7 +10,7 @@ import numpy as np
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.outputs import write_json
-from lensphys.interop.sample import Component, Truth, lacking
+from lensphys.interop.sample import Component, Truth, unsupported_profile
 from lensphys.model import LIGHT, MASS, by_lenstronomy
 from lensphys.observation import GaussianPSF
 from lensphys.observation.kernel import psf_kernel
@@ -59,7 +59,7 @@ def _known(component: Component) -> str:
     name = component[0]
     ours = by_lenstronomy(MASS) | by_lenstronomy(LIGHT)
     if name in ours and not ours[name].in_lenstronomy:
-        raise lacking("lenstronomy", name, [known for known, of in ours.items() if of.in_lenstronomy])
+        raise unsupported_profile("lenstronomy", name, [known for known, of in ours.items() if of.in_lenstronomy])
     return name
 
 

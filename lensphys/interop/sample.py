@@ -66,7 +66,7 @@ class Truth:
     noise: Noise
 
     @classmethod
-    def of(cls, lenses: LensFile, index: int) -> Truth:
+    def from_file(cls, lenses: LensFile, index: int) -> Truth:
         """Return one sample of a file.
 
         Raises:
@@ -131,7 +131,7 @@ def shape_of(keywords: dict[str, Any]) -> tuple[float, float]:
     return (1 - e) / (1 + e), (0.5 * math.atan2(e2, e1)) % math.pi
 
 
-def lacking(tool: str, profile: str, has: list[str]) -> LensphysError:
+def unsupported_profile(tool: str, profile: str, has: list[str]) -> LensphysError:
     """Return the error for a profile that a tool does not have."""
     return LensphysError(
         f"{tool} has no profile {profile} (of ours it has {', '.join(has)}): choose another --format, or another sample"

@@ -137,7 +137,7 @@ class ObservationConsistency(LossTerm):
         residual = observation.image - observation.noise.expected(clean)
         floor = (self.floor * observation.peak)[:, None, None, None].square()
         chi2 = residual.square() / (observation.noise.variance(clean.detach()) + floor) * observation.weight
-        reduced = chi2.flatten(1).sum(1) / observation.counted
+        reduced = chi2.flatten(1).sum(1) / observation.n_unmasked
         return 0.5 * (torch.log1p(reduced) if self.form == "log" else reduced).mean()
 
 

@@ -23,7 +23,7 @@ class RichardsonLucy(Strict):
     """Richardson-Lucy deconvolution of the bicubic image by the instrument's PSF, seen with the target PSF, or its own.
 
     Noise is not positive but the algorithm wants positive images: it works on the image plus a pedestal, the depth of
-    its lowest counted pixel.
+    its lowest unmasked pixel.
 
     Args:
         iterations: the more, the sharper and the noisier.

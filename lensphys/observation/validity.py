@@ -22,7 +22,7 @@ class Span(Strict):
     high: NonNegativeFloat
 
     @classmethod
-    def of(cls, values: Tensor) -> Span:
+    def from_values(cls, values: Tensor) -> Span:
         """Return the span of some values, to six digits."""
         low, high = (float(f"{float(x):.6g}") for x in values.aminmax())
         return cls(low=low, high=high)
@@ -74,14 +74,14 @@ class Validity(Strict):
     margin: NonNegativeFloat = 0.1
 
     @classmethod
-    def of(cls, parts: Iterable[Observation]) -> Validity | None:
+    def from_observations(cls, parts: Iterable[Observation]) -> Validity | None:
         """Return what all images of some batches span; None if there are none."""
         found = [cls._of_one(part) for part in parts if len(part)]
         return reduce(cls._with, found) if found else None
 
     @classmethod
     def _of_one(cls, observation: Observation) -> Validity:
-        spans: dict[str, Any] = {name: Span.of(x) for name, x in _measured(observation).items()}
+        spans: dict[str, Any] = {name: Span.from_values(x) for name, x in _measured(observation).items()}
         return cls(images=len(observation), **spans)
 
     def _with(self, other: Validity) -> Validity:

@@ -58,7 +58,7 @@ class Plan:
     version: str = lensphys.__version__
 
     @classmethod
-    def of(
+    def from_recipe(
         cls,
         recipe: Recipe,
         n: int,
@@ -152,7 +152,7 @@ class Plan:
         """Return what a sample is made from."""
         index, label = divmod(position, len(self.classes))
         name = self.classes[label]
-        seeds = Seeds.of(self.seed, name, index, self.instrument.description, matched=self.matched)
+        seeds = Seeds.for_sample(self.seed, name, index, self.instrument.description, matched=self.matched)
         return draw(self.recipe, self.instrument, name, seeds)
 
     def attributes(self) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def simulate(
             cannot be written.
     """
     runner = Processes(workers)
-    return write(Plan.of(recipe, n, classes=classes, seed=seed, engine=engine, deflection=deflection), out, runner)
+    return write(
+        Plan.from_recipe(recipe, n, classes=classes, seed=seed, engine=engine, deflection=deflection), out, runner
+    )
 
 
 def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: str = "cpu") -> Path:

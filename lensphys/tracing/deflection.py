@@ -29,7 +29,7 @@ class DeflectionField:
 
     Example:
         >>> from lensphys.model import SIS
-        >>> field = DeflectionField.of(SIS(theta_E=1.0), PixelGrid(32, 32, 0.1))
+        >>> field = DeflectionField.from_lens(SIS(theta_E=1.0), PixelGrid(32, 32, 0.1))
         >>> bool((field.radial - 1).abs().max() < 1e-3)
         True
     """
@@ -44,7 +44,7 @@ class DeflectionField:
         check_same_shape("alpha", self.alpha.shape[-2:], "grid", self.grid.shape)
 
     @classmethod
-    def of(
+    def from_lens(
         cls,
         formula: Callable[[Tensor], Tensor],
         grid: PixelGrid,
@@ -72,7 +72,7 @@ class DeflectionField:
         if grid == self.grid:
             return self
         if self.formula is not None:
-            return DeflectionField.of(self.formula, grid, like=self.alpha, centre=self.centre)
+            return DeflectionField.from_lens(self.formula, grid, like=self.alpha, centre=self.centre)
         theta = grid.positions(like=self.alpha)
         radial, tangential = (
             self.grid.sample(part, theta, mode="bicubic", padding="border") for part in (self.radial, self.tangential)

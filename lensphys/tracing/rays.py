@@ -24,7 +24,7 @@ def trace(field: DeflectionField, light: Callable[[Tensor], Tensor]) -> Tensor:
 
     Example:
         >>> from lensphys.model import SIS, Sersic
-        >>> field = DeflectionField.of(SIS(theta_E=1.0), PixelGrid(64, 64, 0.08))
+        >>> field = DeflectionField.from_lens(SIS(theta_E=1.0), PixelGrid(64, 64, 0.08))
         >>> trace(field, Sersic(amp=1.0, R_sersic=0.25, n_sersic=1.0)).shape
         torch.Size([1, 1, 64, 64])
     """

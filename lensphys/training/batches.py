@@ -116,7 +116,7 @@ class Batches(_Split):
         self.unusable = unusable(lenses, np.arange(len(lenses)), *([self._hr] if needs_truth else []))
         super().__init__(torch.arange(len(lenses)), str(lenses.path), settings, seed)
         every = torch.cat([self.training, self.validation]).sort().values
-        self.validity = Validity.of(lenses.observation(rows.numpy()) for rows in every.split(_ROWS))
+        self.validity = Validity.from_observations(lenses.observation(rows.numpy()) for rows in every.split(_ROWS))
         self.lenses, self.needs_truth, self.identity = lenses, needs_truth, lenses.identity
 
     def read(self, index: Tensor, device: torch.device) -> Batch:
@@ -176,7 +176,7 @@ class FreshBatches:
         self.identity, self.name = stream.identity, stream.name
         self.held_out = max(1, round(settings.validation_fraction * len(stream)))
         examples = (stream.read(index.tolist(), "cpu")[0] for index in self.of_validation(0, 1))
-        self.validity = Validity.of(examples)
+        self.validity = Validity.from_observations(examples)
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices of each batch of one process; every process has the same number of full batches."""

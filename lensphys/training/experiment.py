@@ -260,7 +260,7 @@ def _batches(
     data, settings = experiment.data, experiment.training
     if data.fresh:
         recipe = Recipe.named(str(data.recipe), data.set)
-        stream = LensStream(Plan.of(recipe, data.n, classes=data.classes, seed=data.seed))
+        stream = LensStream(Plan.from_recipe(recipe, data.n, classes=data.classes, seed=data.seed))
         yield FreshBatches(stream, settings, needs_truth=method.needs_truth), stream.instrument
     elif method.reads == "rank_set":
         with RankSet(data_path(data, run)) as ranked:

@@ -79,7 +79,7 @@ def _write(page: Path, text: str) -> None:
 def _lens(result: LensResult, folder: Path, number: int, home: str, address: str) -> Entry:
     name = f"{number:05d}.html"
     (folder / name).write_text(lens_page(result, Library(beside=True), home), encoding="utf-8")
-    return Entry.of(result, quote(f"{address}/{name}"))
+    return Entry.from_result(result, quote(f"{address}/{name}"))
 
 
 def check_pages(page: Path, count: int, *, overwrite: bool) -> None:

@@ -75,7 +75,7 @@ def ground_view(path: Path, *, whole: bool) -> View:
     sigma = torch.full_like(clean, float(clean[counts].max()) / SIGNAL_TO_NOISE)
     noise = ErrorMap(sigma)
     psf, sharp = PixelPSF(seen / seen.sum(), scale), PixelPSF(kernel / kernel.sum(), scale)
-    camera = Camera(grid, psf, supersampling=FACTOR, sharp=sharp)
+    camera = Camera(grid, psf, supersampling=FACTOR, target_psf=sharp)
     image = noise.sample(clean, torch.Generator().manual_seed(SEED))
     floor = float(error[mask].square().sum() / arc[mask].square().sum())
     observation = Observation(image, camera, noise, counts)

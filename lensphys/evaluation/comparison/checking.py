@@ -61,7 +61,7 @@ def _check_data(data: DataSettings) -> None:
     if data.recipe is None:
         check_file("data set", Path(str(data.file)))
     else:
-        Plan.of(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
+        Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
 
 
 def _fresh(entry: Entry, experiment: Experiment) -> Trainable[Any]:
