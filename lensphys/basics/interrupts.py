@@ -55,7 +55,7 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """Ignore Ctrl-C in the processes that are started here, for they inherit it: their parent stops them quietly."""
     with _answered(signal.SIGINT, signal.SIG_IGN):
         yield

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
-from lensphys.basics.interrupts import Interrupts, deaf, end_with_parent
+from lensphys.basics.interrupts import Interrupts, end_with_parent, interrupts_ignored
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,7 +64,7 @@ class Processes:
             return
         pool = ProcessPoolExecutor(min(self.count, len(parts)), _context(), initializer=_begin)
         try:
-            with deaf():
+            with interrupts_ignored():
                 futures = [pool.submit(job, part) for part in parts]
             for future in as_completed(futures):
                 yield future.result()
@@ -85,7 +85,7 @@ def warm(module: str) -> None:
     """
     if "forkserver" in get_all_start_methods():
         set_forkserver_preload([module])
-        with deaf():
+        with interrupts_ignored():
             ensure_running()
 
 

@@ -31,7 +31,7 @@ from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
 from lensphys.data.masks import check_fits, mask_in
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
-from lensphys.data.sky_levels import KEEP, levelled
+from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
 from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
@@ -307,7 +307,7 @@ def read_images(
     image, good = _cleaned(contents, remarks)
     seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
     if contents.carried is None or sky != KEEP:  # simulated skies are at zero
-        image = levelled(image, seen, sky, remarks)
+        image = sky_removed(image, seen, sky, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)

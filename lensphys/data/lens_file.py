@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, shortened
-from lensphys.data.again import LEFT_OUT, alpha_hr
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
-from lensphys.data.merging import shown_as_one
+from lensphys.data.merging import virtual_file
+from lensphys.data.recomputed import LEFT_OUT, alpha_hr
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
 from lensphys.tracing.grid import PixelGrid
@@ -320,4 +320,4 @@ class LensFile:
 
 
 def _opened(path: Path) -> h5py.File:
-    return shown_as_one(path) if path.is_dir() else opened(path)
+    return virtual_file(path) if path.is_dir() else opened(path)

@@ -64,7 +64,7 @@ def merge_shards(
         link_clean(file)
 
 
-def shown_as_one(folder: Path) -> h5py.File:
+def virtual_file(folder: Path) -> h5py.File:
     """Return the shards of a folder as one file in memory, which refers to them: nothing is merged or copied.
 
     Sizes are compared with the manifest's, not checksums: HDF5 checks each image when it is read.

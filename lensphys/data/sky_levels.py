@@ -15,7 +15,7 @@ KEEP, SUBTRACT = "keep", "subtract"
 _NONE = SkyLevel(0.0, 0.0, 0.0)
 
 
-def levelled(image: Tensor, counts: Tensor, way: str, remarks: list[str]) -> Tensor:
+def sky_removed(image: Tensor, counts: Tensor, way: str, remarks: list[str]) -> Tensor:
     """Return images (N, 1, H, W) with their skies as asked for, and say what was found.
 
     Args:

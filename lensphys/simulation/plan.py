@@ -13,8 +13,8 @@ import torch
 import lensphys
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.provenance import versions
-from lensphys.data.again import LEFT_OUT
 from lensphys.data.lens_file import FORMAT_VERSION
+from lensphys.data.recomputed import LEFT_OUT
 from lensphys.observation import Instrument
 from lensphys.simulation.detector import check_detector
 from lensphys.simulation.engines import Engine
