@@ -16,7 +16,7 @@ Names are loaded when they are asked for, so that ``import lensphys`` costs noth
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from lensphys.basics.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from lensphys.api.components import Lens as Lens

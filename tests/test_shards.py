@@ -274,10 +274,8 @@ class DiesAtTheLast:
 
 
 def test_a_worker_of_another_version_refuses(folder, monkeypatch):
-    import lensphys
-
     plan = plan_of()
-    monkeypatch.setattr(lensphys, "__version__", "0.0.1")
+    monkeypatch.setattr("lensphys.simulation.shards.VERSION", "0.0.1")
     with pytest.raises(LensphysError, match=r"the worker on .* has lensphys 0.0.1, the run .*: install the same"):
         write_shard(plan, folder, "cpu", 0)
 

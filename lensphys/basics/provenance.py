@@ -6,10 +6,9 @@ import platform
 import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-import lensphys
+from lensphys.basics.version import PACKAGE, VERSION
 
 _PACKAGES = ("torch", "numpy", "lenstronomy", "astropy", "h5py")
 
@@ -25,21 +24,18 @@ def _installed() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of lensphys and of the packages its results depend on, where they are installed."""
-    return {"lensphys": lensphys.__version__, "python": platform.python_version()} | _installed()
+    return {"lensphys": VERSION, "python": platform.python_version()} | _installed()
 
 
 def commit() -> str | None:
     """Return the git commit of the checkout that lensphys runs from (``-dirty`` if changed), or None outside of one."""
-    package = Path(lensphys.__file__)
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=package.parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", package.name)  # an installed copy may lie within somebody else's checkout
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed copy may lie within somebody else's checkout
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -12,11 +12,11 @@ from typing import Annotated, Optional, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-import lensphys
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.interrupts import terminable
 from lensphys.basics.outputs import claimed
 from lensphys.basics.trust import trusting
+from lensphys.basics.version import VERSION
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,5 +118,5 @@ def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        console.print(lensphys.__version__)
+        console.print(VERSION)
         raise typer.Exit

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-import lensphys
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.provenance import versions
+from lensphys.basics.version import VERSION
 from lensphys.data.lens_file import FORMAT_VERSION
 from lensphys.data.recomputed import LEFT_OUT
 from lensphys.observation import Instrument
@@ -55,7 +55,7 @@ class Plan:
     matched: bool = False
     shard_size: int = SHARD
     deflection: bool = False
-    version: str = lensphys.__version__
+    version: str = VERSION
 
     @classmethod
     def from_recipe(

@@ -11,7 +11,7 @@ from bokeh.embed import components
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-import lensphys
+from lensphys.basics.version import VERSION
 from lensphys.tracing.critical import critical_curves
 from lensphys.viewer.drawing import ASSETS, Drawing
 from lensphys.viewer.library import Library
@@ -39,7 +39,7 @@ def rendered(template: str, title: str, library: Library, models: Mapping[str, A
     script, divs = components(dict(models))
     return _PAGES.get_template(template).render(
         title=title,
-        version=lensphys.__version__,
+        version=VERSION,
         style=Markup((ASSETS / "style.css").read_text(encoding="utf-8")),
         library=Markup(library.tags()),
         script=Markup(script),
