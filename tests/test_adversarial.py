@@ -108,8 +108,9 @@ def test_each_players_loss_reaches_its_own_weights(batch, kind):
 
 
 def test_the_generators_loss_is_the_weighted_sum_of_its_terms(batch, monkeypatch):
-    for loss in ("perceptual.PerceptualLoss", "ranking.RankContent"):  # frozen networks of run folders; here, a number
-        monkeypatch.setattr(f"lensphys.losses.{loss}.__call__", lambda self, image, *_: image.abs().mean())
+    # frozen networks of run folders; here, a number
+    for loss in ("losses.perceptual.PerceptualLoss", "methods.ranking.losses.RankContent"):
+        monkeypatch.setattr(f"lensphys.{loss}.__call__", lambda self, image, *_: image.abs().mean())
     weights = {"loss": {"weight": 2.0}, "adversarial": {"weight": 3.0}}
     weights |= {"perceptual": {"run": "x", "weight": 5.0}, "rank": {"run": "x", "weight": 7.0}}
     terms = adversarial(**weights).training_terms(batch, 0)
