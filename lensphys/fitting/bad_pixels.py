@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from scipy.ndimage import median_filter
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from lensphys.observation import Observation
 
@@ -30,7 +27,7 @@ def bad_pixels(observation: Observation, inverse_sigma: Tensor, sigma: float) ->
     ring[1, 1] = 0
     neighbours = torch.nn.functional.unfold(above, 3, padding=1)[:, ring.flatten() > 0].amax(1).reshape_as(above)
     sharpest = 1.5 * _sharpness(observation)
-    return (above < -sigma) | (above > sigma + sharpest * neighbours.clamp(min=0) )
+    return (above < -sigma) | (above > sigma + sharpest * neighbours.clamp(min=0))
 
 
 def _sharpness(observation: Observation) -> float:

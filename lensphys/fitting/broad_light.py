@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.grid import PixelGrid
+from lensphys.tracing.grid import PixelGrid
+
+
+_FINEST = 2.2  # wave number times correlation length beyond which the power is nothing
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,14 @@ class BroadLight:
             share: prior standard deviation of the field in units of the light.
             length: over which it is correlated [arcsec].
         """
-        lines = [torch.arange(n).to(front) for n in grid.shape]
-        most = [1 + int(2.2 * n * grid.scale / (math.pi * length)) for n in grid.shape]
-        cos = [torch.cos(math.pi * torch.arange(k).to(front)[:, None] * (x + 0.5) / len(x)) for k, x in zip(most, lines)]
-        ky, kx = (math.pi * torch.arange(k).to(front) / (n * grid.scale) for k, n in zip(most, grid.shape, strict=True))
-        square = (ky[:, None].square() + kx[None, :].square()) * length**2
-        power = torch.exp(-0.5 * square)
-        norm = torch.ones_like(power)
-        norm[1:] *= 2
-        norm[:, 1:] *= 2
-        power = power / (power).sum()  # mean variance of 1: norms of cosines make cos^2 1 in the mean
-        kept = (square < 2.2**2).nonzero()
-        planes = torch.stack([cos[0][j][:, None] * cos[1][i][None, :] * (power[j, i] * norm[j, i]).sqrt() for j, i in kept])
-        return cls(share * front * planes[None])
+        sides = [n * grid.scale for n in grid.shape]
+        counts = [1 + int(_FINEST * side / (math.pi * length)) for side in sides]
+        waves, powers = zip(*(_waves(n, side, length) for n, side in zip(counts, sides, strict=True)), strict=True)
+        lines = [_cosines(n, size).to(front) for n, size in zip(counts, grid.shape, strict=True)]
+        kept = (waves[0][:, None].square() + waves[1].square() < (_FINEST / length) ** 2).nonzero()
+        power = powers[0][:, None] * powers[1]
+        planes = [lines[0][j][:, None] * lines[1][i] * (power[j, i] / power.sum()).sqrt() for j, i in kept.tolist()]
+        return cls(share * front * torch.stack(planes))
 
     def rows(self, index: Tensor) -> BroadLight:
         """Return it for some images."""
@@ -77,7 +75,9 @@ class BroadLight:
         value = value.clamp(min=1e-9)
         gain = (1 - (1 + value).rsqrt()) / value
         core = (vector * gain[:, None]) @ vector.transpose(1, 2)
-        return BroadLightFilter(columns, core.to(columns), 0.5 * torch.log1p(value).sum(1), (value / (1 + value)).sum(1))
+        return BroadLightFilter(
+            columns, core.to(columns), 0.5 * torch.log1p(value).sum(1), (value / (1 + value)).sum(1)
+        )
 
     def likeliest(self, rest: Tensor, inverse_sigma: Tensor) -> Tensor:
         """Return the field (B, 1, H, W) that is likeliest given what all else leaves of an image.
@@ -91,3 +91,17 @@ class BroadLight:
         matrix = columns @ columns.transpose(1, 2) + torch.eye(columns.shape[1]).to(columns)
         found = torch.linalg.solve(matrix, right)[:, :, 0].to(rest)
         return (found[:, None] @ self.modes.flatten(2)).reshape_as(rest)
+
+
+def _waves(count: int, side: float, length: float) -> tuple[Tensor, Tensor]:
+    """Wave numbers of cosines along a side, (count,) [1 / arcsec], and the power that a correlation length gives."""
+    wave = math.pi * torch.arange(count) / side
+    return wave, torch.exp(-0.5 * (wave * length).square())
+
+
+def _cosines(count: int, pixels: int) -> Tensor:
+    """Cosines at the centres of pixels with the mean square 1, (count, pixels)."""
+    place = (torch.arange(pixels) + 0.5) / pixels
+    norm = torch.full((count, 1), math.sqrt(2.0))
+    norm[0] = 1
+    return norm * torch.cos(math.pi * torch.arange(count)[:, None] * place)

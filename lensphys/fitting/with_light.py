@@ -73,7 +73,7 @@ class LitLens:
         return finished(self._with(problem.without(outside), light, arcs), best.x, self.steps)
 
     def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
-        """The problem without bad pixels and what is too far out, with the error of the light's model; and the light."""
+        """The problem without bad pixels and what is too far out, with the light's error in its noise; and the light."""
         problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad))
         where = problem.unit.device
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
@@ -193,7 +193,7 @@ class LitLens:
         x, y = _centre(light).flatten().tolist()
         main = next(iter(problem.model.mass))
         least = self._core(problem)
-        about = problem.about(x, y).space.parameters
+        about = problem.centred_on(x, y).space.parameters
         return ParameterSpace([near_the_light(p, main, light, self.settings, least) for p in about])
 
     def _core(self, problem: LensProblem) -> float:
