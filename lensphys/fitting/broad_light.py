@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lensphys.tracing.grid import PixelGrid
 
-
 _FINEST = 2.2  # wave number times correlation length beyond which the power is nothing
 
 
@@ -29,6 +28,12 @@ class BroadLightFilter:
     core: Tensor
     volume: Tensor
     fitted: Tensor
+
+    def rows(self, index: Tensor) -> BroadLightFilter:
+        """Return it for some images (indices); that of a single image stands for as many as there are."""
+        if len(self.columns) == 1:
+            return self
+        return BroadLightFilter(self.columns[index], self.core[index], self.volume[index], self.fitted[index])
 
     def __call__(self, whitened: Tensor) -> Tensor:
         """Return S applied to images (B, P, N) in units of the noise."""
@@ -61,12 +66,19 @@ class BroadLight:
         lines = [_cosines(n, size).to(front) for n, size in zip(counts, grid.shape, strict=True)]
         kept = (waves[0][:, None].square() + waves[1].square() < (_FINEST / length) ** 2).nonzero()
         power = powers[0][:, None] * powers[1]
-        planes = [lines[0][j][:, None] * lines[1][i] * (power[j, i] / power.sum()).sqrt() for j, i in kept.tolist()]
+        power = (power / power[tuple(kept.T)].sum()).sqrt()
+        planes = [lines[0][j][:, None] * lines[1][i] * power[j, i] for j, i in kept.tolist()]
         return cls(share * front * torch.stack(planes))
 
     def rows(self, index: Tensor) -> BroadLight:
-        """Return it for some images."""
-        return BroadLight(self.modes[index])
+        """Return it for some images (indices); that of a single image stands for as many as there are."""
+        return self if len(self.modes) == 1 else BroadLight(self.modes[index])
+
+    def placed(self, window: tuple[slice, ...], like: Tensor) -> BroadLight:
+        """Return it as a window of larger images (B, 1, H, W), and nothing outside of it."""
+        modes = like.new_zeros(len(self.modes), self.modes.shape[1], *like.shape[-2:])
+        modes[window] = self.modes
+        return BroadLight(modes)
 
     def filter(self, inverse_sigma: Tensor) -> BroadLightFilter:
         """Return what integrates it over, for one over the noise (B, 1, H, W)."""
@@ -78,6 +90,11 @@ class BroadLight:
         return BroadLightFilter(
             columns, core.to(columns), 0.5 * torch.log1p(value).sum(1), (value / (1 + value)).sum(1)
         )
+
+    def evidence(self, rest: Tensor, inverse_sigma: Tensor) -> Tensor:
+        """Return ln of the evidence of what all else leaves of an image, (B,), but for a constant."""
+        root = self.filter(inverse_sigma)
+        return -0.5 * root((rest * inverse_sigma).flatten(2)).double().square().sum((1, 2)) - root.volume
 
     def likeliest(self, rest: Tensor, inverse_sigma: Tensor) -> Tensor:
         """Return the field (B, 1, H, W) that is likeliest given what all else leaves of an image.
@@ -96,7 +113,9 @@ class BroadLight:
 def _waves(count: int, side: float, length: float) -> tuple[Tensor, Tensor]:
     """Wave numbers of cosines along a side, (count,) [1 / arcsec], and the power that a correlation length gives."""
     wave = math.pi * torch.arange(count) / side
-    return wave, torch.exp(-0.5 * (wave * length).square())
+    power = torch.exp(-0.5 * (wave * length).square())
+    power[0] *= 0.5  # it stands for no wave in the other direction
+    return wave, power
 
 
 def _cosines(count: int, pixels: int) -> Tensor:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.optimize import least_squares, nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -57,7 +58,7 @@ class LensLightSettings(Strict):
     widest: PositiveFloat = 3.0
     clip: PositiveFloat = 3.0
     rounds: PositiveInt = 5
-    model_error: PositiveFloat = 0.03
+    model_error: PositiveFloat = 0.05
     inner: PositiveFloat = 0.4
     search: PositiveFloat = 0.3
     peak: PositiveFloat = 10.0
@@ -76,12 +77,15 @@ class LensLightSettings(Strict):
     held: PositiveFloat = 0.01
     margin: PositiveFloat = 0.8
     bad: PositiveFloat = 5.0
+    apart: PositiveFloat = 0.08
+    finalists: PositiveInt = 3
+    nearest: PositiveFloat = 1.6
     foreign_first: PositiveFloat = 20.0
-    foreign: PositiveFloat = 100.0
-    share: PositiveFloat = 0.2
+    foreign: PositiveFloat = 50.0
+    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.06, 0.12, 0.25)
     length: PositiveFloat = 0.3
     widest_ring: PositiveFloat = 2.2
-    radii: PositiveInt = 16
+    radii: PositiveInt = 24
     places: PositiveInt = 5
     sizes: tuple[PositiveFloat, ...] = (0.06, 0.2)
 

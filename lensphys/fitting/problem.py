@@ -176,7 +176,7 @@ class LensProblem:
 
     def __getitem__(self, rows: Tensor) -> LensProblem:
         """Return the problem of some images (rows, indices) of the batch."""
-        return replace(
+        part = replace(
             self,
             observation=self.observation[rows],
             unit=self.unit[rows],
@@ -187,6 +187,8 @@ class LensProblem:
             front=None if self.front is None else self.front[rows],
             broad=None if self.broad is None else self.broad.rows(rows),
         )
+        part.__dict__["filter"] = None if self.filter is None else self.filter.rows(rows)  # it costs much to find
+        return part
 
     @property
     def arcs(self) -> Observation:

@@ -114,7 +114,7 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     return Frame.from_sersic(sersic, half.clamp(least, settings.largest))
 
 
-def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> list[Fitted]:
+def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames: int = 2) -> list[Fitted]:
     """Return the joint optimum of lens and free source, from that of a Sersic: one for each level of modes.
 
     The coarse field finds the lens; with it the frame is chosen anew, and the fine one finds the knots.
@@ -123,10 +123,10 @@ def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> list
         problem: whose source is a Sersic.
         x: its optimum, (B, Q), without sub-halos or potential.
         settings: how.
+        frames: how often the frame is chosen.
     """
-    first = settings.modes[0]
-    for _ in range(2):
-        coarse = _opened(problem, x, source_frame(problem, x, settings), first, settings)
+    for _ in range(frames):
+        coarse = _opened(problem, x, source_frame(problem, x, settings), settings.modes[0], settings)
         x = coarse.problem.parts(coarse.x)[0]
     levels = [coarse]
     for modes in settings.modes[1:]:

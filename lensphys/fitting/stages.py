@@ -209,7 +209,7 @@ class Refinement:
             return self._explained(smooth)
         inner = whole.inner(height, width)
         if self.lens_light is not None and whole.model.lens_light:
-            inner = wide_light_held(inner, smooth.x, inner.observation.camera.grid.radius, self.lens_light.held)
+            inner = wide_light_held(inner, smooth.x, self.lens_light.held)
         found = self._explained(Fitted.at(inner, smooth.x))
         return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
 
@@ -346,7 +346,8 @@ def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     inside = fitted.problem
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
-    problem = replace(inside, observation=replace(whole.observation, noise=noise), broad=whole.broad)
+    observation = replace(whole.observation, noise=noise)
+    problem = replace(inside, observation=observation, inverse_sigma=whole.inverse_sigma, broad=whole.broad)
     problem = problem.renewed(fitted.x)
     return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
 

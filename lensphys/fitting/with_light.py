@@ -14,7 +14,7 @@ from lensphys.fitting.foreign import Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.fitting.smooth import at_centres, distinct, finished
+from lensphys.fitting.smooth import at_centres, finished
 from lensphys.fitting.source import Fitted, FreeSourceSettings, freed
 from lensphys.fitting.starts import searched
 from lensphys.model import LensModel, Parameter, ParameterSpace
@@ -65,15 +65,23 @@ class LitLens:
         """
         problem, light = self._prepared(problem)
         near, front = self._near(problem, light)
+        near = replace(near, broad=self._broad(near, front))
+        near, front = self._nearer(near, front)
         arcs = self._behind(near, front)
         minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
-        best = max(minima, key=lambda minimum: self._merit(near, minimum))
-        outside = torch.zeros_like(problem.observation.image, dtype=torch.bool)
-        outside[self._window(problem)] = best.foreign.where
-        return finished(self._with(problem.without(outside), light, arcs), best.x, self.steps)
+        minima = sorted(minima, key=lambda minimum: -self._merit(near, minimum, 1))
+        best = max(minima[: self.settings.finalists], key=lambda minimum: self._merit(near, minimum, 2))
+        window = _middle_window(light.image, front.image)
+        foreign = torch.zeros_like(light.image, dtype=torch.bool)
+        foreign[window] = best.foreign.where
+        broad = None if near.broad is None else near.broad.placed(window, light.image)
+        whole = self._with(replace(problem.without(foreign), broad=broad), light, arcs)
+        held = wide_light_held(whole.inner(*front.image.shape[-2:]), best.x, self.settings.held)
+        fit = finished(held, best.x, self.steps)
+        return Fitted.at(whole.renewed(fit.x), fit.x)
 
     def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
-        """The problem without bad pixels and what is too far out, with the light's error in its noise; and the light."""
+        """The problem without bad pixels and what is too far out, its noise with the error of the light; the light."""
         problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad))
         where = problem.unit.device
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
@@ -82,36 +90,42 @@ class LitLens:
         noise = ModelErrorNoise(problem.observation.noise, (self.settings.model_error * light.image).square())
         observation = replace(problem.observation, noise=noise)
         sigma = (observation.weight / noise.variance(observation.image.clamp(min=0))).sqrt()
-        grid = observation.camera.grid
-        broad = BroadLight.about(light.image, grid, self.settings.share, self.settings.length)
-        problem = replace(problem, observation=observation, inverse_sigma=sigma, broad=broad)
-        rest = replace(observation, image=observation.image - self._front(problem, light))
-        far = grid.positions(like=sigma).norm(dim=1, keepdim=True) > self.settings.reach
+        problem = replace(problem, observation=observation, inverse_sigma=sigma)
+        rest = replace(observation, image=observation.image - light.image)
+        far = observation.camera.grid.positions(like=sigma).norm(dim=1, keepdim=True) > self.settings.reach
         objects = grown(rest.significance(problem.inverse_sigma) > self.settings.clip, self.settings.grow)
         return problem.without(far & objects), light
+
+    def _broad(self, problem: LensProblem, light: LensLight) -> BroadLight:
+        """The broad light that is likeliest where no arcs are."""
+        grid, rest = problem.observation.camera.grid, problem.observation.image - light.image
+        fields = [BroadLight.about(light.image, grid, share, self.settings.length) for share in self.settings.shares]
+        widest = self._front(replace(problem, broad=fields[-1]), light)
+        above = replace(problem.observation, image=problem.observation.image - widest)
+        dark = ~grown(above.significance(problem.inverse_sigma) > self.settings.clip, 1)
+        return max(fields, key=lambda field: float(field.evidence(rest, problem.inverse_sigma * dark)))
 
     def _front(self, problem: LensProblem, light: LensLight) -> Tensor:
         """The light of the galaxy with what of it is broad, found where no arcs are, (1, 1, H, W) [flux per pixel]."""
         rest, broad = problem.observation.image - light.image, torch.zeros_like(light.image)
-        for _ in range(self.settings.rounds if problem.broad is not None else 0):
+        for _ in range(self.settings.rounds):
             above = replace(problem.observation, image=rest - broad).significance(problem.inverse_sigma)
             dark = ~grown(above > self.settings.clip, 1)
             broad = problem.broad.likeliest(rest, problem.inverse_sigma * dark)  # type: ignore[union-attr]
         return light.image + broad
 
-    def _window(self, problem: LensProblem) -> tuple[slice, slice, slice, slice]:
-        """Where images of the source can be."""
-        grid = problem.observation.camera.grid
-        middle = grid.middle(self.settings.reach, self.settings.reach)
-        top, left = (grid.height - middle.height) // 2, (grid.width - middle.width) // 2
-        every = slice(None)
-        return every, every, slice(top, top + middle.height), slice(left, left + middle.width)
-
     def _near(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """The problem where images of the source can be, with each pixel at its centre, and its light."""
-        window = self._window(problem)
-        front = replace(light, image=light.image[window])
-        return at_centres(problem.inner(*front.image.shape[-2:])), front
+        middle = problem.observation.camera.grid.middle(self.settings.reach, self.settings.reach)
+        return _inner(at_centres(problem), light, *middle.shape)
+
+    def _nearer(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
+        """Its middle that holds all that is bright beside the galaxy, and a margin."""
+        grid, front = problem.observation.camera.grid, self._front(problem, light)
+        rest = replace(problem.observation, image=problem.observation.image - front)
+        bright = rest.significance(problem.inverse_sigma) > self.settings.clip
+        far = (grid.positions(like=front).abs() * bright).amax((0, 2, 3)) + self.settings.margin
+        return _inner(problem, light, *grid.middle(float(far[1]), float(far[0])).shape)
 
     def _starts(self, arcs: LensProblem) -> Tensor:
         """Several different lenses with Sersic sources, (n, P): the best first.
@@ -121,16 +135,14 @@ class LitLens:
         arcs = self._capped(arcs)
         radii = torch.linspace(arcs.space.parameters[0].low, self.settings.widest_ring, self.settings.radii)
         first = searched(arcs, radii.to(arcs.unit), self.settings.places, self.settings.sizes)
-        order = torch.stack([self._forgiving(arcs, start[None]) for start in first]).argsort()
-        first = first[order[: 2 * self.starts]]
         rows = torch.zeros(len(first), dtype=torch.long, device=first.device)
-        ends = minimised(arcs[rows], first, Stop(self.steps // 2, cosine=1e-3)).x
+        ends = minimised(arcs[rows], first, Stop(self.steps // 3, cosine=1e-3)).x
         order = torch.stack([self._forgiving(arcs, end[None]) for end in ends]).argsort()
-        return distinct(arcs, ends[order], 3 * self.apart)[: self.starts + 1]
+        return _different(arcs, ends[order], self.settings.apart)[: 2 * self.starts]
 
     def _forgiving(self, problem: LensProblem, x: Tensor) -> Tensor:
         """The cost of a start () with other objects as well explained as anything could, for what that would take."""
-        if not _seen_twice(problem, x):
+        if not _lenses(problem, x):
             return torch.tensor(math.inf, dtype=torch.float64, device=x.device)
         foreign = self._foreign(problem, x)
         square = problem.residual(x).square().reshape_as(foreign.where).double()
@@ -150,17 +162,20 @@ class LitLens:
             foreign, problem = foreign.with_more(more), problem.without(more.where)
         return Minimum(problem, x, foreign)
 
-    def _merit(self, near: LensProblem, minimum: Minimum) -> float:
-        """The evidence of a minimum with a coarse free source, the pixels of other objects as well explained as any."""
-        if not _seen_twice(minimum.problem, minimum.x):
+    def _merit(self, near: LensProblem, minimum: Minimum, levels: int) -> float:
+        """The evidence of a minimum, the pixels of other objects as well explained as any.
+
+        With a source that is free in its first levels of modes.
+        """
+        if not _lenses(minimum.problem, minimum.x):
             return -math.inf
         sigma = torch.where(minimum.problem.inverse_sigma > 0, near.inverse_sigma, 0.0)
         problem, paid = replace(minimum.problem, inverse_sigma=sigma), minimum.foreign.count * self.settings.foreign
         paid += 0.5 * int((minimum.foreign.where & (near.inverse_sigma > 0)).sum())
         if self.source is None:
             return float(Fitted.at(problem, minimum.x).evidence) - paid
-        coarse = self.source.model_copy(update={"modes": self.source.modes[:1]})
-        return float(freed(problem, minimum.x, coarse)[-1].evidence) - paid
+        coarse = self.source.model_copy(update={"modes": self.source.modes[:levels]})
+        return float(freed(problem, minimum.x, coarse, frames=levels)[-1].evidence) - paid
 
     def _capped(self, problem: LensProblem, light: LensLight | None = None) -> LensProblem:
         """The problem with so much noise in bright arcs that no pixel's signal-to-noise is above the cap."""
@@ -206,7 +221,8 @@ class LitLens:
         arcs = model if front is None else model - front
         values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
         away = problem.observation.camera.grid.positions(like=model) - _middle(values, main)[:, :, None, None]
-        out = away.norm(dim=1, keepdim=True) > self.settings.beyond * values[f"{main}.theta_E"]
+        least = (self.settings.beyond * values[f"{main}.theta_E"]).clamp(min=self.settings.nearest)
+        out = away.norm(dim=1, keepdim=True) > least
         return foreign_objects(problem.observation, model, arcs, out, self.settings)
 
 
@@ -215,11 +231,37 @@ def _middle(values: dict[str, Tensor], name: str) -> Tensor:
     return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)
 
 
-def _seen_twice(problem: LensProblem, x: Tensor) -> bool:
-    """Whether the source of one image is so near behind the lens that it has a second image."""
+def _different(problem: LensProblem, x: Tensor, apart: float) -> Tensor:
+    """Those of some starts (n, P) of one image whose Einstein radius is not, to a factor, that of one before them."""
+    name = f"{next(iter(problem.model.mass))}.theta_E"
+    radius = problem.space.physical(x)[name].log().tolist()
+    kept: list[int] = []
+    for i, own in enumerate(radius):
+        if all(abs(own - radius[j]) > apart for j in kept):
+            kept.append(i)
+    return x[kept]
+
+
+def _inner(problem: LensProblem, light: LensLight, height: int, width: int) -> tuple[LensProblem, LensLight]:
+    """The middle of a problem and of its light."""
+    inner = problem.inner(height, width)
+    return inner, replace(light, image=light.image[_middle_window(light.image, inner.observation.image)])
+
+
+def _middle_window(whole: Tensor, middle: Tensor) -> tuple[slice, ...]:
+    """Where in images (..., H, W) smaller ones are that have the same middle."""
+    edges = [(a - b) // 2 for a, b in zip(whole.shape[-2:], middle.shape[-2:], strict=True)]
+    cut = [slice(edge, edge + size) for edge, size in zip(edges, middle.shape[-2:], strict=True)]
+    return (slice(None), slice(None), *cut)
+
+
+def _lenses(problem: LensProblem, x: Tensor) -> bool:
+    """Whether the source of one image has a second image, of a lens that is larger than the least it may be."""
     values = problem.values(problem.parts(x)[0])
     main, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
-    return bool((_middle(values, source) - _middle(values, main)).norm() < values[f"{main}.theta_E"])
+    least = next(p.low for p in problem.space.parameters if p.name == f"{main}.theta_E")
+    beside = (_middle(values, source) - _middle(values, main)).norm()
+    return bool(beside < values[f"{main}.theta_E"]) and bool(values[f"{main}.theta_E"] > 1.1 * least)
 
 
 def _centre(light: LensLight) -> Tensor:
@@ -227,18 +269,17 @@ def _centre(light: LensLight) -> Tensor:
     return _middle(light.values, "lens_light.0")[:, :, None, None]
 
 
-def wide_light_held(problem: LensProblem, x: Tensor, half: float, sigma: float) -> LensProblem:
-    """Return the problem of one image with a prior on the Gaussians that are wide for it, about what they are.
+def wide_light_held(problem: LensProblem, x: Tensor, sigma: float) -> LensProblem:
+    """Return the problem of one image with a prior on Gaussians wider than half of its half width, about what they are.
 
     What only the middle of an image is fitted to does not tell them from each other; the whole image did.
 
     Args:
         problem: of the middle.
         x: the fit of the whole, (1, P).
-        half: half width of the middle [arcsec]; Gaussians with a sigma above half of it are wide.
         sigma: of the prior of ln amplitude.
     """
-    values = problem.space.physical(problem.parts(x)[0])
+    values, half = problem.space.physical(problem.parts(x)[0]), problem.observation.camera.grid.radius
 
     def held(p: Parameter) -> Parameter:
         member = problem.model.lens_light.get(p.name.rpartition(".")[0])

@@ -17,7 +17,6 @@ from lensphys.observation.per_image import Blurring
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _LARGEST_MATRIX = 384  # pixels along a side: up to here matrices are faster than a convolution
-_LARGEST_DIRECT_KERNEL = 15  # pixels; above it the FFT is faster
 
 
 class PSF(Protocol):
@@ -224,12 +223,18 @@ def convolved(image: Tensor, kernel: Tensor) -> Tensor:
         (B, 1, H, W) [unit of the image].
     """
     size, half = kernel.shape[-1], kernel.shape[-1] // 2
-    if size <= _LARGEST_DIRECT_KERNEL and len(kernel) == 1:
-        return F.conv2d(image, kernel.flip(2, 3), padding=half)
-    shape = [n + size - 1 for n in image.shape[-2:]]
+    shape = [_fast_size(n + size - 1) for n in image.shape[-2:]]
     spectrum = torch.fft.rfft2(image, s=shape) * torch.fft.rfft2(kernel, s=shape)
     full = torch.fft.irfft2(spectrum, s=shape)
     return full[..., half : half + image.shape[-2], half : half + image.shape[-1]]
+
+
+@lru_cache(maxsize=64)
+def _fast_size(size: int) -> int:
+    """The next number of pixels for which an FFT is fast."""
+    from scipy.fft import next_fast_len
+
+    return int(next_fast_len(size, real=True))
 
 
 def widest(fwhm: float | Tensor) -> float:
