@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from lensphys.fitting import LensLightSettings
 from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.foreign import foreign_objects
+from lensphys.fitting.foreign import ForeignSettings, foreign_objects
 from lensphys.model import Gaussian
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.tracing.grid import PixelGrid
@@ -80,9 +79,9 @@ def test_an_unexplained_object_is_foreign_and_an_image_of_the_source_is_not():
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     observation = Observation(image + neighbour + noise, camera, ErrorMap(torch.ones_like(image)))
     anywhere = torch.ones_like(image, dtype=torch.bool)
-    found = foreign_objects(observation, image, image, anywhere, LensLightSettings())
+    found = foreign_objects(observation, image, image, anywhere, ForeignSettings())
     assert found.count == 1
     assert bool(found.where[neighbour > 0.3 * neighbour.max()].all())
     assert not bool(found.where[image > 0.3 * image.max()].any())
-    nowhere = foreign_objects(observation, image, image, ~anywhere, LensLightSettings())
+    nowhere = foreign_objects(observation, image, image, ~anywhere, ForeignSettings())
     assert nowhere.count == 0

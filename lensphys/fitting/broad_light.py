@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.tracing.grid import PixelGrid
 
 _FINEST = 2.2  # wave number times correlation length beyond which the power is nothing
+
+
+class BroadLightSettings(Strict):
+    """What the light that the Gaussians leave may be.
+
+    Args:
+        shares: of the light of the Gaussians, prior standard deviations; the image chooses by its evidence.
+        length: over which it is correlated [arcsec].
+    """
+
+    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.06, 0.12, 0.25)
+    length: PositiveFloat = 0.3
 
 
 @dataclass(frozen=True)

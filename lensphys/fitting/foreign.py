@@ -6,14 +6,39 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from lensphys.fitting.lens_light import LensLightSettings
+from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
 
 _LEVELS = 2.0 ** np.arange(-1, 6)  # of the least significance: the higher, the better are neighbours told apart
+
+
+class ForeignSettings(Strict):
+    """What is taken for another object than the lens and the images of its source.
+
+    Args:
+        beyond: it is further out than so many Einstein radii,
+        nearest: and further than this: what is nearer must be explained [arcsec].
+        signal: its signal-to-noise is above this,
+        explained: and the source makes less than this share of what else it leaves there.
+        grow: by how much it is larger than what stands out [pixels].
+        looks: how often what is left over is looked at for such objects.
+        cost: of one, in ln evidence, beside its pixels.
+        cost_at_first: the same while starts are compared.
+    """
+
+    beyond: PositiveFloat = 1.4
+    nearest: PositiveFloat = 1.6
+    signal: PositiveFloat = 8.0
+    explained: PositiveFloat = 0.5
+    grow: PositiveInt = 2
+    looks: PositiveInt = 2
+    cost: PositiveFloat = 50.0
+    cost_at_first: PositiveFloat = 20.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,7 @@ class Foreign:
 
 
 def foreign_objects(
-    observation: Observation, model: Tensor, explained: Tensor, allowed: Tensor, settings: LensLightSettings
+    observation: Observation, model: Tensor, explained: Tensor, allowed: Tensor, settings: ForeignSettings
 ) -> Foreign:
     """Return bright objects whose light is mostly not explained.
 
@@ -56,12 +81,12 @@ def foreign_objects(
     planes = (bright, allowed, explained, rest)
     significance, inside, source, left = (plane[0, 0].cpu().numpy() for plane in planes)
     chosen = np.zeros(significance.shape, dtype=np.float32)
-    for level in settings.object * _LEVELS:
+    for level in settings.signal * _LEVELS:
         labels, count = label(significance > level)
         for i in range(1, count + 1):
             own = labels == i
             foreign = source[own].sum() < settings.explained * left[own].sum()
-            if significance[own].max() > settings.object and inside[own].all() and foreign:
+            if significance[own].max() > settings.signal and inside[own].all() and foreign:
                 chosen[own] = 1
     where = torch.from_numpy(chosen)[None, None].to(bright) > 0
     return Foreign(grown(where, settings.grow), label(chosen)[1])

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from scipy.optimize import least_squares, nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from lensphys.basics.settings import Strict
+from lensphys.fitting.broad_light import BroadLightSettings
+from lensphys.fitting.foreign import ForeignSettings
+from lensphys.fitting.starts import RingSearch
 from lensphys.model import Gaussian, Member
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
@@ -25,7 +27,7 @@ from lensphys.observation import Camera, Observation
 
 
 class LensLightSettings(Strict):
-    """How the light of a lens galaxy is found.
+    """How the light of a lens galaxy is found, and the lens and the source with it.
 
     Args:
         gaussians: how many widths are tried; those with no light are left out.
@@ -33,7 +35,7 @@ class LensLightSettings(Strict):
         widest: of them [half widths of the field of view]: it stands for what is left of the sky, too.
         clip: signal-to-noise above the model where the light is another object's.
         rounds: of fitting and clipping.
-        model_error: share of the model that counts as its error while nothing else is fitted.
+        model_error: share of the model that counts as its error.
         inner: how far from its middle the shape of the galaxy is measured [half widths of the field of view].
         search: how far from the middle of the field the galaxy may be [half widths].
         peak: signal-to-noise that its middle must have.
@@ -42,15 +44,12 @@ class LensLightSettings(Strict):
         largest: half-light radius that a source may have: a larger one would stand for light of the lens [arcsec].
         core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
         reach: how far from the middle of the field an image of the source can be [arcsec].
-        broad: what is wider than about half of this is no arc, while starts are sought [arcsec].
-        cap: signal-to-noise that a pixel of the arcs counts with at most while the best start is chosen.
-        beyond: in Einstein radii, where an object that neither source nor light explains is another one.
-        object: signal-to-noise at which an object that is no image of the source is masked.
-        explained: share of its light that the source explains, above which it is an image of it.
-        grow: by how much the mask of an object is larger [pixels].
-        looks: how often what is left over is looked at for such objects.
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
         held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
+        bad_pixel: signal-to-noise of a pixel that no light made.
+        broad: the light that the Gaussians leave.
+        others: what is taken for other objects.
+        rings: where the fit starts from.
     """
 
     gaussians: PositiveInt = 16
@@ -67,27 +66,12 @@ class LensLightSettings(Strict):
     largest: PositiveFloat = 0.35
     core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
-    broad: PositiveFloat = 1.2
-    cap: PositiveFloat = 4.0
-    beyond: PositiveFloat = 1.4
-    object: PositiveFloat = 8.0
-    explained: PositiveFloat = 0.5
-    grow: PositiveInt = 2
-    looks: PositiveInt = 2
-    held: PositiveFloat = 0.01
     margin: PositiveFloat = 0.8
-    bad: PositiveFloat = 5.0
-    apart: PositiveFloat = 0.08
-    finalists: PositiveInt = 3
-    nearest: PositiveFloat = 1.6
-    foreign_first: PositiveFloat = 20.0
-    foreign: PositiveFloat = 50.0
-    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.06, 0.12, 0.25)
-    length: PositiveFloat = 0.3
-    widest_ring: PositiveFloat = 2.2
-    radii: PositiveInt = 24
-    places: PositiveInt = 5
-    sizes: tuple[PositiveFloat, ...] = (0.06, 0.2)
+    held: PositiveFloat = 0.01
+    bad_pixel: PositiveFloat = 5.0
+    broad: BroadLightSettings = BroadLightSettings()
+    others: ForeignSettings = ForeignSettings()
+    rings: RingSearch = RingSearch()
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class Refinement:
         problem = smooth.problem
         if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
-        lit = self._with_shared_noise(LitLens(settings, self.source, self.starts, self.steps, self.apart)(problem))
+        lit = self._with_shared_noise(LitLens(settings, self.source, self.steps)(problem))
         return lit if likeliest([smooth, lit]) is lit else None
 
     def _recentred(self, smooth: Fitted) -> Groups:

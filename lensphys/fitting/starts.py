@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.model import ParameterSpace
@@ -18,6 +21,30 @@ from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
 from lensphys.tracing.rays import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
+
+
+class RingSearch(Strict):
+    """How the rings behind a galaxy's light are searched: see `searched`.
+
+    Args:
+        widest: Einstein radius that is tried [arcsec].
+        radii: how many.
+        places: of the source at each radius.
+        sizes: of it, half-light radii [arcsec].
+        cap: signal-to-noise that a pixel of the arcs counts with at most: a bright neighbour would count for too much.
+        apart: e-folds between the Einstein radii of two minima.
+        minima: how many are followed.
+        finalists: and how many of those compared with a finer source.
+    """
+
+    widest: PositiveFloat = 2.2
+    radii: PositiveInt = 24
+    places: PositiveInt = 5
+    sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.06, 0.2)
+    cap: PositiveFloat = 4.0
+    apart: PositiveFloat = 0.08
+    minima: PositiveInt = 8
+    finalists: PositiveInt = 3
 
 
 def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
@@ -76,26 +103,26 @@ def _middle(problem: LensProblem, values: dict[str, Tensor]) -> Tensor:
     return torch.stack([values.get(f"{lens}.{name}", none) for name in ("center_x", "center_y")], dim=1)
 
 
-def searched(problem: LensProblem, radii: Tensor, places: int, sizes: tuple[float, ...]) -> Tensor:
+def searched(problem: LensProblem, search: RingSearch) -> Tensor:
     """Return starts of one image, (radii, P), the best first: an SIS of each radius with the source that goes best.
 
     Of round sources of several sizes at the places that the arcs seem to come from; the amplitude is linear.
 
     Args:
         problem: of a smooth lens and one source.
-        radii: Einstein radii that are tried [arcsec].
-        places: how many places of the source.
-        sizes: half-light radii of the source [arcsec].
+        search: what is tried; from the least Einstein radius that the lens may have.
     """
+    name = f"{next(iter(problem.model.mass))}.theta_E"
+    least = next(p.low for p in problem.space.parameters if p.name == name)
+    radii = torch.linspace(least, search.widest, search.radii).to(problem.unit)
     arc = significant_light(problem)[0]
-    costs, points = zip(*(_searched_at(problem, arc, r, places, sizes) for r in radii), strict=True)
+    costs, points = zip(*(_searched_at(problem, arc, radius, search) for radius in radii), strict=True)
     return torch.stack(points)[torch.stack(costs).argsort()]
 
 
-def _searched_at(
-    problem: LensProblem, arc: Tensor, radius: Tensor, places: int, sizes: tuple[float, ...]
-) -> tuple[Tensor, Tensor]:
+def _searched_at(problem: LensProblem, arc: Tensor, radius: Tensor, search: RingSearch) -> tuple[Tensor, Tensor]:
     """The cost () and the parameters (P,) of the best source behind an SIS of a radius."""
+    places, sizes = search.places, search.sizes
     grid = problem.observation.camera.grid
     lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
     values = _typical(problem) | {f"{lens}.theta_E": radius.expand(1), f"{source}.amp": problem.unit}

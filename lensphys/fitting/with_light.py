@@ -46,16 +46,12 @@ class LitLens:
     Args:
         settings: how the light is found.
         source: how the source is freed while minima are compared; None to compare them with Sersics.
-        starts: how many minima are compared.
-        steps: Newton steps a start.
-        apart: by what some parameter of the mass must differ between two starts, of its unconstrained values.
+        steps: Newton steps on the best of them.
     """
 
     settings: LensLightSettings
     source: FreeSourceSettings | None
-    starts: int
     steps: int
-    apart: float
 
     def __call__(self, problem: LensProblem) -> Fitted:
         """Return the best lens, Sersic source and light of one image.
@@ -68,9 +64,7 @@ class LitLens:
         near = replace(near, broad=self._broad(near, front))
         near, front = self._nearer(near, front)
         arcs = self._behind(near, front)
-        minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
-        minima = sorted(minima, key=lambda minimum: -self._merit(near, minimum, 1))
-        best = max(minima[: self.settings.finalists], key=lambda minimum: self._merit(near, minimum, 2))
+        best = self._best(near, front, arcs)
         window = _middle_window(light.image, front.image)
         foreign = torch.zeros_like(light.image, dtype=torch.bool)
         foreign[window] = best.foreign.where
@@ -80,9 +74,15 @@ class LitLens:
         fit = finished(held, best.x, self.steps)
         return Fitted.at(whole.renewed(fit.x), fit.x)
 
+    def _best(self, near: LensProblem, light: LensLight, arcs: LensProblem) -> Minimum:
+        """The best of several minima: all compared with the coarsest free source, and those that come first again."""
+        minima = [self._followed(near, light, arcs, start) for start in self._starts(arcs)]
+        minima = sorted(minima, key=lambda minimum: -self._merit(near, minimum, 1))
+        return max(minima[: self.settings.rings.finalists], key=lambda minimum: self._merit(near, minimum, 2))
+
     def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
         """The problem without bad pixels and what is too far out, its noise with the error of the light; the light."""
-        problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad))
+        problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad_pixel))
         where = problem.unit.device
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
         values = {name: value.to(where) for name, value in light.values.items()}
@@ -93,13 +93,14 @@ class LitLens:
         problem = replace(problem, observation=observation, inverse_sigma=sigma)
         rest = replace(observation, image=observation.image - light.image)
         far = observation.camera.grid.positions(like=sigma).norm(dim=1, keepdim=True) > self.settings.reach
-        objects = grown(rest.significance(problem.inverse_sigma) > self.settings.clip, self.settings.grow)
+        objects = grown(rest.significance(problem.inverse_sigma) > self.settings.clip, self.settings.others.grow)
         return problem.without(far & objects), light
 
     def _broad(self, problem: LensProblem, light: LensLight) -> BroadLight:
         """The broad light that is likeliest where no arcs are."""
         grid, rest = problem.observation.camera.grid, problem.observation.image - light.image
-        fields = [BroadLight.about(light.image, grid, share, self.settings.length) for share in self.settings.shares]
+        settings = self.settings.broad
+        fields = [BroadLight.about(light.image, grid, share, settings.length) for share in settings.shares]
         widest = self._front(replace(problem, broad=fields[-1]), light)
         above = replace(problem.observation, image=problem.observation.image - widest)
         dark = ~grown(above.significance(problem.inverse_sigma) > self.settings.clip, 1)
@@ -133,12 +134,11 @@ class LitLens:
         No pixel of the arcs counts for more than a few sigma: faint arcs are many pixels, a bright neighbour is few.
         """
         arcs = self._capped(arcs)
-        radii = torch.linspace(arcs.space.parameters[0].low, self.settings.widest_ring, self.settings.radii)
-        first = searched(arcs, radii.to(arcs.unit), self.settings.places, self.settings.sizes)
+        first = searched(arcs, self.settings.rings)
         rows = torch.zeros(len(first), dtype=torch.long, device=first.device)
         ends = minimised(arcs[rows], first, Stop(self.steps // 3, cosine=1e-3)).x
         order = torch.stack([self._forgiving(arcs, end[None]) for end in ends]).argsort()
-        return _different(arcs, ends[order], self.settings.apart)[: 2 * self.starts]
+        return _different(arcs, ends[order], self.settings.rings.apart)[: self.settings.rings.minima]
 
     def _forgiving(self, problem: LensProblem, x: Tensor) -> Tensor:
         """The cost of a start () with other objects as well explained as anything could, for what that would take."""
@@ -146,7 +146,7 @@ class LitLens:
             return torch.tensor(math.inf, dtype=torch.float64, device=x.device)
         foreign = self._foreign(problem, x)
         square = problem.residual(x).square().reshape_as(foreign.where).double()
-        return 0.5 * torch.where(foreign.where, 1.0, square).sum() + foreign.count * self.settings.foreign_first
+        return 0.5 * torch.where(foreign.where, 1.0, square).sum() + foreign.count * self.settings.others.cost_at_first
 
     def _followed(self, near: LensProblem, light: LensLight, arcs: LensProblem, start: Tensor) -> Minimum:
         """Where a start ends with the light free too, and without what it shows to be other objects."""
@@ -154,7 +154,7 @@ class LitLens:
         known = light.values | arcs.values(start[None])
         x = problem.unconstrained(known)
         foreign = Foreign.nothing(light.image)
-        for _ in range(self.settings.looks):
+        for _ in range(self.settings.others.looks):
             x = minimised(problem, x, Stop(self.steps // 2, fall=3.0)).x
             more = self._foreign(problem, x)
             if not more.count:
@@ -170,7 +170,7 @@ class LitLens:
         if not _lenses(minimum.problem, minimum.x):
             return -math.inf
         sigma = torch.where(minimum.problem.inverse_sigma > 0, near.inverse_sigma, 0.0)
-        problem, paid = replace(minimum.problem, inverse_sigma=sigma), minimum.foreign.count * self.settings.foreign
+        problem, paid = replace(minimum.problem, inverse_sigma=sigma), minimum.foreign.count * self.settings.others.cost
         paid += 0.5 * int((minimum.foreign.where & (near.inverse_sigma > 0)).sum())
         if self.source is None:
             return float(Fitted.at(problem, minimum.x).evidence) - paid
@@ -180,7 +180,7 @@ class LitLens:
     def _capped(self, problem: LensProblem, light: LensLight | None = None) -> LensProblem:
         """The problem with so much noise in bright arcs that no pixel's signal-to-noise is above the cap."""
         image = problem.observation.image if light is None else problem.observation.image - light.image
-        arcs = image.clamp(min=0) / self.settings.cap
+        arcs = image.clamp(min=0) / self.settings.rings.cap
         sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
         return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
 
@@ -221,9 +221,9 @@ class LitLens:
         arcs = model if front is None else model - front
         values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
         away = problem.observation.camera.grid.positions(like=model) - _middle(values, main)[:, :, None, None]
-        least = (self.settings.beyond * values[f"{main}.theta_E"]).clamp(min=self.settings.nearest)
+        least = (self.settings.others.beyond * values[f"{main}.theta_E"]).clamp(min=self.settings.others.nearest)
         out = away.norm(dim=1, keepdim=True) > least
-        return foreign_objects(problem.observation, model, arcs, out, self.settings)
+        return foreign_objects(problem.observation, model, arcs, out, self.settings.others)
 
 
 def _middle(values: dict[str, Tensor], name: str) -> Tensor:
