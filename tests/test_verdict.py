@@ -18,7 +18,7 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.fitting import Fitted, LensProblem, Stop, VerdictSettings, minimised, verdicts
+from lensphys.fitting import Fitted, LensProblem, Rival, Stop, VerdictSettings, minimised, verdicts
 from lensphys.fitting.verdict import effective, neighbour_correlation
 from lensphys.observation import ErrorMap, RectifiedCountNoise
 from lensphys.prediction import Verdict
@@ -249,3 +249,13 @@ def test_images_do_not_depend_on_their_batch(truth):
     for i in range(2):
         one = fit.rows(torch.tensor([i]))
         assert verdicts(one, SEEN[:1], theta_E(one)) == [both[i]]
+
+
+def test_another_lens_that_is_nearly_as_likely_is_told(clean):
+    own, settings = theta_E(clean), VerdictSettings()
+    other = torch.stack([0.7 * own[0], 1.02 * own[1]])  # the second is the same lens
+    near = verdicts(clean, SEEN, own, settings, Rival(other, torch.tensor([12.0, 12.0])))
+    found(near[0], f"theta_E = {float(other[0]):.2f} arcsec is nearly as likely (ln evidence -12)")
+    assert near[0].quality == "suspect" and near[1] == Verdict("good")
+    far = verdicts(clean, SEEN, own, settings, Rival(other, torch.tensor([200.0, 200.0])))
+    assert far == [Verdict("good"), Verdict("good")]

@@ -15,7 +15,7 @@ from lensphys.fitting.sersic import (
     sersic_moments,
     sersic_through_lens,
 )
-from lensphys.fitting.source import Fitted, FreeSourceSettings, freed
+from lensphys.fitting.source import Fitted, FreeSourceSettings, Rival, freed
 from lensphys.fitting.stages import LensFit, Refinement, fit_lens
 from lensphys.fitting.starts import einstein_radius
 from lensphys.fitting.subhalos import Search
@@ -38,6 +38,7 @@ __all__ = [
     "Posterior",
     "PotentialCorrection",
     "Refinement",
+    "Rival",
     "Search",
     "Stop",
     "TNFWBodies",

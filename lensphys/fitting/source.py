@@ -61,6 +61,28 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """The best other lens that was found for images.
+
+    Args:
+        theta_E: its Einstein radius, (B,) [arcsec]; NaN where none was compared.
+        behind: ln of the evidence of the fit over that of the other, (B,).
+    """
+
+    theta_E: Tensor
+    behind: Tensor
+
+    @classmethod
+    def none(cls, like: Tensor) -> Rival:
+        """Return that no other lens was compared, for images (B,)."""
+        return cls(torch.full_like(like, torch.nan), torch.full_like(like, torch.inf))
+
+    def rows(self, index: Tensor) -> Rival:
+        """Return those of some images (indices)."""
+        return Rival(self.theta_E[index], self.behind[index])
+
+
+@dataclass(frozen=True)
 class Fitted:
     """Images that share a model, at their optimum.
 
@@ -69,12 +91,14 @@ class Fitted:
         end: where the fit ended.
         evidence: of each image, (B,).
         shown: of substructure; None where nobody looked.
+        rival: another lens; None where none was compared.
     """
 
     problem: LensProblem
     end: Optimum
     evidence: Tensor
     shown: Shown | None = None
+    rival: Rival | None = None
 
     @classmethod
     def from_optimum(cls, problem: LensProblem, end: Optimum) -> Fitted:
@@ -95,7 +119,8 @@ class Fitted:
     def rows(self, index: Tensor) -> Fitted:
         """Return the fits of some images (indices)."""
         shown = None if self.shown is None else self.shown.rows(index)
-        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index], shown)
+        rival = None if self.rival is None else self.rival.rows(index)
+        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index], shown, rival)
 
 
 Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those images, which share a model

@@ -15,7 +15,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sampling import Sampling, well_sampled
 from lensphys.fitting.shown import evidence_ratio, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct, finished, smooth_fit
-from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, freed, raised
+from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Rival, Shown, freed, raised
 from lensphys.fitting.starts import arc_centre, minima, significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.fitting.with_light import LitLens, wide_light_held
@@ -32,11 +32,13 @@ class LensFit:
         groups: rows of the batch and the fit of each group; every row is in one of them.
         seen: (B,), whether anything stands 5 sigma out of the noise; else the fit means nothing.
         smooth_theta_E: (B,) [arcsec], Einstein radius of the smooth lens with a Sersic that the fits went out from.
+        rival: the best other lens behind a galaxy's light.
     """
 
     groups: Groups
     seen: Tensor
     smooth_theta_E: Tensor
+    rival: Rival
 
     @classmethod
     def from_smooth(cls, smooth: Fitted, groups: Groups | None = None) -> LensFit:
@@ -45,7 +47,8 @@ class LensFit:
         values = smooth.problem.values(smooth.x)
         none = torch.full_like(smooth.problem.unit, torch.nan)
         theta_E = values.get(f"{next(iter(smooth.problem.model.mass))}.theta_E", none)
-        return cls([(rows, smooth)] if groups is None else groups, significant_light(smooth.problem)[1], theta_E)
+        rival = smooth.rival or Rival.none(smooth.problem.unit)
+        return cls([(rows, smooth)] if groups is None else groups, significant_light(smooth.problem)[1], theta_E, rival)
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -123,7 +126,8 @@ class Refinement:
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
             smooth = self._with_shared_noise(smooth)
-            theta_E = LensFit.from_smooth(smooth).smooth_theta_E
+            first = LensFit.from_smooth(smooth)
+            theta_E, rival = first.smooth_theta_E, first.rival
             seen = significant_light(smooth.problem)[1]
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
@@ -131,10 +135,12 @@ class Refinement:
                 lens_light = self._with_lens_light(smooth.rows(lit))
                 found = each(lens_light, lambda _, group: self._recentred(group))
                 for rows, group in found:
-                    theta_E[lit[rows]] = LensFit.from_smooth(group).smooth_theta_E
+                    own = LensFit.from_smooth(group)
+                    theta_E[lit[rows]] = own.smooth_theta_E
+                    rival.theta_E[lit[rows]], rival.behind[lit[rows]] = own.rival.theta_E, own.rival.behind
                 sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
-            return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E)
+            return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E, rival=rival)
 
     def _with_lens_light(self, smooth: Fitted) -> Groups:
         """The smooth fits; where a galaxy seems to be in front and that explains an image better, with its light."""
@@ -156,7 +162,8 @@ class Refinement:
         problem = smooth.problem
         if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
-        lit = self._with_shared_noise(LitLens(settings, self.source, self.steps)(problem))
+        fit = LitLens(settings, self.source, self.steps)(problem)
+        lit = replace(self._with_shared_noise(fit), rival=fit.rival)
         return lit if likeliest([smooth, lit]) is lit else None
 
     def _recentred(self, smooth: Fitted) -> Groups:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
-from lensphys.fitting.source import Fitted
+from lensphys.fitting.source import Fitted, Rival
 from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import sky_level
 from lensphys.prediction import Verdict
@@ -31,6 +31,7 @@ class VerdictSettings(Strict):
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
+        rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
         covered: share of the arc's light that must be inside the mask.
         centre: of the Einstein radius: where no bright image of the source can be.
         unlensed: sigma of the light there that the model does not explain.
@@ -45,6 +46,7 @@ class VerdictSettings(Strict):
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     theta_E: PositiveFloat = 0.1
+    rival: PositiveFloat = 30.0
     covered: PositiveFloat = 0.5
     centre: PositiveFloat = 0.35
     unlensed: PositiveFloat = 5.0
@@ -73,7 +75,11 @@ class _Look:
 
 
 def verdicts(
-    fitted: Fitted, seen: Tensor, smooth_theta_E: Tensor, settings: VerdictSettings = VerdictSettings()
+    fitted: Fitted,
+    seen: Tensor,
+    smooth_theta_E: Tensor,
+    settings: VerdictSettings = VerdictSettings(),
+    rival: Rival | None = None,
 ) -> list[Verdict]:
     """Return the verdict on each image.
 
@@ -82,6 +88,7 @@ def verdicts(
         seen: whether anything stands out of the noise, (B,).
         smooth_theta_E: Einstein radius of the smooth fit with a Sersic, (B,) [arcsec].
         settings: the thresholds.
+        rival: the best other lens that was found, if any was looked for.
     """
     problem, x = fitted.problem, fitted.x
     shown = problem.shown(x)
@@ -94,7 +101,8 @@ def verdicts(
     found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
     for check in (_chi2, _white, _sky, _bounds, _bodies, _covered, _centre):
         found = _plus(found, check(look, settings))
-    return [_worst(mine) for mine in _plus(found, _radii(look, smooth_theta_E, settings))]
+    found = _plus(found, _radii(look, smooth_theta_E, settings))
+    return [_worst(mine) for mine in (found if rival is None else _plus(found, _rivals(look, rival, settings)))]
 
 
 def _worst(found: list[tuple[str, str]]) -> Verdict:
@@ -248,3 +256,16 @@ def _radii(look: _Look, smooth: Tensor, settings: VerdictSettings) -> Reasons:
     apart = full / smooth - 1
     words = [f"theta_E differs by {100 * a:+.0f} % from a smooth lens with a Sersic" for a in apart.tolist()]
     return _listed(apart.abs() > settings.theta_E, "suspect", words)
+
+
+def _rivals(look: _Look, rival: Rival, settings: VerdictSettings) -> Reasons:
+    """Another lens that explains an image nearly as well."""
+    problem = look.fitted.problem
+    name = f"{next(iter(problem.model.mass))}.theta_E"
+    own = problem.values(problem.parts(look.fitted.x)[0]).get(name)
+    if own is None:
+        return [[] for _ in range(len(rival.behind))]
+    near = (rival.behind < settings.rival) & ((rival.theta_E / own - 1).abs() > settings.theta_E)
+    pairs = zip(rival.theta_E.tolist(), rival.behind.tolist(), strict=True)
+    words = [f"a lens with theta_E = {t:.2f} arcsec is nearly as likely (ln evidence {-b:.0f})" for t, b in pairs]
+    return _listed(near, "suspect", words)

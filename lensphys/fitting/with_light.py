@@ -15,7 +15,7 @@ from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, finished
-from lensphys.fitting.source import Fitted, FreeSourceSettings, freed
+from lensphys.fitting.source import Fitted, FreeSourceSettings, Rival, freed
 from lensphys.fitting.starts import searched
 from lensphys.model import LensModel, Parameter, ParameterSpace
 from lensphys.observation import ModelErrorNoise
@@ -64,7 +64,7 @@ class LitLens:
         near = replace(near, broad=self._broad(near, front))
         near, front = self._nearer(near, front)
         arcs = self._behind(near, front)
-        best = self._best(near, front, arcs)
+        best, rival = self._best(near, front, arcs)
         window = _middle_window(light.image, front.image)
         foreign = torch.zeros_like(light.image, dtype=torch.bool)
         foreign[window] = best.foreign.where
@@ -72,13 +72,22 @@ class LitLens:
         whole = self._with(replace(problem.without(foreign), broad=broad), light, arcs)
         held = wide_light_held(whole.inner(*front.image.shape[-2:]), best.x, self.settings.held)
         fit = finished(held, best.x, self.steps)
-        return Fitted.at(whole.renewed(fit.x), fit.x)
+        return replace(Fitted.at(whole.renewed(fit.x), fit.x), rival=rival)
 
-    def _best(self, near: LensProblem, light: LensLight, arcs: LensProblem) -> Minimum:
+    def _best(self, near: LensProblem, light: LensLight, arcs: LensProblem) -> tuple[Minimum, Rival]:
         """The best of several minima: all compared with the coarsest free source, and those that come first again."""
         minima = [self._followed(near, light, arcs, start) for start in self._starts(arcs)]
-        minima = sorted(minima, key=lambda minimum: -self._merit(near, minimum, 1))
-        return max(minima[: self.settings.rings.finalists], key=lambda minimum: self._merit(near, minimum, 2))
+        minima = sorted(minima, key=lambda minimum: -self._merit(near, minimum, 1))[: self.settings.rings.finalists]
+        merits = torch.tensor([self._merit(near, minimum, 2) for minimum in minima], dtype=torch.float64)
+        order = merits.argsort(descending=True).tolist()
+        best = minima[order[0]]
+        return best, self._rival(minima[order[1]], merits[order]) if len(minima) > 1 else Rival.none(best.x[:, 0])
+
+    def _rival(self, second: Minimum, merits: Tensor) -> Rival:
+        """The second best minimum, from the merits of all, the best first."""
+        values = second.problem.values(second.problem.parts(second.x)[0])
+        theta_E = values[f"{next(iter(second.problem.model.mass))}.theta_E"]
+        return Rival(theta_E, (merits[0] - merits[1]).to(theta_E).expand(1))
 
     def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
         """The problem without bad pixels and what is too far out, its noise with the error of the light; the light."""

@@ -15,7 +15,7 @@ from lensphys.fitting.leftover import residual_signal
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.verdict import effective
 from lensphys.observation import Camera
-from lensphys.prediction import BODY, Prediction, joined
+from lensphys.prediction import BODY, Prediction, Verdict, joined
 from lensphys.tracing.deflection import DeflectionField
 
 
@@ -46,7 +46,9 @@ def smooth_prediction(fit: LensFit, scale: float) -> Prediction:
 def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
     """Return the models, what of the residuals is signal, the standard deviation of the sum, errors and verdicts."""
     parts = [
-        _reported(group, _model(group, fit.seen[rows], scale), fit.seen[rows], fit.smooth_theta_E[rows], report)
+        replace(
+            _reported(group, _model(group, fit.seen[rows], scale), report), verdicts=_judged(fit, rows, group, report)
+        )
         for rows, group in fit.groups
     ]
     return joined(parts, [rows for rows, _ in fit.groups])
@@ -62,8 +64,7 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
         variance = posterior.variance(own) + posterior.unresolved_subhalo_variance(own, report.unresolved_subhalos)
         spread = replace(observation, image=variance.sqrt()).interpolated(model.camera.grid, mode="bilinear")
         whole = _completed(group, model, posterior, spread.square(), report)
-        judged = verdicts(group, fit.seen[rows], fit.smooth_theta_E[rows], report.verdict)
-        parts.append(replace(whole, verdicts=judged))
+        parts.append(replace(whole, verdicts=_judged(fit, rows, group, report)))
     return joined(parts, [rows for rows, _ in fit.groups])
 
 
@@ -125,7 +126,12 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
     )
 
 
-def _reported(group: Fitted, model: Prediction, seen: Tensor, smooth: Tensor, report: Report) -> Prediction:
+def _judged(fit: LensFit, rows: Tensor, group: Fitted, report: Report) -> list[Verdict]:
+    """The verdicts on images that share a model."""
+    return verdicts(group, fit.seen[rows], fit.smooth_theta_E[rows], report.verdict, fit.rival.rows(rows))
+
+
+def _reported(group: Fitted, model: Prediction, report: Report) -> Prediction:
     """Everything of images that share a model."""
     posterior = Posterior.from_fit(group, report.spread)
     variance = posterior.variance(model.camera) + posterior.unresolved_subhalo_variance(
@@ -135,7 +141,6 @@ def _reported(group: Fitted, model: Prediction, seen: Tensor, smooth: Tensor, re
     whole = _completed(group, model, posterior, variance, report)
     return replace(
         whole,
-        parameters=whole.parameters | derived(group.problem, group.x) | {"evidence": group.evidence.to(smooth)},
+        parameters=whole.parameters | derived(group.problem, group.x) | {"evidence": group.evidence.to(model.image)},
         errors=whole.errors | derived_errors(posterior),
-        verdicts=verdicts(group, seen, smooth, report.verdict),
     )
