@@ -126,6 +126,20 @@ def test_correlated_sky(truth):
     assert any("the noise is not white: neighbouring pixels of the sky correlate by 0." in r for r in suspect.reasons)
 
 
+def test_an_error_map_that_counts_what_neighbours_share_is_right(truth):
+    """Drizzled images: the errors are too large for a pixel, and right for all that is larger."""
+    problem, x = truth
+    scatter = torch.randn(problem.observation.image.shape, generator=torch.Generator().manual_seed(2))
+    blurred = scatter + 0.5 * (scatter.roll(1, -1) + scatter.roll(1, -2))
+    blurred = blurred / blurred.std()
+    means = 9 * torch.nn.functional.avg_pool2d(blurred, 3, stride=1).square().mean()
+    sigma = problem.observation.noise.sigma
+    image = problem.render(x) + blurred * sigma / means.sqrt()
+    assert judged(fitted(changed(problem, image=image), x))[0] == Verdict("good")  # the second has little sky
+    twice = judged(fitted(changed(problem, image=image, noise=ErrorMap(2 * sigma)), x))
+    assert all(verdict.quality == "suspect" for verdict in twice)
+
+
 def test_something_left_in_the_arcs(truth):
     problem, x = truth
     deep = deeper(problem, 3.0)

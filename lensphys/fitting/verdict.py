@@ -25,6 +25,9 @@ class VerdictSettings(Strict):
         scatter: sigma of chi^2 about its expectation: beyond it something is left, or the errors are wrong.
         bad_chi2: chi^2 per degree of freedom above which a fit is bad.
         overstated: chi^2 per degree of freedom below which the errors are called too large.
+        shared: by how much the variance of 3 x 3 means of the sky may differ from the error map's, where a pixel's is
+            below ``overstated``, for an error map that counts what neighbours share.
+        outlier: sigma beyond which a pixel of the sky counts as so many.
         correlation: of neighbouring residuals, beyond its own scatter, above which they are not white.
         sky: mean of the residuals outside of the arcs, in units of a pixel's noise, that is called a sky level.
         borders: Einstein radii between a lens and the borders beyond which these show the sky and no arcs.
@@ -40,6 +43,8 @@ class VerdictSettings(Strict):
     scatter: PositiveFloat = 3.0
     bad_chi2: PositiveFloat = 1.5
     overstated: PositiveFloat = 0.85
+    shared: PositiveFloat = 0.3
+    outlier: PositiveFloat = 4.0
     correlation: PositiveFloat = 0.1
     sky: PositiveFloat = 0.2
     borders: PositiveFloat = 2.2
@@ -136,12 +141,37 @@ def _chi2(look: _Look, settings: VerdictSettings) -> Reasons:
     if not problem.observation.noise.known:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
-    chi2 = look.residual.square().sum((1, 2, 3)) / freedom
+    chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
     words = [f"chi^2 per degree of freedom is {c:.2f}" for c in chi2.tolist()]
+    chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     bad = chi2 > settings.bad_chi2
-    high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt()) & ~bad
+    high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
     low = chi2 < settings.overstated
     return _plus(_listed(bad, "bad", words), _listed(high | low, "suspect", words))
+
+
+@dataclass(frozen=True)
+class _SkyNoise:
+    """The noise of the sky in units of the error map's variance, (B,) each.
+
+    Args:
+        pixel: of a pixel.
+        shared: whether neighbours share it and the error map counts that: its errors are right for what is larger than
+            a pixel, and too large for a pixel. So are those of many drizzled images.
+    """
+
+    pixel: Tensor
+    shared: Tensor
+
+
+def _sky_noise(look: _Look, settings: VerdictSettings) -> _SkyNoise:
+    residual = look.residual.clamp(-settings.outlier, settings.outlier)
+    whole = (F.avg_pool2d(look.sky, 3, stride=1) > 0.999).to(residual)
+    count = whole.sum((1, 2, 3)).clamp(min=1)
+    means = 9 * (F.avg_pool2d(residual, 3, stride=1).square() * whole).sum((1, 2, 3)) / count
+    pixel = (residual.square() * look.sky).sum((1, 2, 3)) / look.sky.sum((1, 2, 3)).clamp(min=1)
+    right = (means - 1).abs() < settings.shared + settings.scatter * (18 / count).sqrt()
+    return _SkyNoise(pixel, (pixel < settings.overstated) & right & (count > 100))
 
 
 def _white(look: _Look, settings: VerdictSettings) -> Reasons:
@@ -150,11 +180,13 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
     reasons: Reasons = [[] for _ in range(len(look.residual))]
     noise = "the noise is not white: neighbouring pixels of the sky correlate by"
     left = "something is left in the arcs: neighbouring residuals correlate by"
-    shared = torch.zeros(len(reasons)).to(look.residual)
+    shared, counts_it = torch.zeros(len(reasons)).to(look.residual), _sky_noise(look, settings).shared
     for where, name in ((sky, noise), (look.arc * counted, left)):
         rho, spread = neighbour_correlation(look.residual, where)
         words = [f"{name} {r:.2f}" for r in rho.tolist()]
         much = rho > shared + settings.correlation + settings.scatter * spread
+        if where is sky:
+            much = much & ~counts_it
         reasons = _plus(reasons, _listed(much, "suspect", words))
         shared = rho.clamp(min=0)
     return reasons
