@@ -170,7 +170,7 @@ def _sky_noise(look: _Look, settings: VerdictSettings) -> _SkyNoise:
     count = whole.sum((1, 2, 3)).clamp(min=1)
     means = 9 * (F.avg_pool2d(residual, 3, stride=1).square() * whole).sum((1, 2, 3)) / count
     pixel = (residual.square() * look.sky).sum((1, 2, 3)) / look.sky.sum((1, 2, 3)).clamp(min=1)
-    right = (means - 1).abs() < settings.shared + settings.scatter * (18 / count).sqrt()
+    right = (means - 1).abs() < settings.shared + (18 / count).sqrt()  # and its own scatter
     return _SkyNoise(pixel, (pixel < settings.overstated) & right & (count > 100))
 
 
