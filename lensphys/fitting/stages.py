@@ -164,7 +164,7 @@ class Refinement:
             return None
         fit = LitLens(settings, self.source, self.steps)(problem)
         lit = replace(self._with_shared_noise(fit), rival=fit.rival)
-        return lit if likeliest([smooth, lit]) is lit else None
+        return lit if _likelier(lit, smooth) else None
 
     def _recentred(self, smooth: Fitted) -> Groups:
         """The smooth fits; of a lens far from the middle of the field, that about the centre of its arcs."""
@@ -404,6 +404,17 @@ def likeliest(fits: list[Fitted]) -> Fitted:
         return float(Fitted.at(problem, fit.x).evidence)
 
     return max(fits, key=judged)
+
+
+def _likelier(lit: Fitted, plain: Fitted) -> bool:
+    """Whether a fit of one image with its galaxy's light is likelier than one without, judged by the noise alone.
+
+    The fit with the light counts what its model may be wrong by as noise: behind it the other would look well, too.
+    """
+    sigma = torch.where(lit.problem.inverse_sigma > 0, plain.problem.inverse_sigma, 0.0)
+    both = (lit, plain)
+    first, second = (float(Fitted.at(replace(fit.problem, inverse_sigma=sigma), fit.x).evidence) for fit in both)
+    return first > second
 
 
 def poor(fitted: Fitted) -> Tensor:

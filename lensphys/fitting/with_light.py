@@ -70,9 +70,7 @@ class LitLens:
         foreign[window] = best.foreign.where
         broad = None if near.broad is None else near.broad.placed(window, light.image)
         whole = self._with(replace(problem.without(foreign), broad=broad), light, arcs)
-        held = wide_light_held(whole.inner(*front.image.shape[-2:]), best.x, self.settings.held)
-        fit = finished(held, best.x, self.steps)
-        return replace(Fitted.at(whole.renewed(fit.x), fit.x), rival=rival)
+        return replace(finished(whole, best.x, self.steps // 3), rival=rival)
 
     def _best(self, near: LensProblem, light: LensLight, arcs: LensProblem) -> tuple[Minimum, Rival]:
         """The best of several minima: all compared with the coarsest free source, and those that come first again."""
@@ -164,7 +162,7 @@ class LitLens:
         x = problem.unconstrained(known)
         foreign = Foreign.nothing(light.image)
         for _ in range(self.settings.others.looks):
-            x = minimised(problem, x, Stop(self.steps // 2, fall=3.0)).x
+            x = minimised(problem, x, Stop(self.steps, fall=1.0)).x
             more = self._foreign(problem, x)
             if not more.count:
                 break
