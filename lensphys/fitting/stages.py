@@ -122,19 +122,37 @@ class Refinement:
         """
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
-            smooth = self._with_shared_noise(smooth)
+            smooth = self.with_shared_noise(smooth)
             theta_E = LensFit.of(smooth).smooth_theta_E
             seen = arc_light(smooth.problem)[1]
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
-                lens_light = self._with_lens_light(smooth.rows(lit))
-                found = each(lens_light, lambda _, group: self._recentred(group))
+                found = self._lit_and_centred(smooth.rows(lit))
                 for rows, group in found:
                     theta_E[lit[rows]] = LensFit.of(group).smooth_theta_E
                 sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
             return replace(LensFit.of(smooth, groups), smooth_theta_E=theta_E)
+
+    def smooth(self, problem: LensProblem) -> Fitted:
+        """Return the smooth fit of one image with a Sersic, and the light of its lens galaxy where it has one."""
+        plain = self.with_shared_noise(smooth_fit(problem, starts=self.starts, steps=self.steps))
+        ((_, found),) = each(self._lit_and_centred(plain), lambda _, group: well_sampled(group, self.sampling))
+        return found
+
+    def middle(self, smooth: Fitted) -> LensProblem:
+        """Return the problem of the pixels in the middle that hold all bright ones; the whole one where these are many."""
+        whole, (height, width) = smooth.problem, self._window(smooth.problem)
+        if height * width > self.crop * whole.observation.image[0].numel():
+            return whole
+        inner = whole.inner(height, width)
+        if self.lens_light is not None and whole.model.lens_light:
+            inner = wide_light_held(inner, smooth.x, inner.observation.camera.grid.radius, self.lens_light.held)
+        return inner
+
+    def _lit_and_centred(self, smooth: Fitted) -> Groups:
+        return each(self._with_lens_light(smooth), lambda _, group: self._recentred(group))
 
     def _with_lens_light(self, smooth: Fitted) -> Groups:
         """The smooth fits; where a galaxy seems to be in front and that explains an image better, with its light."""
@@ -156,7 +174,7 @@ class Refinement:
         problem = smooth.problem
         if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
-        lit = self._with_shared_noise(LitLens(settings, self.starts, self.steps, self.apart)(problem))
+        lit = self.with_shared_noise(LitLens(settings, self.starts, self.steps, self.apart)(problem))
         return lit if likeliest([smooth, lit]) is lit else None
 
     def _recentred(self, smooth: Fitted) -> Groups:
@@ -172,15 +190,15 @@ class Refinement:
                 smooth.problem[row].about(*(centre[i] + step).tolist()) for step in _STEPS.to(centre) * self.wander
             ]
             tried = [smooth_fit(problem, starts=self.starts, steps=self.steps) for problem in about]
-            other = self._with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
+            other = self.with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
             if bool(other.end.cost < smooth.rows(row).end.cost):
                 groups.append((row, other))
         moved = {int(row) for row, _ in groups}
         others = torch.tensor([i for i in range(len(smooth.x)) if i not in moved], device=smooth.x.device)
         return groups + ([(others, smooth.rows(others))] if len(others) else [])
 
-    def _with_shared_noise(self, smooth: Fitted) -> Fitted:
-        """The fit with the noise that neighbouring pixels share taken into account, as an effective variance."""
+    def with_shared_noise(self, smooth: Fitted) -> Fitted:
+        """Return the fit with the noise that neighbouring pixels share taken into account, as an effective variance."""
         factor = shared_noise(smooth.problem, smooth.x, self.bright)
         if not bool((factor > 1).any()):
             return smooth
@@ -204,12 +222,9 @@ class Refinement:
 
     def _near_the_arcs(self, smooth: Fitted) -> Groups:
         """What explains images badly explained so far, from the pixels in the middle that hold all bright ones."""
-        whole, (height, width) = smooth.problem, self._window(smooth.problem)
-        if height * width > self.crop * whole.observation.image[0].numel():
+        whole, inner = smooth.problem, self.middle(smooth)
+        if inner is whole:
             return self._explained(smooth)
-        inner = whole.inner(height, width)
-        if self.lens_light is not None and whole.model.lens_light:
-            inner = wide_light_held(inner, smooth.x, inner.observation.camera.grid.radius, self.lens_light.held)
         found = self._explained(Fitted.at(inner, smooth.x))
         return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
 

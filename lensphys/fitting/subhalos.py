@@ -271,7 +271,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
 def places(problem: LensProblem, search: Search) -> Tensor:
     """Return places (C, 2) [arcsec] within reach of the bright pixels of one image."""
     grid = problem.observation.camera.grid
-    theta = grid.positions(like=problem.unit)
+    theta = problem.positions(grid)
     light = problem.arcs.significance(problem.inverse_sigma)[0, 0]
     bright = theta[0][:, light > search.bright].T
     step = max(search.step, grid.scale)
@@ -287,7 +287,7 @@ def places(problem: LensProblem, search: Search) -> Tensor:
 def _bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     """Return the whitened derivatives of one image by the strength of a body at each place, (1, C, N)."""
     grid = problem.coarse
-    theta, slope = grid.positions(like=x), problem.slope(x, grid)
+    theta, slope = problem.positions(grid), problem.slope(x, grid)
     weight = problem.whitening(problem.render(x))
     size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]

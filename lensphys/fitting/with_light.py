@@ -53,6 +53,19 @@ class LitLens:
             start = self._started(problem, light)
         return finished(self._with(problem, light), start, self.steps)
 
+    def beside(self, problem: LensProblem, x: Tensor) -> LensProblem:
+        """Return the problem of another image of a lens whose light is known, without the pixels of other objects.
+
+        Args:
+            problem: with the light of the lens galaxy in its model.
+            x: the fit, (1, Q).
+        """
+        front = problem.light_in_front(x)
+        if front is None:
+            return problem
+        problem = self._masked(problem, front, self._far(problem, front))
+        return self._masked(problem, front, self._unexplained(problem, x))
+
     def _found(self, problem: LensProblem) -> LensLight:
         """The light that fits the image best without lens and source; found on the CPU."""
         where = problem.unit.device
@@ -144,7 +157,7 @@ class LitLens:
         rest = replace(problem.observation, image=problem.observation.image - model)
         values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
         centre = torch.stack([values[f"{main}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
-        away = (problem.observation.camera.grid.positions(like=model) - centre).norm(dim=1, keepdim=True)
+        away = (problem.positions(problem.observation.camera.grid) - centre).norm(dim=1, keepdim=True)
         out = away > self.settings.beyond * values[f"{main}.theta_E"]
         return self._objects(rest, problem.inverse_sigma, out, arcs)
 
