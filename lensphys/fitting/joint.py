@@ -1,8 +1,8 @@
 """The least-squares problem of one lens in several images: exposures share all of it, bands its mass.
 
-Each image is a `LensProblem` of its own, on its own pixels, with its own PSF and noise; what they share has one place in
-the joint vector, whose normal equations are the sums of theirs. Where an image lies on the sky of the first one is free
-within the pointing error. The source's fields of several bands are correlated by their prior.
+Each image is a `LensProblem` of its own, on its own pixels, with its own PSF and noise; what they share has one place
+in the joint vector, whose normal equations are the sums of theirs. Where an image lies on the sky of the first one is
+free within the pointing error. The source's fields of several bands are correlated by their prior.
 """
 
 from __future__ import annotations
@@ -89,6 +89,12 @@ class JointProblem:
         """The bands, in the order of their first images."""
         return tuple(dict.fromkeys(view.band for view in self.views))
 
+    @cached_property
+    def leaders(self) -> list[int]:
+        """Which image is the first one of each band."""
+        bands = [view.band for view in self.views]
+        return [bands.index(band) for band in self.bands]
+
     @property
     def first(self) -> LensProblem:
         """The problem of the first image."""
@@ -115,8 +121,7 @@ class JointProblem:
     @cached_property
     def fields(self) -> Tensor:
         """The places of the source's field of each band, (bands, M)."""
-        leaders = [next(i for i, v in enumerate(self.views) if v.band == band) for band in self.bands]
-        return torch.stack([_of_field(self.views[i].problem, self.spots[i].index) for i in leaders])
+        return torch.stack([_of_field(self.views[i].problem, self.spots[i].index) for i in self.leaders])
 
     @property
     def bodies(self) -> Tensor:
@@ -140,11 +145,10 @@ class JointProblem:
             placements: of all of them.
         """
         x = vectors[0].new_zeros(1, self.size)
+        for place, i in zip(self.fields, self.leaders, strict=True):
+            x[:, place] = _of_field(self.views[i].problem, vectors[i][0])
         for view, spot, own, placement in zip(self.views, self.spots, vectors, placements, strict=True):
             x[:, spot.index[spot.owned]] = own[:, spot.owned]
-            field = _of_field(view.problem, spot.index)
-            if view.name == next(v.name for v in self.views if v.band == view.band):
-                x[:, field] = _of_field(view.problem, own[0])[None]
             if len(spot.placed):
                 scale = self._steps(x).sum(0)
                 moving = self._steps(x).argmax(0)
@@ -174,7 +178,7 @@ class JointProblem:
         return Normal.of(cost, gradient, hessian)
 
     def systems(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return for each image its residuals (1, N) and the derivatives by its entries, (1, Q + k, N), as in `Spot`."""
+        """Return for each image its residuals (1, N) and the derivatives by its entries, (1, Q + k, N): see `Spot`."""
         return [self._system(problem, own, spot) for spot, (problem, own) in zip(self.spots, self.seen(x), strict=True)]
 
     def prior_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -361,8 +365,8 @@ def correlation_evidence(fitted: JointFitted, correlations: Sequence[float]) -> 
         gradient = normal.gradient + pull_there - pull
         hessian = normal.hessian + curvature_there - curvature
         step = torch.linalg.solve_triangular(factored(hessian), gradient[:, :, None], upper=False)
-        cost = normal.cost + other._prior_cost(fitted.x) - problem._prior_cost(fitted.x) - 0.5 * step.square().sum((1, 2))
+        cost = (
+            normal.cost + other._prior_cost(fitted.x) - problem._prior_cost(fitted.x) - 0.5 * step.square().sum((1, 2))
+        )
         found.append(float(other.evidence(Normal.of(cost.clamp(min=1e-30), gradient, hessian))))
     return found
-
-

@@ -237,7 +237,7 @@ class LensProblem:
         return self.lens(x).from_place(self.placement)
 
     def positions(self, grid: PixelGrid) -> Tensor:
-        """Return where the pixels of a grid are, (B or 1, 2, H, W) [arcsec], about the middle that the model is about."""
+        """Return where the pixels of a grid are for the model, (B or 1, 2, H, W) [arcsec]."""
         theta = grid.positions(like=self.unit)
         return theta if self.placement is None else self.placement.sky(theta)
 

@@ -142,7 +142,7 @@ class Refinement:
         return found
 
     def middle(self, smooth: Fitted) -> LensProblem:
-        """Return the problem of the pixels in the middle that hold all bright ones; the whole one where these are many."""
+        """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many."""
         whole, (height, width) = smooth.problem, self._window(smooth.problem)
         if height * width > self.crop * whole.observation.image[0].numel():
             return whole
@@ -359,11 +359,14 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
 
 def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
-    inside = fitted.problem
-    noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
-    problem = replace(inside, observation=replace(whole.observation, noise=noise))
-    problem = problem.renewed(fitted.x)
+    problem = whole_problem(fitted.problem, whole, fitted.x)
     return replace(Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
+
+
+def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensProblem:
+    """Return the problem of the middle of images with all pixels of the whole images, and the noise of a vector."""
+    noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
+    return replace(inside, observation=replace(whole.observation, noise=noise)).renewed(x)
 
 
 def one_by_one(fitted: Fitted, search: Search) -> Groups:
