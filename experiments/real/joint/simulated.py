@@ -2,8 +2,8 @@
 
     python experiments/real/joint/simulated.py GALAXIES [OUT] [--lenses 8]
 
-GALAXIES is an .npz with ``images`` (N, H, W) of galaxies, background taken off, which are not ours to give. Each lens is
-seen by Euclid VIS in four exposures of 566 s, half a pixel apart but for a pointing error that no fit is told, and in a
+GALAXIES is an .npz with ``images`` (N, H, W) of galaxies, background taken off, which are not ours to give. Each lens
+is seen by Euclid VIS in four exposures of 566 s, half a pixel apart but for a pointing error that no fit is told, and in a
 second, redder band with twice the pixels and the PSF, moved and turned as well. OUT (by default this folder) gets
 ``simulated.json``. Three minutes a lens; a killed run goes on.
 """
@@ -24,7 +24,6 @@ from torch import Tensor
 
 from lensphys.deflection import DeflectionField
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
-from lensphys.methods import READY
 from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
 from lensphys.model import SIE, ImageSource, LightProfile, MassProfile, Shear
 from lensphys.observation import Instrument, Observation
@@ -170,7 +169,6 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parent)
     parser.add_argument("--lenses", type=int, default=8)
     arguments = parser.parse_args()
-    assert "refine" in READY
     galaxies = np.load(arguments.galaxies)["images"]
     place = arguments.out / "simulated.json"
     rows = json.loads(place.read_text())["rows"] if place.exists() else []
