@@ -14,6 +14,7 @@ from torch import Tensor
 from lensphys.checks import LensphysError
 from lensphys.fitting.evidence import best_prior, reweighed
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
+from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem
@@ -359,7 +360,7 @@ def _with_body(fitted: JointFitted, new: Candidates) -> tuple[JointProblem, Tens
 
 
 def _in_order(shots: Sequence[Shot]) -> list[Shot]:
-    """The images, that first which tells most of where light is."""
+    """The images, that first which tells most of fine structure."""
     if not shots:
         raise LensphysError("there is no image: give at least one")
     best = max(range(len(shots)), key=lambda i: _information(shots[i].problem))
@@ -367,7 +368,7 @@ def _in_order(shots: Sequence[Shot]) -> list[Shot]:
 
 
 def _information(problem: LensProblem) -> float:
-    """What an image tells of a shift of it, one over its variance [arcsec^-2], noise taken off."""
+    """What an image tells of a shift of it, noise taken off, over the square of a star's width [arcsec^-4]."""
     seen, inverse = problem.observation, problem.inverse_sigma
     image = seen.image
     along_x, along_y = image[..., 1:-1, 2:] - image[..., 1:-1, :-2], image[..., 2:, 1:-1] - image[..., :-2, 1:-1]
@@ -375,7 +376,7 @@ def _information(problem: LensProblem) -> float:
     whole = (inverse > 0).to(inverse)
     counts = inner * (torch.nn.functional.avg_pool2d(whole, 3, stride=1) > 0.999)
     steep = sum(((0.5 * step * counts).square() - 0.5 * (counts > 0)).sum() for step in (along_x, along_y))
-    return float(steep) / seen.camera.grid.pixel_area
+    return float(steep) / seen.camera.grid.pixel_area / star_width(seen.camera, image) ** 2
 
 
 def _held(model: LensModel, values: Mapping[str, Tensor], error: float) -> LensModel:

@@ -59,6 +59,7 @@ class JointPrediction:
     Args:
         bands: the super-resolved image of each band, on the pixels of its clearest exposure, and all that goes with it.
         leaders: the name of that exposure.
+        first: the name of the image that placements and the mass are about the middle of.
         table: all parameters, those that images share once.
         chi2: per degree of freedom, of all images together.
         each: per degree of freedom, of each image by its name.
@@ -69,6 +70,7 @@ class JointPrediction:
 
     bands: dict[str, Prediction]
     leaders: dict[str, str]
+    first: str
     table: list[Row]
     chi2: float
     each: dict[str, float]
@@ -117,6 +119,7 @@ class JointRefinedFit(Strict):
         return JointPrediction(
             bands,
             {band: names[i] for band, i in leaders.items()},
+            names[0],
             _table(fit, bands),
             sum(chi2) / max(sum(freedom), 1.0),
             {name: c / max(f, 1.0) for name, c, f in zip(names, chi2, freedom, strict=True)},

@@ -3,8 +3,8 @@
     python experiments/real/joint/simulated.py GALAXIES [OUT] [--lenses 8]
 
 GALAXIES is an .npz with ``images`` (N, H, W) of galaxies, background taken off, which are not ours to give. Each lens
-is seen by Euclid VIS in four exposures of 566 s, half a pixel apart but for a pointing error that no fit is told, and in a
-second, redder band with twice the pixels and the PSF, moved and turned as well. OUT (by default this folder) gets
+is seen by Euclid VIS in four exposures of 566 s, half a pixel apart but for a pointing error that no fit is told, and
+in a second, redder band with twice the pixels and the PSF, moved and turned as well. OUT (by default this folder) gets
 ``simulated.json``. Three minutes a lens; a killed run goes on.
 """
 
@@ -112,7 +112,7 @@ def judged(
     by = {one.name: (one, placement) for one, placement in seen}
     first, origin = by[found.leaders["VIS"]]
     true = truth.seen(first.observation, origin, "VIS", 2)
-    at = placements(found, by, origin)
+    at = placements(found, by, by[found.first][1])
     theta_E, error = rows["theta_E"].value, rows["theta_E"].error
     return {
         "fit": name,
@@ -124,6 +124,7 @@ def judged(
         "chi2": found.chi2,
         "quality": found.verdict.quality,
         "reasons": list(found.verdict.reasons),
+        "first": found.first,
         "correlation": found.correlation,
         "placement_pulls": at,
         "cpu_seconds": seconds,
