@@ -18,8 +18,7 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, Posterior, PotentialCorrection, Refinement, Search
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
 from lensphys.fitting.joint_fit import JointRefinement, Shot
@@ -27,9 +26,10 @@ from lensphys.fitting.newton import Stop, minimised, value_and_jacobian
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import effective
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, CosineBasis, FieldPrior, Gaussian, MassProfile, Member, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, NoPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -51,7 +51,7 @@ def one_lens() -> tuple[LensProblem, Tensor]:
 def rich() -> tuple[LensProblem, Tensor]:
     """One with lens light, a sub-halo, a free source and a potential."""
     problem, x = one_lens()
-    model = replace(problem.model, lens_light={"lens_light.0": Member.of(Gaussian, sigma=0.4)})
+    model = replace(problem.model, lens_light={"lens_light.0": Member.from_component(Gaussian, sigma=0.4)})
     lit = replace(problem, model=model, space=model.space(problem.radius))
     light = {"amp": 0.3 * problem.unit, "center_x": 0.02, "center_y": 0.01, "e1": 0.1, "e2": 0.05}
     more = {f"lens_light.0.{name}": torch.as_tensor(value).to(x).expand(1) for name, value in light.items()}
@@ -155,16 +155,16 @@ def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: i
     """A small image of one lens, taken from somewhere."""
     camera = Camera(PixelGrid(36, 40, 0.15), GaussianPSF(0.2))
     placement = Placement(torch.tensor([place]))
-    field = DeflectionField.of(PlacedMass(MASS, placement), camera.grid, like=placement.numbers)
+    field = DeflectionField.from_lens(PlacedMass(MASS, placement), camera.grid, like=placement.numbers)
     clean = camera.render(PlacedLight(source, placement), field)
     error = ErrorMap(torch.full_like(clean, noise) * clean.amax())
     image = error.sample(clean, torch.Generator().manual_seed(seed))
-    return Shot(name, band, LensProblem.of(Observation(image, camera, error)))
+    return Shot(name, band, LensProblem.from_observation(Observation(image, camera, error)))
 
 
 def theta_E(view: Fitted) -> tuple[float, float]:
     """Einstein radius and its error."""
-    errors = Posterior.about(view).errors()
+    errors = Posterior.from_fit(view).errors()
     return float(view.problem.lens(view.x).values["lens.theta_E"]), float(errors["lens.theta_E"])
 
 
@@ -207,7 +207,7 @@ def test_two_bands_share_a_lens_and_have_sources_of_their_own():
     assert theta_E(views["blue"])[0] == pytest.approx(found, rel=1e-6)
     assert abs(found - 1.2) < 3 * error
     for band, true in (("red", RED), ("blue", BLUE)):
-        source, errors = views[band].problem.sersic(views[band].x), Posterior.about(views[band]).errors()
+        source, errors = views[band].problem.sersic(views[band].x), Posterior.from_fit(views[band]).errors()
         for name in ("amp", "R_sersic", "n_sersic", "e1", "e2"):
             off = float(getattr(source, name)) - float(true.values[name])
             assert abs(off) < 3.5 * float(errors[f"source.{name}"]), (band, name)
@@ -240,7 +240,7 @@ def test_a_sub_halo_that_no_image_shows_goes_and_one_that_both_show_stays():
         seen = with_noise_of(there, other.render(x), seed=9)
         joint = replace(joint, views=(joint.views[0], replace(joint.views[1], problem=seen)))
         start = joint.gathered([x, x], [view.place for view in joint.views])
-        fitted = JointFitted.of(joint, minimised(joint, start, Stop(10)))
+        fitted = JointFitted.from_optimum(joint, minimised(joint, start, Stop(10)))
         left = JointRefinement(quick()).pruned(fitted)
         assert left.problem.first.subhalos == int(stays)
         assert left.x.shape[1] == fitted.x.shape[1] - (0 if stays else 3)

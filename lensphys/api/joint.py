@@ -13,14 +13,14 @@ import torch
 from lensphys.api.images import File, Images, read
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import claimed
+from lensphys.basics.provenance import provenance
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
 from lensphys.fitting.placement import Placement
-from lensphys.inference import described, parameter_unit
 from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
-from lensphys.outputs import claimed
-from lensphys.provenance import provenance
+from lensphys.methods.super_resolve import described, parameter_unit
 
 if TYPE_CHECKING:
     from astropy.table import Table

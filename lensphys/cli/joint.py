@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.cli.base import console, errors
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import ImageSet, fits_planes, write_images
 from lensphys.data.npy import write_npz
 from lensphys.fits.result import BandResult, write_bands

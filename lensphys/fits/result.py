@@ -13,10 +13,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-import lensphys
+from lensphys.basics.outputs import whole_file
+from lensphys.basics.version import VERSION
 from lensphys.fits.header import described, rescaled_header
 from lensphys.fits.units import is_surface_brightness
-from lensphys.outputs import whole_file
 
 Array = NDArray[Any]
 
@@ -101,7 +101,7 @@ def write_bands(
         LensphysError: if the file cannot be written.
     """
     head = fits.Header([(name, value) for name, value in cards.items()])
-    head["LENSPHYS"] = (lensphys.__version__, "version that super-resolved these images")
+    head["LENSPHYS"] = (VERSION, "version that super-resolved these images")
     hdus: list[Any] = [fits.PrimaryHDU(header=_with_origin(head, provenance))]
     for band, one in bands.items():
         first, *others = _planes(one.header, one.results, scale=scale, pixel_scale=one.pixel_scale)
@@ -184,7 +184,7 @@ def _result_header(new: fits.Header, results: Mapping[str, Any], pixel_scale: fl
         new["REASONS"] = str(results["reasons"][0]) or "none"
     if "psf" in results:
         new["PSF"] = str(results["psf"])
-    new["LENSPHYS"] = (lensphys.__version__, "version that super-resolved this image")
+    new["LENSPHYS"] = (VERSION, "version that super-resolved this image")
     return new
 
 

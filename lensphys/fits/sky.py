@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import pixel_to_pixel
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import shown
 
 _STEP = 10.0  # pixels from the middle, by which its axes are told

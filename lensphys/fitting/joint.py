@@ -175,7 +175,7 @@ class JointProblem:
         if self.held is not None:
             gradient = gradient.masked_fill(self.held, 0.0)
             hessian = hessian.masked_fill(self.held[:, None] | self.held, 0.0) + torch.diag_embed(self.held.double())
-        return Normal.of(cost, gradient, hessian)
+        return Normal.from_derivatives(cost, gradient, hessian)
 
     def systems(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return for each image its residuals (1, N) and the derivatives by its entries, (1, Q + k, N): see `Spot`."""
@@ -299,7 +299,7 @@ class JointFitted:
     evidence: Tensor
 
     @classmethod
-    def of(cls, problem: JointProblem, end: Optimum) -> JointFitted:
+    def from_optimum(cls, problem: JointProblem, end: Optimum) -> JointFitted:
         """Return a fit with its evidence."""
         return cls(problem, end, problem.evidence(end))
 
@@ -307,7 +307,7 @@ class JointFitted:
     def at(cls, problem: JointProblem, x: Tensor) -> JointFitted:
         """Return a fit that stays where it is."""
         normal = problem.normal(x)
-        return cls.of(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
+        return cls.from_optimum(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
 
     @property
     def x(self) -> Tensor:
@@ -368,5 +368,5 @@ def correlation_evidence(fitted: JointFitted, correlations: Sequence[float]) -> 
         cost = (
             normal.cost + other._prior_cost(fitted.x) - problem._prior_cost(fitted.x) - 0.5 * step.square().sum((1, 2))
         )
-        found.append(float(other.evidence(Normal.of(cost.clamp(min=1e-30), gradient, hessian))))
+        found.append(float(other.evidence(Normal.from_derivatives(cost.clamp(min=1e-30), gradient, hessian))))
     return found

@@ -11,7 +11,8 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, reweighed
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
 from lensphys.fitting.lens_light import star_width
@@ -24,7 +25,6 @@ from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of,
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace
 from lensphys.model.component import CENTRE
-from lensphys.settings import Strict
 
 
 class JointSettings(Strict):
@@ -241,7 +241,7 @@ class JointRefinement:
         for _ in range(self.settings.looks):
             problem = problem.renewed(end.x)
             end = minimised(problem, end.x, Stop(self.settings.steps, fall=self.settings.fall), damping=1e-3)
-        return JointFitted.of(problem, end)
+        return JointFitted.from_optimum(problem, end)
 
     def _weighed(self, problem: JointProblem, x: Tensor) -> tuple[JointProblem, Tensor]:
         """The problem with the likeliest prior of the field of each band but the first."""
@@ -284,7 +284,7 @@ class JointRefinement:
             end = minimised(problem, x, Stop(search.steps, fall=self.settings.fall), damping=1e-3)
             if float(end.cost) > float(fitted.end.cost) - search.kept * search.gain:
                 break
-            fitted = JointFitted.of(problem, end)
+            fitted = JointFitted.from_optimum(problem, end)
         return fitted
 
     def pruned(self, fitted: JointFitted) -> JointFitted:
@@ -298,7 +298,7 @@ class JointRefinement:
             uncertain = 0.5 / float(spread[weakest]) < search.gain
             if not uncertain and float(end.cost - fitted.end.cost) >= search.stands:
                 break
-            fitted = JointFitted.of(trial, end)
+            fitted = JointFitted.from_optimum(trial, end)
         return fitted
 
 
@@ -410,7 +410,7 @@ def _with_field(problem: LensProblem, x: Tensor, first: LensProblem) -> LensProb
     if first.free is None:
         return problem
     frame = first.free.frame
-    own = Frame.about(problem.sersic(x), frame.half_side)
+    own = Frame.from_sersic(problem.sersic(x), frame.half_side)
     return replace(problem, free=replace(first.free, frame=replace(frame, reference=own.reference)))
 
 

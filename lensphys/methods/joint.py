@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting import LensFit, verdicts
 from lensphys.fitting.joint_fit import JointFit, JointRefinement, JointSettings, Shot
 from lensphys.fitting.placement import PLACED, Placement
 from lensphys.fitting.source import Fitted
-from lensphys.fitting.starts import arc_light
+from lensphys.fitting.starts import significant_light
 from lensphys.methods.fit import RefinedFit
 from lensphys.methods.lens_model import full_prediction
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, Verdict
-from lensphys.settings import Strict
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class JointRefinedFit(Strict):
 
 
 def _seen(view: Fitted) -> Tensor:
-    return arc_light(view.problem)[1]
+    return significant_light(view.problem)[1]
 
 
 def together(judged: dict[str, Verdict]) -> Verdict:
@@ -170,7 +170,7 @@ def _chi2(view: Fitted) -> tuple[float, float]:
     """Chi^2 of an image, and its degrees of freedom."""
     problem = view.problem
     determined = 0.0 if view.determined is None else float(view.determined)
-    return float(problem.observation.chi2(problem.render(view.x))), float(problem.observation.counted) - determined
+    return float(problem.observation.chi2(problem.render(view.x))), float(problem.observation.n_unmasked) - determined
 
 
 def _table(fit: JointFit, bands: dict[str, Prediction]) -> list[Row]:

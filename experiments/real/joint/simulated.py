@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
 from lensphys.model import SIE, ImageSource, LightProfile, MassProfile, Shear
 from lensphys.observation import Instrument, Observation
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
+from lensphys.tracing.deflection import DeflectionField
 
 DITHER = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5))  # pixels
 POINTING, ROTATION = 0.03, 0.1  # scatter of where an exposure lies [arcsec] and of how it is turned [degrees]
@@ -55,7 +55,7 @@ class Truth:
     def seen(self, observation: Observation, placement: Placement, band: str, scale: int = 1) -> Tensor:
         """Return the noise-free image on pixels ``scale`` times as small, (1, 1, sH, sW)."""
         camera = observation.camera.at(scale)
-        field = DeflectionField.of(PlacedMass(self.mass, placement), camera.grid, like=observation.image)
+        field = DeflectionField.from_lens(PlacedMass(self.mass, placement), camera.grid, like=observation.image)
         return camera.render(PlacedLight(self.sources[band], placement), field)
 
 
@@ -70,7 +70,7 @@ def drawn(galaxy: np.ndarray, rng: np.random.Generator) -> Truth:
     flux = {"VIS": vis.flux(magnitude), "RED": vis.flux(magnitude - 0.5)}
     red = galaxy**1.25
     shapes = {"VIS": galaxy / galaxy.sum(), "RED": red / red.sum()}
-    return Truth(mass, {b: ImageSource.of(s * flux[b] / scale**2, scale, **at) for b, s in shapes.items()})
+    return Truth(mass, {b: ImageSource.from_image(s * flux[b] / scale**2, scale, **at) for b, s in shapes.items()})
 
 
 def instruments() -> dict[str, Instrument]:
