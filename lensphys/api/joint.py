@@ -19,6 +19,7 @@ from lensphys.basics.provenance import provenance
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
 from lensphys.fitting.placement import Placement
+from lensphys.methods import Method, RefinedFit
 from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
 from lensphys.methods.super_resolve import described, parameter_unit
 
@@ -249,6 +250,17 @@ def super_resolved(
             planes["body_masses"] = (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2
         results[band] = Result(images, planes, scale, origin)
     return JointResult(found, results, scale, origin)
+
+
+def joint_method(method: Method, name: str) -> JointRefinedFit:
+    """Return how several images are fitted by a method that fits one.
+
+    Raises:
+        LensphysError: if it fits none.
+    """
+    if not isinstance(method, RefinedFit):
+        raise LensphysError(f"several images of a lens are fitted together by refine alone, not by {name}")
+    return JointRefinedFit(fit=method)
 
 
 def _unit(name: str) -> str:

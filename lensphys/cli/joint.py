@@ -85,7 +85,18 @@ class Several:
         return band or told or file.name.split(".")[0]
 
 
-def check_several(several: Several, foreign: Mapping[str, object], out: Path) -> None:
+def alone(option: str, values: Sequence[T] | None) -> T | None:
+    """Return what an option says of one image; None if it is not given.
+
+    Raises:
+        LensphysError: if it is given for several.
+    """
+    if values is not None and len(values) > 1:
+        raise LensphysError(f"{option} is given {len(values)} times for one image: give it once")
+    return values[0] if values else None
+
+
+def check_several(several: Several, foreign: Mapping[str, object]) -> None:
     """Raise where an option has no meaning for several images of one lens.
 
     Raises:
@@ -113,16 +124,13 @@ def super_resolve_together(
     Raises:
         LensphysError: if the method is no fit, or something is wrong with an image.
     """
-    from lensphys.api.joint import super_resolved
+    from lensphys.api.joint import joint_method, super_resolved
     from lensphys.data.joint import check_joint_output
-    from lensphys.methods import RefinedFit
-    from lensphys.methods.joint import JointRefinedFit
 
-    if not isinstance(chosen.method, RefinedFit):
-        raise LensphysError(f"several images of a lens are fitted together by refine alone, not by {chosen.name}")
+    method = joint_method(chosen.method, chosen.name)
     dataset = several.dataset()
     check_joint_output(out, all(one.set.header is not None for one in dataset.images))
-    result = super_resolved(dataset, JointRefinedFit(fit=chosen.method), scale, solar=solar, device=device)
+    result = super_resolved(dataset, method, scale, solar=solar, device=device)
     result.save(out)
     console.print(f"wrote {out}: {result.summary}", markup=False)
     for line in result.verdict:
