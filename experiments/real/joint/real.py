@@ -106,6 +106,24 @@ def drawn(result: lp.JointResult, path: Path) -> None:
     save_figure(figure, path)
 
 
+def table(lenses: dict[str, Any]) -> str:
+    """Return a row a band and one for all of them, lens by lens."""
+    lines = [
+        "| lens | band | theta_E | published | chi^2 / dof | quality | CPU s |\n|---|---|---|---|---|---|---|",
+    ]
+    for name, found in lenses.items():
+        known = "" if found["published"] is None else f"{found['published']:.3f}"
+        together = found["jointly"]
+        each = ", ".join(f"{band} {chi2:.2f}" for band, chi2 in together["chi2_of_bands"].items())
+        for band, row in [*found["alone"].items(), ("all", together)]:
+            chi2 = f"{row['chi2']:.2f}" + (f" ({each})" if band == "all" else "")
+            lines.append(
+                f"| {name} | {band} | {row['theta_E']:.3f} +- {row['error']:.3f} | {known} | {chi2} | {row['quality']} "
+                f"| {row['cpu_seconds']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Fit what has no row yet, then write all rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -163,6 +163,29 @@ def lens(number: int, galaxy: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return what each kind of fit comes to, over all lenses."""
+    head = (
+        "| fit | lenses | PSNR, dB | error of theta_E | theta_E within 1 sigma | rms pull | place within 1 sigma "
+        "| chi^2 / dof | CPU s |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    lines = [head]
+    for name in dict.fromkeys(row["fit"] for row in rows):
+        mine = [row for row in rows if row["fit"] == name]
+        pulls = np.array([row["pull"] for row in mine])
+        places = np.abs([pull for row in mine for pull in row["placement_pulls"]])
+        where = f"{np.sum(places < 1)} of {len(places)}" if len(places) else ""
+        within = f"{np.sum(np.abs(pulls) < 1)} of {len(pulls)}"
+        lines.append(
+            f"| {name} | {len(mine)} | {np.mean([row['psnr'] for row in mine]):.1f} "
+            f"| {1e3 * np.median([row['error'] for row in mine]):.2f} mas | {within} "
+            f"| {np.sqrt(np.mean(pulls**2)):.2f} | {where} | {np.median([row['chi2'] for row in mine]):.2f} "
+            f"| {np.median([row['cpu_seconds'] for row in mine]):.0f} |"
+        )
+    plain = np.mean([row["interpolated"] for row in rows if row["fit"] == "one exposure"])
+    return "\n".join([*lines, "", f"Bicubic interpolation of one exposure: {plain:.1f} dB."])
+
+
 def main() -> None:
     """Fit each lens that has no rows yet, then write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
