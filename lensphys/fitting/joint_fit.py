@@ -37,6 +37,7 @@ class JointSettings(Strict):
         correlations: of the fields of two bands' sources that are tried; the evidence chooses.
         covered: share of the arcs' light in the first image that another one must show.
         around: how far about its expected place an image is looked for, in steps of the pointing error.
+        starts: of the source of another band: its mass is known.
         steps: Newton steps with everything free.
         fall: of the cost in a step, below which the fit has converged.
         looks: how often the noise is renewed with the model.
@@ -51,6 +52,7 @@ class JointSettings(Strict):
     )  # fmt: skip
     covered: Annotated[float, Field(gt=0, le=1)] = 0.5
     around: PositiveInt = 2
+    starts: PositiveInt = 1
     steps: PositiveInt = 20
     fall: PositiveFloat = 0.3
     looks: PositiveInt = 2
@@ -206,7 +208,7 @@ class JointRefinement:
         held = _held(first.problem.model, place.inverse.values(values), self.settings.pointing)
         model = replace(held, source=shot.problem.model.source)
         own = replace(shot.problem, model=model, space=model.space(shot.problem.radius))
-        smooth = self.refinement.smooth(own)
+        smooth = replace(self.refinement, starts=self.settings.starts).smooth(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
         main = next(iter(first.problem.model.mass))
         there, here = (torch.stack([v[f"{main}.{c}"] for c in CENTRE], dim=1) for v in (values, seen))

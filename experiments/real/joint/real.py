@@ -4,7 +4,8 @@
 
 JWST_RING has a folder a band (``data.fits``, ``noise_map.fits``, ``psf.fits``, and a mask drawn by hand that is not
 used), of the COSMOS-Web Ring by NIRCam; EUCLID_Q1_4BAND one FITS file of a lens in VIS and NISP. Neither is ours to
-give. OUT (by default this folder) gets ``real.json`` and a picture a lens. Minutes a band; a killed run goes on.
+give. The middle 12 arcsec of each image are fitted. OUT (by default this folder) gets ``real.json`` and a picture a
+lens. Minutes a band; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from lensphys.basics.panels import save_figure
 from lensphys.basics.provenance import provenance
 
 PUBLISHED = {"Euclid": 1.236, "COSMOS-Web Ring": None}  # arcsec, of VIS; none comes with the ring
+FIELD = 12.0  # arcsec
 SIDE = {"F115W": 0.03, "F150W": 0.03, "F277W": 0.06, "F444W": 0.06}  # arcsec
 
 
@@ -42,6 +45,13 @@ def euclid(folder: Path) -> dict[str, lp.Images]:
     """Return the Euclid lens in its four bands."""
     (path,) = folder.glob("*.fits")
     return {band: lp.read(path, band=band) for band in ("VIS", "NIR_Y", "NIR_J", "NIR_H")}
+
+
+def cut(images: lp.Images) -> lp.Images:
+    """Return the middle of an image, `FIELD` wide."""
+    seen = images.set.observation
+    grid = seen.camera.grid.middle(FIELD / 2, FIELD / 2)
+    return replace(images, set=replace(images.set, observation=seen.inner(*grid.shape), header=None))
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
@@ -139,7 +149,7 @@ def main() -> None:
     }
     for name, bands in read.items():
         rows = lenses.setdefault(name, {"published": PUBLISHED[name], "alone": {}})
-        images = bands()
+        images = {band: cut(one) for band, one in bands().items()}
         if "jointly" not in rows:
             rows["jointly"], result = jointly(images)
             drawn(result, arguments.out / f"{name.split()[0].lower()}.png")

@@ -125,6 +125,7 @@ def judged(
         "quality": found.verdict.quality,
         "reasons": list(found.verdict.reasons),
         "first": found.first,
+        "subhalos": int(found.bands["VIS"].parameters["subhalos"]),
         "correlation": found.correlation,
         "placement_pulls": at,
         "cpu_seconds": seconds,
@@ -167,7 +168,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return what each kind of fit comes to, over all lenses."""
     head = (
         "| fit | lenses | PSNR, dB | error of theta_E | theta_E within 1 sigma | rms pull | place within 1 sigma "
-        "| chi^2 / dof | CPU s |\n|---|---|---|---|---|---|---|---|---|"
+        "| sub-halos (there are none) | chi^2 / dof | CPU s |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     lines = [head]
     for name in dict.fromkeys(row["fit"] for row in rows):
@@ -179,7 +180,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {name} | {len(mine)} | {np.mean([row['psnr'] for row in mine]):.1f} "
             f"| {1e3 * np.median([row['error'] for row in mine]):.2f} mas | {within} "
-            f"| {np.sqrt(np.mean(pulls**2)):.2f} | {where} | {np.median([row['chi2'] for row in mine]):.2f} "
+            f"| {np.sqrt(np.mean(pulls**2)):.2f} | {where} | {sum(row['subhalos'] for row in mine)} "
+            f"| {np.median([row['chi2'] for row in mine]):.2f} "
             f"| {np.median([row['cpu_seconds'] for row in mine]):.0f} |"
         )
     plain = np.mean([row["interpolated"] for row in rows if row["fit"] == "one exposure"])
