@@ -7,7 +7,7 @@ free within the pointing error. The source's fields of several bands are correla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -70,13 +70,11 @@ class JointProblem:
         views: the images; the first is the one on whose sky all positions are.
         sigma: prior standard deviation of the numbers of a placement, in the order of `PLACED`; those of 0 are known.
         correlation: of the fields of two bands, by the prior.
-        held: entries that keep their values, (Q,), bool; None for none.
     """
 
     views: tuple[View, ...]
     sigma: tuple[float, float, float, float]
     correlation: float = 0.0
-    held: Tensor | None = None
 
     def __len__(self) -> int:
         return 1
@@ -157,24 +155,28 @@ class JointProblem:
 
     def cost(self, x: Tensor) -> Tensor:
         """Return half of chi^2 and of the priors' squares, (1,), in float64."""
-        chi2 = [problem.residual(own).double().square().sum(1) for problem, own in self.seen(x)]
+        return self.cost_of(x, range(len(self.views)))
+
+    def cost_of(self, x: Tensor, images: Iterable[int]) -> Tensor:
+        """Return the same where some images alone count."""
+        seen = self.seen(x)
+        chi2 = [seen[i][0].residual(seen[i][1]).double().square().sum(1) for i in images]
         return 0.5 * torch.stack(chi2).sum(0) + self._prior_cost(x)
 
     def normal(self, x: Tensor) -> Normal:
         """Return the normal equations, in float64."""
-        gradient = x.new_zeros(1, self.size, dtype=torch.float64)
-        hessian = gradient.new_zeros(1, self.size, self.size)
-        cost = self._prior_cost(x)
-        for spot, (residual, columns) in zip(self.spots, self.systems(x), strict=True):
+        return self.normal_of(x, range(len(self.views)))
+
+    def normal_of(self, x: Tensor, images: Iterable[int]) -> Normal:
+        """Return the normal equations where some images alone count."""
+        gradient, hessian = self.prior_terms(x)
+        cost, seen = self._prior_cost(x), self.seen(x)
+        for spot, (problem, own) in ((self.spots[i], seen[i]) for i in images):
+            residual, columns = self._system(problem, own, spot)
             g, h = products(residual, columns)
             gradient[:, spot.all] += g
             hessian[:, spot.all[:, None], spot.all] += h
             cost = cost + 0.5 * residual.double().square().sum(1)
-        pull, precision = self.prior_terms(x)
-        gradient, hessian = gradient + pull, hessian + precision
-        if self.held is not None:
-            gradient = gradient.masked_fill(self.held, 0.0)
-            hessian = hessian.masked_fill(self.held[:, None] | self.held, 0.0) + torch.diag_embed(self.held.double())
         return Normal.from_derivatives(cost, gradient, hessian)
 
     def systems(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -245,6 +247,40 @@ class JointProblem:
         """Numbers of a placement by its entries, (4, k)."""
         sigma = like.new_tensor(self.sigma)
         return torch.diag(sigma)[:, sigma > 0]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The joint problem of some entries (1, F), all others held, with the images that see them; for `minimised`.
+
+    Args:
+        problem: of all images.
+        x: where all entries are, (1, Q).
+        free: which of them are free, (F,).
+        images: which images count.
+    """
+
+    problem: JointProblem
+    x: Tensor
+    free: Tensor
+    images: tuple[int, ...]
+
+    def __getitem__(self, rows: Tensor) -> Part:
+        return self
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Return the joint vector (1, Q) of some values of the free entries."""
+        return self.x.index_copy(1, self.free, x)
+
+    def cost(self, x: Tensor) -> Tensor:
+        """Return half of chi^2 and of the priors' squares, (1,), in float64."""
+        return self.problem.cost_of(self.whole(x), self.images)
+
+    def normal(self, x: Tensor) -> Normal:
+        """Return the normal equations, in float64."""
+        normal = self.problem.normal_of(self.whole(x), self.images)
+        hessian = normal.hessian[:, self.free[:, None], self.free]
+        return Normal.from_derivatives(normal.cost, normal.gradient[:, self.free], hessian)
 
 
 class _Book:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, reweighed
-from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
+from lensphys.fitting.joint import JointFitted, JointProblem, Part, View, correlation_evidence
 from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
@@ -231,7 +231,10 @@ class JointRefinement:
         if len(views) == 1:
             return JointFitted.at(problem, x)
         stop = Stop(self.settings.steps, fall=self.settings.fall)
-        x = minimised(replace(problem, held=_of_first(problem)), x, stop).x
+        for band in problem.bands:  # the first image stays as it is while the others find their places
+            part = _of_band(problem, x, band)
+            if part is not None:
+                x = part.whole(minimised(part, x[:, part.free], stop).x)
         problem, x = self._weighed(problem, x)
         fitted = self._settled(problem, x)
         fitted = self._correlated(fitted)
@@ -416,8 +419,10 @@ def _with_field(problem: LensProblem, x: Tensor, first: LensProblem) -> LensProb
     return replace(problem, free=replace(first.free, frame=replace(frame, reference=own.reference)))
 
 
-def _of_first(problem: JointProblem) -> Tensor:
-    """Which entries are the first image's, (Q,): they are held while the others find their places."""
-    held = torch.zeros(problem.size, dtype=torch.bool)
-    held[problem.spots[0].index] = True
-    return held
+def _of_band(problem: JointProblem, x: Tensor, band: str) -> Part | None:
+    """What the images of a band alone see and the first image does not; None where that is nothing."""
+    images = tuple(i for i, view in enumerate(problem.views) if view.band == band and i > 0)
+    if not images:
+        return None
+    own = torch.cat([problem.spots[i].all for i in images]).unique()
+    return Part(problem, x, own[~torch.isin(own, problem.spots[0].index)], images)

@@ -4,7 +4,7 @@
 
 JWST_RING has a folder a band (``data.fits``, ``noise_map.fits``, ``psf.fits``, and a mask drawn by hand that is not
 used), of the COSMOS-Web Ring by NIRCam; EUCLID_Q1_4BAND one FITS file of a lens in VIS and NISP. Neither is ours to
-give. The middle 12 arcsec of each image are fitted. OUT (by default this folder) gets ``real.json`` and a picture a
+give. The middle 10 arcsec of each image are fitted. OUT (by default this folder) gets ``real.json`` and a picture a
 lens. Minutes a band; a killed run goes on.
 """
 
@@ -28,7 +28,7 @@ from lensphys.basics.panels import save_figure
 from lensphys.basics.provenance import provenance
 
 PUBLISHED = {"Euclid": 1.236, "COSMOS-Web Ring": None}  # arcsec, of VIS; none comes with the ring
-FIELD = 12.0  # arcsec
+FIELD = 10.0  # arcsec
 SIDE = {"F115W": 0.03, "F150W": 0.03, "F277W": 0.06, "F444W": 0.06}  # arcsec
 
 
