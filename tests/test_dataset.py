@@ -113,6 +113,8 @@ def test_bands_in_python_and_their_file(tmp_path):
     assert "chi^2 per degree of freedom" in repr(result)
     with pytest.raises(LensphysError, match="there is no band 'X': there is"):
         result["X"]
+    with pytest.raises(LensphysError, match="there are 2 bands: choose one, as result"):
+        result.image  # noqa: B018
     out = result.write(tmp_path / "out.fits")
     with fits.open(out) as file:
         assert {"RED_SCI", "RED_SIGMA", "BLUE_SCI", "BLUE_MODEL", "PARAMETERS"} <= {hdu.name for hdu in file}

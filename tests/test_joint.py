@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lenses import (
     freed_problem,
     one_thread,  # noqa: F401
+    psnr,
     seen_as,
     small_lenses,
     small_problem,
@@ -26,7 +29,9 @@ from lensphys.fitting.newton import Stop, minimised, value_and_jacobian
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import effective
-from lensphys.model import SIE, CosineBasis, FieldPrior, Gaussian, MassProfile, Member, Sersic, Shear
+from lensphys.methods import RefinedFit
+from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
+from lensphys.model import SIE, CosineBasis, FieldPrior, Gaussian, ImageSource, MassProfile, Member, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, NoPSF, Observation
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
@@ -252,3 +257,32 @@ def test_an_image_that_does_not_show_the_arcs_is_named():
     shots = [replace(one, place=place) for one, place in zip(shots, places, strict=True)]
     with pytest.raises(LensphysError, match=r"[ab]\.fits shows 0 % of the arcs of [ab]\.fits.*leave one out"):
         JointRefinement(quick())(shots)
+
+
+@pytest.mark.slow
+def test_four_dithered_exposures_of_a_spiral_are_sharper_than_one():
+    galaxy = np.load(Path(__file__).parents[1] / "simulations/drawn_galaxies.npy")[0]
+    source = ImageSource.from_image(galaxy / galaxy.sum() * 300 / 0.02**2, 0.02, center_x=0.1, center_y=-0.05)
+    camera = Camera(PixelGrid(44, 48, 0.1), GaussianPSF(0.16), supersampling=2)
+    seen = []
+    for i, place in enumerate([(0.0, 0.0, 0.0), (0.06, 0.01, 0.001), (-0.01, 0.05, 0.0), (0.05, 0.06, -0.001)]):
+        placement = Placement(torch.tensor([[*place, 0.0]]))
+        field = DeflectionField.from_lens(PlacedMass(MASS, placement), camera.grid, like=placement.numbers)
+        clean = camera.render(PlacedLight(source, placement), field)
+        error = ErrorMap(torch.full_like(clean, 0.03) * clean.amax())
+        image = error.sample(clean, torch.Generator().manual_seed(i))
+        seen.append((Seen(str(i), "", Observation(image, camera, error)), placement))
+
+    def judged(count: int) -> tuple[JointPrediction, float]:
+        method = JointRefinedFit(fit=RefinedFit(search=Search(rounds=0), search_free=Search(rounds=0)))
+        found = method.told(method.fitted([one for one, _ in seen[:count]]), 2)
+        fine, place = found.bands[""].camera, {one.name: p for one, p in seen}[found.first]
+        field = DeflectionField.from_lens(PlacedMass(MASS, place), fine.grid, like=place.numbers)
+        return found, float(psnr(found.bands[""].image, fine.render(PlacedLight(source, place), field)))
+
+    (one, before), (four, after) = judged(1), judged(4)
+    assert after > before + 2
+    rows = {row.name: row for row in four.table}
+    assert abs(rows["theta_E"].value - 1.2) < 4 * rows["theta_E"].error
+    assert rows["theta_E"].error < 0.8 * {row.name: row for row in one.table}["theta_E"].error
+    assert all(0.85 < chi2 < 1.15 for chi2 in four.each.values())

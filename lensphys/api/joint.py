@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lensphys.api.images import File, Images, read
+from lensphys.api.images import Array, File, Images, read
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError
@@ -131,6 +131,22 @@ class JointResult:
     bands: dict[str, Result]
     scale: int
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Array:
+        """The super-resolved image of exposures of one band, (sH, sW) [flux per pixel]."""
+        return self._only.image
+
+    @property
+    def sigma(self) -> Array | None:
+        """Standard deviation of ``image``, (sH, sW) [flux per pixel]."""
+        return self._only.sigma
+
+    @property
+    def _only(self) -> Result:
+        if len(self.bands) > 1:
+            raise LensphysError(f"there are {len(self.bands)} bands: choose one, as result[{next(iter(self.bands))!r}]")
+        return next(iter(self.bands.values()))
 
     @property
     def table(self) -> Table:

@@ -7,7 +7,7 @@ free within the pointing error. The source's fields of several bands are correla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -179,9 +179,10 @@ class JointProblem:
             cost = cost + 0.5 * residual.double().square().sum(1)
         return Normal.from_derivatives(cost, gradient, hessian)
 
-    def systems(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return for each image its residuals (1, N) and the derivatives by its entries, (1, Q + k, N): see `Spot`."""
-        return [self._system(problem, own, spot) for spot, (problem, own) in zip(self.spots, self.seen(x), strict=True)]
+    def systems(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each image its residuals (1, N) and the derivatives by its entries, (1, Q + k, N): see `Spot`."""
+        for spot, (problem, own) in zip(self.spots, self.seen(x), strict=True):
+            yield self._system(problem, own, spot)
 
     def prior_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return gradient (1, Q) and curvature (1, Q, Q) of the priors' half squares, in float64."""

@@ -136,7 +136,11 @@ class JointRefinement:
     def _opened(self, shots: Sequence[Shot], first: Fitted) -> list[_Opened]:
         """Each image with a model of its own that starts from the first one's."""
         none = Placement.identity(first.problem.unit)
-        leaders = {shots[0].band: _Opened(shots[0], self.refinement.middle(first), first.problem, first.x, none, none)}
+        leaders = {
+            shots[0].band: _Opened(
+                shots[0], self.refinement.middle(first.problem, first.x), first.problem, first.x, none, none
+            )
+        }
         found = []
         for shot in shots:
             place = none if shot.place is None or shots[0].place is None else shot.place.about(shots[0].place)
@@ -186,7 +190,7 @@ class JointRefinement:
         whole = whole.renewed(leader.x)
         factor = shared_noise(whole, leader.x, self.refinement.bright)
         whole = whole.inflated(factor).renewed(leader.x)
-        middle = self.refinement.middle(Fitted.at(whole, leader.x))
+        middle = self.refinement.middle(whole, leader.x)
         middle = replace(middle, space=leader.problem.space)
         return _Opened(shot, middle, whole, leader.x, place, whole.placement or place)
 
@@ -214,7 +218,7 @@ class JointRefinement:
         there, here = (torch.stack([v[f"{main}.{c}"] for c in CENTRE], dim=1) for v in (values, seen))
         found = there - place.turned(here[:, :, None, None])[:, :, 0, 0]
         start = Placement(torch.cat([found, place.numbers[:, 2:]], dim=1))
-        problem = _joined(self.refinement.middle(smooth), first.problem, start)
+        problem = _joined(self.refinement.middle(smooth.problem, smooth.x), first.problem, start)
         light = {n: v for n, v in start.values(seen).items() if n.rpartition(".")[0] not in problem.model.mass}
         x = problem.unconstrained({n: (values | light)[n] for n in problem.model.names})
         problem = _with_field(problem, x, first.problem)

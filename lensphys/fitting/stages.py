@@ -141,14 +141,14 @@ class Refinement:
         ((_, found),) = each(self._lit_and_centred(plain), lambda _, group: well_sampled(group, self.sampling))
         return found
 
-    def middle(self, smooth: Fitted) -> LensProblem:
+    def middle(self, whole: LensProblem, x: Tensor) -> LensProblem:
         """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many."""
-        whole, (height, width) = smooth.problem, self._window(smooth.problem)
+        height, width = self._window(whole)
         if height * width > self.crop * whole.observation.image[0].numel():
             return whole
         inner = whole.inner(height, width)
         if self.lens_light is not None and whole.model.lens_light:
-            inner = wide_light_held(inner, smooth.x, inner.observation.camera.grid.radius, self.lens_light.held)
+            inner = wide_light_held(inner, x, inner.observation.camera.grid.radius, self.lens_light.held)
         return inner
 
     def _lit_and_centred(self, smooth: Fitted) -> Groups:
@@ -222,7 +222,7 @@ class Refinement:
 
     def _near_the_arcs(self, smooth: Fitted) -> Groups:
         """What explains images badly explained so far, from the pixels in the middle that hold all bright ones."""
-        whole, inner = smooth.problem, self.middle(smooth)
+        whole, inner = smooth.problem, self.middle(smooth.problem, smooth.x)
         if inner is whole:
             return self._explained(smooth)
         found = self._explained(Fitted.at(inner, smooth.x))
