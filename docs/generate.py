@@ -48,7 +48,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/index.md": ("gain",),
     "docs/results/simulated.md": ("simulated", "studies"),
     "docs/results/galaxies.md": ("any_source", "zoo", "completeness"),
-    "docs/results/real.md": ("real", "multipoles", "lens_light", "ground", "pair"),
+    "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "joint_real", "ground", "pair"),
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/where_it_fails.md": ("fuzz",),
@@ -63,6 +63,14 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "lens_light": (
         ("real/lens_light/table.json",),
         lambda tree: _script(ROOT / "experiments/real/lens_light/lens_light.py").table(tree["rows"]),
+    ),
+    "joint_simulated": (
+        ("real/joint/simulated.json",),
+        lambda tree: _script(ROOT / "experiments/real/joint/simulated.py").table(tree["rows"]),
+    ),
+    "joint_real": (
+        ("real/joint/real.json",),
+        lambda tree: _script(ROOT / "experiments/real/joint/real.py").table(tree["lenses"]),
     ),
     "completeness": (("any_source/table.json",), completeness_table),
     "real": (("real/slacs/table.json",), lambda tree: lenses_table(tree["rows"])),

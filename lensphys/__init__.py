@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lensphys.api.fit import fit as fit
     from lensphys.api.images import Images as Images
     from lensphys.api.images import read as read
+    from lensphys.api.joint import Dataset as Dataset
+    from lensphys.api.joint import JointResult as JointResult
     from lensphys.api.resolve import super_resolve as super_resolve
     from lensphys.api.result import Result as Result
     from lensphys.api.simulated import Lenses as Lenses
@@ -57,6 +59,8 @@ _PLACES = {
     "fit": "lensphys.api.fit",
     "Images": "lensphys.api.images",
     "read": "lensphys.api.images",
+    "Dataset": "lensphys.api.joint",
+    "JointResult": "lensphys.api.joint",
     "super_resolve": "lensphys.api.resolve",
     "Result": "lensphys.api.result",
     "Lenses": "lensphys.api.simulated",

@@ -97,7 +97,7 @@ def test_type_checkers_know_the_same_names():
 
 
 def test_a_name_that_is_not_there():
-    with pytest.raises(AttributeError, match="has no attribute 'Sie': it has EPL"):
+    with pytest.raises(AttributeError, match="has no attribute 'Sie': it has Dataset, EPL"):
         _ = lp.Sie
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lensphys.api.chosen import Chosen, chosen_for
 from lensphys.api.device import device_of
 from lensphys.api.images import File, Images, kernel, read
+from lensphys.api.joint import Dataset, JointResult, joint_method, super_resolved
 from lensphys.api.result import Result
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError
@@ -29,6 +30,20 @@ _FINEST = 16  # times as fine
 Model = File | Mapping[str, Any] | FitModel
 
 
+@overload
+def super_resolve(
+    images: Dataset,
+    scale: int | None = None,
+    *,
+    method: str | Method | None = None,
+    model: Model | None = None,
+    z_lens: float | None = None,
+    z_source: float | None = None,
+    device: str = "auto",
+) -> JointResult: ...
+
+
+@overload
 def super_resolve(
     images: Images | File | NDArray[Any],
     scale: int | None = None,
@@ -42,11 +57,28 @@ def super_resolve(
     z_source: float | None = None,
     workers: int = 1,
     device: str = "auto",
-) -> Result:
+) -> Result: ...
+
+
+def super_resolve(
+    images: Images | File | NDArray[Any] | Dataset,
+    scale: int | None = None,
+    *,
+    weights: str | Path | Method | None = None,
+    method: str | Method | None = None,
+    model: Model | None = None,
+    refine: int | None = None,
+    target_psf: File | NDArray[Any] | None = None,
+    z_lens: float | None = None,
+    z_source: float | None = None,
+    workers: int = 1,
+    device: str = "auto",
+) -> Result | JointResult:
     """Super-resolve images; without a trained network, each one is fitted on its own.
 
     Args:
-        images: what `lensphys.read` returned, or a file or array that it can read without further words.
+        images: what `lensphys.read` returned, or a file or array that it can read without further words; or a
+            `lensphys.Dataset`, several images of one lens, which are fitted together.
         scale: pixels become so many times as small; the network's own if None, or 2.
         weights: a network: the name of one that comes with the package (``lensphys list weights``), the run folder of a
             training, or what `lensphys.load` returned. Its answer is refined by a fit where it can be.
@@ -70,11 +102,15 @@ def super_resolve(
         result.plot().savefig("lens.png")
         result.write("lens_sr.fits")
     """
-    given = images if isinstance(images, Images) else read(images)
+    given = images if isinstance(images, Images | Dataset) else read(images)
     with in_python():
         solar, where = solar_radius(z_lens, z_source), device_of(device)
         chosen = chosen_for(weights, method, model, refine, where)
         factor = _factor(scale, chosen)
+        if isinstance(given, Dataset):
+            if target_psf is not None:
+                raise LensphysError("a target PSF is of one image: leave it out for several images of a lens")
+            return super_resolved(given, joint_method(chosen.method, chosen.name), factor, solar=solar, device=where)
         ready, target = given.set, kernel(target_psf, "the target PSF")
         record = {"input": given.name}
         if target is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -22,6 +22,7 @@ from lensphys.cli.base import (
     errors,
     one_sentence,
 )
+from lensphys.cli.joint import Several, alone, check_several, super_resolve_together
 from lensphys.cli.many import Order, check_folder_options, make_catalogue
 from lensphys.cli.rows import Rows, rows_of
 
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
 @app.command("super-resolve")
 @one_sentence
 def super_resolve(
-    image: Annotated[
-        Path,
+    inputs: Annotated[
+        list[Path],
         typer.Argument(
             metavar="INPUT",
             help="FITS, an .npz of named arrays, an .npy stack (N, H, W), our .h5; or many: a folder of such files, or "
-            "a text with a path a line.",
+            "a text with a path a line; or several images of ONE lens, with --as.",
         ),
     ],
     out: Annotated[
@@ -57,29 +58,47 @@ def super_resolve(
         typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
     ] = None,
     instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
-    psf: Annotated[Optional[Path], typer.Option(help="PSF kernel, FITS, PSFEx or .npy.")] = None,  # noqa: UP045
+    kind: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--as",
+            help="What several images of ONE lens are, to be fitted together: exposures or bands.",
+        ),
+    ] = None,
+    psf: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="PSF kernel, FITS, PSFEx or .npy; of several images once for all, or once for each."),
+    ] = None,
     target_psf: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="PSF that the result shall have, FITS or .npy, on its pixels; by default the image's own."),
     ] = None,
     error: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Noise map, FITS or .npy: standard deviation, or by its name a variance or a weight."),
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            help="Noise map, FITS or .npy: standard deviation, or by its name a variance or a weight; likewise."
+        ),
     ] = None,
     mask: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[list[Path]],  # noqa: UP045
         typer.Option(help="Mask, FITS or .npy: bits, or 0 and 1, read as a MASK or DQ in the image's own file is."),
     ] = None,
     ext: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Extension of the image in a FITS file: SCI, `SCI,2`, 4, or a plane of a cube, `SCI[0]`."),
     ] = None,
-    band: Annotated[Optional[str], typer.Option(help="Band of the image in a FITS file of several: VIS.")] = None,  # noqa: UP045
+    band: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Band of the image in a FITS file of several: VIS; or bands to fit together: VIS,NIR_H."),
+    ] = None,
     mask_means: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="What nonzero pixels of MASK are, good or bad, where the file does not tell."),
     ] = None,
-    pixel_scale: Annotated[Optional[float], typer.Option(help="Pixel scale in arcsec.")] = None,  # noqa: UP045
+    pixel_scale: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(help="Pixel scale in arcsec; of several images once for all, or once for each."),
+    ] = None,
     sky: Annotated[
         str, typer.Option(help="keep, or subtract: the level along the borders, where these show no galaxy's halo.")
     ] = "keep",
@@ -118,6 +137,10 @@ def super_resolve(
 
     `lensphys super-resolve euclid.fits -o lens_sr.fits --band NIR_H`
 
+    `lensphys super-resolve exposure_1.fits exposure_2.fits -o lens_sr.fits --as exposures`
+
+    `lensphys super-resolve euclid.fits -o bands_sr.fits --band VIS,NIR_Y,NIR_J,NIR_H`
+
     `lensphys super-resolve lens.fits -o lens_sr.fits --model examples/my_model.yaml`
 
     `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
@@ -132,39 +155,57 @@ def super_resolve(
     and the super-resolved images in `shards/`. A file that cannot be used costs its own row.
 
     A stack or a catalogue that is interrupted goes on where it was when the same command is given again.
+
+    Several images of one lens are explained by one fit: exposures share everything, bands the mass. Each is moved and
+    turned within the pointing error about where its WCS, or its middle, puts it.
     """
-    from lensphys.api.chosen import asked_for, chosen_method
+    from lensphys.api.chosen import asked_for, chosen_for, chosen_method
     from lensphys.api.images import choice_of
     from lensphys.api.resolve import lost_sentence, resolved, solar_radius
     from lensphys.catalogue.inputs import is_many
     from lensphys.data.images import check_output, read_images, with_target_psf
     from lensphys.observation import Instrument
 
-    many = is_many(image, out)
     allow(trust)
+    solar, where = solar_radius(z_lens, z_source), device_of(device)
+    preset = None if instrument is None else Instrument.named(instrument)
+    bands = [name.strip() for name in band.split(",")] if band is not None and "," in band else []
+    if len(inputs) > 1 or bands or kind is not None:
+        given = {"psf": psf, "error": error, "mask": mask, "pixel_scale": pixel_scale}
+        beside: dict[str, list[Any]] = {name: list(values or []) for name, values in given.items()}
+        kind = "bands" if bands and kind is None else kind
+        several = Several(inputs, kind, bands, beside, preset, ext, mask_means, sky)
+        claim(out, *inputs, *beside["psf"], *beside["error"], *beside["mask"], model, overwrite=overwrite)
+        foreign: dict[str, object] = {"--rows": rows, "--run": run, "--weights": weights, "--refine": refine}
+        foreign |= {"--target-psf": target_psf}
+        foreign |= {"--scheduler": scheduler, "--shard-size": shard_size, "--band": None if bands else band}
+        check_several(several, foreign)
+        chosen = chosen_for(None, method, model, None, where)
+        super_resolve_together(several, chosen, scale or 2, out, solar, where)
+        return
+    image, one_psf, one_error = inputs[0], alone("--psf", psf), alone("--error", error)
+    one_mask, side = alone("--mask", mask), alone("--pixel-scale", pixel_scale)
+    many = is_many(image, out)
     if many:
-        alone = {"--rows": rows, "--z-lens": z_lens, "--z-source": z_source, "--mask": mask}
-        check_folder_options(alone, image, out, psf, error, target_psf)
+        foreign = {"--rows": rows, "--z-lens": z_lens, "--z-source": z_source, "--mask": one_mask}
+        check_folder_options(foreign, image, out, one_psf, one_error, target_psf)
     else:
         if scheduler is not None or shard_size is not None:
             raise LensphysError("--scheduler and --shard-size are for catalogues: give a folder as --out")
         check_output(image, out)
-        claim(out, image, psf, target_psf, error, mask, model, overwrite=overwrite)
-    solar = solar_radius(z_lens, z_source)
-    where = device_of(device)
+        claim(out, image, one_psf, target_psf, one_error, one_mask, model, overwrite=overwrite)
     if model is not None:
         chosen = asked_for(model, run=run, weights=weights, method=method, refine=refine)
     else:
         named = "refine" if run is None and weights is None and method is None else method
         chosen = chosen_method(run, weights, named, refine, where)
-    preset = None if instrument is None else Instrument.named(instrument)
     own = None if instrument is not None else chosen.instrument
     choice = choice_of(ext, band, mask_means)
     factor = scale or chosen.scale
     if many:
         from lensphys.catalogue import Reading
 
-        reading = Reading(preset, own, psf, error, target_psf, pixel_scale, choice, sky)
+        reading = Reading(preset, own, one_psf, one_error, target_psf, side, choice, sky)
         order = Order(image, out, factor, where, workers, scheduler, shard_size, overwrite)
         make_catalogue(order, chosen, reading)
         return
@@ -172,10 +213,10 @@ def super_resolve(
         image,
         instrument=preset,
         fallback=own,
-        psf=psf,
-        error=error,
-        mask=mask,
-        pixel_scale=pixel_scale,
+        psf=one_psf,
+        error=one_error,
+        mask=one_mask,
+        pixel_scale=side,
         sky=sky,
         choice=choice,
     )

@@ -425,8 +425,8 @@ def write_images(
     if kind == "FITS":
         if images.header is None:
             raise LensphysError(f"cannot write {path}: only a FITS input gives a FITS output, choose .npz or .h5")
-        results |= _kernel_planes(images.observation.camera.at(scale))
-        write_fits(path, images.header, results, scale=scale, pixel_scale=grid.scale, provenance=provenance)
+        planes = fits_planes(images, results, scale)
+        write_fits(path, images.header, planes, scale=scale, pixel_scale=grid.scale, provenance=provenance)
     elif kind in (".npz", ".npy"):
         write_npz(path, results | {"provenance": json.dumps(origin, default=str)})
     else:
@@ -440,6 +440,11 @@ def write_images(
         if "hr" in columns:
             results.pop("image")  # it is /hr, stored once
         _write_hdf5(path, results | columns, origin | carried.get("attributes", {}))
+
+
+def fits_planes(images: ImageSet, results: Mapping[str, Any], scale: int) -> dict[str, Any]:
+    """Return results with the PSF that super-resolved images have, as `lensphys.fits.result` writes them."""
+    return dict(results) | {"psf": _psf_words(images, scale)} | _kernel_planes(images.observation.camera.at(scale))
 
 
 def _psf_words(images: ImageSet, scale: int) -> str:

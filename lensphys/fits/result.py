@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,73 @@ def write_fits(
     Raises:
         LensphysError: if the file cannot be written.
     """
+    first, *others = _planes(header, results, scale=scale, pixel_scale=pixel_scale)
+    primary = fits.PrimaryHDU(first.data, _with_origin(first.header, provenance))
+    _written(path, [primary, *others, *_tables(results)])
+
+
+@dataclass(frozen=True)
+class BandResult:
+    """The result of one band of several.
+
+    Args:
+        header: of the low-resolution image.
+        results: as for `write_fits`.
+        pixel_scale: of the low-resolution image [arcsec].
+    """
+
+    header: fits.Header
+    results: Mapping[str, Any]
+    pixel_scale: float
+
+
+def write_bands(
+    path: Path,
+    bands: Mapping[str, BandResult],
+    *,
+    scale: int,
+    table: Mapping[str, Array],
+    cards: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the super-resolved images of one lens in several bands, whole or not at all.
+
+    The planes of a band are named by it, as archives do: ``VIS_SCI``, ``VIS_SIGMA``, ``VIS_MODEL``. What all of them
+    share is in PARAMETERS, SUBHALOS and the primary header.
+
+    Args:
+        path: the file.
+        bands: by their names.
+        scale: pixels are so many times as small.
+        table: of all parameters: ``name``, ``value``, ``error`` and ``unit``.
+        cards: of the primary header.
+        provenance: becomes HISTORY.
+
+    Raises:
+        LensphysError: if the file cannot be written.
+    """
+    head = fits.Header([(name, value) for name, value in cards.items()])
+    head["LENSPHYS"] = (VERSION, "version that super-resolved these images")
+    hdus: list[Any] = [fits.PrimaryHDU(header=_with_origin(head, provenance))]
+    for band, one in bands.items():
+        first, *others = _planes(one.header, one.results, scale=scale, pixel_scale=one.pixel_scale)
+        hdus.append(fits.ImageHDU(first.data, first.header, name=f"{band}_SCI"))
+        for hdu in others:
+            hdu.name = f"{band}_{hdu.name}"
+            hdus.append(hdu)
+    hdus.append(_parameters(table))
+    hdus += _bodies(next(iter(bands.values())).results)
+    _written(path, hdus)
+
+
+def _planes(header: fits.Header, results: Mapping[str, Any], *, scale: int, pixel_scale: float) -> list[Any]:
+    """All images of a result, the super-resolved one first."""
     fine = _result_header(rescaled_header(header, scale), results, pixel_scale / scale)
     unit = str(header.get("BUNIT", ""))
     factor, source_unit, source_factor = 1, f"{unit}/arcsec2" if unit else "1/arcsec2", 1.0
     if is_surface_brightness(header):  # flux per pixel in units of BUNIT times a large pixel, back to BUNIT
         factor, source_unit, source_factor = scale**2, unit, pixel_scale**2
-    hdus = [fits.PrimaryHDU(results["image"][0] * factor, _with_origin(fine, provenance))]
+    hdus = [fits.ImageHDU(results["image"][0] * factor, fine)]
     if "sigma" in results:
         hdus.append(_extension("SIGMA", results["sigma"][0] * factor, fine, unit, "standard deviation of the image"))
     if "constrained" in results:
@@ -84,7 +146,10 @@ def write_fits(
     if "psf_kernel" in results:
         plain = fits.Header([("PIXSCALE", float(results["psf_scale"]), "[arcsec]")])
         hdus.append(_extension("PSF", results["psf_kernel"], plain, "", "of the image"))
-    hdus += _tables(results)
+    return hdus
+
+
+def _written(path: Path, hdus: list[Any]) -> None:
     # an open file, because astropy would read meaning into the temporary name
     with whole_file(path) as temporary, temporary.open("wb") as file:
         _dated_by_nothing(fits.HDUList(hdus)).writeto(file, output_verify="silentfix+ignore")
@@ -135,24 +200,37 @@ def _tables(results: Mapping[str, Any]) -> list[Any]:
     if "parameters" not in results:
         return []
     names, units = (list(map(str, results[key])) for key in ("parameter_names", "parameter_units"))
+    table = {"name": names, "value": results["parameters"][0], "error": results["errors"][0], "unit": units}
+    return [_parameters(table), *_bodies(results)]
+
+
+def _parameters(table: Mapping[str, Any]) -> Any:
+    """The table of all parameters: ``name``, ``value``, ``error`` and ``unit``."""
+    names = list(map(str, table["name"]))
     columns = [
         fits.Column("NAME", f"{max(map(len, names))}A", array=names),
-        fits.Column("VALUE", "D", array=results["parameters"][0]),
-        fits.Column("ERROR", "D", array=results["errors"][0]),
-        fits.Column("UNIT", "16A", array=units),
+        fits.Column("VALUE", "D", array=table["value"]),
+        fits.Column("ERROR", "D", array=table["error"]),
+        fits.Column("UNIT", "16A", array=list(map(str, table["unit"]))),
     ]
-    tables = [fits.BinTableHDU.from_columns(columns, name="PARAMETERS")]
+    return fits.BinTableHDU.from_columns(columns, name="PARAMETERS")
+
+
+def _bodies(results: Mapping[str, Any]) -> list[Any]:
+    """The sub-halos, where there are any."""
+    if "bodies" not in results:
+        return []
     found = np.isfinite(results["bodies"][0]).all(1)
     bodies = results["bodies"][0][found]
-    if len(bodies):
-        body = [
-            fits.Column(name.upper(), "D", unit="" if name == "gain" else "arcsec", array=bodies[:, i])
-            for i, name in enumerate(map(str, results["body_columns"]))
-        ]
-        if "body_masses" in results:
-            body.append(fits.Column("MASS", "D", unit="solMass", array=results["body_masses"][0][found]))
-        tables.append(fits.BinTableHDU.from_columns(body, name="SUBHALOS"))
-    return tables
+    if len(bodies) == 0:
+        return []
+    body = [
+        fits.Column(name.upper(), "D", unit="" if name == "gain" else "arcsec", array=bodies[:, i])
+        for i, name in enumerate(map(str, results["body_columns"]))
+    ]
+    if "body_masses" in results:
+        body.append(fits.Column("MASS", "D", unit="solMass", array=results["body_masses"][0][found]))
+    return [fits.BinTableHDU.from_columns(body, name="SUBHALOS")]
 
 
 def _extension(name: str, data: Array, header: fits.Header, unit: str, comment: str) -> Any:

@@ -88,8 +88,8 @@ class Posterior:
         if problem.free is None:
             return camera
         coarse = problem.observation.camera.grid
-        theta = coarse.positions(like=x)
-        there = problem.free.frame.inside(theta - problem.lens(x).mass(theta))[1][:, 0] > 0
+        theta, sky = coarse.positions(like=x), problem.positions(coarse)
+        there = problem.free.frame.inside(sky - problem.lens(x).mass(sky))[1][:, 0] > 0
         reach = 3 * camera.psf.extent + 2 * coarse.scale
         far_x, far_y = (float((theta[:, i].abs() * there).max()) + reach for i in (0, 1))
         return replace(camera, grid=grid.middle(far_y, far_x))

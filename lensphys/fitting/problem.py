@@ -15,6 +15,7 @@ from lensphys.basics.checks import LensphysError, check_finite
 from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.broad_light import BroadLight, BroadLightFilter
 from lensphys.fitting.newton import Normal
+from lensphys.fitting.placement import PLACED, PlacedLight, PlacedMass, Placement
 from lensphys.model import (
     Component,
     CosineBasis,
@@ -96,6 +97,13 @@ class Lens:
     source: LightProfile
     light: LightProfile | None = None
 
+    def from_place(self, placement: Placement | None) -> Lens:
+        """Return it as an image sees it that lies elsewhere; the named parameters stay."""
+        if placement is None:
+            return self
+        light = None if self.light is None else PlacedLight(self.light, placement)
+        return Lens(self.values, PlacedMass(self.mass, placement), PlacedLight(self.source, placement), light)
+
     def seen_by(self, camera: Camera, like: Tensor) -> Tensor:
         """Return the clean images of a camera, (B, 1, H, W) [flux per pixel]; dtype and device of ``like``."""
         fine = camera.grid.resampled(camera.supersampling)
@@ -125,6 +133,7 @@ class LensProblem:
         free: the source's field; None for sources that are what the model says.
         potential: the correction to the potential; None for none.
         front: the light of the lens as last fitted, (B, 1, H, W) [flux per pixel]; None where there is none.
+        placement: of the images, where they are not those whose middle the positions of the model are about.
     """
 
     observation: Observation
@@ -140,6 +149,7 @@ class LensProblem:
     potential: PotentialCorrection | None = None
     front: Tensor | None = None
     broad: BroadLight | None = None
+    placement: Placement | None = None
 
     @classmethod
     def from_observation(
@@ -186,6 +196,7 @@ class LensProblem:
             potential=None if self.potential is None else self.potential.rows(rows),
             front=None if self.front is None else self.front[rows],
             broad=None if self.broad is None else self.broad.rows(rows),
+            placement=None if self.placement is None else self.placement.rows(rows),
         )
         part.__dict__["filter"] = None if self.filter is None else self.filter.rows(rows)  # it costs much to find
         return part
@@ -228,6 +239,15 @@ class LensProblem:
         light = self._sum(self.model.lens_light, values, g) if self.model.lens_light else None
         return Lens(values, mass, self._sum(self.model.source, values, g), light)
 
+    def seen_lens(self, x: Tensor) -> Lens:
+        """Return the lens and the source of a vector as the images see them, wherever they lie."""
+        return self.lens(x).from_place(self.placement)
+
+    def positions(self, grid: PixelGrid) -> Tensor:
+        """Return where the pixels of a grid are for the model, (B or 1, 2, H, W) [arcsec]."""
+        theta = grid.positions(like=self.unit)
+        return theta if self.placement is None else self.placement.sky(theta)
+
     def first_source(self, x: Tensor) -> LightProfile:
         """Return the first source, without its field."""
         values = self.values(self.parts(x)[0])
@@ -252,7 +272,7 @@ class LensProblem:
 
     def render(self, x: Tensor) -> Tensor:
         """Return the clean images, (B, 1, H, W) [flux per pixel]."""
-        return self.lens(x).seen_by(self.observation.camera, like=x)
+        return self.seen_lens(x).seen_by(self.observation.camera, like=x)
 
     def residual(self, x: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma, (B, H W)."""
@@ -262,6 +282,11 @@ class LensProblem:
         """Return the residuals of the priors, (B, number of priors)."""
         own, bodies, g, psi = self.parts(x)
         return torch.cat([self.space.prior_residual(own), self.bodies.prior(bodies)[0], g, psi], dim=1)
+
+    def pulls(self, x: Tensor) -> Tensor:
+        """Return the residual of the prior of each entry, (B, Q), 0 where it has none."""
+        own, bodies, g, psi = self.parts(x)
+        return torch.cat([self.space.pulls(own), self.bodies.prior(bodies)[0], g, psi], dim=1)
 
     def cost(self, x: Tensor) -> Tensor:
         """Return half of chi^2 and of the priors' squares, (B,), in float64."""
@@ -277,13 +302,7 @@ class LensProblem:
 
     def normal_of(self, x: Tensor, residual: Tensor, columns: Tensor) -> Normal:
         """Return the normal equations at a vector, from its `system`."""
-        gradient = x.new_zeros(x.shape, dtype=torch.float64)
-        hessian = gradient.new_zeros(*x.shape, x.shape[1])
-        for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
-            j = j.double()
-            gradient -= (j @ r.double()[:, :, None])[:, :, 0]
-            _add_gram(hessian, j)
-        hessian = hessian.triu() + hessian.triu(1).transpose(1, 2)
+        gradient, hessian = products(residual, columns)
         pull, precision = self.prior_terms(x)
         hessian = hessian + torch.diag_embed(precision)
         gradient = gradient + pull
@@ -310,8 +329,28 @@ class LensProblem:
 
     def maps(self, x: Tensor, grid: PixelGrid) -> Iterator[Tensor]:
         """Yield the derivatives of the brightness on a grid by the entries of the vector, (B, some, H, W) at a time."""
+        for maps in self._maps(x, grid):
+            yield maps if self.placement is None else maps * self.placement.factor
+
+    def placement_maps(self, x: Tensor, grid: PixelGrid) -> Tensor:
+        """Return the derivatives of the brightness on a grid by the numbers of the placement, (B, 4, H, W)."""
+        placement = self.placement or Placement.identity(self.unit)
+        lens, theta = self.lens(x), grid.positions(like=x)
+        sky = placement.sky(theta)
+        beta, jacobian = sky - lens.mass(sky), lens.mass.jacobian(sky)
+        steepest = 2 * grid.radius / grid.scale
+        slope = lens.source.gradient(beta)
+        steep = slope - (slope[:, :, None] * jacobian.clamp(-steepest, steepest)).sum(1)
+        light = lens.source(beta)
+        if lens.light is not None:
+            steep, light = steep + lens.light.gradient(sky), light + lens.light(sky)
+        across = placement.turned(torch.stack([-theta[:, 1], theta[:, 0]], dim=1))
+        columns = {"x": steep[:, :1], "y": steep[:, 1:], "rotation": (steep * across).sum(1, keepdim=True)}
+        return torch.cat([(columns | {"flux": light})[name] for name in PLACED], dim=1) * placement.factor
+
+    def _maps(self, x: Tensor, grid: PixelGrid) -> Iterator[Tensor]:
         own, bodies, g, _ = self.parts(x)
-        values, theta = self.values(own), grid.positions(like=x)
+        values, theta = self.values(own), self.positions(grid)
         lens = self.lens(x)
         alpha = lens.mass(theta)
         beta = theta - alpha
@@ -328,8 +367,9 @@ class LensProblem:
 
     def source_gradient(self, x: Tensor, grid: PixelGrid) -> Tensor:
         """Return the gradient of the source's brightness by beta on a grid, (B, 2, H, W) [flux / arcsec^3]."""
-        lens, theta = self.lens(x), grid.positions(like=x)
-        return lens.source.gradient(theta - lens.mass(theta))
+        lens, theta = self.lens(x), self.positions(grid)
+        gradient = lens.source.gradient(theta - lens.mass(theta))
+        return gradient if self.placement is None else gradient * self.placement.factor
 
     def whitening(self, clean: Tensor) -> Tensor:
         """Return d E[y] / d clean over sigma, (B, 1, H, W)."""
@@ -350,7 +390,7 @@ class LensProblem:
 
     def light_in_front(self, x: Tensor) -> Tensor | None:
         """Return the light of the lens itself, (B, 1, H, W) [flux per pixel]; None where there is none."""
-        light = self.lens(x).light
+        light = self.seen_lens(x).light
         if light is None:
             return None
         own = self.observation.camera.expose(light(self.fine.positions(like=x)) * self.fine.pixel_area)
@@ -467,13 +507,20 @@ class LensProblem:
         if potential is None:
             return
         n = potential.sigma.shape[-1]
-        (cx, sx), (cy, sy) = potential.basis.lines(grid, n, like=slope)  # (n, W), (n, H)
+        (cx, sx), (cy, sy) = self._lines(potential.basis, n, grid, slope)
         for index in torch.arange(n * n, device=slope.device).split(size):
             b, a = index // n, index % n  # rows of coefficients are modes along y
-            bend_x = cy[b][:, :, None] * sx[a][:, None, :]
-            bend_y = sy[b][:, :, None] * cx[a][:, None, :]
+            bend_x, bend_y = cy[b] * sx[a], sy[b] * cx[a]
             sigma = potential.sigma.flatten(1)[:, index, None, None]
             yield -(slope[:, :1] * bend_x + slope[:, 1:] * bend_y) * sigma
+
+    def _lines(self, basis: CosineBasis, n: int, grid: PixelGrid, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Values and slopes of the first modes along x and along y: (n, 1, W) and (n, H, 1), or (n, H, W) on axes that
+        are not those of the basis."""
+        if self.placement is not None:
+            return basis.planes(self.positions(grid), n)
+        (cx, sx), (cy, sy) = basis.lines(grid, n, like=like)
+        return [(cx[:, None, :], sx[:, None, :]), (cy[:, :, None], sy[:, :, None])]
 
     def prior_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and curvature of the priors' half squares by each entry, (B, Q) each, in float64."""
@@ -484,6 +531,17 @@ class LensProblem:
         fields = torch.cat([g, psi], dim=1).double()
         precision = [jacobian.square().sum(2), steep.square(), torch.ones_like(fields)]
         return torch.cat([pull, value * steep, fields], dim=1), torch.cat(precision, dim=1)
+
+
+def products(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -J r (B, Q) and J J^T (B, Q, Q) of residuals (B, N) and columns (B, Q, N), in float64."""
+    gradient = residual.new_zeros(columns.shape[:2], dtype=torch.float64)
+    hessian = gradient.new_zeros(*gradient.shape, gradient.shape[1])
+    for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
+        j = j.double()
+        gradient -= (j @ r.double()[:, :, None])[:, :, 0]
+        _add_gram(hessian, j)
+    return gradient, hessian.triu() + hessian.triu(1).transpose(1, 2)
 
 
 def _add_gram(matrix: Tensor, j: Tensor) -> None:

@@ -92,6 +92,8 @@ class Fitted:
         evidence: of each image, (B,).
         shown: of substructure; None where nobody looked.
         rival: another lens; None where none was compared.
+        determined: how many numbers the data of each image determine, (B,), where the curvature is not of its own data
+            alone: of one of several images of a lens.
     """
 
     problem: LensProblem
@@ -99,6 +101,7 @@ class Fitted:
     evidence: Tensor
     shown: Shown | None = None
     rival: Rival | None = None
+    determined: Tensor | None = None
 
     @classmethod
     def from_optimum(cls, problem: LensProblem, end: Optimum) -> Fitted:
@@ -120,7 +123,8 @@ class Fitted:
         """Return the fits of some images (indices)."""
         shown = None if self.shown is None else self.shown.rows(index)
         rival = None if self.rival is None else self.rival.rows(index)
-        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index], shown, rival)
+        determined = None if self.determined is None else self.determined[index]
+        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index], shown, rival, determined)
 
 
 Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those images, which share a model
@@ -128,7 +132,7 @@ Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those im
 
 def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> Frame:
     """Return the square about each Sersic that holds what the bright pixels show of the source."""
-    lens, theta = problem.lens(x), problem.observation.camera.grid.positions(like=x)
+    lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
     sersic = problem.sersic(x)
     centre = torch.stack([torch.as_tensor(c) for c in (sersic.center_x, sersic.center_y)], dim=1)[:, :, None, None]
     away = (theta - lens.mass(theta) - centre).abs().amax(1).flatten(1)

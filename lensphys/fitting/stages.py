@@ -125,15 +125,14 @@ class Refinement:
         """
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
-            smooth = self._with_shared_noise(smooth)
+            smooth = self.with_shared_noise(smooth)
             first = LensFit.from_smooth(smooth)
             theta_E, rival = first.smooth_theta_E, first.rival
             seen = significant_light(smooth.problem)[1]
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
-                lens_light = self._with_lens_light(smooth.rows(lit))
-                found = each(lens_light, lambda _, group: self._recentred(group))
+                found = self._lit_and_centred(smooth.rows(lit))
                 for rows, group in found:
                     own = LensFit.from_smooth(group)
                     theta_E[lit[rows]] = own.smooth_theta_E
@@ -141,6 +140,25 @@ class Refinement:
                 sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
             return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E, rival=rival)
+
+    def smooth(self, problem: LensProblem) -> Fitted:
+        """Return the smooth fit of one image with a Sersic, and the light of its lens galaxy where it has one."""
+        plain = self.with_shared_noise(smooth_fit(problem, starts=self.starts, steps=self.steps))
+        ((_, found),) = each(self._lit_and_centred(plain), lambda _, group: well_sampled(group, self.sampling))
+        return found
+
+    def middle(self, whole: LensProblem, x: Tensor) -> LensProblem:
+        """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many."""
+        height, width = self._window(whole)
+        if height * width > self.crop * whole.observation.image[0].numel():
+            return whole
+        inner = whole.inner(height, width)
+        if self.lens_light is not None and whole.model.lens_light:
+            inner = wide_light_held(inner, x, self.lens_light.held)
+        return inner
+
+    def _lit_and_centred(self, smooth: Fitted) -> Groups:
+        return each(self._with_lens_light(smooth), lambda _, group: self._recentred(group))
 
     def _with_lens_light(self, smooth: Fitted) -> Groups:
         """The smooth fits; where a galaxy seems to be in front and that explains an image better, with its light."""
@@ -163,7 +181,7 @@ class Refinement:
         if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
         fit = LitLens(settings, self.source, self.steps)(problem)
-        lit = replace(self._with_shared_noise(fit), rival=fit.rival)
+        lit = replace(self.with_shared_noise(fit), rival=fit.rival)
         return lit if _likelier(lit, smooth) else None
 
     def _recentred(self, smooth: Fitted) -> Groups:
@@ -179,15 +197,15 @@ class Refinement:
                 smooth.problem[row].centred_on(*(centre[i] + step).tolist()) for step in _STEPS.to(centre) * self.wander
             ]
             tried = [smooth_fit(problem, starts=self.starts, steps=self.steps) for problem in about]
-            other = self._with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
+            other = self.with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
             if bool(other.end.cost < smooth.rows(row).end.cost):
                 groups.append((row, other))
         moved = {int(row) for row, _ in groups}
         others = torch.tensor([i for i in range(len(smooth.x)) if i not in moved], device=smooth.x.device)
         return groups + ([(others, smooth.rows(others))] if len(others) else [])
 
-    def _with_shared_noise(self, smooth: Fitted) -> Fitted:
-        """The fit with the noise that neighbouring pixels share taken into account, as an effective variance."""
+    def with_shared_noise(self, smooth: Fitted) -> Fitted:
+        """Return the fit with the noise that neighbouring pixels share taken into account, as an effective variance."""
         factor = shared_noise(smooth.problem, smooth.x, self.bright)
         if not bool((factor > 1).any()):
             return smooth
@@ -211,12 +229,9 @@ class Refinement:
 
     def _near_the_arcs(self, smooth: Fitted) -> Groups:
         """What explains images badly explained so far, from the pixels in the middle that hold all bright ones."""
-        whole, (height, width) = smooth.problem, self._window(smooth.problem)
-        if height * width > self.crop * whole.observation.image[0].numel():
+        whole, inner = smooth.problem, self.middle(smooth.problem, smooth.x)
+        if inner is whole:
             return self._explained(smooth)
-        inner = whole.inner(height, width)
-        if self.lens_light is not None and whole.model.lens_light:
-            inner = wide_light_held(inner, smooth.x, self.lens_light.held)
         found = self._explained(Fitted.at(inner, smooth.x))
         return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
 
@@ -351,12 +366,16 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
 
 def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
-    inside = fitted.problem
+    problem = whole_problem(fitted.problem, whole, fitted.x)
+    return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
+
+
+def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensProblem:
+    """Return the problem of the middle of images with all pixels of the whole images, and the noise of a vector."""
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
     observation = replace(whole.observation, noise=noise)
     problem = replace(inside, observation=observation, inverse_sigma=whole.inverse_sigma, broad=whole.broad)
-    problem = problem.renewed(fitted.x)
-    return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
+    return problem.renewed(x)
 
 
 def one_by_one(fitted: Fitted, search: Search) -> Groups:

@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.newton import Stop, factored, minimised
+from lensphys.fitting.newton import Normal, Stop, factored, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
 from lensphys.tracing.grid import PixelGrid
@@ -222,19 +222,39 @@ def candidates(fitted: Fitted, search: Search, place: Tensor | None = None) -> C
     place = places(problem, search) if place is None else place
     residual, columns = problem.system(x)
     normal = problem.normal_of(x, residual, columns)
+    body = whitened_bodies(problem, x, place)[0].double()  # (C, N)
+    answer = Answer(body @ residual[0].double(), body.square().sum(1), columns[0].double() @ body.T)
+    return candidates_of(place, normal, answer, search, x)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How the residuals and everything that is fitted answer to weak bodies at C places, in float64.
+
+    Args:
+        pull: c^T r, (C,).
+        own: c^T c, (C,).
+        cross: J^T c, (Q, C).
+    """
+
+    pull: Tensor
+    own: Tensor
+    cross: Tensor
+
+
+def candidates_of(place: Tensor, normal: Normal, body: Answer, search: Search, like: Tensor) -> Candidates:
+    """Return the candidates at places (C, 2) of a fit with some normal equations: see `candidates`."""
     factor = factored(normal.hessian)
-    body = _bodies(problem, x, place)[0].double()  # (C, N)
-    cross = columns[0].double() @ body.T  # (Q, C)
-    whitened = torch.linalg.solve_triangular(factor[0], cross, upper=False)
+    whitened = torch.linalg.solve_triangular(factor[0], body.cross, upper=False)
     step = -torch.linalg.solve_triangular(factor[0], normal.gradient[0][:, None], upper=False)
-    pull = body @ residual[0].double() - (whitened * step).sum(0)
-    own = body.square().sum(1)
-    power = (own - whitened.square().sum(0)).clamp(min=1e-12) + 1e-3 * own  # what all else mimics is no detection
+    pull = body.pull - (whitened * step).sum(0)
+    power = (body.own - whitened.square().sum(0)).clamp(min=1e-12)
+    power = power + 1e-3 * body.own  # what all else mimics is no detection
     strength = pull / power
     gain = torch.where(strength > 0, 0.5 * strength.square() * power, 0.0)
     strength = strength.clamp(1e-8, search.largest)
     answer = torch.linalg.solve_triangular(factor[0].T, step - whitened * strength, upper=True)
-    return Candidates(place, strength.to(x), gain.to(x), answer.T.to(x))
+    return Candidates(place, strength.to(like), gain.to(like), answer.T.to(like))
 
 
 def pruned(fitted: Fitted, search: Search) -> Fitted:
@@ -271,7 +291,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
 def places(problem: LensProblem, search: Search) -> Tensor:
     """Return places (C, 2) [arcsec] within reach of the bright pixels of one image."""
     grid = problem.observation.camera.grid
-    theta = grid.positions(like=problem.unit)
+    theta = problem.positions(grid)
     light = problem.arcs.significance(problem.inverse_sigma)[0, 0]
     bright = theta[0][:, light > search.bright].T
     step = max(search.step, grid.scale)
@@ -284,10 +304,10 @@ def places(problem: LensProblem, search: Search) -> Tensor:
     return tried[near <= search.reach]
 
 
-def _bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
+def whitened_bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     """Return the whitened derivatives of one image by the strength of a body at each place, (1, C, N)."""
     grid = problem.coarse
-    theta, slope = grid.positions(like=x), problem.source_gradient(x, grid)
+    theta, slope = problem.positions(grid), problem.source_gradient(x, grid)
     weight = problem.whitening(problem.render(x))
     size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]

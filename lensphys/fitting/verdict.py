@@ -119,6 +119,8 @@ def _worst(found: list[tuple[str, str]]) -> Verdict:
 
 def effective(fitted: Fitted) -> Tensor:
     """Return how many numbers the data determine in each image, (B,): trace of J^T J (J^T J + priors)^-1."""
+    if fitted.determined is not None:
+        return fitted.determined
     precision = fitted.problem.prior_terms(fitted.x)[1]
     inverse = torch.cholesky_inverse(factored(fitted.end.hessian))
     broad = 0 if fitted.problem.filter is None else fitted.problem.filter.fitted
@@ -268,7 +270,7 @@ def _centre(look: _Look, settings: VerdictSettings) -> Reasons:
     name = next(iter(problem.model.mass))
     at = torch.stack([values[f"{name}.center_x"], values[f"{name}.center_y"]], dim=1)[:, :, None, None]
     radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
-    near = (grid.positions(like=look.clean) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
+    near = (problem.positions(grid) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
     inside = near.to(look.clean) * problem.observation.weight
     left = (look.residual * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1).sqrt()
     image = (problem.arcs.image * problem.observation.weight).clamp(min=0)

@@ -87,6 +87,19 @@ class LitLens:
         theta_E = values[f"{next(iter(second.problem.model.mass))}.theta_E"]
         return Rival(theta_E, (merits[0] - merits[1]).to(theta_E).expand(1))
 
+    def beside(self, problem: LensProblem, x: Tensor) -> LensProblem:
+        """Return the problem of another image of a lens whose light is known, without the pixels of other objects.
+
+        Args:
+            problem: with the light of the lens galaxy in its model.
+            x: the fit, (1, Q).
+        """
+        front = problem.light_in_front(x)
+        if front is None:
+            return problem
+        problem = self._marked(problem, front)
+        return problem.without(self._foreign(problem, x).where)
+
     def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
         """The problem without bad pixels and what is too far out, its noise with the error of the light; the light."""
         problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad_pixel))
@@ -94,14 +107,19 @@ class LitLens:
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
         values = {name: value.to(where) for name, value in light.values.items()}
         light = replace(light, values=values, image=light.image.to(where))
-        noise = ModelErrorNoise(problem.observation.noise, (self.settings.model_error * light.image).square())
-        observation = replace(problem.observation, noise=noise)
+        return self._marked(problem, light.image), light
+
+    def _marked(self, problem: LensProblem, front: Tensor) -> LensProblem:
+        """The problem with the error of the galaxy's light in its noise, and without light that is too far out."""
+        observation = problem.observation
+        law = observation.noise.law if isinstance(observation.noise, ModelErrorNoise) else observation.noise
+        noise = ModelErrorNoise(law, (self.settings.model_error * front).square())
+        observation = replace(observation, noise=noise)
         sigma = (observation.weight / noise.variance(observation.image.clamp(min=0))).sqrt()
-        problem = replace(problem, observation=observation, inverse_sigma=sigma)
-        rest = replace(observation, image=observation.image - light.image)
-        far = observation.camera.grid.positions(like=sigma).norm(dim=1, keepdim=True) > self.settings.reach
-        objects = grown(rest.significance(problem.inverse_sigma) > self.settings.clip, self.settings.others.grow)
-        return problem.without(far & objects), light
+        rest = replace(observation, image=observation.image - front)
+        far = problem.positions(observation.camera.grid).norm(dim=1, keepdim=True) > self.settings.reach
+        objects = grown(rest.significance(sigma) > self.settings.clip, self.settings.others.grow)
+        return replace(problem, observation=observation, inverse_sigma=sigma).without(far & objects)
 
     def _broad(self, problem: LensProblem, light: LensLight) -> BroadLight:
         """The broad light that is likeliest where no arcs are."""
@@ -227,7 +245,7 @@ class LitLens:
         front, model = problem.light_in_front(x), problem.shown(x)
         arcs = model if front is None else model - front
         values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
-        away = problem.observation.camera.grid.positions(like=model) - _middle(values, main)[:, :, None, None]
+        away = problem.positions(problem.observation.camera.grid) - _middle(values, main)[:, :, None, None]
         least = (self.settings.others.beyond * values[f"{main}.theta_E"]).clamp(min=self.settings.others.nearest)
         out = away.norm(dim=1, keepdim=True) > least
         return foreign_objects(problem.observation, model, arcs, out, self.settings.others)

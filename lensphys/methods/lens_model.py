@@ -71,9 +71,11 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
 def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     """The model alone, of images that share one."""
     problem, observation = group.problem, group.problem.observation
-    lens, camera = problem.lens(group.x), observation.camera.at(scale)
+    lens, camera = problem.seen_lens(group.x), observation.camera.at(scale)
     name = next(iter(problem.model.mass))
     centre = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
+    if problem.placement is not None:
+        centre = problem.placement.image(centre[:, :, None, None])[:, :, 0, 0]
     field = DeflectionField.from_lens(lens.mass, camera.grid, like=observation.image, centre=centre)
     none = torch.full_like(problem.unit, torch.nan)
     values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}

@@ -64,6 +64,11 @@ class CosineBasis:
         axes = (theta[0, 0, 0], theta[0, 1, :, 0])
         return [(value.T, slope.T) for value, slope in (self._along(axis, modes) for axis in axes)]
 
+    def planes(self, position: Tensor, modes: int) -> list[tuple[Tensor, Tensor]]:
+        """Return values and slopes of the first modes along x and along y, (modes, H, W) each, at (1, 2, H, W)."""
+        pairs = (self._along(position[0, axis], modes) for axis in (0, 1))
+        return [(value.movedim(-1, 0), slope.movedim(-1, 0)) for value, slope in pairs]
+
     def at(self, position: Tensor) -> Callable[[Tensor], Tensor]:
         """Return coefficients (B, n, n), [b, a] = (y, x), -> the field (B, 1, H, W) at positions (B or 1, 2, H, W)."""
         (cx, _), (cy, _) = (self._along(position[:, axis], self.modes) for axis in (0, 1))

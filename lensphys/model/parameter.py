@@ -132,6 +132,12 @@ class ParameterSpace:
         inner = self._inner(u)[:, self._informed]
         return (inner - self._mean.to(u)) / self._sigma.to(u)
 
+    def pulls(self, u: Tensor) -> Tensor:
+        """Return `prior_residual` of every parameter, (B, P), 0 of those without a prior."""
+        pulls = torch.zeros_like(u)
+        pulls[:, self._informed] = self.prior_residual(u)
+        return pulls
+
     def prior_slopes(self, u: Tensor) -> Tensor:
         """Return the Jacobian of `prior_residual`, (B, P, number of priors)."""
         fraction = torch.sigmoid(u[:, self._informed])

@@ -1,0 +1,194 @@
+"""Several images of one lens fitted together: a super-resolved image of each band, and a verdict on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensphys.basics.settings import Strict
+from lensphys.fitting import LensFit, verdicts
+from lensphys.fitting.joint_fit import JointFit, JointRefinement, JointSettings, Shot
+from lensphys.fitting.placement import PLACED, Placement
+from lensphys.fitting.source import Fitted
+from lensphys.fitting.starts import significant_light
+from lensphys.methods.fit import RefinedFit
+from lensphys.methods.lens_model import full_prediction
+from lensphys.observation import Observation
+from lensphys.prediction import Prediction, Verdict
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One of several images of a lens.
+
+    Args:
+        name: of the image, for messages and tables.
+        band: images of the same band are exposures.
+        observation: a batch of one.
+        place: where its header says that it lies on the sky of a common image; None where nothing does.
+    """
+
+    name: str
+    band: str
+    observation: Observation
+    place: Placement | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number that was found.
+
+    Args:
+        name: ``member.parameter``; of a band or an image, with its name before it.
+        value: of it.
+        error: its standard deviation.
+    """
+
+    name: str
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class JointPrediction:
+    """What several images of one lens say together.
+
+    Args:
+        bands: the super-resolved image of each band, on the pixels of its clearest exposure, and all that goes with it.
+        leaders: the name of that exposure.
+        first: the name of the image that placements and the mass are about the middle of.
+        table: all parameters, those that images share once.
+        chi2: per degree of freedom, of all images together.
+        each: per degree of freedom, of each image by its name.
+        verdict: on all of them.
+        correlation: of the fields of two bands' sources, by the evidence; None where there is nothing to correlate.
+        evidence: ln, of all images together.
+    """
+
+    bands: dict[str, Prediction]
+    leaders: dict[str, str]
+    first: str
+    table: list[Row]
+    chi2: float
+    each: dict[str, float]
+    verdict: Verdict
+    correlation: float | None
+    evidence: float
+
+
+class JointRefinedFit(Strict):
+    """One lens in several images: what `RefinedFit` does for one.
+
+    Args:
+        fit: of one image.
+        joint: of the others with it.
+    """
+
+    fit: RefinedFit = RefinedFit()
+    joint: JointSettings = JointSettings()
+
+    def fitted(self, images: Sequence[Seen]) -> JointFit:
+        """Return the joint fit.
+
+        Raises:
+            LensphysError: if the clearest image shows nothing, or one does not overlap with it.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the number of threads changes no digit
+        try:
+            shots = [Shot(one.name, one.band, self.fit.problem(one.observation), one.place) for one in images]
+            return JointRefinement(self.fit.refinement, self.joint)(shots)
+        finally:
+            torch.set_num_threads(threads)
+
+    def told(self, fit: JointFit, scale: float) -> JointPrediction:
+        """Return what a joint fit says, each band on pixels ``scale`` times as small."""
+        with torch.no_grad():
+            return self._told(fit, fit.views(), scale)
+
+    def _told(self, fit: JointFit, views: list[Fitted], scale: float) -> JointPrediction:
+        problem, names = fit.fitted.problem, [view.name for view in fit.fitted.problem.views]
+        leaders = dict(zip(problem.bands, problem.leaders, strict=True))
+        bands = {band: self._predicted(fit, views[i], scale) for band, i in leaders.items()}
+        chi2, freedom = zip(*(_chi2(view) for view in views), strict=True)
+        judged = [self._judged(fit, view) for view in views]
+        correlated = len(bands) > 1 and problem.first.free is not None
+        return JointPrediction(
+            bands,
+            {band: names[i] for band, i in leaders.items()},
+            names[0],
+            _table(fit, bands),
+            sum(chi2) / max(sum(freedom), 1.0),
+            {name: c / max(f, 1.0) for name, c, f in zip(names, chi2, freedom, strict=True)},
+            together(dict(zip(names, judged, strict=True))),
+            problem.correlation if correlated else None,
+            float(fit.fitted.evidence),
+        )
+
+    def _predicted(self, fit: JointFit, view: Fitted, scale: float) -> Prediction:
+        first = fit.first
+        alone = LensFit([(torch.zeros(1, dtype=torch.long), view)], _seen(view), first.smooth_theta_E, first.rival)
+        return full_prediction(alone, scale, self.fit.report)
+
+    def _judged(self, fit: JointFit, view: Fitted) -> Verdict:
+        return verdicts(view, _seen(view), fit.first.smooth_theta_E, self.fit.verdict, fit.first.rival)[0]
+
+
+def _seen(view: Fitted) -> Tensor:
+    return significant_light(view.problem)[1]
+
+
+def together(judged: dict[str, Verdict]) -> Verdict:
+    """Return the verdict on several images of one lens: the worst, with the reasons of all, and whose they are.
+
+    Args:
+        judged: the verdict on each image by its name.
+
+    Example:
+        >>> together({"a": Verdict("good"), "b": Verdict("bad", ("chi^2 per degree of freedom is 7.1",))}).reasons
+        ('b: chi^2 per degree of freedom is 7.1; is it of the same lens, and is its PSF its own?',)
+    """
+    quality = next(q for q in ("bad", "suspect", "good") if q in {v.quality for v in judged.values()} or q == "good")
+    reasons = dict.fromkeys(reason for verdict in judged.values() for reason in verdict.reasons)
+    told: list[str] = []
+    for reason in reasons:
+        whose = [name for name, verdict in judged.items() if reason in verdict.reasons]
+        told += [reason] if len(whose) == len(judged) else [f"{name}: {reason}{_asked(judged, name)}" for name in whose]
+    return Verdict(quality, tuple(told))
+
+
+def _asked(judged: dict[str, Verdict], name: str) -> str:
+    """A question for the only bad image of several."""
+    bad = [other for other, verdict in judged.items() if verdict.quality == "bad"]
+    alone = bad == [name] and len(judged) > 1
+    return "; is it of the same lens, and is its PSF its own?" if alone else ""
+
+
+def _chi2(view: Fitted) -> tuple[float, float]:
+    """Chi^2 of an image, and its degrees of freedom."""
+    problem = view.problem
+    determined = 0.0 if view.determined is None else float(view.determined)
+    return float(problem.observation.chi2(problem.render(view.x))), float(problem.observation.n_unmasked) - determined
+
+
+def _table(fit: JointFit, bands: dict[str, Prediction]) -> list[Row]:
+    """All parameters: of the mass, of each band with its name, and the placements of images."""
+    problem = fit.fitted.problem
+    rows: dict[str, Row] = {}
+    for band, found in bands.items():
+        mass = {f"{name}." for name in problem.first.model.mass}
+        for name, error in found.errors.items():
+            own = any(name.startswith(f"{member}.") for member in problem.first.model.source) or "lens_light" in name
+            own = own or name.startswith("source_") or name == "magnification"
+            shared = not own or any(name.startswith(m) for m in mass)
+            key = f"{band}.{name}" if own and not shared and len(bands) > 1 else name
+            rows.setdefault(key, Row(key, float(found.parameters[name]), float(error)))
+    for view, (placement, errors) in list(zip(problem.views, fit.fitted.placements(), strict=True))[1:]:
+        for i, name in enumerate(PLACED):
+            if problem.sigma[i] > 0:
+                key = f"{view.name}.{name}"
+                rows[key] = Row(key, float(placement.numbers[0, i]), float(errors[i]))
+    return list(rows.values())
