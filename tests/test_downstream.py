@@ -467,7 +467,7 @@ def test_what_cannot_be_made_is_said_before_anything_is_computed():
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_experiments_can_be_made(config):
-    check_downstream(Downstream.read(config, []))
+    check_downstream(Downstream.from_yaml(config, []))
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def compare(
 
     allow(trust)
     need("matplotlib", "lensphys compare")
-    comparison = Comparison.read(experiment, assignments or [])
+    comparison = Comparison.from_yaml(experiment, assignments or [])
     check_comparison(comparison)
     rows = sum(entry.group is not None for entry in comparison.methods)
     helpers = len(comparison.methods) - rows

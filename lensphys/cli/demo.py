@@ -31,7 +31,7 @@ def demo(folder: Path) -> None:
         folder: where data, run, tables and figures go.
     """
     console = Console()
-    experiment = Experiment.read(_EXPERIMENT, [])
+    experiment = Experiment.from_yaml(_EXPERIMENT, [])
     console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 9 unseen ones to judge by")
     run = folder / "run"
     training_data(experiment.data, run)

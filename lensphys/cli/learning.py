@@ -58,7 +58,7 @@ def train(
 
     allow(trust)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
-    settings = Experiment.read(experiment, [*(assignments or []), *given])
+    settings = Experiment.from_yaml(experiment, [*(assignments or []), *given])
     settings.check_losses()
     method = settings.build()
     check_phases(method, settings.training)

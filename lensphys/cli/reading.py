@@ -62,7 +62,7 @@ def downstream(
     from lensphys.downstream import Downstream, check_downstream
     from lensphys.downstream import downstream as run
 
-    settings = Downstream.read(experiment, assignments or [])
+    settings = Downstream.from_yaml(experiment, assignments or [])
     check_downstream(settings)
     names = ("inputs", "readers", "products", "shifts")
     parts: dict[str, Sized] = {name: getattr(settings, name) for name in names} | {"trainings": settings.cases}
