@@ -97,7 +97,7 @@ class Survey:
 def super_resolve_all(survey: Survey, out: Path, runner: Runner | None = None, *, overwrite: bool = False) -> list[Row]:
     """Super-resolve many images into a folder, and write their catalogue; an interrupted run goes on.
 
-    ``shards/`` holds the super-resolved images, each as `lensphys.data.images.write_images` writes it, in folders that
+    ``shards/`` holds the super-resolved images, each as `lensphys.data.results.write_images` writes it, in folders that
     are written whole; ``catalogue.ecsv``, ``catalogue.parquet`` and ``catalogue.html`` a row a lens.
 
     Args:

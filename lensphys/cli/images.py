@@ -137,7 +137,8 @@ def super_resolve(
     from lensphys.api.images import choice_of
     from lensphys.api.resolve import lost_sentence, resolved, solar_radius
     from lensphys.catalogue.inputs import is_many
-    from lensphys.data.images import check_output, read_images, with_target_psf
+    from lensphys.data.images import read_images, with_target_psf
+    from lensphys.data.results import check_output
     from lensphys.observation import Instrument
 
     many = is_many(image, out)
