@@ -36,7 +36,7 @@ class Result:
     Args:
         images: what was super-resolved.
         planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
-        scale: pixels are so many times as small.
+        scale: factor by which pixels are smaller.
         provenance: where the results come from.
         kept: the chunks on the disk, of a long computation.
     """

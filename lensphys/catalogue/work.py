@@ -101,7 +101,7 @@ class Work:
     Args:
         folder: of the catalogue.
         method: what super-resolves.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         reading: how files are read.
         identity: hash of what was asked for.
         origin: where the results come from.

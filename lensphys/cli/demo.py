@@ -25,7 +25,7 @@ _WEIGHTS = "model_3"
 
 
 def demo(folder: Path) -> None:
-    """Run the demo; a demo that was stopped goes on where it was.
+    """Run the demo; a demo that was stopped resumes.
 
     Args:
         folder: where data, run, tables and figures go.

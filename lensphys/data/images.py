@@ -216,7 +216,7 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
         images: to be super-resolved.
         target: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, on super-resolved pixels unless its header has
             a pixel scale.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
 
     Raises:
         LensphysError: if the file or its kernel is faulty.

@@ -92,7 +92,7 @@ def write_images(
             pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of
             all parameters and the verdict: see `lensphys.methods.super_resolve`; ``body_masses`` (N, K) of the
             sub-halos [solar masses].
-        scale: s, pixels are so many times as small.
+        scale: s, the factor by which pixels are smaller.
         provenance: where the results come from.
 
     Raises:

@@ -41,8 +41,8 @@ class Product(Strict):
         ready: a method that needs no training.
         weights: those of the package.
         run: a run folder of `lensphys train`.
-        refine: of weights or an amortised run, rounds of refinement: 0 is one pass, null until nothing more pays.
-        scale: pixels become so many times as small.
+        refine: of weights or an amortised run, rounds of refinement: 0 is one pass, null until the fit stops improving.
+        scale: factor by which pixels become smaller.
     """
 
     ready: str | None = None
@@ -56,7 +56,7 @@ class Product(Strict):
         if sum(x is not None for x in (self.ready, self.weights, self.run)) != 1:
             raise ValueError("a product has exactly one of ready, weights and run")
         if self.ready is not None and self.refine is not None:
-            raise ValueError("'refine' goes on from a network's answer: give weights or run, not ready")
+            raise ValueError("'refine' starts from a network's answer: give weights or run, not ready")
         return self
 
     @property
@@ -78,7 +78,7 @@ class Product(Strict):
         method = load_run(self.folder).to(device)
         if not isinstance(method, AmortisedMethod):
             if self.refine is not None:
-                raise LensphysError(f"'refine' goes on from an amortised network's answer: {self.folder} holds none")
+                raise LensphysError(f"'refine' starts from an amortised network's answer: {self.folder} holds none")
             return method
         return method if self.refine == 0 else method.refined(self.refine)
 

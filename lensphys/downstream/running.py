@@ -36,7 +36,7 @@ _CODE = (
 def downstream(settings: Downstream, folder: Path, device: str = "cpu", workers: int = 1) -> dict[str, Any]:
     """Run an experiment; write ``metrics.json``, ``table.md``, ``report.html``, figures and the trained readers.
 
-    What is done is kept: the same call goes on after an interruption.
+    What is done is kept: after an interruption the same call resumes.
 
     Args:
         settings: the experiment.

@@ -41,7 +41,7 @@ def super_resolve(
     Args:
         method: any `Method`.
         observation: images (N, 1, H, W) and how they were taken.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         batch_size: images at once.
         device: where the method computes.
         workers: processes that work side by side on a CPU.

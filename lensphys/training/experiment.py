@@ -208,7 +208,7 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     Args:
         experiment: the settings.
         run: the folder.
-        resume: go on with the run that the folder holds, if any.
+        resume: continue the run that the folder holds, if any.
 
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.

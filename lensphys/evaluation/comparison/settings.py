@@ -70,7 +70,7 @@ class Entry(Strict):
         if self.rank_set is not None and self.group is not None:
             raise ValueError(f"{self.name!r} is a rank set, which has no row: leave out its group")
         if self.refine is not None and (self.ready is not None or self.rank_set is not None):
-            raise ValueError(f"{self.name!r} has 'refine', which goes on from an amortised network's answer")
+            raise ValueError(f"{self.name!r} has 'refine', which starts from an amortised network's answer")
         return self
 
     @property
