@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from lensphys.basics.provenance import provenance
-from lensphys.data.images import ImageSet, write_images
+from lensphys.data.images import ImageSet
+from lensphys.data.results import write_images
 from lensphys.methods import READY
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, Sersic

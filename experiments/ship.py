@@ -39,7 +39,7 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
     for file in (INSTRUMENT, PROVENANCE, VALIDITY):
         check_file(f"{file} of the run", run / file)
     origin = run_provenance(run) or {}
-    _check_shippable(run, Experiment.read(run / CONFIG, []), origin)
+    _check_shippable(run, Experiment.from_yaml(run / CONFIG, []), origin)
     files = (WEIGHTS, CONFIG, INSTRUMENT, VALIDITY)
     others = [path for path in into.glob(f"*/{WEIGHTS}") if path.parent.name != name]
     total = sum(path.stat().st_size for path in [*others, run / WEIGHTS])

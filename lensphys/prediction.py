@@ -17,6 +17,7 @@ from lensphys.tracing.grid import PixelGrid
 
 # of a sub-halo: place and Einstein radius with their errors [arcsec], and what it gains in ln likelihood
 BODY = ("x", "y", "theta_E", "x_error", "y_error", "theta_E_error", "gain")
+_SOURCE_PIXELS = 100  # along the side of an image of a source
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ class Prediction:
     def source_image(self, grid: PixelGrid) -> Tensor | None:
         """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""
         return None if self.source is None else self.source(grid.positions(like=self.image))
+
+
+def source_grid(image: PixelGrid) -> PixelGrid:
+    """Return the pixels on which a source is shown: the inner half of an image's field, where sources of lenses are."""
+    return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, image.radius / _SOURCE_PIXELS)
 
 
 def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Prediction:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from astropy.io import fits
 
-from lensphys.data.images import read_images, write_images
+from lensphys.data.images import read_images
+from lensphys.data.results import write_images
 from lensphys.methods import READY
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, PointMass, Sersic, Shear

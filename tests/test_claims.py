@@ -25,7 +25,7 @@ def mean(row: dict, metric: str, label: str = "all") -> float:
 def test_no_row_is_missing_and_the_protocol_is_said(name):
     from lensphys.evaluation.comparison import Comparison
 
-    comparison = Comparison.read(RESULTS / f"{name}.yaml", [])
+    comparison = Comparison.from_yaml(RESULTS / f"{name}.yaml", [])
     tree = json.loads((RESULTS / name / "metrics.json").read_text())
     assert [r["name"] for r in tree["rows"]] == [e.name for e in comparison.methods if e.group is not None]
     asked = {e.name: e.model_dump(exclude_none=True, by_alias=True) for e in comparison.methods}

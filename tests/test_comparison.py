@@ -179,7 +179,7 @@ CLASSIFIER = {"name": "judge", "train": {"method": {"name": "classifier", "netwo
     ("methods", "message"),
     [
         ([CLASSIFIER | {"group": "x"}], "method 'judge': it super-resolves nothing"),
-        ([NET | {"refine": 1}], "method 'net': 'refine' goes on from an amortised network's answer"),
+        ([NET | {"refine": 1}], "method 'net': 'refine' starts from an amortised network's answer"),
         ([BICUBIC, CLASSIFIER, {"name": "r", "rank_set": {"of": ["bicubic", "judge"]}}], "'judge' makes none"),
         ([BICUBIC, NET, RANKS, {"name": "r", "rank_set": {"of": ["net", "ranks"]}}], "'ranks' makes none"),
         (

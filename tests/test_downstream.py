@@ -445,7 +445,7 @@ def test_hr_images_that_a_file_lacks(data, tmp_path):
         ({"inputs": {"LR": {"kind": "lr"}}, "readers": {"t": {"kind": "trees"}}}, "'t' reads numbers, and none"),
         ({"inputs": TREE["inputs"] | {"x": {"kind": "together", "of": ["LR", "nuisances"]}}}, "puts images and"),
         ({"readers": {"t": {"kind": "trees", "inputs": ["LR", "leftover"]}}}, "'t' cannot read 'LR'"),
-        ({"products": {"bicubic": {"ready": "bicubic", "refine": 0}}}, "'refine' goes on"),
+        ({"products": {"bicubic": {"ready": "bicubic", "refine": 0}}}, "'refine' starts"),
         ({"data": {"recipe": "model_2", "fresh": True}}, "leave 'fresh' out"),
         ({"shifts": {"test": {"file": "x.h5"}}}, "a shift cannot be called 'test'"),
         ({"budgets": [2]}, "budgets"),
@@ -467,7 +467,7 @@ def test_what_cannot_be_made_is_said_before_anything_is_computed():
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_experiments_can_be_made(config):
-    check_downstream(Downstream.read(config, []))
+    check_downstream(Downstream.from_yaml(config, []))
 
 
 @pytest.mark.slow

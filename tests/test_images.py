@@ -11,8 +11,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.images import check_output, read_images, with_target_psf, write_images
+from lensphys.data.images import read_images, with_target_psf
 from lensphys.data.lens_file import LensFile
+from lensphys.data.results import check_output, write_images
 from lensphys.fits.image import Choice
 from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, SkyNoise
 from lensphys.simulation.recipe import Recipe

@@ -381,7 +381,7 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
     ragged = save(tmp_path / "ragged/axion.npy", objects(image(0), [[1.0], [1.0, 2.0]]))
     refused([ragged], out, "1 is not the axion mass", picked=Picked(0, axion_mass=1), class_name="axion")
     refused([save(tmp_path / "m.npy", objects(1.0, "a"))], out, r"holds no image \(H, W\) .*\(0: float, 1: str\)")
-    refused([save(tmp_path / "r.npy", image(0, (12, 16, 3)))], out, r"expected an image \(H, W\) or a stack")
+    refused([save(tmp_path / "r.npy", image(0, (12, 16, 3)))], out, r"images \(N, H, W\) must have 8 x 8 pixels")
     (tmp_path / "empty").mkdir()
     refused([tmp_path / "empty"], out, r"the folder .*empty holds no file \*.npy")
     (tmp_path / "n.npy").write_bytes(b"nonsense")

@@ -284,5 +284,5 @@ def test_sigterm_is_ctrl_c_in_simulate(tmp_path, group):
     (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert b"interrupted: the finished shards are kept, the same command goes on" in said
+    assert b"interrupted: the finished shards are kept, the same command resumes" in said
     assert not (tmp_path / "survey" / ".lock").exists()

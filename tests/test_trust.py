@@ -91,7 +91,7 @@ def test_trust_is_a_keyword_in_python(shared):
     with pytest.raises(LensphysError, match="is code that would be imported"):
         load_run(shared / "run")
     assert load_run(shared / "run", trust=[NAME]).scale == 2
-    assert Experiment.read(shared / "run/config.yaml", [], trust=[NAME]).method.network.name == NAME
+    assert Experiment.from_yaml(shared / "run/config.yaml", [], trust=[NAME]).method.network.name == NAME
     with trusting([NAME]):
         load_run(shared / "run")
     with pytest.raises(LensphysError, match="is code that would be imported"):

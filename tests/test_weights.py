@@ -55,7 +55,7 @@ def test_the_names():
 )
 def test_weights_super_resolve_an_image_of_their_recipe(name, tmp_path):
     folder = weights_folder(name)
-    method, data = load_run(folder), Experiment.read(folder / CONFIG, []).data
+    method, data = load_run(folder), Experiment.from_yaml(folder / CONFIG, []).data
     assert isinstance(method, AmortisedMethod)
     path = simulate(Recipe.named(data.recipe, data.set), 1, tmp_path / "a.h5", classes=["cdm"], seed=11)
     with LensFile(path) as lenses:
@@ -135,7 +135,7 @@ def test_another_method_may_not_ship(finished, tmp_path):
     config = yaml.safe_load((run / CONFIG).read_text())
     config["method"] = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
     (run / CONFIG).write_text(yaml.safe_dump(config))
-    save_file(Experiment.read(run / CONFIG, []).build().state_dict(), run / "best.safetensors")
+    save_file(Experiment.from_yaml(run / CONFIG, []).build().state_dict(), run / "best.safetensors")
     with pytest.raises(LensphysError, match=r"was trained by the method supervised: only amortised runs ship"):
         ship(run, "a", tmp_path / "weights")
 

@@ -71,7 +71,9 @@ class Study:
         """Return a network that is trained with changed settings, once; goes on where it was stopped."""
         run = self.work / name
         data = [] if self.training is None else [f"data={{file: {self.training}}}"]
-        train(Experiment.read(HERE / f"{self.recipe}.yaml", data + assignments + self.assignments), run, resume=True)
+        train(
+            Experiment.from_yaml(HERE / f"{self.recipe}.yaml", data + assignments + self.assignments), run, resume=True
+        )
         return load_run(run)
 
     def judge(self, setting: str, ways: dict[str, Callable[[], Method]], lenses: Callable[[], LensFile]) -> None:
@@ -129,7 +131,7 @@ def scales(study: Study) -> None:
 
 def sparsity(study: Study) -> None:
     """Train on a fifth of the images."""
-    epochs = Experiment.read(HERE / f"{study.recipe}.yaml", []).training.epochs * FULL // FEW
+    epochs = Experiment.from_yaml(HERE / f"{study.recipe}.yaml", []).training.epochs * FULL // FEW
     few = [f"data={{recipe: {study.recipe}, n: {FEW}, seed: 1}}", f"training.epochs={epochs}"]
     study.judge(f"{FULL} a class", both(lambda: load_run(study.run)), study.lenses)
     study.judge(f"{FEW} a class", both(lambda: study.trained("few", few)), study.lenses)

@@ -42,7 +42,7 @@ def chosen_method(run: Path | None, weights: str | None, method: str | None, ref
     if method is not None:
         check_choice("method", method, list(READY))
         if refine is not None:
-            raise LensphysError("--refine goes on from a network's answer: give --weights or a run, not --method")
+            raise LensphysError("--refine starts from a network's answer: give --weights or a run, not --method")
         return Chosen(READY[method], method)
     if run is not None:
         return trained(run, run.name, refine, device)
@@ -106,7 +106,7 @@ def refined(method: Method, name: str, refine: int | None, folder: Path | None =
     if not isinstance(method, AmortisedMethod):
         if refine is not None:
             raise LensphysError(
-                f"--refine goes on from an amortised network's answer, and {folder or name} holds another one"
+                f"--refine starts from an amortised network's answer, and {folder or name} holds another one"
             )
         return Chosen(method, name, folder, scale)
     if refine == 0:

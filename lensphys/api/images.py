@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_choice
-from lensphys.data.images import ImageSet, InMemory, read_images
+from lensphys.data.contents import InMemory
+from lensphys.data.images import ImageSet, read_images
 from lensphys.data.lens_file import LensFile
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel

@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lensphys.basics.panels import DPI, STYLE, Panel, draw, percentile
-from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.critical import critical_curves
 from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 Array = NDArray[Any]
 
 _KAPPA = "$\\kappa$"
 _MOST = 8  # images of a stack
-_SMALLEST = 6  # pixels: critical curves below this are not resolved
 _SIGMAS = 4.0  # of the noise: the scale of residuals
 
 
@@ -85,7 +83,8 @@ def result_figure(look: Look) -> Figure:
     if look.alpha is not None:
         for ax in figure.axes:
             if ax.get_title().startswith((look.name, _KAPPA)):
-                _critical_lines(ax, look.alpha, look.grid.resampled(look.scale))
+                for curve in critical_curves(look.alpha, look.grid.scale / look.scale):
+                    ax.plot(*curve.critical.T, color="white", linewidth=0.7)
     return figure
 
 
@@ -111,21 +110,6 @@ def _panels(look: Look) -> dict[str, Panel]:
         half = 0.5 * look.source_scale * len(look.source)
         panels["source"] = Panel(look.source, (half, half), "inferno", 0.0, percentile(look.source, 99.95))
     return panels
-
-
-def _critical_lines(ax: Axes, alpha: Array, grid: PixelGrid) -> None:
-    """Draw where det A = 0, on the pixels of the result.
-
-    About a singular centre the finite differences make a small ring of their own, which is left out.
-    """
-    from skimage.measure import find_contours
-
-    det = 1 / DeflectionField(torch.from_numpy(alpha)[None], grid).magnification[0, 0]
-    middle = 0.5 * (np.array(grid.shape) - 1)
-    for curve in find_contours(det.numpy(), 0.0):
-        if np.ptp(curve, axis=0).max() > _SMALLEST:
-            y, x = ((curve - middle) * grid.scale).T
-            ax.plot(x, y, color="white", linewidth=0.7)
 
 
 class Picture(Figure):

@@ -79,13 +79,14 @@ def super_resolve(
     Args:
         images: what `lensphys.read` returned, or a file or array that it can read without further words; or a
             `lensphys.Dataset`, several images of one lens, which are fitted together.
-        scale: pixels become so many times as small; the network's own if None, or 2.
+        scale: factor by which pixels become smaller; the network's own if None, or 2.
         weights: a network: the name of one that comes with the package (``lensphys list weights``), the run folder of a
             training, or what `lensphys.load` returned. Its answer is refined by a fit where it can be.
         method: one that needs no training, by its name (``lensphys list methods``), or any `Method`; ``refine`` if
             nothing is said.
         model: what the fit is made of: a YAML file, or such a tree as a dict; see `lensphys.fit`.
-        refine: of a network's answer: 0 is one forward pass, K so many rounds; until nothing more pays if None.
+        refine: of a network's answer: 0 is one forward pass, K rounds of refinement; None: until the fit stops
+            improving.
         target_psf: kernel (K, K) with a sum of 1 on super-resolved pixels, that the result shall have, a file or an
             array; the image's own PSF if None.
         z_lens: redshift of the lens; with ``z_source``, sub-halos get masses.
@@ -140,7 +141,7 @@ def resolved(
     Args:
         images: as they were read.
         chosen: the method.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
         workers: processes side by side.
         device: ``cpu`` or ``cuda``.

@@ -63,7 +63,7 @@ def simulate(
     Args:
         recipe: a name (``lensphys list recipes``), a YAML file, or a `Recipe`.
         n: lenses of EACH class.
-        out: the HDF5 file; if it is there already and the same, it is read, and a run that was interrupted goes on.
+        out: the HDF5 file; if it is there already and the same, it is read, and an interrupted run resumes.
             Without it the lenses last as long as the object.
         classes: some of the recipe's classes; all if None.
         seed: of the data set.

@@ -34,7 +34,7 @@ def train(
         method: its name (``lensphys list methods``), or a dict of its settings with the name.
         epochs: how often each image is looked at.
         seed: of the fresh weights and the order of the images.
-        resume: go on with the run that the folder holds.
+        resume: continue the run that the folder holds.
         trust: classes of others that the settings may name, as ``module:Class``.
         training: ``batch_size``, ``learning_rate``, ``minutes``, and all else of
             `lensphys.training.loop.TrainingSettings`.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -39,6 +41,14 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+@cache
+def source_hash(*parts: str) -> str:
+    """Return a hash of the source code of some rooms or files of the package, by their paths in it."""
+    found = [PACKAGE / part for part in parts]
+    files = [file for path in found for file in ([path] if path.suffix else sorted(path.rglob("*.py")))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def hardware() -> str:

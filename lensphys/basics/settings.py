@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -71,6 +71,15 @@ class Strict(BaseModel):
             more = f"; and {len(faults) - _MOST_FAULTS} faults more" if len(faults) > _MOST_FAULTS else ""
             told = "; ".join(_sentence(fault, tree) for fault in faults[:_MOST_FAULTS])
             raise LensphysError(f"{where}: {told}{more}") from None
+
+    @classmethod
+    def from_yaml(cls, path: Path, assignments: Sequence[str] = ()) -> Self:
+        """Return the settings of a YAML file, with ``a.b=value`` assignments applied.
+
+        Raises:
+            LensphysError: naming each faulty key.
+        """
+        return cls.parse(override(read_yaml(path), assignments), str(path))
 
 
 def _sentence(error: Any, tree: Any) -> str:
@@ -168,7 +177,7 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if value is not None}
 
 
-def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+def override(tree: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Return a copy of ``tree`` with ``a.b=value`` assignments applied (values are read as YAML).
 
     Example:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError, shortened
-from lensphys.data.images import is_image_file
+from lensphys.data.contents import is_image_file
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 

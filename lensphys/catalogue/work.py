@@ -19,7 +19,8 @@ from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
 from lensphys.catalogue.rows import Row, failed, row_of
-from lensphys.data.images import ImageSet, read_images, result_name, with_target_psf, write_images
+from lensphys.data.images import ImageSet, read_images, with_target_psf
+from lensphys.data.results import result_name, write_images
 from lensphys.data.sky_levels import KEEP
 from lensphys.fits.image import Choice
 from lensphys.methods import Method
@@ -100,7 +101,7 @@ class Work:
     Args:
         folder: of the catalogue.
         method: what super-resolves.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         reading: how files are read.
         identity: hash of what was asked for.
         origin: where the results come from.

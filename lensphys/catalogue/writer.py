@@ -47,7 +47,7 @@ class Survey:
         entries: the files.
         method: what super-resolves.
         name: what says which method it is, with its weights.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         reading: how the files are read.
         origin: where the results come from: it goes into every file.
         shard_size: lenses of a part; None for 16, or fewer if there would not be 64 parts.
@@ -95,9 +95,9 @@ class Survey:
 
 
 def super_resolve_all(survey: Survey, out: Path, runner: Runner | None = None, *, overwrite: bool = False) -> list[Row]:
-    """Super-resolve many images into a folder, and write their catalogue; an interrupted run goes on.
+    """Super-resolve many images into a folder, and write their catalogue; an interrupted run resumes.
 
-    ``shards/`` holds the super-resolved images, each as `lensphys.data.images.write_images` writes it, in folders that
+    ``shards/`` holds the super-resolved images, each as `lensphys.data.results.write_images` writes it, in folders that
     are written whole; ``catalogue.ecsv``, ``catalogue.parquet`` and ``catalogue.html`` a row a lens.
 
     Args:

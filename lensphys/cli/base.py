@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Optional, ParamSpec, TypeVar
+from typing import Annotated, Any, Optional, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.interrupts import terminable
@@ -21,7 +22,19 @@ from lensphys.basics.version import VERSION
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_ORDER = "super-resolve show demo list simulate import doctor merge export train evaluate compare rank-set downstream"
+
+
+class _FirstThingsFirst(TyperGroup):
+    """Commands in the order in which somebody new needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = _ORDER.split()
+        return sorted(super().list_commands(ctx), key=lambda n: known.index(n) if n in known else len(known))
+
+
 app = typer.Typer(
+    cls=_FirstThingsFirst,
     help="Super-resolve strong gravitational lenses from low-resolution images alone. Start with `lensphys demo`.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -45,8 +58,8 @@ Refine = Annotated[
     typer.Option(
         min=0,
         metavar="K",
-        help="Of weights or an amortised run: 0 is one forward pass, K so many rounds of refinement; by default until "
-        "nothing more pays.",
+        help="Rounds of refinement by a fit, after an amortised network's answer: 0 is one forward pass; by default "
+        "until the fit stops improving.",
     ),
 ]
 
@@ -54,7 +67,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 Trust = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--trust", metavar="MODULE:CLASS", help="Code of others that a config may import; may be repeated."),
+    typer.Option("--trust", metavar="MODULE:CLASS", help="Your own class that a config may import; may be repeated."),
 ]
 
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
@@ -64,13 +77,13 @@ _LONGEST = 1500  # characters of a message: some list all choices, none prints a
 _held: ContextVar[ExitStack] = ContextVar("what a command keeps until it ends")
 
 _KEPT = {
-    "simulate": "the finished shards are kept, the same command goes on",
-    "train": "the state is kept, the same command with --resume goes on",
-    "downstream": "what is finished is kept, the same command goes on",
-    "compare": "what is finished is kept, the same command goes on",
-    "rank_set": "what is finished is kept, the same command goes on",
-    "super_resolve": "of a stack or a catalogue, what is finished is kept, the same command goes on",
-    "demo": "what is finished is kept, the same command goes on",
+    "simulate": "the finished shards are kept, the same command resumes",
+    "train": "the state is kept, the same command with --resume continues",
+    "downstream": "finished parts are kept, the same command resumes",
+    "compare": "finished parts are kept, the same command resumes",
+    "rank_set": "finished parts are kept, the same command resumes",
+    "super_resolve": "of a stack or a catalogue, finished parts are kept, the same command resumes",
+    "demo": "finished parts are kept, the same command resumes",
 }
 
 

@@ -23,7 +23,7 @@ def compare(
 ) -> None:
     """Train or load all methods of an experiment under one budget, judge them alike, write one table and one report.
 
-    The same command goes on after an interruption. Entries without a `group` have no row: they serve others. The exit
+    After an interruption the same command resumes. Entries without a `group` have no row: they serve others. The exit
     code is 1 if something failed. The keys of the YAML are explained in experiments/README.md.
 
     Examples:
@@ -38,7 +38,7 @@ def compare(
 
     allow(trust)
     need("matplotlib", "lensphys compare")
-    comparison = Comparison.read(experiment, assignments or [])
+    comparison = Comparison.from_yaml(experiment, assignments or [])
     check_comparison(comparison)
     rows = sum(entry.group is not None for entry in comparison.methods)
     helpers = len(comparison.methods) - rows
@@ -73,7 +73,7 @@ def rank_set(
     trust: Trust = None,
     device: Device = "auto",
 ) -> None:
-    """Rank the images of several runs by NIQE: the first stage of RankSRGAN. The same command goes on.
+    """Rank the images of several runs by NIQE: the first stage of RankSRGAN. After an interruption it resumes.
 
     The second stage is `lensphys train` of the method `ranker` on the rank set, the third that of the method
     `adversarial` with `rank.run`, the ranker's run folder.

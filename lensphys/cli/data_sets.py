@@ -64,7 +64,7 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that is there.")] = False,
     assignments: Assignments = None,
 ) -> None:
-    """Simulate lensed images with their truth; an interrupted run goes on when it is started again.
+    """Simulate lensed images with their truth; an interrupted run resumes when it is started again.
 
     Examples:
 
@@ -172,7 +172,7 @@ def merge(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Merge the shards of a folder into one HDF5 file, after their checksums were compared.
+    """Merge the shards of a folder into one HDF5 file, with their checksums verified.
 
     Examples:
 

@@ -25,13 +25,13 @@ _WEIGHTS = "model_3"
 
 
 def demo(folder: Path) -> None:
-    """Run the demo; a demo that was stopped goes on where it was.
+    """Run the demo; a demo that was stopped resumes.
 
     Args:
         folder: where data, run, tables and figures go.
     """
     console = Console()
-    experiment = Experiment.read(_EXPERIMENT, [])
+    experiment = Experiment.from_yaml(_EXPERIMENT, [])
     console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 9 unseen ones to judge by")
     run = folder / "run"
     training_data(experiment.data, run)

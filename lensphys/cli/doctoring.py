@@ -101,7 +101,7 @@ def doctor(
     json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the findings to this file.")] = None,  # noqa: UP045
     overwrite: Overwrite = False,
 ) -> None:
-    """Say what is wrong with a data set, and what to do; the exit code is 1 if there are errors.
+    """Check a data set and say what is wrong and what to do; the exit code is 1 if there are errors.
 
     Examples:
 

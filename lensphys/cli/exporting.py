@@ -21,7 +21,7 @@ def export(
     whole: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Hand samples and their truth over to lenstronomy, COOLEST or caustics, or as FITS cut-outs.
+    """Export simulated lenses and their truth to lenstronomy, COOLEST or caustics, or as FITS cut-outs.
 
     Examples:
 

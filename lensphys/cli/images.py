@@ -51,11 +51,11 @@ def super_resolve(
     refine: Refine = None,
     model: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A YAML file that says what is fitted: lenses, sources, sub-halos; for refine alone."),
+        typer.Option(help="A YAML file that says what is fitted: lenses, sources, sub-halos; with method refine."),
     ] = None,
     scale: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, max=16, help="Pixels become so many times as small; by default the run's own, or 2."),
+        typer.Option(min=1, max=16, help="Factor by which pixels become smaller; by default the network's own, or 2."),
     ] = None,
     instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
     kind: Annotated[
@@ -105,14 +105,14 @@ def super_resolve(
     z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
     z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
     rows: Rows = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that fit images in parallel.")] = 1,
     scheduler: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="ADDRESS", help="For a catalogue: of a Dask cluster, instead of --workers."),
     ] = None,
     shard_size: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="For a catalogue: lenses that are kept as a whole; by default 16, or fewer of a few."),
+        typer.Option(help="For a catalogue: lenses that are written together; by default 16, fewer for a small one."),
     ] = None,
     overwrite: Overwrite = False,
     trust: Trust = None,
@@ -154,7 +154,7 @@ def super_resolve(
     Of a folder, a list, or where the output is a folder, a catalogue is made: a row a lens as ECSV, Parquet and HTML,
     and the super-resolved images in `shards/`. A file that cannot be used costs its own row.
 
-    A stack or a catalogue that is interrupted goes on where it was when the same command is given again.
+    A stack or a catalogue that was interrupted resumes when the same command is given again.
 
     Several images of one lens are explained by one fit: exposures share everything, bands the mass. Each is moved and
     turned within the pointing error about where its WCS, or its middle, puts it.
@@ -163,7 +163,8 @@ def super_resolve(
     from lensphys.api.images import choice_of
     from lensphys.api.resolve import lost_sentence, resolved, solar_radius
     from lensphys.catalogue.inputs import is_many
-    from lensphys.data.images import check_output, read_images, with_target_psf
+    from lensphys.data.images import read_images, with_target_psf
+    from lensphys.data.results import check_output
     from lensphys.observation import Instrument
 
     allow(trust)
@@ -243,7 +244,7 @@ def list_(
         str, typer.Argument(help="recipes, instruments, components, networks, methods, weights or all.")
     ] = "all",
 ) -> None:
-    """List what names mean something: recipes, instruments, components, networks, methods and weights."""
+    """List the names that commands know: recipes, instruments, components, networks, methods and weights."""
     check_choice("kind", kind, [*_KINDS, "all"])
     for title in _KINDS if kind == "all" else [kind]:
         console.print(f"[bold]{title}[/]")

@@ -35,7 +35,7 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option("--from", metavar="RUN", help="Start from the weights of another run, not from fresh ones."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
     trust: Trust = None,
     assignments: Assignments = None,
@@ -58,7 +58,7 @@ def train(
 
     allow(trust)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
-    settings = Experiment.read(experiment, [*(assignments or []), *given])
+    settings = Experiment.from_yaml(experiment, [*(assignments or []), *given])
     settings.check_losses()
     method = settings.build()
     check_phases(method, settings.training)

@@ -44,13 +44,13 @@ def downstream(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the experiment, say what it takes, and stop.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve in parallel.")] = 1,
     device: Device = "auto",
     assignments: Assignments = None,
 ) -> None:
     """Train every reader on every input with every number of labels, judge it on unseen lenses, write one report.
 
-    The same command goes on after an interruption. The keys of the YAML are explained in docs/downstream.md.
+    After an interruption the same command resumes. The keys of the YAML are explained in docs/downstream.md.
 
     Examples:
 
@@ -62,7 +62,7 @@ def downstream(
     from lensphys.downstream import Downstream, check_downstream
     from lensphys.downstream import downstream as run
 
-    settings = Downstream.read(experiment, assignments or [])
+    settings = Downstream.from_yaml(experiment, assignments or [])
     check_downstream(settings)
     names = ("inputs", "readers", "products", "shifts")
     parts: dict[str, Sized] = {name: getattr(settings, name) for name in names} | {"trainings": settings.cases}
@@ -83,7 +83,7 @@ def apply(
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A .json file.")],
     instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
-    workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve side by side.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve in parallel.")] = 1,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:

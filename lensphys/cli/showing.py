@@ -40,9 +40,9 @@ def show(
 ) -> None:
     """Show a result in the browser: one page that needs no network, or a catalogue of many lenses.
 
-    Image, model, residual, super-resolved image, sigma, source, kappa and what of it is no smooth lens, side by side:
-    with critical curves, caustics, sub-halos, all parameters and the verdict; linked zoom, blinking, the sky under the
-    cursor. A page that was made so before is made again.
+    Image, model, residual, super-resolved image, sigma, source, convergence and what is beyond a smooth lens, side by
+    side: with critical curves, caustics, sub-halos, all parameters and the verdict; linked zoom, blinking, RA and Dec
+    under the cursor. A page that `show` made before is replaced.
 
     Examples:
 

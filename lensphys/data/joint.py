@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.images import ImageSet, fits_planes, write_images
+from lensphys.data.images import ImageSet
 from lensphys.data.npy import write_npz
+from lensphys.data.results import fits_planes, write_images
 from lensphys.fits.result import BandResult, write_bands
 
 Array = NDArray[Any]

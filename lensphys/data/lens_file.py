@@ -193,7 +193,7 @@ class LensFile:
 
     @property
     def upscale(self) -> int:
-        """HR pixels are so many times as small."""
+        """Factor by which HR pixels are smaller."""
         return int(self._open().attrs["upscale"])
 
     @property

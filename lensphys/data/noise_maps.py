@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.units import UnitBase
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fits.image import NoiseMap
+from lensphys.data.npy import read_npy
+from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
 from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
-from lensphys.observation import SkyNoise
+from lensphys.observation import ErrorMap, SkyNoise
 
 Array = NDArray[Any]
 
@@ -110,3 +113,40 @@ def _article(kind: str) -> str:
 def _median(values: Array) -> float:
     known = values[np.isfinite(values) & (values > 0)]
     return float(np.median(known)) if known.size else float("nan")
+
+
+def noise_map_in(path: Path, band: str) -> NoiseMap:
+    """Return a noise map in a file of its own; ``band``: of the image.
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    if path.suffix.lower() != ".npy":
+        return read_noise_map("error map", path, band)
+    return noise_by_file_name(read_npy("error map", path), path)
+
+
+def error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
+    """Return the standard deviation that a noise map gives images, and where it is known.
+
+    Args:
+        noise: of one image (H, W), or of each of them (N, H, W).
+        image: (N, 1, H, W).
+        unit: of the images, if their header has one.
+        remarks: gets a sentence on what was made of the map.
+
+    Raises:
+        LensphysError: if the shapes do not fit, or no value is positive and finite.
+    """
+    shape = tuple(image.shape[-2:])
+    if noise.values.shape not in (shape, (1, *shape), (len(image), *shape)):
+        raise LensphysError(f"{noise.where} must have the shape of the image, {shape}, got {noise.values.shape}")
+    found = deviation(noise, image, unit)
+    remarks.append(f"noise: {noise.label}, {found.how}")
+    values = torch.from_numpy(found.values).reshape(-1, 1, *shape)
+    known = torch.isfinite(values) & (values > 0)
+    if not known.any():
+        raise LensphysError(f"{noise.where} has no value that is positive and finite: it must hold the noise")
+    if not known.all():
+        remarks.append(f"{noise.where}: {int((~known).sum())} values that are not positive and finite are masked")
+    return ErrorMap(torch.where(known, values, values[known].median())), known

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
+from lensphys.data.pixels import as_stack, check_size
 from lensphys.data.restricted_pickle import Fields, read_fields
 from lensphys.observation import Instrument
 from lensphys.observation.instrument import CONDITIONS
@@ -21,7 +22,6 @@ from lensphys.observation.instrument import CONDITIONS
 _FITS = (".fits", ".fit", ".fits.gz")
 _OURS = (".h5", ".hdf5")
 _SUFFIXES = (".npy", *_FITS, *_OURS)
-_SMALLEST_SIDE = 8  # pixels; below it an array is not an image
 _SINGLE_CLASS = "lens"
 _MOST_CLASSES = 100
 _FIRST_CLASSES = ("no_sub", "no", "axion", "vort", "cdm", "sphere")
@@ -213,9 +213,9 @@ def read_contents(source: Source, picked: Picked, dataset: str = "lr") -> Conten
         return _fits_contents(source.path)
     plain = open_npy("input", source.path)
     if plain is not None:
-        return Contents(_stack(source.path, plain))
+        return Contents(_images(source.path, plain))
     fields = read_fields("input", source.path)
-    images = _stack(source.path, _image_of(source.path, fields, picked.image))
+    images = _images(source.path, _image_of(source.path, fields, picked.image))
     if picked.axion_mass is None or not is_axion(source.class_name):
         return Contents(images)
     try:
@@ -248,7 +248,7 @@ def _fits_contents(path: Path) -> Contents:
 
     found = read_fits_image(path, Choice(mask_means="good"))  # whatever it means: it is not stored
     left_out = [name for what, name in found.used.items() if what != "image"]
-    return Contents(_stack(path, found.image), pixel_scale(found.header, str(path)), left_out=left_out)
+    return Contents(_images(path, found.image), pixel_scale(found.header, str(path)), left_out=left_out)
 
 
 def _image_of(path: Path, fields: Fields, chosen: int | str | None) -> NDArray[Any]:
@@ -273,18 +273,10 @@ def _part(path: Path, fields: Fields, chosen: int | str, what: str) -> Any:
     raise LensphysError(f"{path} has no field {chosen!r} for the {what}: it holds {held}")
 
 
-def _stack(path: Path, array: NDArray[Any]) -> NDArray[Any]:
-    """(H, W), (N, H, W) and (N, 1, H, W) as (N, H, W)."""
-    if array.ndim == 4 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3 or len(array) == 0 or min(array.shape[-2:]) < _SMALLEST_SIDE:
-        raise LensphysError(
-            f"{path}: expected an image (H, W) or a stack (N, H, W) of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or "
-            f"more, got {array.shape}"
-        )
-    return array
+def _images(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    images = as_stack(path, array)
+    check_size(path, images)
+    return images
 
 
 def _squeezed(array: NDArray[Any]) -> NDArray[Any]:

@@ -11,12 +11,12 @@ from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.outputs import whole_file
-from lensphys.basics.provenance import provenance
+from lensphys.basics.provenance import provenance, source_hash
 from lensphys.basics.settings import Strict
 from lensphys.data.images import read_images
 from lensphys.downstream.inputs import AnyInput, Material, Seen, TogetherInput, joined
 from lensphys.downstream.measures import of_classes
-from lensphys.downstream.products import Product, Results, code_identity, computed, fingerprint
+from lensphys.downstream.products import CODE, Product, Results, computed, fingerprint
 from lensphys.downstream.readers import AnyReader, Trained
 from lensphys.downstream.settings import Downstream
 from lensphys.observation import Instrument, Observation
@@ -79,7 +79,7 @@ def save_reader(
         pixel_scale=train.material.observation.camera.grid.scale,
         instrument=collection.instrument,
         temperature=trained.temperature,
-        code=code_identity(),
+        code=source_hash(*CODE),
         provenance=provenance(title=settings.title, budget=budget, seed=seed, data=train.told),
     )
     with whole_file(folder / _STATE) as temporary, temporary.open("wb") as file:
@@ -144,7 +144,7 @@ def apply_reader(
         )
     answers = trained(seen.values)
     remarks = [*images.remarks]
-    if saved.products and saved.code != code_identity():
+    if saved.products and saved.code != source_hash(*CODE):
         remarks.append("the fits are made by other code than those that the reader learned from")
     found = {"images": _listed(saved, answers, images.index, results), "remarks": remarks}
     labelled = images.carried is not None and "label" in images.carried.columns

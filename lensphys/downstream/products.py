@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, model_validator
 
 from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.provenance import source_hash
 from lensphys.basics.runs import WEIGHTS
 from lensphys.basics.settings import Strict
-from lensphys.basics.version import PACKAGE, VERSION
+from lensphys.basics.version import VERSION
 from lensphys.data.kept import Kept, Stack
 from lensphys.methods import READY, AmortisedMethod, Method
 from lensphys.methods.super_resolve import super_resolve
@@ -31,7 +31,7 @@ Results = Mapping[str, NDArray[Any]]
 _IMAGES = ("image", "alpha", "residual", "bodies")  # of more than two dimensions; nothing else of that size is read
 _CHUNK = 16  # images: what is lost of a run that is killed
 # what makes products: a change of other code leaves them as they are
-_PARTS = ("fitting", "methods", "model", "networks", "observation", "prediction.py", "tracing")
+CODE = ("fitting", "methods", "model", "networks", "observation", "prediction.py", "tracing")
 
 
 class Product(Strict):
@@ -41,8 +41,8 @@ class Product(Strict):
         ready: a method that needs no training.
         weights: those of the package.
         run: a run folder of `lensphys train`.
-        refine: of weights or an amortised run, rounds of refinement: 0 is one pass, null until nothing more pays.
-        scale: pixels become so many times as small.
+        refine: of weights or an amortised run, rounds of refinement: 0 is one pass, null until the fit stops improving.
+        scale: factor by which pixels become smaller.
     """
 
     ready: str | None = None
@@ -56,7 +56,7 @@ class Product(Strict):
         if sum(x is not None for x in (self.ready, self.weights, self.run)) != 1:
             raise ValueError("a product has exactly one of ready, weights and run")
         if self.ready is not None and self.refine is not None:
-            raise ValueError("'refine' goes on from a network's answer: give weights or run, not ready")
+            raise ValueError("'refine' starts from a network's answer: give weights or run, not ready")
         return self
 
     @property
@@ -78,7 +78,7 @@ class Product(Strict):
         method = load_run(self.folder).to(device)
         if not isinstance(method, AmortisedMethod):
             if self.refine is not None:
-                raise LensphysError(f"'refine' goes on from an amortised network's answer: {self.folder} holds none")
+                raise LensphysError(f"'refine' starts from an amortised network's answer: {self.folder} holds none")
             return method
         return method if self.refine == 0 else method.refined(self.refine)
 
@@ -88,17 +88,7 @@ class Product(Strict):
         weights = None if self.folder is None else (self.folder / WEIGHTS).read_bytes()
         told = {} if weights is None else {"weights_sha256": hashlib.sha256(weights).hexdigest()}
         asked = self.model_dump(exclude={"run"})
-        return asked | told | {"version": VERSION, "code": code_identity()}
-
-
-@cache
-def code_identity() -> str:
-    """Return a hash of the source code that makes products."""
-    root = PACKAGE
-    files = [
-        path for part in _PARTS for path in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
-    ]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:16]
+        return asked | told | {"version": VERSION, "code": source_hash(*CODE)}
 
 
 class _Chunks(Kept):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from rich.progress import track
 
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
-from lensphys.basics.provenance import provenance
-from lensphys.basics.version import PACKAGE
+from lensphys.basics.provenance import provenance, source_hash
 from lensphys.downstream.applying import save_reader
 from lensphys.downstream.label_free import judged_scores
 from lensphys.downstream.lenses import Collection, identity
@@ -28,13 +26,17 @@ from lensphys.downstream.tables import aggregated, downstream_table
 Case = tuple[str, str, int, int]
 
 # a change of other code leaves trained readers as they are
-_CODE = ("inputs.py", "lenses.py", "measures.py", "network_training.py", "numbers.py", "readers.py", "sampling.py")
+_CODE = (
+    *(f"downstream/{name}.py" for name in ("inputs", "lenses", "measures", "network_training", "numbers", "readers")),
+    "downstream/sampling.py",
+    *(f"networks/{name}.py" for name in ("classifier", "group_convolution", "readers")),
+)
 
 
 def downstream(settings: Downstream, folder: Path, device: str = "cpu", workers: int = 1) -> dict[str, Any]:
     """Run an experiment; write ``metrics.json``, ``table.md``, ``report.html``, figures and the trained readers.
 
-    What is done is kept: the same call goes on after an interruption.
+    What is done is kept: after an interruption the same call resumes.
 
     Args:
         settings: the experiment.
@@ -102,7 +104,7 @@ class _Run:
             settings.readers[reader].model_dump(exclude={"inputs"}),
             [settings.held_out, settings.half_field, settings.task, settings.target],
             self._identities,
-            code_identity(),
+            source_hash(*_CODE),
         ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -157,12 +159,3 @@ class _Run:
             temporary.write_text(downstream_table(written))
         write_downstream_report(self.folder, written)
         return written
-
-
-@cache
-def code_identity() -> str:
-    """Return a hash of the source code that trains and judges readers."""
-    here = PACKAGE
-    files = [here / "downstream" / name for name in _CODE]
-    files += [here / "networks" / name for name in ("classifier.py", "group_convolution.py", "readers.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from lensphys.basics.checks import LensphysError, check_choice, check_file
 from lensphys.basics.runs import check_trained
-from lensphys.basics.settings import Strict, override, read_yaml
+from lensphys.basics.settings import Strict
 from lensphys.downstream.inputs import AnyInput, Kind, TogetherInput
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
@@ -136,15 +136,6 @@ class Downstream(Strict):
     matched: Matched | None = None
     label_free: LabelFree | None = None
     published: list[Published] = []
-
-    @classmethod
-    def read(cls, path: Path, assignments: list[str]) -> Self:
-        """Return the experiment of a YAML file, with ``a.b=value`` assignments applied.
-
-        Raises:
-            LensphysError: naming each faulty key.
-        """
-        return cls.parse(override(read_yaml(path), assignments), str(path))
 
     @model_validator(mode="after")
     def _whole(self) -> Downstream:

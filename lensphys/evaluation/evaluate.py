@@ -26,13 +26,12 @@ from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_substructure
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
 from lensphys.observation import Observation
-from lensphys.prediction import Method, Prediction, Verdict
+from lensphys.prediction import Method, Prediction, Verdict, source_grid
 from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from lensphys.data.lens_file import LensFile
 
-_SOURCE_PIXELS = 100
 _TRUTH = ("flux_scale", "hr", "hr_clean", "lr_clean", "alpha_hr", "theta_E")
 _SCENE = "lens_model"
 _EXAMPLES = 1  # images of each class in the figure of samples
@@ -368,8 +367,8 @@ def _samples(
     if not titles:
         return
     grid, lens = observation.camera.grid, prediction.deflection
-    source_grid = _source_grid(prediction)
-    source = prediction.source_image(source_grid)
+    behind = source_grid(grid)
+    source = prediction.source_image(behind)
 
     def plane(x: Tensor | None, row: int) -> np.ndarray | None:
         return None if x is None else _double(x)[row if len(x) > 1 else 0, 0].numpy()
@@ -389,22 +388,9 @@ def _samples(
             true_substructure=None if lens is None else plane(masses, k),
             sigma=plane(prediction.sigma, row),
             source=plane(source, row),
-            source_field=(source_grid.radius, source_grid.radius),
+            source_field=(behind.radius, behind.radius),
             psnr=float(values["psnr_flux"][row]) if "psnr_flux" in values else None,
         )
-
-
-def _source_grid(prediction: Prediction) -> PixelGrid:
-    """A grid of the source plane that holds all that the bright part of the images comes from."""
-    radius = 1.0
-    if prediction.deflection is not None:
-        image = prediction.image.detach()
-        bright = image > 0.1 * image.flatten(1).amax(1)[:, None, None, None]
-        reach = prediction.deflection.beta.detach().abs().amax(1, keepdim=True)
-        seen = reach.expand_as(image)[bright]
-        radius = 1.5 * float(seen.quantile(0.99)) if 0 < len(seen) < 10_000_000 else radius
-    radius = radius if 0 < radius < float("inf") else 1.0
-    return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, 2 * radius / _SOURCE_PIXELS)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class PerImageFit(Strict):
 
 
 class RefinedFit(Strict):
-    """Lens, source of any shape, sub-halos and potential fitted to each image until nothing more pays, with a verdict.
+    """Lens, source of any shape, sub-halos and potential fitted to each image until nothing improves, with a verdict.
 
     Args:
         model: the components; what it says of sub-halos and of the potential goes before the settings below.

@@ -39,7 +39,7 @@ def interpolate(image: Tensor, scale: int, mode: str) -> Tensor:
 
     Args:
         image: (B, 1, H, W) [flux per pixel].
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         mode: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
     """
     if mode == "lanczos":
@@ -61,7 +61,7 @@ def lanczos(image: Tensor, scale: int) -> Tensor:
 
     Args:
         image: (B, C, H, W).
-        scale: pixels become so many times as small; a whole number.
+        scale: factor by which pixels become smaller; a whole number.
 
     Source: Duchon 1979, Journal of Applied Meteorology 18, 1016.
 

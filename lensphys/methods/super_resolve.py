@@ -20,12 +20,9 @@ from lensphys.basics.terminal import progress_console
 from lensphys.data.kept import Kept, Stack
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation
-from lensphys.prediction import BODY
-from lensphys.tracing.grid import PixelGrid
+from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
-
-_SOURCE_PIXELS = 100
 
 
 def super_resolve(
@@ -44,7 +41,7 @@ def super_resolve(
     Args:
         method: any `Method`.
         observation: images (N, 1, H, W) and how they were taken.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         batch_size: images at once.
         device: where the method computes.
         workers: processes that work side by side on a CPU.
@@ -93,7 +90,7 @@ def described(prediction: Prediction, observation: Observation) -> dict[str, Any
 def _with_source_scale(planes: dict[str, Any], observation: Observation) -> dict[str, Any]:
     if "source" not in planes:
         return planes
-    return planes | {"source_scale": _source_grid(observation.camera.grid).scale}
+    return planes | {"source_scale": source_grid(observation.camera.grid).scale}
 
 
 def _planes_of(method: Method, observation: Observation, scale: int) -> Planes:
@@ -206,11 +203,6 @@ def _verdicts(prediction: Prediction) -> dict[str, np.ndarray]:
     }
 
 
-def _source_grid(grid: PixelGrid) -> PixelGrid:
-    """The inner half of the field of view: where the sources of strong lenses are."""
-    return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, grid.radius / _SOURCE_PIXELS)
-
-
 def _planes(prediction: Prediction, observation: Observation) -> Planes:
     model = observation.noise.expected(prediction.observed)
     residual = (observation.image - model) * observation.weight
@@ -232,7 +224,7 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
     field = prediction.deflection
     if field is not None:
         planes |= {"alpha": field.alpha, "kappa": field.kappa[:, 0]}
-    source = prediction.source_image(_source_grid(observation.camera.grid))
+    source = prediction.source_image(source_grid(observation.camera.grid))
     if source is not None:
         planes["source"] = source[:, 0]
     arrays = {

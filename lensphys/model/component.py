@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images
-from lensphys.model.curves import critical_curves, determinant
 from lensphys.model.parameter import Parameter
-from lensphys.model.points import Points, Values, axes, quadrature
+from lensphys.model.points import Points, Values, quadrature
+from lensphys.tracing.critical import curves_of_formula, determinant
+from lensphys.tracing.derivatives import axes
 
 CORE = 1e-6  # arcsec
 CENTRE = ("center_x", "center_y")
@@ -252,7 +253,7 @@ class MassProfile(Component):
             >>> bool((abs((x**2 + y**2) ** 0.5 - 1.5) < 1e-6).all())
             True
         """
-        return critical_curves(self.jacobian, self._reach, half_width, step)
+        return curves_of_formula(self.jacobian, self._reach, half_width, step)
 
     def caustics(self, half_width: float | None = None, step: float | None = None) -> list[Values]:
         """Return the caustics, each (2, M) [arcsec]: the critical curves in the source plane, in the same order.

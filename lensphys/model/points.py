@@ -61,13 +61,6 @@ def _of_tensors(x: Any, y: Any) -> list[Tensor]:
     return [v.to(kind if kind.is_floating_point else torch.get_default_dtype()) for v in pair]
 
 
-def axes(position: Tensor) -> list[Tensor]:
-    """Return a step along x and one along y at every position, each of the shape (B, 2, H, W): tangents for jvp."""
-    steps = [torch.zeros_like(position) for _ in range(2)]
-    steps[0][:, 0], steps[1][:, 1] = 1, 1
-    return steps
-
-
 def quadrature(step: float = 0.08, reach: float = 3.2) -> list[tuple[float, float]]:
     """Return nodes and weights of the tanh-sinh rule on 0 to 1, which bears singular ends and all scales near 0.
 

@@ -28,7 +28,7 @@ class Recipe(Strict):
         instrument: an instrument preset, or the path of a user's instrument file; its pixels are the LR ones.
         height: LR pixels.
         width: LR pixels.
-        upscale: HR pixels are so many times as small.
+        upscale: factor by which HR pixels are smaller.
         hr_noise: whether /hr is noisy, as in the legacy data; clean if not.
         target: the telescope that /hr is observed with, and how it disagrees with the first one; the same telescope
             if not given.

@@ -1,20 +1,56 @@
-"""Critical curves and caustics of a deflection field that is known on pixels alone."""
+"""Critical curves and caustics: where the map from the image plane to the source plane folds.
+
+Of deflections that are known on pixels alone (`critical_curves`), or of a formula (`curves_of_formula`).
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
-from skimage.measure import find_contours
+from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_positive
-
-Array = NDArray[Any]
+from lensphys.tracing import derivatives
+from lensphys.tracing.grid import PixelGrid
 
 SMALLEST = 5.0  # pixels: finite differences across a singular centre reach that far
+_STEPS = 200  # of the half width: as finely as the curves of a formula are looked for
+_NEAREST, _FARTHEST = 1e-3, 1e3  # arcsec: how far out the outermost curve is expected
+_SQUARES, _PER_SIDE = 50, 32
+_AT_ONCE = 50_000  # points: memory does not grow with the number of steps
+_NEWTON = 3  # steps that take a point from its chord onto the curve
+_ON_CURVE = 1e-3  # of det A: where it is larger, a contour only followed the jump at a line of mass
+
+Array = NDArray[Any]
+Curves = list[NDArray[np.float64]]
+Jacobian = Callable[[Tensor], Tensor]
+
+
+def determinant(j: Tensor) -> Tensor:
+    """Return det(1 - J), (B, H, W), of the deflection's Jacobian J (B, 2, 2, H, W): one over the magnification."""
+    return (1 - j[:, 0, 0]) * (1 - j[:, 1, 1]) - j[:, 0, 1] * j[:, 1, 0]
+
+
+def stretches(j: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues of 1 - J, 1 - kappa - |gamma| and 1 - kappa + |gamma|, each (B, H, W), of J as above."""
+    kappa, gamma1 = 0.5 * (j[:, 0, 0] + j[:, 1, 1]), 0.5 * (j[:, 0, 0] - j[:, 1, 1])
+    gamma = torch.hypot(gamma1, 0.5 * (j[:, 0, 1] + j[:, 1, 0]))
+    return 1 - kappa - gamma, 1 - kappa + gamma
+
+
+def contours(values: Array, scale: float) -> Curves:
+    """Return the lines on which an image (H, W) is zero, each (M, 2): x, y [arcsec] about its middle."""
+    from skimage.measure import find_contours
+
+    middle = 0.5 * (np.array(values.shape) - 1)
+    return [np.ascontiguousarray(((points - middle) * scale)[:, ::-1]) for points in find_contours(values, 0.0)]
 
 
 @dataclass(frozen=True)
@@ -57,25 +93,106 @@ def critical_curves(alpha: Array, scale: float, *, smallest: float = SMALLEST) -
     if alpha.ndim != 3 or alpha.shape[0] != 2 or min(alpha.shape[1:]) < 3:
         raise LensphysError(f"a deflection field must have the shape (2, H, W), H and W at least 3, got {alpha.shape}")
     alpha = alpha.astype(np.float64)
-    tangential, radial = _eigenvalues(alpha, scale)
-    found = [
-        *(_curve("tangential", points, alpha, scale) for points in find_contours(tangential, 0.0)),
-        *(_curve("radial", points, alpha, scale) for points in find_contours(radial, 0.0)),
+    tangential, radial = (x[0].numpy() for x in stretches(derivatives.jacobian(torch.from_numpy(alpha)[None], scale)))
+    found = [_curve("tangential", points, alpha, scale) for points in contours(tangential, scale)]
+    found += [
+        _curve("radial", points, alpha, scale)
+        for points in contours(radial, scale)
+        if np.ptp(points, axis=0).max() >= smallest * scale
     ]
-    real = [c for c in found if c.kind == "tangential" or np.ptp(c.critical, axis=0).max() >= smallest * scale]
-    return sorted((c for c in real if np.isfinite(c.caustic).all()), key=lambda c: -len(c.critical))
-
-
-def _eigenvalues(alpha: Array, scale: float) -> tuple[Array, Array]:
-    """1 - kappa - gamma and 1 - kappa + gamma, each (H, W)."""
-    (xy, xx), (yy, yx) = (np.gradient(part, scale, edge_order=2) for part in alpha)
-    kappa, gamma = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), 0.5 * (xy + yx))
-    return 1 - kappa - gamma, 1 - kappa + gamma
+    return sorted((c for c in found if np.isfinite(c.caustic).all()), key=lambda c: -len(c.critical))
 
 
 def _curve(kind: Literal["tangential", "radial"], points: Array, alpha: Array, scale: float) -> Curve:
-    """Points are rows and columns."""
-    middle = (np.array(alpha.shape[1:]) - 1) / 2
-    critical = np.ascontiguousarray(((points - middle) * scale)[:, ::-1])
-    deflection = np.stack([map_coordinates(part, points.T, order=1, mode="nearest") for part in alpha], axis=1)
-    return Curve(kind, critical, critical - deflection)
+    """The curve through points x, y (M, 2) [arcsec]."""
+    from scipy.ndimage import map_coordinates
+
+    middle = 0.5 * (np.array(alpha.shape[1:]) - 1)
+    places = (points[:, ::-1] / scale + middle).T
+    deflection = np.stack([map_coordinates(part, places, order=1, mode="nearest") for part in alpha], axis=1)
+    return Curve(kind, points, points - deflection)
+
+
+def curves_of_formula(
+    jacobian: Jacobian, reach: float, half_width: float | None = None, step: float | None = None
+) -> Curves:
+    """Return the curves det A = 0 of a lens: see `MassProfile.critical_curves`.
+
+    They are contours of det A on a grid, whose points are then taken onto the curve by Newton's method.
+
+    Args:
+        jacobian: theta (1, 2, H, W) [arcsec] -> d alpha_i / d theta_j, (B, 2, 2, H, W).
+        reach: how far from the origin, along an axis, its components lie [arcsec].
+        half_width: of the square that is searched [arcsec].
+        step: of the grid [arcsec].
+    """
+    half = _beyond(jacobian, reach) if half_width is None else half_width
+    step = half / _STEPS if step is None else step
+    check_positive("half_width", half)
+    check_positive("step", step)
+    side = 2 * max(2, round(half / step))  # even: no point lies on the axes, where lines of mass like to be
+    grid = PixelGrid(side, side, step)
+    folded = _in_parts(lambda p: _folded(jacobian, p), grid.positions(like=torch.zeros((), dtype=torch.float64)))
+    lines = contours(folded[0].reshape(side, side).numpy(), step)
+    found = [_onto(jacobian, torch.from_numpy(line).T, step) for line in lines]
+    return [place.numpy() for place, left in found if left < _ON_CURVE]
+
+
+def _folded(jacobian: Jacobian, position: Tensor) -> Tensor:
+    """The determinant of A = 1 - d alpha / d theta, (1, H, W)."""
+    det = determinant(jacobian(position))
+    if len(det) > 1:
+        raise LensphysError(f"critical curves are those of one lens, and the parameters are those of {len(det)}")
+    return det.detach()
+
+
+def _in_parts(formula: Callable[[Tensor], Tensor], position: Tensor) -> Tensor:
+    parts = position.reshape(1, 2, 1, -1).split(_AT_ONCE, dim=3)
+    return torch.cat([formula(part) for part in parts], dim=-1)
+
+
+def _beyond(jacobian: Jacobian, reach: float) -> float:
+    """Half the side of a square about the origin, on whose edge no image is turned or mirrored: all curves are inside.
+
+    Raises:
+        LensphysError: if there is none.
+    """
+    least = 1.5 * max(_NEAREST, reach)
+    halves = torch.logspace(math.log10(least), math.log10(_FARTHEST), _SQUARES, dtype=torch.float64)
+    edges = torch.cat([_edge(half) for half in halves.tolist()], dim=3)
+    beyond = (stretches(jacobian(edges).detach())[0].reshape(_SQUARES, -1) > 0).all(1).nonzero()
+    if len(beyond) == 0:
+        raise LensphysError(
+            f"the critical curves reach farther than {_FARTHEST:g} arcsec (a shear or a convergence of 1?): give "
+            "half_width"
+        )
+    return 1.1 * float(halves[beyond[0]])
+
+
+def _edge(half: float) -> Tensor:
+    """Points along the edge of a square, (1, 2, 1, M) [arcsec]."""
+    line = torch.linspace(-half, half, _PER_SIDE, dtype=torch.float64)
+    corner = torch.full_like(line, half)
+    sides = itertools.chain(*(((line, s * corner), (s * corner, line)) for s in (-1, 1)))
+    return torch.cat([torch.stack(side) for side in sides], dim=1)[None, :, None]
+
+
+def _onto(jacobian: Jacobian, place: Tensor, step: float) -> tuple[Tensor, float]:
+    """The points (2, M) of a contour on its curve, and the median |det A| there.
+
+    By Newton steps along the gradient of det A, none longer than ``step``.
+    """
+
+    def det(position: Tensor) -> Tensor:
+        return determinant(jacobian(position))
+
+    at = place.reshape(1, 2, 1, -1)
+    value = det(at).detach()
+    for _ in range(_NEWTON):
+        slope = torch.stack([torch.func.jvp(det, (at,), (along,))[1] for along in derivatives.axes(at)], dim=1).detach()
+        move = -value[:, None] * slope / slope.square().sum(1, keepdim=True).clamp(min=1e-30)
+        moved = at + move * (step / move.square().sum(1, keepdim=True).sqrt().clamp(min=step))
+        new = det(moved).detach()
+        better = new.abs() < value.abs()
+        at, value = torch.where(better[:, None], moved, at), torch.where(better, new, value)
+    return at[0, :, 0], float(value.abs().median())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import check_images, check_same_shape
 from lensphys.tracing import derivatives
+from lensphys.tracing.critical import determinant
 from lensphys.tracing.grid import PixelGrid, cartesian_from_polar, polar_from_cartesian
 
 
@@ -124,6 +125,4 @@ class DeflectionField:
     @property
     def magnification(self) -> Tensor:
         """Magnification 1 / det(1 - d alpha / d theta), (B, 1, H, W), signed; infinite on critical curves."""
-        j = derivatives.jacobian(self.alpha, self.grid.scale)
-        det = (1 - j[:, 0, 0]) * (1 - j[:, 1, 1]) - j[:, 0, 1] * j[:, 1, 0]
-        return 1 / det[:, None]
+        return 1 / determinant(derivatives.jacobian(self.alpha, self.grid.scale))[:, None]

@@ -1,4 +1,4 @@
-"""Finite differences on a pixel grid: second order inside, second order one-sided at the edge."""
+"""Finite differences on a pixel grid, second order inside and one-sided at the edge; steps for exact derivatives."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def curl(vector: Tensor, scale: float) -> Tensor:
     """Return dv_y/dx - dv_x/dy, (B, 1, H, W), of a vector field (B, 2, H, W); scale in arcsec."""
     j = jacobian(vector, scale)
     return (j[:, 1, 0] - j[:, 0, 1])[:, None]
+
+
+def axes(position: Tensor) -> list[Tensor]:
+    """Return a step along x and one along y at every position, each of the shape (B, 2, H, W): tangents for jvp."""
+    steps = [torch.zeros_like(position) for _ in range(2)]
+    steps[0][:, 0], steps[1][:, 1] = 1, 1
+    return steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from lensphys.basics.runs import (
     run_settings,
     start_from,
 )
-from lensphys.basics.settings import Strict, override, read_yaml
+from lensphys.basics.settings import Strict
 from lensphys.basics.trust import trusting
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import sentences
@@ -93,7 +93,7 @@ class Experiment(Strict):
     training: TrainingSettings
 
     @classmethod
-    def read(cls, path: Path, assignments: list[str], *, trust: Collection[str] = ()) -> Experiment:
+    def from_yaml(cls, path: Path, assignments: Sequence[str] = (), *, trust: Collection[str] = ()) -> Experiment:
         """Return the experiment of a YAML file, with ``a.b=value`` assignments applied.
 
         Args:
@@ -105,7 +105,7 @@ class Experiment(Strict):
             LensphysError: naming each faulty key.
         """
         with trusting(trust):
-            return cls.parse(override(read_yaml(path), assignments), str(path))
+            return super().from_yaml(path, assignments)
 
     @property
     def runs(self) -> list[Path]:
@@ -208,7 +208,7 @@ def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
     Args:
         experiment: the settings.
         run: the folder.
-        resume: go on with the run that the folder holds, if any.
+        resume: continue the run that the folder holds, if any.
 
     Raises:
         LensphysError: if the folder holds a run and ``resume`` is not set, or holds another experiment's.
@@ -284,7 +284,7 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
         raise LensphysError(f"{run} is what the training starts from or learns with: choose another folder")
     # before a first checkpoint there is nothing to go on with
     if resume and all((run / name).exists() for name in (CHECKPOINT, CONFIG)):
-        before = Experiment.read(run / CONFIG, [])
+        before = Experiment.from_yaml(run / CONFIG, [])
         if _without_hardware(before) != _without_hardware(experiment):
             raise LensphysError(
                 f"{run} holds a run with other settings ({CONFIG}): ask for the same ones, choose another folder or "
@@ -312,7 +312,7 @@ def run_instrument(run: Path) -> Instrument:
     Raises:
         LensphysError: if the folder does not say.
     """
-    return Instrument.parse(read_yaml(run / INSTRUMENT), str(run / INSTRUMENT))
+    return Instrument.from_yaml(run / INSTRUMENT)
 
 
 def run_validity(run: Path) -> Validity | None:
@@ -322,7 +322,7 @@ def run_validity(run: Path) -> Validity | None:
         LensphysError: if the file is faulty.
     """
     path = run / VALIDITY
-    return Validity.parse(read_yaml(path), str(path)) if path.exists() else None
+    return Validity.from_yaml(path) if path.exists() else None
 
 
 def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:

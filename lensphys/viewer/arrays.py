@@ -1,4 +1,4 @@
-"""Stacks of super-resolved images: what `lensphys.data.images` wrote as .npz and HDF5."""
+"""Stacks of super-resolved images: what `lensphys.data.results` wrote as .npz and HDF5."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class LensResult:
             [arcsec], ``lr, model, residual`` (H, W) and ``source`` (S, S). All light is a surface brightness: lensing
             keeps it, so that one scale does for all.
         pixel_scale: of the super-resolved image [arcsec].
-        scale: s, pixels are so many times as small.
+        scale: s, the factor by which pixels are smaller.
         source_scale: pixel scale of the source [arcsec].
         unit: of the surface brightness.
         numbers: ``chi2``, ``theta_E`` [arcsec], ``subhalos`` and ``false_subhalos``, where the file has them.
@@ -132,7 +132,7 @@ def surface_brightness(planes: Mapping[str, Array], pixel_scale: float, scale: i
     Args:
         planes: by name.
         pixel_scale: of the super-resolved image [arcsec].
-        scale: s, pixels are so many times as small.
+        scale: s, the factor by which pixels are smaller.
     """
     check_positive("pixel scale", pixel_scale)
     area = {"image": 1.0, "sigma": 1.0, "lr": scale**2, "model": scale**2, "residual": scale**2}

@@ -34,7 +34,7 @@ def weights_description(name: str) -> str:
         LensphysError: if there are no such weights.
     """
     folder = weights_folder(name)
-    data = Experiment.read(folder / CONFIG, []).data
+    data = Experiment.from_yaml(folder / CONFIG, []).data
     recipe = Recipe.named(str(data.recipe), data.set)
     images = data.n * len(data.classes or recipe.classes)
     parameters = sum(p.numel() for p in load_run(folder).parameters())

@@ -76,7 +76,7 @@ def _fresh(entry: Entry, experiment: Experiment) -> Trainable[Any]:
     if entry.group is not None and not isinstance(method, TrainableMethod):
         raise LensphysError("it super-resolves nothing, it has no row: leave out its group")
     if entry.refine is not None and not isinstance(method, AmortisedMethod):
-        raise LensphysError("'refine' goes on from an amortised network's answer, and this is another method")
+        raise LensphysError("'refine' starts from an amortised network's answer, and this is another method")
     return method
 
 

@@ -42,7 +42,7 @@ from lensphys.training.experiment import (
 def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[str, Any]:
     """Train or load all methods and judge them; write ``metrics.json``, ``table.md``, ``report.html`` and figures.
 
-    What is done is kept: the same call goes on after an interruption. A method that fails has a row with its reason,
+    What is done is kept: after an interruption the same call resumes. A method that fails has a row with its reason,
     and so has everything that builds on it.
 
     Args:
@@ -157,7 +157,7 @@ class _Run:
         method = load_run(self._left(entry)).to(self.device)
         if not isinstance(method, AmortisedMethod):
             if entry.refine is not None:
-                raise LensphysError("'refine' goes on from an amortised network's answer, and this is another one")
+                raise LensphysError("'refine' starts from an amortised network's answer, and this is another one")
             return method
         return method if entry.refine == 0 else method.refined(entry.refine)
 

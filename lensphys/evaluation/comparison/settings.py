@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.basics.settings import Strict, merged, override, read_yaml
+from lensphys.basics.settings import Strict, merged
 from lensphys.training.experiment import DataSettings, Experiment
 from lensphys.weights import weights_folder
 
@@ -70,7 +70,7 @@ class Entry(Strict):
         if self.rank_set is not None and self.group is not None:
             raise ValueError(f"{self.name!r} is a rank set, which has no row: leave out its group")
         if self.refine is not None and (self.ready is not None or self.rank_set is not None):
-            raise ValueError(f"{self.name!r} has 'refine', which goes on from an amortised network's answer")
+            raise ValueError(f"{self.name!r} has 'refine', which starts from an amortised network's answer")
         return self
 
     @property
@@ -105,15 +105,6 @@ class Comparison(Strict):
     niqe_block: Annotated[int, Field(ge=8, multiple_of=2)] = 32
     training: dict[str, Any] = {}
     methods: Annotated[list[Entry], Field(min_length=1)]
-
-    @classmethod
-    def read(cls, path: Path, assignments: list[str]) -> Self:
-        """Return the comparison of a YAML file, with ``a.b=value`` assignments applied.
-
-        Raises:
-            LensphysError: naming each faulty key.
-        """
-        return cls.parse(override(read_yaml(path), assignments), str(path))
 
     @model_validator(mode="after")
     def _whole(self) -> Comparison:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.mass.sie import polynomial
 from lensphys.model.parameter import HalfWidths, Parameter
 
 LEVELS = 12  # of the continued fraction: more would cost digits in float32
@@ -31,13 +32,6 @@ def _fraction(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         times_p = torch.nn.functional.pad(lower[..., 1:], (0, 1))
         upper, lower = upper + step[..., None] * times_p, upper
     return list(lower.unbind(-1)), list(upper.unbind(-1))
-
-
-def _polynomial(coefficients: list[Tensor], p: Tensor) -> Tensor:
-    value = coefficients[0] * p + coefficients[1]
-    for coefficient in coefficients[2:]:
-        value = value * p + coefficient
-    return value
 
 
 def deflection_epl(
@@ -82,7 +76,7 @@ def deflection_epl(
     p = torch.complex(e1, -e2) * u * u
     upper, lower = _fraction(t)
     scale = norm * (as_planes(theta_E, theta) * (1 - e1**2 - e2**2).sqrt() / norm) ** t
-    alpha = scale * (u * (_polynomial(upper, p) / _polynomial(lower, p)))
+    alpha = scale * (u * (polynomial(upper, p) / polynomial(lower, p)))
     return torch.stack([alpha.real, alpha.imag], dim=1)
 
 

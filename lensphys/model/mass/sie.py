@@ -27,7 +27,8 @@ def _arctangent_fraction(levels: int) -> tuple[list[float], list[float]]:
 SIE_NUMERATOR, SIE_DENOMINATOR = _arctangent_fraction(10)
 
 
-def _polynomial(coefficients: list[float], p: Tensor) -> Tensor:
+def polynomial(coefficients: list[float] | list[Tensor], p: Tensor) -> Tensor:
+    """Return the polynomial of at least two coefficients, the highest power first, at ``p``."""
     value = coefficients[0] * p + coefficients[1]
     for coefficient in coefficients[2:]:
         value = value * p + coefficient
@@ -70,7 +71,7 @@ def deflection_sie(
     norm = (wx**2 + wy**2 + CORE**2).sqrt()
     u = torch.complex(wx / norm, wy / norm)
     p = torch.complex(e1, -e2) * u * u
-    fraction = _polynomial(SIE_NUMERATOR, p) / _polynomial(SIE_DENOMINATOR, p)
+    fraction = polynomial(SIE_NUMERATOR, p) / polynomial(SIE_DENOMINATOR, p)
     alpha = as_planes(theta_E, theta) * (1 - e1**2 - e2**2).sqrt() * (u * fraction)
     return torch.stack([alpha.real, alpha.imag], dim=1)
 
@@ -103,7 +104,7 @@ def deflection_sie_derivatives(
     u = torch.complex(ux, uy)
     squared = u * u
     p = torch.complex(e1, -e2) * squared
-    fraction = _polynomial(SIE_NUMERATOR, p) / _polynomial(SIE_DENOMINATOR, p)
+    fraction = polynomial(SIE_NUMERATOR, p) / polynomial(SIE_DENOMINATOR, p)
     inverse = 1 / (1 + p)
     near = p.abs() < 1e-3  # where the difference below would lose its digits
     steep = torch.where(near, -1 / 3 + 0.4 * p, (inverse - fraction) / (2 * torch.where(near, torch.ones_like(p), p)))

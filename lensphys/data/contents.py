@@ -1,0 +1,198 @@
+"""What a file of images says by itself, before an instrument or the user says more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lensphys.basics.checks import LensphysError, check_same_shape
+from lensphys.data.lens_file import LensFile
+from lensphys.data.masks import check_fits, mask_in
+from lensphys.data.npy import read_npy
+from lensphys.fits.header import pixel_scale as header_scale
+from lensphys.fits.header import scale_conflict
+from lensphys.fits.image import Choice, NoiseMap, read_fits_image
+from lensphys.fits.kernel import Kernel
+from lensphys.fits.masks import good_pixels
+from lensphys.fits.units import is_surface_brightness
+from lensphys.observation import (
+    Conditions,
+    Instrument,
+)
+from lensphys.observation.instrument import CONDITIONS
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+from lensphys.data.pixels import as_stack
+
+Array = NDArray[Any]
+_FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
+READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
+WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a file of simulated lenses says beside its images, and its results say after it.
+
+    Args:
+        instrument: of the images.
+        identity: of the data set.
+        classes: their names.
+        columns: ``label`` (N,), and what was drawn of PSF and noise for each image, where the file has them.
+    """
+
+    instrument: Instrument
+    identity: str
+    classes: list[str]
+    columns: dict[str, Array]
+
+    def rows(self, place: Array) -> Carried:
+        """Return what it says of some images, by their places."""
+        return replace(self, columns={name: column[place] for name, column in self.columns.items()})
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (1 or N, 1, H, W) bool, noise and PSF.
+
+    ``left``: the places in the file of the images that are looked at, where that is not all of them.
+    """
+
+    pixels: Array
+    left: Array | None = None
+    scale: float | None = None
+    mask: Array | None = None
+    noise: NoiseMap | None = None
+    kernel: Kernel | None = None
+    carried: Carried | None = None
+    conditions: Conditions = Conditions()
+    header: Header | None = None
+    band: str = ""
+
+    @property
+    def instrument(self) -> Instrument | None:
+        """What took the images, if the file says so."""
+        return None if self.carried is None else self.carried.instrument
+
+    def rows(self, place: Array, numbers: Array) -> Contents:
+        """What it says of some images, by their places here, and their numbers in the file."""
+        carried = None if self.carried is None else self.carried.rows(place)
+        conditions = self.conditions.rows(torch.from_numpy(place))
+        if len(place) == len(self.pixels) == numbers[-1] + 1:
+            return self
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[place]
+        return replace(
+            self, pixels=self.pixels[place], left=numbers[place], mask=mask, carried=carried, conditions=conditions
+        )
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Images that are in memory, and not in a file.
+
+    Args:
+        pixels: (H, W) or (N, H, W) real numbers, rows = y.
+        mask: (H, W), True where a pixel counts; all if None.
+    """
+
+    pixels: Array
+    mask: Array | None = None
+
+    def __str__(self) -> str:
+        return "the array"
+
+    @property
+    def contents(self) -> Contents:
+        """What a file of them would say.
+
+        Raises:
+            LensphysError: if it is no stack of real numbers, or the mask has another shape.
+        """
+        pixels = np.asarray(self.pixels)
+        if pixels.dtype.kind not in "iuf" or pixels.ndim not in (2, 3):
+            raise LensphysError(
+                f"{self} must hold real numbers in the shape (H, W) or (N, H, W), got {pixels.dtype} {pixels.shape}"
+            )
+        mask = None if self.mask is None else np.asarray(self.mask, dtype=bool)
+        if mask is not None:
+            check_same_shape("mask", mask.shape, "image", pixels.shape[-2:])
+        with np.errstate(over="ignore"):
+            stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
+        return Contents(stack, mask=mask)
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a file is one of images, by its name."""
+    return path.name.lower().endswith(tuple(ending for endings in READ.values() for ending in endings))
+
+
+def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
+    """Return which kind of file a name stands for: a key of ``suffixes``, `READ` or `WRITTEN`."""
+    for kind, endings in suffixes.items():
+        if path.name.lower().endswith(endings):
+            return kind
+    known = ", ".join(ending for endings in suffixes.values() for ending in endings)
+    raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")
+
+
+def contents_of(
+    path: Path, pixel_scale: float | None, choice: Choice, rows: range | None, remarks: list[str]
+) -> Contents:
+    """Return what a file says by itself: see `lensphys.data.images.read_images`."""
+    kind = kind_of(path, READ)
+    if kind in ("FITS", ".npz"):
+        return _fits_contents(path, pixel_scale, choice, remarks)
+    check_choice_of_fits(path, choice)
+    if kind == "HDF5":
+        with LensFile(path) as file:
+            some = slice(None) if rows is None else slice(rows.start, rows.stop)
+            columns = {name: file.read(name, some) for name in ("label", *CONDITIONS) if file.has(name)}
+            carried = Carried(file.instrument, file.identity, file.classes, columns)
+            pixels = file.lr(some)[:, 0].numpy()
+            return Contents(pixels, scale=file.grid_lr.scale, carried=carried, conditions=file.conditions(some))
+    return Contents(as_stack(path, read_npy("input", path, rows)))
+
+
+def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> Contents:
+    found = read_fits_image(path, choice)
+    remarks += found.remarks
+    conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else None
+    remarks += [] if conflict is None else [conflict]
+    if is_surface_brightness(found.header):
+        remarks.append(f"the image is a surface brightness ({found.header['BUNIT']}), and so will be the result")
+    return Contents(
+        pixels=found.image[None],
+        scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
+        mask=None if found.mask is None else found.mask[None, None],
+        noise=found.noise,
+        kernel=found.psf,
+        header=found.header,
+        band=found.band,
+    )
+
+
+def masked(contents: Contents, path: Path, means: str | None, remarks: list[str]) -> Contents:
+    """With the mask of a file of its own."""
+    telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
+    mask = mask_in(path, contents.band, telescope)
+    check_fits(mask, contents.pixels.shape)
+    good, how = good_pixels(mask, contents.pixels, means)
+    remarks.append(f"mask {how}")
+    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
+
+
+def check_choice_of_fits(path: Path | InMemory, choice: Choice) -> None:
+    """Raise where a choice within a FITS file was made, and the file is none."""
+    means = None if "mask" in choice.given else choice.mask_means
+    options = {"--ext": choice.extension, "--band": choice.band, "--mask-means": means}
+    asked = [option for option, entry in options.items() if entry is not None]
+    if asked:
+        raise LensphysError(f"{', '.join(asked)} is about FITS files, and {path} is none")

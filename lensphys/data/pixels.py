@@ -1,0 +1,123 @@
+"""Which images and pixels can be used: faults of whole images, pixels that are masked, holes that are filled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lensphys.basics.checks import LensphysError
+from lensphys.observation.borders import filled_border
+
+if TYPE_CHECKING:
+    pass
+
+
+Array = NDArray[Any]
+SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
+_SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
+
+
+def as_stack(name: object, array: Array) -> Array:
+    """Return images (H, W), (N, H, W) or (N, 1, H, W) as (N, H, W).
+
+    Raises:
+        LensphysError: if it is none of them.
+    """
+    stack = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
+    stack = stack[None] if stack.ndim == 2 else stack
+    if stack.ndim != 3:
+        remedy = "save stack[:, 0]" if stack.ndim == 4 else "reshape it"
+        raise LensphysError(f"{name} must be a stack of images (N, H, W), got {array.shape}: {remedy}")
+    return stack
+
+
+def check_size(name: object, images: Array) -> None:
+    """Raise unless images (N, H, W), one at least, have enough pixels to be images.
+
+    Raises:
+        LensphysError: with the shape that came.
+    """
+    if min(images.shape) < 1 or min(images.shape[-2:]) < SMALLEST_SIDE:
+        raise LensphysError(
+            f"{name}: images (N, H, W) must have {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more, got {images.shape}"
+        )
+
+
+def usable_images(path: object, pixels: Array, numbers: Array, remarks: list[str]) -> Array:
+    """Return the places of those images (N, H, W) of a file that can be super-resolved; remarks name the others.
+
+    Args:
+        path: of the file, for messages.
+        pixels: (N, H, W).
+        numbers: of the images in the file, (N,).
+        remarks: gets a sentence for each image that is left out.
+
+    Raises:
+        LensphysError: if there is none.
+    """
+    check_size(path, pixels)
+    faults = {i: why for i, image in enumerate(pixels) if (why := fault(image))}
+    if len(pixels) == 1 and faults:
+        raise LensphysError(f"{path} {faults[0]}")
+    if len(faults) == len(pixels):
+        raise LensphysError(f"{path} holds no image that can be used: the first one {faults[0]}")
+    remarks += [f"image {numbers[i]} of {path} {why}: it is left out" for i, why in faults.items()]
+    return np.array([i for i in range(len(pixels)) if i not in faults], dtype=np.int64)
+
+
+def fault(image: Array) -> str:
+    """Return why an image (H, W) cannot be super-resolved; nothing if it can."""
+    good = np.isfinite(image)
+    if good.sum() < image.size / 2:
+        return f"has {image.size - good.sum()} NaN or infinite pixels of {image.size}, more than half: cut them off"
+    peak = float(np.abs(image[good]).max())
+    if peak == 0:
+        return "is zero everywhere: there is nothing to super-resolve"
+    if not _SINGLE_PRECISION[0] <= peak <= _SINGLE_PRECISION[1]:
+        return f"has values up to {peak:.1e}, out of reach of float32: use another flux unit"
+    if float(image[good].min()) == float(image[good].max()):
+        return f"is {peak:.3g} everywhere: there is nothing to super-resolve"
+    if float(image[good].max()) <= 0:
+        return "has no positive pixel: there is nothing to super-resolve"
+    return ""
+
+
+def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
+    """Return images (N, 1, H, W) of an array (N, H, W) with 0 for NaN and infinite pixels, and where the others are."""
+    image = torch.from_numpy(pixels)[:, None]
+    good = torch.isfinite(image)
+    bad = (~good).flatten(1).sum(1)
+    if bad.any():
+        total, images = int(bad.sum()), int((bad > 0).sum())
+        remarks.append(f"{total} NaN or infinite pixels, in {images} of {len(bad)} images, are masked")
+    return torch.where(good, image, torch.zeros_like(image)), good
+
+
+def without_border(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
+    """Return where pixels of images are good (N, 1, H, W), less borders that hold one value."""
+    border = filled_border(image) & good
+    if border.any():
+        images = int(border.flatten(1).any(1).sum())
+        remarks.append(
+            f"a border of one value, {int(border.sum())} pixels in {images} of {len(image)} images, is masked"
+        )
+    return good & ~border
+
+
+def without_holes(image: Tensor, good: Tensor) -> Tensor:
+    """Return the images with pixels of their own faint parts for bad ones: zeros would look like less noise."""
+    if good.all():
+        return image
+    image = image.clone()
+    count = F.avg_pool2d(good.to(image), 5, stride=1, padding=2)
+    local = F.avg_pool2d(image, 5, stride=1, padding=2) / count.clamp(min=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    for x, ok, mean in zip(image, good, local, strict=True):
+        faint = x[ok & (mean <= mean[ok].median())]
+        x[~ok] = faint[torch.randint(len(faint), (int((~ok).sum()),), generator=generator)]
+    return image
