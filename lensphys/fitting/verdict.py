@@ -26,7 +26,8 @@ class VerdictSettings(Strict):
         bad_chi2: chi^2 per degree of freedom above which a fit is bad.
         overstated: chi^2 per degree of freedom below which the errors are called too large.
         correlation: of neighbouring residuals, beyond its own scatter, above which they are not white.
-        sky: mean of the residuals outside of the arcs, in units of a pixel's noise, that is called a sky level.
+        sky: in units of a pixel's noise, what is called a sky level: of the residuals' mean outside of the arcs, and of
+            a constant that the image would take beside the model.
         borders: Einstein radii between a lens and the borders beyond which these show the sky and no arcs.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
@@ -152,21 +153,48 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
 
 
 def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
-    """The level of the sky: along the borders, where a source may stand in for it, and in what the model leaves."""
+    """The level of the sky: along the borders, in what the model leaves, and in what a source stands in for."""
     observation = look.fitted.problem.arcs
     dark = observation.noise.expected(torch.zeros_like(observation.image))
     seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, look.residual, look.sky > 0)
+    far, beside = _far_borders(look, settings), [found.tolist() for found in sky_beside(look.fitted)]
     reasons: Reasons = []
     planes = (x[:, 0].cpu().numpy() for x in seen)
-    for far, image, counts, residual, where in zip(_far_borders(look, settings), *planes, strict=True):
+    for is_far, wanted, error, image, counts, residual, where in zip(far, *beside, *planes, strict=True):
         level, left = sky_level(image, counts), sky_level(residual, where, width=max(residual.shape))
-        if far and level is not None and level.off:
+        if is_far and level is not None and level.off:
             reasons.append([("suspect", f"the borders are not at zero ({level.told}): see --sky")])
         elif left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
             reasons.append([("suspect", f"the sky is not at zero: it is {left.level:+.2f} sigma off, see --sky")])
+        elif abs(wanted) > max(settings.sky, settings.scatter * error):
+            words = f"a sky of {wanted:+.1f} sigma beside the model would explain the image better: see --sky"
+            reasons.append([("suspect", words)])
         else:
             reasons.append([])
     return reasons
+
+
+def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
+    """Return the constant that an image would take beside its model, and its error, (B,) each.
+
+    Both in units of a pixel's noise, the median of those that count. Of one step of all parameters and the constant
+    together, from the optimum: a source that has grown over the whole image in place of a sky leaves this.
+
+    Args:
+        fitted: images that share a model.
+
+    Source: Rao 1948 (the score test).
+    """
+    problem, x = fitted.problem, fitted.x
+    residual, columns = problem.system(x)
+    sky = problem.whitening(problem.render(x)).flatten(1)
+    sigma = torch.where(sky > 0, 1 / sky, torch.nan).nanmedian(1).values.double()
+    shared = torch.einsum("bqn,bn->bq", columns, sky).double()
+    solved = torch.cholesky_solve(shared[:, :, None], factored(fitted.end.hessian))[:, :, 0]
+    information = sky.double().square().sum(1) - (shared * solved).sum(1)
+    score = (sky.double() * residual.double()).sum(1)
+    known = information.clamp(min=1e-300)
+    return score / known / sigma, known.rsqrt() / sigma
 
 
 def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
@@ -174,7 +202,8 @@ def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
     problem = look.fitted.problem
     name = f"{next(iter(problem.model.mass))}.theta_E"
     radius = problem.values(problem.parts(look.fitted.x)[0]).get(name, torch.zeros_like(problem.unit))
-    return (settings.borders * radius < problem.observation.camera.grid.radius).tolist()
+    grid = problem.observation.camera.grid
+    return (settings.borders * radius < 0.5 * min(grid.shape) * grid.scale).tolist()
 
 
 def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
