@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from torch import Tensor
 
@@ -13,9 +15,11 @@ from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.source import Fitted
 from lensphys.observation.darkness import SEEN
-from lensphys.observation.sky import sky_level
+from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
 from lensphys.settings import Strict
+
+Array = NDArray[Any]
 
 
 class VerdictSettings(Strict):
@@ -29,6 +33,7 @@ class VerdictSettings(Strict):
         sky: in units of a pixel's noise, what is called a sky level: of the residuals' mean outside of the arcs, and of
             a constant that the image would take beside the model.
         borders: Einstein radii between a lens and the borders beyond which these show the sky and no arcs.
+        near_borders: in units of a pixel's noise, the light in the darkest part of nearer borders that is called a sky.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
@@ -43,6 +48,7 @@ class VerdictSettings(Strict):
     correlation: PositiveFloat = 0.1
     sky: PositiveFloat = 0.2
     borders: PositiveFloat = 2.2
+    near_borders: PositiveFloat = 1.0
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     theta_E: PositiveFloat = 0.1
@@ -156,22 +162,52 @@ def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
     """The level of the sky: along the borders, in what the model leaves, and in what a source stands in for."""
     observation = look.fitted.problem.arcs
     dark = observation.noise.expected(torch.zeros_like(observation.image))
-    seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, look.residual, look.sky > 0)
+    sigma = observation.noise.variance(dark).sqrt().expand_as(dark)
+    seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, sigma, look.residual, look.sky > 0)
+    skies = [_Skies(*(x[i, 0].cpu().numpy() for x in seen)) for i in range(len(dark))]
     far, beside = _far_borders(look, settings), [found.tolist() for found in sky_beside(look.fitted)]
-    reasons: Reasons = []
-    planes = (x[:, 0].cpu().numpy() for x in seen)
-    for is_far, wanted, error, image, counts, residual, where in zip(far, *beside, *planes, strict=True):
-        level, left = sky_level(image, counts), sky_level(residual, where, width=max(residual.shape))
-        if is_far and level is not None and level.off:
-            reasons.append([("suspect", f"the borders are not at zero ({level.told}): see --sky")])
-        elif left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
-            reasons.append([("suspect", f"the sky is not at zero: it is {left.level:+.2f} sigma off, see --sky")])
-        elif abs(wanted) > max(settings.sky, settings.scatter * error):
-            words = f"a sky of {wanted:+.1f} sigma beside the model would explain the image better: see --sky"
-            reasons.append([("suspect", words)])
-        else:
-            reasons.append([])
-    return reasons
+    words = [sky.told(settings, *of) for sky, *of in zip(skies, far, *beside, strict=True)]
+    return [[("suspect", f"{word}: see --sky")] if word else [] for word in words]
+
+
+@dataclass(frozen=True)
+class _Skies:
+    """What an image shows of its sky.
+
+    Args:
+        image: without the light of the lens and what is dark, (H, W) [flux per pixel].
+        counts: which pixels do, (H, W) bool.
+        sigma: of the noise without light, (H, W) [flux per pixel].
+        residual: in units of the noise, (H, W).
+        outside: of the arcs, (H, W) bool.
+    """
+
+    image: Array
+    counts: Array
+    sigma: Array
+    residual: Array
+    outside: Array
+
+    def told(self, settings: VerdictSettings, far: bool, beside: float, error: float) -> str:
+        """Return what is wrong with the sky; nothing if nothing is.
+
+        Args:
+            settings: the thresholds.
+            far: whether the borders show no arcs.
+            beside: the constant that the image would take beside its model, in units of the noise.
+            error: of it.
+        """
+        level, left = sky_level(self.image, self.counts), sky_level(self.residual, self.outside, max(self.image.shape))
+        if far and level is not None and level.off:
+            return f"the borders are not at zero ({level.told})"
+        if left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
+            return f"the sky is not at zero: it is {left.level:+.2f} sigma off"
+        darkest = darkest_border(self.image / self.sigma, self.counts)
+        if darkest is not None and darkest > settings.near_borders:
+            return f"the borders are not at zero: {darkest:+.1f} sigma where they are darkest, sky or a wide source"
+        if abs(beside) > max(settings.sky, settings.scatter * error):
+            return f"a sky of {beside:+.1f} sigma beside the model would explain the image better"
+        return ""
 
 
 def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
