@@ -13,7 +13,7 @@ from lensphys.methods.fit import PerImageFit, RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
-from lensphys.methods.ranker import RankerMethodSettings
+from lensphys.methods.ranking.ranker import RankerMethodSettings
 from lensphys.methods.restored import Restoration
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
