@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "robustness" / "fuzz.py"
-CASES = 6
+CASES = 4
 CHECKSUMS = ("hdf5", "virtual", "weights")
 
 
