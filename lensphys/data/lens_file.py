@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +25,6 @@ from lensphys.tracing.grid import PixelGrid
 
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
 
 # of numbers, one row a sample
@@ -93,9 +91,6 @@ class LensFile:
 
     def _check_attributes(self) -> None:
         """What all of the file goes by."""
-        broken = [name for name, value in self._open().attrs.items() if not _is_text(value)]
-        if broken:
-            raise LensphysError(f"{self.path}: {', '.join(broken)} is no text (UTF-8): it is damaged, make it again")
         instrument, classes, scale = self.instrument, self.classes, float(self._open().attrs["pixel_scale_lr"])
         if not classes or self.upscale < 1 or not 0 < scale < float("inf"):
             raise LensphysError(
@@ -322,13 +317,6 @@ class LensFile:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
         return rows
-
-
-def _is_text(value: object) -> bool:
-    """Whether what of an attribute is text is valid UTF-8: h5py hands on other bytes as lone surrogates."""
-    return all(
-        x.isascii() or not _SURROGATE.search(x) for x in np.ravel(np.asarray(value, object)) if isinstance(x, str)
-    )
 
 
 def _opened(path: Path) -> h5py.File:
