@@ -74,7 +74,7 @@ def only(path: Path, name: str, severity: str, rows: list[int], *others: Path) -
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("changes", [SMALL, ["height=48", "width=48", "hr_noise=true"], ["upscale=3", *SMALL]])
+@pytest.mark.parametrize("changes", [SMALL, ["height=32", "width=32", "hr_noise=true"], ["upscale=3", *SMALL]])
 def test_healthy_files_have_neither_errors_nor_warnings(tmp_path, model, changes):
     path = simulate(Recipe.named(model, changes), 2, tmp_path / "a.h5", seed=5)
     assert serious(path) == {}

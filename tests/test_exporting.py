@@ -363,6 +363,7 @@ def test_an_instrument_in_adu_is_told_in_its_electrons(tmp_path):
     assert np.allclose(np.sqrt(variance), truth.error, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "export_to_other_tools.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -57,7 +57,9 @@ def test_the_sense_of_a_mask_can_be_said(tmp_path):
 
 
 def test_the_psf_of_a_file_goes_before_that_of_weights(lenses, tmp_path):
-    code, output = run("super-resolve", lenses, "-o", tmp_path / "b.h5", "--weights", "model_3", "--refine", 0)
+    code, output = run(
+        "super-resolve", lenses, "-o", tmp_path / "b.h5", "--rows", 0, "--weights", "model_3", "--refine", 0
+    )
     assert code == 0 and "the instrument is that of the file, not that of the training (HST WFC3" in output
     with h5py.File(tmp_path / "b.h5") as file:
         assert file.attrs["psf"] == 'Gaussian of FWHM 0.16" (Euclid VIS, legacy Model 2)'

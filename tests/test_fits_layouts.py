@@ -163,11 +163,11 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "drz": Layout(
         lambda: [primary(), sci(name="DRZ"), ext("WHT", EXPOSED), ext("CTX", BAD)], "DRZ", 0.1,
-        says="noise: WHT, a weight, taken for an exposure map and scaled to the noise of the sky",
+        says="noise: a.fits[WHT], a weight, taken for an exposure map and scaled to the noise of the sky",
     ),
     "drz, inverse variance": Layout(
         lambda: [primary(), sci(), ext("WHT", 1 / ERR**2), ext("CTX", BAD)], sigma=0.1,
-        says="noise: WHT, a weight, taken for an inverse variance: so the sky scatters",
+        says="noise: a.fits[WHT], a weight, taken for an inverse variance: so the sky scatters",
     ),
     "wht first": Layout(lambda: [primary(), ext("WHT", 1 / ERR**2), sci()], sigma=0.1),
     "rms first": Layout(lambda: [primary(), ext("RMS", ERR), sci(name="IMAGE")], "IMAGE", 0.1),
@@ -211,7 +211,7 @@ LAYOUTS: dict[str, Layout] = {
     "noise of another band": Layout(lambda: [primary(), sci(name="VIS_FLUX"), ext("NIR_H_RMS", ERR)], "VIS_FLUX"),
     "des": Layout(
         lambda: [primary(), sci(), ext("MSK", BAD), ext("WGT", 1 / ERR**2)], sigma=0.1, bad=FAULTS,
-        says="noise: WGT, an inverse variance, made standard deviations",
+        says="noise: a.fits[WGT], an inverse variance, made standard deviations",
     ),
     "des, tile-compressed": Layout(
         lambda: [primary(), tiled(IMAGE, quantize_level=0, compression_type="GZIP_2"), tiled(BAD, "MSK"),
@@ -396,7 +396,7 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
     "err of another shape": (
         lambda: [primary(), sci(), ext("ERR", ERR[1:])],
         Choice(),
-        r"ERR must have the shape of the image, \(24, 28\), got \(23, 28\)",
+        r"ERR\] must have the shape of the image, \(24, 28\), got \(23, 28\)",
     ),
     "no psfex": (
         lambda: [primary(), sci(), table("PSF_DATA")],

@@ -350,3 +350,11 @@ def test_an_export_reads_no_galaxy_that_the_file_was_not_made_with(tmp_path):
     done = CliRunner().invoke(app, [*export, "0"])
     assert done.exit_code == 2 and "was not made with the images of galaxies that are in" in done.stderr
     assert CliRunner().invoke(app, [*export, "1"]).exit_code == 0
+
+
+def test_names_that_are_no_text_are_damaged(place):
+    path = place / "lenses.h5"
+    with h5py.File(path, "a") as file:
+        file.attrs["classes"] = np.array([b"no_\x81ub", b"axion", b"cdm"], h5py.string_dtype())
+    with pytest.raises(LensphysError, match="lenses.h5: its attribute 'classes' is damaged"):
+        LensFile(path)

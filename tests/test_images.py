@@ -187,8 +187,8 @@ def test_the_mask_says_which_pixels_count(tmp_path):
         "MASK: 144 of 192 pixels count, those where it is not zero (100 % of the middle, where the lens is)",
         "1 NaN or infinite pixels, in 1 of 1 images, are masked",
         "no PSF is known: none is assumed (give --psf or --instrument)",
-        "noise: ERR, standard deviations",
-        "ERR: 4 values that are not positive and finite are masked",
+        "noise: a.fits[ERR], standard deviations",
+        "a.fits[ERR]: 4 values that are not positive and finite are masked",
     ]
 
 
@@ -349,7 +349,7 @@ def test_pixels_that_are_not_square(tmp_path):
 
 
 BAD_PSFS = {
-    "sum": (kernel(5, 0.85), "sums to 0.85, a PSF kernel must to 1 within 10 %: divide it by its sum"),
+    "sum": (kernel(5, 0.85), "sums to 0.85, a PSF kernel must sum to 1 within 10 %: divide it by its sum"),
     "oblong": (np.ones((3, 5)) / 15, r"must be square \(K, K\), got \(3, 5\)"),
     "nan": (np.full((3, 3), np.nan), "holds NaN or infinite values: a PSF kernel must be finite"),
 }
@@ -371,7 +371,9 @@ def test_bad_error_maps_and_masks(tmp_path, npy):
     with pytest.raises(LensphysError, match=r"has no value that is positive and finite: it must hold the noise"):
         read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", np.zeros((H, W))))
     path = cut_out(tmp_path / "a.fits", SCI=stack()[0], ERR=np.ones((H, W + 1)))
-    with pytest.raises(LensphysError, match=r"ERR must have the shape of the image, \(12, 16\), got \(12, 17\)"):
+    with pytest.raises(
+        LensphysError, match=r"a.fits\[ERR\] must have the shape of the image, \(12, 16\), got \(12, 17\)"
+    ):
         read_images(path)
     path = cut_out(tmp_path / "b.fits", SCI=stack()[0], MASK=np.ones((H, W + 1)))
     with pytest.raises(
@@ -526,7 +528,7 @@ def test_what_was_read_is_told(tmp_path):
     assert images.remarks == [
         "a.fits: image SCI, noise RMS, PSF PSF; not used: CTX",
         'PSF: a.fits[PSF], 5 x 5 pixels of 0.05"',
-        "noise: RMS, standard deviations",
+        "noise: a.fits[RMS], standard deviations",
     ]
     write_images(str(tmp_path / "b.fits"), images, results(1), 2, {"read": images.remarks})
     with fits.open(tmp_path / "b.fits") as hdus:

@@ -404,7 +404,7 @@ def test_a_kernel_longer_than_it_says_is_not_unpacked(tmp_path):
         (kernel()[None], {}, r"psf\.npy: a PSF kernel must be square \(K, K\), got \(1, 15, 15\)"),
         (kernel()[1:], {}, r"psf\.npy: a PSF kernel must be square \(K, K\), got \(14, 15\)"),
         (np.full((5, 5), np.nan), {}, r"psf\.npy holds NaN or infinite values"),
-        (kernel(total=0.8), {}, r"psf\.npy sums to 0\.8, a PSF kernel must to 1 within 10 %: divide it by its sum"),
+        (kernel(total=0.8), {}, r"psf\.npy sums to 0\.8, a PSF kernel must sum to 1 within 10 %: divide it by its sum"),
         (kernel(total=1e4), {}, r"psf\.npy sums to 1e\+04, a PSF kernel must"),
         (np.array(["a"]), {}, r"psf\.npy is not a plain \.npy file of numbers"),
     ],

@@ -120,7 +120,7 @@ def test_a_centroid_off_the_middle_is_said_and_the_kernel_kept():
 
 
 WRONG = {
-    "sum": (star(total=0.85), "sums to 0.85, a PSF kernel must to 1 within 10 %: divide it by its sum"),
+    "sum": (star(total=0.85), "sums to 0.85, a PSF kernel must sum to 1 within 10 %: divide it by its sum"),
     "flux": (star(total=1e4), "sums to 1e[+]04, a PSF kernel must"),
     "oblong": (star()[1:], r"must be square \(K, K\), got \(14, 15\)"),
     "a row": (star()[0], r"must be square \(K, K\), got \(15,\)"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from lenses import one_thread, psnr, small_lenses  # noqa: F401
 from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
-from lensphys.fitting import LensProblem
+from lensphys.fitting import FitModel, FreeSourceSettings, LensProblem
 from lensphys.fitting.stages import shared_noise, smooth_fit
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
@@ -57,13 +56,11 @@ def test_a_smooth_lens_before_a_spiral_is_sharp_has_its_radius_and_no_subhalos(s
     assert 0.9 < float(found.reduced_chi2(spirals.observation([row]))) < 1.1
 
 
-def test_the_sigma_of_a_free_source_covers(spirals):
-    inside = []
-    for row in (0, 3):
-        found, known = default(spirals, row), truth(spirals, row)
-        arc = known > 0.05 * known.max()
-        inside.append(float(((found.image - known).abs() < found.sigma)[arc].float().mean()))
-    assert 0.5 < np.mean(inside) < 0.9
+@pytest.mark.parametrize("row", [0, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_sigma_of_a_free_source_covers(spirals, row):
+    found, known = default(spirals, row), truth(spirals, row)
+    arc = known > 0.05 * known.max()
+    assert 0.5 < float(((found.image - known).abs() < found.sigma)[arc].float().mean()) < 0.9
 
 
 def test_restore_without_a_target_keeps_the_psf_and_does_not_lose_to_bicubic(spirals):
@@ -110,7 +107,8 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
     assert abs(float(found.lens_light.sum() / galaxy.sum()) - 1) < 0.2
     assert abs(float(found.parameters["theta_E"]) / 1.1 - 1) < 0.03
     assert float(found.parameters["subhalos"]) == 0
-    without = RefinedFit(lens_light=None).predict(observation, 2)
+    smooth = FitModel.parse({"subhalos": None, "potential": None}, "smooth")
+    without = RefinedFit(lens_light=None, model=smooth).predict(observation, 2)
     assert without.verdicts[0].quality == "bad"
 
 
@@ -159,14 +157,16 @@ def test_unknown_noise_that_neighbours_share_makes_no_subhalos():
 
 
 def test_a_result_depends_on_its_image_alone(spirals):
-    alone, lenses, threads = default(spirals, 0), small_lenses(3).observation, torch.get_num_threads()
+    few = RefinedFit(source=FreeSourceSettings(modes=(10,)))  # a field, as coarse as one may be
+    alone, lenses = few.predict(spirals.observation([0]), 2), small_lenses(2).observation
+    threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        again = READY["refine"].predict(spirals.observation([0]), 2)
-        shuffled = READY["refine"].predict(lenses[torch.tensor([2, 0, 1])], 2)
+        again = few.predict(spirals.observation([0]), 2)
+        turned = READY["refine"].predict(lenses[torch.tensor([1, 0])], 2)
     finally:
         torch.set_num_threads(threads)
     inorder = READY["refine"].predict(lenses, 2)
     assert torch.equal(again.image, alone.image) and torch.equal(again.sigma, alone.sigma)
-    assert torch.equal(shuffled.image, inorder.image[[2, 0, 1]])
-    assert torch.equal(shuffled.parameters["theta_E"], inorder.parameters["theta_E"][[2, 0, 1]])
+    assert torch.equal(turned.image, inorder.image[[1, 0]])
+    assert torch.equal(turned.parameters["theta_E"], inorder.parameters["theta_E"][[1, 0]])

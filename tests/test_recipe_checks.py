@@ -58,6 +58,7 @@ def test_draws_that_are_not_finite_are_refused():
         Plan.from_recipe(Recipe.named("roman", ["lens.gamma=3.5"]), 1)
 
 
+@pytest.mark.usefixtures("few_points")
 def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "r").mkdir()
     own = Instrument.named("roman_f129").model_dump(mode="json", exclude_none=True) | {"description": "mine"}

@@ -24,6 +24,8 @@ from lensphys.simulation.draws import Correlation, Draws
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.writer import write
 
+pytestmark = pytest.mark.usefixtures("few_points")
+
 SMALL = ["height=12", "width=16"]
 DRAWS = 3000
 

@@ -16,6 +16,8 @@ from lensphys.observation import Conditions, GaussianPSF, Instrument
 from lensphys.simulation import Plan, Recipe, simulate
 from lensphys.simulation.sample import render
 
+pytestmark = pytest.mark.usefixtures("few_points")
+
 SCALE = 0.2  # arcsec of an LR pixel
 SMALL = ["height=36", "width=44", "lens.theta_E=1.5"]
 

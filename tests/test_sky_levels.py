@@ -1,5 +1,7 @@
 """Skies that are not at zero: measured along the borders, told or taken off, and never good in silence."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from lensphys.fitting import FitModel
 from lensphys.methods import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
-from lensphys.observation.sky import sky_level
+from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.tracing.deflection import DeflectionField
@@ -39,6 +41,13 @@ def test_the_level_is_that_of_the_border_alone(level):
     found = sky_level(with_arc(sky() + level))
     assert abs(found.level - level) < 4 * found.error < 0.03 and found.scatter == pytest.approx(SIGMA, rel=0.1)
     assert found.off == (level != 0)
+
+
+def test_the_darkest_part_of_the_borders_is_sky_where_an_arc_crosses_the_others():
+    image = with_arc(sky() + LEVEL)
+    image[:, 35:] += np.linspace(0, 9, 40)[:, None]
+    assert darkest_border(image) == pytest.approx(LEVEL, abs=0.06)
+    assert darkest_border(image, np.arange(40)[:, None] > np.zeros(44) + 36) is None
 
 
 def test_masked_pixels_are_no_sky_and_too_few_are_none():
@@ -106,8 +115,9 @@ def test_a_fit_on_a_wrong_sky_is_not_good():
     sigma = float(noise.sigma.mean())
     said = {"source": {"kind": "sersic"}, "subhalos": None, "potential": None}
     fit = RefinedFit(model=FitModel.parse(said, "mine"))
-    for level in (0.0, 0.8, -0.4):
-        (verdict,) = fit.predict(Observation(image + level * sigma, camera, noise), 2).verdicts
-        told = [reason for reason in verdict.reasons if "not at zero" in reason and "--sky" in reason]
-        assert (verdict.quality == "good") == (level == 0.0) == (not told), (level, verdict)
-        assert not told or f"{level:+.1f}"[:2] in told[0], told
+    for level in (0.0, 0.8, -0.4, 2.5, 6.0):  # of the higher ones the source takes all
+        fitted = fit.predict(Observation(image + level * sigma, camera, noise), 2)
+        told = [reason for reason in fitted.verdicts[0].reasons if "not at zero" in reason and "--sky" in reason]
+        assert (fitted.verdicts[0].quality == "good") == (level == 0.0) == (not told), (level, fitted.verdicts)
+        found = [float(re.findall(r"([+-][0-9.]+) sigma", reason)[0]) for reason in told]
+        assert all(0.5 < x / level < 1.1 for x in found), (level, told)  # the source takes its part

@@ -4,7 +4,8 @@ Each case is a copy of a good file with a few bytes flipped, or cut short, and a
 its own and within ``--seconds``. Counted are: ``refused`` (one sentence), ``same`` (the output is that of the good
 file: the damage was in nothing that counts), ``warned`` (another output, with a warning), ``traceback``, ``hang``,
 ``crash`` (the process died) and ``silent``: another output and no word. FITS without a checksum, .npy and YAML have
-nothing that could tell, so ``silent`` may be many there. Cost: ``-n 200`` of all kinds, 15 minutes on one core.
+nothing that could tell, so ``silent`` may be many there. Cost: ``-n 200`` of all kinds, 15 minutes on one core. A
+run that was killed goes on with the kind it was at.
 Expected: no traceback, no hang, no crash; of hdf5, virtual and weights no silent. ``--only N`` runs one case of a kind
 in this process, to see what it does.
 """
@@ -252,7 +253,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("-n", type=int, default=200, help="cases of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=20.0, help="after which a command hangs")
+    parser.add_argument("--seconds", type=float, default=60.0, help="after which a command hangs")
     parser.add_argument("--kinds", nargs="+", help="some of the kinds")
     parser.add_argument("--only", type=int, help="a case of a kind, in this process")
     arguments = parser.parse_args()
@@ -260,16 +261,21 @@ def main() -> None:
     run: Run = apart if arguments.only is None else here
     faulthandler.enable()
     chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds]
-    counts, bad = {}, []
+    kept = arguments.out.with_suffix(".kinds.jsonl")
+    done = {row["kind"]: row for row in map(json.loads, kept.read_text().splitlines())} if kept.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         good_files(Path(folder))
-        for kind in chosen:
+        for kind in (kind for kind in chosen if kind.name not in done):
             tally, cases = fuzz(kind, Path(folder), numbers, arguments.seed, arguments.seconds, run)
-            counts[kind.name] = dict(sorted(tally.items()))
-            bad += cases
-            print(kind.name, counts[kind.name], flush=True)
+            done[kind.name] = {"kind": kind.name, "counts": dict(sorted(tally.items())), "cases": cases}
+            with kept.open("a") as file:
+                file.write(json.dumps(done[kind.name]) + "\n")
+            print(kind.name, done[kind.name]["counts"], flush=True)
+    counts = {kind.name: done[kind.name]["counts"] for kind in chosen}
+    bad = [case for kind in chosen for case in done[kind.name]["cases"]]
     tree = {"n": arguments.n, "counts": counts, "cases": bad, "provenance": provenance(seed=arguments.seed)}
     write_json(arguments.out, tree)
+    kept.unlink()
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise LensphysError(f"{path} is not valid YAML: its groups lie too deep in each other") from None
     except (yaml.YAMLError, ValueError) as error:  # a date that is none, a number too long
-        raise LensphysError(f"{path} is not valid YAML: {shortened(str(error), 300)}") from None
+        raise LensphysError(f"{path} is not valid YAML: {_fault(error)}") from None
     except OSError as error:
         raise LensphysError(f"cannot read {path}: {error.strerror or error}") from None
     if not isinstance(tree, dict):
@@ -203,6 +203,14 @@ def override(tree: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
         except (yaml.YAMLError, ValueError, RecursionError):
             raise LensphysError(f"--set {shortened(assignment)}: the value is not valid YAML") from None
     return result
+
+
+def _fault(error: Exception) -> str:
+    """Where in a text, and what, in a line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return shortened(str(error), 300)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _copy(tree: Any) -> Any:

@@ -38,7 +38,8 @@ def rows_of(text: str, count: int) -> NDArray[Any]:
 
     rows = np.unique(np.concatenate([_rows_of_part(part.strip(), text, count) for part in text.split(",")]))
     if len(rows) == 0 or rows[-1] >= count:
-        raise LensphysError(f"--rows {text}: there are {count} images, 0 to {count - 1}")
+        there = f"there are {count} images, 0 to {count - 1}" if count > 1 else "there is one image, 0"
+        raise LensphysError(f"--rows {text}: {there}")
     return rows
 
 

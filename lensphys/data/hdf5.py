@@ -277,7 +277,8 @@ def check_texts(path: Path, file: h5py.File) -> None:
     """
     for name, text in file.attrs.items():
         with damage(f"{path}: its attribute {shortened(ascii(name))}"):
-            str(text).encode()  # h5py lets bytes that are no UTF-8 through
+            for part in np.ravel(np.asarray(text, object)):
+                str(part).encode()  # h5py lets bytes that are no UTF-8 through
     if TEXTS in file.attrs and file.attrs[TEXTS] != _sum_of_texts(file.attrs):
         _warn(f"{path}: its attributes")
 

@@ -148,5 +148,5 @@ def error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: li
     if not known.any():
         raise LensphysError(f"{noise.where} has no value that is positive and finite: it must hold the noise")
     if not known.all():
-        remarks.append(f"{noise.where}: {int((~known).sum())} values that are not positive and finite are masked")
+        remarks.append(f"{noise.label}: {int((~known).sum())} values that are not positive and finite are masked")
     return ErrorMap(torch.where(known, values, values[known].median())), known

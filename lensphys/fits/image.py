@@ -129,7 +129,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             header,
             used["image"],
             hdu.meaning.band,
-            None if noise is None else _noise(noise, label(noise)),
+            None if noise is None else _noise(noise, noise.where),
             good,
             None if psf is None else kernel_of(psf, file),
             used,

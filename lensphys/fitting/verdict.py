@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from torch import Tensor
 
@@ -14,8 +16,10 @@ from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.source import Fitted, Rival
 from lensphys.observation.darkness import SEEN
-from lensphys.observation.sky import sky_level
+from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
+
+Array = NDArray[Any]
 
 
 class VerdictSettings(Strict):
@@ -29,8 +33,10 @@ class VerdictSettings(Strict):
             below ``overstated``, for an error map that counts what neighbours share.
         outlier: sigma beyond which a pixel of the sky counts as so many.
         correlation: of neighbouring residuals, beyond its own scatter, above which they are not white.
-        sky: mean of the residuals outside of the arcs, in units of a pixel's noise, that is called a sky level.
+        sky: in units of a pixel's noise, what is called a sky level: of the residuals' mean outside of the arcs, and of
+            a constant that the image would take beside the model.
         borders: Einstein radii between a lens and the borders beyond which these show the sky and no arcs.
+        near_borders: in units of a pixel's noise, the light in the darkest part of nearer borders that is called a sky.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
@@ -48,6 +54,7 @@ class VerdictSettings(Strict):
     correlation: PositiveFloat = 0.1
     sky: PositiveFloat = 0.2
     borders: PositiveFloat = 2.2
+    near_borders: PositiveFloat = 1.0
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     theta_E: PositiveFloat = 0.1
@@ -195,21 +202,78 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
 
 
 def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
-    """The level of the sky: along the borders, where a source may stand in for it, and in what the model leaves."""
+    """The level of the sky: along the borders, in what the model leaves, and in what a source stands in for."""
     observation = look.fitted.problem.arcs
     dark = observation.noise.expected(torch.zeros_like(observation.image))
-    seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, look.residual, look.sky > 0)
-    reasons: Reasons = []
-    planes = (x[:, 0].cpu().numpy() for x in seen)
-    for far, image, counts, residual, where in zip(_far_borders(look, settings), *planes, strict=True):
-        level, left = sky_level(image, counts), sky_level(residual, where, width=max(residual.shape))
+    sigma = observation.noise.variance(dark).sqrt().expand_as(dark)
+    seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, sigma, look.residual, look.sky > 0)
+    skies = [_Skies(*(x[i, 0].cpu().numpy() for x in seen)) for i in range(len(dark))]
+    far, beside = _far_borders(look, settings), [found.tolist() for found in sky_beside(look.fitted)]
+    words = [sky.told(settings, *of) for sky, *of in zip(skies, far, *beside, strict=True)]
+    return [[("suspect", f"{word}: see --sky")] if word else [] for word in words]
+
+
+@dataclass(frozen=True)
+class _Skies:
+    """What an image shows of its sky.
+
+    Args:
+        image: without the light of the lens and what is dark, (H, W) [flux per pixel].
+        counts: which pixels do, (H, W) bool.
+        sigma: of the noise without light, (H, W) [flux per pixel].
+        residual: in units of the noise, (H, W).
+        outside: of the arcs, (H, W) bool.
+    """
+
+    image: Array
+    counts: Array
+    sigma: Array
+    residual: Array
+    outside: Array
+
+    def told(self, settings: VerdictSettings, far: bool, beside: float, error: float) -> str:
+        """Return what is wrong with the sky; nothing if nothing is.
+
+        Args:
+            settings: the thresholds.
+            far: whether the borders show no arcs.
+            beside: the constant that the image would take beside its model, in units of the noise.
+            error: of it.
+        """
+        level, left = sky_level(self.image, self.counts), sky_level(self.residual, self.outside, max(self.image.shape))
         if far and level is not None and level.off:
-            reasons.append([("suspect", f"the borders are not at zero ({level.told}): see --sky")])
-        elif left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
-            reasons.append([("suspect", f"the sky is not at zero: it is {left.level:+.2f} sigma off, see --sky")])
-        else:
-            reasons.append([])
-    return reasons
+            return f"the borders are not at zero ({level.told})"
+        if left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
+            return f"the sky is not at zero: it is {left.level:+.2f} sigma off"
+        darkest = darkest_border(self.image / self.sigma, self.counts)
+        if darkest is not None and darkest > settings.near_borders:
+            return f"the borders are not at zero: {darkest:+.1f} sigma where they are darkest, sky or a wide source"
+        if abs(beside) > max(settings.sky, settings.scatter * error):
+            return f"a sky of {beside:+.1f} sigma beside the model would explain the image better"
+        return ""
+
+
+def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
+    """Return the constant that an image would take beside its model, and its error, (B,) each.
+
+    Both in units of a pixel's noise, the median of those that count. Of one step of all parameters and the constant
+    together, from the optimum: a source that has grown over the whole image in place of a sky leaves this.
+
+    Args:
+        fitted: images that share a model.
+
+    Source: Rao 1948 (the score test).
+    """
+    problem, x = fitted.problem, fitted.x
+    residual, columns = problem.system(x)
+    sky = problem.whitening(problem.render(x)).flatten(1)
+    sigma = torch.where(sky > 0, 1 / sky, torch.nan).nanmedian(1).values.double()
+    shared = torch.einsum("bqn,bn->bq", columns, sky).double()
+    solved = torch.cholesky_solve(shared[:, :, None], factored(fitted.end.hessian))[:, :, 0]
+    information = sky.double().square().sum(1) - (shared * solved).sum(1)
+    score = (sky.double() * residual.double()).sum(1)
+    known = information.clamp(min=1e-300)
+    return score / known / sigma, known.rsqrt() / sigma
 
 
 def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
@@ -217,7 +281,8 @@ def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
     problem = look.fitted.problem
     name = f"{next(iter(problem.model.mass))}.theta_E"
     radius = problem.values(problem.parts(look.fitted.x)[0]).get(name, torch.zeros_like(problem.unit))
-    return (settings.borders * radius < problem.observation.camera.grid.radius).tolist()
+    grid = problem.observation.camera.grid
+    return (settings.borders * radius < 0.5 * min(grid.shape) * grid.scale).tolist()
 
 
 def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
@@ -46,11 +47,18 @@ def each(observation: Observation, one: Callable[[Observation], T]) -> list[T]:
 
     A fit decides by small differences: so neither the images beside it nor the number of threads change a digit of it.
     """
+    rows = torch.arange(len(observation), device=observation.image.device)
+    with on_one_thread():
+        return [one(observation[row]) for row in rows.split(1)]
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compute on one thread meanwhile: with more of them the order of a sum, and its last digit, would be another."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rows = torch.arange(len(observation), device=observation.image.device)
-        return [one(observation[row]) for row in rows.split(1)]
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -150,5 +158,5 @@ class RefinedFit(Strict):
 
     def told(self, fits: list[LensFit], scale: float) -> Prediction:
         """Return what the fits of some images say of them, on pixels ``scale`` times as small."""
-        with torch.no_grad():
+        with torch.no_grad(), on_one_thread():
             return joined([full_prediction(fit, scale, self.report) for fit in fits])

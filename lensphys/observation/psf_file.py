@@ -129,8 +129,12 @@ def _check(kernel: Kernel) -> None:
     if not np.isfinite(values).all():
         raise LensphysError(f"{where} holds NaN or infinite values: a PSF kernel must be finite")
     total, (low, high) = float(values.sum()), _NORMALISABLE
+    if total <= 0:
+        raise LensphysError(f"{where} sums to {total:.4g}: a PSF kernel must have light, and sum to 1")
     if not low <= total <= high:
-        raise LensphysError(f"{where} sums to {total:.4g}, a PSF kernel must to 1 within 10 %: divide it by its sum")
+        raise LensphysError(
+            f"{where} sums to {total:.4g}, a PSF kernel must sum to 1 within 10 %: divide it by its sum"
+        )
 
 
 def _read_npy(name: str, path: Path) -> Array:

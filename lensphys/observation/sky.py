@@ -71,6 +71,23 @@ def sky_level(image: Array, where: Array | None = None, width: int | None = None
     return SkyLevel(float(mean), float(scatter) / values.size**0.5, float(scatter)) if scatter > 0 else None
 
 
+def darkest_border(image: Array, where: Array | None = None) -> float | None:
+    """Return the level of the darkest of the eight parts of the borders, of corners and sides, as `sky_level` has them.
+
+    Arcs and a source's wings are somewhere along the borders, a sky everywhere. None if too little is seen of them.
+
+    Args:
+        image: (H, W), in any unit.
+        where: the pixels that count, (H, W) bool; all if None.
+    """
+    counted = np.isfinite(image) if where is None else np.isfinite(image) & where
+    width = max(2, min(image.shape) // _BORDER)
+    bands = [(slice(0, width), slice(width, n - width), slice(n - width, n)) for n in image.shape]
+    parts = [(y, x) for i, y in enumerate(bands[0]) for j, x in enumerate(bands[1]) if (i, j) != (1, 1)]
+    levels = [float(image[part][counted[part]].mean()) for part in parts if counted[part].any()]
+    return min(levels) if len(levels) > len(parts) // 2 else None
+
+
 def _border(shape: tuple[int, ...], width: int) -> Array:
     border = np.ones(shape, bool)
     border[width : shape[0] - width, width : shape[1] - width] = False
