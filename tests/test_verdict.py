@@ -273,3 +273,13 @@ def test_another_lens_that_is_nearly_as_likely_is_told(clean):
     assert near[0].quality == "suspect" and near[1] == Verdict("good")
     far = verdicts(clean, SEEN, own, settings, Rival(other, torch.tensor([200.0, 200.0])))
     assert far == [Verdict("good"), Verdict("good")]
+
+
+def test_a_large_shear_is_told(truth):
+    problem, x = truth
+    values = problem.values(x)
+    values = values | {"shear.gamma1": torch.tensor([0.02, 0.24]), "shear.gamma2": torch.tensor([0.0, 0.07])}
+    sheared = problem.unconstrained(values)
+    good, suspect = judged(fitted(seen_as(problem, sheared), sheared))
+    assert good == Verdict("good")
+    found(suspect, "the external shear is large: 0.2")

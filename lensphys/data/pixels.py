@@ -118,6 +118,8 @@ def without_holes(image: Tensor, good: Tensor) -> Tensor:
     local = F.avg_pool2d(image, 5, stride=1, padding=2) / count.clamp(min=1e-6)
     generator = torch.Generator().manual_seed(0)
     for x, ok, mean in zip(image, good, local, strict=True):
+        if not ok.any():
+            continue  # nothing to take them from: such an image is left out later
         faint = x[ok & (mean <= mean[ok].median())]
         x[~ok] = faint[torch.randint(len(faint), (int((~ok).sum()),), generator=generator)]
     return image

@@ -40,6 +40,7 @@ class VerdictSettings(Strict):
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
+        shear: external shear above which a lens is hardly a galaxy.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
         covered: share of the arc's light that must be inside the mask.
         centre: of the Einstein radius: where no bright image of the source can be.
@@ -58,6 +59,7 @@ class VerdictSettings(Strict):
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     theta_E: PositiveFloat = 0.1
+    shear: PositiveFloat = 0.2
     rival: PositiveFloat = 30.0
     covered: PositiveFloat = 0.5
     centre: PositiveFloat = 0.35
@@ -111,7 +113,7 @@ def verdicts(
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
     found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
-    for check in (_chi2, _white, _sky, _bounds, _bodies, _covered, _centre):
+    for check in (_chi2, _white, _sky, _bounds, _bodies, _shear, _covered, _centre):
         found = _plus(found, check(look, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
     return [_worst(mine) for mine in (found if rival is None else _plus(found, _rivals(look, rival, settings)))]
@@ -320,6 +322,15 @@ def _bodies(look: _Look, settings: VerdictSettings) -> Reasons:
     gain = Posterior.from_fit(look.fitted).bodies()[:, :, 6]
     weak = (gain < settings.gain).sum(1)
     return _listed(weak > 0, "suspect", [f"{n} sub-halos gain less than {settings.gain:g}" for n in weak.tolist()])
+
+
+def _shear(look: _Look, settings: VerdictSettings) -> Reasons:
+    """An external shear that galaxies do not have stands in for something else."""
+    problem = look.fitted.problem
+    values = problem.values(problem.parts(look.fitted.x)[0])
+    shear = [v.square() for name, v in values.items() if name.split(".")[-1] in ("gamma1", "gamma2")]
+    size = sum(shear, torch.zeros_like(problem.unit)).sqrt()
+    return _listed(size > settings.shear, "suspect", [f"the external shear is large: {s:.2f}" for s in size.tolist()])
 
 
 def _covered(look: _Look, settings: VerdictSettings) -> Reasons:
