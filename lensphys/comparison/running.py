@@ -31,7 +31,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison_tables import comparison_table
 from lensphys.evaluation.report import write_report
 from lensphys.lock import sole_run
-from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.methods import READY, Method, Refinable
 from lensphys.outputs import check_writable, whole_file, write_json
 from lensphys.provenance import provenance
 from lensphys.ranking import build_rank_set, clean_niqe
@@ -155,7 +155,7 @@ class _Run:
         if entry.ready is not None:
             return READY[entry.ready]
         method = load_run(self._left(entry)).to(self.device)
-        if not isinstance(method, AmortisedMethod):
+        if not isinstance(method, Refinable):
             if entry.refine is not None:
                 raise LensphysError("'refine' goes on from an amortised network's answer, and this is another one")
             return method

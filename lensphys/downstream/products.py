@@ -19,7 +19,7 @@ from lensphys.checks import LensphysError, check_choice
 from lensphys.config import load_run
 from lensphys.data.kept import Kept, Stack
 from lensphys.inference import super_resolve
-from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.methods import READY, Method, Refinable
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation
 from lensphys.runs import WEIGHTS
@@ -77,7 +77,7 @@ class Product(Strict):
             check_choice("ready method", str(self.ready), list(READY))
             return READY[str(self.ready)]
         method = load_run(self.folder).to(device)
-        if not isinstance(method, AmortisedMethod):
+        if not isinstance(method, Refinable):
             if self.refine is not None:
                 raise LensphysError(f"'refine' goes on from an amortised network's answer: {self.folder} holds none")
             return method

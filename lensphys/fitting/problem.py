@@ -249,7 +249,7 @@ class LensProblem:
 
     def residual(self, x: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma, (B, H W)."""
-        return self._whitened_rest(self.render(x))
+        return self.whitened_rest(self.render(x))
 
     def prior(self, x: Tensor) -> Tensor:
         """Return the residuals of the priors, (B, number of priors)."""
@@ -288,7 +288,7 @@ class LensProblem:
         clean = self.render(x)
         weight = self.whitening(clean)
         columns = [self.whitened(maps, weight) for maps in self.maps(x, self.judged)]
-        return self._whitened_rest(clean), torch.cat(columns, dim=1)
+        return self.whitened_rest(clean), torch.cat(columns, dim=1)
 
     @property
     def judged(self) -> PixelGrid:
@@ -319,6 +319,12 @@ class LensProblem:
         if self.potential is not None:
             yield from self._by_potential(slope, grid, size)
 
+    def source_maps(self, x: Tensor, grid: PixelGrid) -> Tensor:
+        """Return the derivatives of the brightness on a grid by the source's field alone, (B, M, H, W)."""
+        lens, theta = self.lens(x), grid.positions(like=x)
+        beta = theta - lens.mass(theta)
+        return torch.cat(list(self._by_light(lens.source(beta), beta, self.sizes[2])), dim=1)
+
     def slope(self, x: Tensor, grid: PixelGrid) -> Tensor:
         """Return the gradient of the source's brightness by beta on a grid, (B, 2, H, W) [flux / arcsec^3]."""
         lens, theta = self.lens(x), grid.positions(like=x)
@@ -329,6 +335,11 @@ class LensProblem:
         return torch.func.jvp(self.observation.noise.expected, (clean,), (torch.ones_like(clean),))[1] * (
             self.inverse_sigma
         )
+
+    def whitened_rest(self, clean: Tensor) -> Tensor:
+        """Return (y - E[y]) / sigma, (B, H W), of clean models (B, 1, H, W)."""
+        rest = self.observation.image - self.observation.noise.expected(clean)
+        return (rest * self.inverse_sigma).flatten(1)
 
     def whitened(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Return the whitened changes (B, P, H W) of the expected image, for changes (B, P, sH, sW) of brightness."""
@@ -367,10 +378,6 @@ class LensProblem:
         front = None if self.front is None else self.front[part]
         observation = self.observation.inner(height, width)
         return replace(self, observation=observation, inverse_sigma=self.inverse_sigma[part], front=front)
-
-    def _whitened_rest(self, clean: Tensor) -> Tensor:
-        rest = self.observation.image - self.observation.noise.expected(clean)
-        return (rest * self.inverse_sigma).flatten(1)
 
     def _sum(self, names: Iterable[str], values: dict[str, Tensor], g: Tensor) -> LightProfile:
         return reduce(add, [self._light_of(name, values, g) for name in names])

@@ -211,7 +211,7 @@ class Refinement:
         if self.lens_light is not None and whole.model.lens_light:
             inner = wide_light_held(inner, smooth.x, inner.observation.camera.grid.radius, self.lens_light.held)
         found = self._explained(Fitted.at(inner, smooth.x))
-        return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
+        return [(rows, seen_whole(group, whole[rows])) for rows, group in found]
 
     def _window(self, problem: LensProblem) -> tuple[int, int]:
         """How many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
@@ -342,7 +342,7 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
     return [(rows[part], group) for rows, fitted in groups for part, group in stage(rows, fitted)]
 
 
-def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
+def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     inside = fitted.problem
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
