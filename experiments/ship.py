@@ -63,7 +63,9 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
 def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, dict[str, dict[str, object]]]) -> None:
     """Others must be able to make the weights again, and a path of this machine is nobody's business."""
     if experiment.method.name not in _METHODS:
-        raise LensphysError(f"{run} was trained by the method {experiment.method.name}: only {' and '.join(_METHODS)} runs ship")
+        raise LensphysError(
+            f"{run} was trained by the method {experiment.method.name}: only {' and '.join(_METHODS)} runs ship"
+        )
     if experiment.data.recipe is None or origin["experiment"]["data"]["recipe"] is None:
         raise LensphysError(f"{run} was trained on a file: weights ship if data.recipe says how to simulate theirs")
     check_choice("recipe", experiment.data.recipe, recipe_names())

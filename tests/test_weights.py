@@ -13,7 +13,7 @@ from ship import LIMIT, ship
 from lensphys.checks import LensphysError
 from lensphys.config import Experiment, load_run, run_instrument
 from lensphys.data.lens_file import LensFile
-from lensphys.methods import AmortisedMethod
+from lensphys.methods import AmortisedMethod, Refinable
 from lensphys.runs import CONFIG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
@@ -56,7 +56,7 @@ def test_the_names():
 def test_weights_super_resolve_an_image_of_their_recipe(name, tmp_path):
     folder = weights_folder(name)
     method, data = load_run(folder), Experiment.read(folder / CONFIG, []).data
-    assert isinstance(method, AmortisedMethod)
+    assert isinstance(method, Refinable)
     path = simulate(Recipe.named(data.recipe, data.set), 1, tmp_path / "a.h5", classes=["cdm"], seed=11)
     with LensFile(path) as lenses:
         seen = lenses.observation(slice(0, 1))
@@ -136,7 +136,7 @@ def test_another_method_may_not_ship(finished, tmp_path):
     config["method"] = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
     (run / CONFIG).write_text(yaml.safe_dump(config))
     save_file(Experiment.read(run / CONFIG, []).build().state_dict(), run / "best.safetensors")
-    with pytest.raises(LensphysError, match=r"was trained by the method supervised: only amortised runs ship"):
+    with pytest.raises(LensphysError, match=r"was trained by the method supervised: only amortised and marginalised runs ship"):
         ship(run, "a", tmp_path / "weights")
 
 
