@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lensphys.deflection import DeflectionField
-from lensphys.evaluation.figures import save_figure
-from lensphys.grid import PixelGrid
+from lensphys.basics.panels import save_figure
 from lensphys.model import SIE, ImageSource, Shear
 from lensphys.observation import Instrument
 from lensphys.simulation.galaxies import galaxy_images
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 GALAXY, PIXEL = 3, 0.02  # of the galaxies that come with the package, and its pixel [arcsec]
 MAGNITUDE = 22.5  # of the source, unlensed
@@ -31,7 +31,7 @@ def steps() -> dict[str, np.ndarray]:
     lens = SIE(theta_E=1.2, e1=0.12, e2=-0.08) + Shear(gamma1=0.03, gamma2=-0.02)
     source = galaxy(10 ** (-0.4 * (MAGNITUDE - float(euclid.zero_point or 0))))
     fine = camera.grid.resampled(FINE)
-    field = DeflectionField.of(lens, fine)
+    field = DeflectionField.from_lens(lens, fine)
     sharp = source(field.beta) * fine.pixel_area
     clean = camera.render(source, field)
     images = {

@@ -36,8 +36,8 @@ from summary_tables import (
     zoo_table,
 )
 
+from lensphys.basics.outputs import whole_file
 from lensphys.evaluation.tables import lenses_table, replace_between_markers
-from lensphys.outputs import whole_file
 
 ROOT = Path(__file__).parents[1]
 CASES = "docs/cases.md"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lensphys.evaluation.comparison_tables import short_table
+from lensphys.evaluation.comparison.tables import short_table
 from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics
 
 Row = dict[str, Any]

@@ -26,7 +26,7 @@ def main(path: Path) -> None:
     telescope = lp.Instrument.named("hst_acs_f814w")
     galaxy = np.load(SPIRALS)[GALAXY].astype(float)
     flux = telescope.flux(MAGNITUDE) * galaxy / galaxy.sum()
-    source = lp.ImageSource.of(flux / GALAXY_SCALE**2, GALAXY_SCALE, mode="bicubic", **PLACE)
+    source = lp.ImageSource.from_image(flux / GALAXY_SCALE**2, GALAXY_SCALE, mode="bicubic", **PLACE)
     lens = lp.SIE(**LENS) + lp.Shear(**SHEAR)
     images = lp.observe(lens, source, telescope, height=SIDE, width=SIDE, seed=SEED)
     header = fits.Header({"BUNIT": "electron/s", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"})

@@ -9,8 +9,9 @@ import yaml
 from astropy.io import fits
 
 from lensphys.data.lens_file import LensFile
+from lensphys.interop.exporting import export
+from lensphys.interop.lenstronomy import read_lenstronomy
 from lensphys.simulation import Recipe, simulate
-from lensphys.simulation.exporting import export, read_lenstronomy
 
 
 def with_lenstronomy(path: Path) -> np.ndarray:

@@ -63,7 +63,7 @@ MODEL = {"lens": {"kind": "cored"}, "shear": None, "source": {"kind": "sersic"},
 
 
 def main() -> None:
-    plan = Plan.of(Recipe.named("model_2", RECIPE), 1, classes=["no_sub"])
+    plan = Plan.from_recipe(Recipe.named("model_2", RECIPE), 1, classes=["no_sub"])
     samples = render(plan.recipe, plan.build_engine(), [plan.drawn(0)])
     truth = samples.drawn[0].scene.kwargs_lens[0]
     observation = plan.instrument.observation(torch.as_tensor(samples.lr))

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lensphys.basics.provenance import provenance
 from lensphys.data.images import ImageSet, write_images
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
-from lensphys.inference import super_resolve
 from lensphys.methods import READY
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, PixelPSF
-from lensphys.provenance import provenance
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 def read(path: Path) -> ImageSet:
@@ -34,7 +34,7 @@ def read(path: Path) -> ImageSet:
 def make_example(path: Path) -> None:
     """Write such a file: a lens with noise of 2 % of its peak."""
     camera = Camera(PixelGrid(40, 40, 0.1), GaussianPSF(0.16), supersampling=2)
-    field = DeflectionField.of(SIE(theta_E=1.0, e1=0.1, e2=0.05), camera.grid.resampled(2))
+    field = DeflectionField.from_lens(SIE(theta_E=1.0, e1=0.1, e2=0.05), camera.grid.resampled(2))
     clean = camera.render(Sersic(amp=100.0, R_sersic=0.2, n_sersic=1.0, center_x=0.1), field)[0, 0].numpy()
     sigma = 0.02 * clean.max()
     star = torch.zeros(1, 1, 15, 15)

@@ -38,7 +38,7 @@ class BackProjection:
 
 
 def main() -> None:
-    plan = Plan.of(Recipe.named("model_2", ["height=48", "width=48"]), 1, classes=["no_sub"], seed=1)
+    plan = Plan.from_recipe(Recipe.named("model_2", ["height=48", "width=48"]), 1, classes=["no_sub"], seed=1)
     samples = render(plan.recipe, plan.build_engine(), [plan.drawn(0)])
     observation = plan.instrument.observation(torch.as_tensor(samples.lr))
     for name, method in {"bicubic": READY["bicubic"], "mine": BackProjection(), "fit": READY["fit"]}.items():

@@ -9,7 +9,7 @@ goes on. ``--local`` starts two processes on this machine instead, to try it out
 
 import argparse
 
-from lensphys.runners import Cluster
+from lensphys.basics.runners import Cluster
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.writer import write
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--shard-size", type=int, default=1024)
     parser.add_argument("--local", action="store_true")
     arguments = parser.parse_args()
-    plan = Plan.of(Recipe.named(arguments.recipe), arguments.n, shard_size=arguments.shard_size)
+    plan = Plan.from_recipe(Recipe.named(arguments.recipe), arguments.n, shard_size=arguments.shard_size)
     with workers(arguments) as cluster:
         print(f"wrote {write(plan, arguments.out, Cluster(cluster.scheduler_address))}")
 

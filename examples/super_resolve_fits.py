@@ -18,11 +18,11 @@ from astropy.io import fits
 from matplotlib.figure import Figure
 
 import lensphys as lp
-from lensphys.evaluation.figures import save_figure
+from lensphys.basics.outputs import write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.provenance import provenance
 from lensphys.evaluation.tables import lenses_table
 from lensphys.fitting import FitModel
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 
 
 def make_example(path: Path) -> None:

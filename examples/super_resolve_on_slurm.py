@@ -12,12 +12,12 @@ from pathlib import Path
 
 from simulate_on_slurm import workers
 
+from lensphys.basics.provenance import provenance
+from lensphys.basics.runners import Cluster
 from lensphys.catalogue import Reading, Survey, listed, super_resolve_all
 from lensphys.catalogue.page import summary
 from lensphys.methods import READY
 from lensphys.observation import Instrument
-from lensphys.provenance import provenance
-from lensphys.runners import Cluster
 
 
 def main() -> None:

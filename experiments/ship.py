@@ -7,11 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lensphys.checks import LensphysError, check_choice, check_file
-from lensphys.config import Experiment, load_run
-from lensphys.outputs import check_writable, write_json
-from lensphys.runs import CONFIG, INSTRUMENT, PROVENANCE, VALIDITY, WEIGHTS, run_provenance
+from lensphys.basics.checks import LensphysError, check_choice, check_file
+from lensphys.basics.outputs import check_writable, write_json
+from lensphys.basics.runs import CONFIG, INSTRUMENT, PROVENANCE, VALIDITY, WEIGHTS, run_provenance
 from lensphys.simulation.recipe import recipe_names
+from lensphys.training.experiment import Experiment, load_run
 from lensphys.weights import FOLDER
 
 LIMIT = 25_000_000  # bytes, of all weights together

@@ -16,7 +16,7 @@ Names are loaded when they are asked for, so that ``import lensphys`` costs noth
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from lensphys.basics.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from lensphys.api.components import Lens as Lens
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lensphys.api.trained import load as load
     from lensphys.api.trained import train as train
     from lensphys.api.words import Note as Note
-    from lensphys.checks import LensphysError as LensphysError
+    from lensphys.basics.checks import LensphysError as LensphysError
     from lensphys.model import EPL as EPL
     from lensphys.model import NFW as NFW
     from lensphys.model import SIE as SIE
@@ -66,7 +66,7 @@ _PLACES = {
     "load": "lensphys.api.trained",
     "train": "lensphys.api.trained",
     "Note": "lensphys.api.words",
-    "LensphysError": "lensphys.checks",
+    "LensphysError": "lensphys.basics.checks",
     "EPL": "lensphys.model",
     "NFW": "lensphys.model",
     "SIE": "lensphys.model",

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 from lensphys.observation import Camera, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 # of a sub-halo: place and Einstein radius with their errors [arcsec], and what it gains in ln likelihood
 BODY = ("x", "y", "theta_E", "x_error", "y_error", "theta_E_error", "gain")
@@ -79,10 +79,12 @@ class Prediction:
         check_same_shape("image", self.image.shape[-2:], "camera grid", self.camera.grid.shape)
 
     def reduced_chi2(self, observation: Observation) -> Tensor:
-        """Return chi^2 of the predicted LR image per degree of freedom (counted pixels less fitted numbers), (B,)."""
+        """Return chi^2 of the predicted LR image per degree of freedom (unmasked pixels less fitted numbers), (B,)."""
         if self.chi2 is not None:
             return self.chi2
-        return observation.renewed(self.observed).chi2(self.observed) / (observation.counted - self.fitted).clamp(min=1)
+        return observation.renewed(self.observed).chi2(self.observed) / (observation.n_unmasked - self.fitted).clamp(
+            min=1
+        )
 
     def source_image(self, grid: PixelGrid) -> Tensor | None:
         """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FreeField, LensProblem
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, SIS, Frame, MassProfile, Modes, Sersic, Shear, SourcePrior
 from lensphys.model.mass import deflection_shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Instrument, Noise, Observation, RectifiedCountNoise
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 THETA_E = {"model_1": 1.2814906, "model_2": 0.8128249, "model_3": 0.8128249}
 SIZE = {"model_1": (75, 71), "model_2": (48, 52), "model_3": (48, 52)}
@@ -56,11 +56,15 @@ class Lenses:
     def clean(self, scale: int = 1) -> Tensor:
         """The noise-free image at a scale, (B, 1, sH, sW), in the unit of the observation."""
         camera = self.observation.camera.at(scale)
-        return camera.render(self.source, DeflectionField.of(self.mass, camera.grid, like=self.observation.image))
+        return camera.render(
+            self.source, DeflectionField.from_lens(self.mass, camera.grid, like=self.observation.image)
+        )
 
     def field(self, scale: int = 1) -> DeflectionField:
         """The true deflection at a scale."""
-        return DeflectionField.of(self.mass, self.observation.camera.grid.resampled(scale), like=self.observation.image)
+        return DeflectionField.from_lens(
+            self.mass, self.observation.camera.grid.resampled(scale), like=self.observation.image
+        )
 
 
 def model_lenses(model: str, batch: int = 3, seed: int = 1) -> Lenses:
@@ -79,7 +83,7 @@ def model_lenses(model: str, batch: int = 3, seed: int = 1) -> Lenses:
         total = Sersic(1.0, 0.25, 1.0, -0.1, 0.1)(grid.positions(like=like)).sum() * grid.pixel_area
         amp, noise = instrument.flux(20.0) / total, None
     mass, source, camera = SIS(THETA_E[model]), Sersic(amp, *shape), instrument.camera(*SIZE[model])
-    clean = camera.render(source, DeflectionField.of(mass, camera.grid, like=like))
+    clean = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
     image = (noise or instrument.noise_of(clean)).sample(clean, generator)
     return Lenses(instrument.observation(image), mass, source)
 
@@ -92,7 +96,7 @@ def small_lenses(
     mass = SIE(1.2 + 0.1 * vary, 0.08 + 0.03 * vary, -0.05, 0.02, 0.03 * vary) + Shear(0.03, -0.02 * vary)
     source = Sersic(5.0 + vary, 0.35 + 0.05 * vary, 1.0, 0.1 * vary, -0.1, 0.15 * vary, 0.1)
     camera = Camera(PixelGrid(height, width, 0.15), GaussianPSF(0.2))
-    clean = camera.render(source, DeflectionField.of(mass, camera.grid, like=vary))
+    clean = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=vary))
     sigma = torch.full_like(clean, noise) * clean.flatten(1).amax(1)[:, None, None, None]
     image = ErrorMap(sigma).sample(clean, torch.Generator().manual_seed(5))
     return Lenses(Observation(image, camera, ErrorMap(sigma)), mass, source)
@@ -125,7 +129,11 @@ def finite(x: Tensor) -> bool:
 
 def small_problem(lenses: Lenses) -> tuple[LensProblem, Tensor]:
     """The least-squares problem of `small_lenses`, and the truth as its vector."""
-    problem, (sie, shear), source = LensProblem.of(lenses.observation), lenses.mass.summands, lenses.source
+    problem, (sie, shear), source = (
+        LensProblem.from_observation(lenses.observation),
+        lenses.mass.summands,
+        lenses.source,
+    )
     gx, gy = deflection_shear(torch.zeros(1, 2, 1, 1).to(problem.unit), shear.gamma1, shear.gamma2, sie.center_x,
                               sie.center_y)[:, :, 0, 0].unbind(1)  # fmt: skip
     known = {f"lens.{name}": value for name, value in sie.values.items()}
@@ -172,5 +180,5 @@ def freed_problem(problem: LensProblem, x: Tensor, count: int = 6, g: Tensor | N
     """The problem with a free source about the Sersic of a vector without bodies, and the vector with its field."""
     modes = Modes(count)
     half = torch.full_like(problem.unit, half_side)
-    free = FreeField(modes, Frame.about(problem.sersic(x), half), modes.sigma(prior, 2 * half))
+    free = FreeField(modes, Frame.from_sersic(problem.sersic(x), half), modes.sigma(prior, 2 * half))
     return replace(problem, free=free), torch.cat([x, torch.zeros_like(free.sigma) if g is None else g], dim=1)

@@ -8,13 +8,13 @@ import torch
 from astropy.io import fits
 
 from lensphys.data.images import read_images, write_images
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
-from lensphys.inference import super_resolve
 from lensphys.methods import READY
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, PointMass, Sersic, Shear
 from lensphys.observation import Camera, NoPSF, Observation
 from lensphys.prediction import Prediction, Verdict
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 SIDE, PIXEL, SCALE = 32, 0.1, 2
 BODY = (0.6, 0.55, 0.13)  # x, y, theta_E [arcsec]
@@ -39,10 +39,10 @@ class Known:
         n = len(observation)
         camera = observation.camera.at(scale)
         like = torch.zeros(n, dtype=torch.float64)
-        field = DeflectionField.of(lens(), camera.grid, like=like)
+        field = DeflectionField.from_lens(lens(), camera.grid, like=like)
         field = DeflectionField(field.alpha.expand(n, -1, -1, -1), field.grid)
         source = Sersic(amp=100.0, R_sersic=0.3, n_sersic=1.0, center_x=0.05)
-        image = camera.render(source, DeflectionField.of(lens(), camera.grid.resampled(2), like=like))
+        image = camera.render(source, DeflectionField.from_lens(lens(), camera.grid.resampled(2), like=like))
         values = {f"lens.{k}": v for k, v in {**SMOOTH, "center_x": 0.0, "center_y": 0.0}.items()}
         values |= {"shear.gamma1": 0.03, "shear.gamma2": -0.02, "theta_E": 0.9}
         x, y, theta_E = BODY
@@ -66,7 +66,7 @@ class Known:
 def observed() -> torch.Tensor:
     camera = Camera(PixelGrid(SIDE, SIDE, PIXEL), NoPSF(), supersampling=2)
     source = Sersic(amp=100.0, R_sersic=0.3, n_sersic=1.0, center_x=0.05)
-    field = DeflectionField.of(lens(), camera.grid.resampled(2), like=torch.zeros(1, dtype=torch.float64))
+    field = DeflectionField.from_lens(lens(), camera.grid.resampled(2), like=torch.zeros(1, dtype=torch.float64))
     return camera.render(source, field)
 
 

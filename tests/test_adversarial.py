@@ -10,25 +10,25 @@ import torch
 from lenses import SMALL, finite, one_thread, scaled, small_lenses  # noqa: F401
 from pydantic import ValidationError
 
-from lensphys.batches import BatchSettings, RankBatches
-from lensphys.checks import LensphysError
-from lensphys.config import Experiment, load_run, train
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runs import LOG
 from lensphys.data.lens_file import LensFile
-from lensphys.data.rank_set import RankSet
 from lensphys.losses.adversarial import AdversarialSettings
 from lensphys.losses.physics import IntensityConservation, ObservationConsistency, PhysicsLossSettings
-from lensphys.losses.ranking import RankContentSettings, margin_ranking, ranking_accuracy, trained_ranker
 from lensphys.methods import READY, Batch, RankBatch, SupervisedSettings
 from lensphys.methods.adversarial import AdversarialMethod, AdversarialMethodSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
-from lensphys.methods.ranker import RankerMethodSettings
+from lensphys.methods.ranking.building import build_rank_set, clean_niqe
+from lensphys.methods.ranking.losses import RankContentSettings, margin_ranking, ranking_accuracy, trained_ranker
+from lensphys.methods.ranking.rank_set import RankSet
+from lensphys.methods.ranking.ranker import RankerMethodSettings
 from lensphys.networks import network_settings
 from lensphys.networks.discriminator import DiscriminatorSettings
 from lensphys.networks.ranker import RankerSettings
-from lensphys.ranking import build_rank_set, clean_niqe
-from lensphys.runs import LOG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.training.batches import BatchSettings, RankBatches
+from lensphys.training.experiment import Experiment, load_run, train
 
 NETWORK = {"name": "srresnet", "channels": 4, "blocks": 1}
 GAME = {"name": "adversarial", "network": NETWORK, "discriminator": {"channels": 4, "stages": 2}}
@@ -108,8 +108,9 @@ def test_each_players_loss_reaches_its_own_weights(batch, kind):
 
 
 def test_the_generators_loss_is_the_weighted_sum_of_its_terms(batch, monkeypatch):
-    for loss in ("perceptual.PerceptualLoss", "ranking.RankContent"):  # frozen networks of run folders; here, a number
-        monkeypatch.setattr(f"lensphys.losses.{loss}.__call__", lambda self, image, *_: image.abs().mean())
+    # frozen networks of run folders; here, a number
+    for loss in ("losses.perceptual.PerceptualLoss", "methods.ranking.losses.RankContent"):
+        monkeypatch.setattr(f"lensphys.{loss}.__call__", lambda self, image, *_: image.abs().mean())
     weights = {"loss": {"weight": 2.0}, "adversarial": {"weight": 3.0}}
     weights |= {"perceptual": {"run": "x", "weight": 5.0}, "rank": {"run": "x", "weight": 7.0}}
     terms = adversarial(**weights).training_terms(batch, 0)

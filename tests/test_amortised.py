@@ -40,8 +40,8 @@ def lenses() -> Lenses:
     [
         ({"step": 3}, "step"),
         ({"steps": -1}, "steps"),
-        ({"a_round": 0}, "a_round"),
-        ({"undetected": -0.1}, "undetected"),
+        ({"candidates_per_round": 0}, "candidates_per_round"),
+        ({"unresolved_subhalos": -0.1}, "unresolved_subhalos"),
         ({"network": {"levels": 1}}, "levels"),
         ({"network": {"modes": 41}}, "modes"),
         ({"network": {"name": "pyramid"}}, "name"),
@@ -68,7 +68,7 @@ def test_the_network_answers_for_images_of_any_shape():
 
 
 def test_the_state_that_the_network_sees(lenses):
-    method, problem = amortised(), LensProblem.of(lenses.observation)
+    method, problem = amortised(), LensProblem.from_observation(lenses.observation)
     macro, psi = method.state(problem)
     assert macro.shape == (3, 14)
     assert psi.shape == (3, 4, 4)
@@ -87,7 +87,7 @@ def test_a_masked_pixel_is_not_seen(lenses):
     mask[..., 3:9, 4:12] = False
     image = lenses.observation.image
     seen = [replace(lenses.observation, image=x, mask=mask) for x in (image, torch.where(mask, image, 1e3))]
-    states = [amortised().state(LensProblem.of(x)) for x in seen]
+    states = [amortised().state(LensProblem.from_observation(x)) for x in seen]
     torch.testing.assert_close(states[1], states[0])
 
 
@@ -99,7 +99,7 @@ def test_the_network_is_told_how_the_image_was_taken(lenses):
 
     def numbers(camera: dict | None = None, **changes: object) -> torch.Tensor:
         changed = replace(observation, camera=replace(observation.camera, **(camera or {})), **changes)
-        return instrument_numbers(LensProblem.of(changed))
+        return instrument_numbers(LensProblem.from_observation(changed))
 
     first = numbers()
     assert first.shape == (3, 4) and finite(first)
@@ -141,7 +141,7 @@ def test_training_looks_at_no_truth(lenses):
 
 
 def test_an_unrolled_step_lowers_the_cost(lenses):
-    problem, method = LensProblem.of(lenses.observation), amortised()
+    problem, method = LensProblem.from_observation(lenses.observation), amortised()
     seen = method.state(problem)[0]
     with torch.no_grad():
         known = fit_module.fit_lens(lenses.observation).groups[0][1].x
@@ -199,7 +199,7 @@ def test_the_field_is_the_same_at_every_scale(lenses):
 def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
     method = amortised().eval()
     with torch.no_grad():
-        problem = LensProblem.of(lenses.observation)
+        problem = LensProblem.from_observation(lenses.observation)
         seen = method.state(problem)[0]
         fit = method.fit(lenses.observation)
         assert sorted(r for rows, _ in fit.groups for r in rows.tolist()) == [0, 1, 2]

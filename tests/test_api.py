@@ -24,9 +24,9 @@ import lensphys as lp
 from lensphys.api.fit import plain
 from lensphys.cli import app
 from lensphys.data.images import read_images
-from lensphys.deflection import DeflectionField
 from lensphys.methods import READY
 from lensphys.model import CosineBasis, Frame, FreeSource, Modes, PotentialField
+from lensphys.tracing.deflection import DeflectionField
 
 ROOT = Path(__file__).parents[1]
 HST = ROOT / "examples" / "hst_like_lens.fits"
@@ -227,7 +227,7 @@ def test_a_target_psf_may_be_an_array(hst, tmp_path):
     star = np.exp(-0.5 * np.hypot(*np.mgrid[-7:8, -7:8]) ** 2 / 2)
     np.save(tmp_path / "star.npy", star / star.sum())
     given = [lp.super_resolve(hst, method="bicubic", target_psf=t) for t in (tmp_path / "star.npy", star / star.sum())]
-    kernels = [result.images.set.observation.camera.sharp.kernel for result in given]
+    kernels = [result.images.set.observation.camera.target_psf.kernel for result in given]
     assert torch.equal(*kernels) and torch.allclose(kernels[0].sum(), torch.tensor(1.0, dtype=torch.float64))
     assert given[1].provenance["target_psf"] == "target the target PSF"
 
@@ -294,7 +294,7 @@ def test_an_observation_is_that_of_the_camera(lens):
     camera = lp.Instrument.named("euclid_vis").camera(32, 30)
     fine = camera.grid.resampled(camera.supersampling)
     like = torch.zeros((), dtype=torch.float64)
-    truth = camera.render(source, DeflectionField.of(lens, fine, like=like))[0, 0].float().numpy()
+    truth = camera.render(source, DeflectionField.from_lens(lens, fine, like=like))[0, 0].float().numpy()
     assert np.array_equal(clean.image, truth)
     noisy = [lp.observe(lens, source, "euclid_vis", height=32, width=30, seed=s).image for s in (1, 1, 2)]
     assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0], noisy[2])

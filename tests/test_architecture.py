@@ -17,54 +17,29 @@ PACKAGE = ROOT / "lensphys"
 # floor: a file may stand lower than its package.
 FLOORS: dict[str, int] = {
     "lensphys": 0,  # the version
-    "lensphys.checks": 0,
-    "lensphys.contrast": 0,
-    "lensphys.orientation": 0,
-    "lensphys.interrupts": 0,
-    "lensphys.terminal": 0,
-    "lensphys.runners": 2,  # who computes the parts of long work
-    "lensphys.settings": 1,  # words its errors with checks
-    "lensphys.provenance": 1,
-    "lensphys.lock": 1,
-    "lensphys.trust": 1,
-    "lensphys.extras": 1,  # words what is missing with checks
-    "lensphys.critical": 1,  # arrays alone
-    "lensphys.tracking": 2,
-    "lensphys.distributions": 2,  # what recipes draw from and fits take for priors
-    "lensphys.outputs": 2,  # whole files, at a place that no other run has
-    "lensphys.fits": 3,  # the format alone: instruments read their kernels with it, below the files of images
-    "lensphys.runs": 3,  # what can be read of a run folder without knowing its method
-    "lensphys.grid": 3,
-    "lensphys.derivatives": 3,
-    "lensphys.deflection": 4,
-    "lensphys.model": 5,
-    "lensphys.declared": 6,  # settings of any declared component, for recipes and fits
-    "lensphys.tracing": 7,
-    "lensphys.observation": 8,
-    "lensphys.data": 9,  # a file of images knows the instrument that took them
-    "lensphys.validity": 9,  # of what observations a network has seen
-    "lensphys.prediction": 10,  # what a fit gives its verdict on, a loss judges and a method returns
-    "lensphys.networks": 11,
-    "lensphys.fitting": 11,
-    "lensphys.losses": 12,
-    "lensphys.methods": 13,
-    "lensphys.simulation": 14,  # knows nothing of networks or training: only observation and data
-    "lensphys.batches": 15,  # of a file, or of a recipe
-    "lensphys.training": 16,
-    "lensphys.evaluation": 17,
-    "lensphys.config": 18,
-    "lensphys.inference": 18,
-    "lensphys.viewer": 18,  # reads what others wrote; takes what is beyond a smooth lens from evaluation
-    "lensphys.catalogue": 19,  # of many results of `inference`
-    "lensphys.ranking": 18,  # judges what methods make
-    "lensphys.weights": 19,  # run folders that come with the package
-    "lensphys.comparison": 20,  # many trainings and evaluations
-    "lensphys.downstream": 20,  # readers of what methods make
-    "lensphys.demo": 21,  # the experiment of `lensphys demo`: config, simulation and evaluation in a row
-    "lensphys.api": 21,  # what `import lensphys as lp` offers, and the command line calls
-    "lensphys.api.device": 1,
-    "lensphys.cli": 22,
-    "lensphys.__main__": 23,  # starts the command line
+    "lensphys.basics": 1,  # what every room stands on
+    "lensphys.fits": 2,  # the format alone: instruments read their kernels with it, below the files of images
+    "lensphys.tracing": 2,  # pixels, coordinates, deflection fields, rays
+    "lensphys.model": 3,
+    "lensphys.observation": 4,
+    "lensphys.data": 5,  # a file of images knows the instrument that took them
+    "lensphys.prediction": 6,  # what a fit gives its verdict on, a loss judges and a method returns
+    "lensphys.networks": 7,
+    "lensphys.fitting": 7,
+    "lensphys.losses": 8,
+    "lensphys.methods": 9,
+    "lensphys.simulation": 10,  # knows nothing of networks or training: only observation and data
+    "lensphys.interop": 11,  # samples of a data set, for other tools
+    "lensphys.training": 11,
+    "lensphys.weights": 12,  # run folders that come with the package
+    "lensphys.evaluation": 13,  # its comparisons train and load what they compare
+    "lensphys.viewer": 14,  # reads what others wrote; takes what is beyond a smooth lens from evaluation
+    "lensphys.catalogue": 14,  # of many results
+    "lensphys.downstream": 14,  # readers of what methods make
+    "lensphys.api": 15,  # what `import lensphys as lp` offers, and the command line calls
+    "lensphys.api.device": 2,
+    "lensphys.cli": 16,
+    "lensphys.__main__": 17,  # starts the command line
 }
 
 SOURCES = {
@@ -139,7 +114,7 @@ def test_every_module_can_be_the_first_one_imported_and_simulators_stay_out():
     names = sorted(set(SOURCES) - {"lensphys.__main__"})
     found = python(f"""
 import importlib, sys
-import lensphys.methods, lensphys.inference
+import lensphys.methods.super_resolve
 print([m for m in ("lenstronomy", "astropy", "matplotlib", "skimage") if m in sys.modules])
 for name in {names}:
     for loaded in [m for m in sys.modules if m.split(".")[0] == "lensphys"]:
@@ -162,7 +137,7 @@ def test_grid_sample_is_called_in_one_place():
         or (isinstance(node, ast.Name) and node.id == "grid_sample")
         or (isinstance(node, ast.ImportFrom) and "grid_sample" in [alias.name for alias in node.names])
     }
-    assert callers == {"lensphys.grid"}
+    assert callers == {"lensphys.tracing.grid"}
 
 
 @every_module

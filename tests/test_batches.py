@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lensphys.batches import BatchSettings, FreshBatches
-from lensphys.checks import LensphysError
-from lensphys.config import Experiment, load_run, train
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runs import LOG
 from lensphys.data import LensFile
-from lensphys.runs import LOG
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.stream import LensStream
+from lensphys.training.batches import BatchSettings, FreshBatches
+from lensphys.training.experiment import Experiment, load_run, train
 
 SMALL = ["height=32", "width=24"]
 CPU = torch.device("cpu")
 
 
 def stream(recipe: str = "model_3", n: int = 6) -> LensStream:
-    return LensStream(Plan.of(Recipe.named(recipe, SMALL), n, seed=3))
+    return LensStream(Plan.from_recipe(Recipe.named(recipe, SMALL), n, seed=3))
 
 
 @pytest.mark.parametrize("recipe", ["model_1", "model_3", "varied"])

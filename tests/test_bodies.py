@@ -17,8 +17,8 @@ from lenses import (
 from lensphys.fitting import Bodies, PointBodies, Search, Stop, TNFWBodies, minimised
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.subhalos import add_subhalos
-from lensphys.grid import PixelGrid
 from lensphys.model import Sersic
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -35,7 +35,7 @@ def light(bodies: Bodies, x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 @every_kind
 def test_the_columns_are_the_derivatives_of_what_is_made(bodies):
     theta = PixelGrid(14, 17, 0.11).positions(like=X)
-    found = bodies.columns(X, theta, SOURCE.slope(theta - bodies.made(X)(theta)))
+    found = bodies.columns(X, theta, SOURCE.gradient(theta - bodies.made(X)(theta)))
     assert found.shape == (2, 6, 14, 17)
     for i in range(6):
         step = torch.zeros_like(X)
@@ -47,11 +47,11 @@ def test_the_columns_are_the_derivatives_of_what_is_made(bodies):
 @every_kind
 def test_a_weak_body_answers_in_proportion_to_its_strength(bodies):
     theta, place = PixelGrid(14, 17, 0.11).positions(like=X), torch.tensor([[0.42, -0.31], [-0.6, 0.5]])
-    found = bodies.strengths(place, theta, SOURCE.slope(theta))
+    found = bodies.strengths(place, theta, SOURCE.gradient(theta))
     weak = 1e-3 if isinstance(bodies, TNFWBodies) else 1e-7
     for i, (x, y) in enumerate(place.tolist()):
         alpha = bodies.made(torch.tensor([[math.log(weak), x, y]]).repeat(2, 1))(theta)
-        expected = -(SOURCE.slope(theta) * alpha).sum(1) / weak
+        expected = -(SOURCE.gradient(theta) * alpha).sum(1) / weak
         torch.testing.assert_close(found[:, i], expected, rtol=1e-4, atol=1e-8)
 
 
@@ -97,7 +97,7 @@ def planted(float64) -> Fitted:
     problem = replace(problem, bodies=TNFWBodies(size=0.1))
     truth = torch.cat([own, torch.tensor([[2 * math.log(0.1), 0.75, 0.85]])], dim=1)
     problem = with_noise_of(problem, replace(problem, subhalos=1).render(truth))
-    return Fitted.of(problem, minimised(problem, own, Stop(20)))
+    return Fitted.from_optimum(problem, minimised(problem, own, Stop(20)))
 
 
 def test_a_planted_halo_is_found_with_its_mass(planted):

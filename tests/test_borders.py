@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
-from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, ErrorMap, Observation
 from lensphys.observation.borders import filled_border
 from lensphys.observation.darkness import shows_light
 from lensphys.simulation import Recipe, simulate
+from lensphys.tracing.grid import PixelGrid
 
 HEIGHT, WIDTH = 24, 30
 

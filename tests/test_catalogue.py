@@ -12,15 +12,15 @@ from astropy.io import fits
 from astropy.table import Table
 from typer.testing import CliRunner
 
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runners import Processes
 from lensphys.catalogue import Reading, Survey, listed, super_resolve_all
 from lensphys.catalogue.inputs import is_many, tasks
 from lensphys.catalogue.pictures import SIDE, STEP, WIDTH, picture
 from lensphys.catalogue.rows import COLUMNS, row_of
-from lensphys.checks import LensphysError
 from lensphys.cli import app
 from lensphys.methods import READY
 from lensphys.prediction import Prediction
-from lensphys.runners import Processes
 
 SKY = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 12.5,
                    "CRPIX2": 12.5, "CDELT1": -0.1 / 3600, "CDELT2": 0.1 / 3600})  # fmt: skip
@@ -234,7 +234,7 @@ def test_another_run_is_refused_until_it_may_replace(made, folder, tmp_path):
 
 
 def test_a_second_run_at_once_is_refused(folder, tmp_path):
-    from lensphys.lock import sole_run
+    from lensphys.basics.lock import sole_run
 
     (tmp_path / "out").mkdir()
     with sole_run(tmp_path / "out"), pytest.raises(LensphysError, match="another run is at work on .*out: wait until"):
@@ -358,7 +358,7 @@ def test_simulated_lenses_and_their_shards(tmp_path):
     from lensphys.simulation.plan import Plan
     from lensphys.simulation.writer import write
 
-    plan = Plan.of(Recipe.named("model_2", ["height=12", "width=16"]), 3, shard_size=5)
+    plan = Plan.from_recipe(Recipe.named("model_2", ["height=12", "width=16"]), 3, shard_size=5)
     data = write(plan, tmp_path / "in")
     rows = super_resolve_all(survey_of(data, reading=Reading()), tmp_path / "out")
     assert len(rows) == 9 and {row["status"] for row in rows} == {"done"}

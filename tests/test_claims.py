@@ -23,7 +23,7 @@ def mean(row: dict, metric: str, label: str = "all") -> float:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_no_row_is_missing_and_the_protocol_is_said(name):
-    from lensphys.comparison import Comparison
+    from lensphys.evaluation.comparison import Comparison
 
     comparison = Comparison.read(RESULTS / f"{name}.yaml", [])
     tree = json.loads((RESULTS / name / "metrics.json").read_text())

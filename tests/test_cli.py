@@ -450,7 +450,7 @@ def test_every_experiment_is_valid(tmp_path):
     assert configs
     configs += sorted((ROOT / "lensphys" / "weights").rglob("config.yaml"))
     configs += sorted((ROOT / "examples").rglob("*/*.yaml"))
-    for config in [*configs, ROOT / "lensphys" / "demo.yaml"]:
+    for config in [*configs, ROOT / "lensphys" / "cli" / "demo.yaml"]:
         stage = ["--set", "method.rank=null"] if config.stem == "ranksrgan" else []  # its ranker is not there
         code, output = lensphys("train", config, "-o", tmp_path / "run", "--dry-run", *stage)
         assert code == 0, f"{config}: {output}"

@@ -12,10 +12,10 @@ import pytest
 
 distributed = pytest.importorskip("distributed")
 
+from lensphys.basics.checks import LensphysError  # noqa: E402
+from lensphys.basics.runners import Cluster  # noqa: E402
 from lensphys.catalogue import Reading, Survey, listed, super_resolve_all  # noqa: E402
-from lensphys.checks import LensphysError  # noqa: E402
 from lensphys.methods import READY  # noqa: E402
-from lensphys.runners import Cluster  # noqa: E402
 from lensphys.simulation import Recipe  # noqa: E402
 from lensphys.simulation.plan import Plan  # noqa: E402
 from lensphys.simulation.shards import Manifest, write_shard  # noqa: E402
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 def plan_of(n: int = 40) -> Plan:
     """120 samples in 24 shards; a tenth of a second each."""
-    return Plan.of(Recipe.named("model_2", ["height=12", "width=16"]), n, shard_size=5, engine="lenstronomy")
+    return Plan.from_recipe(Recipe.named("model_2", ["height=12", "width=16"]), n, shard_size=5, engine="lenstronomy")
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import torch
 from lenses import one_thread  # noqa: F401
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import read_yaml
 from lensphys.cli import app
-from lensphys.comparison import Comparison, check_comparison, compare
-from lensphys.comparison import running as running_module
-from lensphys.settings import read_yaml
+from lensphys.evaluation.comparison import Comparison, check_comparison, compare
+from lensphys.evaluation.comparison import running as running_module
 
 NETWORK = {"name": "srresnet", "channels": 4, "blocks": 1}
 SUPERVISED = {"method": {"name": "supervised", "base": "bicubic", "network": NETWORK}}

@@ -9,9 +9,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from lensphys.checks import LensphysError
-from lensphys.evaluation.comparison_figures import Lens, Panel, cost_figure, curves_figure, lens_figure
-from lensphys.evaluation.comparison_tables import (
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.panels import save_figure
+from lensphys.evaluation.comparison.figures import Lens, Panel, cost_figure, curves_figure, lens_figure
+from lensphys.evaluation.comparison.report import report_page, write_report
+from lensphys.evaluation.comparison.tables import (
     class_table,
     comparison_table,
     cost_table,
@@ -19,8 +21,6 @@ from lensphys.evaluation.comparison_tables import (
     quality_table,
     short_table,
 )
-from lensphys.evaluation.figures import save_figure
-from lensphys.evaluation.report import report_page, write_report
 from lensphys.evaluation.statistics import summary
 
 CLASSES = ["no_sub", "axion", "cdm"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.model import compiled
 from lensphys.model.light import brightness_sersic
 from lensphys.model.mass import deflection_shear, deflection_sie, deflection_sis

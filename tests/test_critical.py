@@ -5,16 +5,16 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
-from lensphys.checks import LensphysError
-from lensphys.critical import critical_curves
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import NFW, SIE, SIS, PointMass
+from lensphys.tracing.critical import critical_curves
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 def sampled(lens, pixels: int = 96, scale: float = 0.05) -> np.ndarray:
     like = torch.zeros(1, dtype=torch.float64)
-    return DeflectionField.of(lens, PixelGrid(pixels, pixels, scale), like=like).alpha[0].numpy()
+    return DeflectionField.from_lens(lens, PixelGrid(pixels, pixels, scale), like=like).alpha[0].numpy()
 
 
 def exactly(lens, points: np.ndarray) -> np.ndarray:

@@ -12,8 +12,6 @@ import torch
 from lenses import SMALL, one_thread, small_lenses  # noqa: F401
 from test_profiles import PROFILES, tensors, theta
 
-from lensphys.config import load_run
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FreeSourceSettings, LensProblem, freed
 from lensphys.fitting.stages import smooth_fit
 from lensphys.methods import READY
@@ -23,7 +21,9 @@ from lensphys.networks import NETWORKS, network_settings
 from lensphys.simulation import Recipe, recipe_names
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
-from lensphys.tracing import trace
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.rays import trace
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 DEVICE = os.environ.get("LENSPHYS_TEST_DEVICE", "cuda")
@@ -64,7 +64,7 @@ def test_networks(name):
 
 @pytest.mark.parametrize(("recipe", "kind"), [(r, k) for r in recipe_names() for k in Recipe.named(r).classes])
 def test_the_simulator(recipe, kind):
-    plan = Plan.of(Recipe.named(recipe, ["height=24", "width=28"]), 2, classes=[kind])
+    plan = Plan.from_recipe(Recipe.named(recipe, ["height=24", "width=28"]), 2, classes=[kind])
     drawn = [plan.drawn(i) for i in range(2)]
     here, there = (
         plan.build_engine(device).render([d.scene for d in drawn], conditions_of([d.conditions for d in drawn]))
@@ -87,7 +87,7 @@ def test_the_ray_tracer_and_its_gradient():
 def test_a_smooth_fit_and_a_free_source():
     ends = []
     for device in ("cpu", DEVICE):
-        smooth = smooth_fit(LensProblem.of(small_lenses().observation.to(device)))
+        smooth = smooth_fit(LensProblem.from_observation(small_lenses().observation.to(device)))
         ends.append((smooth.x, freed(smooth.problem, smooth.x, FreeSourceSettings(modes=(6,)))[-1]))
     assert close(ends[1][0], ends[0][0], 1e-2)
     assert float((ends[1][1].end.cost.cpu() - ends[0][1].end.cost).abs().max()) < 0.5

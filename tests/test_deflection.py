@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, SIS, MassProfile, PointMass, Shear
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID = PixelGrid(56, 70, 0.05)
@@ -29,7 +29,7 @@ def sis() -> SIS:
 
 
 def of(lens: MassProfile, grid: PixelGrid = GRID) -> DeflectionField:
-    return DeflectionField.of(lens, grid, like=LIKE, centre=batch(*CENTRE).expand(2, 2))
+    return DeflectionField.from_lens(lens, grid, like=LIKE, centre=batch(*CENTRE).expand(2, 2))
 
 
 def polar(grid: PixelGrid) -> tuple[Tensor, Tensor]:

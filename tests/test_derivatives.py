@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys import derivatives
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
+from lensphys.tracing import derivatives
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID = PixelGrid(6, 9, 0.3)

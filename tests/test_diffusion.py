@@ -8,7 +8,7 @@ import pytest
 import torch
 from lenses import Lenses, one_thread, psnr, small_lenses  # noqa: F401
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.methods.diffusion import DiffusionMethod, DiffusionSettings
 from lensphys.methods.interpolation import interpolate
 from lensphys.methods.trainable import Batch

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.evaluation import doctor as doctor_module
 from lensphys.evaluation.doctor import Finding, diagnose

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.hdf5 import sign
 from lensphys.data.lens_file import LensFile
@@ -30,10 +30,10 @@ from lensphys.downstream.network_training import NetworkTraining
 from lensphys.downstream.readers import CNNReader, EquivariantReader, Lesson, LinearReader, ResNet18Reader, TreesReader
 from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
 from lensphys.networks.readers import EquivariantClassifier, ResNet18
-from lensphys.orientation import transformed
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate, write
+from lensphys.tracing.orientation import transformed
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "downstream"
 SMALL = ["height=24", "width=24"]
@@ -150,7 +150,7 @@ def test_lenses_of_one_galaxy_and_matched_ones_belong_together(tmp_path):
         index = [file.lens_model(i)["kwargs_source"][0]["index"] for i in range(30)]
         groups = groups_of(file)
     assert len(set(groups)) == len(set(index)) < 30
-    plan = Plan.of(Recipe.named("model_2", SMALL), 3, matched=True)
+    plan = Plan.from_recipe(Recipe.named("model_2", SMALL), 3, matched=True)
     with LensFile(write(plan, tmp_path / "m.h5")) as file:
         assert len(set(groups_of(file))) == 3
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import read_yaml
 from lensphys.model import swarm
 from lensphys.model.mass import deflection_points
 from lensphys.model.mass.tnfw import deflection_tnfw
 from lensphys.observation import Conditions, Instrument
-from lensphys.settings import read_yaml
 from lensphys.simulation import Recipe, recipe_names
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.engines import Rendered
@@ -68,16 +68,16 @@ def as_points(scene: Scene, number: int = 4000) -> Scene:
 @pytest.mark.parametrize(("name", "kind"), EVERY)
 def test_torch_agrees_with_lenstronomy_on_every_recipe(name, kind):
     recipe = small(name)
-    torch_plan = Plan.of(recipe, 2, classes=[kind], seed=2)
+    torch_plan = Plan.from_recipe(recipe, 2, classes=[kind], seed=2)
     drawn = drawn_of(torch_plan, 2)
     mine = rendered(torch_plan, drawn)
     if "LINE_MASS" not in drawn[0].scene.lens_model_list:
-        theirs = rendered(Plan.of(recipe, 2, classes=[kind], seed=2, engine="lenstronomy"), drawn)
+        theirs = rendered(Plan.from_recipe(recipe, 2, classes=[kind], seed=2, engine="lenstronomy"), drawn)
         worst = differences(mine, theirs)
         assert max(worst.values()) < 1e-5, worst
         return
     with pytest.raises(LensphysError, match="the lenstronomy engine has no profile LINE_MASS .*: use --engine torch"):
-        Plan.of(recipe, 2, classes=[kind], engine="lenstronomy")
+        Plan.from_recipe(recipe, 2, classes=[kind], engine="lenstronomy")
     reference = replace(torch_plan, engine="lenstronomy")
     theirs = rendered(reference, [replace(drawn[0], scene=as_points(drawn[0].scene))])
     error = (mine.alpha_hr[:1] - theirs.alpha_hr).abs().flatten()
@@ -150,7 +150,7 @@ def with_supersampling(folder, base: str, supersampling: int) -> str:
 @pytest.mark.parametrize("supersampling", [1, 2, 4])
 def test_torch_agrees_with_lenstronomy_on_all_at_once(galaxies, base, supersampling):
     recipe = rich(galaxies, with_supersampling(galaxies, base, supersampling))
-    plans = [Plan.of(recipe, 2, seed=1, engine=engine) for engine in ("torch", "lenstronomy")]
+    plans = [Plan.from_recipe(recipe, 2, seed=1, engine=engine) for engine in ("torch", "lenstronomy")]
     drawn = drawn_of(plans[0], 4)
     assert {n for d in drawn for n in d.scene.source_light_model_list} == {"SERSIC_ELLIPSE", "INTERPOL"}
     worst = differences(*(rendered(plan, drawn) for plan in plans))
@@ -165,7 +165,7 @@ def test_an_image_of_a_galaxy_keeps_its_flux(galaxies, scale):
                f"source={{kind: images, file: {galaxies / 'galaxies.npy'}, phi: 0.7, magnitude: 21, center_x: 0.1, "
                f"center_y: 0, pixel_scale: {scale}}}"]  # fmt: skip
     rich(galaxies, "euclid_vis")
-    plan = Plan.of(Recipe.named(galaxies / "rich.yaml", changes), 1, classes=["no_sub"])
+    plan = Plan.from_recipe(Recipe.named(galaxies / "rich.yaml", changes), 1, classes=["no_sub"])
     image = rendered(plan, drawn_of(plan, 1))
     for flux in (image.lr.sum(), image.hr.sum()):
         assert float(flux) == pytest.approx(plan.instrument.flux(21), rel=0.01)
@@ -177,7 +177,7 @@ def test_an_image_of_a_galaxy_keeps_its_flux(galaxies, scale):
 @pytest.mark.parametrize("name", ["model_1_older", "model_2", "varied", "roman"])
 def test_result_does_not_depend_on_the_batch(name, monkeypatch):
     """Scenes with other numbers of bodies, and PSFs of other widths beside them, change nothing but the last digit."""
-    plan = Plan.of(small(name), 4, seed=3)
+    plan = Plan.from_recipe(small(name), 4, seed=3)
     drawn = drawn_of(plan, 9)  # all classes
     monkeypatch.setattr("lensphys.simulation.torch_engine._POINTS", {"cpu": 1 << 30})
     whole = rendered(plan, drawn)
@@ -190,7 +190,7 @@ def test_result_does_not_depend_on_the_batch(name, monkeypatch):
 
 
 def test_engines_share_no_state():
-    plan = Plan.of(small("varied"), 2, seed=3)
+    plan = Plan.from_recipe(small("varied"), 2, seed=3)
     engine, drawn = plan.build_engine(), drawn_of(plan, 3)
     conditions = conditions_of([d.conditions for d in drawn])
     first = engine.render([d.scene for d in drawn], conditions)
@@ -262,28 +262,28 @@ def test_a_profile_that_an_engine_lacks_is_named_with_the_other_engine():
     with pytest.raises(
         LensphysError, match=r"the torch engine has no profile NIE \(it has SIS, .*\): use --engine lens"
     ):
-        Plan.of(Recipe.named("model_2", changes), 1)
-    plan = Plan.of(Recipe.named("model_2", changes), 1, engine="lenstronomy")
+        Plan.from_recipe(Recipe.named("model_2", changes), 1)
+    plan = Plan.from_recipe(Recipe.named("model_2", changes), 1, engine="lenstronomy")
     assert bool(rendered(plan, drawn_of(plan, 1)).lr.isfinite().all())
     light = "lens_light=[{kind: lenstronomy, profile: HERNQUIST, parameters: {amp: 1, Rs: 0.5}}]"
     with pytest.raises(LensphysError, match="the torch engine has no profile HERNQUIST .*: use --engine lenstronomy"):
-        Plan.of(Recipe.named("model_2", [light]), 1)
+        Plan.from_recipe(Recipe.named("model_2", [light]), 1)
     with pytest.raises(LensphysError, match=r"engine has no profile SISS \(it has the lens profiles of lenstronomy\)"):
-        Plan.of(Recipe.named("model_2", [GRAVITY % ("SISS", "")]), 1, engine="lenstronomy")
+        Plan.from_recipe(Recipe.named("model_2", [GRAVITY % ("SISS", "")]), 1, engine="lenstronomy")
 
 
 @pytest.mark.parametrize("engine", ["torch", "lenstronomy"])
 @pytest.mark.parametrize("wrong", [", e1: 0.1", ", e1: 0.1, e2: 0.0, elliptic: 1"])
 def test_wrong_parameters_of_a_profile_are_told(engine, wrong):
     with pytest.raises(LensphysError, match=r"e2|elliptic|does not fit"):
-        Plan.of(Recipe.named("model_2", [GRAVITY % ("SIE", wrong)]), 1, engine=engine)
+        Plan.from_recipe(Recipe.named("model_2", [GRAVITY % ("SIE", wrong)]), 1, engine=engine)
 
 
 @pytest.mark.parametrize("engine", ["torch", "lenstronomy"])
 def test_psf_larger_than_the_image_is_refused(engine):
     recipe = Recipe.named("lsst", ["height=40", "width=3"])
     with pytest.raises(LensphysError, match=r'PSF of the instrument rubin_lsst_i \(0\.\d+"\) is larger than the image'):
-        Plan.of(recipe, 1, classes=["no_sub"], engine=engine)
+        Plan.from_recipe(recipe, 1, classes=["no_sub"], engine=engine)
 
 
 @pytest.mark.parametrize("key", ["read_noise: -1", "exposure_time: 0"])
@@ -295,11 +295,11 @@ def test_impossible_noise_is_refused(tmp_path, key):
         f"noise: {{kind: exposure, sky_brightness: 22, {key}, {noise}}}}}"
     )
     with pytest.raises(LensphysError, match=f"noise.*{key.split(':')[0]}"):
-        Plan.of(Recipe.named("model_2", [f"instrument={path}"]), 1)
+        Plan.from_recipe(Recipe.named("model_2", [f"instrument={path}"]), 1)
 
 
 def test_engine_is_built_for_a_device():
-    plan = Plan.of(small("model_2"), 1)
+    plan = Plan.from_recipe(small("model_2"), 1)
     assert isinstance(plan.build_engine("cpu"), TorchEngine)
     drawn = drawn_of(plan, 1)
     out = plan.build_engine().render([drawn[0].scene], Conditions())

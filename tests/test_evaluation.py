@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.evaluation import metrics
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.evaluation.statistics import summary
@@ -23,6 +22,7 @@ from lensphys.evaluation.tables import metrics_table, read_metrics, replace_betw
 from lensphys.model import SIS, Sersic
 from lensphys.observation import Instrument
 from lensphys.prediction import Prediction, Verdict
+from lensphys.tracing.deflection import DeflectionField
 
 SHAPE = (24, 20)  # LR rows and columns
 
@@ -177,7 +177,7 @@ class FakeFile:
             del self.tables[name]
 
     def deflection(self, grid, factor: float = 1.0, index=slice(None)) -> DeflectionField:
-        return DeflectionField.of(SIS(theta_E=factor * self.theta_E[index]), grid, like=self.theta_E)
+        return DeflectionField.from_lens(SIS(theta_E=factor * self.theta_E[index]), grid, like=self.theta_E)
 
     def __len__(self) -> int:
         return len(self.labels)

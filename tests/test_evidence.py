@@ -43,7 +43,7 @@ def test_it_is_the_marginal_likelihood_of_a_linear_gaussian_problem():
     z = torch.linalg.solve(hessian, (a.transpose(1, 2) @ y[:, :, None]))[:, :, 0]
     cost = 0.5 * ((y - (a @ z[:, :, None])[:, :, 0]).square().sum(1) + z.square().sum(1))
     problem = SimpleNamespace(subhalos=0, bodies=SimpleNamespace(volume=99.0))
-    found = evidence(problem, Normal.of(cost, torch.zeros_like(z), hessian))
+    found = evidence(problem, Normal.from_derivatives(cost, torch.zeros_like(z), hessian))
     covariance = torch.eye(20) + a @ a.transpose(1, 2)
     mean = torch.zeros(20)
     known = torch.stack([torch.distributions.MultivariateNormal(mean, c).log_prob(v)
@@ -62,9 +62,9 @@ def test_the_field_of_a_source_is_weighed_as_its_linear_problem_is(truth):
     problem, x = truth
     free, start = freed_problem(problem, x, 5, half_side=3.0, prior=SourcePrior(amplitude=0.01))
     seen = seen_as(free, torch.cat([x, draw(2, len(Modes(5)))], dim=1))
-    full = Fitted.of(seen, minimised(seen, start, Stop(10, cosine=1e-9)))
+    full = Fitted.from_optimum(seen, minimised(seen, start, Stop(10, cosine=1e-9)))
     without = replace(seen, free=replace(seen.free, sigma=1e-9 * seen.free.sigma))
-    held = Fitted.of(without, minimised(without, start, Stop(10, cosine=1e-9)))
+    held = Fitted.from_optimum(without, minimised(without, start, Stop(10, cosine=1e-9)))
     _, columns = held.problem.system(held.x)
     own, field = columns[:, :14], full.problem.system(held.x)[1][:, 14:]
     normal = held.problem.normal(held.x)
@@ -143,7 +143,7 @@ def test_the_choice_does_not_depend_on_the_batch_and_agrees_with_full_fits(truth
     found = []
     for prior in PRIORS:
         other, start = reweighed(seen, best, modes.sigma(prior, 2 * free.free.frame.half_side))
-        found.append(Fitted.of(other, minimised(other, start, Stop(15))).evidence)
+        found.append(Fitted.from_optimum(other, minimised(other, start, Stop(15))).evidence)
     # reweighed evidence is in units of each prior: comparable as it stands
     known = torch.stack(found, dim=1)
     for i in range(2):

@@ -16,15 +16,17 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
-from lensphys.data.caustics import caustics_parameters, caustics_profile
-from lensphys.data.coolest import coolest_profile, from_coolest, read_coolest, write_coolest
-from lensphys.data.exporting import Truth, psf_kernel
 from lensphys.data.images import read_images
+from lensphys.interop.caustics import caustics_parameters, caustics_profile
+from lensphys.interop.coolest import coolest_profile, from_coolest, read_coolest, write_coolest
+from lensphys.interop.exporting import export
+from lensphys.interop.lenstronomy import lenstronomy_keywords, read_lenstronomy
+from lensphys.interop.sample import Truth
+from lensphys.observation.kernel import psf_kernel
 from lensphys.simulation import Recipe, simulate
-from lensphys.simulation.exporting import export, lenstronomy_keywords, read_lenstronomy
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "lensphys" / "observation" / "instruments"
@@ -59,7 +61,7 @@ def power_law(folder) -> Path:
 
 def truth_of(path: Path, index: int = 0) -> Truth:
     with LensFile(path) as lenses:
-        return Truth.of(lenses, index)
+        return Truth.from_file(lenses, index)
 
 
 def lenstronomy_image(keywords: dict) -> np.ndarray:

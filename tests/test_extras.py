@@ -11,10 +11,10 @@ import pytest
 from results import fits_result, npz_result
 from typer.testing import CliRunner
 
-from lensphys.checks import MissingExtraError
+from lensphys.basics.checks import MissingExtraError
+from lensphys.basics.extras import PACKAGES, need
+from lensphys.basics.provenance import versions
 from lensphys.cli import app
-from lensphys.extras import PACKAGES, need
-from lensphys.provenance import versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,8 +82,8 @@ def test_commands_say_what_they_lack_before_they_begin(monkeypatch, tmp_path):
 
 
 def test_the_other_engine_and_figures_say_what_they_lack(monkeypatch, tmp_path):
-    from lensphys.evaluation.figures import loss_figure
     from lensphys.simulation.lights import _unit_flux
+    from lensphys.training.figures import loss_figure
 
     blocked(monkeypatch, "lenstronomy", "matplotlib")
     with pytest.raises(MissingExtraError, match=r"the light profile NIE needs lenstronomy, .*lensphys\[simulate\]"):
@@ -97,7 +97,7 @@ def test_the_other_engine_and_figures_say_what_they_lack(monkeypatch, tmp_path):
 def test_a_result_tells_the_versions_that_there_are(monkeypatch):
     import importlib.metadata
 
-    import lensphys.provenance as provenance
+    import lensphys.basics.provenance as provenance
 
     def version(package: str) -> str:
         if package == "lenstronomy":
@@ -118,7 +118,7 @@ import importlib, pkgutil, sys
 for name in {packages}:
     sys.modules[name] = None
 import lensphys
-from lensphys.checks import MissingExtraError
+from lensphys.basics.checks import MissingExtraError
 lacking = []
 for module in pkgutil.walk_packages(lensphys.__path__, "lensphys."):
     if module.name == "lensphys.__main__":

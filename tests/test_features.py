@@ -14,7 +14,7 @@ from lenses import finite, one_thread, small_lenses  # noqa: F401
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.losses.perceptual import PerceptualLoss, PerceptualSettings
 from lensphys.methods.autoencoder import AutoencoderMethod, AutoencoderMethodSettings
 from lensphys.methods.classifier import ClassifierMethod, ClassifierMethodSettings, hr_images, lr_images
@@ -22,7 +22,7 @@ from lensphys.methods.trainable import Batch
 from lensphys.networks.autoencoder import AutoencoderSettings
 from lensphys.networks.classifier import ClassifierSettings
 from lensphys.networks.vgg import VGG19
-from lensphys.orientation import reoriented
+from lensphys.tracing.orientation import reoriented
 
 SMALL_CLASSIFIER = ClassifierSettings(channels=8, blocks=1)
 SMALL_AUTOENCODER = AutoencoderSettings(channels=4, levels=3, latent=6)

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.evaluation.figures import Sample, distribution_figure, loss_figure, sample_figure, save_figure
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.panels import save_figure
+from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure
 from lensphys.evaluation.substructure import beyond_macro, true_substructure
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, PointMass, Shear
 from lensphys.observation import Camera, NoPSF
 from lensphys.prediction import Prediction
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
+from lensphys.training.figures import loss_figure
 
 GRID = PixelGrid(64, 60, 0.05)
 LENS = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": 0.02, "center_y": 0.01}
@@ -33,7 +35,9 @@ def prediction(left_out: str = "") -> Prediction:
     mass = SIE(**lens) + Shear(**shear, center_x=centre[0], center_y=centre[1]) + PointMass(**POINT)
     image = torch.ones(1, 1, *GRID.shape, dtype=torch.float64)
     values = {name: x for name, x in values.items() if name != left_out}
-    return Prediction(image, Camera(GRID, NoPSF()), image, DeflectionField.of(mass, GRID, like=image), None, values)
+    return Prediction(
+        image, Camera(GRID, NoPSF()), image, DeflectionField.from_lens(mass, GRID, like=image), None, values
+    )
 
 
 def test_what_is_left_beyond_the_smooth_lens_is_the_sub_halo():

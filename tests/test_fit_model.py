@@ -18,12 +18,10 @@ from lenses import one_thread  # noqa: F401
 from torch import Tensor
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FitModel, LensProblem, PointBodies, Posterior, Search, TNFWBodies
 from lensphys.fitting.stages import smooth_fit
-from lensphys.grid import PixelGrid
 from lensphys.methods import RefinedFit
 from lensphys.model import (
     EPL,
@@ -40,6 +38,8 @@ from lensphys.model import (
     Shear,
 )
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_model.yaml"
@@ -130,14 +130,14 @@ def test_what_is_said_of_search_and_potential_changes_that_of_the_fit():
     fit = RefinedFit(
         model=model("{subhalos: {kind: tnfw, gain: 20.0, size: 0.2, shares: [1.0]}, potential: {amplitude: 0.03}}")
     )
-    assert fit.refinement.search == Search(gain=20.0, shares=(1.0,), a_round=1)
-    assert fit.refinement.search_free == Search(gain=20.0, shares=(1.0,), kept=0.8, a_round=1)
+    assert fit.refinement.search == Search(gain=20.0, shares=(1.0,), candidates_per_round=1)
+    assert fit.refinement.search_free == Search(gain=20.0, shares=(1.0,), kept=0.8, candidates_per_round=1)
     assert fit.refinement.priors.potential == FieldPrior(amplitude=0.03, scale=2.0, slope=2.5)
     assert fit.model.subhalos.bodies(PixelGrid(4, 4, 0.1)) == TNFWBodies(size=0.2)
     assert model().subhalos.bodies(PixelGrid(4, 4, 0.1)) == PointBodies(0.1 * 0.1)
     long = RefinedFit(model=model("subhalos: {kind: tnfw, rounds: 20}"))
-    assert long.shortened(3).refinement.search == Search(rounds=3, a_round=1)
-    assert fit.shortened(3).refinement.search == Search(gain=20.0, shares=(1.0,), a_round=1, rounds=3)
+    assert long.shortened(3).refinement.search == Search(rounds=3, candidates_per_round=1)
+    assert fit.shortened(3).refinement.search == Search(gain=20.0, shares=(1.0,), candidates_per_round=1, rounds=3)
 
 
 def test_a_model_survives_files_and_other_processes():
@@ -244,7 +244,7 @@ CASES: dict[str, tuple[MassProfile, Any, str, dict[str, float]]] = {
 
 def observed(mass: MassProfile, source: Any, size: int = 40) -> Observation:
     camera = Camera(PixelGrid(size, size + 4, 0.1), GaussianPSF(0.12))
-    clean = camera.render(source, DeflectionField.of(mass, camera.grid, like=torch.zeros(1)))
+    clean = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=torch.zeros(1)))
     noise = ErrorMap(torch.full_like(clean, 0.01 * float(clean.max())))
     return Observation(noise.sample(clean, torch.Generator().manual_seed(5)), camera, noise)
 
@@ -253,8 +253,10 @@ def observed(mass: MassProfile, source: Any, size: int = 40) -> Observation:
 def test_each_model_is_recovered_within_its_errors(case):
     mass, source, text, truth = CASES[case]
     with torch.no_grad():
-        fit = smooth_fit(LensProblem.of(observed(mass, source), model(text).lens_model), starts=3, steps=20)
-        values, errors = fit.problem.values(fit.problem.parts(fit.x)[0]), Posterior.about(fit).errors()
+        fit = smooth_fit(
+            LensProblem.from_observation(observed(mass, source), model(text).lens_model), starts=3, steps=20
+        )
+        values, errors = fit.problem.values(fit.problem.parts(fit.x)[0]), Posterior.from_fit(fit).errors()
     assert 0.9 < float(fit.problem.chi2(fit.x)) < 1.05
     for name, known in truth.items():
         found, error = float(values[name]), float(errors[name])

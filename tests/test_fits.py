@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits import file
 from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict, scale_key
 from lensphys.fits.image import Choice, read_fits_image, read_noise_map

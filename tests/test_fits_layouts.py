@@ -11,7 +11,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images
 from lensphys.fits.file import MOST_PIXELS, MOST_UNPACKED
 from lensphys.fits.header import SCALE_KEYS

@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 
 import lensphys
-from lensphys import checks, outputs, provenance, settings
-from lensphys.checks import LensphysError
+from lensphys.basics import checks, outputs, provenance, settings
+from lensphys.basics.checks import LensphysError
 
 # ---------------------------------------------------------------- checks
 

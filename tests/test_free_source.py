@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lensphys.fitting import Fitted, FreeSourceSettings, LensProblem, Stop, freed, minimised
 from lensphys.fitting.source import source_frame
-from lensphys.grid import PixelGrid
 from lensphys.model import Frame, FreeSource, Modes, Sersic, SourcePrior
 from lensphys.model.light import free as module
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -47,7 +47,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def source(g: Tensor, sersic: Sersic = SERSIC, half_side: float = 0.8) -> FreeSource:
-    return FreeSource(sersic, g, MODES, Frame.about(sersic, pair(half_side, half_side)))
+    return FreeSource(sersic, g, MODES, Frame.from_sersic(sersic, pair(half_side, half_side)))
 
 
 def beta(grid: PixelGrid = GRID) -> Tensor:
@@ -101,10 +101,10 @@ def test_it_is_positive_inside_of_its_frame_and_dark_outside(size):
 def test_the_slope_is_that_of_autograd():
     found, position = source(0.3 * draw(2, len(MODES))), beta().clone().requires_grad_()
     (known,) = torch.autograd.grad(found(position).sum(), position)
-    torch.testing.assert_close(found.slope(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
+    torch.testing.assert_close(found.gradient(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
     capped = source(0.3 * draw(2, len(MODES)), replace(SERSIC, n_sersic=pair(6.0, 5.0)))
     (known,) = torch.autograd.grad(capped(position).sum(), position)
-    torch.testing.assert_close(capped.slope(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
+    torch.testing.assert_close(capped.gradient(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
 
 
 @pytest.mark.parametrize("n", [(1.0, 1.6), (6.0, 5.0)])
@@ -227,7 +227,7 @@ def test_a_freed_source_explains_one_that_is_no_sersic_and_brings_the_lens_close
     g = draw(2, len(Modes(8)), seed=3)
     full, planted = freed_problem(problem, x, 8, g, half_side=1.0, prior=SourcePrior(amplitude=0.5, scale=6.0))
     seen = replace(problem, observation=seen_as(full, planted).observation)
-    smooth = Fitted.of(seen, minimised(seen, x, Stop(20)))
+    smooth = Fitted.from_optimum(seen, minimised(seen, x, Stop(20)))
     settings = FreeSourceSettings(modes=(6, 10))
     found = freed(seen, smooth.x, settings)[-1]
     assert found.problem.free.modes == Modes(10)

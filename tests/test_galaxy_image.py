@@ -11,15 +11,15 @@ from astropy.io import fits
 from lenses import one_thread  # noqa: F401
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FitModel, LensProblem, Posterior
 from lensphys.fitting.derived import derived
 from lensphys.fitting.stages import smooth_fit
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, GalaxyImage, Pixels, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 SCALE = 0.03
@@ -50,8 +50,8 @@ def galaxy(tmp_path):
 def observed() -> Observation:
     camera = Camera(PixelGrid(40, 44, 0.1), GaussianPSF(0.12), 2)
     mass = SIE(*one(1.1, 0.1, -0.05, 0.02, -0.03)) + Shear(*one(0.03, -0.02, 0.02, -0.03))
-    source = GalaxyImage(Pixels.of(spiral(), SCALE), *one(5.0, 1.15, 0.12, 0.08))
-    clean = camera.render(source, DeflectionField.of(mass, camera.grid.resampled(2), like=torch.zeros(1)))
+    source = GalaxyImage(Pixels.from_image(spiral(), SCALE), *one(5.0, 1.15, 0.12, 0.08))
+    clean = camera.render(source, DeflectionField.from_lens(mass, camera.grid.resampled(2), like=torch.zeros(1)))
     noise = ErrorMap(torch.full_like(clean, 0.01 * float(clean.max())))
     return Observation(noise.sample(clean, torch.Generator().manual_seed(5)), camera, noise)
 
@@ -64,7 +64,7 @@ def model(file, more: str = "") -> FitModel:
 def test_the_spline_is_the_image_at_its_pixels_and_dark_outside():
     image = spiral()
     grid = PixelGrid(*image.shape, SCALE)
-    source = GalaxyImage(Pixels.of(image, SCALE), amp=3.0)
+    source = GalaxyImage(Pixels.from_image(image, SCALE), amp=3.0)
     assert source(grid.positions(like=torch.zeros(1)))[0, 0].numpy() == pytest.approx(3 * image / image.max(), abs=1e-4)
     outside = source(torch.tensor([[0.9, 0.0], [0.0, -5.0]]).reshape(2, 2, 1, 1))
     assert outside.abs().max() < 1e-4
@@ -78,7 +78,7 @@ def test_derivatives_are_those_of_the_formula():
             names, (torch.tensor([2.0, 3.0]), torch.tensor([1.1, 0.8]), *[torch.tensor([0.03, -0.05])] * 2), strict=True
         )
     )
-    source = GalaxyImage(Pixels.of(spiral(), SCALE), **values)
+    source = GalaxyImage(Pixels.from_image(spiral(), SCALE), **values)
     light, columns = source.derivatives(beta, names)
     torch.testing.assert_close(light, source(beta))
     for i, name in enumerate(names):
@@ -88,13 +88,13 @@ def test_derivatives_are_those_of_the_formula():
         step = torch.zeros(1, 2, 1, 1)
         step[0, axis] = 1e-6
         slope = (source(beta + step) - source(beta - step)) / 2e-6
-        torch.testing.assert_close(source.slope(beta)[:, axis : axis + 1], slope, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(source.gradient(beta)[:, axis : axis + 1], slope, atol=1e-6, rtol=1e-5)
 
 
 def test_the_true_galaxy_recovers_the_lens(galaxy):
     with torch.no_grad():
-        fit = smooth_fit(LensProblem.of(observed(), model(galaxy).lens_model), starts=3, steps=20)
-        values, errors = fit.problem.values(fit.problem.parts(fit.x)[0]), Posterior.about(fit).errors()
+        fit = smooth_fit(LensProblem.from_observation(observed(), model(galaxy).lens_model), starts=3, steps=20)
+        values, errors = fit.problem.values(fit.problem.parts(fit.x)[0]), Posterior.from_fit(fit).errors()
         told = derived(fit.problem, fit.x)
     assert 0.9 < float(fit.problem.chi2(fit.x)) < 1.05
     for name, known in TRUTH.items():

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid, cartesian_from_polar, polar_from_cartesian
+from lensphys.basics.checks import LensphysError
+from lensphys.tracing.grid import PixelGrid, cartesian_from_polar, polar_from_cartesian
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID = PixelGrid(5, 8, 0.13)

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.cosmology import Distances

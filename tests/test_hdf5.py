@@ -10,12 +10,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
 from lensphys.data.hdf5 import new_dataset, opened
 from lensphys.data.merging import merge
-from lensphys.data.rank_set import RankSet, write_rank_set
+from lensphys.methods.ranking.rank_set import RankSet, write_rank_set
 from lensphys.simulation import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -10,15 +10,15 @@ import torch
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from lensphys.batches import Batches, BatchSettings
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import check_output, read_images, with_target_psf, write_images
 from lensphys.data.lens_file import LensFile
 from lensphys.fits.image import Choice
-from lensphys.grid import PixelGrid
 from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, SkyNoise
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.tracing.grid import PixelGrid
+from lensphys.training.batches import Batches, BatchSettings
 
 H, W = 12, 16
 EUCLID = Instrument.named("model_2")

@@ -16,7 +16,7 @@ import pytest
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile, importing
 from lensphys.data.importing import import_images

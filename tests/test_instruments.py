@@ -20,7 +20,7 @@ from lenstronomy.SimulationAPI.ObservationConfig import DES, HST, JWST, LSST, Eu
 from lenstronomy.Util.data_util import bkg_noise, magnitude2cps
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import Conditions, GaussianPSF, Instrument, MoffatPSF, NoPSF, PixelPSF, instrument_names
 
 pytestmark = pytest.mark.usefixtures("float64")

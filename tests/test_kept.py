@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from lensphys.cli import app
 from lensphys.data.kept import Kept, Stack
 from lensphys.data.npy import write_npz
-from lensphys.inference import super_resolve
 from lensphys.methods import READY
+from lensphys.methods.super_resolve import super_resolve
 
 
 class Counted:

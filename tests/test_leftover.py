@@ -9,9 +9,9 @@ import torch
 from lenses import finite, one_thread, small_lenses  # noqa: F401
 from torch import Tensor
 
-from lensphys.fitting.leftover import leftover
-from lensphys.grid import PixelGrid
+from lensphys.fitting.leftover import residual_signal
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Noise, Observation, RectifiedCountNoise
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -30,7 +30,7 @@ def blob(amplitude: float, batch: int = 2) -> Tensor:
 
 def test_of_pure_noise_nothing_is_left():
     clean = torch.zeros(100, 1, *GRID.shape)
-    found = leftover(noisy(clean, ErrorMap(torch.full_like(clean, 0.3))), clean)
+    found = residual_signal(noisy(clean, ErrorMap(torch.full_like(clean, 0.3))), clean)
     assert float((found.share > 0).double().mean()) < 0.001
     assert float((found.share[..., 2:-2, 2:-2] > 0).flatten(1).any(1).double().mean()) < 0.1
     assert float(found.signal.square().mean() / 0.3**2) < 1e-3
@@ -38,22 +38,22 @@ def test_of_pure_noise_nothing_is_left():
 
 def test_nothing_of_pure_noise_is_left_at_the_edge():
     clean = torch.zeros(100, 1, *GRID.shape)
-    share = leftover(noisy(clean, ErrorMap(torch.full_like(clean, 0.3))), clean).share
+    share = residual_signal(noisy(clean, ErrorMap(torch.full_like(clean, 0.3))), clean).share
     assert float((share > 0).flatten(1).any(1).double().mean()) < 0.1
 
 
 def test_of_the_noise_of_a_known_lens_nothing_is_left():
     lenses = small_lenses(8, dtype=torch.float64)
-    found = leftover(lenses.observation, lenses.clean())
+    found = residual_signal(lenses.observation, lenses.clean())
     assert float((found.share > 0).double().mean()) < 0.01
-    torch.testing.assert_close(leftover(replace(lenses.observation, image=lenses.clean()), lenses.clean()).signal,
-                               torch.zeros_like(lenses.clean()))  # fmt: skip
+    none = residual_signal(replace(lenses.observation, image=lenses.clean()), lenses.clean()).signal
+    torch.testing.assert_close(none, torch.zeros_like(lenses.clean()))
 
 
 def test_little_is_left_of_counts_that_were_cut_at_zero():
     clean = blob(0.4, 40)
     law = RectifiedCountNoise(torch.full((40, 1, 1, 1), 0.02), torch.full((40, 1, 1, 1), 0.01))
-    found = leftover(noisy(clean, law), clean)
+    found = residual_signal(noisy(clean, law), clean)
     assert float((found.share > 0).double().mean()) < 0.01
 
 
@@ -62,7 +62,7 @@ def test_a_compact_source_that_the_model_lacks_is_kept():
     sigma = torch.full_like(clean, 0.05)
     missing = blob(1.0)
     observation = replace(noisy(missing, ErrorMap(sigma)), noise=ErrorMap(sigma))
-    found = leftover(observation, clean)
+    found = residual_signal(observation, clean)
     core = missing > 0.2
     assert float(found.share[core].min()) > 0.8
     assert 0.8 < float(found.signal.sum() / missing.sum()) < 1.02  # the faint wings are given up
@@ -80,7 +80,7 @@ def test_the_share_grows_with_the_signal():
     shares = []
     for amplitude in (0.0, 0.2, 0.5, 2.0):
         observation = replace(noisy(blob(amplitude), sigma), noise=sigma)
-        shares.append(float(leftover(observation, blob(0.0)).share.sum()))
+        shares.append(float(residual_signal(observation, blob(0.0)).share.sum()))
     assert shares[0] < shares[1] < shares[2] < shares[3]
 
 
@@ -91,12 +91,12 @@ def test_masked_pixels_contribute_nothing():
     mask[..., 8:14, 20:30] = False
     observation = replace(noisy(blob(1.0), sigma), mask=mask)
     wild = replace(observation, image=torch.where(mask, observation.image, 1e6))
-    found, other = leftover(observation, clean), leftover(wild, clean)
+    found, other = residual_signal(observation, clean), residual_signal(wild, clean)
     for part in ("share", "signal", "variance"):
         torch.testing.assert_close(getattr(other, part), getattr(found, part))
     hidden = ~mask.expand_as(clean)
     assert float(found.share[hidden].abs().max()) == float(found.signal[hidden].abs().max()) == 0
-    none = leftover(replace(observation, mask=torch.zeros_like(mask)), clean)
+    none = residual_signal(replace(observation, mask=torch.zeros_like(mask)), clean)
     assert finite(none.share) and float(none.signal.abs().max()) == 0
 
 
@@ -105,7 +105,7 @@ def test_the_flux_is_that_of_the_residual_at_every_scale(scale):
     clean, missing = blob(0.0), blob(1.0)
     sigma = ErrorMap(torch.full_like(clean, 0.01))
     observation = replace(noisy(missing, sigma), noise=sigma)
-    found = leftover(observation, clean)
+    found = residual_signal(observation, clean)
     signal, spread = found.upsampled(observation, GRID.resampled(scale))
     assert signal.shape == spread.shape == (2, 1, scale * 36, scale * 40)
     torch.testing.assert_close(signal.sum((1, 2, 3)), found.signal.sum((1, 2, 3)), rtol=0.01, atol=0)
@@ -121,6 +121,6 @@ def test_the_flux_is_that_of_the_residual_at_every_scale(scale):
 def test_images_do_not_depend_on_their_batch():
     sigma = ErrorMap(torch.full((2, 1, *GRID.shape), 0.05))
     observation = replace(noisy(blob(1.0), sigma), noise=sigma)
-    both = leftover(observation, blob(0.0))
-    alone = leftover(observation[torch.tensor([1])], blob(0.0, 1))
+    both = residual_signal(observation, blob(0.0))
+    alone = residual_signal(observation[torch.tensor([1])], blob(0.0, 1))
     torch.testing.assert_close(alone.share[0], both.share[1])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
-from lensphys.grid import PixelGrid
 from lensphys.observation import Instrument
 from lensphys.simulation import Recipe, simulate
+from lensphys.tracing.grid import PixelGrid
 
 
 @pytest.fixture(scope="module")

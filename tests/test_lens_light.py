@@ -11,13 +11,13 @@ from lenses import one_thread, small_lenses  # noqa: F401
 from lenstronomy.LightModel.light_model import LightModel
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensLightSettings, LensProblem
 from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, Gaussian, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 CENTRE = (0.04, -0.06)
 
@@ -36,7 +36,7 @@ def lit_lens(neighbour: bool = False) -> LitLens:
     like = torch.zeros(1)
     mass = SIE(1.1, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
     source = Sersic(8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05)
-    arcs = camera.render(source, DeflectionField.of(mass, camera.grid, like=like))
+    arcs = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
     fine = camera.grid.resampled(4)
     light = Sersic(3.0, 0.8, 4.0, 0.12, -0.06, *CENTRE)(fine.positions(like=like))
     galaxy = camera.expose(light * fine.pixel_area)
@@ -60,7 +60,7 @@ def test_a_gaussian_is_lenstronomys():
 
 def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
     lens = lit_lens()
-    problem = LensProblem.of(lens.observation)
+    problem = LensProblem.from_observation(lens.observation)
     light = lens_light(lens.observation, problem.inverse_sigma, LensLightSettings())
     assert abs(float(light.values["lens_light.0.center_x"]) - CENTRE[0]) < 0.01
     assert abs(float(light.values["lens_light.0.center_y"]) - CENTRE[1]) < 0.01
@@ -70,7 +70,9 @@ def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
 
 def test_arcs_alone_are_no_galaxy():
     observation = small_lenses(1).observation
-    assert not looks_like_a_galaxy(observation, LensProblem.of(observation).inverse_sigma, LensLightSettings())
+    assert not looks_like_a_galaxy(
+        observation, LensProblem.from_observation(observation).inverse_sigma, LensLightSettings()
+    )
 
 
 @pytest.mark.slow

@@ -6,20 +6,20 @@ import pytest
 import torch
 from lenses import THETA_E, model_lenses, one_thread, relative  # noqa: F401
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.evaluation.lens_of_image import theta_E_of
-from lensphys.grid import PixelGrid
 from lensphys.methods.interpolation import interpolate
 from lensphys.model import SIE, SIS, Sersic, Shear
 from lensphys.observation import Camera, GaussianPSF
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 def seen(mass, camera: Camera) -> torch.Tensor:
     """Two noise-free images of sources beside the axis."""
     vary = torch.tensor([-1.0, 1.0])
     source = Sersic(5.0 + vary, 0.25, 1.0, -0.1, 0.1, 0.15 * vary, -0.1)
-    return camera.render(source, DeflectionField.of(mass, camera.grid, like=vary))
+    return camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=vary))
 
 
 @pytest.mark.parametrize("model", THETA_E)

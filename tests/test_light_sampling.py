@@ -19,7 +19,7 @@ SHARP = Recipe.named("hsc_hst_ideal", SMALL + BRIGHT)
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return Plan.of(SHARP, 8)
+    return Plan.from_recipe(SHARP, 8)
 
 
 def of_points(points: int, folder) -> Recipe:
@@ -47,17 +47,19 @@ def test_sharp_sources_get_more_points(plan):
 
 def test_smooth_sources_keep_few_points():
     changes = ["lens_light=[]", "source.n_sersic=0.7", "source.R_sersic=0.4"]
-    assert Plan.of(Recipe.named("lsst", [*SMALL, *changes]), 1).instrument.supersampling == LightSampling().fewest
+    assert (
+        Plan.from_recipe(Recipe.named("lsst", [*SMALL, *changes]), 1).instrument.supersampling == LightSampling().fewest
+    )
 
 
 def test_a_number_that_is_given_stays(tmp_path):
     for recipe, points in (("model_2", 1), ("corrected_1", 4)):
-        assert Plan.of(Recipe.named(recipe, SMALL), 1).instrument.supersampling == points
-    assert Plan.of(of_points(3, tmp_path), 1).instrument.supersampling == 3
+        assert Plan.from_recipe(Recipe.named(recipe, SMALL), 1).instrument.supersampling == points
+    assert Plan.from_recipe(of_points(3, tmp_path), 1).instrument.supersampling == 3
 
 
 def test_every_part_of_a_data_set_has_the_same(plan):
-    other = Plan.of(SHARP, 3, seed=7, classes=[list(SHARP.classes)[-1]], shard_size=1)
+    other = Plan.from_recipe(SHARP, 3, seed=7, classes=[list(SHARP.classes)[-1]], shard_size=1)
     assert other.instrument == plan.instrument
 
 

@@ -11,9 +11,7 @@ import torch
 from lenses import Lenses, finite, one_thread, scaled, small_lenses  # noqa: F401
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.losses.image import ImageLossSettings
 from lensphys.losses.physics import (
     ImageConsistency,
@@ -31,6 +29,8 @@ from lensphys.losses.physics import (
 from lensphys.methods import Interpolation, Prediction
 from lensphys.model import SIS, Sersic
 from lensphys.observation import Camera, ErrorMap, Instrument, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 TERMS: dict[str, LossTerm] = {
     "source_consistency": SourceConsistency(),
@@ -132,10 +132,10 @@ def test_odd_image_sizes():
     """75 x 0.5 is 38 pixels."""
     camera = Instrument.named("model_3").camera(75, 71)
     source = Sersic(torch.ones(2), 0.3, 1.0, center_x=0.1)
-    clean = camera.render(source, DeflectionField.of(SIS(torch.ones(2)), camera.grid))
+    clean = camera.render(source, DeflectionField.from_lens(SIS(torch.ones(2)), camera.grid))
     observation = Observation(clean, camera, ErrorMap(0.02 * torch.ones_like(clean)))
     right, wrong = (
-        predicted(observation, DeflectionField.of(SIS(r * torch.ones(2)), camera.grid.resampled(2)), source)
+        predicted(observation, DeflectionField.from_lens(SIS(r * torch.ones(2)), camera.grid.resampled(2)), source)
         for r in (1.0, 0.9)
     )
     at_truth, at_fault = (published_loss().evaluate(p, observation, 0)["loss"] for p in (right, wrong))
@@ -174,13 +174,13 @@ def test_the_variation_density_is_that_of_a_loop(lenses):
 
 def test_an_isothermal_sphere_has_no_variation_density(lenses):
     grid = PixelGrid(8, 10, 0.2)
-    alpha = DeflectionField.of(SIS(1.0), grid, like=torch.zeros((), dtype=torch.float64)).alpha
+    alpha = DeflectionField.from_lens(SIS(1.0), grid, like=torch.zeros((), dtype=torch.float64)).alpha
     assert float(VariationDensity()(flat(alpha, grid), lenses.observation)) < 1e-9
 
 
 def test_positivity_is_the_mean_push_outwards(lenses):
     grid = PixelGrid(8, 10, 0.2)
-    inwards = DeflectionField.of(SIS(1.0), grid, like=torch.zeros((), dtype=torch.float64)).alpha
+    inwards = DeflectionField.from_lens(SIS(1.0), grid, like=torch.zeros((), dtype=torch.float64)).alpha
     assert float(Positivity()(flat(inwards, grid), lenses.observation)) == 0
     assert float(Positivity()(flat(-0.3 * inwards, grid), lenses.observation)) == pytest.approx(0.3)
 

@@ -9,7 +9,7 @@ import torch
 from lenses import Lenses, finite, one_thread, small_lenses  # noqa: F401
 from pydantic import ValidationError
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import FreeField, FreeSourceSettings, LensProblem
 from lensphys.fitting.marginal import marginal, source_system
 from lensphys.fitting.smooth import at_centres
@@ -20,7 +20,7 @@ from lensphys.methods.turned import ORIENTATIONS, TurnedBack
 from lensphys.model import Modes, SourcePrior
 from lensphys.networks.look import LookSettings
 from lensphys.observation import ErrorMap
-from lensphys.orientation import transformed
+from lensphys.tracing.orientation import transformed
 
 TINY = LookSettings(channels=8, levels=3, hidden=32)
 FEW = ({"modes": 5, "steps": 2, "points": 1}, {"modes": 7, "steps": 3})
@@ -40,7 +40,7 @@ def lenses() -> Lenses:
 def freed(lenses: Lenses, modes: int = 4) -> tuple[LensProblem, torch.Tensor]:
     """A problem in float64 with a free source, and parameters somewhat off the truth."""
     observation = lenses.observation
-    problem = at_centres(LensProblem.of(replace(observation, image=observation.image.double())))
+    problem = at_centres(LensProblem.from_observation(replace(observation, image=observation.image.double())))
     own = method_of().priors.mean.detach().double().expand(len(problem), -1) + 0.1
     frame = source_frame(problem, own, FreeSourceSettings())
     basis = Modes(modes)
@@ -141,7 +141,7 @@ def test_a_turned_image_is_that_of_a_turned_lens(lenses, g):
 
 
 def test_the_first_look_is_the_survey_and_eight_looks_are_no_worse_than_one(lenses):
-    method, problem = method_of().eval(), LensProblem.of(lenses.observation)
+    method, problem = method_of().eval(), LensProblem.from_observation(lenses.observation)
     mean, spread = method.looked(problem)
     assert mean.shape == spread.shape == (3, len(problem.space))
     assert float((mean - method.priors.mean).abs().max().detach()) < 0.2
@@ -174,7 +174,7 @@ def test_a_survey_teaches_its_prior_and_errors_do_not_shrink_it():
 
 
 def test_the_learned_prior_is_that_of_the_steps(lenses):
-    priors, problem = method_of().priors, LensProblem.of(lenses.observation)
+    priors, problem = method_of().priors, LensProblem.from_observation(lenses.observation)
     with torch.no_grad():
         priors.mean += 0.2
         priors.log_width += 0.1
@@ -185,7 +185,7 @@ def test_the_learned_prior_is_that_of_the_steps(lenses):
 
 
 def test_dreams_are_what_they_are_said_to_be(lenses):
-    method, problem = method_of(source={"amplitude": 1e-4}), LensProblem.of(lenses.observation)
+    method, problem = method_of(source={"amplitude": 1e-4}), LensProblem.from_observation(lenses.observation)
     torch.manual_seed(2)
     seen, truth = method.dream(problem, Dreams(modes=5, points=4))
     assert finite(truth) and truth.shape == (3, len(problem.space))
@@ -224,7 +224,7 @@ def test_a_forward_pass_ends_with_an_image_its_sigma_and_a_verdict(lenses):
     assert found.image.shape == found.sigma.shape == (3, 1, 60, 60)
     assert finite(found.image) and bool((found.sigma > 0).all())
     assert len(found.verdicts) == 3 and "theta_E" in found.parameters and "theta_E" in found.errors
-    problem = LensProblem.of(lenses.observation)
+    problem = LensProblem.from_observation(lenses.observation)
     start = problem.chi2(method.start(problem).detach())
     assert bool((found.reduced_chi2(lenses.observation) < start).all())
 

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.images import read_images
 from lensphys.fits.image import Choice

@@ -10,8 +10,7 @@ import torch
 from lenses import SMALL, Lenses, finite, one_thread, psnr, relative, scaled, small_lenses  # noqa: F401
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings, VariationDensity, published_loss
 from lensphys.methods import (
     READY,
@@ -34,6 +33,7 @@ from lensphys.networks import NETWORKS, NetworkSettings, PolarHeadSettings, netw
 from lensphys.networks.discriminator import DiscriminatorSettings
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation, block_sum
+from lensphys.tracing.grid import PixelGrid
 
 HEAD = PolarHeadSettings(radial_low=0.5, radial_high=1.6, tangential_limit=0.1, gain=0.3)
 SOURCES = ["brightest_pixel", "moments", "least_squares", "through_lens", "joint"]

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import EPL, NFW, SIE, TNFW, LineMass, Multipole, PointMass
 from lensphys.model.mass.multipole import deflection_multipole
 from lensphys.model.mass.tnfw import enclosed_tnfw
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

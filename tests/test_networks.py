@@ -12,13 +12,13 @@ from lenses import SMALL, finite, one_thread  # noqa: F401
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
+from lensphys.basics.trust import trusting
 from lensphys.networks import NETWORKS, DeflectionNetwork, Network, PolarHeadSettings, network_settings
 from lensphys.networks.base import last_layer
 from lensphys.networks.upsampling import prime_factors
-from lensphys.settings import Strict
-from lensphys.trust import trusting
+from lensphys.tracing.grid import PixelGrid
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -178,8 +178,8 @@ def test_a_network_that_is_not_there():
     cannot = "the network 'nowhere:Net' cannot be imported .* on PYTHONPATH?"
     with trusting(["nowhere:Net"]), pytest.raises(LensphysError, match=cannot):
         Holder.parse({"network": {"name": "nowhere:Net"}}, "config")
-    with pytest.raises(LensphysError, match="'lensphys.grid:PixelGrid' is no network: it must be a sub-class"):
-        Holder.parse({"network": {"name": "lensphys.grid:PixelGrid"}}, "config")
+    with pytest.raises(LensphysError, match="'lensphys.tracing.grid:PixelGrid' is no network: it must be a sub-class"):
+        Holder.parse({"network": {"name": "lensphys.tracing.grid:PixelGrid"}}, "config")
     with pytest.raises(LensphysError, match="a network needs a 'name', one of edsr"):
         Holder.parse({"network": {"channels": 3}}, "config")
 

@@ -12,13 +12,13 @@ import scipy.stats
 import torch
 from PIL import Image
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.evaluation.niqe import NIQE, asymmetric_gaussian, block_features, blocks_of, normalised_pixels
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.methods.interpolation import interpolate
+from lensphys.methods.ranking.niqe import NIQE, asymmetric_gaussian, block_features, blocks_of, normalised_pixels
 from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, GaussianPSF
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def lenses() -> torch.Tensor:
     shape = between(-0.2, 0.2), between(-0.2, 0.2), between(-0.3, 0.3), between(-0.3, 0.3)
     source = Sersic(between(1, 100), between(0.15, 0.3), 1.0, *shape)
     like = torch.zeros(60, dtype=torch.float64)
-    return camera.render(source, DeflectionField.of(mass, camera.grid, like=like))
+    return camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
 
 
 @pytest.fixture(scope="module")

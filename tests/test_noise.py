@@ -10,9 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIS, Sersic
 from lensphys.observation import (
     Camera,
@@ -23,6 +21,8 @@ from lensphys.observation import (
     RectifiedCountNoise,
     SkyNoise,
 )
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)
@@ -127,7 +127,7 @@ def arc(t: float, batch: int = 24) -> Tensor:
     camera = Instrument.named("model_1").camera(75, 75)
     x, y = 0.35 * (2 * torch.rand(2, batch, generator=torch.Generator().manual_seed(1)) - 1)
     source = Sersic(20.0, 0.25, 1.0, -0.1, 0.1, x, y)
-    return t * camera.render(source, DeflectionField.of(SIS(1.2814905676), camera.grid, like=LIKE))
+    return t * camera.render(source, DeflectionField.from_lens(SIS(1.2814905676), camera.grid, like=LIKE))
 
 
 def counts(t: float, unit: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
@@ -261,4 +261,4 @@ def test_chi2_of_the_true_image_is_the_number_of_pixels(name, generator):
     noise, clean = NOISES[name], 20 * rand(2, 1, 300, 310) + 5
     taken = Observation(noise.sample(clean, generator), Camera(PixelGrid(300, 310, 0.1)), noise)
     # five standard errors sqrt(2 / N) of a reduced chi^2 of Gaussian pixels (Poisson ones are a little wider)
-    assert taken.chi2(clean) / taken.counted == pytest.approx([1, 1], abs=6 * math.sqrt(2 / 93_000))
+    assert taken.chi2(clean) / taken.n_unmasked == pytest.approx([1, 1], abs=6 * math.sqrt(2 / 93_000))

@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, SIS, PointMass, Sersic
 from lensphys.observation import (
     Camera,
@@ -27,6 +25,8 @@ from lensphys.observation import (
     block_sum,
     instrument_names,
 )
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)
@@ -46,7 +46,7 @@ def batch_numbers(a: float, b: float) -> Tensor:
 def scene(grid: PixelGrid) -> tuple[Sersic, DeflectionField]:
     lens = SIE(torch.tensor([1.0, 0.8]), 0.1, -0.15, 0.03, -0.05)
     source = Sersic(torch.tensor([1.0, 2.0]), 0.25, 1.0, 0.1, 0.0, 0.1, -0.05)
-    return source, DeflectionField.of(lens, grid, like=LIKE)
+    return source, DeflectionField.from_lens(lens, grid, like=LIKE)
 
 
 def test_binning_conserves_flux():
@@ -112,7 +112,7 @@ def test_rendering_is_differentiable():
     theta_E, R = torch.tensor([1.0, 0.8], requires_grad=True), torch.tensor([0.4, 0.3], requires_grad=True)
 
     def render(theta_E: Tensor, R: Tensor) -> Tensor:
-        field = DeflectionField.of(SIE(theta_E, 0.1, 0.2, 0.03, 0.02), camera.grid, like=LIKE)
+        field = DeflectionField.from_lens(SIE(theta_E, 0.1, 0.2, 0.03, 0.02), camera.grid, like=LIKE)
         return camera.render(Sersic(1.0, R, 1.0), field)
 
     assert torch.autograd.gradcheck(render, (theta_E, R))
@@ -147,7 +147,7 @@ def test_the_legacy_data_are_reproduced(shared, model, dark_matter):
             source = Sersic(amp, 0.25, 1.0, -0.1, 0.1, *map(float, of["source_center"]))
             for factor, name in ((1, "lr"), (2, "hr")):
                 at = camera.at(factor)
-                found = at.render(source, DeflectionField.of(lens, at.grid, like=LIKE))[0, 0].numpy()
+                found = at.render(source, DeflectionField.from_lens(lens, at.grid, like=LIKE))[0, 0].numpy()
                 # cores of 1e-6 arcsec; the images are stored in single precision
                 assert np.abs(found - of[name]).max() < 1e-5 * of[name].max()
 
@@ -198,10 +198,10 @@ def test_each_image_has_its_own_psf_and_noise():
 
 def test_a_camera_cuts_and_moves_both_of_its_psfs():
     sharp = GaussianPSF(torch.tensor([0.05, 0.1, 0.2]))
-    camera = Camera(PixelGrid(6, 7, 0.1), GaussianPSF(torch.tensor([0.3, 0.4, 0.5])), sharp=sharp)
+    camera = Camera(PixelGrid(6, 7, 0.1), GaussianPSF(torch.tensor([0.3, 0.4, 0.5])), target_psf=sharp)
     part = camera.rows(torch.tensor([2, 0]))
-    assert part.psf.fwhm.tolist() == [0.5, 0.3] and part.sharp.fwhm.tolist() == [0.2, 0.05]
-    assert camera.to("meta").sharp.fwhm.is_meta and camera.to("meta").psf.fwhm.is_meta
+    assert part.psf.fwhm.tolist() == [0.5, 0.3] and part.target_psf.fwhm.tolist() == [0.2, 0.05]
+    assert camera.to("meta").target_psf.fwhm.is_meta and camera.to("meta").psf.fwhm.is_meta
     assert Camera(camera.grid).rows(torch.tensor([1])) == Camera(camera.grid)
 
 
@@ -217,8 +217,8 @@ def test_masked_pixels_do_not_count():
     mask[..., 2, 3] = False
     masked, whole = observation(mask), observation()
     assert masked.weight.shape == (2, 1, 6, 7)
-    assert masked.counted.tolist() == [41.0, 41.0]
-    assert whole.counted.tolist() == [42.0, 42.0]
+    assert masked.n_unmasked.tolist() == [41.0, 41.0]
+    assert whole.n_unmasked.tolist() == [42.0, 42.0]
     clean = torch.zeros(2, 1, 6, 7)
     one = (whole.image / whole.noise.sigma)[..., 2, 3].flatten() ** 2
     torch.testing.assert_close(whole.chi2(clean) - masked.chi2(clean), one)

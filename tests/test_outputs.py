@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.lock import sole_run
+from lensphys.basics.outputs import check_output, remove_leftovers, scratch, whole_file
 from lensphys.cli import app
-from lensphys.lock import sole_run
-from lensphys.outputs import check_output, remove_leftovers, scratch, whole_file
 from lensphys.simulation import Recipe
 from lensphys.simulation.writer import simulate
 
@@ -180,8 +180,8 @@ def test_results_on_a_full_disk_are_one_sentence(lenses, tmp_path, share):
 HOLDS = """
 import sys, time
 from pathlib import Path
-from lensphys.lock import sole_run
-from lensphys.outputs import whole_file
+from lensphys.basics.lock import sole_run
+from lensphys.basics.outputs import whole_file
 with sole_run(Path(sys.argv[1])), whole_file(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("ready", flush=True)

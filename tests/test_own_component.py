@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.model import LIGHT, MASS, SIE, LightProfile, MassProfile, Parameter, Sersic, Value, by_lenstronomy
 from lensphys.model.component import CENTRE, as_planes, offset
 from lensphys.observation import Conditions
 from lensphys.simulation import Plan, Recipe
 from lensphys.simulation.engines import Cameras
 from lensphys.simulation.scene import Scene
+from lensphys.tracing.deflection import DeflectionField
 
 DOUBLE = torch.empty(0, dtype=torch.float64)
 PLACE = tuple(Parameter(name, "arcsec", -1.0, 1.0) for name in CENTRE)
@@ -98,17 +98,17 @@ def test_a_component_of_ones_own_is_drawn_and_rendered(registered, compiled):
     changes = [f"lens={{kind: cored, {CORED}}}", f"source={{kind: blob, {BLOB}}}",
                f"more_lenses=[{{kind: cored, {CORED}, center_x: 0.4}}, {{kind: sie, theta_E: 0.1, e1: 0.1, e2: 0}}]",
                f"lens_light=[{{kind: blob, {BLOB}}}]"]  # fmt: skip
-    plan = Plan.of(recipe_of(*changes), 1, classes=["no_sub", "cdm"])
+    plan = Plan.from_recipe(recipe_of(*changes), 1, classes=["no_sub", "cdm"])
     engine = plan.build_engine()
     engine._compiled = compiled
     scenes = [plan.drawn(i).scene for i in range(2)]
     assert scenes[0].lens_model_list == ["CORED", "CORED", "SIE"]
     assert list(scenes[0].kwargs_lens[0]) == ["order", "theta_E", "core", "center_x", "center_y"]
     scenes.append(Scene(["CORED"], scenes[0].kwargs_lens[:1], ["BLOB"], scenes[0].kwargs_source))  # has fewer: padded
-    made, camera = engine.render(scenes, Conditions()), Cameras.of(plan.recipe, plan.instrument).hr
+    made, camera = engine.render(scenes, Conditions()), Cameras.from_recipe(plan.recipe, plan.instrument).hr
     for i, scene in enumerate(scenes):
         mass, light = declared_sum(scene), Blob(**scene.kwargs_source[0])
-        field = DeflectionField.of(mass, camera.grid, like=DOUBLE)
+        field = DeflectionField.from_lens(mass, camera.grid, like=DOUBLE)
         assert largest_difference(made.alpha_hr[i : i + 1], field.alpha) < 1e-5
         image = camera.render(light, field)
         for own in scene.kwargs_lens_light:
@@ -119,14 +119,14 @@ def test_a_component_of_ones_own_is_drawn_and_rendered(registered, compiled):
 def test_its_recipe_says_all_of_itself_and_goes_to_other_processes(registered):
     recipe = recipe_of(f"lens={{kind: cored, {CORED}}}", f"source={{kind: blob, {BLOB}}}")
     assert Recipe.parse(json.loads(recipe.model_dump_json()), "dump") == recipe
-    plan = Plan.of(recipe, 1)
+    plan = Plan.from_recipe(recipe, 1)
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan and again.drawn(0).scene == plan.drawn(0).scene
 
 
 def test_a_galaxy_may_be_given_by_its_mass(registered):
     recipe = recipe_of("lens={kind: cored, mass: 1.0e+12, core: 0.1, order: 2}")
-    scene = Plan.of(recipe, 1).drawn(0).scene
+    scene = Plan.from_recipe(recipe, 1).drawn(0).scene
     assert scene.theta_E == recipe.masses.einstein_radius_of_isothermal(1e12)
 
 
@@ -145,7 +145,7 @@ def test_a_galaxy_may_be_given_by_its_mass(registered):
 )
 def test_what_it_cannot_be_is_refused(registered, change, message):
     with pytest.raises(LensphysError, match=message):
-        Plan.of(recipe_of(change), 1)
+        Plan.from_recipe(recipe_of(change), 1)
 
 
 def test_what_is_not_registered_is_no_kind():
@@ -165,15 +165,15 @@ def test_every_registered_mass_is_drawn_and_rendered(kind):
     names = MASS[kind].scene_names()
     lens = {"kind": kind} | {name: NUMBERS[name] for name in names}
     recipe = recipe_of("lens={kind: sie, theta_E: 0.8, e1: 0.1, e2: 0}", f"more_lenses=[{json.dumps(lens)}]")
-    plan = Plan.of(recipe, 1, classes=["no_sub"])
+    plan = Plan.from_recipe(recipe, 1, classes=["no_sub"])
     scene = plan.drawn(0).scene
     alpha = plan.build_engine().render([scene], Conditions()).alpha_hr
     assert scene.kwargs_lens[1] == {name: NUMBERS[name] for name in names}
     mass = SIE(**scene.kwargs_lens[0]) + MASS[kind](**scene.kwargs_lens[1])
-    expected = DeflectionField.of(mass, Cameras.of(recipe, plan.instrument).hr.grid, like=DOUBLE).alpha
+    expected = DeflectionField.from_lens(mass, Cameras.from_recipe(recipe, plan.instrument).hr.grid, like=DOUBLE).alpha
     assert largest_difference(alpha, expected) < 1e-5
     if MASS[kind].in_lenstronomy:
-        theirs = Plan.of(recipe, 1, classes=["no_sub"], engine="lenstronomy").build_engine()
+        theirs = Plan.from_recipe(recipe, 1, classes=["no_sub"], engine="lenstronomy").build_engine()
         assert largest_difference(alpha, theirs.render([scene], Conditions()).alpha_hr) < 1e-5
 
 

@@ -12,14 +12,14 @@ from lenses import one_thread  # noqa: F401
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runs import LOG, WEIGHTS
 from lensphys.cli import app
-from lensphys.config import Experiment, train
 from lensphys.methods import SupervisedMethod
-from lensphys.runs import LOG, WEIGHTS
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.training import Phase, TrainingSettings, learning
+from lensphys.training.experiment import Experiment, train
+from lensphys.training.loop import Phase, TrainingSettings, learning
 
 METHOD = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
 PHASES = [{"epochs": 1, "learning_rate": 1e-2, "train": ["upsampling"]}, {"epochs": 1, "learning_rate": 1e-3}]

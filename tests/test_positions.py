@@ -12,7 +12,7 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.lens_model_extensions import LensModelExtensions
 
 import lensphys as lp
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.model import CosineBasis, MassProfile, PointSwarm, PotentialField
 from lensphys.model.mass.multipole import MultipoleWaves
 from lensphys.model.points import quadrature
@@ -160,10 +160,10 @@ def test_the_brightness_of_lights():
     disc, bulge = lp.Sersic(1.0, 0.4, 1.0, 0.1, 0.2), lp.Sersic(3.0, 0.1, 4.0)
     assert np.allclose((disc + bulge).brightness(X, Y), disc.brightness(X, Y) + bulge.brightness(X, Y))
     image = np.arange(12.0).reshape(3, 4)
-    source = lp.ImageSource.of(image, 0.5, center_x=0.25)
+    source = lp.ImageSource.from_image(image, 0.5, center_x=0.25)
     assert np.allclose(source.brightness([0.0, 0.0, 9.0], [0.5, 0.0, 0.0]), [9, 5, 0])
     with pytest.raises(LensphysError, match="must have the shape"):
-        lp.ImageSource.of(np.zeros(3), 0.5)
+        lp.ImageSource.from_image(np.zeros(3), 0.5)
 
 
 def test_sums_of_lists_are_sums():

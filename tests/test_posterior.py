@@ -19,13 +19,13 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FieldPriors, Fitted, LensProblem, Stop, minimised
 from lensphys.fitting.derived import DERIVED, derived, derived_errors, radius_of_mean_kappa_one
 from lensphys.fitting.posterior import Posterior
 from lensphys.model import NFW, SIE, FieldPrior, Modes, Shear
 from lensphys.model.light.sersic import flux_sersic
 from lensphys.prediction import BODY
+from lensphys.tracing.deflection import DeflectionField
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -44,11 +44,11 @@ def many(truth) -> Fitted:
     rows = torch.zeros(40, dtype=torch.long)
     problem, x = truth[0][rows], truth[1][rows]
     problem = seen_as(problem, x, seed=13)
-    return Fitted.of(problem, minimised(problem, x, Stop(20)))
+    return Fitted.from_optimum(problem, minimised(problem, x, Stop(20)))
 
 
 def about(problem: LensProblem, x: Tensor) -> Posterior:
-    return Posterior.about(Fitted.at(problem, x))
+    return Posterior.from_fit(Fitted.at(problem, x))
 
 
 def at(problem: LensProblem, scale: int):
@@ -61,7 +61,7 @@ def arc(image: Tensor) -> Tensor:
 
 def rendered(problem: LensProblem, x: Tensor, scale: int) -> Tensor:
     camera, model = problem.observation.camera.at(scale), problem.lens(x)
-    return camera.render(model.source, DeflectionField.of(model.mass, camera.grid, like=x))
+    return camera.render(model.source, DeflectionField.from_lens(model.mass, camera.grid, like=x))
 
 
 def everything(problem: LensProblem, x: Tensor) -> Truth:
@@ -79,7 +79,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(truth, many):
     problem, x = many.problem, truth[1][torch.zeros(40, dtype=torch.long)]
     clean = rendered(problem, x, 2)
     error = rendered(problem, many.x, 2) - clean
-    sigma = Posterior.about(many).variance(at(problem, 2)).sqrt()
+    sigma = Posterior.from_fit(many).variance(at(problem, 2)).sqrt()
     assert sigma.shape == clean.shape
     z = (error / sigma)[arc(clean)]
     inside = float((z.abs() < 1).double().mean())
@@ -151,7 +151,7 @@ def test_images_do_not_depend_on_their_batch(truth):
 
 
 def test_the_errors_are_the_scatter_of_fits_to_noise(many):
-    errors, values = Posterior.about(many).errors(), many.problem.lens(many.x).values
+    errors, values = Posterior.from_fit(many).errors(), many.problem.lens(many.x).values
     assert list(errors) == list(many.problem.model.names)
     for name, error in errors.items():
         assert error.shape == (40,)
@@ -160,7 +160,7 @@ def test_the_errors_are_the_scatter_of_fits_to_noise(many):
 
 
 def test_the_errors_cover_the_truth(truth, many):
-    values, errors = many.problem.lens(many.x).values, Posterior.about(many).errors()
+    values, errors = many.problem.lens(many.x).values, Posterior.from_fit(many).errors()
     known = truth[0].lens(truth[1]).values
     z = torch.stack([(values[n] - known[n][0]) / errors[n] for n in errors])
     assert 0.60 < float((z.abs() < 1).double().mean()) < 0.78
@@ -173,8 +173,8 @@ def test_the_table_of_bodies(truth):
     problem, x = deeper(truth[0], 10.0)[rows], truth[1][rows]
     full, planted = with_bodies(problem, x, torch.tensor([[[2 * math.log(0.06), 0.75, 0.85]]] * 20).double())
     seen = seen_as(full, planted, seed=4)
-    fit = Fitted.of(seen, minimised(seen, planted, Stop(15)))
-    table = Posterior.about(fit).bodies()
+    fit = Fitted.from_optimum(seen, minimised(seen, planted, Stop(15)))
+    table = Posterior.from_fit(fit).bodies()
     assert table.shape == (20, 1, len(BODY))
     column = dict(zip(BODY, table[:, 0].unbind(1), strict=True))
     for name, known in (("x", 0.75), ("y", 0.85), ("theta_E", 0.06)):
@@ -187,7 +187,7 @@ def test_the_table_of_bodies(truth):
     assert float((column["gain"] / gain).log().mean().abs()) < math.log(
         3
     )  # where it moves ln strength it is no parabola
-    none = Posterior.about(Fitted.at(truth[0], truth[1])).bodies()
+    none = Posterior.from_fit(Fitted.at(truth[0], truth[1])).bodies()
     assert none.shape == (2, 0, 7)
 
 
@@ -197,13 +197,13 @@ def test_the_table_of_bodies(truth):
 def test_undetected_subhalos_widen_the_bar_only_where_there_are_others(truth):
     problem, x = truth
     camera = at(problem, 2)
-    assert float(about(problem, x).undetected(camera, 0.25).abs().max()) == 0
+    assert float(about(problem, x).unresolved_subhalo_variance(camera, 0.25).abs().max()) == 0
     more, planted = with_bodies(problem, x, torch.tensor([[[-6.0, 0.7, 0.9]]] * 2).double())
     posterior = about(more, planted)
-    found = posterior.undetected(camera, 0.25)
+    found = posterior.unresolved_subhalo_variance(camera, 0.25)
     assert found.shape == (2, 1, 64, 72)
     assert float(found.amin()) >= 0 and bool((found.flatten(1).amax(1) > 0).all())
-    torch.testing.assert_close(posterior.undetected(camera, 0.5), 4 * found)
+    torch.testing.assert_close(posterior.unresolved_subhalo_variance(camera, 0.5), 4 * found)
     clean = rendered(more, planted, 2)[0]
     assert float(found[0].flatten()[clean.flatten() < 0.01 * clean.max()].max()) < 0.1 * float(found[0].max())
 
@@ -266,7 +266,7 @@ def test_a_subhalo_adds_its_mass_to_the_total(truth):
 
 def test_the_errors_of_what_is_derived_are_the_scatter_of_fits(many):
     alone = many.rows(torch.arange(6))
-    errors = derived_errors(Posterior.about(alone), draws=24)
+    errors = derived_errors(Posterior.from_fit(alone), draws=24)
     found = derived(many.problem, many.x)
     for name in DERIVED:
         assert errors[name].shape == (6,)

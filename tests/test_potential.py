@@ -7,12 +7,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from lensphys import derivatives
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, CosineBasis, FieldPrior, PointMass, PointSwarm, PotentialField, Sersic
 from lensphys.model.light import brightness_sersic, brightness_sersic_derivatives
 from lensphys.model.mass import deflection_sie, deflection_sie_derivatives
+from lensphys.tracing import derivatives
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 

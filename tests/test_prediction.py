@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, Sersic
 from lensphys.observation import Camera, GaussianPSF
 from lensphys.prediction import BODY, Prediction, Verdict, joined
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -27,7 +27,7 @@ def of(index: Tensor, bodies: int = 0) -> Prediction:
     """The prediction of some images, each of them another: number i has theta_E = 1 + i / 10, and so on."""
     i = index.double()
     mass, source = SIE(1 + 0.1 * i, 0.1, -0.05, 0.01 * i), Sersic(1 + i, 0.3, 1.0, center_x=0.05 * i)
-    field = DeflectionField.of(mass, GRID, like=i, centre=torch.stack([0.01 * i, -0.02 * i], dim=1))
+    field = DeflectionField.from_lens(mass, GRID, like=i, centre=torch.stack([0.01 * i, -0.02 * i], dim=1))
     image = CAMERA.render(source, field)
     table = (i[:, None, None] + torch.arange(bodies)[:, None] / 10) * torch.ones(len(BODY))
     parameters = {"lens.theta_E": 1 + 0.1 * i} | ({"only.some": 7 * i} if bodies else {})

@@ -20,13 +20,13 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, PotentialCorrection
 from lensphys.fitting.newton import value_and_jacobian
 from lensphys.fitting.problem import exposed
 from lensphys.model import EPL, CosineBasis, FieldPrior, LensModel, Member, Multipole, Sersic, Shear
 from lensphys.observation import ExposureNoise, GaussianPSF, NoPSF, RectifiedCountNoise
+from lensphys.tracing.deflection import DeflectionField
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -104,7 +104,7 @@ def test_every_part_of_the_vector_is_in_the_image(truth):
     dx, dy = theta[:, 0] - TWO[..., 1].T[:, :, None, None], theta[:, 1] - TWO[..., 2].T[:, :, None, None]
     scale = TWO[..., 0].exp().T[:, :, None, None] / (dx**2 + dy**2 + problem.bodies.core**2)
     torch.testing.assert_close(alpha, bent + torch.stack([(scale * dx).sum(0), (scale * dy).sum(0)], dim=1))
-    field = DeflectionField.of(lens.mass, problem.fine, like=x)
+    field = DeflectionField.from_lens(lens.mass, problem.fine, like=x)
     torch.testing.assert_close(problem.render(x), problem.observation.camera.render(lens.source, field))
 
 
@@ -115,17 +115,17 @@ def with_mask(problem: LensProblem) -> LensProblem:
     mask = torch.ones(2, 1, 24, 28, dtype=torch.bool)
     mask[0, :, 4:9] = False
     mask[1, :, :, :7] = False
-    return LensProblem.of(replace(problem.observation, mask=mask))
+    return LensProblem.from_observation(replace(problem.observation, mask=mask))
 
 
 def with_camera(problem: LensProblem, **changes: object) -> LensProblem:
     camera = replace(problem.observation.camera, **changes)
-    return LensProblem.of(replace(problem.observation, camera=camera))
+    return LensProblem.from_observation(replace(problem.observation, camera=camera))
 
 
 def with_noise(problem: LensProblem, noise: object) -> LensProblem:
     observation = replace(problem.observation, image=problem.observation.image.clamp(min=0), noise=noise)
-    return LensProblem.of(observation)
+    return LensProblem.from_observation(observation)
 
 
 COUNTS = RectifiedCountNoise(
@@ -195,9 +195,13 @@ def test_the_normal_equations_are_those_of_data_and_priors(truth):
 def tied() -> LensModel:
     """EPL, shear and m = 4 about its centre, two sources of which the second sits on the first."""
     about = {name: f"lens.{name}" for name in ("center_x", "center_y")}
-    mass = {"lens": Member.of(EPL), "shear": Member.of(Shear, about), "boxy": Member.of(Multipole, about, m=4)}
+    mass = {
+        "lens": Member.from_component(EPL),
+        "shear": Member.from_component(Shear, about),
+        "boxy": Member.from_component(Multipole, about, m=4),
+    }
     on = {name: f"source.{name}" for name in ("center_x", "center_y")}
-    return LensModel(mass, {"source": Member.of(Sersic), "knot": Member.of(Sersic, on)})
+    return LensModel(mass, {"source": Member.from_component(Sersic), "knot": Member.from_component(Sersic, on)})
 
 
 def epl(problem: LensProblem, x: Tensor, model: LensModel) -> Truth:
@@ -399,4 +403,4 @@ def test_counts_are_renewed_and_a_known_instrument_stays(truth):
 def test_an_image_without_light_is_refused(truth):
     observation = truth[0].observation
     with pytest.raises(LensphysError, match="no positive pixel inside the mask: there is nothing to fit"):
-        LensProblem.of(replace(observation, image=-observation.image.abs()))
+        LensProblem.from_observation(replace(observation, image=-observation.image.abs()))

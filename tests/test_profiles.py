@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lensphys import model
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import NFW, SIE, SIS, ImageSource, MassSum, PointMass, Sersic, Shear
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -99,8 +99,8 @@ def test_slope_of_light_is_its_gradient(name):
     light = LIGHT[name][0](**tensors(name))
     beta = theta().expand(2, -1, -1, -1).clone().requires_grad_()
     (gradient,) = torch.autograd.grad(light(beta).sum(), beta)
-    assert torch.allclose(light.slope(beta), gradient)
-    assert torch.allclose(model.LightProfile.slope(light, beta.detach()), gradient)
+    assert torch.allclose(light.gradient(beta), gradient)
+    assert torch.allclose(model.LightProfile.gradient(light, beta.detach()), gradient)
 
 
 @every_profile

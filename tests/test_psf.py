@@ -12,8 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import (
     Camera,
     GaussianPSF,
@@ -22,6 +21,7 @@ from lensphys.observation import (
     PixelPSF,
 )
 from lensphys.observation.psf import _resampling
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 LIKE = torch.zeros((), dtype=torch.float64)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images, with_target_psf
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import GaussianPSF, PixelPSF
@@ -149,9 +149,9 @@ def test_a_target_psf_moves_nothing_on_the_sky(tmp_path):
     images = read_images(tmp_path / "a.npy", psf=str(tmp_path / "own.npy"), pixel_scale=0.1)
     assert offset(images.observation.camera.psf.kernel.numpy())[1] == pytest.approx(0.5, abs=0.02)  # as it is
     made = with_target_psf(images, str(tmp_path / "target.npy"), 2)
-    for psf in (made.observation.camera.psf, made.observation.camera.sharp):
+    for psf in (made.observation.camera.psf, made.observation.camera.target_psf):
         assert np.abs(offset(psf.kernel.numpy())).max() < 0.02
-    assert made.observation.camera.sharp.scale == pytest.approx(0.05)
+    assert made.observation.camera.target_psf.scale == pytest.approx(0.05)
     assert made.remarks[-2:] == [
         'target PSF: target.npy, 15 x 15 pixels of 0.05": its centroid is 0.5 of its pixels off its middle',
         "the kernels are centred, so that nothing moves on the sky",

@@ -13,16 +13,16 @@ from lenses import one_thread, psnr, small_lenses  # noqa: F401
 from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import LensProblem
 from lensphys.fitting.stages import shared_noise, smooth_fit
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
 from lensphys.prediction import Prediction
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 # sources that are no Sersics: spirals with arms and knots, drawn, as they come with the recipe; Euclid VIS
@@ -116,14 +116,14 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
 
 def test_white_noise_is_not_inflated():
     noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
-    fit = smooth_fit(LensProblem.of(with_noise(noise)))
+    fit = smooth_fit(LensProblem.from_observation(with_noise(noise)))
     assert float(shared_noise(fit.problem, fit.x, 5.0)) == 1.0
 
 
 def seen(mass: MassProfile, source: Sersic, points: int = 4, noise: float = 0.01) -> Observation:
     """A lens on 44 x 40 pixels of 0.15", its light sampled very finely, seen with so many points."""
     fine = Camera(PixelGrid(40, 44, 0.15), GaussianPSF(0.2), 24)
-    clean = fine.render(source, DeflectionField.of(mass, fine.grid, like=torch.zeros(1)))
+    clean = fine.render(source, DeflectionField.from_lens(mass, fine.grid, like=torch.zeros(1)))
     law = ErrorMap(torch.full_like(clean, noise * float(clean.max())))
     image = law.sample(clean, torch.Generator().manual_seed(3))
     return Observation(image, replace(fine, supersampling=points), law)

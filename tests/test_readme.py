@@ -10,7 +10,7 @@ from generate import PAGES, generated, table
 from result_tables import ground_table, model_table, speed_table, studies_tables
 from summary_tables import completeness_table, fuzz_table, gain_caption, multipoles_table, real_sentence, short_table
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.tables import readme_table
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import Instrument, instrument_names
 from lensphys.simulation import Plan, Recipe
 from lensphys.simulation.sample import render
@@ -20,7 +20,7 @@ def test_each_instrument_has_noise_of_its_own():
     recipe = Recipe.named("roman", ["height=40", "width=40"])
     residuals = []
     for name in ("roman_f129", "euclid_vis"):
-        plan = Plan.of(recipe.seen_by(name), 1, classes=["no_sub"])
+        plan = Plan.from_recipe(recipe.seen_by(name), 1, classes=["no_sub"])
         plan = replace(plan, recipe=recipe, instrument=Instrument.named("roman_f129").model_copy(
             update={"description": name}))  # fmt: skip
         samples = render(recipe, plan.build_engine(), [plan.drawn(0)])
@@ -55,7 +55,7 @@ def test_what_would_fail_later_is_refused_at_once(changes, message):
 
 def test_draws_that_are_not_finite_are_refused():
     with pytest.raises(LensphysError, match="the recipe drew .* for lens.gamma, which must lie between 1 and 3"):
-        Plan.of(Recipe.named("roman", ["lens.gamma=3.5"]), 1)
+        Plan.from_recipe(Recipe.named("roman", ["lens.gamma=3.5"]), 1)
 
 
 def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkey
         "{extends: roman, version: 1, description: x, instrument: mine.yaml, source: {color: {mine.yaml: 2.5}}}"
     )
     monkeypatch.chdir(tmp_path)
-    plan, plain = Plan.of(Recipe.named("r/survey.yaml"), 1), Plan.of(Recipe.named("roman"), 1)
+    plan, plain = Plan.from_recipe(Recipe.named("r/survey.yaml"), 1), Plan.from_recipe(Recipe.named("roman"), 1)
     assert plan.instrument.description == "mine"
     ratio = plan.drawn(0).scene.kwargs_source[0]["amp"] / plain.drawn(0).scene.kwargs_source[0]["amp"]
     assert ratio == pytest.approx(0.1)
@@ -78,11 +78,11 @@ def test_the_yaml_of_the_documentation_is_right(tmp_path):
     recipe, parts, instrument, target = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "my_telescope.yaml").write_text(instrument)
     (tmp_path / "survey.yaml").write_text(recipe)
-    plan = Plan.of(Recipe.named(tmp_path / "survey.yaml"), 1)
+    plan = Plan.from_recipe(Recipe.named(tmp_path / "survey.yaml"), 1)
     assert plan.instrument.psf.beta == 4.765 and list(plan.recipe.classes) == ["no_sub", "cdm", "wdm"]
     (tmp_path / "more.yaml").write_text(f"extends: survey.yaml\nversion: 1\ndescription: more\n{parts}")
     more = Recipe.named(tmp_path / "more.yaml")
     (tmp_path / "pairs.yaml").write_text(f"extends: hsc_hst\nversion: 1\ndescription: pairs\n{target}")
     assert Recipe.named(tmp_path / "pairs.yaml").target == Recipe.named("hsc_hst").target
-    scene = Plan.of(more, 1, engine="lenstronomy").drawn(0).scene
+    scene = Plan.from_recipe(more, 1, engine="lenstronomy").drawn(0).scene
     assert scene.lens_model_list[:4] == ["EPL", "SHEAR", "MULTIPOLE", "NFW"]

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.distributions import Distribution
+from lensphys.basics.settings import merged
 from lensphys.cli import app
 from lensphys.data import LensFile
-from lensphys.distributions import Distribution
 from lensphys.observation import Instrument
-from lensphys.settings import merged
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.draws import Correlation, Draws
 from lensphys.simulation.plan import Plan
@@ -143,7 +143,7 @@ def test_correlated_parameters_keep_their_laws(rho):
 )
 def test_unknown_names_of_pairs_are_refused(between, message):
     with pytest.raises(LensphysError, match=message):
-        Plan.of(Recipe.named("model_2", [f"correlated=[{{between: {between}, rho: 0.5}}]"]), 1)
+        Plan.from_recipe(Recipe.named("model_2", [f"correlated=[{{between: {between}, rho: 0.5}}]"]), 1)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_impossible_pairs_are_refused(pair):
 
 def test_a_recipe_draws_its_pairs():
     recipe = Recipe.named("roman")
-    plan = Plan.of(recipe, 300, classes=["no_sub"])
+    plan = Plan.from_recipe(recipe, 300, classes=["no_sub"])
     light = [plan.drawn(i).scene.kwargs_source[0] for i in range(300)]
     size = [k["R_sersic"] for k in light]
     flux = [k["amp"] * k["R_sersic"] ** 2 for k in light]
@@ -236,7 +236,8 @@ def test_faulty_extensions_are_refused(tmp_path, text, message):
 def test_instruments_see_the_same_lenses():
     first = Recipe.named("roman")
     plans = {
-        name: Plan.of(first.seen_by(name), 2, seed=4) for name in ("roman_f129", "rubin_lsst_i", "jwst_nircam_f150w")
+        name: Plan.from_recipe(first.seen_by(name), 2, seed=4)
+        for name in ("roman_f129", "rubin_lsst_i", "jwst_nircam_f150w")
     }
     for position in range(6):
         trees = {name: json.loads(plan.drawn(position).scene.text()) for name, plan in plans.items()}
@@ -259,7 +260,7 @@ def test_pictures_of_one_sky(tmp_path):
     first = Recipe.named("model_2", ["instrument=euclid_vis", "lens.kind=sis", "height=50", "width=60"])
     flux = []
     for name in ("euclid_vis", "hst_acs_f814w"):
-        plan = Plan.of(first.seen_by(name), 1, classes=["cdm"], seed=1)
+        plan = Plan.from_recipe(first.seen_by(name), 1, classes=["cdm"], seed=1)
         with LensFile(write(plan, tmp_path / f"{name}.h5")) as file:
             flux.append(float(file.read("lr_clean").sum()) / Instrument.named(name).flux(20))
     assert flux[0] == pytest.approx(flux[1], rel=0.01)
@@ -284,7 +285,7 @@ def test_recipes_that_belong_to_their_instrument_are_refused(recipe, changes, me
 
 
 def test_matched_samples_differ_in_their_substructure_alone(tmp_path):
-    plan = Plan.of(Recipe.named("roman", ["height=30", "width=34"]), 2, seed=4, matched=True)
+    plan = Plan.from_recipe(Recipe.named("roman", ["height=30", "width=34"]), 2, seed=4, matched=True)
     with LensFile(write(plan, tmp_path / "a.h5")) as file:
         assert file.classes == ["no_sub", "axion", "cdm"]
         noise = file.read("lr").astype(float) - file.read("lr_clean")
@@ -309,7 +310,7 @@ def test_matched_samples_differ_in_their_substructure_alone(tmp_path):
 
 
 def test_unmatched_samples_differ_in_all():
-    plan = Plan.of(Recipe.named("roman"), 1, seed=4)
+    plan = Plan.from_recipe(Recipe.named("roman"), 1, seed=4)
     first, second = (plan.drawn(i).scene for i in range(2))
     assert first.kwargs_source != second.kwargs_source and first.kwargs_lens[0] != second.kwargs_lens[0]
 
@@ -317,9 +318,12 @@ def test_unmatched_samples_differ_in_all():
 def test_substructure_of_matched_samples_is_a_choice_of_its_own():
     """Another class beside it, or another number of samples, changes no substructure."""
     recipe = Recipe.named("model_2", SMALL)
-    all_of, cdm = Plan.of(recipe, 3, matched=True), Plan.of(recipe, 2, classes=["cdm"], matched=True)
+    all_of, cdm = Plan.from_recipe(recipe, 3, matched=True), Plan.from_recipe(recipe, 2, classes=["cdm"], matched=True)
     assert all_of.drawn(5).scene.text() == cdm.drawn(1).scene.text() != cdm.drawn(0).scene.text()
-    assert cdm.drawn(0).scene.text() != Plan.of(recipe, 2, classes=["cdm"], seed=1, matched=True).drawn(0).scene.text()
+    assert (
+        cdm.drawn(0).scene.text()
+        != Plan.from_recipe(recipe, 2, classes=["cdm"], seed=1, matched=True).drawn(0).scene.text()
+    )
 
 
 # --- the command line ----------------------------------------------------------------------------------------------
@@ -356,7 +360,7 @@ def test_dry_run_shows_recipe_size_and_time(tmp_path, monkeypatch):
 def test_estimated_size_is_that_of_the_file(tmp_path):
     from lensphys.simulation.estimate import estimate
 
-    plan = Plan.of(Recipe.named("model_2", SMALL), 60, shard_size=256)
+    plan = Plan.from_recipe(Recipe.named("model_2", SMALL), 60, shard_size=256)
     cost = estimate(plan)
     size = write(plan, tmp_path / "a.h5").stat().st_size
     assert cost.bytes == pytest.approx(size, rel=0.15) and cost.shards == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.registration import Registration, _Pair, registration
 from lensphys.observation import Conditions, GaussianPSF, Instrument
 from lensphys.simulation import Plan, Recipe, simulate
@@ -73,7 +73,7 @@ def test_shift_gain_and_offset_of_clean_pairs(shift):
 @pytest.mark.parametrize("shift", [(2.8, -2.6), (-2.5, -1.5), (1.0, 2.9)])
 def test_the_fit_starts_where_the_images_correlate(shift):
     lr, hr = pair(shift, noise=0.02)
-    start = _Pair.of(lr, hr, 2, SCALE, None).rough_shift(3.0)
+    start = _Pair.from_images(lr, hr, 2, SCALE, None).rough_shift(3.0)
     assert np.abs(np.subtract(start, shift)).max() < 0.2
 
 
@@ -151,7 +151,9 @@ def test_pairs_that_do_not_belong_together_are_refused():
 @pytest.mark.parametrize("engine", ["torch", "lenstronomy"])
 def test_a_displaced_sky_is_the_same_sky_a_pixel_further(engine):
     """By whole HR pixels, with shear and lens light: nothing else may change."""
-    plan = Plan.of(recipe("target.shift_x=0.168", "target.shift_y=-0.252", "shear.gamma1=0.1"), 2, engine=engine)
+    plan = Plan.from_recipe(
+        recipe("target.shift_x=0.168", "target.shift_y=-0.252", "shear.gamma1=0.1"), 2, engine=engine
+    )
     scenes = [plan.drawn(i).scene for i in range(2)]
     moved = [scene.displaced(0.168, -0.252) for scene in scenes]
     renders = plan.build_engine()
@@ -185,8 +187,8 @@ def test_a_target_has_its_own_psf_and_noise_in_the_flux_of_the_lr_image(tmp_path
 def test_the_ideal_recipe_is_aligned_and_clean(tmp_path):
     ideal = Recipe.named("hsc_hst_ideal", SMALL)
     assert ideal.lens_light == [] and not ideal.target.disagrees
-    drawn = Plan.of(ideal, 1).drawn(0)
-    samples = render(ideal, Plan.of(ideal, 1).build_engine(), [drawn])
+    drawn = Plan.from_recipe(ideal, 1).drawn(0)
+    samples = render(ideal, Plan.from_recipe(ideal, 1).build_engine(), [drawn])
     assert samples.hr is None and set(drawn.mismatch.values()) == {0.0, 1.0}
 
 
@@ -196,16 +198,16 @@ def test_recipes_with_a_target_that_cannot_be_are_refused():
     ):
         recipe("hr_noise=false")
     with pytest.raises(LensphysError, match="its instrument needs noise of the kind exposure and a zero point"):
-        Plan.of(recipe("instrument=model_1", "counts={exposure_time: 1000, background_rms: 0.01}"), 1)
+        Plan.from_recipe(recipe("instrument=model_1", "counts={exposure_time: 1000, background_rms: 0.01}"), 1)
     with pytest.raises(LensphysError, match="its target model_1 needs noise of the kind exposure"):
-        Plan.of(recipe("target.instrument=model_1"), 1)
+        Plan.from_recipe(recipe("target.instrument=model_1"), 1)
     with pytest.raises(LensphysError, match="'target' belongs to the instrument hsc_i: take it away"):
         recipe().seen_by("euclid_vis")
     convergence = "{kind: lenstronomy, profile: CONVERGENCE, parameters: {kappa: 0.1}}"
     with pytest.raises(LensphysError, match="the profile CONVERGENCE has no center_x and cannot be displaced"):
-        Plan.of(recipe(f"more_lenses=[{convergence}]"), 1, engine="lenstronomy")
+        Plan.from_recipe(recipe(f"more_lenses=[{convergence}]"), 1, engine="lenstronomy")
 
 
 def test_a_recipe_without_a_target_is_what_it_was():
-    assert "target" not in Plan.of(Recipe.named("model_2"), 1).attributes()
-    assert Plan.of(Recipe.named("model_2"), 1).drawn(0).mismatch == {}
+    assert "target" not in Plan.from_recipe(Recipe.named("model_2"), 1).attributes()
+    assert Plan.from_recipe(Recipe.named("model_2"), 1).drawn(0).mismatch == {}

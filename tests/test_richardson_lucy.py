@@ -10,25 +10,25 @@ import torch
 from lenses import Lenses, finite, small_lenses
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, Interpolation, RichardsonLucy
 from lensphys.methods.richardson_lucy import psf_kernels
 from lensphys.model import SIE, Sersic
 from lensphys.observation import PSF, Camera, ErrorMap, GaussianPSF, NoPSF, Observation, PixelPSF
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 BICUBIC = Interpolation(name="bicubic")
 
 
 def blurred_lenses(psf: PSF, sharp: PSF | None, noise: float = 0.01) -> tuple[Observation, Tensor]:
     """Two arcs seen through a wide PSF, H != W, and the image on half the pixels through its target PSF."""
-    camera = Camera(PixelGrid(36, 40, 0.12), psf, supersampling=4, sharp=sharp)
+    camera = Camera(PixelGrid(36, 40, 0.12), psf, supersampling=4, target_psf=sharp)
     mass = SIE(torch.tensor([1.1, 1.3]), 0.1, -0.05, 0.02, 0.03)
     source = Sersic(torch.tensor([5.0, 2.0]), 0.15, 1.0, 0.1, -0.1, 0.12, 0.05)
 
     def seen(camera: Camera) -> Tensor:
         fine = camera.grid.resampled(camera.supersampling)
-        return camera.render(source, DeflectionField.of(mass, fine, like=torch.zeros(2)))
+        return camera.render(source, DeflectionField.from_lens(mass, fine, like=torch.zeros(2)))
 
     clean = seen(camera)
     law = ErrorMap(noise * clean.flatten(1).amax(1)[:, None, None, None].expand_as(clean))
@@ -50,7 +50,7 @@ def test_it_is_closer_to_the_truth_than_bicubic(sharp):
 @pytest.mark.parametrize("sharp", [GaussianPSF(0.15), None], ids=["target", "its own"])
 def test_every_answer_is_the_bare_one_blurred(sharp):
     observation, _ = blurred_lenses(GaussianPSF(0.4), sharp)
-    bare = replace(observation, camera=replace(observation.camera, sharp=NoPSF()))
+    bare = replace(observation, camera=replace(observation.camera, target_psf=NoPSF()))
     found, blurred = RichardsonLucy().predict(bare, 3), RichardsonLucy().predict(observation, 3)
     psf = sharp or GaussianPSF(0.4)
     torch.testing.assert_close(blurred.image, psf.blur(found.image, 0.04))
@@ -121,7 +121,7 @@ def test_settings():
 
 def test_lenses_of_the_contract_are_sharpened_too():
     lenses: Lenses = small_lenses(noise=0.01)
-    bare = replace(lenses.observation, camera=replace(lenses.observation.camera, sharp=NoPSF()))
+    bare = replace(lenses.observation, camera=replace(lenses.observation.camera, target_psf=NoPSF()))
     found = RichardsonLucy().predict(bare, 2).image
     bicubic = BICUBIC.predict(lenses.observation, 2).image
     assert bool((found.flatten(1).amax(1) > bicubic.flatten(1).amax(1)).all())

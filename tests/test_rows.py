@@ -2,7 +2,7 @@
 
 import pytest
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli.rows import rows_of
 
 

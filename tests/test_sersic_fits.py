@@ -10,8 +10,7 @@ import torch
 from lenses import Lenses, finite, one_thread, relative, small_lenses  # noqa: F401
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import (
     joint_through_lens,
     sersic_brightest_pixel,
@@ -19,9 +18,10 @@ from lensphys.fitting import (
     sersic_moments,
     sersic_through_lens,
 )
-from lensphys.grid import PixelGrid
 from lensphys.model import SIS, Sersic, Shear
 from lensphys.observation import ErrorMap, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 GRID = PixelGrid(44, 48, 0.05)
 NAMES = ("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")

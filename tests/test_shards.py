@@ -13,11 +13,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runners import Processes
 from lensphys.cli import app
 from lensphys.data import LensFile
 from lensphys.data.merging import merge
-from lensphys.runners import Processes
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
@@ -28,7 +28,7 @@ SMALL = ["height=12", "width=16"]
 
 def plan_of(n: int = 8, **keywords) -> Plan:
     """24 samples in shards of 10: two and a rest."""
-    return Plan.of(Recipe.named("model_2", SMALL), n, **{"shard_size": 10} | keywords)
+    return Plan.from_recipe(Recipe.named("model_2", SMALL), n, **{"shard_size": 10} | keywords)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_folder_is_read_as_one_file(folder, tmp_path):
 
 
 def test_a_training_reads_a_folder_without_merging(folder, tmp_path):
-    from lensphys.batches import Batches, BatchSettings
+    from lensphys.training.batches import Batches, BatchSettings
 
     settings = BatchSettings(batch_size=4)
     with LensFile(folder) as a, LensFile(merge(folder, tmp_path / "merged.h5")) as b:
@@ -111,7 +111,7 @@ def test_a_folder_that_lacks_a_shard_or_has_a_cut_one_is_not_read(folder):
 
 
 def test_noisy_hr_images_are_merged_too(tmp_path):
-    plan = Plan.of(Recipe.named("model_2", [*SMALL, "hr_noise=true"]), 3, shard_size=4)
+    plan = Plan.from_recipe(Recipe.named("model_2", [*SMALL, "hr_noise=true"]), 3, shard_size=4)
     with h5py.File(merge(write(plan, tmp_path / "folder"), tmp_path / "a.h5")) as file:
         assert file["hr"] != file["hr_clean"] and not np.array_equal(file["hr"][8], file["hr_clean"][8])
 
@@ -274,10 +274,8 @@ class DiesAtTheLast:
 
 
 def test_a_worker_of_another_version_refuses(folder, monkeypatch):
-    import lensphys
-
     plan = plan_of()
-    monkeypatch.setattr(lensphys, "__version__", "0.0.1")
+    monkeypatch.setattr("lensphys.simulation.shards.VERSION", "0.0.1")
     with pytest.raises(LensphysError, match=r"the worker on .* has lensphys 0.0.1, the run .*: install the same"):
         write_shard(plan, folder, "cpu", 0)
 

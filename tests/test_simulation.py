@@ -14,10 +14,10 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LightModel.light_model import LightModel
 from scipy.stats import kstest
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import read_yaml
 from lensphys.data import LensFile
 from lensphys.observation import Conditions, Instrument, RectifiedCountNoise
-from lensphys.settings import read_yaml
 from lensphys.simulation import Recipe, recipe_names, simulate
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.cosmology import deflection_scale, einstein_radius_of_solar_mass
@@ -33,11 +33,11 @@ SMALL = ["height=12", "width=16"]  # H != W, and fast
 
 
 def engine_of(recipe: Recipe, engine: str = "lenstronomy"):
-    return Plan.of(recipe, 1, engine=engine).build_engine()
+    return Plan.from_recipe(recipe, 1, engine=engine).build_engine()
 
 
 def sample_of(recipe: Recipe, name: str, index: int = 0, seed: int = 0, engine: str = "lenstronomy") -> Samples:
-    drawn = draw(recipe, Instrument.named(recipe.instrument), name, Seeds.of(seed, name, index, "x"))
+    drawn = draw(recipe, Instrument.named(recipe.instrument), name, Seeds.for_sample(seed, name, index, "x"))
     return render(recipe, engine_of(recipe, engine), [drawn])
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.interrupts import Interrupts
+from lensphys.basics.runners import Processes
 from lensphys.data import LensFile
-from lensphys.interrupts import Interrupts
-from lensphys.runners import Processes
 from lensphys.simulation import Recipe, shards, simulate
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import render
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 def make(out: Path, n: int = 15, changes: list[str] | None = None, workers: int = 1, **keywords) -> bytes:
     """Three classes, shards of 20: 45 samples are three of them."""
-    plan = Plan.of(Recipe.named("model_2", SMALL + (changes or [])), n, **{"shard_size": 20} | keywords)
+    plan = Plan.from_recipe(Recipe.named("model_2", SMALL + (changes or [])), n, **{"shard_size": 20} | keywords)
     return write(plan, out, Processes(workers)).read_bytes()
 
 
@@ -184,7 +184,7 @@ def test_arguments_out_of_range_are_refused(tmp_path, keywords, message):
 
 SCRIPT = """
 import resource, sys
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.simulation import Recipe, simulate
 if __name__ == '__main__':
     {before}
@@ -250,5 +250,5 @@ def test_interrupt_stops_the_workers_quietly(tmp_path):
 def test_simulate_is_a_plan_and_its_writing(tmp_path):
     recipe = Recipe.named("model_2", SMALL)
     simulate(recipe, 2, tmp_path / "a.h5", classes=["no_sub"], seed=3, engine="lenstronomy")
-    plan = Plan.of(recipe, 2, classes=["no_sub"], seed=3, engine="lenstronomy")
+    plan = Plan.from_recipe(recipe, 2, classes=["no_sub"], seed=3, engine="lenstronomy")
     assert write(plan, tmp_path / "b.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()

@@ -7,18 +7,18 @@ from astropy.io import fits
 from lenses import one_thread  # noqa: F401
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.images import read_images
-from lensphys.deflection import DeflectionField
 from lensphys.fitting import FitModel
-from lensphys.grid import PixelGrid
 from lensphys.methods import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.observation.sky import sky_level
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 SIGMA, LEVEL = 0.1, 0.3
 
@@ -98,7 +98,8 @@ def test_a_fit_on_a_wrong_sky_is_not_good():
     camera = Camera(PixelGrid(40, 44, 0.1), GaussianPSF(0.12))
     mass = SIE(*one(1.1, 0.1, -0.05, 0.02, -0.03)) + Shear(*one(0.03, -0.02, 0.02, -0.03))
     clean = camera.render(
-        Sersic(*one(5.0, 0.25, 1.0, 0.1, -0.1, 0.12, 0.08)), DeflectionField.of(mass, camera.grid, like=torch.zeros(1))
+        Sersic(*one(5.0, 0.25, 1.0, 0.1, -0.1, 0.12, 0.08)),
+        DeflectionField.from_lens(mass, camera.grid, like=torch.zeros(1)),
     )
     noise = ErrorMap(torch.full_like(clean, 0.02 * float(clean.max())))
     image = noise.sample(clean, torch.Generator().manual_seed(5))

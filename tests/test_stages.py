@@ -19,7 +19,7 @@ from lenses import (
 )
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import (
     FieldPriors,
     Fitted,
@@ -146,7 +146,9 @@ def test_a_source_that_is_no_sersic_is_freed(knotty):
     problem, x = knotty
     start = finished(problem, x, 15)
     assert bool((start.problem.chi2(start.x) > 1.5).all()), "a Sersic explains it: the test has lost its meaning"
-    fits = of_each(Refinement(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, a_round=1, rounds=1))(problem, x))
+    fits = of_each(
+        Refinement(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, candidates_per_round=1, rounds=1))(problem, x)
+    )
     after = torch.cat([f.problem.chi2(f.x) for f in fits])
     assert all(f.problem.free is not None for f in fits)
     assert bool((after < 1.2).all()), after
@@ -204,7 +206,7 @@ def test_images_that_are_fine_are_not_poor(truth):
     problem, x = truth
     assert not bool(poor(Fitted.at(problem, x)).any())
     assert poor(Fitted.at(problem, moved(problem, x, lens_theta_E=1.1))).tolist() == [True, True]
-    counted = problem.observation.counted
+    counted = problem.observation.n_unmasked
     scatter = (2 / counted).sqrt()
     assert significant(problem, 1 + 2.9 * scatter).tolist() == [False, False]
     assert significant(problem, 1 + 3.1 * scatter).tolist() == [True, True]
@@ -214,7 +216,7 @@ def test_the_noise_is_that_of_the_model(truth):
     """Photon noise follows the clean image, not the noisy one."""
     problem, x = truth
     observation = replace(problem.observation, noise=ExposureNoise(0.01, 1e3))
-    found = finished(LensProblem.of(observation), x, 5)
+    found = finished(LensProblem.from_observation(observation), x, 5)
     clean = found.problem.render(found.x)
     torch.testing.assert_close(
         found.problem.inverse_sigma, observation.noise.variance(clean).rsqrt(), rtol=1e-3, atol=0
@@ -226,11 +228,11 @@ def test_an_image_with_nan_is_refused_by_every_fit(truth):
     image = observation.image.clone()
     image[0, 0, 3, 4] = torch.nan
     with pytest.raises(LensphysError, match="NaN|finite"):
-        Refinement()(LensProblem.of(replace(observation, image=image)))
+        Refinement()(LensProblem.from_observation(replace(observation, image=image)))
 
 
 def test_an_image_without_any_light_ends_with_the_smooth_fit(truth):
-    blind = LensProblem.of(deeper(truth[0], 0.001).observation)
+    blind = LensProblem.from_observation(deeper(truth[0], 0.001).observation)
     fit = Refinement(Search(), FieldPriors(), QUICK, steps=5, starts=1)(blind)
     assert not bool(fit.seen.any())
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in of_each(fit))

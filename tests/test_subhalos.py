@@ -30,7 +30,7 @@ BODY = torch.cat([torch.full((2, 1), 2 * math.log(THETA_E)).double(), PLACE], di
 
 
 def fitted(problem: LensProblem, x: Tensor, steps: int = 30) -> Fitted:
-    return Fitted.of(problem, minimised(problem, x, Stop(steps)))
+    return Fitted.from_optimum(problem, minimised(problem, x, Stop(steps)))
 
 
 def row(i: int) -> Tensor:
@@ -259,7 +259,7 @@ def test_a_weak_one_does_not_pay(planted):
 def test_a_search_without_hope_ends(planted):
     """Where another model is out of reach, what has been found so far is returned."""
     found = of_each(add_subhalos(planted, Search(gain=3.0), torch.full((2,), torch.inf)))
-    assert all(0 < fit.problem.subhalos <= Search().a_round for fit in found.values())
+    assert all(0 < fit.problem.subhalos <= Search().candidates_per_round for fit in found.values())
     far = of_each(add_subhalos(planted, Search(gain=3.0), torch.full((2,), -torch.inf)))
     assert all(float(far[i].end.cost) <= float(found[i].end.cost) + 1e-9 for i in range(2))
 

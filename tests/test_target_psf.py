@@ -12,11 +12,9 @@ from astropy.io import fits
 from lenses import small_lenses
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.images import read_images, with_target_psf
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY, PerImageFit, SupervisedSettings
 from lensphys.methods.diffusion import DiffusionSettings
 from lensphys.model import SIE, Sersic
@@ -24,6 +22,8 @@ from lensphys.networks import network_settings
 from lensphys.observation import Camera, GaussianPSF, NoPSF, PixelPSF, block_sum
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.psf import convolved
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 WIDE, SHARP = GaussianPSF(0.3), GaussianPSF(0.1)
 
@@ -42,7 +42,7 @@ def gaussian(fwhm: float, scale: float, size: int) -> PixelPSF:
 def test_at_has_the_target_psf_and_without_one_the_own(factor):
     camera = Camera(PixelGrid(24, 30, 0.12), WIDE, supersampling=4)
     assert camera.at(factor).psf is WIDE
-    target = replace(camera, sharp=SHARP)
+    target = replace(camera, target_psf=SHARP)
     assert target.psf is WIDE and target.at(factor).psf is SHARP
     assert target.at(factor).grid == camera.at(factor).grid
     assert target.at(factor).supersampling == camera.at(factor).supersampling
@@ -50,13 +50,13 @@ def test_at_has_the_target_psf_and_without_one_the_own(factor):
 
 
 def test_no_blur_at_all_can_be_the_target():
-    assert Camera(PixelGrid(4, 6, 0.1), WIDE, sharp=NoPSF()).at(2).psf == NoPSF()
+    assert Camera(PixelGrid(4, 6, 0.1), WIDE, target_psf=NoPSF()).at(2).psf == NoPSF()
 
 
 def test_the_fit_renders_with_the_target_psf_and_is_judged_with_the_own():
     lenses = small_lenses(1, height=24, width=26)
     observation = lenses.observation
-    target = replace(observation, camera=replace(observation.camera, sharp=NoPSF()))
+    target = replace(observation, camera=replace(observation.camera, target_psf=NoPSF()))
     method = PerImageFit(starts=2, steps=30)
     own, found = method.predict(observation, 2), method.predict(target, 2)
     torch.testing.assert_close(found.observed, own.observed)
@@ -70,7 +70,7 @@ def test_the_fit_renders_with_the_target_psf_and_is_judged_with_the_own():
 
 def arc(grid: PixelGrid) -> torch.Tensor:
     like = torch.zeros(2, dtype=torch.float64)
-    field = DeflectionField.of(SIE(1.0, 0.1, -0.05, 0.03, -0.02), grid, like=like)
+    field = DeflectionField.from_lens(SIE(1.0, 0.1, -0.05, 0.03, -0.02), grid, like=like)
     return Sersic(5.0, 0.08, 1.0, 0.1, 0.2, 0.07, -0.04)(field.beta).expand(2, 1, -1, -1) * grid.pixel_area
 
 
@@ -88,7 +88,9 @@ def test_a_fine_kernel_blurs_before_the_sum():
 def test_render_with_a_fine_kernel_is_expose_of_the_fine_light():
     grid = PixelGrid(18, 22, 0.2)
     camera = Camera(grid, gaussian(0.5, 0.05, 61), supersampling=4)
-    field = DeflectionField.of(SIE(1.0, 0.1, -0.05, 0.03, -0.02), grid.resampled(4), like=torch.zeros(2).double())
+    field = DeflectionField.from_lens(
+        SIE(1.0, 0.1, -0.05, 0.03, -0.02), grid.resampled(4), like=torch.zeros(2).double()
+    )
     light = Sersic(5.0, 0.08, 1.0, 0.1, 0.2, 0.07, -0.04)
     torch.testing.assert_close(camera.render(light, field).expand(2, -1, -1, -1), camera.expose(arc(grid.resampled(4))))
 
@@ -127,13 +129,13 @@ def kernel(size: int = 5, total: float = 1.0) -> np.ndarray:
 def test_a_target_psf_is_on_the_super_resolved_pixels_unless_its_header_says_otherwise(stack, tmp_path):
     images = read_images(stack, pixel_scale=0.2)
     np.save(tmp_path / "psf.npy", kernel())
-    sharp = with_target_psf(images, tmp_path / "psf.npy", 4).observation.camera.sharp
+    sharp = with_target_psf(images, tmp_path / "psf.npy", 4).observation.camera.target_psf
     assert isinstance(sharp, PixelPSF) and sharp.scale == pytest.approx(0.05) and sharp.kernel.shape == (5, 5)
     for name, header, scale in (("a", {}, 0.1), ("b", {"PIXSCALE": 0.025}, 0.025)):
         hdus = [fits.PrimaryHDU(), fits.ImageHDU(kernel(7), fits.Header(header), name="PSF")]
         fits.HDUList(hdus).writeto(tmp_path / f"{name}.fits")
         found = with_target_psf(images, tmp_path / f"{name}.fits", 2)
-        assert found.observation.camera.sharp.scale == pytest.approx(scale)
+        assert found.observation.camera.target_psf.scale == pytest.approx(scale)
         assert found.observation.camera.psf == images.observation.camera.psf
         told = f'target PSF: {name}.fits[PSF], 7 x 7 pixels of {scale:g}"'
         assert found.remarks == [*images.remarks, told]
@@ -219,7 +221,7 @@ def test_a_super_resolved_image_can_be_observed_again():
     light[..., 26, 24] = 1.0
     own = GaussianPSF(0.25).blur(light, 0.05)
     torch.testing.assert_close(camera.reobserved(own), block_sum(own, grid))
-    sharpened = replace(camera, sharp=GaussianPSF(0.1))
+    sharpened = replace(camera, target_psf=GaussianPSF(0.1))
     found = sharpened.reobserved(GaussianPSF(0.1).blur(light, 0.05))
     assert float((found - block_sum(own, grid)).abs().max()) < 5e-3 * float(found.max())
     assert float(found.sum()) == pytest.approx(3.0, rel=1e-3)
@@ -228,7 +230,7 @@ def test_a_super_resolved_image_can_be_observed_again():
 @pytest.mark.parametrize("name", ["nearest", "bicubic", "supervised", "diffusion"])
 def test_chi2_of_any_image_is_that_of_the_image_observed_again(name):
     lenses = small_lenses()
-    taken = lenses.observation.sharpened_to(GaussianPSF(0.06))
+    taken = lenses.observation.with_target_psf(GaussianPSF(0.06))
     torch.manual_seed(0)
     if name == "supervised":
         network = network_settings("srresnet")(channels=4, blocks=1)

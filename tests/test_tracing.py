@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, SIS, ImageSource, Sersic
-from lensphys.tracing import back_project, reconstruct_source, trace
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
+from lensphys.tracing.rays import back_project, reconstruct_source, trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 GRID, SOURCE_GRID = PixelGrid(44, 52, 0.08), PixelGrid(21, 26, 0.06)
@@ -22,7 +22,7 @@ def rand(*shape: int) -> Tensor:
 
 
 def field(grid: PixelGrid = GRID) -> DeflectionField:
-    return DeflectionField.of(SIE(torch.tensor([1.2, 0.9]), 0.15, -0.2, 0.04, -0.07), grid, like=LIKE)
+    return DeflectionField.from_lens(SIE(torch.tensor([1.2, 0.9]), 0.15, -0.2, 0.04, -0.07), grid, like=LIKE)
 
 
 def test_surface_brightness_is_conserved():
@@ -39,7 +39,7 @@ def test_a_source_behind_an_sis_shows_its_two_images():
     x = torch.linspace(-3, 3, 601)  # along the axis through lens and source
     grid = PixelGrid(1, 601, 0.01)
     source = Sersic(1.0, 0.05, 0.5, center_x=0.4)
-    image = trace(DeflectionField.of(SIS(1.0), grid, like=LIKE), source)[0, 0, 0]
+    image = trace(DeflectionField.from_lens(SIS(1.0), grid, like=LIKE), source)[0, 0, 0]
     peaks = x[1:-1][(image[1:-1] > image[:-2]) & (image[1:-1] >= image[2:]) & (image[1:-1] > 0.5)]
     torch.testing.assert_close(peaks, torch.tensor([-0.6, 1.4]), atol=0.011, rtol=0)  # beta -+ theta_E
 
@@ -61,7 +61,7 @@ def test_the_weight_is_the_back_projection_of_ones():
 
 
 def test_both_images_add_up_in_the_source_plane():
-    known = DeflectionField.of(SIS(1.0), PixelGrid(1, 61, 0.1), like=LIKE)
+    known = DeflectionField.from_lens(SIS(1.0), PixelGrid(1, 61, 0.1), like=LIKE)
     grid = PixelGrid(1, 13, 0.1)
     # the image pixels at -0.6 and 1.4 show the source pixel at 0.4 (the core of the SIS moves them by 1e-12)
     at = [round(x / 0.1) + 30 for x in (-0.6, 1.4)]
@@ -123,7 +123,7 @@ def test_a_source_pixel_that_no_light_path_reaches_is_zero():
 
 
 def test_one_deflection_serves_a_batch_of_images():
-    one = DeflectionField.of(SIS(1.0), GRID, like=LIKE)
+    one = DeflectionField.from_lens(SIS(1.0), GRID, like=LIKE)
     image = rand(2, 1, 44, 52)
     both = back_project(image, one, SOURCE_GRID)[0]
     torch.testing.assert_close(both[1:], back_project(image[1:], one, SOURCE_GRID)[0])

@@ -18,16 +18,16 @@ import pytest
 import torch
 import yaml
 
-from lensphys.checks import LensphysError
-from lensphys.config import Experiment, load_run, train
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.lock import sole_run
+from lensphys.basics.runs import LOG, read_weights, write_weights
 from lensphys.data.lens_file import LensFile
-from lensphys.lock import sole_run
 from lensphys.methods import PhysicsMethod
 from lensphys.networks.residual import ResidualCNN
-from lensphys.runs import LOG, read_weights, write_weights
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.training import TrainingSettings, launch
+from lensphys.training.experiment import Experiment, load_run, train
+from lensphys.training.loop import TrainingSettings, launch
 
 PHYSICS = {
     "name": "physics",
@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_sentence(lenses, tmp_path, monkeypatch):
     with pytest.raises(LensphysError, match=r"cannot write .*best.safetensors: No space left on device"):
         run(experiment(lenses, epochs=1), tmp_path / "a")
     monkeypatch.undo()
-    monkeypatch.setattr("lensphys.training.LOG", "tensorboard")  # no file, but a folder
+    monkeypatch.setattr("lensphys.training.loop.LOG", "tensorboard")  # no file, but a folder
     with pytest.raises(LensphysError, match=r"cannot write into .*/b: Is a directory; make room there, and go on from"):
         run(experiment(lenses, epochs=1), tmp_path / "b")
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import override, read_yaml
+from lensphys.basics.trust import check_trusted, trusting
 from lensphys.cli import app
-from lensphys.config import Experiment, load_run, train
-from lensphys.settings import override, read_yaml
 from lensphys.simulation import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.trust import check_trusted, trusting
+from lensphys.training.experiment import Experiment, load_run, train
 
 NAME = "someones_code:Settings"
 CODE = '''

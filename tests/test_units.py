@@ -5,7 +5,7 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images
 from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.observation import ExposureNoise, Instrument

@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lensphys.checks import LensphysError
-from lensphys.config import load_run, run_validity
+from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
 from lensphys.methods import RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.where_valid import where_valid
 from lensphys.observation import Conditions, Instrument, Observation
+from lensphys.observation.validity import Span, Validity, psf_width
 from lensphys.prediction import Verdict
 from lensphys.simulation import Recipe, simulate
-from lensphys.validity import Span, Validity, psf_width
+from lensphys.training.experiment import load_run, run_validity
 from lensphys.weights import weights_folder
 
 
@@ -26,14 +26,14 @@ def seen(height: int = 30, width: int = 34, fwhm: tuple[float, ...] = (0.2,), sc
     return instrument.observation(image, Conditions(psf_fwhm=torch.tensor(fwhm)))
 
 
-LEARNED = Validity.of([seen(fwhm=(0.2, 0.3)), seen(fwhm=(0.25,))])
+LEARNED = Validity.from_observations([seen(fwhm=(0.2, 0.3)), seen(fwhm=(0.25,))])
 
 
 def test_what_images_span():
     assert LEARNED.images == 3
     assert LEARNED.pixel_scale == Span(low=0.1, high=0.1) and LEARNED.width == Span(low=3.4, high=3.4)
     assert (LEARNED.psf_fwhm.low, LEARNED.psf_fwhm.high) == pytest.approx((0.2, 0.3), rel=0.02)
-    assert Validity.of([]) is None
+    assert Validity.from_observations([]) is None
 
 
 def test_the_width_of_a_psf_is_that_of_the_square_that_holds_as_much_light():
@@ -59,7 +59,7 @@ def test_what_lies_outside(other, words):
 def test_the_brightness_of_an_image_limits_nothing():
     faint = seen()
     faint = replace(faint, image=1e-3 * faint.image)
-    assert Validity.of([faint]).peak_snr.high < LEARNED.peak_snr.low and LEARNED.outside(faint) == [""]
+    assert Validity.from_observations([faint]).peak_snr.high < LEARNED.peak_snr.low and LEARNED.outside(faint) == [""]
 
 
 def test_images_beyond_are_fitted_and_the_others_are_not():

@@ -39,7 +39,7 @@ def clean(truth) -> Fitted:
 
 
 def fitted(problem: LensProblem, x: Tensor) -> Fitted:
-    return Fitted.of(problem, minimised(problem, x, Stop(20)))
+    return Fitted.from_optimum(problem, minimised(problem, x, Stop(20)))
 
 
 def theta_E(fit: Fitted) -> Tensor:
@@ -51,7 +51,7 @@ def judged(fit: Fitted, seen: Tensor = SEEN, smooth: Tensor | None = None, **set
 
 
 def changed(problem: LensProblem, **changes: object) -> LensProblem:
-    return LensProblem.of(replace(problem.observation, **changes))
+    return LensProblem.from_observation(replace(problem.observation, **changes))
 
 
 def only_the_second(problem: LensProblem, image: Tensor) -> LensProblem:

@@ -18,7 +18,7 @@ from results import BODY, PIXEL, SIDE, SMOOTH, Known, fits_result, h5_result, np
 from scipy.ndimage import zoom
 from typer.testing import CliRunner
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.fitting import FitModel
 from lensphys.prediction import Verdict
@@ -110,14 +110,14 @@ def test_stacks_say_the_same_as_fits(made, tmp_path, write):
 
 def test_where_the_sky_is(made):
     header = fits.getheader(made)
-    sky = Sky.of(header, (2 * SIDE, 2 * SIDE), PIXEL / 2)
+    sky = Sky.from_header(header, (2 * SIDE, 2 * SIDE), PIXEL / 2)
     x, y = 1.1, -0.7  # arcsec along rows and columns
     column, row = ((np.array([x, y])) / (PIXEL / 2) + (2 * SIDE - 1) / 2).tolist()
     true = WCS(header).pixel_to_world(column, row).icrs
     east, north = sky.matrix @ [x, y]
     found = SkyCoord(sky.ra, sky.dec, unit="deg").spherical_offsets_by(east * u.arcsec, north * u.arcsec)
     assert found.separation(true).arcsec < 2e-3
-    assert Sky.of(fits.Header(), (4, 4), 0.1) is None and Sky.of(None, (4, 4), 0.1) is None
+    assert Sky.from_header(fits.Header(), (4, 4), 0.1) is None and Sky.from_header(None, (4, 4), 0.1) is None
 
 
 # ---------------------------------------------------------------- what is missing
@@ -319,7 +319,7 @@ def test_many_small_images_stay_small():
 def test_regions_are_where_the_curves_are(made, tmp_path):
     from regions import Regions
 
-    from lensphys.critical import critical_curves
+    from lensphys.tracing.critical import critical_curves
 
     path = copied(made, tmp_path)
     code, said = show(path, "--regions", tmp_path / "lens.reg")

@@ -10,13 +10,13 @@ import torch
 import yaml
 from ship import LIMIT, ship
 
-from lensphys.checks import LensphysError
-from lensphys.config import Experiment, load_run, run_instrument
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.runs import CONFIG
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import AmortisedMethod, Refinable
-from lensphys.runs import CONFIG
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.training.experiment import Experiment, load_run, run_instrument
 from lensphys.weights import FOLDER, weights_description, weights_folder, weights_names
 
 SHIPPED = ["best.safetensors", "config.yaml", "instrument.yaml", "provenance.json", "trained_on.yaml"]
@@ -160,4 +160,4 @@ def test_the_wheel_holds_the_weights(tmp_path):
     assert {f"lensphys/weights/{name}/{file}" for name in weights_names() for file in SHIPPED} <= held
     assert not [name for name in held if name.endswith(("readme.py", "ship.py", "generate.py"))]  # the project's own
     assert {"lensphys/simulations/model_3.yaml", "lensphys/simulations/drawn_galaxies.npy"} <= held
-    assert {"lensphys/viewer/assets/lens.html", "lensphys/py.typed", "lensphys/demo.yaml"} <= held
+    assert {"lensphys/viewer/assets/lens.html", "lensphys/py.typed", "lensphys/cli/demo.yaml"} <= held

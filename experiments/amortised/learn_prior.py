@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FieldPriors, fit_lens
 from lensphys.fitting.survey import learned_potential
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -22,16 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lensphys.checks import LensphysError
-from lensphys.config import Experiment, load_run, train
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import commit, hardware
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.methods import AmortisedMethod, Method
 from lensphys.observation import Instrument
-from lensphys.outputs import write_json
-from lensphys.provenance import commit, hardware
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.training.experiment import Experiment, load_run, train
 
 HERE = Path(__file__).parent
 DEFAULTS = {"scales": ("model_3", 30), "sparsity": ("model_3", 50), "seeds": ("model_3", 50), "psf": ("model_2", 50),

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from judge import table
 
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 
 _LONG = ("subhalos_true", "claims")  # of a row: counted in the table
 

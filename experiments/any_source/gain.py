@@ -17,12 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pictures import SOURCE
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.evaluation.figures import save_figure
 from lensphys.methods import READY
-from lensphys.outputs import write_json
 from lensphys.prediction import Prediction
-from lensphys.provenance import provenance
 
 STRETCH = 0.1  # of the peak: where the asinh stretch turns from linear to logarithmic
 WRONG = 0.03  # of the peak: the end of the colour scale of what is wrong

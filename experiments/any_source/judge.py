@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.interrupts import end_with_parent
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.interrupts import end_with_parent
 from lensphys.methods import READY
 from lensphys.observation import GaussianPSF, Observation
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted; outside of it where there is light at all,

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FreeSourceSettings, LensProblem, freed
 from lensphys.fitting.evidence import prior_evidence
 from lensphys.fitting.stages import smooth_fit
 from lensphys.model import SourcePrior
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 
 AMPLITUDES, SCALES, SLOPES = (0.3, 0.6, 0.9, 1.2, 1.8, 2.4), (3.0, 6.0, 12.0, 24.0), (1.5, 2.0, 2.5, 3.0, 3.5)
 
@@ -40,7 +40,7 @@ def main() -> None:
         label = lenses.classes.index(arguments.class_name)
         rows = np.flatnonzero(lenses.labels == label)[: arguments.limit]
         for row in rows.tolist():
-            smooth = smooth_fit(LensProblem.of(lenses.observation([row])))
+            smooth = smooth_fit(LensProblem.from_observation(lenses.observation([row])))
             fit = freed(smooth.problem, smooth.x, FreeSourceSettings(modes=(10, 16, 24)))[-1]
             found.append(prior_evidence(fit.problem, fit.x, priors)[0].tolist())
             best = priors[int(np.argmax(found[-1]))]

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from lensphys.basics.panels import save_figure
 from lensphys.data.lens_file import LensFile
-from lensphys.evaluation.figures import save_figure
 from lensphys.evaluation.substructure import soft_kappa
-from lensphys.grid import PixelGrid
 from lensphys.methods import READY
 from lensphys.simulation.galaxies import with_image
+from lensphys.tracing.grid import PixelGrid
 
 SOURCE = PixelGrid(120, 120, 0.015)  # of the source plane
 

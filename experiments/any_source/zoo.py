@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 
 _HERE, _OURS = Path(__file__).parent, "Euclid VIS, real galaxies"
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.metrics import flux_protocol
 from lensphys.methods import READY, Batch, SupervisedSettings
 from lensphys.networks import network_settings
 from lensphys.observation import ErrorMap, Observation
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -24,19 +24,19 @@ from typing import Any
 
 import torch
 
-from lensphys.config import load_run
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.methods import READY, RefinedFit
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.supervised import SupervisedSettings
 from lensphys.methods.trainable import Batch
 from lensphys.networks import network_settings
 from lensphys.observation import Observation
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def simulator(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Clean LR and HR images and HR deflection of Model 2 in memory, scenes drawn before."""
     recipe = Recipe.named("model_2")
     for name in recipe.classes:
-        plan = Plan.of(recipe, max(sizes.simulated), classes=[name], seed=5)
+        plan = Plan.from_recipe(recipe, max(sizes.simulated), classes=[name], seed=5)
         scenes = [plan.drawn(i).scene for i in range(max(sizes.simulated))]
         for where, counts in ((device, sizes.simulated), ("cpu", sizes.simulated[:1])):
             engine = plan.build_engine(where)
@@ -156,7 +156,7 @@ def training_step(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 def observed(recipe: str, kind: str, n: int) -> Observation:
     """Return noisy LR images of a recipe."""
-    plan = Plan.of(Recipe.named(recipe), n, classes=[kind], seed=1000)
+    plan = Plan.from_recipe(Recipe.named(recipe), n, classes=[kind], seed=1000)
     return LensStream(plan).read(list(range(n)), "cpu")[0]
 
 

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from lensphys.config import load_run
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY, MarginalisedMethod
 from lensphys.observation import Observation
-from lensphys.outputs import write_json
 from lensphys.prediction import Prediction
-from lensphys.provenance import provenance
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder, weights_names
 
 BATCH, BRIGHT, ASTRAY = 32, 30.0, 0.05  # images at once; peak signal-to-noise; of theta_E: a failure

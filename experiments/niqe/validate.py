@@ -27,13 +27,13 @@ from PIL import Image
 from skimage import color, data
 from torch import Tensor
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.evaluation.figures import save_figure
-from lensphys.evaluation.niqe import NIQE, block_features
 from lensphys.methods.interpolation import interpolate
+from lensphys.methods.ranking.niqe import NIQE, block_features
 from lensphys.observation import GaussianPSF
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

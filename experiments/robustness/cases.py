@@ -24,9 +24,9 @@ import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
 
+from lensphys.basics.outputs import whole_file, write_json
+from lensphys.basics.provenance import provenance
 from lensphys.cli import app
-from lensphys.outputs import whole_file, write_json
-from lensphys.provenance import provenance
 
 _HEAD = """# What comes out of difficult inputs
 

@@ -33,13 +33,13 @@ import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
 from lensphys.cli import app
-from lensphys.config import Experiment, train
 from lensphys.data.merging import merge
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.training.experiment import Experiment, train
 
 SMALL = ["height=16", "width=16"]
 TRAINING: dict[str, Any] = {

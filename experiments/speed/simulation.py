@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from published_loop import difference, write_one
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import commit, hardware, versions
+from lensphys.basics.runners import Processes
 from lensphys.data.merging import merge_shards
-from lensphys.outputs import write_json
-from lensphys.provenance import commit, hardware, versions
-from lensphys.runners import Processes
 from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
@@ -42,7 +42,7 @@ STRETCHES = 5
 def plan(name: str, n: int, engine: str = "torch", shard_size: int = 256) -> Plan:
     """Return the plan of one class."""
     recipe = Recipe.named(RECIPE)
-    return Plan.of(recipe, n, classes=[name], seed=SEED, engine=engine, shard_size=shard_size)
+    return Plan.from_recipe(recipe, n, classes=[name], seed=SEED, engine=engine, shard_size=shard_size)
 
 
 def summary(milliseconds: list[float]) -> dict[str, float]:

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lensphys.config import load_run
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import commit, hardware
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY, Method
-from lensphys.outputs import write_json
-from lensphys.provenance import commit, hardware
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 BATCH, REPETITIONS, NAME = 32, 7, "model_3"

@@ -24,13 +24,13 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.provenance import provenance
+from lensphys.basics.runners import Processes
 from lensphys.catalogue import Survey, listed, super_resolve_all
-from lensphys.data.exporting import psf_kernel
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
-from lensphys.runners import Processes
+from lensphys.observation.kernel import psf_kernel
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice
 
 if TYPE_CHECKING:
     from lensphys.fitting import FitModel
@@ -28,7 +28,7 @@ class Chosen:
     @property
     def instrument(self) -> Instrument | None:
         """The instrument that its weights were trained on, if it has any."""
-        from lensphys.config import run_instrument
+        from lensphys.training.experiment import run_instrument
 
         return None if self.folder is None else run_instrument(self.folder)
 
@@ -89,7 +89,7 @@ def fit_model(model: str | Path | Mapping[str, Any] | FitModel) -> FitModel:
 
 def trained(folder: Path, name: str, refine: int | None, device: str) -> Chosen:
     """Return the trained method of a run folder, refined where it can be."""
-    from lensphys.config import load_run
+    from lensphys.training.experiment import load_run
 
     return refined(load_run(folder).to(device), name, refine, folder)
 

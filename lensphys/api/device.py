@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice
 
 
 def device_of(name: str) -> str:

@@ -17,12 +17,12 @@ from lensphys.api.images import File, Images, read
 from lensphys.api.resolve import Model
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.provenance import provenance
 from lensphys.fitting import Fitted, LensFit
-from lensphys.inference import described
 from lensphys.methods import RefinedFit
+from lensphys.methods.super_resolve import described
 from lensphys.model import Component, LightProfile, LightSum, MassProfile, MassSum
-from lensphys.provenance import provenance
 
 if TYPE_CHECKING:
     from astropy.table import Table

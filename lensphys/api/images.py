@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
-from lensphys.checks import LensphysError, check_choice
-from lensphys.data.exporting import psf_kernel
+from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.data.images import ImageSet, InMemory, read_images
 from lensphys.data.lens_file import LensFile
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import Instrument
+from lensphys.observation.kernel import psf_kernel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ class Images:
     def __repr__(self) -> str:
         seen = self.set.observation
         height, width = seen.camera.grid.shape
-        counted = int(seen.counted.sum())
+        counted = int(seen.n_unmasked.sum())
         masked = "" if counted == seen.image.numel() else f", {seen.image.numel() - counted} pixels masked"
         many = "1 image" if len(self) == 1 else f"{len(self)} images"
         psf = self.set.psf or "none"

@@ -13,9 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lensphys.deflection import DeflectionField
-from lensphys.evaluation.panels import DPI, STYLE, Panel, draw, percentile
-from lensphys.grid import PixelGrid
+from lensphys.basics.panels import DPI, STYLE, Panel, draw, percentile
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,13 +15,13 @@ from lensphys.api.device import device_of
 from lensphys.api.images import File, Images, kernel, read
 from lensphys.api.result import Result
 from lensphys.api.words import in_python, tell
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.provenance import provenance
 from lensphys.data.images import ImageSet, with_target_psf
 from lensphys.data.kept import Kept
 from lensphys.fitting import FitModel
-from lensphys.inference import super_resolve as computed
 from lensphys.methods import Method
-from lensphys.provenance import provenance
+from lensphys.methods.super_resolve import super_resolve as computed
 
 _CHUNK = 16  # images: what is lost of a run that is killed
 _FINEST = 16  # times as fine

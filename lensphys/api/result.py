@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lensphys.api.images import Images
 from lensphys.api.words import in_python
+from lensphys.basics.outputs import claimed
 from lensphys.data.images import write_images
 from lensphys.data.kept import Kept
 from lensphys.evaluation.quality import NO_VERDICT, summary_lines
-from lensphys.outputs import claimed
 from lensphys.prediction import Verdict
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Result:
 
     Args:
         images: what was super-resolved.
-        planes: all that was found, as `lensphys.inference.super_resolve` returns it.
+        planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
         scale: pixels are so many times as small.
         provenance: where the results come from.
         kept: the chunks on the disk, of a long computation.

@@ -11,15 +11,15 @@ import torch
 
 from lensphys.api.images import Array, File, Images, read
 from lensphys.api.words import in_python
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import ImageSet
 from lensphys.data.lens_file import LensFile
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.model import LightProfile, MassProfile
 from lensphys.observation import Instrument
 from lensphys.simulation import Recipe
 from lensphys.simulation import simulate as simulated
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 class Lenses(LensFile):
@@ -123,7 +123,7 @@ def observe(
         camera = telescope.camera(height, width)
         fine = camera.grid.resampled(camera.supersampling)
         like = torch.zeros((), dtype=torch.float64)
-        clean = camera.render(source, DeflectionField.of(lens, fine, like=like))
+        clean = camera.render(source, DeflectionField.from_lens(lens, fine, like=like))
         if lens_light is not None:
             clean = clean + camera.expose(lens_light(fine.positions(like=like)) * fine.pixel_area)
         clean = clean.detach().float()

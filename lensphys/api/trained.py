@@ -8,11 +8,11 @@ from typing import Any
 
 from lensphys.api.chosen import run_of
 from lensphys.api.words import in_python
-from lensphys.config import Experiment, load_run
-from lensphys.config import train as train_experiment
+from lensphys.basics.trust import trusting
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod
-from lensphys.trust import trusting
+from lensphys.training.experiment import Experiment, load_run
+from lensphys.training.experiment import train as train_experiment
 
 
 def train(
@@ -37,7 +37,7 @@ def train(
         resume: go on with the run that the folder holds.
         trust: classes of others that the settings may name, as ``module:Class``.
         training: ``batch_size``, ``learning_rate``, ``minutes``, and all else of
-            `lensphys.training.TrainingSettings`.
+            `lensphys.training.loop.TrainingSettings`.
 
     Returns:
         The trained network, for ``lensphys.super_resolve(images, weights=...)``; `load` gives it back from the folder.

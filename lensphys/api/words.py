@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 
 _OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
 _OTHERWISE = {"error": "noise"}

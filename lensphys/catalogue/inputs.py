@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lensphys.checks import LensphysError, shortened
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.images import is_image_file
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy

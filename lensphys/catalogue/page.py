@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from lensphys.basics.outputs import whole_file
 from lensphys.catalogue.pictures import SIDE, STEP, WIDTH
 from lensphys.catalogue.rows import Row
 from lensphys.catalogue.work import PICTURES, SHARDS
-from lensphys.outputs import whole_file
 
 PER_PAGE = 250  # lenses
 _STYLE = (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lensphys.outputs import whole_file
+from lensphys.basics.outputs import whole_file
 
 SIDE, GAP = 72, 4  # pixels of a picture, and between two
 WIDTH, STEP = 2 * SIDE + GAP, SIDE + GAP

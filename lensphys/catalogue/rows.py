@@ -73,7 +73,7 @@ def row_of(result: Mapping[str, Any], place: int, header: Header | None) -> Row:
     """Return what a result says of one of its images.
 
     Args:
-        result: of `lensphys.inference.super_resolve`.
+        result: of `lensphys.methods.super_resolve.super_resolve`.
         place: of the image.
         header: of the image in a FITS file.
     """

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from astropy.table import MaskedColumn, Table
 
+from lensphys.basics.extras import need
+from lensphys.basics.outputs import whole_file
 from lensphys.catalogue.rows import COLUMNS, Column, Row
-from lensphys.extras import need
-from lensphys.outputs import whole_file
 
 _EMPTY = {str: "", int: 0, float: np.nan}
 _ARROW = {str: "string", int: "int64", float: "float64"}

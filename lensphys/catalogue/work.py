@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-import lensphys
+from lensphys.basics.checks import LensphysError, shortened
+from lensphys.basics.outputs import checksum, whole_folder, write_json
+from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
 from lensphys.catalogue.rows import Row, failed, row_of
-from lensphys.checks import LensphysError, shortened
 from lensphys.data.images import ImageSet, read_images, result_name, with_target_psf, write_images
 from lensphys.data.sky_levels import KEEP
 from lensphys.fits.image import Choice
-from lensphys.inference import super_resolve
 from lensphys.methods import Method
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.observation import Instrument
-from lensphys.outputs import checksum, whole_folder, write_json
 
 MANIFEST, SHARDS = "manifest.json", "shards"
 ROWS, SECONDS, PICTURES = "rows.json", "seconds.json", "pictures.png"
@@ -114,7 +114,7 @@ class Work:
     identity: str
     origin: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
-    version: str = lensphys.__version__
+    version: str = VERSION
 
     def __call__(self, task: Task) -> Finished:
         """Make one part, whole or not at all, on any machine that sees the folder and the files.
@@ -135,10 +135,8 @@ class Work:
 
     def _check_place(self, task: Task) -> None:
         where = f"the worker on {socket.gethostname()}"
-        if self.version != lensphys.__version__:
-            raise LensphysError(
-                f"{where} has lensphys {lensphys.__version__}, the run {self.version}: install the same"
-            )
+        if self.version != VERSION:
+            raise LensphysError(f"{where} has lensphys {VERSION}, the run {self.version}: install the same")
         if not (self.folder / MANIFEST).is_file():
             raise LensphysError(f"{where} does not see {self.folder}: it must lie on a disk that all workers share")
         gone = next((p.entry.path for p in task.pieces if p.seen and not p.entry.path.exists()), None)

@@ -12,7 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lensphys
+from lensphys.basics.checks import LensphysError, MissingExtraError
+from lensphys.basics.lock import LOCK, sole_run
+from lensphys.basics.outputs import check_writable, remove_leftovers, write_json
+from lensphys.basics.runners import Processes, Runner, lead, progress_bar
+from lensphys.basics.terminal import progress_console
+from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Entry, Task, tasks
 from lensphys.catalogue.page import write_pages
 from lensphys.catalogue.rows import Row
@@ -29,12 +34,7 @@ from lensphys.catalogue.work import (
     rows_in,
     shard_path,
 )
-from lensphys.checks import LensphysError, MissingExtraError
-from lensphys.lock import LOCK, sole_run
 from lensphys.methods import Method
-from lensphys.outputs import check_writable, remove_leftovers, write_json
-from lensphys.runners import Processes, Runner, lead, progress_bar
-from lensphys.terminal import progress_console
 
 _MOST, _PARTS = 16, 64  # lenses of a part at most; parts at least, where there are lenses enough
 
@@ -84,7 +84,7 @@ class Survey:
     def identity(self) -> str:
         """Hash of what was asked for: files by name and number of images, method, scale, and how files are read."""
         asked = {
-            "version": lensphys.__version__,
+            "version": VERSION,
             "files": [(e.name, e.count) for e in self.entries],
             "method": self.name,
             "scale": self.scale,

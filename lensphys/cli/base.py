@@ -12,11 +12,11 @@ from typing import Annotated, Optional, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-import lensphys
-from lensphys.checks import LensphysError, shortened
-from lensphys.interrupts import terminable
-from lensphys.outputs import claimed
-from lensphys.trust import trusting
+from lensphys.basics.checks import LensphysError, shortened
+from lensphys.basics.interrupts import terminable
+from lensphys.basics.outputs import claimed
+from lensphys.basics.trust import trusting
+from lensphys.basics.version import VERSION
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,12 +97,12 @@ def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def allow(names: list[str] | None) -> None:
-    """Trust classes that configs name, until the command ends: see `lensphys.trust`."""
+    """Trust classes that configs name, until the command ends: see `lensphys.basics.trust`."""
     _held.get().enter_context(trusting(names or []))
 
 
 def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
-    """Keep the place of an output until the command ends: see `lensphys.outputs.claimed`. None are options not given.
+    """Keep the place of an output until the command ends: see `outputs.claimed`. None are options not given.
 
     Raises:
         LensphysError: if it is an input, is there and not to be replaced, or another run is writing it.
@@ -118,5 +118,5 @@ def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        console.print(lensphys.__version__)
+        console.print(VERSION)
         raise typer.Exit

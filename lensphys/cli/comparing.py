@@ -32,9 +32,9 @@ def compare(
 
     `lensphys compare experiments/comparisons/networks.yaml -o runs/long --set minutes=60 --set data.n=5000`
     """
-    from lensphys.comparison import Comparison, check_comparison
-    from lensphys.comparison import compare as run
-    from lensphys.extras import need
+    from lensphys.basics.extras import need
+    from lensphys.evaluation.comparison import Comparison, check_comparison
+    from lensphys.evaluation.comparison import compare as run
 
     allow(trust)
     need("matplotlib", "lensphys compare")
@@ -84,10 +84,10 @@ def rank_set(
 
     `lensphys train ranker.yaml -o runs/ranker --set data='{file: runs/rank_set.h5}'`
     """
-    from lensphys.checks import LensphysError
-    from lensphys.config import load_run
+    from lensphys.basics.checks import LensphysError
     from lensphys.data.lens_file import LensFile
-    from lensphys.ranking import build_rank_set, clean_niqe
+    from lensphys.methods.ranking.building import build_rank_set, clean_niqe
+    from lensphys.training.experiment import load_run
 
     allow(trust)
     where = device_of(device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from lensphys.api.device import device_of
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli.base import Assignments, Overwrite, app, claim, console, one_sentence
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def simulate(
 
     `lensphys simulate model_2 -n 1000000 -o survey/ --scheduler tcp://10.0.0.1:8786 --shard-size 1024`
     """
-    from lensphys.extras import need
-    from lensphys.runners import Cluster, Processes, warm
+    from lensphys.basics.extras import need
+    from lensphys.basics.runners import Cluster, Processes, warm
 
     count = _workers(n) if workers is None else workers
     if scheduler is None and out is not None and count > 1:
@@ -93,7 +93,7 @@ def simulate(
     first = Recipe.named(recipe, assignments or [])
     names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
     plans = {
-        name: Plan.of(
+        name: Plan.from_recipe(
             first if name is None else first.seen_by(name), n,
             classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
         )
@@ -119,13 +119,13 @@ def simulate(
 
 def _workers(n: int) -> int:
     """One a core, where there is work enough to be worth their start."""
-    from lensphys.runners import cores
+    from lensphys.basics.runners import cores
 
     return cores() if n >= _WORTH_IT else 1
 
 
 def _preview(plans: dict[str, Plan], path: Path, *, overwrite: bool) -> None:
-    from lensphys.evaluation.figures import save_figure
+    from lensphys.basics.panels import save_figure
     from lensphys.evaluation.preview import preview_figure, views_figure
 
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):

@@ -59,7 +59,7 @@ def import_(
 
     `lensphys import cutouts/ -o cutouts.h5 --class lens --skip-bad`
     """
-    from lensphys.checks import LensphysError
+    from lensphys.basics.checks import LensphysError
     from lensphys.data.importing import import_images
     from lensphys.data.registration import Matching
     from lensphys.data.sources import Picked
@@ -111,8 +111,8 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from lensphys.basics.outputs import write_json
     from lensphys.evaluation.doctor import diagnose
-    from lensphys.outputs import write_json
 
     claim(json_path, file, *(others or []), overwrite=overwrite)
     findings = diagnose(file, others or [])

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.cli.base import Overwrite, app, console, one_sentence
 
 
@@ -31,7 +31,7 @@ def export(
 
     `lensphys export test.h5 --all --format fits -o cutouts/`
     """
-    from lensphys.simulation.exporting import export as run
+    from lensphys.interop.exporting import export as run
 
     if whole == (index is not None):
         raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from lensphys.api.device import device_of
-from lensphys.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.cli.base import (
     Device,
     Overwrite,
@@ -263,8 +263,8 @@ _KINDS = {
 @one_sentence
 def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for everything.")] = Path("demo")) -> None:
     """Do the whole job on two cores in a few minutes: simulate, train from LR images alone, super-resolve, compare."""
-    from lensphys.demo import demo as run
-    from lensphys.extras import need
+    from lensphys.basics.extras import need
+    from lensphys.cli.demo import demo as run
 
     for package in ("numba", "tensorboard", "matplotlib"):
         need(package, "lensphys demo")

@@ -52,9 +52,9 @@ def train(
 
     `lensphys train fine_tuning.yaml -o runs/observed --from runs/simulated`
     """
-    from lensphys.config import Experiment
-    from lensphys.config import train as run
-    from lensphys.training import check_phases
+    from lensphys.training.experiment import Experiment
+    from lensphys.training.experiment import train as run
+    from lensphys.training.loop import check_phases
 
     allow(trust)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
@@ -99,14 +99,14 @@ def evaluate(
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
     """
     from lensphys.api.chosen import chosen_method
+    from lensphys.basics.extras import need
+    from lensphys.basics.outputs import check_writable
+    from lensphys.basics.provenance import provenance
+    from lensphys.basics.runs import run_provenance
     from lensphys.data.lens_file import LensFile
     from lensphys.data.unusable import sentences
     from lensphys.evaluation.evaluate import evaluate as judge
-    from lensphys.extras import need
     from lensphys.methods import READY
-    from lensphys.outputs import check_writable
-    from lensphys.provenance import provenance
-    from lensphys.runs import run_provenance
 
     allow(trust)
     need("matplotlib", "lensphys evaluate")

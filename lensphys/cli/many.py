@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError, check_file
 from lensphys.cli.base import console
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
     Raises:
         LensphysError: see `lensphys.catalogue.super_resolve_all`; if every lens failed.
     """
+    from lensphys.basics.provenance import provenance
+    from lensphys.basics.runners import Cluster, Processes
     from lensphys.catalogue import Survey, listed, super_resolve_all
-    from lensphys.provenance import provenance
-    from lensphys.runners import Cluster, Processes
 
     origin = provenance(method=chosen.name, scale=order.scale, **chosen.record)
     survey = Survey(
@@ -71,8 +71,8 @@ def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
 
 def _name(chosen: Chosen) -> str:
     """The method with all it depends on: settings, and checksums of weights."""
-    from lensphys.outputs import checksum
-    from lensphys.runs import CONFIG, WEIGHTS
+    from lensphys.basics.outputs import checksum
+    from lensphys.basics.runs import CONFIG, WEIGHTS
 
     files = [] if chosen.folder is None else [chosen.folder / name for name in (CONFIG, WEIGHTS)]
     parts: list[Any] = [chosen.name, dict(chosen.record), [checksum(path) for path in files]]

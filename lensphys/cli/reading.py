@@ -10,9 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from lensphys.api.device import device_of
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.extras import need
 from lensphys.cli.base import Assignments, Device, Overwrite, app, claim, console, errors, one_sentence
-from lensphys.extras import need
 
 _RUN = "run"
 _SHOWN = 12  # images that a terminal lists
@@ -96,10 +96,10 @@ def apply(
     `lensphys downstream apply runs/model_2/readers/trees_numbers mine.h5 -o mine.json`
     """
     need("sklearn", "lensphys downstream")
+    from lensphys.basics.outputs import write_json
+    from lensphys.basics.provenance import provenance
     from lensphys.downstream import apply_reader
     from lensphys.observation import Instrument
-    from lensphys.outputs import write_json
-    from lensphys.provenance import provenance
 
     if out.suffix != ".json":
         raise LensphysError(f"--out {out}: choose a name that ends in .json")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

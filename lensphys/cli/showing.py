@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.extras import need
 from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
 from lensphys.cli.rows import Rows, rows_of
-from lensphys.extras import need
 
 if TYPE_CHECKING:
     from lensphys.viewer.reading import Results

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, check_positive
+from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.data.npy import read_npy
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.image import read_fits_image
@@ -46,7 +46,7 @@ def _galaxy(path: Path, pixel_scale: float | None, changed: int) -> Pixels:
         raise LensphysError(f"source image {path} has no positive pixel: there is no galaxy in it")
     check_positive(f"pixel_scale of {path}", scale)
     told = {"file": path.name, "pixel_scale": scale, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
-    return Pixels.of(image, scale, told)
+    return Pixels.from_image(image, scale, told)
 
 
 def _read(path: Path, pixel_scale: float | None) -> tuple[NDArray[Any], float]:

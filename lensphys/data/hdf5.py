@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.basics.checks import LensphysError, check_file, shortened
 
 FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 TEXTS, LENS_MODELS = "crc32", "lens_model_crc32"
@@ -33,7 +33,7 @@ _SMALL = 1 << 20  # bytes
 _SEAL, _FRONT = b"lensphys crc32 ", 512  # before HDF5's own first byte, in what it calls a user block [bytes]
 
 
-def said_by_hdf5(error: Exception) -> str:
+def hdf5_message(error: Exception) -> str:
     """Return why a write failed: of HDF5's lines of times and addresses, the reason alone."""
     reason = re.search(r"error message = '([^']*)'", str(error))
     return reason[1] if reason else " ".join(str(getattr(error, "strerror", None) or error).split())
@@ -56,7 +56,7 @@ def damage(what: str) -> Iterator[None]:
     except MemoryError:
         raise LensphysError(f"{what} does not fit into memory: read fewer rows, or a smaller file") from None
     except Exception as error:
-        said = said_by_hdf5(error)
+        said = hdf5_message(error)
         why = "its checksum does not match" if "filter returned failure" in said else shortened(said)
         raise LensphysError(f"{what} is damaged ({why}): copy or make it again") from None
 
@@ -190,7 +190,7 @@ def new_file(path: Path, front: int = 0) -> Iterator[h5py.File]:
         with h5py.File(path, "w", libver=FORMATS, userblock_size=front) as file:
             yield file
     except (OSError, RuntimeError) as error:
-        raise OSError(said_by_hdf5(error)) from None
+        raise OSError(hdf5_message(error)) from None
 
 
 @contextmanager

@@ -22,24 +22,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys import outputs
-from lensphys.checks import LensphysError, check_file, check_positive, check_same_shape
-from lensphys.data.exporting import psf_kernel
+from lensphys.basics import outputs
+from lensphys.basics.checks import LensphysError, check_file, check_positive, check_same_shape
+from lensphys.basics.outputs import whole_file
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
 from lensphys.data.kept import Stack
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT, LensFile
 from lensphys.data.masks import check_fits, mask_in
 from lensphys.data.noise_maps import deviation
 from lensphys.data.npy import read_npy, write_npz
-from lensphys.data.sky_levels import KEEP, levelled
+from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import questioned_scale, scale_conflict, scale_key
 from lensphys.fits.image import Choice, NoiseMap, noise_by_file_name, read_fits_image, read_noise_map
 from lensphys.fits.kernel import Kernel
-from lensphys.fits.masks import counted
+from lensphys.fits.masks import good_pixels
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness, unit_of
-from lensphys.grid import PixelGrid
 from lensphys.observation import (
     PSF,
     Camera,
@@ -57,10 +56,11 @@ from lensphys.observation import (
 )
 from lensphys.observation.borders import filled_border
 from lensphys.observation.instrument import CONDITIONS
+from lensphys.observation.kernel import psf_kernel
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
 from lensphys.observation.psf_settings import KernelPSFSettings
 from lensphys.observation.units import unit_ratio
-from lensphys.outputs import whole_file
+from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -100,7 +100,7 @@ class Carried:
     classes: list[str]
     columns: dict[str, Array]
 
-    def of(self, place: Array) -> Carried:
+    def rows(self, place: Array) -> Carried:
         """Return what it says of some images, by their places."""
         return replace(self, columns={name: column[place] for name, column in self.columns.items()})
 
@@ -141,7 +141,7 @@ class ImageSet:
         place = np.flatnonzero(np.isin(self.index, index))
         if len(place) == 0:
             raise LensphysError("none of the rows that were asked for can be used: choose others")
-        carried = None if self.carried is None else self.carried.of(place)
+        carried = None if self.carried is None else self.carried.rows(place)
         observation = self.observation[torch.from_numpy(place)]
         return replace(self, observation=observation, carried=carried, index=self.index[place])
 
@@ -168,9 +168,9 @@ class _Contents:
     def instrument(self) -> Instrument | None:
         return None if self.carried is None else self.carried.instrument
 
-    def of(self, place: Array, numbers: Array) -> _Contents:
+    def rows(self, place: Array, numbers: Array) -> _Contents:
         """What it says of some images, by their places here, and their numbers in the file."""
-        carried = None if self.carried is None else self.carried.of(place)
+        carried = None if self.carried is None else self.carried.rows(place)
         conditions = self.conditions.rows(torch.from_numpy(place))
         if len(place) == len(self.pixels) == numbers[-1] + 1:
             return self
@@ -298,7 +298,7 @@ def read_images(
     scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
     numbers = np.arange(len(contents.pixels)) if rows is None else np.array(rows, dtype=np.int64)
     place = _usable(path, contents.pixels, numbers, remarks)
-    index, contents = numbers[place], contents.of(place, numbers)
+    index, contents = numbers[place], contents.rows(place, numbers)
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
@@ -307,7 +307,7 @@ def read_images(
     image, good = _cleaned(contents, remarks)
     seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
     if contents.carried is None or sky != KEEP:  # simulated skies are at zero
-        image = levelled(image, seen, sky, remarks)
+        image = sky_removed(image, seen, sky, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)
@@ -353,7 +353,7 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
     remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
     if own is not camera.psf or wanted is not sharp:
         remarks.append("the kernels are centred, so that nothing moves on the sky")
-    observation = replace(images.observation, camera=replace(camera, psf=own)).sharpened_to(wanted)
+    observation = replace(images.observation, camera=replace(camera, psf=own)).with_target_psf(wanted)
     return replace(images, observation=observation, remarks=remarks, psf=f"target {name}")
 
 
@@ -408,7 +408,7 @@ def write_images(
             ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
             [flux / arcsec^2] with ``source_scale`` [arcsec], ``lr``, ``model`` and ``residual`` (N, H, W) [flux per
             pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of
-            all parameters and the verdict: see `lensphys.inference.super_resolve`; ``body_masses`` (N, K) of the
+            all parameters and the verdict: see `lensphys.methods.super_resolve`; ``body_masses`` (N, K) of the
             sub-halos [solar masses].
         scale: s, pixels are so many times as small.
         provenance: where the results come from.
@@ -432,7 +432,9 @@ def write_images(
     else:
         origin["psf"] = results.pop("psf")
         carried = (
-            {} if images.carried is None else _lens_file(images, images.carried, Stack.of(results["image"]), scale)
+            {}
+            if images.carried is None
+            else _lens_file(images, images.carried, Stack.from_array(results["image"]), scale)
         )
         columns = carried.get("columns", {})
         if "hr" in columns:
@@ -468,9 +470,9 @@ def _lens_file(images: ImageSet, carried: Carried, fine: Stack, scale: int) -> d
         "pixel_scale_hr": pixel_scale / scale,
         "upscale": scale,
     }
-    sharp = observation.camera.sharp
+    sharp = observation.camera.target_psf
     if isinstance(sharp, PixelPSF):
-        psf = KernelPSFSettings.of(sharp.kernel.double().cpu().numpy(), sharp.scale)
+        psf = KernelPSFSettings.from_kernel(sharp.kernel.double().cpu().numpy(), sharp.scale)
         attributes["target_instrument"] = carried.instrument.model_copy(update={"psf": psf}).model_dump_json()
     columns = {"lr": observation.image.cpu().numpy(), "hr": fine.of_one_channel(), "flux_scale": np.ones(len(fine))}
     return {"attributes": attributes, "columns": carried.columns | columns}
@@ -478,7 +480,8 @@ def _lens_file(images: ImageSet, carried: Carried, fine: Stack, scale: int) -> d
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
     stacks = {
-        name: array if isinstance(array, Stack) else Stack.of(np.asarray(array)) for name, array in results.items()
+        name: array if isinstance(array, Stack) else Stack.from_array(np.asarray(array))
+        for name, array in results.items()
     }
     size = sum(stack.nbytes for stack in stacks.values())
     with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, size):
@@ -542,7 +545,7 @@ def _masked(contents: _Contents, path: Path, means: str | None, remarks: list[st
     telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
     mask = mask_in(path, contents.band, telescope)
     check_fits(mask, contents.pixels.shape)
-    good, how = counted(mask, contents.pixels, means)
+    good, how = good_pixels(mask, contents.pixels, means)
     remarks.append(f"mask {how}")
     return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
 

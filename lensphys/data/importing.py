@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lensphys.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.basics.outputs import claimed, whole_file
+from lensphys.basics.provenance import provenance, versions
+from lensphys.basics.terminal import progress_console
 from lensphys.data.hdf5 import files_of, new_dataset, new_file, reserved, sign
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.registration import Matching, Registration
@@ -30,9 +33,6 @@ from lensphys.data.sources import (
     read_contents,
 )
 from lensphys.observation import Instrument
-from lensphys.outputs import claimed, whole_file
-from lensphys.provenance import provenance, versions
-from lensphys.terminal import progress_console
 
 Images = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -360,7 +360,7 @@ def _laid(rows: Iterator[_Rows], job: _Job, matching: Matching, skipped: list[st
         found: dict[int, Registration] = {}
         for row, (lr, hr) in enumerate(zip(batch.lr, _hr(batch), strict=True)):
             try:
-                found[row] = matching.of(lr, hr, job.telescope)
+                found[row] = matching.register(lr, hr, job.telescope)
             except LensphysError as error:
                 reason = f"{batch.which(row)}: {error}"
                 if not job.skip_bad:

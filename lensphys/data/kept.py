@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.outputs import whole_file
+from lensphys.basics.outputs import whole_file
 
 Array = NDArray[Any]
 _IDENTITY = "identity.json"
@@ -34,7 +34,7 @@ class Stack:
     chunks: Callable[[], Iterator[Array]]
 
     @classmethod
-    def of(cls, array: Any) -> Stack:
+    def from_array(cls, array: Any) -> Stack:
         """Return an array as a stack."""
         if isinstance(array, Stack):
             return array

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError, shortened
-from lensphys.data.again import LEFT_OUT, alpha_hr
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
-from lensphys.data.merging import shown_as_one
-from lensphys.grid import PixelGrid
+from lensphys.data.merging import virtual_file
+from lensphys.data.recomputed import LEFT_OUT, alpha_hr
 from lensphys.observation import Conditions, Instrument, Observation
 from lensphys.observation.instrument import CONDITIONS
+from lensphys.tracing.grid import PixelGrid
 
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
@@ -296,7 +296,7 @@ class LensFile:
     def observation(self, index: Index = slice(None), device: torch.device | str = "cpu") -> Observation:
         """Return low-resolution images and how each was taken; super-resolved, they have the PSF of `target`."""
         taken = self.instrument.observation(self.lr(index).to(device), self.conditions(index).to(device))
-        return taken if self.target is None else taken.sharpened_to(self.target.psf_of())
+        return taken if self.target is None else taken.with_target_psf(self.target.psf_of())
 
     def lens_model(self, index: int) -> dict[str, Any]:
         """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""
@@ -320,4 +320,4 @@ class LensFile:
 
 
 def _opened(path: Path) -> h5py.File:
-    return shown_as_one(path) if path.is_dir() else opened(path)
+    return virtual_file(path) if path.is_dir() else opened(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.npy import read_npy_mask
 from lensphys.fits.image import mask_role, read_mask
 from lensphys.fits.masks import Mask

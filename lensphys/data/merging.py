@@ -11,9 +11,9 @@ from typing import Any
 
 import h5py
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import checksum, claimed, whole_file
 from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved, sealed_file
-from lensphys.outputs import checksum, claimed, whole_file
 
 MANIFEST = "manifest.json"
 _ROWS = 64  # samples in memory
@@ -64,7 +64,7 @@ def merge_shards(
         link_clean(file)
 
 
-def shown_as_one(folder: Path) -> h5py.File:
+def virtual_file(folder: Path) -> h5py.File:
     """Return the shards of a folder as one file in memory, which refers to them: nothing is merged or copied.
 
     Sizes are compared with the manifest's, not checksums: HDF5 checks each image when it is read.

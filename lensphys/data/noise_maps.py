@@ -11,7 +11,7 @@ from astropy.units import UnitBase
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.image import NoiseMap
 from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
 from lensphys.observation import SkyNoise

@@ -10,9 +10,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, shortened
+from lensphys.basics.checks import LensphysError, check_file, shortened
+from lensphys.basics.outputs import whole_file
 from lensphys.data.kept import Stack
-from lensphys.outputs import whole_file
 
 
 def read_npy(name: str, path: Path, rows: range | None = None) -> NDArray[np.float32]:
@@ -94,7 +94,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                _write_npy(file, Stack.of(array))
+                _write_npy(file, Stack.from_array(array))
 
 
 def _write_npy(file: IO[bytes], stack: Stack) -> None:

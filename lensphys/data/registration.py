@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive
 from lensphys.observation import PSF, Instrument, NoPSF
 
 Array = NDArray[np.floating[Any]]
@@ -88,7 +88,7 @@ class Matching:
     hr_psf: PSF | None = None
     _known: dict[str, Registration] = field(default_factory=dict, repr=False)
 
-    def of(self, lr: Array, hr: Array, telescope: Instrument) -> Registration:
+    def register(self, lr: Array, hr: Array, telescope: Instrument) -> Registration:
         """Return what is to be undone for a pair whose LR image a telescope took.
 
         Raises:
@@ -148,7 +148,7 @@ def registration(
     """
     check_positive("pixel_scale", pixel_scale)
     factor = _factor(lr, hr)
-    pair = _Pair.of(lr, hr, factor, pixel_scale, psfs)
+    pair = _Pair.from_images(lr, hr, factor, pixel_scale, psfs)
     start = pair.rough_shift(largest_shift) if largest_shift else (0.0, 0.0)
     x, variance = _fitted(pair, start, largest_shift, free_width=psfs is None)
     model = pair.model(*x)
@@ -205,7 +205,7 @@ class _Pair:
     factor: int
 
     @classmethod
-    def of(cls, lr: Array, hr: Array, factor: int, pixel_scale: float, psfs: tuple[PSF, PSF] | None) -> _Pair:
+    def from_images(cls, lr: Array, hr: Array, factor: int, pixel_scale: float, psfs: tuple[PSF, PSF] | None) -> _Pair:
         """Return the pair with its bad pixels filled, blurred alike where both PSFs, LR and HR, are known.
 
         Args:

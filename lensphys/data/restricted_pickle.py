@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError, check_file
 
 Fields = dict[int | str, Any]
 

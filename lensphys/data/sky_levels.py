@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_choice
+from lensphys.basics.checks import check_choice
 from lensphys.observation.sky import SkyLevel, sky_level
 
 KEEP, SUBTRACT = "keep", "subtract"
 _NONE = SkyLevel(0.0, 0.0, 0.0)
 
 
-def levelled(image: Tensor, counts: Tensor, way: str, remarks: list[str]) -> Tensor:
+def sky_removed(image: Tensor, counts: Tensor, way: str, remarks: list[str]) -> Tensor:
     """Return images (N, 1, H, W) with their skies as asked for, and say what was found.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 from lensphys.data.restricted_pickle import Fields, read_fields

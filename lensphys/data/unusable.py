@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.observation import Observation
 from lensphys.observation.darkness import shows_light

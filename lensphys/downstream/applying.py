@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import PositiveFloat
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import whole_file
+from lensphys.basics.provenance import provenance
+from lensphys.basics.settings import Strict
 from lensphys.data.images import read_images
 from lensphys.downstream.inputs import AnyInput, Material, Seen, TogetherInput, joined
 from lensphys.downstream.measures import of_classes
@@ -17,9 +20,6 @@ from lensphys.downstream.products import Product, Results, code_identity, comput
 from lensphys.downstream.readers import AnyReader, Trained
 from lensphys.downstream.settings import Downstream
 from lensphys.observation import Instrument, Observation
-from lensphys.outputs import whole_file
-from lensphys.provenance import provenance
-from lensphys.settings import Strict
 
 if TYPE_CHECKING:
     from lensphys.downstream.lenses import Collection
@@ -163,8 +163,8 @@ def _check_pixels(saved: SavedReader, observation: Observation, path: Path) -> N
 def _seen(saved: SavedReader, material: Material) -> Seen:
     wanted = saved.inputs[saved.input]
     if isinstance(wanted, TogetherInput):
-        return joined([(name, saved.inputs[name].of(material)) for name in wanted.of_inputs])
-    return wanted.of(material)
+        return joined([(name, saved.inputs[name].read(material)) for name in wanted.of_inputs])
+    return wanted.read(material)
 
 
 def _listed(saved: SavedReader, answers: Any, index: Any, results: dict[str, Results]) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lensphys.basics.panels import COLOURS, DPI, STYLE
 from lensphys.downstream.settings import PLAIN
 from lensphys.downstream.tables import ALL
-from lensphys.evaluation.panels import COLOURS, DPI, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.downstream.numbers import fit_numbers, named_parameters, nuisances
 from lensphys.downstream.products import Results
 from lensphys.evaluation.substructure import beyond, soft_kappa
-from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
-from lensphys.settings import Strict
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 Kind = Literal["images", "numbers"]
 
@@ -101,7 +101,7 @@ class InputSettings(Strict, ABC):
         return False
 
     @abstractmethod
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Return it.
 
         Raises:
@@ -114,7 +114,7 @@ class LRInput(InputSettings):
 
     kind: Literal["lr"]
 
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Return images (N, 1, H, W)."""
         seen = material.observation
         return _images(material, seen.image * seen.weight / seen.peak_unit, "lr")
@@ -130,7 +130,7 @@ class HRInput(InputSettings):
         """It is the truth."""
         return True
 
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Return images (N, 1, sH, sW)."""
         if material.hr is None:
             raise LensphysError(f"{material.name} has no HR images: take the inputs of kind hr away")
@@ -157,7 +157,7 @@ class PlaneInput(InputSettings):
         """The one that it is a plane of."""
         return (self.of_product,)
 
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Return images (N, 1, H, W) of the product's own pixels."""
         results = material.product(self.of_product)
         if self.kind in ("kappa", "delta_kappa"):
@@ -189,7 +189,7 @@ class NumbersInput(InputSettings):
         """The one whose numbers they are."""
         return (self.of_product,)
 
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Return numbers (N, F)."""
         results = material.product(self.of_product)
         found = fit_numbers(material.observation, results, *_planes(material, results))
@@ -206,7 +206,7 @@ class NuisanceInput(InputSettings):
     gives = "numbers"
     kind: Literal["nuisances"]
 
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Return numbers (N, 3)."""
         return _numbers(nuisances(material.observation))
 
@@ -221,7 +221,7 @@ class TogetherInput(InputSettings):
     kind: Literal["together"]
     of_inputs: Annotated[list[str], Field(alias="of", min_length=2)]
 
-    def of(self, material: Material) -> Seen:
+    def read(self, material: Material) -> Seen:
         """Not made of the material alone: see `seen_by`."""
         raise LensphysError("an input of several is made of the others")
 

@@ -28,7 +28,7 @@ def judged_scores(settings: Downstream, collection: Collection, tests: list[str]
     for product in free.products:
         for test in tests:
             lenses = collection.sets[test]
-            seen = NumbersInput.model_validate({"kind": "numbers", "of": product}).of(lenses.material)
+            seen = NumbersInput.model_validate({"kind": "numbers", "of": product}).read(lenses.material)
             numbers = {name: seen.values[lenses.rows, i].astype(np.float64) for i, name in enumerate(seen.names)}
             label, classes = lenses.target.values[lenses.rows], lenses.target.classes
             smooth = label == classes.index(free.smooth)

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 
-from lensphys.checks import LensphysError
-from lensphys.config import DataSettings, training_data
+from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import unusable
 from lensphys.downstream.inputs import Material, Seen, TogetherInput, joined
@@ -24,6 +23,7 @@ from lensphys.downstream.products import Results, computed, fingerprint
 from lensphys.downstream.sampling import Rows, Target, classes_of, groups_of, matched_rows, number_of
 from lensphys.downstream.settings import PLAIN, Downstream, Matched, slug
 from lensphys.observation import Instrument, Observation
+from lensphys.training.experiment import DataSettings, training_data
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Collection:
         found = {PLAIN: self._made(PLAIN, settings.test, like, None)}
         believed = self._instrument(settings.test)
         for name, shift in settings.shifts.items():
-            found[name] = self._made(name, shift.of(settings.test), like, None if shift.told else believed)
+            found[name] = self._made(name, shift.applied_to(settings.test), like, None if shift.told else believed)
         seen = {group for lenses in found.values() for group in np.array(lenses.groups)[lenses.rows]}
         free = np.array([i for i in train.rows if train.groups[i] not in seen], dtype=np.int64)
         told = train.told | {"shares_source_with_test": len(train.rows) - len(free), "lenses": len(free)}
@@ -150,7 +150,7 @@ class Collection:
             if isinstance(found, TogetherInput):
                 self._seen[key] = joined([(part, self.seen(lenses, part)) for part in found.of_inputs])
             else:
-                self._seen[key] = found.of(material)
+                self._seen[key] = found.read(material)
         return self._seen[key]
 
 

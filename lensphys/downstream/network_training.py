@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
-from lensphys.orientation import reoriented
-from lensphys.settings import Strict
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
+from lensphys.tracing.orientation import reoriented
 
 Array = NDArray[Any]
 

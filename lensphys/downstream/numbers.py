@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lensphys.downstream.products import Results
 from lensphys.fitting import LensProblem
-from lensphys.fitting.starts import arc_light
-from lensphys.grid import PixelGrid
+from lensphys.fitting.starts import significant_light
 from lensphys.observation import Observation
 from lensphys.observation.psf import GaussianPSF
+from lensphys.tracing.grid import PixelGrid
 
 Numbers = dict[str, NDArray[np.float64]]
 
@@ -123,7 +123,7 @@ def nuisances(observation: Observation) -> Numbers:
 
 
 def _nuisances_of(observation: Observation) -> Numbers:
-    light = arc_light(LensProblem.of(observation))[0].double()
+    light = significant_light(LensProblem.from_observation(observation))[0].double()
     theta = observation.camera.grid.positions(like=light)
     sigma = observation.noise.variance(observation.image).double().sqrt()
     bright = (light > 0) * observation.weight

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, model_validator
 
-import lensphys
-from lensphys.checks import LensphysError, check_choice
-from lensphys.config import load_run
+from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.runs import WEIGHTS
+from lensphys.basics.settings import Strict
+from lensphys.basics.version import PACKAGE, VERSION
 from lensphys.data.kept import Kept, Stack
-from lensphys.inference import super_resolve
 from lensphys.methods import READY, Method, Refinable
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation
-from lensphys.runs import WEIGHTS
-from lensphys.settings import Strict
+from lensphys.training.experiment import load_run
 from lensphys.weights import weights_folder
 
 Results = Mapping[str, NDArray[Any]]
@@ -31,8 +31,7 @@ Results = Mapping[str, NDArray[Any]]
 _IMAGES = ("image", "alpha", "residual", "bodies")  # of more than two dimensions; nothing else of that size is read
 _CHUNK = 16  # images: what is lost of a run that is killed
 # what makes products: a change of other code leaves them as they are
-_PARTS = ("deflection.py", "fitting", "grid.py", "inference.py", "methods", "model", "networks", "observation",
-          "prediction.py", "tracing.py")  # fmt: skip
+_PARTS = ("fitting", "methods", "model", "networks", "observation", "prediction.py", "tracing")
 
 
 class Product(Strict):
@@ -89,13 +88,13 @@ class Product(Strict):
         weights = None if self.folder is None else (self.folder / WEIGHTS).read_bytes()
         told = {} if weights is None else {"weights_sha256": hashlib.sha256(weights).hexdigest()}
         asked = self.model_dump(exclude={"run"})
-        return asked | told | {"version": lensphys.__version__, "code": code_identity()}
+        return asked | told | {"version": VERSION, "code": code_identity()}
 
 
 @cache
 def code_identity() -> str:
     """Return a hash of the source code that makes products."""
-    root = Path(lensphys.__file__).parent
+    root = PACKAGE
     files = [
         path for part in _PARTS for path in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
     ]

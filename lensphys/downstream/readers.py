@@ -20,13 +20,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from lensphys.basics.settings import Strict
 from lensphys.downstream.inputs import Kind
 from lensphys.downstream.network_training import Learned, NetworkTraining, learned
 from lensphys.networks.base import Depth, Width
 from lensphys.networks.classifier import SubstructureClassifier
 from lensphys.networks.group_convolution import Group
 from lensphys.networks.readers import EquivariantClassifier, ResNet18
-from lensphys.settings import Strict
 
 Array = NDArray[Any]
 

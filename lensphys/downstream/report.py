@@ -7,11 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lensphys.basics.panels import COLOURS
 from lensphys.downstream.figures import calibration_figure, labels_figure, roc_figure, score_figure, shift_figure
 from lensphys.downstream.settings import PLAIN
 from lensphys.downstream.tables import notes, tables
-from lensphys.evaluation.panels import COLOURS
-from lensphys.evaluation.report import listed_html, page, table_html, written
+from lensphys.evaluation.comparison.report import listed_html, page, table_html, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

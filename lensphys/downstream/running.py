@@ -11,7 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-import lensphys
+from lensphys.basics.lock import sole_run
+from lensphys.basics.outputs import check_writable, whole_file, write_json
+from lensphys.basics.provenance import provenance
+from lensphys.basics.version import PACKAGE
 from lensphys.downstream.applying import save_reader
 from lensphys.downstream.label_free import judged_scores
 from lensphys.downstream.lenses import Collection, identity
@@ -21,9 +24,6 @@ from lensphys.downstream.report import write_downstream_report
 from lensphys.downstream.sampling import drawn, held_out
 from lensphys.downstream.settings import PLAIN, Downstream, check_downstream, check_label_free, slug
 from lensphys.downstream.tables import aggregated, downstream_table
-from lensphys.lock import sole_run
-from lensphys.outputs import check_writable, whole_file, write_json
-from lensphys.provenance import provenance
 
 Case = tuple[str, str, int, int]
 
@@ -162,7 +162,7 @@ class _Run:
 @cache
 def code_identity() -> str:
     """Return a hash of the source code that trains and judges readers."""
-    here = Path(lensphys.__file__).parent
+    here = PACKAGE
     files = [here / "downstream" / name for name in _CODE]
     files += [here / "networks" / name for name in ("classifier.py", "group_convolution.py", "readers.py")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

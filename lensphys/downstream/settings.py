@@ -9,16 +9,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.checks import LensphysError, check_choice, check_file
-from lensphys.config import DataSettings
+from lensphys.basics.checks import LensphysError, check_choice, check_file
+from lensphys.basics.runs import check_trained
+from lensphys.basics.settings import Strict, override, read_yaml
 from lensphys.downstream.inputs import AnyInput, Kind, TogetherInput
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
 from lensphys.methods import READY
-from lensphys.runs import check_trained
-from lensphys.settings import Strict, override, read_yaml
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
+from lensphys.training.experiment import DataSettings
 
 Nuisance = Literal["flux", "arc_radius", "signal_to_noise"]
 PLAIN = "test"  # what the unshifted test set is called
@@ -52,7 +52,7 @@ class Shift(Strict):
             raise ValueError("a shift has either 'set' or 'file'")
         return self
 
-    def of(self, test: DataSettings) -> DataSettings:
+    def applied_to(self, test: DataSettings) -> DataSettings:
         """Return the shifted test set."""
         if self.file is not None:
             return DataSettings(file=self.file)
@@ -201,7 +201,7 @@ class Downstream(Strict):
     @property
     def shifted(self) -> dict[str, DataSettings]:
         """The shifted test sets, by their names."""
-        return {} if self.test is None else {name: shift.of(self.test) for name, shift in self.shifts.items()}
+        return {} if self.test is None else {name: shift.applied_to(self.test) for name, shift in self.shifts.items()}
 
     @property
     def needs_hr(self) -> list[str]:
@@ -248,7 +248,7 @@ def _check_data(data: DataSettings, settings: Downstream) -> None:
     if data.recipe is None:
         check_file("data set", Path(str(data.file)))
         return
-    plan = Plan.of(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
+    plan = Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
     if settings.task == "classify" and len(plan.classes) < 2:
         raise LensphysError(f"{data.recipe} with classes {', '.join(plan.classes)}: there is nothing to tell apart")
     check_label_free(settings, plan.classes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lensphys.downstream.measures import over_seeds
 from lensphys.downstream.settings import PLAIN
-from lensphys.evaluation.comparison_tables import Cell, Line, Table, as_markdown
+from lensphys.evaluation.comparison.tables import Cell, Line, Table, as_markdown
 
 Row = dict[str, Any]
 

@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lensphys.basics.terminal import progress_console
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import symptoms
 from lensphys.simulation.light_sampling import POINTS
 from lensphys.simulation.scene import SMOOTH
-from lensphys.terminal import progress_console
 
 Severity = Literal["error", "warning", "note"]
 

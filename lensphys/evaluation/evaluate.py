@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import whole_file, write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.terminal import progress_console
 from lensphys.data.hdf5 import damage
 from lensphys.data.unusable import unusable
 from lensphys.evaluation import metrics
-from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure, save_figure
+from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure
 from lensphys.evaluation.quality import QUALITIES, counts, lens_lines, summary_lines
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_substructure
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
-from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
-from lensphys.outputs import whole_file, write_json
 from lensphys.prediction import Method, Prediction, Verdict
-from lensphys.terminal import progress_console
+from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from lensphys.data.lens_file import LensFile
@@ -340,7 +341,7 @@ def _ceiling(observation: Observation, truth: Truth) -> Values:
     found = {}
     if truth.lr_clean is not None:
         clean = (truth.lr_clean * truth.flux_scale).to(observation.image)
-        found["chi2_dof"] = observation.chi2(clean) / observation.counted
+        found["chi2_dof"] = observation.chi2(clean) / observation.n_unmasked
     if truth.hr is not None and truth.hr_clean is not None:
         found |= metrics.seed_protocol(truth.hr_clean, truth.hr)
     return {metric: _double(x).numpy() for metric, x in found.items()}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_images, check_same_shape
+from lensphys.basics.checks import check_images, check_same_shape
 from lensphys.fitting import LensProblem, Stop, minimised
 from lensphys.fitting.starts import multistart
 from lensphys.observation import Camera, ErrorMap, Observation, block_sum
@@ -39,7 +39,7 @@ def theta_E_of(image: Tensor, camera: Camera, *, starts: int = 2, steps: int = 1
         LensphysError: if shapes do not fit.
 
     Example:
-        >>> from lensphys.grid import PixelGrid
+        >>> from lensphys.tracing.grid import PixelGrid
         >>> bool(theta_E_of(torch.zeros(1, 1, 64, 64), Camera(PixelGrid(64, 64, 0.08))).isnan())
         True
     """
@@ -67,7 +67,7 @@ def _fitted(flux: Tensor, camera: Camera, starts: int, steps: int) -> Tensor:
 
 def _problem(flux: Tensor, camera: Camera) -> LensProblem:
     peak = flux.flatten(1).amax(1)[:, None, None, None]
-    return LensProblem.of(Observation(flux, camera, ErrorMap(_NOISE * peak.expand_as(flux))))
+    return LensProblem.from_observation(Observation(flux, camera, ErrorMap(_NOISE * peak.expand_as(flux))))
 
 
 def _binned(flux: Tensor, camera: Camera, fewest: int) -> tuple[Tensor, Camera]:

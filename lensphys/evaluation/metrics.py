@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 
 Image = Tensor | np.ndarray
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.extras import need
+from lensphys.basics.extras import need
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 

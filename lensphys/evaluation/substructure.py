@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
 from lensphys.model import LensModel, PointSwarm
 from lensphys.observation import GaussianPSF
 from lensphys.prediction import Prediction
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 _FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
 
@@ -62,5 +62,5 @@ def true_substructure(models: Sequence[dict[str, Any]], grid: PixelGrid) -> Tens
             torch.tensor([[f(p) for p in points]], dtype=torch.float64).reshape(1, -1)
             for f in (lambda p: p["theta_E"] ** 2, lambda p: p["center_x"], lambda p: p["center_y"])
         )
-        images.append(soft_kappa(DeflectionField.of(PointSwarm(strength, x, y), grid, like=strength)))
+        images.append(soft_kappa(DeflectionField.from_lens(PointSwarm(strength, x, y), grid, like=strength)))
     return torch.cat(images)

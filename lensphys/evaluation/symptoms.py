@@ -17,7 +17,7 @@ from lensphys.observation.borders import filled_border
 from lensphys.observation.camera import block_sum
 from lensphys.observation.darkness import shows_light
 from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
-from lensphys.orientation import transformed
+from lensphys.tracing.orientation import transformed
 
 Symptoms = dict[str, NDArray[np.floating]]
 

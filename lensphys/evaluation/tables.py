@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError, check_file
 
 # name in metrics.json: (heading, number format)
 COLUMNS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from lensphys.checks import LensphysError, shortened
+from lensphys.basics.checks import LensphysError, shortened
 
 _CARDS = {"pixel_scale": "PIXSCALE", "unit": "BUNIT", "bunit": "BUNIT", "exposure_time": "EXPTIME", "filter": "FILTER"}
 _OF_PSF = {"psf_scale": "PIXSCALE", "psf_oversampling": "OVERSAMP"}

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError, check_file
 from lensphys.fits.archive import archive
 from lensphys.fits.names import Meaning, meaning, meaning_of_class
 

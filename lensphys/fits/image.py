@@ -12,11 +12,11 @@ from astropy.io import fits
 from astropy.units import UnitBase
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import check_rescalable, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import Mask, counted
+from lensphys.fits.masks import Mask, good_pixels
 from lensphys.fits.names import DEVIATION, IMAGE, MASK, MASKS, NAMES, NOISE, PSF, meaning_of_file
 from lensphys.fits.units import is_magnitude, unit_of
 
@@ -184,7 +184,7 @@ def read_mask(name: str, path: Path, band: str = "", telescope: str = "") -> Mas
         plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
         if not named and not plain:
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
-        mask = Mask.of((named or plain)[0], telescope or str(file.primary.get("TELESCOP", "")))
+        mask = Mask.from_hdu((named or plain)[0], telescope or str(file.primary.get("TELESCOP", "")))
         mask = replace(mask, name=Path(mask.where).name)
         return mask if named else replace(mask, role=mask_role(path))
 
@@ -309,7 +309,7 @@ def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: str | None
     if hdu.shape != pixels.shape:
         raise LensphysError(f"{hdu.where} {hdu.shape} and {image.where} {pixels.shape} must have the same shape")
     telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
-    good, how = counted(Mask.of(hdu, telescope), pixels, means)
+    good, how = good_pixels(Mask.from_hdu(hdu, telescope), pixels, means)
     return good, [how]
 
 

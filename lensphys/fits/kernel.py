@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
 from lensphys.fits.header import kernel_scale
 from lensphys.fits.names import IMAGE, PSF

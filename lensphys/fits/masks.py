@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import Hdu
 from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK
 
@@ -42,13 +42,13 @@ class Mask:
     telescope: str = ""
 
     @classmethod
-    def of(cls, hdu: Hdu, telescope: str = "") -> Mask:
+    def from_hdu(cls, hdu: Hdu, telescope: str = "") -> Mask:
         """Return that of an extension; TELESCOP of its header goes before ``telescope``."""
         telescope = str(hdu.header.get("TELESCOP") or telescope)
         return cls(hdu.array(), hdu.name, hdu.where, str(hdu.meaning.role or MASK), _planes(hdu.header), telescope)
 
 
-def counted(mask: Mask, image: Array, means: str | None = None) -> tuple[Array, str]:
+def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Array, str]:
     """Return where pixels count, and the sentence that says in which sense the mask was read.
 
     The surest comes first: what the user says, planes with names in the header, the name of the extension. A plain

@@ -12,10 +12,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-import lensphys
+from lensphys.basics.outputs import whole_file
+from lensphys.basics.version import VERSION
 from lensphys.fits.header import described, rescaled_header
 from lensphys.fits.units import is_surface_brightness
-from lensphys.outputs import whole_file
 
 Array = NDArray[Any]
 
@@ -119,7 +119,7 @@ def _result_header(new: fits.Header, results: Mapping[str, Any], pixel_scale: fl
         new["REASONS"] = str(results["reasons"][0]) or "none"
     if "psf" in results:
         new["PSF"] = str(results["psf"])
-    new["LENSPHYS"] = (lensphys.__version__, "version that super-resolved this image")
+    new["LENSPHYS"] = (VERSION, "version that super-resolved this image")
     return new
 
 

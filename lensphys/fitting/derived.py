@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
 from lensphys.model import MassProfile
 from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
+from lensphys.tracing.deflection import DeflectionField
 
 _RINGS, _ANGLES = 64, 96
 _POINTS = 96  # squared, of the source plane
@@ -29,7 +29,7 @@ def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
     lens, camera = problem.lens(x), problem.observation.camera
     name = next(iter(problem.model.mass))
     about = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
-    field = DeflectionField.of(lens.mass, camera.grid, like=x)
+    field = DeflectionField.from_lens(lens.mass, camera.grid, like=x)
     flux, radius = _source(problem, x)
     seen = Camera(camera.grid, supersampling=camera.supersampling).render(lens.source, field)
     return {

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from lensphys.declared import settings_of
+from lensphys.basics.settings import Strict, chosen_by_kind, read_yaml
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.members import (
     AnyLight,
@@ -27,10 +27,10 @@ from lensphys.fitting.members import (
     SourceSettings,
 )
 from lensphys.fitting.subhalos import Search
-from lensphys.grid import PixelGrid
 from lensphys.model import SIE, FieldPrior, LensModel, Member, Sersic, Shear
 from lensphys.model.component import CENTRE, MassProfile
-from lensphys.settings import Strict, chosen_by_kind, read_yaml
+from lensphys.model.declared import settings_of
+from lensphys.tracing.grid import PixelGrid
 
 S = TypeVar("S", bound=Strict)
 
@@ -78,15 +78,15 @@ class TNFWSubhalos(Search, _Change):
     """Sub-halos as truncated NFW halos. What is said of the search changes that of the fit.
 
     Args:
-        a_round: one, because two in a round would share what is a single extended halo.
+        candidates_per_round: one, because two in a round would share what is a single extended halo.
         size: scale radius of a halo whose total mass has theta_E^2 = 1e-3 arcsec^2 [arcsec]; it grows with the cube
             root of the mass.
         truncation: truncation radius in units of the scale radius.
     """
 
-    own = frozenset({"kind", "a_round", "size", "truncation"})
+    own = frozenset({"kind", "candidates_per_round", "size", "truncation"})
     kind: Literal["tnfw"] = "tnfw"
-    a_round: PositiveInt = 1
+    candidates_per_round: PositiveInt = 1
     size: PositiveFloat = 0.1
     truncation: PositiveFloat = 5.0
 

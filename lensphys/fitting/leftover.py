@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.grid import PixelGrid
 from lensphys.observation import Observation
+from lensphys.tracing.grid import PixelGrid
 
 _WINDOW = 5  # pixels
 
 
 @dataclass(frozen=True)
-class Leftover:
+class ResidualSignal:
     """The part of a residual that is signal.
 
     Args:
@@ -35,7 +35,7 @@ class Leftover:
         return signal, sigma
 
 
-def leftover(observation: Observation, clean: Tensor) -> Leftover:
+def residual_signal(observation: Observation, clean: Tensor) -> ResidualSignal:
     """Return what of y - E[model] stands out of the noise, by block thresholding.
 
     In a window of L = 25 pixels (those of them that count) the residual is multiplied by (1 - lambda / chi^2)+, chi^2
@@ -56,21 +56,21 @@ def leftover(observation: Observation, clean: Tensor) -> Leftover:
     def local(x: Tensor) -> Tensor:
         return F.avg_pool2d(F.pad(x, pad), _WINDOW, stride=1)
 
-    counted = local(observation.weight).clamp(min=1 / _WINDOW**2)
-    chi2 = local(residual.square() / variance) / counted
-    threshold = _threshold(observation.weight[0].numel(), _WINDOW**2 * counted)
+    unmasked = local(observation.weight).clamp(min=1 / _WINDOW**2)
+    chi2 = local(residual.square() / variance) / unmasked
+    threshold = _threshold(observation.weight[0].numel(), _WINDOW**2 * unmasked)
     share = (1 - threshold / chi2.clamp(min=1e-6)).clamp(min=0) * observation.weight
     if not observation.noise.known:
         share = share * (clean > 2 * variance.sqrt())
-    return Leftover(share, share * residual, share * variance + (1 - share).square() * share * residual.square())
+    return ResidualSignal(share, share * residual, share * variance + (1 - share).square() * share * residual.square())
 
 
-def _threshold(pixels: int, counted: Tensor) -> Tensor:
+def _threshold(pixels: int, unmasked: Tensor) -> Tensor:
     """Solve lambda - ln lambda = 1 + 2 ln(N) / L for lambda > 1, by fixed-point iteration (the slope is below 1).
 
-    L is the number of counted pixels of each window: at the edge of the image or of a mask there are fewer.
+    L is the number of unmasked pixels of each window: at the edge of the image or of a mask there are fewer.
     """
-    right = 1 + 2 * math.log(max(pixels, 2)) / counted
+    right = 1 + 2 * math.log(max(pixels, 2)) / unmasked
     value = 2 * right
     for _ in range(50):
         value = right + value.log()

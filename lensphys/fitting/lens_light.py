@@ -16,11 +16,11 @@ from scipy.optimize import least_squares, nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from lensphys.basics.settings import Strict
 from lensphys.model import Gaussian, Member
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
 from lensphys.observation import Camera, Observation
-from lensphys.settings import Strict
 
 
 class LensLightSettings(Strict):
@@ -148,7 +148,7 @@ def _made(fit: _Clipped, shape: np.ndarray, widths: np.ndarray) -> LensLight:
         middle = next(iter(first.values()))
         tied = {c: f"{middle}.{c}" for c in CENTRE if name != middle}
         tied |= {e: f"{leader}.{e}" for e in ("e1", "e2") if name != leader}
-        members[name] = Member.of(Gaussian, tied, sigma=float(widths[i % len(widths)]))
+        members[name] = Member.from_component(Gaussian, tied, sigma=float(widths[i % len(widths)]))
         known = dict(zip((*CENTRE, "e1", "e2"), (*shape[:2], *shape[2 + 2 * which : 4 + 2 * which]), strict=True))
         values |= {f"{name}.amp": amplitudes[i]} | {f"{name}.{n}": v for n, v in known.items() if n not in tied}
     image = (torch.from_numpy(amplitudes[kept]) @ planes[kept]).reshape_as(fit.data).to(fit.observation.image)

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, PositiveFloat, SerializeAsAny, model_validator
 
-from lensphys.declared import Declared, distribution_of, settings_of
-from lensphys.distributions import Distribution, Knowledge
+from lensphys.basics.distributions import Distribution, Knowledge
+from lensphys.basics.settings import chosen_by_kind
 from lensphys.model import LIGHT, MASS, Component, GalaxyImage, Member, Parameter, Pixels, Sersic, Shear
-from lensphys.settings import chosen_by_kind
+from lensphys.model.declared import Declared, distribution_of, settings_of
 
 _REACH = 5.0  # sigma from the mean of a Gaussian prior where the bounds are
 

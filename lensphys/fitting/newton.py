@@ -29,7 +29,7 @@ class Normal:
     cosine: Tensor
 
     @classmethod
-    def of(cls, cost: Tensor, gradient: Tensor, hessian: Tensor) -> Normal:
+    def from_derivatives(cls, cost: Tensor, gradient: Tensor, hessian: Tensor) -> Normal:
         """Return them with the cosine that they have."""
         size = torch.diagonal(hessian, dim1=1, dim2=2).sqrt() * (2 * cost).sqrt()[:, None]
         return cls(cost, gradient, hessian, (gradient.abs() / size.clamp(min=1e-300)).amax(1))
@@ -73,7 +73,7 @@ class Differentiated:
     def normal(self, x: Tensor) -> Normal:
         """Return the normal equations, in float64: a column may be a million times as long as another."""
         r, j = (t.double() for t in value_and_jacobian(self.residual, x, self.rows))
-        return Normal.of(0.5 * r.square().sum(1), torch.einsum("bpn,bn->bp", j, r), j @ j.transpose(1, 2))
+        return Normal.from_derivatives(0.5 * r.square().sum(1), torch.einsum("bpn,bn->bp", j, r), j @ j.transpose(1, 2))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from lensphys.fitting.newton import factored
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
-from lensphys.grid import PixelGrid
 from lensphys.model import CosineBasis
 from lensphys.model.light.free import FLOOR
 from lensphys.observation import Camera, block_sum
+from lensphys.tracing.grid import PixelGrid
 
 _ARC = 0.05  # of the brightest pixel: where the arcs are
 _PIXELS_AT_ONCE = 1 << 12
@@ -38,7 +38,7 @@ class Posterior:
     spread: float = 1.0
 
     @classmethod
-    def about(cls, fitted: Fitted, spread: float = 1.0) -> Posterior:
+    def from_fit(cls, fitted: Fitted, spread: float = 1.0) -> Posterior:
         """Return the posterior about an optimum."""
         return cls(fitted, factored(fitted.end.hessian), spread)
 
@@ -101,7 +101,7 @@ class Posterior:
             return self.fitted.x.new_zeros(len(self.fitted.x), 1, 1, 1)
         return (FLOOR * free.frame.reference * camera.grid.pixel_area).square()[:, None, None, None]
 
-    def undetected(self, camera: Camera, share: float) -> Tensor:
+    def unresolved_subhalo_variance(self, camera: Camera, share: float) -> Tensor:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].
 
         A lens with sub-halos has more of them below the detection limit. They displace the light at random by ``share``
@@ -121,7 +121,7 @@ class Posterior:
         mean = (trace * arc).sum((2, 3), keepdim=True) / arc.sum((2, 3), keepdim=True).clamp(min=1)
         displacement = share / mean.clamp(min=1e-30).sqrt()
         fine = camera.grid.resampled(camera.supersampling)
-        steep = problem.slope(x, fine).norm(dim=1, keepdim=True) * fine.pixel_area
+        steep = problem.source_gradient(x, fine).norm(dim=1, keepdim=True) * fine.pixel_area
         return (camera.expose(steep) * displacement).square()
 
     def constrained(self, priors: FieldPriors, grid: PixelGrid) -> Tensor:
@@ -150,7 +150,7 @@ class Posterior:
         """Fisher information of the deflection in each pixel of the image, (B, 3, H, W) [arcsec^-2]: xx, yy, xy."""
         problem, x = self.fitted.problem, self.fitted.x
         weight = problem.whitening(problem.render(x))
-        slope = problem.slope(x, problem.fine) * problem.fine.pixel_area
+        slope = problem.source_gradient(x, problem.fine) * problem.fine.pixel_area
         slope = block_sum(slope, problem.observation.camera.grid) * weight
         by_x, by_y = slope[:, :1], slope[:, 1:]
         return torch.cat([by_x.square(), by_y.square(), by_x * by_y], dim=1)

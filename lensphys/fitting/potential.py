@@ -9,12 +9,12 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem, PotentialCorrection
 from lensphys.fitting.source import Fitted, Groups
 from lensphys.model import CosineBasis, FieldPrior
-from lensphys.settings import Strict
 
 
 class FieldPriors(Strict):
@@ -98,7 +98,7 @@ def corrected(
         z = proposed(fitted.problem, start, priors) / strength[:, None]
         trial = torch.cat([fitted.x, z], dim=1)
         x = torch.where((problem.cost(trial) < problem.cost(x))[:, None], trial, x)
-    return Fitted.of(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
+    return Fitted.from_optimum(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
 
 
 def proposed(problem: LensProblem, psi: Tensor, priors: FieldPriors) -> Tensor:

@@ -11,11 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_finite
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError, check_finite
 from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.newton import Normal
-from lensphys.grid import PixelGrid
 from lensphys.model import (
     Component,
     CosineBasis,
@@ -30,6 +28,8 @@ from lensphys.model import (
     Sersic,
 )
 from lensphys.observation import Camera, Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 _MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11
@@ -98,7 +98,7 @@ class Lens:
     def seen_by(self, camera: Camera, like: Tensor) -> Tensor:
         """Return the clean images of a camera, (B, 1, H, W) [flux per pixel]; dtype and device of ``like``."""
         fine = camera.grid.resampled(camera.supersampling)
-        image = camera.render(self.source, DeflectionField.of(self.mass, fine, like=like))
+        image = camera.render(self.source, DeflectionField.from_lens(self.mass, fine, like=like))
         if self.light is None:
             return image
         return image + camera.expose(self.light(fine.positions(like=like)) * fine.pixel_area)
@@ -140,7 +140,9 @@ class LensProblem:
     front: Tensor | None = None
 
     @classmethod
-    def of(cls, observation: Observation, model: LensModel | None = None, bodies: Bodies | None = None) -> LensProblem:
+    def from_observation(
+        cls, observation: Observation, model: LensModel | None = None, bodies: Bodies | None = None
+    ) -> LensProblem:
         """Return the problem with the noise variance of the smoothed image.
 
         Args:
@@ -261,8 +263,8 @@ class LensProblem:
         return 0.5 * (self.residual(x).double().square().sum(1) + self.prior(x).double().square().sum(1))
 
     def chi2(self, x: Tensor) -> Tensor:
-        """Return chi^2 per counted pixel, (B,)."""
-        return self.residual(x).square().sum(1) / self.observation.counted
+        """Return chi^2 per unmasked pixel, (B,)."""
+        return self.residual(x).square().sum(1) / self.observation.n_unmasked
 
     def normal(self, x: Tensor) -> Normal:
         """Return the normal equations at a vector, in float64."""
@@ -281,7 +283,7 @@ class LensProblem:
         hessian = hessian + torch.diag_embed(precision)
         gradient = gradient + pull
         cost = 0.5 * (residual.double().square().sum(1) + self.prior(x).double().square().sum(1))
-        return Normal.of(cost, gradient, hessian)
+        return Normal.from_derivatives(cost, gradient, hessian)
 
     def system(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the residuals of the data (B, H W), and the derivatives of the whitened model, (B, Q, H W)."""
@@ -308,7 +310,7 @@ class LensProblem:
         lens = self.lens(x)
         alpha = lens.mass(theta)
         beta = theta - alpha
-        slope = lens.source.slope(beta)
+        slope = lens.source.gradient(beta)
         by_value = self._by_values(values, g, theta, beta, slope, grid)
         yield by_value * self.steepness(own)[:, :, None, None]
         if self.subhalos:
@@ -325,10 +327,10 @@ class LensProblem:
         beta = theta - lens.mass(theta)
         return torch.cat(list(self._by_light(lens.source(beta), beta, self.sizes[2])), dim=1)
 
-    def slope(self, x: Tensor, grid: PixelGrid) -> Tensor:
+    def source_gradient(self, x: Tensor, grid: PixelGrid) -> Tensor:
         """Return the gradient of the source's brightness by beta on a grid, (B, 2, H, W) [flux / arcsec^3]."""
         lens, theta = self.lens(x), grid.positions(like=x)
-        return lens.source.slope(theta - lens.mass(theta))
+        return lens.source.gradient(theta - lens.mass(theta))
 
     def whitening(self, clean: Tensor) -> Tensor:
         """Return d E[y] / d clean over sigma, (B, 1, H, W)."""
@@ -364,7 +366,7 @@ class LensProblem:
         sigma = self.inverse_sigma / factor.sqrt()[:, None, None, None]
         return replace(self, inverse_sigma=sigma, inflation=self.inflation * factor)
 
-    def about(self, x: float, y: float) -> LensProblem:
+    def centred_on(self, x: float, y: float) -> LensProblem:
         """Return the problem with bounds and priors of all centres about a place [arcsec]."""
         by = {"center_x": x, "center_y": y}
         moved = [p.moved(by.get(p.name.split(".")[-1], 0.0)) for p in self.space.parameters]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
-from lensphys.settings import Strict
 
 
 class Sampling(Strict):
@@ -65,7 +65,7 @@ def _doubled(fitted: Fitted, sampling: Sampling) -> Fitted | None:
     change = (finer.render(fitted.x) - fitted.problem.render(fitted.x)) * finer.inverse_sigma
     if float(change.square().sum()) < sampling.unseen:
         return None
-    return Fitted.of(finer, minimised(finer, fitted.x, Stop(sampling.steps)))
+    return Fitted.from_optimum(finer, minimised(finer, fitted.x, Stop(sampling.steps)))
 
 
 def _sampled(problem: LensProblem, points: int) -> LensProblem:

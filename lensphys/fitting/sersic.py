@@ -9,13 +9,13 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_images, check_same_shape
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import check_images, check_same_shape
 from lensphys.fitting.newton import Differentiated, Residual, Stop, gauss_newton_step, minimised
-from lensphys.grid import PixelGrid
 from lensphys.model import SIS, MassProfile, ParameterSpace, Sersic, Shear
 from lensphys.model.light import sersic_b
 from lensphys.observation import Observation
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 # An exponential disc weighed by its square: R_sersic over the rms radius.
 _RADIUS_PER_RMS = 1.37

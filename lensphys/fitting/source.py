@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.problem import FreeField, LensProblem
 from lensphys.model import Frame, Modes, SourcePrior
-from lensphys.settings import Strict
 
 _SURVEY = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6, 1.2, 2.4) for k in (6.0, 12.0, 24.0))
 
@@ -77,7 +77,7 @@ class Fitted:
     shown: Shown | None = None
 
     @classmethod
-    def of(cls, problem: LensProblem, end: Optimum) -> Fitted:
+    def from_optimum(cls, problem: LensProblem, end: Optimum) -> Fitted:
         """Return a fit with its evidence."""
         return cls(problem, end, evidence(problem, end))
 
@@ -85,7 +85,7 @@ class Fitted:
     def at(cls, problem: LensProblem, x: Tensor) -> Fitted:
         """Return a fit that stays where it is."""
         normal = problem.normal(x)
-        return cls.of(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
+        return cls.from_optimum(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
 
     @property
     def x(self) -> Tensor:
@@ -111,7 +111,7 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     away = torch.where(light > settings.bright, away, torch.nan)
     half = settings.margin * torch.nanquantile(away, settings.within, dim=1).nan_to_num(settings.largest)
     least = 4 * problem.observation.camera.grid.scale
-    return Frame.about(sersic, half.clamp(least, settings.largest))
+    return Frame.from_sersic(sersic, half.clamp(least, settings.largest))
 
 
 def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> list[Fitted]:
@@ -172,4 +172,4 @@ def _settled(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, stop
         sigma = torch.stack([free.modes.sigma(p, 2 * free.frame.half_side) for p in settings.priors], dim=1)
         index = best_prior(problem, x, settings.priors)
         problem, x = reweighed(problem, x, sigma[torch.arange(len(x), device=x.device), index])
-    return Fitted.of(problem, minimised(problem, x, stop))
+    return Fitted.from_optimum(problem, minimised(problem, x, stop))

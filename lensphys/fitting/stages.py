@@ -16,7 +16,7 @@ from lensphys.fitting.sampling import Sampling, well_sampled
 from lensphys.fitting.shown import evidence_ratio, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct, finished, smooth_fit
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, freed, raised
-from lensphys.fitting.starts import arc_centre, arc_light, minima
+from lensphys.fitting.starts import arc_centre, minima, significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 from lensphys.fitting.with_light import LitLens, wide_light_held
 from lensphys.observation import Observation
@@ -39,13 +39,13 @@ class LensFit:
     smooth_theta_E: Tensor
 
     @classmethod
-    def of(cls, smooth: Fitted, groups: Groups | None = None) -> LensFit:
+    def from_smooth(cls, smooth: Fitted, groups: Groups | None = None) -> LensFit:
         """Return what has become of a smooth fit; the smooth fit itself if nothing is given."""
         rows = torch.arange(len(smooth.x), device=smooth.x.device)
         values = smooth.problem.values(smooth.x)
         none = torch.full_like(smooth.problem.unit, torch.nan)
         theta_E = values.get(f"{next(iter(smooth.problem.model.mass))}.theta_E", none)
-        return cls([(rows, smooth)] if groups is None else groups, arc_light(smooth.problem)[1], theta_E)
+        return cls([(rows, smooth)] if groups is None else groups, significant_light(smooth.problem)[1], theta_E)
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -64,8 +64,8 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
         LensphysError: if an image holds NaN, or no positive pixel.
     """
     with torch.no_grad():
-        problem = LensProblem.of(observation)
-        return LensFit.of(smooth_fit(problem, starts=starts, steps=steps // 2))
+        problem = LensProblem.from_observation(observation)
+        return LensFit.from_smooth(smooth_fit(problem, starts=starts, steps=steps // 2))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Refinement:
     search: Search = Search()
     priors: FieldPriors = FieldPriors()
     source: FreeSourceSettings | None = FreeSourceSettings()
-    search_free: Search = Search(kept=0.8, a_round=1)
+    search_free: Search = Search(kept=0.8, candidates_per_round=1)
     steps: int = 30
     starts: int = 4
     unexplained: float = 1.2
@@ -123,18 +123,18 @@ class Refinement:
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
             smooth = self._with_shared_noise(smooth)
-            theta_E = LensFit.of(smooth).smooth_theta_E
-            seen = arc_light(smooth.problem)[1]
+            theta_E = LensFit.from_smooth(smooth).smooth_theta_E
+            seen = significant_light(smooth.problem)[1]
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             if len(lit):
                 lens_light = self._with_lens_light(smooth.rows(lit))
                 found = each(lens_light, lambda _, group: self._recentred(group))
                 for rows, group in found:
-                    theta_E[lit[rows]] = LensFit.of(group).smooth_theta_E
+                    theta_E[lit[rows]] = LensFit.from_smooth(group).smooth_theta_E
                 sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
-            return replace(LensFit.of(smooth, groups), smooth_theta_E=theta_E)
+            return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E)
 
     def _with_lens_light(self, smooth: Fitted) -> Groups:
         """The smooth fits; where a galaxy seems to be in front and that explains an image better, with its light."""
@@ -169,7 +169,7 @@ class Refinement:
         for i in far.nonzero().flatten().tolist():
             row = torch.tensor([i], device=smooth.x.device)
             about = [
-                smooth.problem[row].about(*(centre[i] + step).tolist()) for step in _STEPS.to(centre) * self.wander
+                smooth.problem[row].centred_on(*(centre[i] + step).tolist()) for step in _STEPS.to(centre) * self.wander
             ]
             tried = [smooth_fit(problem, starts=self.starts, steps=self.steps) for problem in about]
             other = self._with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
@@ -348,7 +348,7 @@ def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
     problem = replace(inside, observation=replace(whole.observation, noise=noise))
     problem = problem.renewed(fitted.x)
-    return replace(Fitted.of(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
+    return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
 
 
 def one_by_one(fitted: Fitted, search: Search) -> Groups:
@@ -403,5 +403,5 @@ def poor(fitted: Fitted) -> Tensor:
 
 
 def significant(problem: LensProblem, chi2: Tensor, sigma: float = 3.0) -> Tensor:
-    """Return which values (B,) of chi^2 per counted pixel stand ``sigma`` out of the scatter of pure noise, (B,)."""
-    return chi2 - 1 > sigma * (2 / problem.observation.counted).sqrt()
+    """Return which values (B,) of chi^2 per unmasked pixel stand ``sigma`` out of the scatter of pure noise, (B,)."""
+    return chi2 - 1 > sigma * (2 / problem.observation.n_unmasked).sqrt()

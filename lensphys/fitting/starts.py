@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from lensphys.deflection import DeflectionField
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.grid import PixelGrid, polar_from_cartesian
 from lensphys.model import ParameterSpace
 from lensphys.observation.darkness import SEEN
-from lensphys.tracing import reconstruct_source
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
+from lensphys.tracing.rays import reconstruct_source
 
 START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
 
@@ -63,7 +63,7 @@ def minima(problem: LensProblem, starts: int, steps: int) -> Tensor:
 
 def starting_points(problem: LensProblem, count: int) -> Tensor:
     """Return the ``count`` best starts of each image, (B, count, P), unconstrained."""
-    arc = arc_light(problem)[0]
+    arc = significant_light(problem)[0]
     costs, points = zip(*(_start(problem, arc, factor) for factor in START_FACTORS), strict=True)
     order = torch.stack(costs, dim=1).argsort(1)[:, :count]
     stacked = torch.stack(points, dim=1)
@@ -74,9 +74,9 @@ def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
     """A start with one source more: where what an optimum leaves over of the light projects back to."""
     observation, grid = problem.observation, problem.observation.camera.grid
     left = observation.image - problem.render(x)
-    arc = arc_light(replace(problem, observation=replace(observation, image=left)))[0]
+    arc = significant_light(replace(problem, observation=replace(observation, image=left)))[0]
     source_grid = PixelGrid(41, 41, grid.radius / 41)
-    light = reconstruct_source(arc, DeflectionField.of(problem.lens(x).mass, grid, like=arc), source_grid)
+    light = reconstruct_source(arc, DeflectionField.from_lens(problem.lens(x).mass, grid, like=arc), source_grid)
     brightest = avg_pool2d(light, 3, stride=1, padding=1).flatten(1).argmax(1)
     place = source_grid.positions(like=arc).flatten(2)[0][:, brightest]
     values = _typical(more) | problem.values(x)
@@ -112,7 +112,7 @@ def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Te
     source_grid = PixelGrid(41, 41, grid.radius / 41)
     values |= {f"{lens}.theta_E": theta_E, f"{source}.amp": problem.unit}
     mass = problem.model.deflector(problem.model.completed(values, theta_E))
-    field = DeflectionField.of(mass, grid, like=arc)
+    field = DeflectionField.from_lens(mass, grid, like=arc)
     centre, spread = moments(reconstruct_source(arc, field, source_grid), source_grid)
     values |= {f"{source}.center_x": centre[:, 0], f"{source}.center_y": centre[:, 1]}
     values[f"{source}.R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
@@ -125,7 +125,7 @@ def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Te
     return -(overlap**2) / power, problem.unconstrained(values)
 
 
-def arc_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
+def significant_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, the rest zero; and if it is any.
 
     Returns:
@@ -148,7 +148,7 @@ def arc_centre(problem: LensProblem) -> Tensor:
 
     Source: Kasa 1976 (IEEE Trans. Instrum. Meas. 25, 8).
     """
-    arc = arc_light(problem)[0].flatten(2)
+    arc = significant_light(problem)[0].flatten(2)
     theta = problem.observation.camera.grid.positions(like=arc[..., None]).flatten(2).expand(len(arc), -1, -1)
     terms = torch.cat([2 * theta, torch.ones_like(arc)], dim=1).double()
     weighed = terms * arc

@@ -13,11 +13,11 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, factored, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
-from lensphys.grid import PixelGrid
-from lensphys.settings import Strict
+from lensphys.tracing.grid import PixelGrid
 
 _POINTS_AT_ONCE = 1 << 18  # of derivative maps: what stays in caches
 
@@ -31,7 +31,7 @@ class Search(Strict):
         kept: share of this gain that must be left after all is fitted anew.
         stands: what it must gain in the end, when all that was found is there: calibrated on smooth lenses.
         rounds: at most so many rounds; 0 to look for none.
-        a_round: at most so many new sub-halos a round and image.
+        candidates_per_round: at most so many new sub-halos a round and image.
         promising: share of the gain above which a place is tried again each round; the others, when those are done.
         steps: Newton steps after each round.
         step: between places that are tried [arcsec], no finer than the pixels.
@@ -49,7 +49,7 @@ class Search(Strict):
     kept: NonNegativeFloat = 0.5
     stands: NonNegativeFloat = 14.0
     rounds: NonNegativeInt = 12
-    a_round: PositiveInt = 2
+    candidates_per_round: PositiveInt = 2
     promising: NonNegativeFloat = 0.25
     steps: PositiveInt = 8
     step: PositiveFloat = 0.1
@@ -64,8 +64,8 @@ class Search(Strict):
     @property
     def attempts(self) -> list[slice]:
         """Which candidates of a round are added together: first all, then each alone."""
-        alone = [slice(i, i + 1) for i in range(self.a_round)]
-        return alone if self.a_round == 1 else [slice(0, self.a_round), *alone]
+        alone = [slice(i, i + 1) for i in range(self.candidates_per_round)]
+        return alone if self.candidates_per_round == 1 else [slice(0, self.candidates_per_round), *alone]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class _Lookout:
             if place is None:
                 self._promising[row] = found.place[found.gain > self.search.promising * self.search.gain]
             apart = self.search.apart * fitted.problem.observation.camera.grid.scale
-            best = found.best(self.search.a_round, apart, self.search.gain)
+            best = found.best(self.search.candidates_per_round, apart, self.search.gain)
             if len(best):
                 break
         return best
@@ -260,7 +260,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
         end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
         uncertain = 0.5 / float(spread[weakest]) < search.gain  # by its error it may be none
         if uncertain or float(end.cost - fitted.end.cost) < search.stands:
-            fitted = Fitted.of(trial, end)
+            fitted = Fitted.from_optimum(trial, end)
         else:
             kept += 1
             if kept >= search.doubtful:
@@ -287,7 +287,7 @@ def places(problem: LensProblem, search: Search) -> Tensor:
 def _bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     """Return the whitened derivatives of one image by the strength of a body at each place, (1, C, N)."""
     grid = problem.coarse
-    theta, slope = grid.positions(like=x), problem.slope(x, grid)
+    theta, slope = grid.positions(like=x), problem.source_gradient(x, grid)
     weight = problem.whitening(problem.render(x))
     size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]

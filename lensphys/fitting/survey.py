@@ -41,7 +41,7 @@ def _power(smooth: Fitted, priors: FieldPriors, seed: int) -> Tensor:
     """Mean square of the coefficients of one image's potential over its posterior, (n, n) [arcsec^6]."""
     best = corrected(smooth, priors, torch.ones_like(smooth.problem.unit), 1)
     sigma = priors.correction(smooth.problem, torch.ones_like(smooth.problem.unit)).sigma
-    drawn = Posterior.about(best).drawn(1, seed)[0]
+    drawn = Posterior.from_fit(best).drawn(1, seed)[0]
     here, there = (best.problem.parts(x)[3].reshape(sigma.shape) * sigma for x in (best.x, drawn))
     return (here.square() + (there - here).square())[0]
 

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.source import Fitted
 from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import sky_level
 from lensphys.prediction import Verdict
-from lensphys.settings import Strict
 
 
 class VerdictSettings(Strict):
@@ -126,7 +126,7 @@ def _chi2(look: _Look, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     if not problem.observation.noise.known:
         return [[] for _ in range(len(problem))]
-    freedom = (problem.observation.counted - effective(look.fitted)).clamp(min=1)
+    freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2 = look.residual.square().sum((1, 2, 3)) / freedom
     words = [f"chi^2 per degree of freedom is {c:.2f}" for c in chi2.tolist()]
     bad = chi2 > settings.bad_chi2
@@ -209,7 +209,7 @@ def _bounds(look: _Look, settings: VerdictSettings) -> Reasons:
 def _bodies(look: _Look, settings: VerdictSettings) -> Reasons:
     if not look.fitted.problem.subhalos:
         return [[] for _ in range(len(look.residual))]
-    gain = Posterior.about(look.fitted).bodies()[:, :, 6]
+    gain = Posterior.from_fit(look.fitted).bodies()[:, :, 6]
     weak = (gain < settings.gain).sum(1)
     return _listed(weak > 0, "suspect", [f"{n} sub-halos gain less than {settings.gain:g}" for n in weak.tolist()])
 

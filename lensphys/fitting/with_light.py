@@ -114,7 +114,7 @@ class LitLens:
         x, y = _centre(light).flatten().tolist()
         main = next(iter(problem.model.mass))
         least = self._core(problem)
-        about = problem.about(x, y).space.parameters
+        about = problem.centred_on(x, y).space.parameters
         return ParameterSpace([near_the_light(p, main, light, self.settings, least) for p in about])
 
     def _core(self, problem: LensProblem) -> float:

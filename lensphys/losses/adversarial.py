@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from lensphys.settings import Strict
+from lensphys.basics.settings import Strict
 
 
 class AdversarialSettings(Strict):

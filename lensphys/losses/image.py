@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from lensphys.checks import check_same_shape
-from lensphys.settings import Strict
+from lensphys.basics.checks import check_same_shape
+from lensphys.basics.settings import Strict
 
 
 class ImageLossSettings(Strict):

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError, check_same_shape
+from lensphys.basics.checks import LensphysError, check_same_shape
+from lensphys.basics.runs import CONFIG, load_weights, run_settings
+from lensphys.basics.settings import Strict
 from lensphys.losses.image import ImageLossSettings
 from lensphys.networks.autoencoder import AutoencoderSettings
 from lensphys.networks.classifier import ClassifierSettings
 from lensphys.networks.vgg import vgg19_imagenet
-from lensphys.runs import CONFIG, load_weights, run_settings
-from lensphys.settings import Strict
 
 # What a run may hold to be a feature extractor: its method's name, and the settings of its network.
 EXTRACTORS: dict[str, type[ClassifierSettings] | type[AutoencoderSettings]] = {

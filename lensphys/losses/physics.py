@@ -14,12 +14,12 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
-from lensphys.settings import Strict
-from lensphys.tracing import reconstruct_source, trace
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
+from lensphys.tracing.rays import reconstruct_source, trace
 
 if TYPE_CHECKING:  # the methods that make predictions import their losses
     from lensphys.prediction import Prediction
@@ -137,7 +137,7 @@ class ObservationConsistency(LossTerm):
         residual = observation.image - observation.noise.expected(clean)
         floor = (self.floor * observation.peak)[:, None, None, None].square()
         chi2 = residual.square() / (observation.noise.variance(clean.detach()) + floor) * observation.weight
-        reduced = chi2.flatten(1).sum(1) / observation.counted
+        reduced = chi2.flatten(1).sum(1) / observation.n_unmasked
         return 0.5 * (torch.log1p(reduced) if self.form == "log" else reduced).mean()
 
 

@@ -14,7 +14,7 @@ from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.marginalised import MarginalisedMethod, MarginalisedSettings
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
-from lensphys.methods.ranker import RankerMethodSettings
+from lensphys.methods.ranking.ranker import RankerMethodSettings
 from lensphys.methods.refined import Refinable, Refined
 from lensphys.methods.restored import Restoration
 from lensphys.methods.richardson_lucy import RichardsonLucy

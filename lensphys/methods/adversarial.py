@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lensphys.losses.adversarial import AdversarialSettings
-from lensphys.losses.ranking import RankContentSettings
+from lensphys.methods.ranking.losses import RankContentSettings
 from lensphys.methods.supervised import PairSettings, SupervisedMethod, checked_truth
 from lensphys.methods.trainable import Batch
 from lensphys.networks.discriminator import DiscriminatorSettings

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
-from lensphys.deflection import DeflectionField
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
 from lensphys.fitting.newton import damped_step
 from lensphys.fitting.potential import corrected, proposed
@@ -29,9 +29,9 @@ from lensphys.model import LensModel
 from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
+from lensphys.observation.validity import psf_width
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
-from lensphys.validity import psf_width
+from lensphys.tracing.deflection import DeflectionField
 
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
@@ -39,10 +39,11 @@ _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 class AmortisedSettings(Strict):
     """Network with macro, source and psi heads, ended by Gauss-Newton steps; trained on LR images alone.
 
-    A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos, ``a_round`` at a time,
-    each with ``polish`` more steps. A potential is tried where a smooth lens leaves a chi^2 per pixel below ``bent``,
-    and kept where it leaves one below ``explained``. ``parameters``: what the network guesses, by name. ``unrolled``
-    steps are part of the training too. ``prior``: weight of the parameters' priors in the loss.
+    A forward pass ends in ``steps`` of Gauss-Newton and ``rounds`` of the search for sub-halos,
+    ``candidates_per_round`` at a time, each with ``polish`` more steps. A potential is tried where a smooth lens
+    leaves a chi^2 per pixel below ``bent``, and kept where it leaves one below ``explained``. ``parameters``: what
+    the network guesses, by name. ``unrolled`` steps are part of the training too. ``prior``: weight of the
+    parameters' priors in the loss.
     """
 
     name: Literal["amortised"]
@@ -50,10 +51,10 @@ class AmortisedSettings(Strict):
     scale: Scale = 2
     steps: NonNegativeInt = 3
     rounds: NonNegativeInt = 2
-    a_round: PositiveInt = 3
+    candidates_per_round: PositiveInt = 3
     polish: PositiveInt = 2
     unrolled: NonNegativeInt = 0
-    undetected: NonNegativeFloat = 0.25
+    unresolved_subhalos: NonNegativeFloat = 0.25
     bent: PositiveFloat = 8.0
     explained: PositiveFloat = 2.0
     parameters: list[str] = list(LensModel.smooth().names)
@@ -99,7 +100,7 @@ class AmortisedMethod(Refinable):
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return one forward pass: the network, a few Gauss-Newton steps, what the model leaves over."""
-        report = Report(undetected=self.settings.undetected, priors=self.settings.priors)
+        report = Report(unresolved_subhalos=self.settings.unresolved_subhalos, priors=self.settings.priors)
         factor = scale or self.settings.scale
 
         def one(part: Observation) -> Prediction:
@@ -114,7 +115,7 @@ class AmortisedMethod(Refinable):
     @property
     def _fitted(self) -> RefinedFit:
         """What needs no network."""
-        return RefinedFit(undetected=self.settings.undetected, priors=self.settings.priors)
+        return RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos, priors=self.settings.priors)
 
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the network's answer, for so many rounds or to convergence."""
@@ -135,11 +136,11 @@ class AmortisedMethod(Refinable):
 
     def fit(self, observation: Observation) -> LensFit:
         """Return where the forward pass ends; at no stage does the cost rise."""
-        problem = LensProblem.of(observation)
+        problem = LensProblem.from_observation(observation)
         macro, psi = self.state(problem)
         x = minimised(problem, macro, Stop(self.settings.steps), damping=1e-3).x
         smooth = Fitted.at(problem.renewed(x), x)
-        return LensFit.of(smooth, self._with_substructure(smooth, psi))
+        return LensFit.from_smooth(smooth, self._with_substructure(smooth, psi))
 
     def _with_substructure(self, smooth: Fitted, psi: Tensor) -> Groups:
         """Add a potential, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
@@ -159,7 +160,9 @@ class AmortisedMethod(Refinable):
             if len(kept):
                 groups.append((rows[kept], bent.rows(kept)))
         if len(others):
-            search = Search(rounds=settings.rounds, a_round=settings.a_round, steps=settings.polish)
+            search = Search(
+                rounds=settings.rounds, candidates_per_round=settings.candidates_per_round, steps=settings.polish
+            )
             found = add_subhalos(smooth.rows(others), search)
             groups += [(others[part], group) for part, group in found]
         return told(groups, smooth, Search())
@@ -167,7 +170,7 @@ class AmortisedMethod(Refinable):
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the physics terms and the priors of a batch, all from the LR images."""
         observation = batch.observation
-        problem = LensProblem.of(observation)
+        problem = LensProblem.from_observation(observation)
         macro, psi = self.state(problem)
         z = proposed(problem, psi, self.settings.priors)
         bent = replace(problem, potential=self.settings.priors.correction(problem, torch.ones_like(problem.unit)))
@@ -175,7 +178,7 @@ class AmortisedMethod(Refinable):
         for _ in range(self.settings.unrolled):
             x = torch.cat([unrolled_step(problem, x[:, : macro.shape[1]]), z], dim=1)
         terms = self.settings.loss.evaluate(bare_prediction(bent, x), observation, epoch)
-        terms["prior"] = (0.5 * bent.prior(x).square().sum(1) / observation.counted).mean()
+        terms["prior"] = (0.5 * bent.prior(x).square().sum(1) / observation.n_unmasked).mean()
         return terms | {"loss": terms["loss"] + self.settings.prior * terms["prior"]}
 
 
@@ -183,7 +186,7 @@ def bare_prediction(problem: LensProblem, x: Tensor) -> Prediction:
     """Return the bare model of vectors (B, Q) at the pixels of the images themselves: what a loss judges."""
     lens, camera = problem.lens(x), problem.observation.camera
     centre = torch.stack([lens.values["lens.center_x"], lens.values["lens.center_y"]], dim=1)
-    field = DeflectionField.of(lens.mass, problem.fine, like=x, centre=centre)
+    field = DeflectionField.from_lens(lens.mass, problem.fine, like=x, centre=centre)
     observed = camera.render(lens.source, field)
     return Prediction(observed, camera, observed, field, lens.source, lens.values, problem.sizes[0])
 

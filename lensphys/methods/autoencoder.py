@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.basics.settings import Strict
 from lensphys.methods.classifier import hr_images
 from lensphys.methods.trainable import Batch, Trainable
 from lensphys.networks.autoencoder import AutoencoderSettings, LatentDiscriminator
 from lensphys.networks.base import Scale
-from lensphys.orientation import reoriented
-from lensphys.settings import Strict
+from lensphys.tracing.orientation import reoriented
 
 
 class AutoencoderMethodSettings(Strict):

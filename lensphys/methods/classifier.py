@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_same_shape
+from lensphys.basics.checks import LensphysError, check_same_shape
+from lensphys.basics.settings import Strict
 from lensphys.methods.trainable import Batch, Trainable
 from lensphys.networks.base import Scale
 from lensphys.networks.classifier import ClassifierSettings
-from lensphys.orientation import reoriented
-from lensphys.settings import Strict
+from lensphys.tracing.orientation import reoriented
 
 
 class ClassifierMethodSettings(Strict):

@@ -15,15 +15,15 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lensphys.checks import LensphysError, check_same_shape
-from lensphys.extras import need
+from lensphys.basics.checks import LensphysError, check_same_shape
+from lensphys.basics.extras import need
+from lensphys.basics.settings import Strict
 from lensphys.methods.interpolation import interpolate
 from lensphys.methods.trainable import Batch, TrainableMethod
 from lensphys.networks.base import Depth, Scale, Width
 from lensphys.networks.pyramid import coordinates
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
 
 _VALIDATION_STEPS = 4  # noise levels at which a validation image is judged
 _LARGEST = 20.0  # of a residual, in units of the residuals' spread: what epsilon-prediction may begin with

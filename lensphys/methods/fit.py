@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting import (
     FieldPriors,
     FitModel,
@@ -23,7 +24,6 @@ from lensphys.fitting import (
 from lensphys.methods.lens_model import Report, full_prediction, smooth_prediction
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, joined
-from lensphys.settings import Strict
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class RefinedFit(Strict):
         source: how a source is freed where a Sersic does not do; null for Sersics alone.
         search_free: for sub-halos behind a free source.
         priors: of the potential.
-        undetected: see `Posterior.undetected`; by calibration on simulated lenses.
+        unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`; by calibration on simulated lenses.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         starts: how many starts are optimised for each image.
         verdict: where a fit is suspect or bad.
@@ -101,9 +101,9 @@ class RefinedFit(Strict):
     model: FitModel = FitModel()
     search: Search = Search()
     source: FreeSourceSettings | None = FreeSourceSettings()
-    search_free: Search = Search(kept=0.8, a_round=1)
+    search_free: Search = Search(kept=0.8, candidates_per_round=1)
     priors: FieldPriors = FieldPriors()
-    undetected: NonNegativeFloat = 0.25
+    unresolved_subhalos: NonNegativeFloat = 0.25
     spread: PositiveFloat = 1.05
     starts: PositiveInt = 4
     verdict: VerdictSettings = VerdictSettings()
@@ -120,7 +120,7 @@ class RefinedFit(Strict):
         """Return what is fitted to a batch of images."""
         subhalos = self.model.subhalos
         bodies = None if subhalos is None else subhalos.bodies(observation.camera.grid)
-        return LensProblem.of(observation, self.model.lens_model, bodies)
+        return LensProblem.from_observation(observation, self.model.lens_model, bodies)
 
     @property
     def _priors(self) -> FieldPriors:
@@ -135,7 +135,9 @@ class RefinedFit(Strict):
     @property
     def report(self) -> Report:
         """What is told of a fit."""
-        return Report(undetected=self.undetected, spread=self.spread, priors=self._priors, verdict=self.verdict)
+        return Report(
+            unresolved_subhalos=self.unresolved_subhalos, spread=self.spread, priors=self._priors, verdict=self.verdict
+        )
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the super-resolved batch with its standard deviation, parameters and verdicts."""

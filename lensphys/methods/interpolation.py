@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
 
 _LOBES = 3  # of the Lanczos kernel
 

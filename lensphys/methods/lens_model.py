@@ -8,27 +8,27 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
+from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, Posterior, VerdictSettings, verdicts
 from lensphys.fitting.derived import derived, derived_errors
-from lensphys.fitting.leftover import leftover
+from lensphys.fitting.leftover import residual_signal
 from lensphys.fitting.verdict import effective
 from lensphys.prediction import BODY, Prediction, joined
-from lensphys.settings import Strict
+from lensphys.tracing.deflection import DeflectionField
 
 
 class Report(Strict):
     """What a fit tells beside its image.
 
     Args:
-        undetected: see `Posterior.undetected`; by calibration on simulated lenses.
+        unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`; by calibration on simulated lenses.
         priors: of the potential, for the map of what the data constrain.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         verdict: where a fit is suspect or bad.
         false_alarms: sub-halos claimed in a lens that has none, by calibration: `experiments/any_source/table.json`.
     """
 
-    undetected: NonNegativeFloat = 0.25
+    unresolved_subhalos: NonNegativeFloat = 0.25
     spread: PositiveFloat = 1.05
     priors: FieldPriors = FieldPriors()
     verdict: VerdictSettings = VerdictSettings()
@@ -54,10 +54,10 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
     """Return the models, what of the residuals is signal, verdicts, and the standard deviation by interpolation."""
     parts = []
     for rows, group in fit.groups:
-        model, posterior = _model(group, fit.seen[rows], scale), Posterior.about(group)
+        model, posterior = _model(group, fit.seen[rows], scale), Posterior.from_fit(group)
         observation = group.problem.observation
         own = observation.camera.at(1)
-        variance = posterior.variance(own) + posterior.undetected(own, report.undetected)
+        variance = posterior.variance(own) + posterior.unresolved_subhalo_variance(own, report.unresolved_subhalos)
         spread = replace(observation, image=variance.sqrt()).interpolated(model.camera.grid, mode="bilinear")
         whole = _completed(group, model, posterior, spread.square(), report)
         judged = verdicts(group, fit.seen[rows], fit.smooth_theta_E[rows], report.verdict)
@@ -71,7 +71,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     lens, camera = problem.lens(group.x), observation.camera.at(scale)
     name = next(iter(problem.model.mass))
     centre = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
-    field = DeflectionField.of(lens.mass, camera.grid, like=observation.image, centre=centre)
+    field = DeflectionField.from_lens(lens.mass, camera.grid, like=observation.image, centre=centre)
     none = torch.full_like(problem.unit, torch.nan)
     values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
     if group.shown is not None:
@@ -95,7 +95,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
 def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance: Tensor, report: Report) -> Prediction:
     """The model with what is left over, its standard deviation, and the errors of its parameters."""
     problem = group.problem
-    rest = leftover(problem.observation, model.observed)
+    rest = residual_signal(problem.observation, model.observed)
     signal, spread = rest.upsampled(problem.observation, model.camera.grid)
     errors = posterior.errors()
     main = f"{next(iter(problem.model.mass))}.theta_E"
@@ -117,8 +117,10 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
 
 def _reported(group: Fitted, model: Prediction, seen: Tensor, smooth: Tensor, report: Report) -> Prediction:
     """Everything of images that share a model."""
-    posterior = Posterior.about(group, report.spread)
-    variance = posterior.variance(model.camera) + posterior.undetected(model.camera, report.undetected)
+    posterior = Posterior.from_fit(group, report.spread)
+    variance = posterior.variance(model.camera) + posterior.unresolved_subhalo_variance(
+        model.camera, report.unresolved_subhalos
+    )
     variance = variance + posterior.outside(model.camera)
     whole = _completed(group, model, posterior, variance, report)
     return replace(

@@ -11,12 +11,13 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fitting import Fitted, FreeField, FreeSourceSettings, LensFit, LensProblem, Stop, minimised
 from lensphys.fitting.marginal import Marginal, marginal
 from lensphys.fitting.source import source_frame
 from lensphys.fitting.stages import seen_whole
-from lensphys.fitting.starts import arc_light
+from lensphys.fitting.starts import significant_light
 from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.amortised import bare_prediction, instrument_numbers, typical
 from lensphys.methods.fit import RefinedFit, in_chunks
@@ -29,15 +30,14 @@ from lensphys.model import Frame, LensModel, Modes, ParameterSpace, SourcePrior
 from lensphys.networks.base import Scale
 from lensphys.networks.look import LookSettings
 from lensphys.observation import Observation
-from lensphys.orientation import transformed
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
+from lensphys.tracing.orientation import transformed
 
 _INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
 
 class EvidenceLoss(Strict):
-    """Minus ln of the evidence of LR images with their source integrated out, per counted pixel.
+    """Minus ln of the evidence of LR images with their source integrated out, per unmasked pixel.
 
     Args:
         weight: of the term.
@@ -68,9 +68,9 @@ class EvidenceLoss(Strict):
             return self.floor if epoch < self.epochs else self.least
         return self.floor * (self.least / self.floor) ** min(1.0, epoch / self.epochs)
 
-    def __call__(self, found: Marginal, counted: Tensor) -> Tensor:
-        """Return the mean over a batch of so many counted pixels, (B,)."""
-        mean = found.surprise / counted
+    def __call__(self, found: Marginal, n_unmasked: Tensor) -> Tensor:
+        """Return the mean over a batch of so many unmasked pixels, (B,)."""
+        mean = found.surprise / n_unmasked
         return (0.5 * torch.log1p(2 * mean) if self.form == "log" else mean).mean()
 
 
@@ -130,7 +130,7 @@ class MarginalisedSettings(Strict):
         levels: of Gauss-Newton that it ends with.
         damping: of the first step of each.
         frame: of the source.
-        undetected: see `Posterior.undetected`.
+        unresolved_subhalos: see `Posterior.unresolved_subhalos`.
     """
 
     name: Literal["marginalised"]
@@ -150,7 +150,7 @@ class MarginalisedSettings(Strict):
     )
     damping: PositiveFloat = 1e-2
     frame: FreeSourceSettings = FreeSourceSettings()
-    undetected: NonNegativeFloat = 0.25
+    unresolved_subhalos: NonNegativeFloat = 0.25
 
     def build(self) -> MarginalisedMethod:
         """Return the method with a fresh network."""
@@ -274,7 +274,7 @@ class MarginalisedMethod(Refinable):
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return evidence, priors, dreams and physics terms of a batch, all from the LR images."""
         settings, dreams = self.settings, self.settings.dreams
-        problem = LensProblem.of(batch.observation)
+        problem = LensProblem.from_observation(batch.observation)
         terms: dict[str, Tensor] = {}
         loss = batch.observation.image.new_zeros(())
         if dreams is not None:
@@ -293,18 +293,18 @@ class MarginalisedMethod(Refinable):
 
     def validation_score(self, batch: Batch) -> Tensor:
         """Return evidence and prior of the images, with the last floor."""
-        problem = LensProblem.of(batch.observation)
+        problem = LensProblem.from_observation(batch.observation)
         terms = self._wake(problem, *self.looked(problem), self.settings.evidence.epochs)
         return terms["evidence"] + self.settings.prior * terms["prior"]
 
     def _wake(self, problem: LensProblem, guess: Tensor, spread: Tensor, epoch: int) -> dict[str, Tensor]:
         """The terms of the images themselves."""
-        evidence, counted = self.settings.evidence, problem.observation.counted
+        evidence, n_unmasked = self.settings.evidence, problem.observation.n_unmasked
         near = self._near(problem, evidence, evidence.floor_at(epoch))
         found = marginal(self.freed(near, guess, evidence.modes), guess)
         return {
-            "evidence": evidence(found, near.observation.counted),
-            "prior": (self.priors.pull(guess) / counted).mean(),
+            "evidence": evidence(found, near.observation.n_unmasked),
+            "prior": (self.priors.pull(guess) / n_unmasked).mean(),
             "survey": self.priors.misfit(guess, spread).mean(),
         }
 
@@ -333,12 +333,12 @@ class MarginalisedMethod(Refinable):
             own = self.priors.drawn(len(problem)).to(problem.unit)
             sersic = problem.sersic(own)
             size = (4 * torch.as_tensor(sersic.R_sersic)).clamp(max=self.settings.frame.largest)
-            free = self.freed(sampled(problem, dreams.points), own, dreams.modes, Frame.about(sersic, size))
+            free = self.freed(sampled(problem, dreams.points), own, dreams.modes, Frame.from_sersic(sersic, size))
             clean = free.render(torch.cat([own, torch.randn_like(free.free.sigma)], dim=1))  # type: ignore[union-attr]
             factor = observation.peak / clean.flatten(1).amax(1).clamp(min=1e-30)
             clean = clean * factor[:, None, None, None]
             image = observation.noise.sample(clean, _generator(clean))
-            seen = LensProblem.of(replace(observation, image=image))
+            seen = LensProblem.from_observation(replace(observation, image=image))
             values = problem.values(own)
             name = f"{next(iter(problem.model.source))}.amp"
             return seen, seen.unconstrained(values | {name: values[name] * factor})
@@ -347,7 +347,7 @@ class MarginalisedMethod(Refinable):
 
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return one forward pass: the network, the source solved, a few Gauss-Newton steps, what is left over."""
-        report, factor = Report(undetected=self.settings.undetected), scale or self.settings.scale
+        report, factor = Report(unresolved_subhalos=self.settings.unresolved_subhalos), scale or self.settings.scale
 
         def one(part: Observation) -> Prediction:
             return quick_prediction(self.fit(part), factor, report)
@@ -360,7 +360,7 @@ class MarginalisedMethod(Refinable):
 
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the forward pass with the stages of the default fit."""
-        fit = RefinedFit(undetected=self.settings.undetected)
+        fit = RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos)
         return Refined(self, fit if rounds is None else fit.shortened(rounds))
 
     def start(self, problem: LensProblem) -> Tensor:
@@ -377,7 +377,7 @@ class MarginalisedMethod(Refinable):
     def fit(self, observation: Observation) -> LensFit:
         """Return where the forward pass ends: each level frames the source anew, about the lens found so far."""
         with torch.no_grad():
-            whole = self._taught(LensProblem.of(observation))
+            whole = self._taught(LensProblem.from_observation(observation))
             own, problem = self.start(whole), self._cut(whole)
             for level in self.settings.levels:
                 free = self.freed(sampled(problem, level.points), own, level.modes)
@@ -387,10 +387,12 @@ class MarginalisedMethod(Refinable):
                 noise = replace(problem.observation, noise=renewed.observation.noise)
                 problem = replace(problem, observation=noise, inverse_sigma=renewed.inverse_sigma)
             finest = replace(free, observation=problem.observation)
-            fitted = seen_whole(Fitted.of(finest, end), whole)
+            fitted = seen_whole(Fitted.from_optimum(finest, end), whole)
             rows = torch.arange(len(own), device=own.device)
             values = fitted.problem.values(own)
-            return LensFit([(rows, fitted)], arc_light(whole)[1], values[f"{next(iter(whole.model.mass))}.theta_E"])
+            return LensFit(
+                [(rows, fitted)], significant_light(whole)[1], values[f"{next(iter(whole.model.mass))}.theta_E"]
+            )
 
     def _taught(self, problem: LensProblem) -> LensProblem:
         """The problem with the lens prior that the survey taught."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from lensphys.deflection import DeflectionField
+from lensphys.basics.settings import Strict
 from lensphys.fitting import (
     einstein_radius,
     joint_through_lens,
@@ -18,7 +18,6 @@ from lensphys.fitting import (
     sersic_moments,
     sersic_through_lens,
 )
-from lensphys.grid import PixelGrid
 from lensphys.losses.perceptual import PerceptualSettings
 from lensphys.losses.physics import PhysicsLossSettings, min_max
 from lensphys.methods.trainable import Batch, TrainableMethod
@@ -27,8 +26,9 @@ from lensphys.networks import DeflectionNetwork, Network, PolarHeadSettings
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation, RectifiedCountNoise
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
-from lensphys.tracing import reconstruct_source
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
+from lensphys.tracing.rays import reconstruct_source
 
 SourceFit = Literal["brightest_pixel", "moments", "least_squares", "through_lens", "joint"]
 

@@ -62,5 +62,5 @@ class Refined:
 
     def fit(self, observation: Observation) -> LensFit:
         """Return the optimum of each image, from the network's first look."""
-        problem = LensProblem.of(observation)
+        problem = LensProblem.from_observation(observation)
         return self.settings.refinement(problem, self.start.start(problem))

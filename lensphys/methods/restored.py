@@ -9,13 +9,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.methods.fit import RefinedFit, one_by_one
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.observation import Observation, block_sum
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
 
 _PEDESTAL = 2.0  # of the noise: noise is not positive, but the algorithm wants positive images
 _POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are steep
@@ -52,7 +52,9 @@ class Restoration(Strict):
             if bool((share > 0.99).all()):
                 return lens
             plain = self._plain(part, scale)
-            mine, observed = (lens.image, lens.observed) if part.camera.sharp is None else self._sharpened(lens, part)
+            mine, observed = (
+                (lens.image, lens.observed) if part.camera.target_psf is None else self._sharpened(lens, part)
+            )
             image = share * mine + (1 - share) * plain.image
             return replace(lens, image=image, observed=share * observed + (1 - share) * plain.observed)
 
@@ -74,12 +76,12 @@ class Restoration(Strict):
         adjoint = torch.func.vjp(camera.expose, image)[1]
         everywhere = adjoint(weight)[0].clamp(min=1e-6)
         chi2 = lens.reduced_chi2(observation)
-        unexplained = chi2 - 1 > _POOR * (2 / observation.counted).sqrt()
+        unexplained = chi2 - 1 > _POOR * (2 / observation.n_unmasked).sqrt()
         small = pedestal * (target.grid.pixel_area / camera.grid.pixel_area)
         image = image + small
         for _ in range(self.iterations):
             expected = camera.expose(image)
-            left = ((seen - expected * weight).square() / variance).sum((1, 2, 3)) / observation.counted
+            left = ((seen - expected * weight).square() / variance).sum((1, 2, 3)) / observation.n_unmasked
             going = (unexplained & (left > _OVERFITTED))[:, None, None, None]
             ratio = seen / torch.maximum(expected, 1e-6 * pedestal)
             image = torch.where(going, image * adjoint(ratio)[0] / everywhere, image)
@@ -88,12 +90,12 @@ class Restoration(Strict):
 
     def _plain(self, observation: Observation, scale: int) -> Prediction:
         """Return what needs no lens: interpolation, or where another PSF is asked for Richardson-Lucy."""
-        if observation.camera.sharp is None:
+        if observation.camera.target_psf is None:
             return Interpolation(name="bicubic").predict(observation, scale)
         best = RichardsonLucy(iterations=max(1, self.iterations // 14)).predict(observation, scale)
         for share in (5, 2, 1):
             more = RichardsonLucy(iterations=max(1, self.iterations // share)).predict(observation, scale)
-            fits = (observation.chi2(more.observed) / observation.counted > _OVERFITTED)[:, None, None, None]
+            fits = (observation.chi2(more.observed) / observation.n_unmasked > _OVERFITTED)[:, None, None, None]
             image = torch.where(fits, more.image, best.image)
             best = replace(best, image=image, observed=torch.where(fits, more.observed, best.observed))
         return best

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
-from lensphys.grid import PixelGrid
+from lensphys.basics.settings import Strict
 from lensphys.methods.interpolation import interpolate
 from lensphys.observation import PSF, Observation, block_sum
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
+from lensphys.tracing.grid import PixelGrid
 
 _LOST = 1e-4  # of the kernel's flux may be cut off with its faint edge, for speed
 
@@ -23,7 +23,7 @@ class RichardsonLucy(Strict):
     """Richardson-Lucy deconvolution of the bicubic image by the instrument's PSF, seen with the target PSF, or its own.
 
     Noise is not positive but the algorithm wants positive images: it works on the image plus a pedestal, the depth of
-    its lowest counted pixel.
+    its lowest unmasked pixel.
 
     Args:
         iterations: the more, the sharper and the noisier.

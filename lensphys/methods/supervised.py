@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError, check_same_shape
+from lensphys.basics.checks import LensphysError, check_same_shape
+from lensphys.basics.settings import Strict
 from lensphys.losses.image import ImageLossSettings
 from lensphys.losses.perceptual import PerceptualSettings
 from lensphys.losses.physics import PhysicsLossSettings
@@ -17,7 +18,6 @@ from lensphys.networks import Network
 from lensphys.networks.base import Scale, last_layer
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
-from lensphys.settings import Strict
 
 _PHYSICS = {"observation", "intensity_conservation"}  # the terms that ask for neither a deflection nor a source
 

@@ -8,8 +8,8 @@ from typing import Generic, Literal, TypeVar
 from torch import Tensor, nn
 
 from lensphys.observation import Observation
+from lensphys.observation.validity import Validity
 from lensphys.prediction import Prediction
-from lensphys.validity import Validity
 
 
 class Batch:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from lensphys.observation import Observation
+from lensphys.observation.validity import Validity
 from lensphys.prediction import Prediction, Verdict, joined
-from lensphys.validity import Validity
 
 Answer = Callable[[Observation], Prediction]
 

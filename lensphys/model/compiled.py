@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_choice
+from lensphys.basics.checks import check_choice
 from lensphys.model.light import sersic_b
 
 # the lenses there is a kernel for, and their parameters beside the centre

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images
+from lensphys.basics.checks import LensphysError, check_images
 from lensphys.model.curves import critical_curves, determinant
 from lensphys.model.parameter import Parameter
 from lensphys.model.points import Points, Values, axes, quadrature
@@ -197,13 +197,13 @@ class MassProfile(Component):
             >>> ax.round(3).tolist(), ay.round(3).tolist()
             ([0.9, 0.0], [1.2, 1.5])
         """
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         alpha = self(points.position)
         return points.shaped(alpha[:, 0]), points.shaped(alpha[:, 1])
 
     def ray(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> tuple[Values, Values]:
         """Return where rays from (x, y) [arcsec] meet the source plane, beta = theta - alpha(theta) [arcsec]."""
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         beta = points.position - self(points.position)
         return points.shaped(beta[:, 0]), points.shaped(beta[:, 1])
 
@@ -212,18 +212,18 @@ class MassProfile(Component):
 
         It is zero at the component's centre, or at 1 arcsec from a point mass.
         """
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         return points.shaped(self.psi(points.position)[:, 0])
 
     def convergence(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Values:
         """Return the convergence kappa = 1/2 div alpha, without unit, at (x, y) [arcsec]."""
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         j = self.jacobian(points.position)
         return points.shaped(0.5 * (j[:, 0, 0] + j[:, 1, 1]))
 
     def shear(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> tuple[Values, Values]:
         """Return the shear (gamma1, gamma2), without unit, at (x, y) [arcsec]."""
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         j = self.jacobian(points.position)
         return points.shaped(0.5 * (j[:, 0, 0] - j[:, 1, 1])), points.shaped(0.5 * (j[:, 0, 1] + j[:, 1, 0]))
 
@@ -232,7 +232,7 @@ class MassProfile(Component):
 
         It is infinite on critical curves, and negative where an image is mirrored.
         """
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         return points.shaped(1 / determinant(self.jacobian(points.position)))
 
     def critical_curves(self, half_width: float | None = None, step: float | None = None) -> list[Values]:
@@ -342,7 +342,7 @@ class LightProfile(Component):
         """
         raise LensphysError(f"{type(self).__name__} does not know how far its light reaches")
 
-    def slope(self, beta: Tensor) -> Tensor:
+    def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         beta = beta.contiguous()
         return torch.cat([torch.func.jvp(self, (beta,), (step,))[1] for step in axes(beta)], dim=1)
@@ -357,7 +357,7 @@ class LightProfile(Component):
             >>> Sersic(amp=2.0, R_sersic=0.5, n_sersic=1.0).brightness([[0.5, -0.5]], 0.0).round(6).tolist()
             [[2.0, 2.0]]
         """
-        points = Points.of(x, y)
+        points = Points.from_xy(x, y)
         return points.shaped(self(points.position)[:, 0])
 
     def __add__(self, other: LightProfile) -> LightSum:
@@ -394,9 +394,9 @@ class LightSum(LightProfile):
         """Return the sum of the brightnesses, (B, 1, H, W) [flux / arcsec^2]."""
         return torch.stack([profile(position) for profile in self.profiles]).sum(0)
 
-    def slope(self, beta: Tensor) -> Tensor:
+    def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the sum by beta, (B, 2, H, W) [flux / arcsec^3]."""
-        return torch.stack([profile.slope(beta) for profile in self.profiles]).sum(0)
+        return torch.stack([profile.gradient(beta) for profile in self.profiles]).sum(0)
 
     @property
     def summands(self) -> tuple[LightProfile, ...]:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_positive
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_positive
 from lensphys.model.points import axes
+from lensphys.tracing.grid import PixelGrid
 
 _STEPS = 200  # of the half width: as finely as the curves are looked for
 _NEAREST, _FARTHEST = 1e-3, 1e3  # arcsec: how far out the outermost curve is expected

@@ -17,10 +17,10 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.model.component import MassProfile
-from lensphys.settings import Strict
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
-from lensphys.extras import need
+from lensphys.basics.extras import need
 from lensphys.model.component import CORE
 from lensphys.model.light.sersic import SMOOTHING
 from lensphys.model.mass.sie import SIE_DENOMINATOR, SIE_NUMERATOR

@@ -34,7 +34,7 @@ class Member:
     tied: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, component: type[Component], tied: Mapping[str, str] | None = None, **fixed: Any) -> Member:
+    def from_component(cls, component: type[Component], tied: Mapping[str, str] | None = None, **fixed: Any) -> Member:
         """Return a member whose declared parameters are free with their default priors, but for those given here."""
         tied = tied or {}
         free = tuple(p for p in component.parameters if p.name not in fixed and p.name not in tied)
@@ -69,7 +69,10 @@ class LensModel:
     def smooth(cls) -> LensModel:
         """Return SIE + shear about its centre, and a Sersic source."""
         about = {name: f"lens.{name}" for name in ("center_x", "center_y")}
-        return cls({"lens": Member.of(SIE), "shear": Member.of(Shear, about)}, {"source": Member.of(Sersic)})
+        return cls(
+            {"lens": Member.from_component(SIE), "shear": Member.from_component(Shear, about)},
+            {"source": Member.from_component(Sersic)},
+        )
 
     @property
     def members(self) -> dict[str, Member]:

@@ -28,11 +28,11 @@ class Points:
     arrays: bool
 
     @classmethod
-    def of(cls, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Points:
+    def from_xy(cls, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Points:
         """Return the points of coordinates that broadcast [arcsec]; whole numbers count as float64.
 
         Example:
-            >>> Points.of([0.0, 1.0], 2.0).position.shape
+            >>> Points.from_xy([0.0, 1.0], 2.0).position.shape
             torch.Size([1, 2, 1, 2])
         """
         arrays = not (isinstance(x, Tensor) or isinstance(y, Tensor))

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny
 
+from lensphys.basics.trust import check_trusted
 from lensphys.networks.base import NetworkSettings
 from lensphys.networks.deflection import DeflectionNetwork, PolarHeadSettings
-from lensphys.trust import check_trusted
 
 # What a config calls a network, and where its settings are: to add one, add its file and its line.
 NETWORKS = {

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.basics.settings import Strict
 from lensphys.networks.base import Width
 from lensphys.networks.pyramid import ConvBlock
-from lensphys.settings import Strict
 
 _CELLS = 4  # the image ends, and begins again, as so many squared
 

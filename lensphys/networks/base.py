@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from lensphys.settings import Strict
+from lensphys.basics.settings import Strict
 
 # Bounds, so that a config that is only read takes no more time and memory than any network of the field. Their product
-# is bounded where a method is built: see `lensphys.config`.
+# is bounded where a method is built: see `lensphys.training.experiment`.
 Width = Annotated[int, Field(gt=0, le=4096)]  # channels of a layer
 Depth = Annotated[int, Field(gt=0, le=256)]  # layers, blocks, groups of them
 Scale = Annotated[int, Field(gt=0, le=16)]  # HR pixels along the side of an LR pixel

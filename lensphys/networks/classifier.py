@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.basics.settings import Strict
 from lensphys.networks.base import Depth, Width
-from lensphys.settings import Strict
 
 
 class ClassifierBlock(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from pydantic import PositiveFloat, model_validator
 from torch import Tensor, nn
 
-from lensphys.checks import check_images
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import check_images
+from lensphys.basics.settings import Strict
 from lensphys.networks.base import last_layer
-from lensphys.settings import Strict
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 class PolarHeadSettings(Strict):

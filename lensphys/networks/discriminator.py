@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from lensphys.basics.settings import Strict
 from lensphys.networks.base import Depth, Width
-from lensphys.settings import Strict
 
 
 class Discriminator(nn.Module):

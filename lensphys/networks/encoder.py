@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lensphys.basics.settings import Strict
 from lensphys.networks.base import Width
 from lensphys.networks.pyramid import ConvBlock, coordinates
-from lensphys.settings import Strict
 
 _CELLS = 4  # the image ends as so many squared
 

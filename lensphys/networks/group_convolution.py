@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lensphys.orientation import transformed
+from lensphys.tracing.orientation import transformed
 
 Group = Literal["c4", "d4"]
 ORDER: dict[Group, int] = {"c4": 4, "d4": 8}

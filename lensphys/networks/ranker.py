@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lensphys.contrast import PEAK, normalised_pixels
+from lensphys.basics.settings import Strict
 from lensphys.networks.base import Depth, Width
-from lensphys.settings import Strict
+from lensphys.networks.contrast import PEAK, normalised_pixels
 
 
 class Ranker(nn.Module):

@@ -8,7 +8,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
-from lensphys.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError, check_file
 
 _WIDTHS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red, green and blue

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 from torch import Tensor
 
-from lensphys.checks import check_images
+from lensphys.basics.checks import check_images
 
 _Pixels = NDArray[np.floating]
 _Chosen = NDArray[np.bool_]

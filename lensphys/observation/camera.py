@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
-from lensphys.deflection import DeflectionField
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.noise import Noise
 from lensphys.observation.psf import PSF, NoPSF, convolved
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Camera:
         grid: the pixels.
         psf: what blurs the image on these pixels.
         supersampling: each pixel is the sum of this many squared points; 1 evaluates it at its centre (legacy data).
-        sharp: the PSF that a super-resolved image shall have; the camera's own if None.
+        target_psf: the PSF that a super-resolved image shall have; the camera's own if None.
 
     Example:
         >>> from lensphys.model import SIS, Sersic
         >>> from lensphys.observation import GaussianPSF
         >>> camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.08))
-        >>> field = DeflectionField.of(SIS(theta_E=1.0), camera.grid)
+        >>> field = DeflectionField.from_lens(SIS(theta_E=1.0), camera.grid)
         >>> camera.render(Sersic(amp=1.0, R_sersic=0.25, n_sersic=1.0), field).shape
         torch.Size([1, 1, 64, 64])
     """
@@ -40,7 +40,7 @@ class Camera:
     grid: PixelGrid
     psf: PSF = NoPSF()
     supersampling: int = 1
-    sharp: PSF | None = None
+    target_psf: PSF | None = None
 
     def __post_init__(self) -> None:
         if self.supersampling < 1:
@@ -49,11 +49,11 @@ class Camera:
     def at(self, factor: float) -> Camera:
         """Return the camera of the super-resolved image: pixels ``factor`` times as small, the same field of view.
 
-        Its PSF is the target PSF ``sharp``, or without one the same PSF on the sky, for every factor, 1 included. An
+        Its PSF is the ``target_psf``, or without one the same PSF on the sky, for every factor, 1 included. An
         oversampled camera needs fewer points a pixel: the supersampling shrinks with the pixels.
         """
         points = max(1, round(self.supersampling / max(factor, 1)))
-        psf = self.psf if self.sharp is None else self.sharp
+        psf = self.psf if self.target_psf is None else self.target_psf
         return replace(self, grid=self.grid.resampled(factor), psf=psf, supersampling=points)
 
     def rows(self, index: Tensor) -> Camera:
@@ -65,7 +65,9 @@ class Camera:
         return self._with(lambda psf: psf.to(device))
 
     def _with(self, change: Callable[[PSF], PSF]) -> Camera:
-        return replace(self, psf=change(self.psf), sharp=None if self.sharp is None else change(self.sharp))
+        return replace(
+            self, psf=change(self.psf), target_psf=None if self.target_psf is None else change(self.target_psf)
+        )
 
     def render(self, light: Callable[[Tensor], Tensor], field: DeflectionField) -> Tensor:
         """Return the clean image of a source seen through a lens.
@@ -106,12 +108,12 @@ class Camera:
         Returns:
             (B, 1, H, W) [flux per pixel].
         """
-        if self.sharp is None:
+        if self.target_psf is None:
             return block_sum(image, self.grid)
         scale = self.grid.scale * self.grid.width / image.shape[-1]
-        reach = 2 * max(self.psf.extent, self.sharp.extent)  # the extent of a profile is its width alone
+        reach = 2 * max(self.psf.extent, self.target_psf.extent)  # the extent of a profile is its width alone
         size = 2 * min(math.ceil(reach / scale), (min(image.shape[-2:]) - 1) // 2) + 1
-        kernel = matching_kernel(self.sharp, self.psf, scale, size=size, like=image)
+        kernel = matching_kernel(self.target_psf, self.psf, scale, size=size, like=image)
         return block_sum(convolved(image, kernel), self.grid)
 
 
@@ -175,9 +177,9 @@ class Observation:
         camera, noise = self.camera.to(device), self.noise.to(device)
         return replace(self, image=self.image.to(device), camera=camera, noise=noise, mask=mask)
 
-    def sharpened_to(self, psf: PSF) -> Observation:
+    def with_target_psf(self, psf: PSF) -> Observation:
         """Return the observation with another PSF for its super-resolved images."""
-        return replace(self, camera=replace(self.camera, sharp=psf).to(self.image.device))
+        return replace(self, camera=replace(self.camera, target_psf=psf).to(self.image.device))
 
     def inner(self, height: int, width: int) -> Observation:
         """Return the middle of the images: so many pixels, as many cut off on opposite sides.
@@ -208,7 +210,7 @@ class Observation:
 
     @property
     def smoothed(self) -> Tensor:
-        """The 3 x 3 running mean of the counted pixels, (B, 1, H, W): a first guess of the clean image."""
+        """The 3 x 3 running mean of the unmasked pixels, (B, 1, H, W): a first guess of the clean image."""
         light, counted = self._nine
         return light / counted.clamp(min=1)
 
@@ -223,19 +225,19 @@ class Observation:
 
     @property
     def _nine(self) -> tuple[Tensor, Tensor]:
-        """Light and number of the counted pixels among the nine about each pixel, (B, 1, H, W) each."""
+        """Light and number of the unmasked pixels among the nine about each pixel, (B, 1, H, W) each."""
         both = torch.cat([self.image * self.weight, self.weight], dim=1)
         light, counted = (9 * F.avg_pool2d(both, 3, stride=1, padding=1)).split(1, dim=1)
         return light, counted
 
     @property
     def peak(self) -> Tensor:
-        """The brightest counted pixel of each image, (B,), or zero."""
+        """The brightest unmasked pixel of each image, (B,), or zero."""
         return (self.image * self.weight).flatten(1).amax(1)
 
     @property
     def peak_unit(self) -> Tensor:
-        """The brightest counted pixel as a unit to divide images by, (B, 1, 1, 1); never zero."""
+        """The brightest unmasked pixel as a unit to divide images by, (B, 1, 1, 1); never zero."""
         return self.peak.clamp(min=1e-30)[:, None, None, None]
 
     def interpolated(self, grid: PixelGrid, *, mode: str = "bicubic") -> Tensor:
@@ -254,11 +256,11 @@ class Observation:
         return (1 + missing / (slope * self.weight).flatten(1).sum(1)).nan_to_num(1.0).clamp(0.5, 2.0)
 
     def chi2(self, clean: Tensor) -> Tensor:
-        """Return sum (y - E[y])^2 / variance over the counted pixels, (B,), for a clean model image."""
+        """Return sum (y - E[y])^2 / variance over the unmasked pixels, (B,), for a clean model image."""
         residual = (self.image - self.noise.expected(clean)) ** 2 / self.noise.variance(clean)
         return (residual * self.weight).flatten(1).sum(1)
 
     @property
-    def counted(self) -> Tensor:
-        """Number of counted pixels, (B,)."""
+    def n_unmasked(self) -> Tensor:
+        """Number of unmasked pixels, (B,)."""
         return self.weight.flatten(1).sum(1)

@@ -11,14 +11,14 @@ from pydantic import Field, FiniteFloat, PlainValidator, PositiveFloat, Positive
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_choice
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.settings import Strict, read_yaml
 from lensphys.observation.camera import Camera, Observation
 from lensphys.observation.noise import ExposureNoise, Noise, RectifiedCountNoise, SkyNoise
 from lensphys.observation.per_image import PerImage
 from lensphys.observation.psf import PSF
 from lensphys.observation.psf_settings import PSFSettings, with_kernel_read
-from lensphys.settings import Strict, read_yaml
+from lensphys.tracing.grid import PixelGrid
 
 _FOLDER = Path(__file__).parent / "instruments"
 

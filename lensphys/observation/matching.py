@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.observation.psf import PSF
 
 _FLOOR = 1e-3  # of the sharp transfer function: below it the ratio is noise

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_positive
+from lensphys.basics.checks import LensphysError, check_images, check_positive
 from lensphys.observation.per_image import PerImage
 
 # torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_finite, check_positive
+from lensphys.basics.checks import LensphysError, check_finite, check_positive
 from lensphys.observation.per_image import Blurring
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_file, check_positive
+from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.observation.psf import PixelPSF
 
 if TYPE_CHECKING:

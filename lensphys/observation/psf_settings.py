@@ -13,11 +13,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.basics.settings import Strict
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
 from lensphys.observation.psf_file import LARGEST_SIDE, read_kernel, usable
-from lensphys.settings import Strict
 
 
 class NoPSFSettings(Strict):
@@ -87,10 +87,10 @@ class KernelPSFSettings(Strict):
         if scale is None:
             raise LensphysError(f"{path} has no pixel scale: give psf.pixel_scale [arcsec] beside psf.file")
         check_positive(f"the pixel scale of {path}", scale)
-        return cls.of(usable(kernel).kernel, scale)
+        return cls.from_kernel(usable(kernel).kernel, scale)
 
     @classmethod
-    def of(cls, kernel: np.ndarray, pixel_scale: float) -> KernelPSFSettings:
+    def from_kernel(cls, kernel: np.ndarray, pixel_scale: float) -> KernelPSFSettings:
         """Return the settings of a kernel (K, K) with the sum 1, on pixels of this scale [arcsec]."""
         data = kernel.astype("<f4").tobytes()
         pixels = base64.b64encode(zlib.compress(data, 9)).decode("ascii")

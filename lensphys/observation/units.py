@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.observation.instrument import ExposureNoiseSettings, Instrument
 from lensphys.observation.noise import ExposureNoise
 

@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import model_validator
 
-from lensphys.distributions import Distribution, PositiveDistribution, fixed
-from lensphys.settings import Strict
+from lensphys.basics.distributions import Distribution, PositiveDistribution, fixed
+from lensphys.basics.settings import Strict
 
 
 class Shear(Strict):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from lensphys.distributions import Distribution
-from lensphys.settings import Strict
+from lensphys.basics.distributions import Distribution
+from lensphys.basics.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.halos import Halos
 from lensphys.simulation.mass_function import MassRange

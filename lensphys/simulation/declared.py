@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lensphys.checks import LensphysError
-from lensphys.declared import Declared, distribution_of
-from lensphys.distributions import Distribution
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.distributions import Distribution
 from lensphys.model import Component, Parameter
+from lensphys.model.declared import Declared, distribution_of
 from lensphys.simulation.draws import Draws
 
 Keywords = dict[str, Any]

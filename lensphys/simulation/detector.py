@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import Conditions, ExposureNoise, Instrument, Noise, RectifiedCountNoise
 from lensphys.observation.instrument import (
     CONDITIONS,

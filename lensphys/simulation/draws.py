@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from lensphys.checks import LensphysError
-from lensphys.distributions import Distribution, normal_cdf
-from lensphys.settings import Strict
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.distributions import Distribution, normal_cdf
+from lensphys.basics.settings import Strict
 
 
 class Correlation(Strict):

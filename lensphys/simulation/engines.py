@@ -9,11 +9,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Cameras:
     same_psf: bool = True
 
     @classmethod
-    def of(cls, recipe: Recipe, instrument: Instrument) -> Cameras:
+    def from_recipe(cls, recipe: Recipe, instrument: Instrument) -> Cameras:
         """Return the cameras of a recipe.
 
         Raises:
@@ -98,7 +98,7 @@ class Cameras:
         return list(dict.fromkeys([lr, hr, self.hr.grid]))
 
 
-def lacking(engine: str, profile: str, other: str, has: Sequence[str]) -> LensphysError:
+def unsupported_profile(engine: str, profile: str, other: str, has: Sequence[str]) -> LensphysError:
     """Return the error for a profile that an engine does not have."""
     return LensphysError(
         f"the {engine} engine has no profile {profile} (it has {', '.join(has)}): use --engine {other}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lensphys
+from lensphys.basics.version import PACKAGE
 
 
 def recipe_folder() -> Path:
     """Return the folder of the recipes that come with lensphys, and of the files they name."""
-    package = Path(lensphys.__file__).parent
+    package = PACKAGE
     installed = package / "simulations"
     return installed if installed.is_dir() else package.parent / "simulations"
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from lensphys.checks import LensphysError
-from lensphys.distributions import Distribution, Fixed, fixed
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.distributions import Distribution, Fixed, fixed
+from lensphys.basics.settings import Strict
 from lensphys.model.mass.tnfw import truncated_mass
-from lensphys.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.halo_structure import (
     median_concentration,

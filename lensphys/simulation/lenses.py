@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import SerializeAsAny, model_validator
 
-from lensphys.declared import settings_of
-from lensphys.distributions import Distribution, PositiveDistribution, fixed
+from lensphys.basics.distributions import Distribution, PositiveDistribution, fixed
+from lensphys.basics.settings import Strict, chosen_by_kind
 from lensphys.model import MASS, MassProfile
 from lensphys.model.component import CENTRE
-from lensphys.settings import Strict, chosen_by_kind
+from lensphys.model.declared import settings_of
 from lensphys.simulation.cosmology import Distances
 from lensphys.simulation.declared import Drawn, Named
 from lensphys.simulation.draws import Draws

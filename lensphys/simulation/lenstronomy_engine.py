@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.extras import need
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.extras import need
 from lensphys.observation import Camera, Conditions, Instrument
-from lensphys.simulation.engines import Cameras, Rendered, lacking
+from lensphys.simulation.engines import Cameras, Rendered, unsupported_profile
 from lensphys.simulation.galaxies import with_image
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Keywords, Scene
+from lensphys.tracing.grid import PixelGrid
 
 Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class LenstronomyEngine:
 
     def __init__(self, recipe: Recipe, instrument: Instrument) -> None:
         self._instrument = instrument
-        self._cameras = Cameras.of(recipe, instrument)
+        self._cameras = Cameras.from_recipe(recipe, instrument)
 
     def check(self, scene: Scene) -> None:
         """Raise unless lenstronomy has all profiles of a scene, with these parameters.
@@ -51,10 +51,10 @@ class LenstronomyEngine:
         )
         for name in scene.lens_model_list:
             if name not in mass:
-                raise lacking("lenstronomy", name, "torch", ["the lens profiles of lenstronomy"])
+                raise unsupported_profile("lenstronomy", name, "torch", ["the lens profiles of lenstronomy"])
         for name, _ in lights:
             if name not in light:
-                raise lacking("lenstronomy", name, "torch", ["the light profiles of lenstronomy"])
+                raise unsupported_profile("lenstronomy", name, "torch", ["the light profiles of lenstronomy"])
         try:
             _alpha(scene, np.zeros(1), np.ones(1))
             _light(scene.source_light_model_list, scene.kwargs_source, np.zeros(1), np.ones(1))

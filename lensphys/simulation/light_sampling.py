@@ -132,7 +132,8 @@ def _enough(lenses: Rendering, settings: LightSampling) -> int:
 def _sharpest(recipe: Recipe, instrument: Instrument, build: Build, settings: LightSampling) -> Rendering:
     name = next(iter(recipe.classes))
     drawn = [
-        draw(recipe, instrument, name, Seeds.of(0, name, i, instrument.description)) for i in range(settings.drawn)
+        draw(recipe, instrument, name, Seeds.for_sample(0, name, i, instrument.description))
+        for i in range(settings.drawn)
     ]
     order = np.argsort([_steepness(d.scene) for d in drawn], kind="stable")
     return _rendering([drawn[i] for i in order[-settings.sharpest :]], instrument, build)

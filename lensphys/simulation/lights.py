@@ -9,13 +9,13 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import SerializeAsAny, model_validator
 
-from lensphys.checks import LensphysError
-from lensphys.declared import settings_of
-from lensphys.distributions import Distribution, PositiveDistribution, fixed
-from lensphys.extras import need
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.distributions import Distribution, PositiveDistribution, fixed
+from lensphys.basics.extras import need
+from lensphys.basics.settings import Strict, chosen_by_kind
 from lensphys.model import LIGHT, ImageSource, LightProfile, by_lenstronomy
+from lensphys.model.declared import settings_of
 from lensphys.observation import Instrument, instrument_names
-from lensphys.settings import Strict, chosen_by_kind
 from lensphys.simulation.declared import Drawn, Keywords, Named
 from lensphys.simulation.draws import Draws
 from lensphys.simulation.galaxies import galaxy_images

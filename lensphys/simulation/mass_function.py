@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, model_validator
 
-from lensphys.settings import Strict
+from lensphys.basics.settings import Strict
 
 Array = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-import lensphys
-from lensphys.checks import LensphysError, check_choice
-from lensphys.data.again import LEFT_OUT
+from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.provenance import versions
+from lensphys.basics.version import VERSION
 from lensphys.data.lens_file import FORMAT_VERSION
+from lensphys.data.recomputed import LEFT_OUT
 from lensphys.observation import Instrument
-from lensphys.provenance import versions
 from lensphys.simulation.detector import check_detector
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.galaxies import fingerprint
@@ -55,10 +55,10 @@ class Plan:
     matched: bool = False
     shard_size: int = SHARD
     deflection: bool = False
-    version: str = lensphys.__version__
+    version: str = VERSION
 
     @classmethod
-    def of(
+    def from_recipe(
         cls,
         recipe: Recipe,
         n: int,
@@ -152,7 +152,7 @@ class Plan:
         """Return what a sample is made from."""
         index, label = divmod(position, len(self.classes))
         name = self.classes[label]
-        seeds = Seeds.of(self.seed, name, index, self.instrument.description, matched=self.matched)
+        seeds = Seeds.for_sample(self.seed, name, index, self.instrument.description, matched=self.matched)
         return draw(self.recipe, self.instrument, name, seeds)
 
     def attributes(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.settings import Strict, merged, override, read_yaml
 from lensphys.observation import Instrument
-from lensphys.settings import Strict, merged, override, read_yaml
 from lensphys.simulation.components import Counts, Shear, Target, VariedConditions
 from lensphys.simulation.cosmology import DistanceKind, Distances
 from lensphys.simulation.dark_matter import Population

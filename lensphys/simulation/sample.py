@@ -36,7 +36,7 @@ class Seeds:
     substructure: np.random.SeedSequence | None = None
 
     @classmethod
-    def of(cls, seed: int, class_name: str, index: int, instrument: str, *, matched: bool = False) -> Seeds:
+    def for_sample(cls, seed: int, class_name: str, index: int, instrument: str, *, matched: bool = False) -> Seeds:
         """Return the seeds of a sample: they depend on its class and index, not on how many there are of either.
 
         Args:

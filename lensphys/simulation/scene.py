@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.model import Shear
 from lensphys.observation import Instrument
 from lensphys.simulation.bodies import Host

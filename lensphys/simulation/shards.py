@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import lensphys
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.lock import LOCK
+from lensphys.basics.outputs import checksum, whole_file, write_json
+from lensphys.basics.version import VERSION
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.merging import MANIFEST, link_clean, shard_path
-from lensphys.lock import LOCK
-from lensphys.outputs import checksum, whole_file, write_json
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
@@ -162,8 +162,8 @@ def write_shard(plan: Plan, folder: Path, device: str, shard: int) -> Finished:
 
 def _check_place(plan: Plan, folder: Path) -> None:
     where = f"the worker on {socket.gethostname()}"
-    if plan.version != lensphys.__version__:
-        raise LensphysError(f"{where} has lensphys {lensphys.__version__}, the run {plan.version}: install the same")
+    if plan.version != VERSION:
+        raise LensphysError(f"{where} has lensphys {VERSION}, the run {plan.version}: install the same")
     if not (folder / MANIFEST).is_file():
         raise LensphysError(f"{where} does not see {folder}: it must lie on a disk that all workers share")
 

@@ -22,7 +22,7 @@ class LensStream:
 
     Example:
         >>> from lensphys.simulation import Recipe
-        >>> plan = Plan.of(Recipe.named("model_2", ["height=16", "width=16"]), 10)
+        >>> plan = Plan.from_recipe(Recipe.named("model_2", ["height=16", "width=16"]), 10)
         >>> observation, truth = LensStream(plan).read([0, 1, 1_000_000], "cpu")
         >>> observation.image.shape, truth.shape
         (torch.Size([3, 1, 16, 16]), torch.Size([3, 1, 32, 32]))
@@ -63,7 +63,7 @@ class LensStream:
         conditions = conditions_of([d.conditions for d in samples.drawn], torch.float32).to(device)
         observation = self._plan.instrument.observation(torch.from_numpy(samples.lr).to(device), conditions)
         if self._plan.target is not None:
-            observation = observation.sharpened_to(self._plan.target.psf_of())
+            observation = observation.with_target_psf(self._plan.target.psf_of())
         scale = torch.tensor([d.detector.flux_scale for d in samples.drawn])[:, None, None, None]
         hr = torch.from_numpy(samples.hr_clean if samples.hr is None else samples.hr)
         return observation, (hr * scale).float().to(device)

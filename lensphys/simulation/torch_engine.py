@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError
 from lensphys.model import LIGHT, MASS, Component, ImageSource, LightProfile, Sersic, by_lenstronomy
 from lensphys.model.by_name import Table, columns, deflection_of, table_of
 from lensphys.model.compiled import brightness_sersic_points
@@ -19,10 +18,11 @@ from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.observation.camera import block_sum
 from lensphys.simulation.compiled_psf import compiled_psf
 from lensphys.simulation.declared import Keywords, Named
-from lensphys.simulation.engines import Cameras, Rendered, lacking
+from lensphys.simulation.engines import Cameras, Rendered, unsupported_profile
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene
+from lensphys.tracing.grid import PixelGrid
 
 # scenes at a time: so many points of the sky in all; on a processor what stays in its caches
 _POINTS = {"cpu": 1 << 17, "cuda": 1 << 24}
@@ -49,7 +49,7 @@ class TorchEngine:
     def __init__(self, recipe: Recipe, instrument: Instrument, device: torch.device | str = "cpu") -> None:
         self._instrument, self._device = instrument, torch.device(device)
         self._compiled = self._device.type == "cpu"
-        self._cameras = Cameras.of(recipe, instrument)
+        self._cameras = Cameras.from_recipe(recipe, instrument)
         like = torch.empty(0, dtype=torch.float64, device=self._device)
         points = [grid.positions(like=like).flatten(2) for grid in self._cameras.grids]
         self._theta = torch.cat(points, dim=2)[:, :, None]  # (1, 2, 1, P)
@@ -68,7 +68,7 @@ class TorchEngine:
         for found, has in ((masses, _names(MASS)), (lights, bright)):
             for name, given in found:
                 if name not in has:
-                    raise lacking("torch", name, "lenstronomy", list(has))
+                    raise unsupported_profile("torch", name, "lenstronomy", list(has))
                 if set(given) != set(has[name]):
                     raise LensphysError(
                         f"the torch engine wants the parameters {', '.join(has[name])} of {name}, got "

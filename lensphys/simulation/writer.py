@@ -7,16 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.lock import sole_run
+from lensphys.basics.outputs import check_writable, remove_leftovers
+from lensphys.basics.runners import Processes, Runner, lead, progress_bar
+from lensphys.basics.terminal import progress_console
 from lensphys.data.lens_file import LensFile
 from lensphys.data.merging import merge_shards
-from lensphys.lock import sole_run
-from lensphys.outputs import check_writable, remove_leftovers
-from lensphys.runners import Processes, Runner, lead, progress_bar
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.shards import Finished, Manifest, check_folder, write_shard
-from lensphys.terminal import progress_console
 
 
 def simulate(
@@ -50,7 +50,9 @@ def simulate(
             cannot be written.
     """
     runner = Processes(workers)
-    return write(Plan.of(recipe, n, classes=classes, seed=seed, engine=engine, deflection=deflection), out, runner)
+    return write(
+        Plan.from_recipe(recipe, n, classes=classes, seed=seed, engine=engine, deflection=deflection), out, runner
+    )
 
 
 def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: str = "cpu") -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, shortened
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.hdf5 import damage, opened
 from lensphys.data.lens_file import RESULT
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable

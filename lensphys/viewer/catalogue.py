@@ -60,7 +60,7 @@ class Entry:
     images: tuple[NDArray[Any] | None, NDArray[Any]]
 
     @classmethod
-    def of(cls, result: LensResult, address: str) -> Entry:
+    def from_result(cls, result: LensResult, address: str) -> Entry:
         """Return the line of a lens."""
         theta = result.value("theta_E")
         numbers = {name: result.numbers.get(name, np.nan) for name in ("theta_E", "chi2", "subhalos")}

@@ -33,7 +33,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from lensphys.critical import Curve
+from lensphys.tracing.critical import Curve
 from lensphys.viewer.colours import OF_GROUP, PALETTES, SOFTENING, STEPS, STRETCHES, stretched
 from lensphys.viewer.panels import Limits, Panel
 from lensphys.viewer.result import LensResult
@@ -70,7 +70,7 @@ class Ranges:
     upright: Span
 
     @classmethod
-    def of(cls, panel: Panel) -> Ranges:
+    def from_panel(cls, panel: Panel) -> Ranges:
         """Return those of a panel's whole field."""
         width, height = panel.extent
         spans = (Span(dimension=d, line_color=INK, line_alpha=0.45, line_width=1) for d in ("width", "height"))
@@ -100,7 +100,7 @@ class Drawing:
         self.result, self.panels, self.limits, self.curves, self.sky = result, panels, limits, curves, sky
         self.sources = {p.key: ColumnDataSource({"image": [p.values.astype(np.float32)]}) for p in panels}
         self.mappers = {group: _mapper(group, found) for group, found in limits.items()}
-        self.linked = Ranges.of(next(p for p in panels if p.key == "image"))
+        self.linked = Ranges.from_panel(next(p for p in panels if p.key == "image"))
         kinds = [(kind, in_source) for kind in ("tangential", "radial") for in_source in (False, True)]
         self.lines = {key: self._lines(*key) for key in kinds}
         self.overlays: dict[str, list[GlyphRenderer[Any]]] = {"curves": [], "bodies": []}
@@ -151,7 +151,7 @@ class Drawing:
         return -width * self.result.pixel_scale / 2, -height * self.result.pixel_scale / 2
 
     def _panel(self, panel: Panel) -> Any:
-        ranges = Ranges.of(panel) if panel.key == "source" else self.linked
+        ranges = Ranges.from_panel(panel) if panel.key == "source" else self.linked
         drawn = self.figure(ranges, panel.extent, SIDE)
         drawn.title.text = panel.title
         self.image(drawn, panel)

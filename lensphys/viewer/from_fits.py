@@ -9,7 +9,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened
 from lensphys.fits.header import pixel_scale
 from lensphys.fits.units import is_surface_brightness

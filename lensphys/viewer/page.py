@@ -11,8 +11,8 @@ from bokeh.embed import components
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-import lensphys
-from lensphys.critical import critical_curves
+from lensphys.basics.version import VERSION
+from lensphys.tracing.critical import critical_curves
 from lensphys.viewer.drawing import ASSETS, Drawing
 from lensphys.viewer.library import Library
 from lensphys.viewer.panels import limits_of, panels_of
@@ -39,7 +39,7 @@ def rendered(template: str, title: str, library: Library, models: Mapping[str, A
     script, divs = components(dict(models))
     return _PAGES.get_template(template).render(
         title=title,
-        version=lensphys.__version__,
+        version=VERSION,
         style=Markup((ASSETS / "style.css").read_text(encoding="utf-8")),
         library=Markup(library.tags()),
         script=Markup(script),
@@ -60,7 +60,7 @@ def lens_page(result: LensResult, library: Library, home: str = "") -> str:
     shape = result.planes["image"].shape
     alpha = result.planes.get("alpha")
     curves = [] if alpha is None else critical_curves(alpha, result.pixel_scale)
-    sky = Sky.of(result.header, shape, result.pixel_scale)
+    sky = Sky.from_header(result.header, shape, result.pixel_scale)
     drawing = Drawing(result, panels, limits_of(panels), curves, sky)
     blinking = {f"blink_{i}": widget for i, widget in enumerate(drawing.blinking)}
     display = {f"display_{i}": widget for i, widget in enumerate(drawing.display())}

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lensphys.deflection import DeflectionField
 from lensphys.evaluation.substructure import beyond
-from lensphys.grid import PixelGrid
 from lensphys.model import MASS, LensModel, Member
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 from lensphys.viewer.result import LensResult
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.viewer.arrays import array_results
 from lensphys.viewer.from_fits import check_fits_result, read_fits_result
 from lensphys.viewer.result import LensResult

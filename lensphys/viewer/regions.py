@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from regions import LinePixelRegion, PixCoord, PointPixelRegion, PolygonPixelRegion, RegionMeta, Regions, RegionVisual
 
-from lensphys.checks import LensphysError
-from lensphys.critical import Curve, critical_curves
-from lensphys.outputs import whole_file
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import whole_file
+from lensphys.tracing.critical import Curve, critical_curves
 from lensphys.viewer.result import LensResult
 from lensphys.viewer.sky import celestial
 

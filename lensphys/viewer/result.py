@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive
 
 Array = NDArray[Any]
 

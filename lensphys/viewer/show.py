@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from lensphys.checks import LensphysError
-from lensphys.outputs import put, scratch, whole_file
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.outputs import put, scratch, whole_file
 from lensphys.viewer.catalogue import Entry, catalogue_page
 from lensphys.viewer.library import Library
 from lensphys.viewer.page import lens_page
@@ -79,7 +79,7 @@ def _write(page: Path, text: str) -> None:
 def _lens(result: LensResult, folder: Path, number: int, home: str, address: str) -> Entry:
     name = f"{number:05d}.html"
     (folder / name).write_text(lens_page(result, Library(beside=True), home), encoding="utf-8")
-    return Entry.of(result, quote(f"{address}/{name}"))
+    return Entry.from_result(result, quote(f"{address}/{name}"))
 
 
 def check_pages(page: Path, count: int, *, overwrite: bool) -> None:

@@ -29,7 +29,7 @@ class Sky:
     matrix: Array
 
     @classmethod
-    def of(cls, header: fits.Header | None, shape: tuple[int, ...], pixel_scale: float) -> Sky | None:
+    def from_header(cls, header: fits.Header | None, shape: tuple[int, ...], pixel_scale: float) -> Sky | None:
         """Return it for an image of a shape (H, W) with pixels of ``pixel_scale`` [arcsec]; None without a WCS."""
         wcs = None if header is None else celestial(header)
         if wcs is None:

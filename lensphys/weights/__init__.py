@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lensphys.checks import check_choice
-from lensphys.config import Experiment, load_run, run_validity
-from lensphys.runs import CONFIG, WEIGHTS
+from lensphys.basics.checks import check_choice
+from lensphys.basics.runs import CONFIG, WEIGHTS
 from lensphys.simulation.recipe import Recipe
+from lensphys.training.experiment import Experiment, load_run, run_validity
 
 FOLDER = Path(__file__).parent
 

@@ -25,14 +25,14 @@ import torch
 from astropy.io import fits
 from matplotlib.figure import Figure
 
-from lensphys.evaluation.figures import save_figure
+from lensphys.basics.outputs import write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.provenance import provenance
 from lensphys.fits.header import pixel_scale
-from lensphys.grid import PixelGrid
-from lensphys.inference import super_resolve
 from lensphys.methods import READY, Method, RichardsonLucy
+from lensphys.methods.super_resolve import super_resolve
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, PixelPSF, block_sum
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
+from lensphys.tracing.grid import PixelGrid
 
 FACTOR, FWHM, SIGNAL_TO_NOISE, SEED = 4, 0.5, 50, 0
 ITERATIONS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100, 140, 200, 300)  # of Richardson-Lucy, which gets the best of them
@@ -75,7 +75,7 @@ def ground_view(path: Path, *, whole: bool) -> View:
     sigma = torch.full_like(clean, float(clean[counts].max()) / SIGNAL_TO_NOISE)
     noise = ErrorMap(sigma)
     psf, sharp = PixelPSF(seen / seen.sum(), scale), PixelPSF(kernel / kernel.sum(), scale)
-    camera = Camera(grid, psf, supersampling=FACTOR, sharp=sharp)
+    camera = Camera(grid, psf, supersampling=FACTOR, target_psf=sharp)
     image = noise.sample(clean, torch.Generator().manual_seed(SEED))
     floor = float(error[mask].square().sum() / arc[mask].square().sum())
     observation = Observation(image, camera, noise, counts)

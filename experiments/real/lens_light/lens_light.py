@@ -23,11 +23,11 @@ import torch
 from astropy.io import fits
 from matplotlib.figure import Figure
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.provenance import provenance
 from lensphys.data.images import read_images
-from lensphys.evaluation.figures import save_figure
 from lensphys.methods import READY
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
 
 HALF = 2.6  # arcsec that are shown
 

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
+from lensphys.basics.outputs import write_json
+from lensphys.basics.panels import save_figure
+from lensphys.basics.provenance import provenance
 from lensphys.data.registration import registration
-from lensphys.evaluation.figures import save_figure
-from lensphys.grid import PixelGrid
 from lensphys.observation import Camera, ErrorMap, Observation, block_sum
-from lensphys.outputs import write_json
-from lensphys.provenance import provenance
+from lensphys.tracing.grid import PixelGrid
 
 NAMES = ("observed_pair_LR_HSC_64.npy", "observed_pair_HR_HST_128.npy")
 SCALE = 0.168  # arcsec of an LR pixel

@@ -34,7 +34,7 @@ class Frame:
     reference: Tensor
 
     @classmethod
-    def about(cls, sersic: Sersic, half_side: Tensor) -> Frame:
+    def from_sersic(cls, sersic: Sersic, half_side: Tensor) -> Frame:
         """Return the frame of some half side (B,) [arcsec] about a Sersic, each of its values (B,)."""
         n = torch.as_tensor(sersic.n_sersic)
         return cls(
@@ -89,7 +89,7 @@ class FreeSource(LightProfile):
         below = (sersic < self._cap(position)).to(sersic)
         return self._envelope(position) * factor, columns * (below * factor)[:, None]
 
-    def slope(self, beta: Tensor) -> Tensor:
+    def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         place, window = self.frame.inside(beta)
         field, gradient = self.modes.field_and_gradient(self.g, place)
@@ -97,7 +97,7 @@ class FreeSource(LightProfile):
         steep = gradient * free / (2 * self.frame.half_side)[:, None, None, None]
         factor = field.clamp(*_RANGE).exp() * window
         below = (self.sersic(beta) < self._cap(beta)).to(field)
-        return factor * (self.sersic.slope(beta) * below + self._envelope(beta) * steep)
+        return factor * (self.sersic.gradient(beta) * below + self._envelope(beta) * steep)
 
     def _cap(self, beta: Tensor) -> Tensor:
         return _CAP * as_planes(self.frame.reference, beta)[:, None]

@@ -33,7 +33,7 @@ class Pixels:
     told: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: NDArray[Any], scale: float, told: Mapping[str, Any] | None = None) -> Pixels:
+    def from_image(cls, image: NDArray[Any], scale: float, told: Mapping[str, Any] | None = None) -> Pixels:
         """Return an image (H, W) in units of its brightest pixel.
 
         Args:
@@ -109,7 +109,7 @@ class GalaxyImage(LightProfile):
 
     Example:
         >>> import numpy as np
-        >>> source = GalaxyImage(Pixels.of(np.eye(5), 0.1), amp=2.0, scale=1.0)
+        >>> source = GalaxyImage(Pixels.from_image(np.eye(5), 0.1), amp=2.0, scale=1.0)
         >>> round(source(torch.zeros(1, 2, 1, 1)).item(), 6)
         2.0
     """
@@ -145,7 +145,7 @@ class GalaxyImage(LightProfile):
         stacked = torch.stack(columns, dim=1) if columns else light.new_zeros(len(light), 0, *light.shape[1:])
         return light[:, None], stacked[:, :, None]
 
-    def slope(self, beta: Tensor) -> Tensor:
+    def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         return torch.stack(self._seen(beta)[1:3], dim=1)
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lensphys.checks import LensphysError, check_images, check_same_shape
-from lensphys.grid import PixelGrid
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 from lensphys.model.component import LightProfile, Value, offset
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ImageSource(LightProfile):
         check_same_shape("source image", self.image.shape[-2:], "source grid", self.grid.shape)
 
     @classmethod
-    def of(
+    def from_image(
         cls,
         image: ArrayLike | Tensor,
         pixel_scale: float,
@@ -63,7 +63,7 @@ class ImageSource(LightProfile):
             LensphysError: if it is not one image.
 
         Example:
-            >>> ImageSource.of([[1.0, 2.0], [3.0, 4.0]], 0.5).brightness([-0.25, 0.25], 0.25).tolist()
+            >>> ImageSource.from_image([[1.0, 2.0], [3.0, 4.0]], 0.5).brightness([-0.25, 0.25], 0.25).tolist()
             [3.0, 4.0]
         """
         pixels = image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image, dtype=np.float64))

@@ -137,7 +137,7 @@ class Sersic(LightProfile):
         """Return the total flux with amp = 1 [arcsec^2]: see `flux_sersic`."""
         return flux_sersic(values["R_sersic"], values["n_sersic"])
 
-    def slope(self, beta: Tensor) -> Tensor:
+    def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta in closed form, (B, 2, H, W) [flux / arcsec^3]."""
         return -brightness_sersic_derivatives(beta, **self.values)[1][:, 5:]
 

@@ -9,7 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from lensphys.checks import LensphysError
+from lensphys.basics.checks import LensphysError
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
 from lensphys.model.parameter import HalfWidths, Parameter
 

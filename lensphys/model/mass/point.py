@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.checks import check_images
+from lensphys.basics.checks import check_images
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
 from lensphys.model.parameter import HalfWidths, Parameter
 

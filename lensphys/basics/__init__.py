@@ -1,0 +1,1 @@
+"""What every room stands on: errors in one sentence, strict settings, whole files, where results come from."""

@@ -1,0 +1,6 @@
+"""Which lensphys this is, and where it lies."""
+
+from pathlib import Path
+
+VERSION = "0.2.0"
+PACKAGE = Path(__file__).parents[1]

@@ -1,7 +1,0 @@
-"""`lensphys compare`: many methods on the same images under the same budget, one table, one report."""
-
-from lensphys.comparison.checking import check_comparison
-from lensphys.comparison.running import compare
-from lensphys.comparison.settings import Comparison, Entry
-
-__all__ = ["Comparison", "Entry", "check_comparison", "compare"]

@@ -1,0 +1,1 @@
+"""Samples for other tools, in their words: lenstronomy, COOLEST, caustics, FITS."""

@@ -1,0 +1,241 @@
+"""Super-resolving a set of images of any size: a chunk at a time, side by side, kept as they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.interrupts import end_with_parent
+from lensphys.basics.terminal import progress_console
+from lensphys.data.kept import Kept, Stack
+from lensphys.methods import Method, Prediction
+from lensphys.observation import Observation
+from lensphys.prediction import BODY
+from lensphys.tracing.grid import PixelGrid
+
+Planes = dict[str, np.ndarray]
+
+_SOURCE_PIXELS = 100
+
+
+def super_resolve(
+    method: Method,
+    observation: Observation,
+    scale: int,
+    *,
+    batch_size: int = 16,
+    device: str = "cpu",
+    workers: int = 1,
+    kept: Kept | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Return what a method makes of a set of images.
+
+    Args:
+        method: any `Method`.
+        observation: images (N, 1, H, W) and how they were taken.
+        scale: pixels become so many times as small.
+        batch_size: images at once.
+        device: where the method computes.
+        workers: processes that work side by side on a CPU.
+        kept: where chunks of ``batch_size`` images are kept as they are finished, with the results too large for
+            memory; those that are there already are not computed again.
+        quiet: no progress is shown.
+
+    Returns:
+        ``image`` (N, sH, sW) [flux per pixel], ``lr`` and ``model`` (N, H, W) [flux per pixel], the image that was
+        given (0 for NaN) and the one that the method predicts, ``residual`` (N, H, W) [flux per pixel], 0 where
+        masked, and ``chi2`` (N,) per degree of freedom; where the method has them ``lens_light`` (N, H, W) [flux per
+        pixel], zero where none was found, ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
+        ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
+        sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
+        ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration, ``best_gain`` (N,) and
+        ``substructure_evidence`` (N,), what of substructure the image shows: see `fitting.source.Shown`,
+        ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
+        of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image
+        has fewer, in the columns of ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
+        With ``kept``, what has more than two dimensions is a `Stack`.
+
+    Raises:
+        LensphysError: if a worker dies.
+    """
+    rows = torch.arange(len(observation)).split(batch_size)
+    missing = list(range(len(rows))) if kept is None else kept.missing
+    parts = ((i, observation[rows[i]]) for i in missing)
+    pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
+    done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
+    found: dict[int, Planes] = {}
+    console = progress_console(quiet=quiet)
+    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=console):
+        if kept is None:
+            found[i] = planes
+        else:
+            kept.keep(i, planes)
+    result = _whole([found[i] for i in range(len(rows))]) if kept is None else _stacked(kept)
+    return _with_source_scale(result, observation)
+
+
+def described(prediction: Prediction, observation: Observation) -> dict[str, Any]:
+    """Return what was made of a set of images as arrays: see `super_resolve`."""
+    return _with_source_scale(_planes(prediction, observation), observation)
+
+
+def _with_source_scale(planes: dict[str, Any], observation: Observation) -> dict[str, Any]:
+    if "source" not in planes:
+        return planes
+    return planes | {"source_scale": _source_grid(observation.camera.grid).scale}
+
+
+def _planes_of(method: Method, observation: Observation, scale: int) -> Planes:
+    with torch.no_grad():
+        return _planes(method.predict(observation, scale), observation)
+
+
+def _in_turn(
+    method: Method, parts: Iterator[tuple[int, Observation]], scale: int, device: str
+) -> Iterator[tuple[int, Planes]]:
+    for i, part in parts:
+        yield i, _planes_of(method, part.to(device), scale)
+
+
+class _Pool:
+    """Processes that super-resolve chunks side by side, each on one thread."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int) -> Iterator[tuple[int, Planes]]:
+        """Yield the chunks as they are finished, in any order; few wait in memory."""
+        # spawn: a fork would copy torch's threads in an undefined state
+        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread)
+        waiting: dict[Future[Planes], int] = {}
+        try:
+            for i, part in parts:
+                waiting[pool.submit(_planes_of, method, part, scale)] = i
+                if len(waiting) > self.workers:
+                    yield from _finished(waiting)
+            while waiting:
+                yield from _finished(waiting)
+        except BrokenProcessPool:
+            raise LensphysError("a worker died (out of memory?): run the command again, with fewer --workers") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_one_thread() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
+
+
+def _finished(waiting: dict[Future[Planes], int]) -> Iterator[tuple[int, Planes]]:
+    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        yield waiting.pop(future), future.result()
+
+
+def _whole(chunks: list[Planes]) -> dict[str, Any]:
+    return {name: _together(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _stacked(kept: Kept) -> dict[str, Any]:
+    """The arrays of all chunks: small ones whole, large ones to be read as they are wanted."""
+    first = kept.chunk(0)
+    large = [name for name, array in first.items() if array.ndim > 2 and name != "bodies"]
+    result: dict[str, Any] = {n: _together(n, list(kept.chunks_of(n))) for n in first if n not in large}
+    count = len(result["chi2"])
+    for name in large:
+        result[name] = Stack((count, *first[name].shape[1:]), first[name].dtype, partial(kept.chunks_of, name))
+    return result
+
+
+def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
+    if name in ("parameter_names", "parameter_units", "body_columns"):
+        return parts[0]
+    if name == "bodies":
+        most = max(part.shape[1] for part in parts)
+        parts = [np.pad(p, ((0, 0), (0, most - p.shape[1]), (0, 0)), constant_values=np.nan) for p in parts]
+    return np.concatenate(parts)
+
+
+def _table(prediction: Prediction) -> dict[str, np.ndarray]:
+    """All parameters with their errors; nothing for methods without."""
+    if not prediction.errors:
+        return {}
+    names = list(prediction.errors)
+    none = torch.full_like(prediction.image[:, 0, 0, 0], torch.nan)
+    values, errors = (
+        torch.stack([of.get(name, none).to(none) for name in names], dim=1)
+        for of in (prediction.parameters, prediction.errors)
+    )
+    return {
+        "parameters": values.cpu().numpy(),
+        "errors": errors.cpu().numpy(),
+        "parameter_names": np.array(names),
+        "parameter_units": np.array([parameter_unit(name) for name in names]),
+        "body_columns": np.array(BODY),
+    }
+
+
+def parameter_unit(name: str) -> str:
+    """Return the unit of a fitted or derived parameter, by its name ``member.parameter``."""
+    units = {"source_flux": "flux", "amp": "flux/arcsec^2", "magnification": ""}
+    short = name.split(".")[-1]
+    if short in units:
+        return units[short]
+    if short in ("e1", "e2", "gamma1", "gamma2", "gamma", "n_sersic", "evidence"):
+        return ""
+    return "rad" if short.startswith("phi") else "arcsec"
+
+
+def _verdicts(prediction: Prediction) -> dict[str, np.ndarray]:
+    """Quality and reasons of each image; nothing for methods that cannot tell."""
+    if not prediction.verdicts:
+        return {}
+    return {
+        "quality": np.array([v.quality for v in prediction.verdicts]),
+        "reasons": np.array(["; ".join(v.reasons) for v in prediction.verdicts]),
+    }
+
+
+def _source_grid(grid: PixelGrid) -> PixelGrid:
+    """The inner half of the field of view: where the sources of strong lenses are."""
+    return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, grid.radius / _SOURCE_PIXELS)
+
+
+def _planes(prediction: Prediction, observation: Observation) -> Planes:
+    model = observation.noise.expected(prediction.observed)
+    residual = (observation.image - model) * observation.weight
+    found = prediction.parameters
+    planes: dict[str, Tensor | None] = {
+        "image": prediction.image[:, 0],
+        "sigma": None if prediction.sigma is None else prediction.sigma[:, 0],
+        "constrained": None if prediction.constrained is None else prediction.constrained[:, 0],
+        "lr": observation.image[:, 0],
+        "model": model.expand_as(residual)[:, 0],
+        "residual": residual[:, 0],
+        "chi2": prediction.reduced_chi2(observation),
+        "theta_E": found.get("theta_E"),
+        "subhalos": found["subhalos"].int() if "subhalos" in found else None,
+        **{name: found.get(name) for name in ("false_subhalos", "best_gain", "substructure_evidence")},
+        "bodies": prediction.bodies,
+        "lens_light": None if prediction.lens_light is None else prediction.lens_light[:, 0],
+    }
+    field = prediction.deflection
+    if field is not None:
+        planes |= {"alpha": field.alpha, "kappa": field.kappa[:, 0]}
+    source = prediction.source_image(_source_grid(observation.camera.grid))
+    if source is not None:
+        planes["source"] = source[:, 0]
+    arrays = {
+        name: (x.float() if x.is_floating_point() else x).cpu().numpy() for name, x in planes.items() if x is not None
+    }
+    return arrays | _table(prediction) | _verdicts(prediction)

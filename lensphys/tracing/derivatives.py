@@ -1,0 +1,49 @@
+"""Finite differences on a pixel grid: second order inside, second order one-sided at the edge."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lensphys.basics.checks import check_images
+
+
+def gradient(field: Tensor, scale: float) -> Tensor:
+    """Return the gradient of a scalar field.
+
+    Args:
+        field: (B, 1, H, W), H and W at least 3.
+        scale: pixel scale [arcsec].
+
+    Returns:
+        (B, 2, H, W), channel 0 = d/dx [unit of the field / arcsec].
+    """
+    check_images("field", field)
+    dy, dx = torch.gradient(field, spacing=scale, dim=(-2, -1), edge_order=2)
+    return torch.cat([dx, dy], dim=1)
+
+
+def jacobian(vector: Tensor, scale: float) -> Tensor:
+    """Return dv_i/dx_j of a vector field.
+
+    Args:
+        vector: (B, 2, H, W).
+        scale: pixel scale [arcsec].
+
+    Returns:
+        (B, 2, 2, H, W), [:, i, j] = dv_i / dx_j.
+    """
+    check_images("vector", vector, channels=2)
+    return torch.stack([gradient(vector[:, :1], scale), gradient(vector[:, 1:], scale)], dim=1)
+
+
+def divergence(vector: Tensor, scale: float) -> Tensor:
+    """Return dv_x/dx + dv_y/dy, (B, 1, H, W), of a vector field (B, 2, H, W); scale in arcsec."""
+    j = jacobian(vector, scale)
+    return (j[:, 0, 0] + j[:, 1, 1])[:, None]
+
+
+def curl(vector: Tensor, scale: float) -> Tensor:
+    """Return dv_y/dx - dv_x/dy, (B, 1, H, W), of a vector field (B, 2, H, W); scale in arcsec."""
+    j = jacobian(vector, scale)
+    return (j[:, 1, 0] - j[:, 0, 1])[:, None]
