@@ -23,7 +23,7 @@ from lensphys.observation import ErrorMap
 from lensphys.tracing.orientation import transformed
 
 TINY = LookSettings(channels=8, levels=3, hidden=32)
-FEW = ({"modes": 5, "steps": 2, "points": 1}, {"modes": 7, "steps": 3})
+FEW = [{"modes": 5, "steps": 2, "points": 1}, {"modes": 7, "steps": 3}]
 
 
 def method_of(**settings: object) -> MarginalisedMethod:

@@ -15,9 +15,10 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
 from lensphys.fitting import Fitted, FreeField, FreeSourceSettings, LensFit, LensProblem, Stop, minimised
 from lensphys.fitting.marginal import Marginal, marginal
-from lensphys.fitting.source import source_frame
-from lensphys.fitting.stages import seen_whole
+from lensphys.fitting.source import Groups, source_frame
+from lensphys.fitting.stages import poor, seen_whole
 from lensphys.fitting.starts import significant_light
+from lensphys.fitting.subhalos import Search, add_subhalos
 from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.amortised import bare_prediction, instrument_numbers, typical
 from lensphys.methods.fit import RefinedFit, in_chunks
@@ -129,6 +130,7 @@ class MarginalisedSettings(Strict):
         looks: orientations that a forward pass looks at, 8 at most; the best by evidence goes on.
         levels: of Gauss-Newton that it ends with.
         damping: of the first step of each.
+        search: for sub-halos, where a smooth lens leaves more than the noise; with 0 rounds for none.
         frame: of the source.
         unresolved_subhalos: see `Posterior.unresolved_subhalos`.
     """
@@ -144,11 +146,12 @@ class MarginalisedSettings(Strict):
     source: SourcePrior = SourcePrior()
     loss: PhysicsLossSettings = PhysicsLossSettings()
     looks: Annotated[int, Field(ge=1, le=ORIENTATIONS)] = ORIENTATIONS
-    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (
+    levels: Annotated[list[Level], Field(min_length=1)] = [
         Level(modes=8, steps=3, points=1),
         Level(modes=18, steps=3, points=4),
-    )
+    ]
     damping: PositiveFloat = 1e-2
+    search: Search = Search(rounds=3, candidates_per_round=3, kept=0.8, steps=2, shares=(1.0,))
     frame: FreeSourceSettings = FreeSourceSettings()
     unresolved_subhalos: NonNegativeFloat = 0.25
 
@@ -386,13 +389,20 @@ class MarginalisedMethod(Refinable):
                 own, renewed = free.parts(end.x)[0], free.renewed(end.x)
                 noise = replace(problem.observation, noise=renewed.observation.noise)
                 problem = replace(problem, observation=noise, inverse_sigma=renewed.inverse_sigma)
-            finest = replace(free, observation=problem.observation)
-            fitted = seen_whole(Fitted.from_optimum(finest, end), whole)
-            rows = torch.arange(len(own), device=own.device)
-            values = fitted.problem.values(own)
-            return LensFit(
-                [(rows, fitted)], significant_light(whole)[1], values[f"{next(iter(whole.model.mass))}.theta_E"]
-            )
+            finest = replace(free, observation=problem.observation, inverse_sigma=problem.inverse_sigma)
+            fitted = Fitted.from_optimum(finest, replace(end, cost=finest.cost(end.x)))
+            groups = [(rows, seen_whole(group, whole[rows])) for rows, group in self._with_subhalos(fitted)]
+            theta_E = whole.values(own)[f"{next(iter(whole.model.mass))}.theta_E"]
+            return LensFit(groups, significant_light(whole)[1], theta_E)
+
+    def _with_subhalos(self, fitted: Fitted) -> Groups:
+        """The fits, with sub-halos where a smooth lens leaves more than the noise."""
+        bad = poor(fitted) if self.settings.search.rounds else torch.zeros_like(fitted.evidence, dtype=torch.bool)
+        rows, others = bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]
+        groups: Groups = [(others, fitted.rows(others))] if len(others) else []
+        if len(rows):
+            groups += [(rows[part], group) for part, group in add_subhalos(fitted.rows(rows), self.settings.search)]
+        return groups
 
     def _taught(self, problem: LensProblem) -> LensProblem:
         """The problem with the lens prior that the survey taught."""
