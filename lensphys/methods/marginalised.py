@@ -264,7 +264,7 @@ class MarginalisedMethod(Refinable):
         mean, spread = self.network(image, significance, instrument_numbers(problem))
         back = TurnedBack(problem.model.names, g)
         centre, width = self.priors.mean.detach(), self.priors.log_width.detach()
-        return centre + back(mean) * width.exp(), back.spread(spread) + width
+        return back(centre + mean * width.exp()), back.spread(spread + width)
 
     def freed(self, problem: LensProblem, own: Tensor, modes: int, frame: Frame | None = None) -> LensProblem:
         """Return the problem with a free source under the learned prior, in the frame that guesses (B, P) ask for."""
