@@ -147,8 +147,8 @@ class MarginalisedSettings(Strict):
     loss: PhysicsLossSettings = PhysicsLossSettings()
     looks: Annotated[int, Field(ge=1, le=ORIENTATIONS)] = ORIENTATIONS
     levels: Annotated[list[Level], Field(min_length=1)] = [
-        Level(modes=8, steps=3, points=1),
-        Level(modes=18, steps=3, points=4),
+        Level(modes=8, steps=5, points=1),
+        Level(modes=18, steps=6, points=4),
     ]
     damping: PositiveFloat = 1e-2
     search: Search = Search(rounds=3, candidates_per_round=3, kept=0.8, steps=2, shares=(1.0,))
