@@ -6,21 +6,26 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lenses import Lenses, finite, one_thread, small_lenses  # noqa: F401
+from lenses import Lenses, finite, one_thread, psnr, small_lenses  # noqa: F401
 from pydantic import ValidationError
 
 from lensphys.basics.checks import LensphysError
+from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FreeField, FreeSourceSettings, LensProblem
 from lensphys.fitting.marginal import marginal, source_system
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import source_frame
-from lensphys.methods import Batch, MarginalisedMethod, MarginalisedSettings
+from lensphys.methods import READY, Batch, MarginalisedMethod, MarginalisedSettings
 from lensphys.methods.marginalised import Dreams, EvidenceLoss, about_the_arcs
 from lensphys.methods.turned import ORIENTATIONS, TurnedBack
 from lensphys.model import Modes, SourcePrior
 from lensphys.networks.look import LookSettings
 from lensphys.observation import ErrorMap
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
 from lensphys.tracing.orientation import transformed
+from lensphys.training.experiment import load_run
+from lensphys.weights import weights_folder
 
 TINY = LookSettings(channels=8, levels=3, hidden=32)
 FEW = [{"modes": 5, "steps": 2, "points": 1}, {"modes": 7, "steps": 3}]
@@ -241,3 +246,16 @@ def test_noise_alone_is_no_lens_and_no_error(lenses):
     dark = replace(observation, image=noise, noise=ErrorMap(torch.ones_like(noise)))
     found = method_of().eval().predict(dark, 2)
     assert finite(found.image) and all(v.quality == "bad" for v in found.verdicts)
+
+
+@pytest.mark.slow
+def test_one_pass_of_the_shipped_weights_meets_its_bar(tmp_path):
+    path = tmp_path / "spiral.h5"
+    simulate(Recipe.named("model_4", []), 1, path, classes=["no_sub"], seed=7)  # other galaxies than it learned from
+    with LensFile(path) as file:
+        observation, known = file.observation([0]), file.lens_model(0)["kwargs_lens"][0]["theta_E"]
+        truth = torch.as_tensor(file.read("hr_clean", [0]) * file.read("flux_scale", 0)[0])
+    found = load_run(weights_folder("euclid_vis")).predict(observation, 2)
+    bicubic = READY["bicubic"].predict(observation, 2)
+    assert float(psnr(found.image, truth)) > float(psnr(bicubic.image, truth)) + 5
+    assert abs(float(found.parameters["theta_E"]) / known - 1) < 0.01
