@@ -138,14 +138,14 @@ def network_table(tree: Row) -> str:
     Args:
         tree: ``sets``, each with a ``name`` and a ``table``, as ``experiments/network/table.py`` writes them.
     """
-    head = ["data", "images", "number", "bicubic [dB]", "one pass [dB]", "fit from scratch [dB]", "theta_E off, one pass",
-            "fit", "off by over 5 %, one pass", "fit", "s an image, one pass", "fit"]  # fmt: skip
+    head = ["data", "images", "number", "bicubic [dB]", "one pass [dB]", "fit from scratch [dB]",
+            "theta_E off, one pass", "fit", "off by over 5 %, one pass", "fit", "s an image, one pass", "fit"]  # fmt: skip
     body = []
     for data in tree["sets"]:
         for part, row in data["table"].items():
             once, fit = row["one forward pass"], row["fit from scratch"]
-            body.append([data["name"], part, str(once["images"]), f"{row['bicubic']['psnr']:.1f}", f"{once['psnr']:.1f}",
-                         f"{fit['psnr']:.1f}", f"{once['theta_E_median']:.2%}", f"{fit['theta_E_median']:.2%}",
+            body.append([data["name"], part, str(once["images"]), f"{row['bicubic']['psnr']:.1f}",
+                         f"{once['psnr']:.1f}", f"{fit['psnr']:.1f}", f"{once['theta_E_median']:.2%}", f"{fit['theta_E_median']:.2%}",
                          str(once["failures"]), str(fit["failures"]), f"{once['seconds']:.2f}",
                          f"{fit['seconds']:.1f}"])  # fmt: skip
     return markdown(head, body)
