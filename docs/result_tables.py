@@ -139,15 +139,17 @@ def network_table(tree: Row) -> str:
         tree: ``sets``, each with a ``name`` and a ``table``, as ``experiments/network/table.py`` writes them.
     """
     head = ["data", "images", "number", "bicubic [dB]", "one pass [dB]", "fit from scratch [dB]",
-            "theta_E off, one pass", "fit", "off by over 5 %, one pass", "fit", "s an image, one pass", "fit"]  # fmt: skip
+            "theta_E off, one pass", "fit", "off by over 5 %, one pass", "fit", "s an image, one pass",
+            "fit"]  # fmt: skip
     body = []
     for data in tree["sets"]:
         for part, row in data["table"].items():
             once, fit = row["one forward pass"], row["fit from scratch"]
-            body.append([data["name"], part, str(once["images"]), f"{row['bicubic']['psnr']:.1f}",
-                         f"{once['psnr']:.1f}", f"{fit['psnr']:.1f}", f"{once['theta_E_median']:.2%}", f"{fit['theta_E_median']:.2%}",
-                         str(once["failures"]), str(fit["failures"]), f"{once['seconds']:.2f}",
-                         f"{fit['seconds']:.1f}"])  # fmt: skip
+            psnr = [f"{found['psnr']:.1f}" for found in (row["bicubic"], once, fit)]
+            off = [f"{found['theta_E_median']:.2%}" for found in (once, fit)]
+            failures = [str(found["failures"]) for found in (once, fit)]
+            seconds = [f"{once['seconds']:.2f}", f"{fit['seconds']:.1f}"]
+            body.append([data["name"], part, str(once["images"]), *psnr, *off, *failures, *seconds])
     return markdown(head, body)
 
 
