@@ -132,6 +132,27 @@ def any_source_table(tree: Row) -> str:
     return markdown(head, body)
 
 
+def network_table(tree: Row) -> str:
+    """Return the Markdown table of one forward pass beside the fit from scratch: a row a data set and part of it.
+
+    Args:
+        tree: ``sets``, each with a ``name`` and a ``table``, as ``experiments/network/table.py`` writes them.
+    """
+    head = ["data", "images", "number", "bicubic [dB]", "one pass [dB]", "fit from scratch [dB]",
+            "theta_E off, one pass", "fit", "off by over 5 %, one pass", "fit", "s an image, one pass",
+            "fit"]  # fmt: skip
+    body = []
+    for data in tree["sets"]:
+        for part, row in data["table"].items():
+            once, fit = row["one forward pass"], row["fit from scratch"]
+            psnr = [f"{found['psnr']:.1f}" for found in (row["bicubic"], once, fit)]
+            off = [f"{found['theta_E_median']:.2%}" for found in (once, fit)]
+            failures = [str(found["failures"]) for found in (once, fit)]
+            seconds = [f"{once['seconds']:.2f}", f"{fit['seconds']:.1f}"]
+            body.append([data["name"], part, str(once["images"]), *psnr, *off, *failures, *seconds])
+    return markdown(head, body)
+
+
 def ground_table(arcs: Row) -> str:
     """Return the Markdown table of the ground-based views of real lenses, and a line that counts.
 

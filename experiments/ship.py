@@ -14,9 +14,9 @@ from lensphys.simulation.recipe import recipe_names
 from lensphys.training.experiment import Experiment, load_run
 from lensphys.weights import FOLDER
 
-LIMIT = 20_000_000  # bytes, of all weights together
+LIMIT = 25_000_000  # bytes, of all weights together
 
-_METHOD = "amortised"
+_METHODS = ("amortised", "marginalised")
 
 
 def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
@@ -25,13 +25,13 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
     Weights of that name are replaced. ``provenance.json`` gains the command that makes them again.
 
     Args:
-        run: a finished run of the amortised method, trained on one of the package's recipes.
+        run: a finished run of a network that guesses lenses, trained on one of the package's recipes.
         name: what ``--weights`` will call them.
         into: the folder of all weights.
 
     Raises:
         LensphysError: if the run is unfinished, of another method or trained on a file of somebody's own, or all
-            weights together would be more than 20 MB.
+            weights together would be more than 25 MB.
     """
     if not name.isidentifier():
         raise LensphysError(f"weights cannot be called {name!r}: use letters, digits and _, as in model_3")
@@ -62,8 +62,10 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
 
 def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, dict[str, dict[str, object]]]) -> None:
     """Others must be able to make the weights again, and a path of this machine is nobody's business."""
-    if experiment.method.name != _METHOD:
-        raise LensphysError(f"{run} was trained by the method {experiment.method.name}: only {_METHOD} runs ship")
+    if experiment.method.name not in _METHODS:
+        raise LensphysError(
+            f"{run} was trained by the method {experiment.method.name}: only {' and '.join(_METHODS)} runs ship"
+        )
     if experiment.data.recipe is None or origin["experiment"]["data"]["recipe"] is None:
         raise LensphysError(f"{run} was trained on a file: weights ship if data.recipe says how to simulate theirs")
     check_choice("recipe", experiment.data.recipe, recipe_names())

@@ -100,10 +100,10 @@ def refined(method: Method, name: str, refine: int | None, folder: Path | None =
     Raises:
         LensphysError: if ``refine`` is given and means nothing to it.
     """
-    from lensphys.methods import AmortisedMethod
+    from lensphys.methods import Refinable
 
     scale = int(getattr(method, "scale", 2))
-    if not isinstance(method, AmortisedMethod):
+    if not isinstance(method, Refinable):
         if refine is not None:
             raise LensphysError(
                 f"--refine starts from an amortised network's answer, and {folder or name} holds another one"

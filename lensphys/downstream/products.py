@@ -19,7 +19,7 @@ from lensphys.basics.runs import WEIGHTS
 from lensphys.basics.settings import Strict
 from lensphys.basics.version import VERSION
 from lensphys.data.kept import Kept, Stack
-from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.methods import READY, Method, Refinable
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation
@@ -76,7 +76,7 @@ class Product(Strict):
             check_choice("ready method", str(self.ready), list(READY))
             return READY[str(self.ready)]
         method = load_run(self.folder).to(device)
-        if not isinstance(method, AmortisedMethod):
+        if not isinstance(method, Refinable):
             if self.refine is not None:
                 raise LensphysError(f"'refine' starts from an amortised network's answer: {self.folder} holds none")
             return method

@@ -276,7 +276,7 @@ class LensProblem:
 
     def residual(self, x: Tensor) -> Tensor:
         """Return (y - E[model]) / sigma, (B, H W)."""
-        return self._whitened_rest(self.render(x))
+        return self.whitened_rest(self.render(x))
 
     def prior(self, x: Tensor) -> Tensor:
         """Return the residuals of the priors, (B, number of priors)."""
@@ -314,7 +314,7 @@ class LensProblem:
         clean = self.render(x)
         weight = self.whitening(clean)
         columns = [self.whitened(maps, weight) for maps in self.maps(x, self.judged)]
-        return self._whitened_rest(clean), torch.cat(columns, dim=1)
+        return self.whitened_rest(clean), torch.cat(columns, dim=1)
 
     @property
     def judged(self) -> PixelGrid:
@@ -365,6 +365,12 @@ class LensProblem:
         if self.potential is not None:
             yield from self._by_potential(slope, grid, size)
 
+    def source_maps(self, x: Tensor, grid: PixelGrid) -> Tensor:
+        """Return the derivatives of the brightness on a grid by the source's field alone, (B, M, H, W)."""
+        lens, theta = self.lens(x), grid.positions(like=x)
+        beta = theta - lens.mass(theta)
+        return torch.cat(list(self._by_light(lens.source(beta), beta, self.sizes[2])), dim=1)
+
     def source_gradient(self, x: Tensor, grid: PixelGrid) -> Tensor:
         """Return the gradient of the source's brightness by beta on a grid, (B, 2, H, W) [flux / arcsec^3]."""
         lens, theta = self.lens(x), self.positions(grid)
@@ -376,6 +382,11 @@ class LensProblem:
         return torch.func.jvp(self.observation.noise.expected, (clean,), (torch.ones_like(clean),))[1] * (
             self.inverse_sigma
         )
+
+    def whitened_rest(self, clean: Tensor) -> Tensor:
+        """Return (y - E[y]) / sigma, (B, H W), of clean models (B, 1, H, W), with the broad light integrated over."""
+        rest = self.observation.image - self.observation.noise.expected(clean)
+        return self.filtered((rest * self.inverse_sigma).flatten(1)[:, None])[:, 0]
 
     def whitened(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Return the whitened changes (B, P, H W) of the expected image, for changes (B, P, sH, sW) of brightness."""
@@ -434,10 +445,6 @@ class LensProblem:
         observation = self.observation.inner(height, width)
         broad = None if self.broad is None else BroadLight(self.broad.modes[part])
         return replace(self, observation=observation, inverse_sigma=self.inverse_sigma[part], front=front, broad=broad)
-
-    def _whitened_rest(self, clean: Tensor) -> Tensor:
-        rest = self.observation.image - self.observation.noise.expected(clean)
-        return self.filtered((rest * self.inverse_sigma).flatten(1)[:, None])[:, 0]
 
     def filtered(self, whitened: Tensor) -> Tensor:
         """Whitened images (B, P, H W) with the broad light integrated over."""

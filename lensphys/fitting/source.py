@@ -32,8 +32,8 @@ class FreeSourceSettings(Strict):
         fall_between: and the levels before it.
     """
 
-    modes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (10, 18, 32)
-    priors: Annotated[tuple[SourcePrior, ...], Field(min_length=1)] = _SURVEY
+    modes: Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)] = (10, 18, 32)
+    priors: Annotated[tuple[SourcePrior, ...], Field(min_length=1, strict=False)] = _SURVEY
     bright: PositiveFloat = 4.0
     within: Annotated[float, Field(gt=0, le=1)] = 0.98
     margin: PositiveFloat = 1.1

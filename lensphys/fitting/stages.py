@@ -233,7 +233,7 @@ class Refinement:
         if inner is whole:
             return self._explained(smooth)
         found = self._explained(Fitted.at(inner, smooth.x))
-        return [(rows, _seen_whole(group, whole[rows])) for rows, group in found]
+        return [(rows, seen_whole(group, whole[rows])) for rows, group in found]
 
     def _window(self, problem: LensProblem) -> tuple[int, int]:
         """How many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
@@ -364,7 +364,7 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
     return [(rows[part], group) for rows, fitted in groups for part, group in stage(rows, fitted)]
 
 
-def _seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
+def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     problem = whole_problem(fitted.problem, whole, fitted.x)
     return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)

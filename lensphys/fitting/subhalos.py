@@ -8,9 +8,10 @@ take its part: lens, other sub-halos, and the source. All of them are optimised 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -59,7 +60,7 @@ class Search(Strict):
     apart: PositiveFloat = 3.0
     doubtful: PositiveInt = 2
     sure: PositiveFloat = 3.0
-    shares: tuple[PositiveFloat, ...] = (1.0, 0.3)
+    shares: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.3)  # a list in YAML
 
     @property
     def attempts(self) -> list[slice]:

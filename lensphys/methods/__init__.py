@@ -5,15 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from lensphys.methods.adversarial import AdversarialMethodSettings
-from lensphys.methods.amortised import AmortisedMethod, AmortisedSettings, Refined
+from lensphys.methods.amortised import AmortisedMethod, AmortisedSettings
 from lensphys.methods.autoencoder import AutoencoderMethodSettings
 from lensphys.methods.classifier import ClassifierMethodSettings
 from lensphys.methods.diffusion import DiffusionSettings
 from lensphys.methods.fit import PerImageFit, RefinedFit
 from lensphys.methods.interpolation import Interpolation
+from lensphys.methods.marginalised import MarginalisedMethod, MarginalisedSettings
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
 from lensphys.methods.ranking.ranker import RankerMethodSettings
+from lensphys.methods.refined import Refinable, Refined
 from lensphys.methods.restored import Restoration
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.methods.supervised import SupervisedMethod, SupervisedSettings
@@ -38,6 +40,7 @@ TRAINABLE = {
     "autoencoder": AutoencoderMethodSettings,
     "classifier": ClassifierMethodSettings,
     "diffusion": DiffusionSettings,
+    "marginalised": MarginalisedSettings,
     "physics": PhysicsSettings,
     "physics_adversarial": PhysicsAdversarialSettings,
     "ranker": RankerMethodSettings,
@@ -49,6 +52,7 @@ TrainableSettings = Annotated[
     | AutoencoderMethodSettings
     | ClassifierMethodSettings
     | DiffusionSettings
+    | MarginalisedSettings
     | PhysicsAdversarialSettings
     | PhysicsSettings
     | RankerMethodSettings
@@ -63,12 +67,15 @@ __all__ = [
     "AmortisedSettings",
     "Batch",
     "Interpolation",
+    "MarginalisedMethod",
+    "MarginalisedSettings",
     "Method",
     "PerImageFit",
     "PhysicsMethod",
     "PhysicsSettings",
     "Prediction",
     "RankBatch",
+    "Refinable",
     "Refined",
     "RefinedFit",
     "Restoration",

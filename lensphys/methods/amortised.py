@@ -20,9 +20,10 @@ from lensphys.fitting.source import Groups
 from lensphys.fitting.stages import significant
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
-from lensphys.methods.fit import RefinedFit, in_chunks, one_by_one
-from lensphys.methods.lens_model import Report, full_prediction, quick_prediction
-from lensphys.methods.trainable import Batch, TrainableMethod
+from lensphys.methods.fit import RefinedFit, in_chunks
+from lensphys.methods.lens_model import Report, quick_prediction
+from lensphys.methods.refined import Refinable, Refined
+from lensphys.methods.trainable import Batch
 from lensphys.methods.where_valid import where_valid
 from lensphys.model import LensModel
 from lensphys.networks.base import Scale
@@ -74,7 +75,7 @@ class AmortisedSettings(Strict):
         return AmortisedMethod(self)
 
 
-class AmortisedMethod(TrainableMethod):
+class AmortisedMethod(Refinable):
     """LR image and instrument -> network -> Gauss-Newton -> SR image with its standard deviation."""
 
     def __init__(self, settings: AmortisedSettings) -> None:
@@ -90,7 +91,7 @@ class AmortisedMethod(TrainableMethod):
         self.network = settings.network.build(len(names), _INSTRUMENT)
         self.centre = nn.Parameter(torch.zeros(len(names)))  # the survey's typical lens, unconstrained
         with torch.no_grad():
-            self.centre.copy_(_typical())
+            self.centre.copy_(typical())
 
     @property
     def scale(self) -> int:
@@ -119,6 +120,10 @@ class AmortisedMethod(TrainableMethod):
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the network's answer, for so many rounds or to convergence."""
         return Refined(self, self._fitted if rounds is None else self._fitted.shortened(rounds))
+
+    def start(self, problem: LensProblem) -> Tensor:
+        """Return the lens that the network sees in each image, (B, P)."""
+        return self.state(problem)[0]
 
     def state(self, problem: LensProblem) -> tuple[Tensor, Tensor]:
         """Return what the network sees in a batch of images: its vectors (B, P), and psi (B, m, m) [arcsec^3]."""
@@ -172,49 +177,18 @@ class AmortisedMethod(TrainableMethod):
         x = torch.cat([macro, z], dim=1)
         for _ in range(self.settings.unrolled):
             x = torch.cat([unrolled_step(problem, x[:, : macro.shape[1]]), z], dim=1)
-        terms = self.settings.loss.evaluate(self._prediction(bent, x), observation, epoch)
+        terms = self.settings.loss.evaluate(bare_prediction(bent, x), observation, epoch)
         terms["prior"] = (0.5 * bent.prior(x).square().sum(1) / observation.n_unmasked).mean()
         return terms | {"loss": terms["loss"] + self.settings.prior * terms["prior"]}
 
-    def _prediction(self, problem: LensProblem, x: Tensor) -> Prediction:
-        """The bare model at the pixels of the images themselves: what the loss judges."""
-        lens, camera = problem.lens(x), problem.observation.camera
-        centre = torch.stack([lens.values["lens.center_x"], lens.values["lens.center_y"]], dim=1)
-        field = DeflectionField.from_lens(lens.mass, problem.fine, like=x, centre=centre)
-        observed = camera.render(lens.source, field)
-        return Prediction(observed, camera, observed, field, lens.source, lens.values, problem.sizes[0])
 
-
-class Refined:
-    """A trained network's answer, refined to the optimum of each image: a `Method`.
-
-    Args:
-        start: the network.
-        settings: how far and with what priors.
-    """
-
-    def __init__(self, start: AmortisedMethod, settings: RefinedFit) -> None:
-        self.start = start
-        self.settings = settings
-
-    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
-        """Return the refined batch with its standard deviation."""
-        factor = scale or self.start.scale
-
-        def one(part: Observation) -> Prediction:
-            return full_prediction(self.fit(part), factor, self.settings.report)
-
-        def network(part: Observation) -> Prediction:
-            return one_by_one(part, one)
-
-        with torch.no_grad():
-            fit = partial(self.settings.predict, scale=factor)
-            return where_valid(self.start.validity, observation, network, fit)
-
-    def fit(self, observation: Observation) -> LensFit:
-        """Return the optimum of each image, from the network's first look."""
-        problem = LensProblem.from_observation(observation)
-        return self.settings.refinement(problem, self.start.state(problem)[0])
+def bare_prediction(problem: LensProblem, x: Tensor) -> Prediction:
+    """Return the bare model of vectors (B, Q) at the pixels of the images themselves: what a loss judges."""
+    lens, camera = problem.lens(x), problem.observation.camera
+    centre = torch.stack([lens.values["lens.center_x"], lens.values["lens.center_y"]], dim=1)
+    field = DeflectionField.from_lens(lens.mass, problem.fine, like=x, centre=centre)
+    observed = camera.render(lens.source, field)
+    return Prediction(observed, camera, observed, field, lens.source, lens.values, problem.sizes[0])
 
 
 def unrolled_step(problem: LensProblem, x: Tensor) -> Tensor:
@@ -240,7 +214,7 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
     return torch.stack([x.clamp(min=1e-6).log() for x in numbers], dim=1)
 
 
-def _typical() -> Tensor:
+def typical() -> Tensor:
     """Unconstrained parameters of a lens with half the field's radius at its Einstein radius or so."""
     with torch.device("cpu"):  # a network is built on the meta device to be counted, where arithmetic loads a compiler
         model, one = LensModel.smooth(), torch.ones(1)

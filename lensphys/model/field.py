@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -167,12 +167,28 @@ class Modes:
         """Sums over the half waves along y, (B, count, H, W)."""
         return (self.square(coefficients).transpose(1, 2) @ y.flatten(2)).reshape(y.shape)
 
-    def sigma(self, prior: SourcePrior, side: Tensor) -> Tensor:
+    def sigma(self, prior: Spectrum, side: Tensor) -> Tensor:
         """Return the prior standard deviation of each coefficient, (B, M), in a frame of a side (B,) [arcsec]."""
         x, y = (pair.to(side) for pair in self.pairs)
         k = math.pi * (x.square() + y.square()).sqrt() / side[:, None]
         shape = (1 + (k / prior.scale).square()) ** (-prior.slope / 2)
         return prior.amplitude * shape / shape.square().sum(1, keepdim=True).sqrt()
+
+
+class Spectrum(Protocol):
+    """The numbers of a field's prior: see `SourcePrior`; learned ones are tensors."""
+
+    @property
+    def amplitude(self) -> Any:
+        """Standard deviation of the field in a point."""
+
+    @property
+    def scale(self) -> Any:
+        """k0 [rad / arcsec]."""
+
+    @property
+    def slope(self) -> Any:
+        """p."""
 
 
 class SourcePrior(Strict):

@@ -9,7 +9,7 @@ from lensphys.basics.checks import LensphysError, MissingExtraError, check_choic
 from lensphys.basics.runs import check_trained, misfits
 from lensphys.evaluation.comparison.settings import ENDLESS, Comparison, Entry, references
 from lensphys.losses.perceptual import EXTRACTORS
-from lensphys.methods import READY, AmortisedMethod, Trainable, TrainableMethod, TrainableSettings
+from lensphys.methods import READY, Refinable, Trainable, TrainableMethod, TrainableSettings
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.training.experiment import DataSettings, Experiment, check_base
@@ -75,7 +75,7 @@ def _fresh(entry: Entry, experiment: Experiment) -> Trainable[Any]:
     check_phases(method, training)
     if entry.group is not None and not isinstance(method, TrainableMethod):
         raise LensphysError("it super-resolves nothing, it has no row: leave out its group")
-    if entry.refine is not None and not isinstance(method, AmortisedMethod):
+    if entry.refine is not None and not isinstance(method, Refinable):
         raise LensphysError("'refine' starts from an amortised network's answer, and this is another method")
     return method
 

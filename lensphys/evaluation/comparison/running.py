@@ -24,7 +24,7 @@ from lensphys.evaluation.comparison.judging import Judge, Row
 from lensphys.evaluation.comparison.report import write_report
 from lensphys.evaluation.comparison.settings import Comparison, Entry
 from lensphys.evaluation.comparison.tables import comparison_table
-from lensphys.methods import READY, AmortisedMethod, Method
+from lensphys.methods import READY, Method, Refinable
 from lensphys.methods.ranking.building import build_rank_set, clean_niqe
 from lensphys.training.experiment import (
     DataSettings,
@@ -155,7 +155,7 @@ class _Run:
         if entry.ready is not None:
             return READY[entry.ready]
         method = load_run(self._left(entry)).to(self.device)
-        if not isinstance(method, AmortisedMethod):
+        if not isinstance(method, Refinable):
             if entry.refine is not None:
                 raise LensphysError("'refine' starts from an amortised network's answer, and this is another one")
             return method

@@ -1,0 +1,66 @@
+"""From a network's first look to the optimum of each image."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lensphys.fitting import LensFit, LensProblem
+from lensphys.methods.fit import RefinedFit, one_by_one
+from lensphys.methods.lens_model import full_prediction
+from lensphys.methods.trainable import TrainableMethod
+from lensphys.methods.where_valid import where_valid
+from lensphys.observation import Observation
+from lensphys.prediction import Prediction
+
+
+class Refinable(TrainableMethod):
+    """A method that guesses a lens, from which the stages of the default fit can go on."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> int:
+        """The upscaling factor used where none is asked for."""
+
+    @abstractmethod
+    def start(self, problem: LensProblem) -> Tensor:
+        """Return the lens that it guesses for each image, (B, P)."""
+
+    @abstractmethod
+    def refined(self, rounds: int | None = None) -> Refined:
+        """Return the method that goes on from the guess, for so many rounds or to convergence."""
+
+
+class Refined:
+    """A trained network's answer, refined to the optimum of each image: a `Method`.
+
+    Args:
+        start: the network.
+        settings: how far and with what priors.
+    """
+
+    def __init__(self, start: Refinable, settings: RefinedFit) -> None:
+        self.start = start
+        self.settings = settings
+
+    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
+        """Return the refined batch with its standard deviation."""
+        factor = scale or self.start.scale
+
+        def one(part: Observation) -> Prediction:
+            return full_prediction(self.fit(part), factor, self.settings.report)
+
+        def network(part: Observation) -> Prediction:
+            return one_by_one(part, one)
+
+        with torch.no_grad():
+            fit = partial(self.settings.predict, scale=factor)
+            return where_valid(self.start.validity, observation, network, fit)
+
+    def fit(self, observation: Observation) -> LensFit:
+        """Return the optimum of each image, from the network's first look."""
+        problem = LensProblem.from_observation(observation)
+        return self.settings.refinement(problem, self.start.start(problem))

@@ -1,0 +1,76 @@
+"""A look at a lens: image and instrument give what the lens is likely to be, and how sure one may be of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lensphys.basics.settings import Strict
+from lensphys.networks.base import Width
+from lensphys.networks.pyramid import ConvBlock, coordinates
+
+_CELLS = 4  # the image ends as so many squared
+_SURE = -9.0, 2.0  # ln of a standard deviation, at least and at most
+
+
+class LensLook(nn.Module):
+    """Image, its significance and the instrument -> mean and ln standard deviation of each parameter of a lens.
+
+    Args:
+        parameters: how many numbers a lens has.
+        instrument: how many numbers describe how the image was taken.
+        channels: width of the first level; it doubles at each of the first two halvings.
+        levels: how often the image is halved.
+        hidden: width of the trunk.
+    """
+
+    def __init__(self, *, parameters: int, instrument: int, channels: int, levels: int, hidden: int) -> None:
+        super().__init__()
+        widths = [channels * 2 ** min(level, 2) for level in range(levels)]
+        self.stages = nn.Sequential(
+            *(ConvBlock(a, b, stride=2) for a, b in zip([4, *widths[:-1]], widths, strict=True))
+        )
+        self.cells = nn.AdaptiveAvgPool2d(_CELLS)
+        self.trunk = nn.Sequential(
+            nn.Linear(widths[-1] * _CELLS**2 + instrument, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
+        )
+        self.mean = nn.Linear(hidden, parameters)
+        self.spread = nn.Linear(hidden, parameters)
+        for head in (self.mean, self.spread):  # the first answer is the same for every image
+            head.weight.data.mul_(0.1)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, image: Tensor, significance: Tensor, instrument: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and ln standard deviation of each parameter, (B, parameters) each.
+
+        Args:
+            image: (B, 1, H, W) in units of its brightest pixel.
+            significance: (B, 1, H, W) in units of the noise.
+            instrument: (B, instrument) numbers of order 1.
+        """
+        planes = torch.cat([image, torch.asinh(significance / 3) / 3, coordinates(image)], dim=1)
+        maps = self.cells(self.stages(planes))
+        seen = self.trunk(torch.cat([maps.flatten(1), instrument], dim=1))
+        return self.mean(seen), self.spread(seen).clamp(*_SURE)
+
+
+class LookSettings(Strict):
+    """Encoder that says what a lens is and how sure it is, told the instrument."""
+
+    name: Literal["look"] = "look"
+    channels: Width = 16
+    levels: Annotated[int, Field(ge=2, le=6)] = 4
+    hidden: Width = 256
+
+    def build(self, parameters: int, instrument: int) -> LensLook:
+        """Return the network."""
+        return LensLook(
+            parameters=parameters,
+            instrument=instrument,
+            channels=self.channels,
+            levels=self.levels,
+            hidden=self.hidden,
+        )
