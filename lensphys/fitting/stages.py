@@ -182,7 +182,8 @@ class Refinement:
             return None
         fit = LitLens(settings, self.source, self.steps)(problem)
         lit = replace(self.with_shared_noise(fit), rival=fit.rival)
-        return lit if _likelier(lit, smooth) else None
+        no_lens = self._astray(smooth) and not self._astray(lit)
+        return lit if no_lens or _likelier(lit, smooth) else None
 
     def _recentred(self, smooth: Fitted) -> Groups:
         """The smooth fits; of a lens far from the middle of the field, that about the centre of its arcs."""

@@ -65,12 +65,17 @@ class LitLens:
         near, front = self._nearer(near, front)
         arcs = self._behind(near, front)
         best, rival = self._best(near, front, arcs)
-        window = _middle_window(light.image, front.image)
-        foreign = torch.zeros_like(light.image, dtype=torch.bool)
-        foreign[window] = best.foreign.where
-        broad = None if near.broad is None else near.broad.placed(window, light.image)
-        whole = self._with(replace(problem.without(foreign), broad=broad), light, arcs)
+        whole = self._with(self._widened(problem, near, best.foreign), light, arcs)
         return replace(finished(whole, best.x, self.steps // 3), rival=rival)
+
+    def _widened(self, whole: LensProblem, near: LensProblem, foreign: Foreign) -> LensProblem:
+        """The whole problem with the broad light of its middle, and without other objects there."""
+        like = whole.observation.image
+        window = _middle_window(like, foreign.where)
+        where = torch.zeros_like(like, dtype=torch.bool)
+        where[window] = foreign.where
+        broad = None if near.broad is None else near.broad.placed(window, like)
+        return replace(whole.without(where), broad=broad)
 
     def _best(self, near: LensProblem, light: LensLight, arcs: LensProblem) -> tuple[Minimum, Rival]:
         """The best of several minima: all compared with the coarsest free source, and those that come first again."""
