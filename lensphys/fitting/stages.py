@@ -168,7 +168,10 @@ class Refinement:
         plain: list[Tensor] = []
         for row in torch.arange(len(smooth.x), device=smooth.x.device).split(1):
             own = smooth.rows(row)
-            better = self._lit(own, self.lens_light) if bool(poor(own)) else None
+            chi2 = (
+                own.problem.chi2(own.x) * own.problem.inflation
+            )  # a galaxy that is not fitted looks like shared noise
+            better = self._lit(own, self.lens_light) if bool(significant(own.problem, chi2)) else None
             if better is None:
                 plain.append(row)
             else:
