@@ -267,6 +267,8 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
     Source: Rao 1948 (the score test).
     """
     problem, x = fitted.problem, fitted.x
+    if problem.model.lens_light:  # its widest Gaussians are a sky already
+        return torch.zeros_like(problem.unit), torch.full_like(problem.unit, torch.inf)
     residual, columns = problem.system(x)
     sky = problem.whitening(problem.render(x)).flatten(1)
     sigma = torch.where(sky > 0, 1 / sky, torch.nan).nanmedian(1).values.double()
@@ -274,8 +276,9 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
     solved = torch.cholesky_solve(shared[:, :, None], factored(fitted.end.hessian))[:, :, 0]
     information = sky.double().square().sum(1) - (shared * solved).sum(1)
     score = (sky.double() * residual.double()).sum(1)
-    known = information.clamp(min=1e-300)
-    return score / known / sigma, known.rsqrt() / sigma
+    told = information > 1e-3 * sky.double().square().sum(1)  # else the parameters make a sky as well
+    known = torch.where(told, information, torch.inf)
+    return score / known / sigma, torch.where(told, known.rsqrt() / sigma, torch.inf)
 
 
 def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
