@@ -123,7 +123,7 @@ class JointResult:
     Args:
         found: by the fit.
         bands: the result of each band, on the pixels of its clearest exposure: ``result["VIS"]`` is one of them.
-        scale: pixels are so many times as small.
+        scale: factor by which pixels are smaller.
         provenance: where the results come from.
     """
 
@@ -242,7 +242,7 @@ def super_resolved(
     Args:
         dataset: the images.
         method: how.
-        scale: pixels become so many times as small.
+        scale: factor by which pixels become smaller.
         solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
         device: ``cpu`` or ``cuda``.
     """

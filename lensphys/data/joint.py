@@ -34,7 +34,7 @@ class JointFile:
         table: of all parameters: ``name``, ``value``, ``error`` and ``unit``.
         numbers: of all images together: ``theta_E`` [arcsec], ``chi2``, ``evidence``, ``correlation``.
         words: ``quality`` and ``reasons``.
-        scale: pixels are so many times as small.
+        scale: factor by which pixels are smaller.
         provenance: where the results come from.
     """
 

@@ -92,7 +92,7 @@ def write_bands(
     Args:
         path: the file.
         bands: by their names.
-        scale: pixels are so many times as small.
+        scale: factor by which pixels are smaller.
         table: of all parameters: ``name``, ``value``, ``error`` and ``unit``.
         cards: of the primary header.
         provenance: becomes HISTORY.
