@@ -42,7 +42,7 @@ def test_it_is_the_marginal_likelihood_of_a_linear_gaussian_problem():
     hessian = a.transpose(1, 2) @ a + torch.eye(6)
     z = torch.linalg.solve(hessian, (a.transpose(1, 2) @ y[:, :, None]))[:, :, 0]
     cost = 0.5 * ((y - (a @ z[:, :, None])[:, :, 0]).square().sum(1) + z.square().sum(1))
-    problem = SimpleNamespace(subhalos=0, bodies=SimpleNamespace(volume=99.0))
+    problem = SimpleNamespace(subhalos=0, bodies=SimpleNamespace(volume=99.0), filter=None)
     found = evidence(problem, Normal.from_derivatives(cost, torch.zeros_like(z), hessian))
     covariance = torch.eye(20) + a @ a.transpose(1, 2)
     mean = torch.zeros(20)

@@ -18,6 +18,7 @@ from lensphys.methods import (
     AmortisedSettings,
     Batch,
     Interpolation,
+    MarginalisedSettings,
     Method,
     PerImageFit,
     PhysicsSettings,
@@ -32,6 +33,7 @@ from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
 from lensphys.networks import NETWORKS, NetworkSettings, PolarHeadSettings, network_settings
 from lensphys.networks.discriminator import DiscriminatorSettings
 from lensphys.networks.encoder import EncoderSettings
+from lensphys.networks.look import LookSettings
 from lensphys.observation import Observation, block_sum
 from lensphys.tracing.grid import PixelGrid
 
@@ -81,8 +83,16 @@ def amortised() -> TrainableMethod:
     return AmortisedSettings(name="amortised", network=EncoderSettings(channels=8, levels=3, modes=4)).build()
 
 
+def marginalised() -> TrainableMethod:
+    torch.manual_seed(0)
+    levels = [{"modes": 5, "steps": 2, "points": 1}, {"modes": 7, "steps": 3}]
+    network = LookSettings(channels=8, levels=3, hidden=32)
+    return MarginalisedSettings(name="marginalised", network=network, levels=levels).build()
+
+
 METHODS: dict[str, Callable[[], Method]] = {name: (lambda m=method: m) for name, method in READY.items()}
 METHODS["amortised"] = lambda: amortised().eval()
+METHODS["marginalised"] = lambda: marginalised().eval()
 METHODS |= {f"physics {source}": (lambda s=source: physics(s).eval()) for source in SOURCES}
 METHODS |= {f"supervised {network}": (lambda n=network: supervised(n).eval()) for network in NETWORKS}
 METHODS["adversarial"] = lambda: adversarial().eval()
@@ -90,7 +100,7 @@ METHODS["physics_adversarial"] = lambda: physics_adversarial().eval()
 METHODS["diffusion"] = lambda: diffusion().eval()
 SERVING = {"autoencoder", "classifier", "ranker"}  # trained for the sake of other trainings
 FITS = ["fit", "refine", "amortised"]
-LENSING = [name for name in METHODS if name in (*FITS, "restore") or name.startswith("physics")]
+LENSING = [name for name in METHODS if name in (*FITS, "restore", "marginalised") or name.startswith("physics")]
 MODELS = [
     name for name in LENSING if name not in ("refine", "amortised", "restore")
 ]  # their image is the model and no more
@@ -175,7 +185,7 @@ def test_an_image_does_not_depend_on_its_batch(lenses, name):
 
 
 # The rescaling to the image's flux ends at a factor of 2, and an untrained network's brightest pixel may need more.
-UNTRAINED = ("physics brightest_pixel", "amortised")
+UNTRAINED = ("physics brightest_pixel", "amortised", "marginalised")
 
 
 @pytest.mark.parametrize("name", [name for name in ANY_SCALE if name not in UNTRAINED])
