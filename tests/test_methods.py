@@ -102,7 +102,7 @@ SERVING = {"autoencoder", "classifier", "ranker"}  # trained for the sake of oth
 FITS = ["fit", "refine", "amortised"]
 LENSING = [name for name in METHODS if name in (*FITS, "restore", "marginalised") or name.startswith("physics")]
 MODELS = [
-    name for name in LENSING if name not in ("refine", "amortised", "restore")
+    name for name in LENSING if name not in ("refine", "amortised", "marginalised", "restore")
 ]  # their image is the model and no more
 ANY_SCALE = [name for name in METHODS if not name.startswith(("supervised", "adversarial", "diffusion"))]
 
