@@ -49,7 +49,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/index.md": ("gain",),
     "docs/results/simulated.md": ("simulated", "studies"),
     "docs/results/galaxies.md": ("any_source", "zoo", "completeness", "network"),
-    "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "joint_real", "ground", "pair"),
+    "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "ground", "pair"),
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/where_it_fails.md": ("fuzz",),
@@ -69,10 +69,6 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "joint_simulated": (
         ("real/joint/simulated.json",),
         lambda tree: _script(ROOT / "experiments/real/joint/simulated.py").table(tree["rows"]),
-    ),
-    "joint_real": (
-        ("real/joint/real.json",),
-        lambda tree: _script(ROOT / "experiments/real/joint/real.py").table(tree["lenses"]),
     ),
     "completeness": (("any_source/table.json",), completeness_table),
     "real": (("real/slacs/table.json",), lambda tree: lenses_table(tree["rows"])),

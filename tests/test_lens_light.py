@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ from lenses import one_thread, small_lenses  # noqa: F401
 from lenstronomy.LightModel.light_model import LightModel
 from torch import Tensor
 
-from lensphys.fitting import LensLightSettings, LensProblem
+from lensphys.fitting import FreeSourceSettings, LensLightSettings, LensProblem
 from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
+from lensphys.fitting.starts import RingSearch
+from lensphys.fitting.with_light import LitLens as FitLitLens
 from lensphys.methods import READY, RefinedFit
-from lensphys.model import SIE, Gaussian, Sersic, Shear
+from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
@@ -91,3 +93,21 @@ def test_a_lens_with_its_galaxy(neighbour):
     without = method.model_copy(update={"lens_light": None})
     blind = without.predict(lens.observation, 2)
     assert blind.verdicts[0].quality == "bad"
+
+
+@pytest.mark.slow
+def test_the_light_is_found_where_the_mass_is_known():
+    """As in the second band of a lens: nothing of the mass is free."""
+    lens = lit_lens()
+    known = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": CENTRE[0], "center_y": CENTRE[1]}
+    mass = {"lens": Member.from_component(SIE, {}, **known)}
+    model = replace(LensModel.smooth(), mass=mass)
+    problem = LensProblem.from_observation(lens.observation, model)
+    fitter = FitLitLens(
+        LensLightSettings(rings=RingSearch(minima=2, finalists=1)), FreeSourceSettings(modes=(6, 8)), 12
+    )
+    found = fitter(problem)
+    light = found.problem.light_in_front(found.x)
+    assert light is not None
+    faint = lens.arcs < 0.02 * lens.arcs.max()
+    assert float((light - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1

@@ -477,6 +477,8 @@ class LensProblem:
         for name, member in self.model.members.items():
             moving = {p.name: f"{name}.{p.name}" for p in member.free} | dict(member.tied)
             moving = {own: target for own, target in moving.items() if target in place}
+            if not moving:
+                continue
             if name in self.model.mass:
                 columns = self._by_mass(member.made(name, values), tuple(moving), theta, slope, grid)
             else:

@@ -181,7 +181,8 @@ class Refinement:
     def _lit(self, smooth: Fitted, settings: LensLightSettings) -> Fitted | None:
         """One image with the light of its lens galaxy, if it has one and that explains it better."""
         problem = smooth.problem
-        if not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
+        ring = f"{next(iter(problem.model.mass))}.theta_E" in problem.values(problem.parts(smooth.x)[0])
+        if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
         fit = LitLens(settings, self.source, self.steps)(problem)
         lit = replace(self.with_shared_noise(fit), rival=fit.rival)

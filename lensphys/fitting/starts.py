@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.model import ParameterSpace
+from lensphys.model import Parameter, ParameterSpace
 from lensphys.observation.darkness import SEEN
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
@@ -112,12 +112,21 @@ def searched(problem: LensProblem, search: RingSearch) -> Tensor:
         problem: of a smooth lens and one source.
         search: what is tried; from the least Einstein radius that the lens may have.
     """
-    name = f"{next(iter(problem.model.mass))}.theta_E"
-    least = next(p.low for p in problem.space.parameters if p.name == name)
-    radii = torch.linspace(least, search.widest, search.radii).to(problem.unit)
+    free = free_radius(problem)
+    if free is None:
+        known = problem.model.completed(_typical(problem), problem.unit)
+        radii = known[f"{next(iter(problem.model.mass))}.theta_E"]
+    else:
+        radii = torch.linspace(free.low, search.widest, search.radii).to(problem.unit)
     arc = significant_light(problem)[0]
     costs, points = zip(*(_searched_at(problem, arc, radius, search) for radius in radii), strict=True)
     return torch.stack(points)[torch.stack(costs).argsort()]
+
+
+def free_radius(problem: LensProblem) -> Parameter | None:
+    """Return the Einstein radius of the main lens as a parameter; None where it is not free."""
+    name = f"{next(iter(problem.model.mass))}.theta_E"
+    return next((p for p in problem.space.parameters if p.name == name), None)
 
 
 def _searched_at(problem: LensProblem, arc: Tensor, radius: Tensor, search: RingSearch) -> tuple[Tensor, Tensor]:

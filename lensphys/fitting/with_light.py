@@ -16,7 +16,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, finished
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Rival, freed
-from lensphys.fitting.starts import searched
+from lensphys.fitting.starts import free_radius, searched
 from lensphys.model import LensModel, Parameter, ParameterSpace
 from lensphys.observation import ModelErrorNoise
 
@@ -263,8 +263,10 @@ def _middle(values: dict[str, Tensor], name: str) -> Tensor:
 
 def _different(problem: LensProblem, x: Tensor, apart: float) -> Tensor:
     """Those of some starts (n, P) of one image whose Einstein radius is not, to a factor, that of one before them."""
-    name = f"{next(iter(problem.model.mass))}.theta_E"
-    radius = problem.space.physical(x)[name].log().tolist()
+    free = free_radius(problem)
+    if free is None:
+        return x
+    radius = problem.space.physical(x)[free.name].log().tolist()
     kept: list[int] = []
     for i, own in enumerate(radius):
         if all(abs(own - radius[j]) > apart for j in kept):
@@ -289,9 +291,10 @@ def _lenses(problem: LensProblem, x: Tensor) -> bool:
     """Whether the source of one image has a second image, of a lens that is larger than the least it may be."""
     values = problem.values(problem.parts(x)[0])
     main, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
-    least = next(p.low for p in problem.space.parameters if p.name == f"{main}.theta_E")
+    free = free_radius(problem)
+    least = 0.0 if free is None else 1.1 * free.low
     beside = (_middle(values, source) - _middle(values, main)).norm()
-    return bool(beside < values[f"{main}.theta_E"]) and bool(values[f"{main}.theta_E"] > 1.1 * least)
+    return bool(beside < values[f"{main}.theta_E"]) and bool(values[f"{main}.theta_E"] > least)
 
 
 def _centre(light: LensLight) -> Tensor:
