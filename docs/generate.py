@@ -121,6 +121,7 @@ def _script(path: Path) -> ModuleType:
     """Return a script as a module."""
     spec: Any = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look for it there
     spec.loader.exec_module(module)
     return module
 
