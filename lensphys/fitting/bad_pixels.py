@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from scipy.ndimage import median_filter
 from torch import Tensor
+from torch.nn.functional import unfold
 
-from lensphys.observation import Observation
+from lensphys.observation import Camera, Observation
 
 
 def bad_pixels(observation: Observation, inverse_sigma: Tensor, sigma: float) -> Tensor:
@@ -25,17 +26,21 @@ def bad_pixels(observation: Observation, inverse_sigma: Tensor, sigma: float) ->
     above = (image - level) * inverse_sigma
     ring = torch.ones(3, 3).to(image)
     ring[1, 1] = 0
-    neighbours = torch.nn.functional.unfold(above, 3, padding=1)[:, ring.flatten() > 0].amax(1).reshape_as(above)
-    sharpest = 1.5 * _sharpness(observation)
+    neighbours = unfold(above, 3, padding=1)[:, ring.flatten() > 0].amax(1).reshape_as(above)
+    sharpest = 1.5 * _sharpness(observation)  # a star off the middle of its pixel is less sharp, a noisy one more
     return (above < -sigma) | (above > sigma + sharpest * neighbours.clamp(min=0))
+
+
+def star(camera: Camera, like: Tensor) -> Tensor:
+    """Return a star of flux 1 in the middle of a pixel, as the first camera of a batch sees it, (33, 33)."""
+    point = torch.zeros(1, 1, 33, 33).to(like)
+    point[..., 16, 16] = 1
+    return camera.psf.rows(torch.tensor([0])).blur(point, camera.grid.scale)[0, 0]
 
 
 def _sharpness(observation: Observation) -> float:
     """How much brighter the pixel that a star is on is than the brightest of its neighbours."""
-    star = torch.zeros(1, 1, 33, 33).to(observation.image)
-    star[..., 16, 16] = 1
-    camera = observation.camera
-    seen = camera.psf.rows(torch.tensor([0])).blur(star, camera.grid.scale)[0, 0]
+    seen = star(observation.camera, observation.image)
     around = seen[15:18, 15:18].clone()
     around[1, 1] = 0
     return float(seen[16, 16] / around.amax().clamp(min=1e-6))

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from lensphys.basics.settings import Strict
+from lensphys.fitting.bad_pixels import star
 from lensphys.fitting.broad_light import BroadLightSettings
 from lensphys.fitting.foreign import ForeignSettings
 from lensphys.fitting.starts import RingSearch
@@ -118,9 +119,7 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
 
 def star_width(camera: Camera, like: Tensor) -> float:
     """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec]."""
-    star = torch.zeros(1, 1, 33, 33).to(like)
-    star[..., 16, 16] = 1
-    peak = float(camera.psf.rows(torch.tensor([0])).blur(star, camera.grid.scale).amax())
+    peak = float(star(camera, like).amax())
     return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
 
 
