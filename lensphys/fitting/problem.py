@@ -405,7 +405,7 @@ class LensProblem:
         if light is None:
             return None
         own = self.observation.camera.expose(light(self.fine.positions(like=x)) * self.fine.pixel_area)
-        return own + self.broad_light(self.render(x))
+        return own if self.broad is None else own + self.broad_light(self.render(x))
 
     def broad_light(self, clean: Tensor) -> Tensor:
         """Return the broad light that is likeliest beside clean images of all else, (B, 1, H, W) [flux per pixel]."""

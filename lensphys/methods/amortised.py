@@ -10,7 +10,6 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
 from lensphys.fitting.newton import damped_step
@@ -22,7 +21,7 @@ from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit, in_chunks
 from lensphys.methods.lens_model import Report, quick_prediction
-from lensphys.methods.refined import Refinable, Refined
+from lensphys.methods.refined import Refinable, Refined, check_guessed
 from lensphys.methods.trainable import Batch
 from lensphys.methods.where_valid import where_valid
 from lensphys.model import LensModel
@@ -81,12 +80,7 @@ class AmortisedMethod(Refinable):
     def __init__(self, settings: AmortisedSettings) -> None:
         super().__init__()
         names = list(LensModel.smooth().names)
-        if settings.parameters != names:
-            lacking = [name for name in names if name not in settings.parameters]
-            raise LensphysError(
-                f"the weights guess {', '.join(settings.parameters)} and lack {', '.join(lacking) or 'nothing'}: this "
-                f"version fits {', '.join(names)}"
-            )
+        check_guessed(settings.parameters, names)
         self.settings = settings
         self.network = settings.network.build(len(names), _INSTRUMENT)
         self.centre = nn.Parameter(torch.zeros(len(names)))  # the survey's typical lens, unconstrained

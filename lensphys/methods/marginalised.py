@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
 from lensphys.fitting import Fitted, FreeField, FreeSourceSettings, LensFit, LensProblem, Stop, minimised
 from lensphys.fitting.marginal import Marginal, marginal
@@ -23,7 +22,7 @@ from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.amortised import bare_prediction, instrument_numbers, typical
 from lensphys.methods.fit import RefinedFit, in_chunks
 from lensphys.methods.lens_model import Report, quick_prediction
-from lensphys.methods.refined import Refinable, Refined
+from lensphys.methods.refined import Refinable, Refined, check_guessed
 from lensphys.methods.trainable import Batch
 from lensphys.methods.turned import ORIENTATIONS, TurnedBack
 from lensphys.methods.where_valid import where_valid
@@ -231,12 +230,7 @@ class MarginalisedMethod(Refinable):
         super().__init__()
         model = LensModel.smooth()
         names = list(model.names)
-        if settings.parameters != names:
-            lacking = [name for name in names if name not in settings.parameters]
-            raise LensphysError(
-                f"the weights guess {', '.join(settings.parameters)} and lack {', '.join(lacking) or 'nothing'}: this "
-                f"version fits {', '.join(names)}"
-            )
+        check_guessed(settings.parameters, names)
         self.settings = settings
         self.network = settings.network.build(len(names), _INSTRUMENT)
         with torch.device("cpu"):

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensFit, LensProblem
 from lensphys.methods.fit import RefinedFit, one_by_one
 from lensphys.methods.lens_model import full_prediction
@@ -32,6 +33,24 @@ class Refinable(TrainableMethod):
     @abstractmethod
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the guess, for so many rounds or to convergence."""
+
+
+def check_guessed(guessed: list[str], fitted: list[str]) -> None:
+    """Raise unless a network guesses the parameters that are fitted, in their order.
+
+    Args:
+        guessed: what its weights were trained for.
+        fitted: the parameters of the smooth model.
+
+    Raises:
+        LensphysError: with both, and what is missing.
+    """
+    if guessed != fitted:
+        lacking = [name for name in fitted if name not in guessed]
+        raise LensphysError(
+            f"the weights guess {', '.join(guessed)} and lack {', '.join(lacking) or 'nothing'}: this version fits "
+            f"{', '.join(fitted)}"
+        )
 
 
 class Refined:

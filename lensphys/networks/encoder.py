@@ -13,7 +13,25 @@ from lensphys.basics.settings import Strict
 from lensphys.networks.base import Width
 from lensphys.networks.pyramid import ConvBlock, coordinates
 
-_CELLS = 4  # the image ends as so many squared
+CELLS = 4  # the image ends as so many squared
+
+
+def halvings(planes: int, channels: int, levels: int) -> tuple[nn.Sequential, int]:
+    """Return blocks that halve images so often, and how many maps they end with.
+
+    Args:
+        planes: of an image.
+        channels: width of the first level; it doubles at each of the first two halvings.
+        levels: how often the image is halved.
+    """
+    widths = [channels * 2 ** min(level, 2) for level in range(levels)]
+    pairs = zip([planes, *widths[:-1]], widths, strict=True)
+    return nn.Sequential(*(ConvBlock(a, b, stride=2) for a, b in pairs)), widths[-1]
+
+
+def trunk(inputs: int, hidden: int) -> nn.Sequential:
+    """Return two layers from all that was seen to what the heads read."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
 
 
 class LensEncoder(nn.Module):
@@ -32,14 +50,9 @@ class LensEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.modes = modes
-        widths = [channels * 2 ** min(level, 2) for level in range(levels)]
-        self.stages = nn.Sequential(
-            *(ConvBlock(a, b, stride=2) for a, b in zip([3, *widths[:-1]], widths, strict=True))
-        )
-        self.cells = nn.AdaptiveAvgPool2d(_CELLS)
-        self.trunk = nn.Sequential(
-            nn.Linear(widths[-1] * _CELLS**2 + instrument, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
-        )
+        self.stages, width = halvings(3, channels, levels)
+        self.cells = nn.AdaptiveAvgPool2d(CELLS)
+        self.trunk = trunk(width * CELLS**2 + instrument, hidden)
         self.macro = nn.Linear(hidden, macro)
         self.psi = nn.Linear(hidden, modes**2)
         for head in (self.macro, self.psi):  # the first answer is the same for every image

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lensphys.basics.settings import Strict
 from lensphys.networks.base import Width
-from lensphys.networks.pyramid import ConvBlock, coordinates
+from lensphys.networks.encoder import CELLS, halvings, trunk
+from lensphys.networks.pyramid import coordinates
 
-_CELLS = 4  # the image ends as so many squared
 _SURE = -9.0, 2.0  # ln of a standard deviation, at least and at most
 
 
@@ -29,14 +29,9 @@ class LensLook(nn.Module):
 
     def __init__(self, *, parameters: int, instrument: int, channels: int, levels: int, hidden: int) -> None:
         super().__init__()
-        widths = [channels * 2 ** min(level, 2) for level in range(levels)]
-        self.stages = nn.Sequential(
-            *(ConvBlock(a, b, stride=2) for a, b in zip([4, *widths[:-1]], widths, strict=True))
-        )
-        self.cells = nn.AdaptiveAvgPool2d(_CELLS)
-        self.trunk = nn.Sequential(
-            nn.Linear(widths[-1] * _CELLS**2 + instrument, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
-        )
+        self.stages, width = halvings(4, channels, levels)
+        self.cells = nn.AdaptiveAvgPool2d(CELLS)
+        self.trunk = trunk(width * CELLS**2 + instrument, hidden)
         self.mean = nn.Linear(hidden, parameters)
         self.spread = nn.Linear(hidden, parameters)
         for head in (self.mean, self.spread):  # the first answer is the same for every image
