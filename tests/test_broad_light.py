@@ -6,8 +6,8 @@ import torch
 
 from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.foreign import ForeignSettings, foreign_objects
-from lensphys.model import Gaussian
+from lensphys.fitting.foreign import Allowed, ForeignSettings, foreign_objects
+from lensphys.model import Gaussian, Sersic
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.tracing.grid import PixelGrid
 
@@ -79,9 +79,29 @@ def test_an_unexplained_object_is_foreign_and_an_image_of_the_source_is_not():
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     observation = Observation(image + neighbour + noise, camera, ErrorMap(torch.ones_like(image)))
     anywhere = torch.ones_like(image, dtype=torch.bool)
-    found = foreign_objects(observation, image, image, anywhere, ForeignSettings())
+    found = foreign_objects(observation, image, image, Allowed(anywhere, anywhere), ForeignSettings())
     assert found.count == 1
     assert bool(found.where[neighbour > 0.3 * neighbour.max()].all())
     assert not bool(found.where[image > 0.3 * image.max()].any())
-    nowhere = foreign_objects(observation, image, image, ~anywhere, ForeignSettings())
+    nowhere = foreign_objects(observation, image, image, Allowed(~anywhere, anywhere), ForeignSettings())
     assert nowhere.count == 0
+
+
+def test_an_ellipse_is_another_object_and_an_arc_would_be_a_bad_one():
+    camera = Camera(PixelGrid(80, 80, 0.05), GaussianPSF(0.12), supersampling=2)
+    fine = camera.grid.resampled(2)
+    theta = fine.positions(like=torch.zeros(1))
+    galaxy = Sersic(6000.0, 0.2, 1.0, 0.3, -0.2, 1.2, 0.9)(theta)
+    radius, angle = theta.norm(dim=1, keepdim=True), torch.atan2(theta[:, 1:], theta[:, :1])
+    arc = 6000 * torch.exp(-0.5 * ((radius - 1.4) / 0.1) ** 2) * (angle.abs() < 0.8)
+    noise = torch.randn(1, 1, 80, 80, generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros_like(noise)
+    anywhere = Allowed(nothing == 0, nothing == 0)
+    left = []
+    for light in (galaxy, arc):
+        image = camera.expose(light * fine.pixel_area) + noise
+        observation = Observation(image, camera, ErrorMap(torch.ones_like(image)))
+        found = foreign_objects(observation, nothing, nothing, anywhere, ForeignSettings())
+        assert found.count == 1
+        left.append(found.left / (0.5 * int(found.where.sum())))
+    assert left[0] < 1.2 and left[1] > 3, left

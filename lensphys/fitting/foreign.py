@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, label
+from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
 
+_SQUARE = np.ones((3, 3), dtype=bool)
+_WIDTHS = np.array([0.3, 0.5, 0.8, 1.3, 2.0])  # of the Gaussians of an ellipse, in units of its own
 _LEVELS = 2.0 ** np.arange(-1, 6)  # of the least significance: the higher, the better are neighbours told apart
 
 
@@ -25,20 +29,49 @@ class ForeignSettings(Strict):
         nearest: and further than this: what is nearer must be explained [arcsec].
         signal: its signal-to-noise is above this,
         explained: and the source makes less than this share of what else it leaves there.
+        faintest: signal-to-noise down to which what is about its middle belongs to it,
+        inside: if further out than so many Einstein radii.
         grow: by how much it is larger than what stands out [pixels].
+        error: share of the light of an ellipse that counts as its error: arcs are none, galaxies and stars nearly are.
         looks: how often what is left over is looked at for such objects.
-        cost: of one, in ln evidence, beside its pixels.
-        cost_at_first: the same while starts are compared.
+        cost: of one, in ln evidence, beside what an ellipse would leave of its pixels.
     """
 
     beyond: PositiveFloat = 1.4
     nearest: PositiveFloat = 1.6
     signal: PositiveFloat = 8.0
     explained: PositiveFloat = 0.5
+    faintest: PositiveFloat = 3.0
+    inside: PositiveFloat = 1.15
     grow: PositiveInt = 2
-    looks: PositiveInt = 2
-    cost: PositiveFloat = 50.0
-    cost_at_first: PositiveFloat = 20.0
+    error: PositiveFloat = 0.3
+    looks: PositiveInt = 3
+    cost: PositiveFloat = 20.0
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Where other objects may be, (1, 1, H, W) bool each.
+
+    Args:
+        middles: their bright middles.
+        outskirts: what is faint about these.
+    """
+
+    middles: Tensor
+    outskirts: Tensor
+
+    @classmethod
+    def outside(cls, distance: Tensor, theta_E: Tensor, settings: ForeignSettings) -> Allowed:
+        """Return that they are outside of the arcs.
+
+        Args:
+            distance: of pixels from the lens, (1, 1, H, W) [arcsec].
+            theta_E: its Einstein radius, (1,) [arcsec].
+            settings: how far out.
+        """
+        least = (settings.beyond * theta_E).clamp(min=settings.nearest)
+        return cls(distance > least, distance > settings.inside * theta_E)
 
 
 @dataclass(frozen=True)
@@ -48,23 +81,25 @@ class Foreign:
     Args:
         where: their pixels, (1, 1, H, W), bool.
         count: how many they are.
+        left: half of chi^2 in these pixels, were each of them an ellipse of light.
     """
 
     where: Tensor
     count: int
+    left: float
 
     @classmethod
     def nothing(cls, like: Tensor) -> Foreign:
         """Return that there are none in an image, (1, 1, H, W)."""
-        return cls(torch.zeros_like(like, dtype=torch.bool), 0)
+        return cls(torch.zeros_like(like, dtype=torch.bool), 0, 0.0)
 
     def with_more(self, more: Foreign) -> Foreign:
         """Return both."""
-        return Foreign(self.where | more.where, self.count + more.count)
+        return Foreign(self.where | more.where, self.count + more.count, self.left + more.left)
 
 
 def foreign_objects(
-    observation: Observation, model: Tensor, explained: Tensor, allowed: Tensor, settings: ForeignSettings
+    observation: Observation, model: Tensor, explained: Tensor, allowed: Allowed, settings: ForeignSettings
 ) -> Foreign:
     """Return bright objects whose light is mostly not explained.
 
@@ -72,24 +107,44 @@ def foreign_objects(
         observation: of one image.
         model: everything that is known to shine, (1, 1, H, W) [flux per pixel].
         explained: the images of the source among it, likewise.
-        allowed: where such objects may be, (1, 1, H, W), bool.
+        allowed: where they may be.
         settings: how bright they are.
     """
     sigma = (observation.weight / observation.noise.variance(model.clamp(min=0))).sqrt()
-    rest = observation.image - model
-    bright = replace(observation, image=rest).significance(sigma)
-    planes = (bright, allowed, explained, rest)
-    significance, inside, source, left = (plane[0, 0].cpu().numpy() for plane in planes)
-    chosen = np.zeros(significance.shape, dtype=np.float32)
+    rest = replace(observation, image=observation.image - model)
+    planes = (rest.significance(sigma), allowed.middles, allowed.outskirts, explained, rest.image)
+    significance, outside, outskirts, source, left = (plane[0, 0].cpu().numpy() for plane in planes)
+    middles = np.zeros(left.shape, dtype=bool)
     for level in settings.signal * _LEVELS:
-        labels, count = label(significance > level)
-        for i in range(1, count + 1):
-            own = labels == i
+        for own in _connected(significance > level):
             foreign = source[own].sum() < settings.explained * left[own].sum()
-            if significance[own].max() > settings.signal and inside[own].all() and foreign:
-                chosen[own] = 1
-    where = torch.from_numpy(chosen)[None, None].to(bright) > 0
-    return Foreign(grown(where, settings.grow), label(chosen)[1])
+            if significance[own].max() > settings.signal and outside[own].all() and foreign:
+                middles |= own
+    about = middles | ((significance > settings.faintest) & outskirts)
+    objects = [binary_dilation(own, _SQUARE, settings.grow) for own in _connected(about) if (own & middles).any()]
+    noise = np.where(sigma[0, 0].cpu() > 0, 1 / sigma[0, 0].cpu().clamp(min=1e-30), np.inf)
+    misfit = sum(_misfit(left, own, noise, settings.error) for own in objects)
+    where = torch.from_numpy(np.any(objects, axis=0) if objects else middles)[None, None].to(rest.image.device)
+    return Foreign(where, len(objects), misfit)
+
+
+def _misfit(light: np.ndarray, own: np.ndarray, noise: np.ndarray, error: float) -> float:
+    """Half of chi^2 of the pixels of an object (H, W), were it Gaussians that share centre and ellipse."""
+    place, weight = np.argwhere(own), light[own].clip(min=0)
+    centre = (weight[:, None] * place).sum(0) / max(weight.sum(), 1e-30)
+    away = place - centre
+    spread = (weight[:, None, None] * away[:, :, None] * away[:, None]).sum(0) / max(weight.sum(), 1e-30)
+    radius = np.einsum("ni,ij,nj->n", away, np.linalg.inv(spread + np.eye(2) / 12), away)
+    planes = np.exp(-0.5 * radius / _WIDTHS[:, None] ** 2)
+    ellipse = nnls((planes / noise[own]).T, light[own] / noise[own])[0] @ planes
+    variance = noise[own] ** 2 + (error * ellipse) ** 2
+    return float(0.5 * ((light[own] - ellipse) ** 2 / variance).sum())
+
+
+def _connected(which: np.ndarray) -> Iterator[np.ndarray]:
+    """Connected regions of some pixels, each (H, W) bool."""
+    labels, count = label(which)
+    yield from (labels == i for i in range(1, count + 1))
 
 
 def grown(which: Tensor, pixels: int) -> Tensor:

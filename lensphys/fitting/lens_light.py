@@ -20,11 +20,14 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting.bad_pixels import star
 from lensphys.fitting.broad_light import BroadLightSettings
 from lensphys.fitting.foreign import ForeignSettings
+from lensphys.fitting.source import FreeSourceSettings
 from lensphys.fitting.starts import RingSearch
-from lensphys.model import Gaussian, Member
+from lensphys.model import Gaussian, Member, SourcePrior
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
 from lensphys.observation import Camera, Observation
+
+_CALM = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6) for k in (6.0, 12.0, 24.0))
 
 
 class LensLightSettings(Strict):
@@ -42,7 +45,11 @@ class LensLightSettings(Strict):
         peak: signal-to-noise that its middle must have.
         centre: how far the mass may be from the light, a Gaussian prior [arcsec].
         tilt: how far the ellipticity of the mass may be from that of the light, a Gaussian prior.
+        shear: of the mass elsewhere, standard deviation of a Gaussian prior of each component.
         largest: half-light radius that a source may have: a larger one would stand for light of the lens [arcsec].
+        compared: the free source by whose evidence minima are compared: a galaxy that is not too far from its Sersic,
+        twice: and of which so much of the light is seen twice; else it takes the shape of the arcs itself.
+        second: how far from the middle of the galaxy the second image is then, at least [sigma of a star].
         core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
@@ -63,8 +70,12 @@ class LensLightSettings(Strict):
     search: PositiveFloat = 0.3
     peak: PositiveFloat = 10.0
     centre: PositiveFloat = 0.04
-    tilt: PositiveFloat = 0.2
+    tilt: PositiveFloat = 0.15
+    shear: PositiveFloat = 0.06
     largest: PositiveFloat = 0.35
+    compared: FreeSourceSettings = FreeSourceSettings(modes=(10, 18), priors=_CALM, largest=1.2)
+    twice: PositiveFloat = 0.4
+    second: PositiveFloat = 8.0
     core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8
@@ -256,9 +267,11 @@ def near_the_light(
     """
     member, _, name = parameter.name.rpartition(".")
     if parameter.name == f"{main}.theta_E":
-        return parameter.between(max(parameter.low, least), parameter.high)
+        return parameter.between(max(parameter.low, least), min(parameter.high, 1.1 * settings.rings.widest))
     if name == "R_sersic":
         return parameter.between(parameter.low, min(parameter.high, settings.largest))
+    if name in ("gamma1", "gamma2"):
+        return replace(parameter, sigma=settings.shear)
     if member != main or name not in (*CENTRE, "e1", "e2"):
         return parameter
     value = float(light.values[f"lens_light.0.{name}"])

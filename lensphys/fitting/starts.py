@@ -32,6 +32,7 @@ class RingSearch(Strict):
         places: of the source at each radius.
         sizes: of it, half-light radii [arcsec].
         cap: signal-to-noise that a pixel of the arcs counts with at most: a bright neighbour would count for too much.
+        compared: and while minima are compared: a coarse source does not explain bright arcs to their noise.
         apart: e-folds between the Einstein radii of two minima.
         minima: how many are followed.
         finalists: and how many of those compared with a finer source.
@@ -42,9 +43,10 @@ class RingSearch(Strict):
     places: PositiveInt = 5
     sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.06, 0.2)
     cap: PositiveFloat = 4.0
+    compared: PositiveFloat = 12.0
     apart: PositiveFloat = 0.08
     minima: PositiveInt = 8
-    finalists: PositiveInt = 3
+    finalists: PositiveInt = 5
 
 
 def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:

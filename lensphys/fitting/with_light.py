@@ -10,30 +10,16 @@ from torch import Tensor
 
 from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.foreign import Foreign, foreign_objects, grown
+from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, place
+from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, finished
-from lensphys.fitting.source import Fitted, FreeSourceSettings, Rival, freed
+from lensphys.fitting.source import Fitted, FreeSourceSettings
 from lensphys.fitting.starts import free_radius, searched
 from lensphys.model import LensModel, Parameter, ParameterSpace
 from lensphys.observation import ModelErrorNoise
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """Where one start has ended.
-
-    Args:
-        problem: with the light of the galaxy, and without what this minimum takes for other objects.
-        x: where, (1, Q).
-        foreign: those objects.
-    """
-
-    problem: LensProblem
-    x: Tensor
-    foreign: Foreign
 
 
 @dataclass(frozen=True)
@@ -64,7 +50,8 @@ class LitLens:
         near = replace(near, broad=self._broad(near, front))
         near, front = self._nearer(near, front)
         arcs = self._behind(near, front)
-        best, rival = self._best(near, front, arcs)
+        minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
+        best, rival = Comparison(self.settings, near, front.image, self.source is not None).best(minima)
         whole = self._with(self._widened(problem, near, best.foreign), light, arcs)
         return replace(finished(whole, best.x, self.steps // 3), rival=rival)
 
@@ -76,21 +63,6 @@ class LitLens:
         where[window] = foreign.where
         broad = None if near.broad is None else near.broad.placed(window, like)
         return replace(whole.without(where), broad=broad)
-
-    def _best(self, near: LensProblem, light: LensLight, arcs: LensProblem) -> tuple[Minimum, Rival]:
-        """The best of several minima: all compared with the coarsest free source, and those that come first again."""
-        minima = [self._followed(near, light, arcs, start) for start in self._starts(arcs)]
-        minima = sorted(minima, key=lambda minimum: -self._merit(near, minimum, 1))[: self.settings.rings.finalists]
-        merits = torch.tensor([self._merit(near, minimum, 2) for minimum in minima], dtype=torch.float64)
-        order = merits.argsort(descending=True).tolist()
-        best = minima[order[0]]
-        return best, self._rival(minima[order[1]], merits[order]) if len(minima) > 1 else Rival.none(best.x[:, 0])
-
-    def _rival(self, second: Minimum, merits: Tensor) -> Rival:
-        """The second best minimum, from the merits of all, the best first."""
-        values = second.problem.values(second.problem.parts(second.x)[0])
-        theta_E = values[f"{next(iter(second.problem.model.mass))}.theta_E"]
-        return Rival(theta_E, (merits[0] - merits[1]).to(theta_E).expand(1))
 
     def beside(self, problem: LensProblem, x: Tensor) -> LensProblem:
         """Return the problem of another image of a lens whose light is known, without the pixels of other objects.
@@ -163,7 +135,7 @@ class LitLens:
 
         No pixel of the arcs counts for more than a few sigma: faint arcs are many pixels, a bright neighbour is few.
         """
-        arcs = self._capped(arcs)
+        arcs = capped(arcs, self.settings.rings.cap)
         first = searched(arcs, self.settings.rings)
         rows = torch.zeros(len(first), dtype=torch.long, device=first.device)
         ends = minimised(arcs[rows], first, Stop(self.steps // 3, cosine=1e-3)).x
@@ -172,15 +144,15 @@ class LitLens:
 
     def _forgiving(self, problem: LensProblem, x: Tensor) -> Tensor:
         """The cost of a start () with other objects as well explained as anything could, for what that would take."""
-        if not _lenses(problem, x):
+        if not lenses(problem, x):
             return torch.tensor(math.inf, dtype=torch.float64, device=x.device)
         foreign = self._foreign(problem, x)
         square = problem.residual(x).square().reshape_as(foreign.where).double()
-        return 0.5 * torch.where(foreign.where, 1.0, square).sum() + foreign.count * self.settings.others.cost_at_first
+        return 0.5 * square[~foreign.where].sum() + foreign.left + foreign.count * self.settings.others.cost
 
     def _followed(self, near: LensProblem, light: LensLight, arcs: LensProblem, start: Tensor) -> Minimum:
         """Where a start ends with the light free too, and without what it shows to be other objects."""
-        problem = self._capped(self._with(near, light, arcs), light)
+        problem = capped(self._with(near, light, arcs), self.settings.rings.cap, light.image)
         known = light.values | arcs.values(start[None])
         x = problem.unconstrained(known)
         foreign = Foreign.nothing(light.image)
@@ -192,32 +164,10 @@ class LitLens:
             foreign, problem = foreign.with_more(more), problem.without(more.where)
         return Minimum(problem, x, foreign)
 
-    def _merit(self, near: LensProblem, minimum: Minimum, levels: int) -> float:
-        """The evidence of a minimum, the pixels of other objects as well explained as any.
-
-        With a source that is free in its first levels of modes.
-        """
-        if not _lenses(minimum.problem, minimum.x):
-            return -math.inf
-        sigma = torch.where(minimum.problem.inverse_sigma > 0, near.inverse_sigma, 0.0)
-        problem, paid = replace(minimum.problem, inverse_sigma=sigma), minimum.foreign.count * self.settings.others.cost
-        paid += 0.5 * int((minimum.foreign.where & (near.inverse_sigma > 0)).sum())
-        if self.source is None:
-            return float(Fitted.at(problem, minimum.x).evidence) - paid
-        coarse = self.source.model_copy(update={"modes": self.source.modes[:levels]})
-        return float(freed(problem, minimum.x, coarse, frames=levels)[-1].evidence) - paid
-
-    def _capped(self, problem: LensProblem, light: LensLight | None = None) -> LensProblem:
-        """The problem with so much noise in bright arcs that no pixel's signal-to-noise is above the cap."""
-        image = problem.observation.image if light is None else problem.observation.image - light.image
-        arcs = image.clamp(min=0) / self.settings.rings.cap
-        sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
-        return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
-
     def _behind(self, problem: LensProblem, light: LensLight) -> LensProblem:
         """The problem of the arcs alone: the light taken off, the middle of the galaxy left out."""
         observation = problem.observation
-        away = observation.camera.grid.positions(like=light.image) - _centre(light)
+        away = observation.camera.grid.positions(like=light.image) - place(light.values, "lens_light.0")
         core = away.norm(dim=1, keepdim=True) < self._core(problem)
         image = torch.where(core, 0.0, observation.image - light.image)
         behind = replace(observation, image=image, mask=(observation.weight > 0) & ~core)
@@ -235,7 +185,7 @@ class LitLens:
 
     def _space(self, problem: LensProblem, light: LensLight) -> ParameterSpace:
         """Bounds and priors with the main lens about its light, and everything else about the same place."""
-        x, y = _centre(light).flatten().tolist()
+        x, y = place(light.values, "lens_light.0").flatten().tolist()
         main = next(iter(problem.model.mass))
         least = self._core(problem)
         about = problem.centred_on(x, y).space.parameters
@@ -250,15 +200,9 @@ class LitLens:
         front, model = problem.light_in_front(x), problem.shown(x)
         arcs = model if front is None else model - front
         values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
-        away = problem.positions(problem.observation.camera.grid) - _middle(values, main)[:, :, None, None]
-        least = (self.settings.others.beyond * values[f"{main}.theta_E"]).clamp(min=self.settings.others.nearest)
-        out = away.norm(dim=1, keepdim=True) > least
-        return foreign_objects(problem.observation, model, arcs, out, self.settings.others)
-
-
-def _middle(values: dict[str, Tensor], name: str) -> Tensor:
-    """Where a member is, (1, 2) [arcsec]."""
-    return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)
+        away = problem.positions(problem.observation.camera.grid) - place(values, main)
+        allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)
+        return foreign_objects(problem.observation, model, arcs, allowed, self.settings.others)
 
 
 def _different(problem: LensProblem, x: Tensor, apart: float) -> Tensor:
@@ -285,21 +229,6 @@ def _middle_window(whole: Tensor, middle: Tensor) -> tuple[slice, ...]:
     edges = [(a - b) // 2 for a, b in zip(whole.shape[-2:], middle.shape[-2:], strict=True)]
     cut = [slice(edge, edge + size) for edge, size in zip(edges, middle.shape[-2:], strict=True)]
     return (slice(None), slice(None), *cut)
-
-
-def _lenses(problem: LensProblem, x: Tensor) -> bool:
-    """Whether the source of one image has a second image, of a lens that is larger than the least it may be."""
-    values = problem.values(problem.parts(x)[0])
-    main, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
-    free = free_radius(problem)
-    least = 0.0 if free is None else 1.1 * free.low
-    beside = (_middle(values, source) - _middle(values, main)).norm()
-    return bool(beside < values[f"{main}.theta_E"]) and bool(values[f"{main}.theta_E"] > least)
-
-
-def _centre(light: LensLight) -> Tensor:
-    """Where the light is, (1, 2, 1, 1) [arcsec]."""
-    return _middle(light.values, "lens_light.0")[:, :, None, None]
 
 
 def wide_light_held(problem: LensProblem, x: Tensor, sigma: float) -> LensProblem:

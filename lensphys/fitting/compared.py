@@ -1,0 +1,130 @@
+"""Several lenses behind one image of a galaxy and its arcs: which of them is the likeliest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lensphys.fitting.foreign import Foreign
+from lensphys.fitting.lens_light import LensLightSettings, star_width
+from lensphys.fitting.problem import LensProblem
+from lensphys.fitting.source import Fitted, Rival, freed
+from lensphys.fitting.starts import free_radius
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where one start has ended.
+
+    Args:
+        problem: with the light of the galaxy, and without what this minimum takes for other objects.
+        x: where, (1, Q).
+        foreign: those objects.
+    """
+
+    problem: LensProblem
+    x: Tensor
+    foreign: Foreign
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compares minima by their evidence with a coarse free source: a Sersic fits real arcs too badly to tell.
+
+    Args:
+        settings: how.
+        near: the problem where images of the source can be.
+        front: light of the galaxy, (1, 1, H, W) [flux per pixel].
+        free: whether the source is freed; else they are compared with Sersics.
+    """
+
+    settings: LensLightSettings
+    near: LensProblem
+    front: Tensor
+    free: bool
+
+    def best(self, minima: list[Minimum]) -> tuple[Minimum, Rival]:
+        """Return the likeliest: all compared with the coarsest source, and those that come first again."""
+        first = sorted(minima, key=lambda minimum: -self.merit(minimum, 1))[: self.settings.rings.finalists]
+        merits = torch.tensor([self.merit(minimum, 2) for minimum in first], dtype=torch.float64)
+        order = merits.argsort(descending=True).tolist()
+        best = first[order[0]]
+        if len(first) == 1:
+            return best, Rival.none(best.x[:, 0])
+        second = first[order[1]]
+        theta_E = second.problem.values(second.problem.parts(second.x)[0])[f"{main_lens(second.problem)}.theta_E"]
+        return best, Rival(theta_E, (merits[order[0]] - merits[order[1]]).nan_to_num().to(theta_E).expand(1))
+
+    def merit(self, minimum: Minimum, levels: int) -> float:
+        """Return ln of the evidence with a source that is free in its first levels of modes; -inf if nothing is lensed.
+
+        Other objects count with what an ellipse of light would leave of them.
+        """
+        if not lenses(minimum.problem, minimum.x):
+            return -math.inf
+        counted = capped(self.near, self.settings.rings.compared, self.front).inverse_sigma
+        problem = replace(minimum.problem, inverse_sigma=torch.where(minimum.problem.inverse_sigma > 0, counted, 0.0))
+        paid = minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
+        if not self.free:
+            return float(Fitted.at(problem, minimum.x).evidence) - paid
+        source = self.settings.compared
+        source = source.model_copy(update={"modes": source.modes[:levels]})
+        fit = freed(problem, minimum.x, source, frames=levels)[-1]
+        hidden = self.settings.second * star_width(self.near.observation.camera, self.near.unit)
+        if seen_twice(fit.problem, fit.x, hidden) < self.settings.twice:
+            return -math.inf
+        return float(fit.evidence) - paid
+
+
+def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> LensProblem:
+    """Return the problem with so much noise in bright arcs that no pixel's signal-to-noise is above a cap.
+
+    Args:
+        problem: of some images.
+        cap: the signal-to-noise.
+        front: light that is not the arcs', (B, 1, H, W) [flux per pixel]; None for none.
+    """
+    image = problem.observation.image if front is None else problem.observation.image - front
+    arcs = image.clamp(min=0) / cap
+    sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
+    return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
+
+
+def main_lens(problem: LensProblem) -> str:
+    """Return the name of the main lens."""
+    return next(iter(problem.model.mass))
+
+
+def place(values: dict[str, Tensor], name: str) -> Tensor:
+    """Return where a member is, (B, 2, 1, 1) [arcsec]."""
+    return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
+
+
+def lenses(problem: LensProblem, x: Tensor) -> bool:
+    """Return whether the source of one image has a second image, of a lens whose size is not at its bounds."""
+    values = problem.values(problem.parts(x)[0])
+    main, source = main_lens(problem), next(iter(problem.model.source))
+    theta_E, free = float(values[f"{main}.theta_E"]), free_radius(problem)
+    inside = free is None or 1.1 * free.low < theta_E < free.high / 1.02
+    return inside and float((place(values, source) - place(values, main)).norm()) < theta_E
+
+
+def seen_twice(problem: LensProblem, x: Tensor, hidden: float) -> float:
+    """Return the share of the light of one image's arcs that an isothermal lens shows twice, and not in its middle.
+
+    Where it is small it is the source that has the shape of the arcs, and the lens does next to nothing.
+
+    Args:
+        problem: of one image.
+        x: its fit, (1, Q).
+        hidden: radius about the lens inside of which no image is seen [arcsec].
+    """
+    lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
+    main, beta = main_lens(problem), theta - lens.mass(theta)
+    light = lens.source(beta).clamp(min=0) * (problem.inverse_sigma > 0)
+    radius = (beta - place(lens.values, main)).norm(dim=1, keepdim=True)
+    twice = radius < lens.values[f"{main}.theta_E"] - hidden
+    return float((light * twice).sum() / light.sum().clamp(min=1e-30))

@@ -1,0 +1,73 @@
+"""Minima behind a galaxy's light: what is lensed, what counts, which is the likeliest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from lenses import small_lenses, small_problem
+from torch import Tensor
+
+from lensphys.fitting import LensLightSettings, LensProblem
+from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, seen_twice
+from lensphys.fitting.foreign import Foreign
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture
+def truth() -> tuple[LensProblem, Tensor]:
+    problem, x = small_problem(small_lenses(2, dtype=torch.float64))
+    return problem[torch.tensor([0])], x[:1]
+
+
+def with_values(problem: LensProblem, x: Tensor, **values: float) -> Tensor:
+    """The vector with other values of some parameters of one image, ``member__name``."""
+    others = {name.replace("__", "."): torch.full_like(problem.unit, value) for name, value in values.items()}
+    return problem.unconstrained(problem.values(x) | others)
+
+
+def minimum(problem: LensProblem, x: Tensor, count: int = 0) -> Minimum:
+    return Minimum(problem, x, replace(Foreign.nothing(problem.observation.image), count=count))
+
+
+def test_light_inside_of_the_einstein_radius_is_seen_twice(truth):
+    problem, x = truth
+    theta_E = float(problem.values(x)["lens.theta_E"])
+    assert seen_twice(problem, x, 0.0) > 0.9 and lenses(problem, x)
+    outside = with_values(problem, x, source__center_x=1.7 * theta_E)
+    assert seen_twice(problem, outside, 0.0) < 0.2 and not lenses(problem, outside)
+    assert seen_twice(problem, x, theta_E) == 0  # no second image is as far out as that
+
+
+def test_a_lens_at_its_bounds_is_none(truth):
+    problem, x = truth
+    radius = next(p for p in problem.space.parameters if p.name == "lens.theta_E")
+    assert not lenses(problem, with_values(problem, x, lens__theta_E=1.05 * radius.low, source__center_x=0.0))
+    assert not lenses(problem, with_values(problem, x, lens__theta_E=0.99 * radius.high, source__center_x=0.0))
+
+
+def test_no_pixel_of_the_arcs_counts_for_more_than_the_cap(truth):
+    problem, _ = truth
+    image = problem.observation.image
+    found = capped(problem, 4.0)
+    assert float((image * found.inverse_sigma).amax()) <= 4
+    faint = image * problem.inverse_sigma < 0.1
+    torch.testing.assert_close(found.inverse_sigma[faint], problem.inverse_sigma[faint], rtol=1e-3, atol=0)
+    behind = capped(problem, 4.0, image)  # all of it is the galaxy's
+    torch.testing.assert_close(behind.inverse_sigma, problem.inverse_sigma)
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
+    problem, x = truth
+    comparison = Comparison(LensLightSettings(second=0.1), problem, 0 * problem.observation.image, free)
+    other = with_values(problem, x, lens__theta_E=0.8) if not free else with_values(problem, x, source__center_x=2.0)
+    best, rival = comparison.best([minimum(problem, other), minimum(problem, x)])
+    assert best.x is x and float(rival.behind) > 10
+    torch.testing.assert_close(rival.theta_E, problem.values(other)["lens.theta_E"])
+    only, none = comparison.best([minimum(problem, x)])
+    assert only.x is x and bool(none.theta_E.isnan())
+    dearer = comparison.merit(minimum(problem, x), 1) - comparison.merit(minimum(problem, x, count=2), 1)
+    assert dearer == pytest.approx(2 * LensLightSettings().others.cost)
