@@ -35,10 +35,10 @@ def minimum(problem: LensProblem, x: Tensor, count: int = 0) -> Minimum:
 def test_light_inside_of_the_einstein_radius_is_seen_twice(truth):
     problem, x = truth
     theta_E = float(problem.values(x)["lens.theta_E"])
-    assert seen_twice(problem, x, 0.0) > 0.9 and lenses(problem, x)
+    assert float(seen_twice(problem, x, 0.0)) > 0.9 and lenses(problem, x)
     outside = with_values(problem, x, source__center_x=1.7 * theta_E)
-    assert seen_twice(problem, outside, 0.0) < 0.2 and not lenses(problem, outside)
-    assert seen_twice(problem, x, theta_E) == 0  # no second image is as far out as that
+    assert float(seen_twice(problem, outside, 0.0)) < 0.2 and not lenses(problem, outside)
+    assert float(seen_twice(problem, x, 1.0)) == 0  # no second image is as far out as the first
 
 
 def test_a_lens_at_its_bounds_is_none(truth):
@@ -62,7 +62,7 @@ def test_no_pixel_of_the_arcs_counts_for_more_than_the_cap(truth):
 @pytest.mark.parametrize("free", [True, False])
 def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
     problem, x = truth
-    comparison = Comparison(LensLightSettings(second=0.1), problem, 0 * problem.observation.image, free)
+    comparison = Comparison(LensLightSettings(), problem, 0 * problem.observation.image, free)
     other = with_values(problem, x, lens__theta_E=0.8) if not free else with_values(problem, x, source__center_x=2.0)
     best, rival = comparison.best([minimum(problem, other), minimum(problem, x)])
     assert best.x is x and float(rival.behind) > 10

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lensphys.fitting.foreign import Foreign
-from lensphys.fitting.lens_light import LensLightSettings, star_width
+from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Rival, freed
 from lensphys.fitting.starts import free_radius
@@ -73,8 +73,7 @@ class Comparison:
         source = self.settings.compared
         source = source.model_copy(update={"modes": source.modes[:levels]})
         fit = freed(problem, minimum.x, source, frames=levels)[-1]
-        hidden = self.settings.second * star_width(self.near.observation.camera, self.near.unit)
-        if seen_twice(fit.problem, fit.x, hidden) < self.settings.twice:
+        if float(seen_twice(fit.problem, fit.x, self.settings.second)) < self.settings.twice:
             return -math.inf
         return float(fit.evidence) - paid
 
@@ -112,19 +111,19 @@ def lenses(problem: LensProblem, x: Tensor) -> bool:
     return inside and float((place(values, source) - place(values, main)).norm()) < theta_E
 
 
-def seen_twice(problem: LensProblem, x: Tensor, hidden: float) -> float:
-    """Return the share of the light of one image's arcs that an isothermal lens shows twice, and not in its middle.
+def seen_twice(problem: LensProblem, x: Tensor, second: float) -> Tensor:
+    """Return the share of the light of arcs that an isothermal lens shows twice, (B,), of lenses with a radius.
 
     Where it is small it is the source that has the shape of the arcs, and the lens does next to nothing.
 
     Args:
-        problem: of one image.
-        x: its fit, (1, Q).
-        hidden: radius about the lens inside of which no image is seen [arcsec].
+        problem: of some images.
+        x: the fit, (B, Q).
+        second: how far from the lens the second image is, at least [Einstein radii].
     """
     lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
     main, beta = main_lens(problem), theta - lens.mass(theta)
     light = lens.source(beta).clamp(min=0) * (problem.inverse_sigma > 0)
     radius = (beta - place(lens.values, main)).norm(dim=1, keepdim=True)
-    twice = radius < lens.values[f"{main}.theta_E"] - hidden
-    return float((light * twice).sum() / light.sum().clamp(min=1e-30))
+    twice = radius < (1 - second) * lens.values[f"{main}.theta_E"][:, None, None, None]
+    return (light * twice).sum((1, 2, 3)) / light.sum((1, 2, 3)).clamp(min=1e-30)
