@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Optional, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -44,17 +44,17 @@ app = typer.Typer(
 console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
 
 Assignments = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
+    list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
 ]
 
 Weights = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(metavar="NAME", help="Weights that come with the package: see `list weights`."),
 ]
 
 Refine = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option(
         min=0,
         metavar="K",
@@ -66,7 +66,7 @@ Refine = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there under the name of the output.")]
 
 Trust = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option("--trust", metavar="MODULE:CLASS", help="Your own class that a config may import; may be repeated."),
 ]
 

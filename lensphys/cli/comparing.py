@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -61,11 +61,11 @@ def rank_set(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with clean HR images.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The rank set, an .h5 file.")],
     patch: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Side of the patches [HR pixels]; whole images by default."),
     ] = None,
     block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
-    limit: Annotated[Optional[int], typer.Option(min=1, help="At most so many images.")] = None,  # noqa: UP045
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
     mixtures: Annotated[int, typer.Option(min=0, help="Random mixtures of the methods' images beside them.")] = 0,
     distorted: Annotated[
         int, typer.Option(min=0, help="Copies of all these with faint noise or a faint grid, beside them.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,31 +24,31 @@ def simulate(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the bare name of one in simulations/.")],
     n: Annotated[int, typer.Option("-n", help="Samples of each class.")] = 9,
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+        Path | None,
         typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),
     ] = None,
-    classes: Annotated[Optional[str], typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,  # noqa: UP045
+    classes: Annotated[str | None, typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file, whoever computes it.")] = 0,
     engine: Annotated[
         str, typer.Option(help="torch (fast) or lenstronomy (the reference, with any profile).")
     ] = "torch",
     instruments: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="The same lenses seen by several, as euclid_vis,rubin_lsst_i: a file each, OUT_name.h5."),
     ] = None,
     matched: Annotated[
         bool, typer.Option("--matched", help="Lens, source and noise are the same in every class: with and without.")
     ] = False,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Processes on this machine; by default one a core, and one alone for a few samples."),
     ] = None,
     scheduler: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="ADDRESS", help="Of a Dask cluster, instead of --workers, as tcp://host:8786."),
     ] = None,
     shard_size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Samples of a shard; by default 256, or fewer if there would not be 16 shards."),
     ] = None,
     deflection: Annotated[
@@ -58,7 +58,7 @@ def simulate(
     device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
     preview: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="FILE.png", help="Draw nine samples, or one lens with all --instruments."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that is there.")] = False,

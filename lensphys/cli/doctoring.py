@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,17 +17,17 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 def import_(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders, .npy files and stacks, FITS.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
-    hr: Annotated[Optional[Path], typer.Option(help="Folder or file of HR images, same names or same order.")] = None,  # noqa: UP045
-    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
-    pixel_scale: Annotated[Optional[float], typer.Option(help="Of the LR images, in arcsec.")] = None,  # noqa: UP045
+    hr: Annotated[Path | None, typer.Option(help="Folder or file of HR images, same names or same order.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,
+    pixel_scale: Annotated[float | None, typer.Option(help="Of the LR images, in arcsec.")] = None,
     class_name: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--class", metavar="NAME", help="The class of all images; by default the name of their folder."),
     ] = None,
-    field: Annotated[Optional[int], typer.Option(min=0, help="Which item of object arrays is the image.")] = None,  # noqa: UP045
-    key: Annotated[Optional[str], typer.Option(help="Under which key dicts in object arrays hold the image.")] = None,  # noqa: UP045
+    field: Annotated[int | None, typer.Option(min=0, help="Which item of object arrays is the image.")] = None,
+    key: Annotated[str | None, typer.Option(help="Under which key dicts in object arrays hold the image.")] = None,
     axion_mass_field: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="N|KEY", help="Which item of object arrays is the axion mass [eV]."),
     ] = None,
     flux_scale: Annotated[float, typer.Option(help="From the unit of the HR images to that of the LR images.")] = 1.0,
@@ -37,7 +37,7 @@ def import_(
         typer.Option("--match-flux", help="Put HR images into the flux of their LR images: a gain and a constant."),
     ] = False,
     hr_instrument: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="What took the HR images: with both PSFs, --register and --match-flux need not fit a blur."),
     ] = None,
     skip_bad: Annotated[
@@ -95,10 +95,10 @@ def import_(
 def doctor(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate` or `lensphys import`.")],
     others: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Argument(metavar="[OTHER_FILES...]", help="Other splits, which must not share a sample with FILE."),
     ] = None,
-    json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the findings to this file.")] = None,  # noqa: UP045
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Check a data set and say what is wrong and what to do; the exit code is 1 if there are errors.

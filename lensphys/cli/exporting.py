@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate`.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, or for one sample a new file.")],
     kind: Annotated[str, typer.Option("--format", help="lenstronomy, coolest, caustics or fits.")],
-    index: Annotated[Optional[str], typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,  # noqa: UP045
+    index: Annotated[str | None, typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,
     whole: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
     overwrite: Overwrite = False,
 ) -> None:

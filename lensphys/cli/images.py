@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,72 +46,72 @@ def super_resolve(
         typer.Option("-o", "--out", help="FITS gives .fits, .npy and .npz .npz, .h5 .h5; many: a folder, a catalogue."),
     ],
     weights: Weights = None,
-    run: Annotated[Optional[Path], typer.Option(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
-    method: Annotated[Optional[str], typer.Option(help="refine (the default): see `list methods`.")] = None,  # noqa: UP045
+    run: Annotated[Path | None, typer.Option(help="A run folder of `lensphys train`.")] = None,
+    method: Annotated[str | None, typer.Option(help="refine (the default): see `list methods`.")] = None,
     refine: Refine = None,
     model: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="A YAML file that says what is fitted: lenses, sources, sub-halos; with method refine."),
     ] = None,
     scale: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, max=16, help="Factor by which pixels become smaller; by default the network's own, or 2."),
     ] = None,
-    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
+    instrument: Annotated[str | None, typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,
     kind: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--as",
             help="What several images of ONE lens are, to be fitted together: exposures or bands.",
         ),
     ] = None,
     psf: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Option(help="PSF kernel, FITS, PSFEx or .npy; of several images once for all, or once for each."),
     ] = None,
     target_psf: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="PSF that the result shall have, FITS or .npy, on its pixels; by default the image's own."),
     ] = None,
     error: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Option(
             help="Noise map, FITS or .npy: standard deviation, or by its name a variance or a weight; likewise."
         ),
     ] = None,
     mask: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Option(help="Mask, FITS or .npy: bits, or 0 and 1, read as a MASK or DQ in the image's own file is."),
     ] = None,
     ext: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Extension of the image in a FITS file: SCI, `SCI,2`, 4, or a plane of a cube, `SCI[0]`."),
     ] = None,
     band: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Band of the image in a FITS file of several: VIS; or bands to fit together: VIS,NIR_H."),
     ] = None,
     mask_means: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="What nonzero pixels of MASK are, good or bad, where the file does not tell."),
     ] = None,
     pixel_scale: Annotated[
-        Optional[list[float]],  # noqa: UP045
+        list[float] | None,
         typer.Option(help="Pixel scale in arcsec; of several images once for all, or once for each."),
     ] = None,
     sky: Annotated[
         str, typer.Option(help="keep, or subtract: the level along the borders, where these show no galaxy's halo.")
     ] = "keep",
-    z_lens: Annotated[Optional[float], typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,  # noqa: UP045
-    z_source: Annotated[Optional[float], typer.Option(help="Redshift of the source, likewise.")] = None,  # noqa: UP045
+    z_lens: Annotated[float | None, typer.Option(help="Redshift of the lens: gives sub-halos a mass.")] = None,
+    z_source: Annotated[float | None, typer.Option(help="Redshift of the source, likewise.")] = None,
     rows: Rows = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that fit images in parallel.")] = 1,
     scheduler: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="ADDRESS", help="For a catalogue: of a Dask cluster, instead of --workers."),
     ] = None,
     shard_size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="For a catalogue: lenses that are written together; by default 16, fewer for a small one."),
     ] = None,
     overwrite: Overwrite = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -32,7 +32,7 @@ def train(
     experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The run folder.")],
     start: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--from", metavar="RUN", help="Start from the weights of another run, not from fresh ones."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
@@ -76,13 +76,13 @@ def train(
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
-    run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
+    run: Annotated[Path | None, typer.Argument(help="A run folder of `lensphys train`.")] = None,
     weights: Weights = None,
-    method: Annotated[Optional[str], typer.Option(help="Instead of a run: see `list methods`.")] = None,  # noqa: UP045
+    method: Annotated[str | None, typer.Option(help="Instead of a run: see `list methods`.")] = None,
     refine: Refine = None,
-    name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
+    name: Annotated[str | None, typer.Option(help="What tables call the method.")] = None,
     rows: Rows = None,
-    limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
+    limit: Annotated[int | None, typer.Option(help="Judge at most so many images of each class.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     overwrite: Overwrite = False,
     trust: Trust = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -82,7 +82,7 @@ def apply(
     reader: Annotated[Path, typer.Argument(help="A folder in readers/ of an experiment.")],
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A .json file.")],
-    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
+    instrument: Annotated[str | None, typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve in parallel.")] = 1,
     overwrite: Overwrite = False,
     device: Device = "auto",

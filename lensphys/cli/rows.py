@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Rows = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+    str | None,
     typer.Option(metavar="ROWS", help="Only these images, counted from 0, as 5 or 100:200 or 0,7,20: (to the end)."),
 ]
 

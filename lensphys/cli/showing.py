@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,12 +27,12 @@ def show(
         typer.Argument(help="A result of `super-resolve`: FITS, .npz or .h5; a folder of them; a report of `compare`."),
     ],
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("-o", "--out", help="The HTML page; by default next to the result."),
     ] = None,
     rows: Rows = None,
     regions: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="FILE.reg", help="Write critical curves, caustics and sub-halos for DS9, too."),
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Write the page, and open no browser.")] = False,
