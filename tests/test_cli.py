@@ -251,7 +251,9 @@ def test_mistakes_with_weights(work, tmp_path):
     assert one in refused(*here, "--weights", "model_3", "--method", "fit")
     assert one in refused(*here, "--weights", "model_3", "--run", work / "run")
     assert one in refused(*here, "--run", work / "run", "--method", "fit")
-    assert "unknown weights 'model_9': choose one of euclid_vis, " in refused(*here, "--weights", "model_9")
+    assert "weights model_9 not found: it is no run folder, and the package has euclid_vis, " in refused(
+        *here, "--weights", "model_9"
+    )
     assert "--refine starts from a network's answer" in refused(*here, "--method", "fit", "--refine", 1)
     assert "from an amortised network's answer" in refused(*here, "--run", work / "run", "--refine", 1)
     code, output = lensphys(*here, "--weights", "model_3", "--refine", -1)

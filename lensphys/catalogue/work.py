@@ -40,6 +40,7 @@ class Reading:
     fallback: Instrument | None = None
     psf: Path | None = None
     error: Path | None = None
+    mask: Path | None = None
     target_psf: Path | None = None
     pixel_scale: float | None = None
     choice: Choice = Choice()
@@ -51,18 +52,19 @@ class Reading:
         given = {name: value for name, value in vars(self).items() if value is not None}
         return {name: _told_of(value) for name, value in given.items()}
 
-    def images(self, piece: Piece, scale: int) -> ImageSet:
-        """Return the images of a piece."""
+    def images(self, path: Path, scale: int = 1, rows: range | None = None) -> ImageSet:
+        """Return images of a file, or some of them, that will have pixels ``scale`` times as small."""
         images = read_images(
-            piece.entry.path,
+            path,
             instrument=self.instrument,
             fallback=self.fallback,
             psf=self.psf,
             error=self.error,
+            mask=self.mask,
             pixel_scale=self.pixel_scale,
             choice=self.choice,
             sky=self.sky,
-            rows=piece.rows,
+            rows=rows,
         )
         return images if self.target_psf is None else with_target_psf(images, self.target_psf, scale)
 
@@ -189,7 +191,7 @@ class _Part:
         started = time.perf_counter()
         try:
             name = f"{piece.first:06d}_{result_name(piece.entry.path)}"
-            images = self.work.reading.images(piece, self.work.scale)
+            images = self.work.reading.images(piece.entry.path, self.work.scale, piece.rows)
             result = self._resolved(images)
             self._write(name, piece, images, result)
         except Exception as error:  # whatever it is, it is this file's, and costs its own row alone

@@ -9,7 +9,8 @@ import typer
 
 from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
-from lensphys.cli.base import Assignments, Overwrite, app, claim, console, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, claim, console, one_sentence
 
 if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan
@@ -62,7 +63,7 @@ def simulate(
         typer.Option(metavar="FILE.png", help="Draw nine samples, or one lens with all --instruments."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that is there.")] = False,
-    assignments: Assignments = None,
+    assignments: options.Assignments = None,
 ) -> None:
     """Simulate lensed images with their truth; an interrupted run resumes when it is started again.
 
@@ -114,7 +115,7 @@ def simulate(
     runner = Processes(count) if scheduler is None else Cluster(scheduler)
     for name, plan in plans.items():
         path = out if name is None else out.with_name(f"{out.stem}_{Path(name).stem}{out.suffix}")
-        console.print(f"wrote {write(plan, path, runner, device=where)}", markup=False)
+        console.print(f"wrote {write(plan, path, runner, device=where)}")
 
 
 def _workers(n: int) -> int:
@@ -133,7 +134,7 @@ def _preview(plans: dict[str, Plan], path: Path, *, overwrite: bool) -> None:
     claim(path, overwrite=overwrite)
     figure = preview_figure(*plans.values()) if len(plans) == 1 else views_figure(plans)
     save_figure(figure, path)
-    console.print(f"wrote {path}", markup=False)
+    console.print(f"wrote {path}")
 
 
 def _dry_run(plan: Plan, workers: int, device: str) -> None:
@@ -142,13 +143,14 @@ def _dry_run(plan: Plan, workers: int, device: str) -> None:
     from lensphys.simulation.estimate import estimate
 
     for title, settings in (("recipe", plan.recipe), ("instrument", plan.instrument)):
-        console.print(f"[bold]{title}[/]")
+        console.print(f"[bold]{title}[/]", markup=True)
         tree = settings.model_dump(mode="json", exclude_none=True)
-        console.print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=120), markup=False)
+        console.print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=120))
     cost = estimate(plan, device=device)
     per_class = ", ".join(f"{name} {1e3 * s / plan.n:.2g}" for name, s in cost.seconds.items())
+    console.print("[bold]cost[/]", markup=True)
     console.print(
-        f"[bold]cost[/]\n{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
+        f"{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
         f"{cost.bytes / 1e9:.3g} GB ({cost.bytes / len(plan) / 1e3:.0f} kB a sample)\n"
         f"about {_duration(cost.wall_seconds(workers))} with {workers} worker{'s'[: workers != 1]} "
         f"(ms a sample, measured here: {per_class})"
@@ -170,7 +172,7 @@ def merge(
     virtual: Annotated[
         bool, typer.Option("--virtual", help="Refer to the shards, which must stay, instead of copying them.")
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Merge the shards of a folder into one HDF5 file, with their checksums verified.
 
@@ -182,4 +184,4 @@ def merge(
     """
     from lensphys.data.merging import merge as run
 
-    console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}", markup=False)
+    console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}")

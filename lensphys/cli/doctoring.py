@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, claim, console, note, one_sentence
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -18,7 +19,7 @@ def import_(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders, .npy files and stacks, FITS.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
     hr: Annotated[Path | None, typer.Option(help="Folder or file of HR images, same names or same order.")] = None,
-    instrument: Annotated[str | None, typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,
+    instrument: options.Instrument = None,
     pixel_scale: Annotated[float | None, typer.Option(help="Of the LR images, in arcsec.")] = None,
     class_name: Annotated[
         str | None,
@@ -43,7 +44,7 @@ def import_(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with NaN and pairs that do not match, and list them.")
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Import .npy files (plain or object arrays), stacks, FITS cut-outs and HDF5 files of lensphys into one HDF5 file.
 
@@ -86,8 +87,8 @@ def import_(
         overwrite=overwrite,
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
-        errors.print(f"note: {remark}", markup=False)
-    console.print(f"wrote {out}: {done.count} images, classes {', '.join(done.classes)}", markup=False)
+        note(remark)
+    console.print(f"wrote {out}: {done.count} images, classes {', '.join(done.classes)}")
 
 
 @app.command()
@@ -99,7 +100,7 @@ def doctor(
         typer.Argument(metavar="[OTHER_FILES...]", help="Other splits, which must not share a sample with FILE."),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Check a data set and say what is wrong and what to do; the exit code is 1 if there are errors.
 
@@ -117,11 +118,11 @@ def doctor(
     claim(json_path, file, *(others or []), overwrite=overwrite)
     findings = diagnose(file, others or [])
     for finding in findings:
-        console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ")
-        console.print(finding.sentence, markup=False)
+        console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ", markup=True)
+        console.print(finding.sentence)
     if json_path is not None:
         write_json(json_path, {"file": str(file), "findings": [asdict(finding) for finding in findings]})
     counts = {name: sum(f.severity == name for f in findings) for name in _COLOURS}
-    console.print(f"{file}: " + ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items()), markup=False)
+    console.print(f"{file}: " + ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items()))
     if counts["error"]:
         raise typer.Exit(1)

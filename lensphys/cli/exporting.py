@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from lensphys.basics.checks import LensphysError
-from lensphys.cli.base import Overwrite, app, console, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, console, one_sentence
 
 
 @app.command()
@@ -19,7 +20,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", help="lenstronomy, coolest, caustics or fits.")],
     index: Annotated[str | None, typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,
     whole: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Export simulated lenses and their truth to lenstronomy, COOLEST or caustics, or as FITS cut-outs.
 
@@ -36,7 +37,7 @@ def export(
     if whole == (index is not None):
         raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")
     written = run(file, out, kind, None if index is None else _indices(index), overwrite=overwrite)
-    console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""), markup=False)
+    console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""))
 
 
 def _indices(text: str) -> list[int]:

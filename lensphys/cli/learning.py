@@ -9,21 +9,17 @@ from typing import Annotated
 import typer
 
 from lensphys.api.device import device_of
+from lensphys.basics.checks import LensphysError
+from lensphys.cli import options
 from lensphys.cli.base import (
-    Assignments,
-    Device,
-    Overwrite,
-    Refine,
-    Trust,
-    Weights,
     allow,
     app,
     claim,
     console,
-    errors,
+    note,
     one_sentence,
 )
-from lensphys.cli.rows import Rows, rows_of
+from lensphys.cli.rows import rows_of
 
 
 @app.command()
@@ -37,8 +33,8 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
-    trust: Trust = None,
-    assignments: Assignments = None,
+    trust: options.Trust = None,
+    assignments: options.Assignments = None,
 ) -> None:
     """Train a method; where the experiment names a recipe, its data are simulated into the run folder first.
 
@@ -64,11 +60,11 @@ def train(
     check_phases(method, settings.training)
     parameters = sum(p.numel() for p in method.parameters())
     network = getattr(getattr(settings.method, "network", None), "name", None)
-    console.print(f"{settings.method.name}{f', {network}' if network else ''}: {parameters} parameters", markup=False)
+    console.print(f"{settings.method.name}{f', {network}' if network else ''}: {parameters} parameters")
     if dry_run:
         return
     run(settings, out, resume=resume)
-    console.print(f"trained: {out}", markup=False)
+    console.print(f"trained: {out}")
 
 
 @app.command()
@@ -77,16 +73,16 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
     run: Annotated[Path | None, typer.Argument(help="A run folder of `lensphys train`.")] = None,
-    weights: Weights = None,
-    method: Annotated[str | None, typer.Option(help="Instead of a run: see `list methods`.")] = None,
-    refine: Refine = None,
+    weights: options.Weights = None,
+    method: options.Method = None,
+    refine: options.Refine = None,
     name: Annotated[str | None, typer.Option(help="What tables call the method.")] = None,
-    rows: Rows = None,
+    rows: options.Rows = None,
     limit: Annotated[int | None, typer.Option(help="Judge at most so many images of each class.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
-    overwrite: Overwrite = False,
-    trust: Trust = None,
-    device: Device = "auto",
+    overwrite: options.Overwrite = False,
+    trust: options.Trust = None,
+    device: options.Device = "auto",
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
 
@@ -98,7 +94,7 @@ def evaluate(
 
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
     """
-    from lensphys.api.chosen import chosen_method
+    from lensphys.api.chosen import chosen_for, network
     from lensphys.basics.extras import need
     from lensphys.basics.outputs import check_writable
     from lensphys.basics.provenance import provenance
@@ -111,7 +107,10 @@ def evaluate(
     allow(trust)
     need("matplotlib", "lensphys evaluate")
     where = device_of(device)
-    chosen = chosen_method(run, weights, method, refine, where)
+    asked = network(run, weights, method)
+    if asked is None and method is None:
+        raise LensphysError("nothing to judge: give a run folder, --weights or --method")
+    chosen = chosen_for(asked, method, None, refine, where)
     name = name or chosen.name
     check_writable(out)
     for written in ("metrics.json", "table.md"):
@@ -133,8 +132,8 @@ def evaluate(
         origin = None if chosen.folder is None else run_provenance(chosen.folder)
         judged.write(out, provenance(method=name, trained=origin, data=data.name, rows=rows, identity=lenses.identity))
     for sentence in sentences(judged.unusable, data):
-        errors.print(f"note: {sentence}", markup=False)
-    console.print((out / "table.md").read_text(), markup=False)
+        note(sentence)
+    console.print((out / "table.md").read_text())
     for line in judged.quality:
-        console.print(line, markup=False)
-    console.print(f"wrote {out}", markup=False)
+        console.print(line)
+    console.print(f"wrote {out}")

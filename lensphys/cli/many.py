@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,20 +31,17 @@ class Order:
     overwrite: bool
 
 
-def check_folder_options(foreign: Mapping[str, object], source: Path, out: Path, *files: Path | None) -> None:
-    """Raise where an option is about one file alone, or a file that all lenses share is not there.
+def check_folder(source: Path, out: Path, reading: Reading) -> None:
+    """Raise where the output is no folder of its own, or a file that all lenses share is not there.
 
     Raises:
         LensphysError: with the remedy.
     """
-    wrong = [name for name, value in foreign.items() if value is not None]
-    if wrong:
-        raise LensphysError(f"{', '.join(wrong)} cannot be given for a catalogue: take it away, or name one file")
     if out.exists() and source.exists() and out.resolve() == source.resolve():
         raise LensphysError(f"the output {out} is the input: choose another folder")
     if out.suffix:
         raise LensphysError(f"{source} gives a catalogue: --out must be a folder, without an ending, got {out}")
-    for path in files:
+    for path in (reading.psf, reading.error, reading.target_psf):
         if path is not None:
             check_file("the file of all lenses", path)
 
@@ -87,9 +83,9 @@ def _tell(out: Path, rows: list[Row]) -> None:
         raise LensphysError(
             f"every lens failed, the first one so: {lost[0]['reasons']} (all rows: {out}/catalogue.ecsv)"
         )
-    console.print(f"wrote {out}/catalogue.ecsv: {summary(rows)}", markup=False)
+    console.print(f"wrote {out}/catalogue.ecsv: {summary(rows)}")
     for row in lost[:_SHOWN]:
         image = "" if row.get("image") is None else f" [{row['image']}]"
-        console.print(f"  failed: {row['file']}{image} ({row['reasons']})", markup=False)
+        console.print(f"  failed: {row['file']}{image} ({row['reasons']})")
     if len(lost) > _SHOWN:
         console.print(f"  and {len(lost) - _SHOWN} more")
