@@ -380,7 +380,7 @@ def test_mistakes_in_evaluate(work, tmp_path):
     out = tmp_path / "out"
     assert "run folder not found" in refused("evaluate", tmp_path / "none", "--data", work / "test.h5", "-o", out)
     assert "unknown method" in refused("evaluate", "--method", "magic", "--data", work / "test.h5", "-o", out)
-    assert "one of a run folder, --weights and --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
+    assert "give a run folder, --weights or --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
     assert "not found" in refused("evaluate", "--method", "fit", "--data", tmp_path / "no.h5", "-o", out)
     here = ["--method", "fit", "--data", work / "test.h5", "-o", out]
     (tmp_path / "file").write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,34 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+class Written(ABC):
+    """What can be written to a file."""
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
+
+        Args:
+            path: the file.
+            overwrite: replace what is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            LensphysError: if it is there, has another ending, or cannot be written.
+        """
+        path = Path(path)
+        with in_python(), claimed(path, [], overwrite=overwrite):
+            self.save(path)
+        return path
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write to a place that was claimed before."""
+
+
 @dataclass(frozen=True)
-class Result:
+class Result(Written):
     """Super-resolved images. Of a stack each array has a leading axis (N, ...), of one image none.
 
     What a method does not give is None: an interpolation has no ``sigma``, a network of images alone no ``kappa``.
@@ -138,9 +165,9 @@ class Result:
 
     @property
     def summary(self) -> str:
-        """Median chi^2 and Einstein radius of the images, in a line."""
-        known = [name for name in ("chi2", "theta_E") if name in self.planes]
-        return " ".join(f"{name} {float(np.nanmedian(self.planes[name])):.4g}" for name in known)
+        """Chi^2 and Einstein radius in a line; of many images the medians."""
+        median = {name: float(np.nanmedian(self.planes[name])) for name in ("chi2", "theta_E") if name in self.planes}
+        return ("" if len(self) == 1 else "median ") + in_a_line(**median)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -168,24 +195,6 @@ class Result:
         from lensphys.api.plot import result_figure
 
         return result_figure((self if self.images.single else self[index])._look)
-
-    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
-
-        Args:
-            path: the file.
-            overwrite: replace what is there.
-
-        Returns:
-            The path.
-
-        Raises:
-            LensphysError: if it is there, has another ending, or cannot be written.
-        """
-        path = Path(path)
-        with in_python(), claimed(path, [], overwrite=overwrite):
-            self.save(path)
-        return path
 
     def save(self, path: Path) -> None:
         """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
@@ -215,6 +224,16 @@ class Result:
             if not self.images.single:
                 part.add_column(np.full(len(part), number), 0, "image")
         return vstack(parts, metadata_conflicts="silent")
+
+
+def in_a_line(chi2: float, theta_E: float | None = None) -> str:
+    """Return chi^2 per degree of freedom and Einstein radius [arcsec] as a terminal shows them.
+
+    Example:
+        >>> in_a_line(0.98, 1.1964)
+        'chi^2 0.98, theta_E 1.196"'
+    """
+    return f"chi^2 {chi2:.3g}" + ("" if theta_E is None else f', theta_E {theta_E:.4g}"')
 
 
 _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")

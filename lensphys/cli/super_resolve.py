@@ -42,7 +42,7 @@ class Way:
         Raises:
             LensphysError: with the remedy.
         """
-        wrong = [option(name) for name in self.foreign if given[name] not in (None, [])]
+        wrong = [option(name) for name in self.foreign if given[name] not in (None, [], ())]
         if wrong:
             raise LensphysError(f"{', '.join(wrong)} cannot be given for {self.what}: {self.remedy}")
 
