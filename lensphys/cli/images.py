@@ -161,10 +161,11 @@ def super_resolve(
     """
     from lensphys.api.chosen import asked_for, chosen_for, chosen_method
     from lensphys.api.images import choice_of
-    from lensphys.api.resolve import lost_sentence, resolved, solar_radius
+    from lensphys.api.resolve import resolved, solar_radius
     from lensphys.catalogue.inputs import is_many
-    from lensphys.data.images import read_images, with_target_psf
+    from lensphys.data.contents import images_in
     from lensphys.data.results import check_output
+    from lensphys.data.stack import Reading, open_images
     from lensphys.observation import Instrument
 
     allow(trust)
@@ -201,36 +202,19 @@ def super_resolve(
         named = "refine" if run is None and weights is None and method is None else method
         chosen = chosen_method(run, weights, named, refine, where)
     own = None if instrument is not None else chosen.instrument
-    choice = choice_of(ext, band, mask_means)
-    factor = scale or chosen.scale
+    choice, factor = choice_of(ext, band, mask_means), scale or chosen.scale
+    reading = Reading(preset, own, one_psf, one_error, one_mask, target_psf, side, choice, sky)
     if many:
-        from lensphys.catalogue import Reading
-
-        reading = Reading(preset, own, one_psf, one_error, target_psf, side, choice, sky)
         order = Order(image, out, factor, where, workers, scheduler, shard_size, overwrite)
         make_catalogue(order, chosen, reading)
         return
-    images = read_images(
-        image,
-        instrument=preset,
-        fallback=own,
-        psf=one_psf,
-        error=one_error,
-        mask=one_mask,
-        pixel_scale=side,
-        sky=sky,
-        choice=choice,
-    )
-    if rows is not None:
-        images = images.only(rows_of(rows, int(images.index[-1]) + 1))
-    if target_psf is not None:
-        images = with_target_psf(images, target_psf, factor)
+    images = open_images(image, reading, factor, None if rows is None else rows_of(rows, images_in(image) or 1))
     for remark in images.remarks:
         errors.print(f"note: {remark}", markup=False)
     record = {"input": image.name} | ({} if target_psf is None else {"target_psf": target_psf.name})
     result = resolved(images, chosen, factor, solar=solar, workers=workers, device=where, record=record, beside=out)
-    if (lost := lost_sentence(result)) is not None:
-        errors.print(f"note: {lost}", markup=False)
+    if result.lost is not None:
+        errors.print(f"note: {result.lost}", markup=False)
     result.save(out)
     console.print(f"wrote {out}: {result.summary}", markup=False)
     for line in result.verdict:
