@@ -149,7 +149,7 @@ def resolved(
     """
     origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
     chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, len(images.index) // (2 * workers)))
-    kept = None if beside is None else _kept(images, beside, origin, chunk)
+    kept = None if beside is None else _kept(images, beside, origin | {"method": chosen.identity}, chunk)
     planes = computed(
         chosen.method, images.observation, scale, batch_size=chunk, device=device, workers=workers, kept=kept
     )
