@@ -35,6 +35,15 @@ class Chosen:
 
         return None if self.folder is None else run_instrument(self.folder)
 
+    @property
+    def identity(self) -> str:
+        """The method with all that its results depend on: settings, and checksums of weights."""
+        from lensphys.basics.outputs import checksum
+        from lensphys.basics.runs import CONFIG, WEIGHTS
+
+        files = [] if self.folder is None else [self.folder / name for name in (CONFIG, WEIGHTS)]
+        return repr([self.name, dict(self.record), [checksum(path) for path in files]])
+
 
 def network(run: Path | None, weights: str | None, method: str | None) -> Path | str | None:
     """Return the network that is asked for, None if it is none: a run folder, or the name of weights.

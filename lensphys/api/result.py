@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from lensphys.api.images import Images
 from lensphys.api.words import in_python
 from lensphys.basics.outputs import claimed
+from lensphys.data.images import ImageSet
 from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
+from lensphys.data.stack import ImageStack
 from lensphys.evaluation.quality import NO_VERDICT, summary_lines
 from lensphys.prediction import Verdict
 
@@ -55,6 +57,56 @@ class Written(ABC):
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a method made of images, to be told and written; they may lie in their file still.
+
+    Args:
+        images: what was super-resolved.
+        planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
+        scale: factor by which pixels are smaller.
+        provenance: where the results come from.
+        kept: the chunks on the disk, of a long computation.
+    """
+
+    images: ImageSet | ImageStack
+    planes: dict[str, Any]
+    scale: int
+    provenance: dict[str, Any]
+    kept: Kept | None = None
+
+    @property
+    def verdict(self) -> list[str]:
+        """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
+        if "quality" not in self.planes:
+            return [NO_VERDICT]
+        words = [str(w) for w in self.planes["reasons"]]
+        told = [Verdict(str(q), tuple(filter(None, [w]))) for q, w in zip(self.planes["quality"], words, strict=True)]  # type: ignore[arg-type]
+        if len(told) == 1:
+            return [f"quality: {told[0].quality}" + (f" ({words[0]})" if words[0] else "")]
+        return summary_lines([f"image {i}" for i in self.images.index], told)
+
+    @property
+    def summary(self) -> str:
+        """Chi^2 and Einstein radius in a line; of many images the medians."""
+        median = {name: float(np.nanmedian(self.planes[name])) for name in ("chi2", "theta_E") if name in self.planes}
+        return ("" if len(self.images.index) == 1 else "median ") + in_a_line(**median)
+
+    @property
+    def lost(self) -> str | None:
+        """In which images no Einstein radius was found; None where all have one."""
+        index = self.images.index
+        lost = index[np.isnan(self.planes.get("theta_E", np.zeros(len(index))))]
+        numbers = ", ".join(map(str, lost))
+        return f"no Einstein radius was found (theta_E is NaN) in image {numbers}" if len(lost) else None
+
+    def save(self, path: Path) -> None:
+        """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
+        write_images(path, self.images, self.planes, self.scale, self.provenance)
+        if self.kept is not None:
+            self.kept.remove()
+
+
+@dataclass(frozen=True)
 class Result(Written):
     """Super-resolved images. Of a stack each array has a leading axis (N, ...), of one image none.
 
@@ -65,14 +117,12 @@ class Result(Written):
         planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
         scale: factor by which pixels are smaller.
         provenance: where the results come from.
-        kept: the chunks on the disk, of a long computation.
     """
 
     images: Images
     planes: dict[str, Any]
     scale: int
     provenance: dict[str, Any] = field(default_factory=dict)
-    kept: Kept | None = None
 
     @property
     def image(self) -> Array:
@@ -155,19 +205,16 @@ class Result(Written):
     @property
     def verdict(self) -> list[str]:
         """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
-        if "quality" not in self.planes:
-            return [NO_VERDICT]
-        words = [str(w) for w in self.planes["reasons"]]
-        told = [Verdict(str(q), tuple(filter(None, [w]))) for q, w in zip(self.planes["quality"], words, strict=True)]  # type: ignore[arg-type]
-        if len(told) == 1:
-            return [f"quality: {told[0].quality}" + (f" ({words[0]})" if words[0] else "")]
-        return summary_lines([f"image {i}" for i in self.images.set.index], told)
+        return self._outcome.verdict
 
     @property
     def summary(self) -> str:
         """Chi^2 and Einstein radius in a line; of many images the medians."""
-        median = {name: float(np.nanmedian(self.planes[name])) for name in ("chi2", "theta_E") if name in self.planes}
-        return ("" if len(self) == 1 else "median ") + in_a_line(**median)
+        return self._outcome.summary
+
+    @property
+    def _outcome(self) -> Outcome:
+        return Outcome(self.images.set, self.planes, self.scale, self.provenance)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -197,10 +244,8 @@ class Result(Written):
         return result_figure((self if self.images.single else self[index])._look)
 
     def save(self, path: Path) -> None:
-        """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
-        write_images(path, self.images.set, self.planes, self.scale, self.provenance)
-        if self.kept is not None:
-            self.kept.remove()
+        """Write to a place that was claimed before."""
+        self._outcome.save(path)
 
     @property
     def _look(self) -> Look:

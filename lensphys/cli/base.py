@@ -21,7 +21,7 @@ from lensphys.basics.version import VERSION
 
 if TYPE_CHECKING:
     from lensphys.api.joint import JointResult
-    from lensphys.api.result import Result
+    from lensphys.api.result import Outcome
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,7 +114,7 @@ def note(sentence: str) -> None:
     errors.print(f"note: {sentence}")
 
 
-def tell_result(out: Path, result: Result | JointResult) -> None:
+def tell_result(out: Path, result: Outcome | JointResult) -> None:
     """Say what was found, and what the fit thinks of it."""
     console.print(f"wrote {out}: {result.summary}")
     for line in result.verdict:

@@ -93,6 +93,8 @@ def evaluate(
     `lensphys evaluate --weights model_3 --refine 0 --data test.h5 -o results/one_pass`
 
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
+
+    What was interrupted resumes when the same command is given again.
     """
     from lensphys.api.chosen import chosen_for, network
     from lensphys.basics.extras import need
@@ -115,6 +117,8 @@ def evaluate(
     check_writable(out)
     for written in ("metrics.json", "table.md"):
         claim(out / written, data, overwrite=overwrite)
+    trained = None if chosen.folder is None else run_provenance(chosen.folder)
+    origin = provenance(method=name, trained=trained, data=data.name, rows=rows)
     with LensFile(data) as lenses:
         lenses.check_no_result()
         judged = judge(
@@ -128,9 +132,10 @@ def evaluate(
             limit=limit,
             batch_size=batch_size,
             device=where,
+            beside=out.with_name(f".{out.name}.parts"),
+            origin=origin | {"method": chosen.identity, "limit": limit},
         )
-        origin = None if chosen.folder is None else run_provenance(chosen.folder)
-        judged.write(out, provenance(method=name, trained=origin, data=data.name, rows=rows, identity=lenses.identity))
+        judged.write(out, origin | {"identity": lenses.identity})
     for sentence in sentences(judged.unusable, data):
         note(sentence)
     console.print((out / "table.md").read_text())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.cli.base import console
 
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
-    from lensphys.catalogue import Reading
     from lensphys.catalogue.rows import Row
+    from lensphys.data.stack import Reading
 
 _SHOWN = 10  # lenses that a terminal lists
 
@@ -42,7 +42,7 @@ def check_folder(source: Path, out: Path, reading: Reading) -> None:
     if out.suffix:
         raise LensphysError(f"{source} gives a catalogue: --out must be a folder, without an ending, got {out}")
     for path in (reading.psf, reading.error, reading.target_psf):
-        if path is not None:
+        if isinstance(path, Path):
             check_file("the file of all lenses", path)
 
 
@@ -58,21 +58,12 @@ def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
 
     origin = provenance(method=chosen.name, scale=order.scale, **chosen.record)
     survey = Survey(
-        listed(order.source), chosen.method, _name(chosen), order.scale, reading, origin, order.shard_size, order.device
-    )
+        listed(order.source), chosen.method, chosen.identity, order.scale, reading, origin, order.shard_size,
+        order.device,
+    )  # fmt: skip
     runner = Processes(order.workers) if order.scheduler is None else Cluster(order.scheduler)
     rows = super_resolve_all(survey, order.out, runner, overwrite=order.overwrite)
     _tell(order.out, rows)
-
-
-def _name(chosen: Chosen) -> str:
-    """The method with all it depends on: settings, and checksums of weights."""
-    from lensphys.basics.outputs import checksum
-    from lensphys.basics.runs import CONFIG, WEIGHTS
-
-    files = [] if chosen.folder is None else [chosen.folder / name for name in (CONFIG, WEIGHTS)]
-    parts: list[Any] = [chosen.name, dict(chosen.record), [checksum(path) for path in files]]
-    return repr(parts)
 
 
 def _tell(out: Path, rows: list[Row]) -> None:

@@ -19,7 +19,7 @@ from lensphys.cli.rows import rows_of
 
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
-    from lensphys.catalogue import Reading
+    from lensphys.data.stack import Reading
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def super_resolve(
     from lensphys.api.chosen import chosen_for, network
     from lensphys.api.images import choice_of
     from lensphys.api.resolve import solar_radius
-    from lensphys.catalogue import Reading
     from lensphys.catalogue.inputs import is_many
     from lensphys.data.results import check_output
+    from lensphys.data.stack import Reading
     from lensphys.observation import Instrument
 
     allow(trust)
@@ -186,11 +186,12 @@ def super_resolve(
 
 def _super_resolve_file(order: Order, chosen: Chosen, reading: Reading, rows: str | None, solar: float | None) -> None:
     """Super-resolve the images of one file, and say what was found."""
-    from lensphys.api.resolve import lost_sentence, resolved
+    from lensphys.api.resolve import resolved
+    from lensphys.data.contents import images_in
+    from lensphys.data.stack import open_images
 
-    images = reading.images(order.source, order.scale)
-    if rows is not None:
-        images = images.only(rows_of(rows, int(images.index[-1]) + 1))
+    chosen_rows = None if rows is None else rows_of(rows, images_in(order.source) or 1)
+    images = open_images(order.source, reading, order.scale, chosen_rows)
     for sentence in images.remarks:
         note(sentence)
     record = {"input": order.source.name}
@@ -199,7 +200,7 @@ def _super_resolve_file(order: Order, chosen: Chosen, reading: Reading, rows: st
         images, chosen, order.scale, solar=solar, workers=order.workers, device=order.device, record=record,
         beside=order.out,
     )  # fmt: skip
-    if (lost := lost_sentence(result)) is not None:
-        note(lost)
+    if result.lost is not None:
+        note(result.lost)
     result.save(order.out)
     tell_result(order.out, result)
