@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from lensphys.observation import Instrument
 
 
-_ONE = "give one of a run folder, --weights and --method"
-
-
 @dataclass(frozen=True)
 class Chosen:
     """What super-resolves, what tables call it, the folder of its run or weights, if it has one, and what to record."""
@@ -52,7 +49,7 @@ def network(run: Path | None, weights: str | None, method: str | None) -> Path |
         LensphysError: if more than one thing is asked for.
     """
     if sum(x is not None for x in (run, weights, method)) > 1:
-        raise LensphysError(_ONE)
+        raise LensphysError("give one of a run folder, --weights and --method")
     return weights if run is None else run
 
 
@@ -128,7 +125,7 @@ def chosen_for(
     if model is not None:
         return asked_for(model, weights=weights, method=method, refine=refine)
     if weights is not None and method is not None:
-        raise LensphysError(_ONE)
+        raise LensphysError("give one of --weights and --method")
     if weights is None and (method is None or isinstance(method, str)):
         return _ready(method or "refine", refine)
     if isinstance(weights, str | Path):

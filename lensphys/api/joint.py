@@ -123,6 +123,13 @@ class JointResult(Written):
         bands: the result of each band, on the pixels of its clearest exposure: ``result["VIS"]`` is one of them.
         scale: factor by which pixels are smaller.
         provenance: where the results come from.
+
+    Example::
+
+        result = lp.super_resolve(lp.Dataset.bands({"VIS": "vis.fits", "NIR_H": "h.fits"}))
+        print(result.quality, result.theta_E, result.table)  # of the lens, by all images
+        result["NIR_H"].plot()
+        result.write("lens_sr.fits")
     """
 
     found: JointPrediction

@@ -117,6 +117,15 @@ class Result(Written):
         planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
         scale: factor by which pixels are smaller.
         provenance: where the results come from.
+
+    Example:
+        >>> from lensphys.api.resolve import super_resolve
+        >>> from lensphys.api.simulated import observe
+        >>> from lensphys.model import SIE, Sersic
+        >>> seen = observe(SIE(theta_E=1.0), Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis")
+        >>> result = super_resolve(seen, 2, method="bicubic")
+        >>> result.image.shape, result.pixel_scale, result.sigma is None
+        ((128, 128), 0.0505, True)
     """
 
     images: Images
