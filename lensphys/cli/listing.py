@@ -86,7 +86,7 @@ def demo(out: Annotated[Path, typer.Option("-o", "--out", help="The folder for e
     from lensphys.cli.demo import demo as run
 
     for package in ("numba", "tensorboard", "matplotlib"):
-        need(package, "lensphys demo")
+        need(package, "lensphys demo", "all")
     run(out)
 
 
