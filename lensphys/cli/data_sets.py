@@ -147,7 +147,8 @@ def _dry_run(plan: Plan, workers: int, device: str) -> None:
         tree = settings.model_dump(mode="json", exclude_none=True)
         console.print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=120))
     cost = estimate(plan, device=device)
-    per_class = ", ".join(f"{name} {1e3 * s / plan.n:.2g}" for name, s in cost.seconds.items())
+    each = {name: 1e3 * s / plan.n for name, s in cost.seconds.items()}
+    per_class = ", ".join(f"{name} {ms:.0f}" if ms > 10 else f"{name} {ms:.2g}" for name, ms in each.items())
     console.print("[bold]cost[/]", markup=True)
     console.print(
         f"{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
