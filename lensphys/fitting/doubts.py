@@ -29,6 +29,16 @@ def doubtful(smooth: Fitted, settings: VerdictSettings) -> dict[int, str]:
     return {i: NOISE for i, flag in enumerate(shared) if flag} | dict.fromkeys(_under_a_sky(smooth, settings), SKY)
 
 
+def explains_little(left: float, before: float, share: float) -> bool:
+    """Return whether chi^2 per pixel falls by less than a share of what is too much of it.
+
+    Example:
+        >>> explains_little(5.0, before=5.3, share=0.5), explains_little(5.0, before=30.0, share=0.5)
+        (True, False)
+    """
+    return before - left < share * (before - 1)
+
+
 def _under_a_sky(smooth: Fitted, settings: VerdictSettings) -> list[int]:
     """Images with light, or too little of it, all along their borders."""
     observation = smooth.problem.arcs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from lensphys.fitting.doubts import doubtful
+from lensphys.fitting.doubts import doubtful, explains_little
 from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
@@ -341,15 +341,11 @@ class Refinement:
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         ((_, sersic),) = self._with_substructure(smooth, self.search, target)
         best, plain = likeliest([sersic, *free]), likeliest([smooth, free[0]])
-        if best.problem.subhalos and self._leaves_most(best, plain):
-            best = plain
+        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
+        if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
+            best = plain  # something else is there
         gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
         return replace(best, shown=Shown(gain, evidence_ratio(best, plain)))
-
-    def _leaves_most(self, best: Fitted, plain: Fitted) -> bool:
-        """Whether sub-halos explain little of what one image has beside a smooth lens: something else is there."""
-        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
-        return left > self.stuck and before - left < self.explained * (before - 1)
 
     def _astray(self, fitted: Fitted) -> bool:
         """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""
