@@ -412,7 +412,8 @@ def test_mistakes_in_super_resolve(work, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        ["simulate", "model_1", "-n", "20000", "-o", "big.h5"],
+        # as `test_sigterm_is_ctrl_c_in_simulate`
+        pytest.param(["simulate", "model_1", "-n", "20000", "-o", "big.h5"], marks=pytest.mark.slow),
         ["train", "experiment.yaml", "-o", "long", "--set", "training.epochs=9999"],
     ],
     ids=["simulate", "train"],

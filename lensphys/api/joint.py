@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lensphys.api.images import Array, File, Images, read
-from lensphys.api.result import Result, Written, in_a_line
+from lensphys.api.result import Result, Written, in_a_line, parameter_table
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data.joint import JointFile, write_joint
@@ -156,19 +156,8 @@ class JointResult(Written):
     @property
     def table(self) -> Table:
         """All parameters: name, value, error and unit, a row each; what images share once."""
-        from astropy.table import Table
-
-        rows = self.found.table
-        table = Table(
-            {
-                "name": [row.name for row in rows],
-                "value": [row.value for row in rows],
-                "error": [row.error for row in rows],
-                "unit": [_unit(row.name) for row in rows],
-            }
-        )
-        table["value"].info.format, table["error"].info.format = ".6g", ".2g"
-        return table
+        rows = [(row.name, row.value, row.error, _unit(row.name)) for row in self.found.table]
+        return parameter_table(*map(list, zip(*rows, strict=True)))
 
     @property
     def theta_E(self) -> float:

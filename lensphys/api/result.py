@@ -295,16 +295,16 @@ _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")
 
 def _parameters(planes: dict[str, Any], i: int) -> Table:
     """The parameters that image ``i`` has."""
+    there = np.isfinite(planes["parameters"][i])
+    columns = (planes["parameter_names"], planes["parameters"][i], planes["errors"][i], planes["parameter_units"])
+    return parameter_table(*(column[there] for column in columns))
+
+
+def parameter_table(name: Sequence[str], value: Sequence[float], error: Sequence[float], unit: Sequence[str]) -> Table:
+    """Return parameters as a table, a row each, with as many digits as they deserve."""
     from astropy.table import Table
 
-    there = np.isfinite(planes["parameters"][i])
-    columns = {
-        "name": planes["parameter_names"],
-        "value": planes["parameters"][i],
-        "error": planes["errors"][i],
-        "unit": planes["parameter_units"],
-    }
-    table = Table({name: column[there] for name, column in columns.items()})
+    table = Table({"name": name, "value": value, "error": error, "unit": unit})
     table["value"].info.format, table["error"].info.format = ".6g", ".2g"
     return table
 
