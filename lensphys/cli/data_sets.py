@@ -13,6 +13,7 @@ from lensphys.cli.base import Assignments, Overwrite, app, claim, console, one_s
 
 if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan
+    from lensphys.simulation.sample import Draws
 
 
 _WORTH_IT = 200  # samples of a class: fewer are made while processes start
@@ -92,10 +93,11 @@ def simulate(
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
     first = Recipe.named(recipe, assignments or [])
     names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
+    draws: Draws = "matched" if matched else "own"
     plans = {
         name: Plan.from_recipe(
             first if name is None else first.seen_by(name), n,
-            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
+            classes=chosen, seed=seed, engine=engine, draws=draws, shard_size=shard_size, deflection=deflection,
         )
         for name in names
     }  # fmt: skip
@@ -180,6 +182,7 @@ def merge(
 
     `lensphys merge survey/ -o survey.h5 --virtual`
     """
+    from lensphys.data.merging import COPIED, REFERRED
     from lensphys.data.merging import merge as run
 
-    console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}", markup=False)
+    console.print(f"wrote {run(folder, out, way=REFERRED if virtual else COPIED, overwrite=overwrite)}", markup=False)
