@@ -14,6 +14,7 @@ from lensphys.cli.base import app, claim, console, one_sentence
 
 if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan
+    from lensphys.simulation.sample import Draws
 
 
 _WORTH_IT = 200  # samples of a class: fewer are made while processes start
@@ -93,10 +94,11 @@ def simulate(
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
     first = Recipe.named(recipe, assignments or [])
     names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
+    draws: Draws = "matched" if matched else "own"
     plans = {
         name: Plan.from_recipe(
             first if name is None else first.seen_by(name), n,
-            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
+            classes=chosen, seed=seed, engine=engine, draws=draws, shard_size=shard_size, deflection=deflection,
         )
         for name in names
     }  # fmt: skip
@@ -183,6 +185,7 @@ def merge(
 
     `lensphys merge survey/ -o survey.h5 --virtual`
     """
+    from lensphys.data.merging import COPIED, REFERRED
     from lensphys.data.merging import merge as run
 
-    console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}")
+    console.print(f"wrote {run(folder, out, way=REFERRED if virtual else COPIED, overwrite=overwrite)}")

@@ -79,7 +79,7 @@ def import_(
         class_name=class_name,
         picked=Picked(key if field is None else field, mass),
         flux_scale=flux_scale,
-        skip_bad=skip_bad,
+        faulty="leave out" if skip_bad else "refuse",
         matching=Matching(register, match_flux, None if target is None else target.psf_of())
         if register or match_flux
         else None,
