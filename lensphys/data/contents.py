@@ -15,6 +15,7 @@ from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.data.lens_file import LensFile
 from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32, mapped_npy, open_npy
+from lensphys.fits.file import ASDF, PICTURE
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, read_fits_image
@@ -35,6 +36,7 @@ from lensphys.data.pixels import as_stack
 Array = NDArray[Any]
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
 READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
+_OTHERS = {(".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"): PICTURE, (".asdf",): ASDF}
 WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 
 
@@ -176,6 +178,9 @@ def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
         if path.name.lower().endswith(endings):
             return kind
     known = ", ".join(ending for endings in suffixes.values() for ending in endings)
+    told = next((words for endings, words in _OTHERS.items() if path.name.lower().endswith(endings)), None)
+    if told is not None and suffixes is READ:
+        raise LensphysError(f"{path} is {told}")
     raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")
 
 

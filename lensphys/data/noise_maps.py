@@ -64,8 +64,7 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
         return _of_exposure(noise.values, image)
     if noise.kind in _UNCERTAINTY:
         return Deviation(_converted(noise.values, noise.kind), f"{_article(noise.kind)}, made standard deviations")
-    if not noise.told:
-        _check_plausible(noise, sky_scatter(image.numpy()))
+    _check_plausible(noise, sky_scatter(image.numpy()))
     return Deviation(noise.values, "standard deviations")
 
 
@@ -109,7 +108,7 @@ def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
 
 
 def _check_plausible(noise: NoiseMap, sky: float) -> None:
-    """Raise where a map without a name is far off the sky's scatter as it is, and close to it as another kind."""
+    """Raise where a map is far off the sky's scatter as it is, and close to it as another kind."""
     if sky == 0 or 1 / _IMPLAUSIBLE < _median(noise.values) / sky < _IMPLAUSIBLE:
         return
     for kind in (VARIANCE, INVERSE_VARIANCE):
