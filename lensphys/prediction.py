@@ -32,6 +32,11 @@ class Verdict:
     quality: Literal["good", "suspect", "bad"]
     reasons: tuple[str, ...] = ()
 
+    def doubted(self, why: str) -> Verdict:
+        """Return the verdict on a fit that has looked for no sub-halos, with the reason; it is not good."""
+        quality: Literal["suspect", "bad"] = "bad" if self.quality == "bad" else "suspect"
+        return Verdict(quality, (*self.reasons, f"no sub-halos were looked for: {why}"))
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import inspect
 import re
 import runpy
 import subprocess
@@ -25,7 +26,7 @@ from lensphys.api.fit import plain
 from lensphys.cli import app
 from lensphys.data.images import read_images
 from lensphys.methods import READY
-from lensphys.model import CosineBasis, Frame, FreeSource, Modes, PotentialField
+from lensphys.model import LIGHT, MASS, CosineBasis, Frame, FreeSource, Modes, PotentialField
 from lensphys.tracing.deflection import DeflectionField
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,18 @@ def test_type_checkers_know_the_same_names():
 def test_a_name_that_is_not_there():
     with pytest.raises(AttributeError, match="has no attribute 'Sie': it has Dataset, EPL"):
         _ = lp.Sie
+
+
+@pytest.mark.parametrize("name", [name for name in dir(lp) if name != "__version__"])
+def test_every_public_name_says_what_it_is_with_an_example(name):
+    told = inspect.getdoc(getattr(lp, name)) or ""
+    assert "Example:" in told, f"{name} has no example"
+
+
+@pytest.mark.parametrize("component", [*MASS.values(), *LIGHT.values()])
+def test_every_component_says_what_its_parameters_are(component):
+    told = inspect.getdoc(component) or ""
+    assert [p.name for p in component.parameters if not re.search(rf"\b{p.name}: .*\S", told)] == []
 
 
 # reading

@@ -421,7 +421,10 @@ def test_the_command_makes_a_catalogue_and_says_what_failed(folder, tmp_path):
         (["in", "-o", "out", "--shard-size", "0"], "--shard-size must be 1 or more, got 0"),
         (["in", "-o", "out", "--scheduler", "tcp://127.0.0.1:9x"], "no Dask scheduler answers at"),
         (["nothing", "-o", "out"], "input not found: nothing is no file and no folder"),
-        (["in/a.npy", "-o", "a.npz", "--shard-size", "3"], "--scheduler and --shard-size are for catalogues"),
+        (
+            ["in/a.npy", "-o", "a.npz", "--shard-size", "3"],
+            "--shard-size cannot be given for one file: it is for catalogues, give a folder",
+        ),
         (["dark", "-o", "out"], "every lens failed, the first one so: dark/a.npy is zero everywhere"),
     ],
 )

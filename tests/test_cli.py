@@ -251,7 +251,9 @@ def test_mistakes_with_weights(work, tmp_path):
     assert one in refused(*here, "--weights", "model_3", "--method", "fit")
     assert one in refused(*here, "--weights", "model_3", "--run", work / "run")
     assert one in refused(*here, "--run", work / "run", "--method", "fit")
-    assert "unknown weights 'model_9': choose one of euclid_vis, " in refused(*here, "--weights", "model_9")
+    assert "weights model_9 not found: it is no run folder, and the package has euclid_vis, " in refused(
+        *here, "--weights", "model_9"
+    )
     assert "--refine starts from a network's answer" in refused(*here, "--method", "fit", "--refine", 1)
     assert "from an amortised network's answer" in refused(*here, "--run", work / "run", "--refine", 1)
     code, output = lensphys(*here, "--weights", "model_3", "--refine", -1)
@@ -378,7 +380,7 @@ def test_mistakes_in_evaluate(work, tmp_path):
     out = tmp_path / "out"
     assert "run folder not found" in refused("evaluate", tmp_path / "none", "--data", work / "test.h5", "-o", out)
     assert "unknown method" in refused("evaluate", "--method", "magic", "--data", work / "test.h5", "-o", out)
-    assert "one of a run folder, --weights and --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
+    assert "give a run folder, --weights or --method" in refused("evaluate", "--data", work / "test.h5", "-o", out)
     assert "not found" in refused("evaluate", "--method", "fit", "--data", tmp_path / "no.h5", "-o", out)
     here = ["--method", "fit", "--data", work / "test.h5", "-o", out]
     (tmp_path / "file").write_text("")
@@ -410,7 +412,8 @@ def test_mistakes_in_super_resolve(work, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        ["simulate", "model_1", "-n", "20000", "-o", "big.h5"],
+        # as `test_sigterm_is_ctrl_c_in_simulate`
+        pytest.param(["simulate", "model_1", "-n", "20000", "-o", "big.h5"], marks=pytest.mark.slow),
         ["train", "experiment.yaml", "-o", "long", "--set", "training.epochs=9999"],
     ],
     ids=["simulate", "train"],

@@ -150,7 +150,7 @@ def test_lenses_of_one_galaxy_and_matched_ones_belong_together(tmp_path):
         index = [file.lens_model(i)["kwargs_source"][0]["index"] for i in range(30)]
         groups = groups_of(file)
     assert len(set(groups)) == len(set(index)) < 30
-    plan = Plan.from_recipe(Recipe.named("model_2", SMALL), 3, matched=True)
+    plan = Plan.from_recipe(Recipe.named("model_2", SMALL), 3, draws="matched")
     with LensFile(write(plan, tmp_path / "m.h5")) as file:
         assert len(set(groups_of(file))) == 3
 

@@ -15,13 +15,17 @@ import torch.nn.functional as F
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lensphys.basics.checks import LensphysError
+from lensphys.data.lens_file import LensFile
 from lensphys.evaluation import metrics
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.tables import metrics_table, read_metrics, replace_between_markers
+from lensphys.methods import READY
 from lensphys.model import SIS, Sersic
 from lensphys.observation import Instrument
 from lensphys.prediction import Prediction, Verdict
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
 from lensphys.tracing.deflection import DeflectionField
 
 SHAPE = (24, 20)  # LR rows and columns
@@ -442,3 +446,36 @@ def test_replace_between_markers():
     for faulty in ("none", "<!-- table:a --> open", "<!-- table:a --><!-- table:b --><!-- /table -->", text + text):
         with pytest.raises(LensphysError, match="must hold <!-- table:a --> followed by <!-- /table -->, once"):
             replace_between_markers(faulty, "a", "new")
+
+
+class Counting:
+    """A fit with a verdict, that counts its batches and is stopped after some."""
+
+    def __init__(self, stops_after: int = 100) -> None:
+        self.batches, self.stops_after = 0, stops_after
+
+    def predict(self, observation, scale):
+        if self.batches == self.stops_after:
+            raise KeyboardInterrupt
+        self.batches += 1
+        found = READY["bicubic"].predict(observation, scale)
+        return replace(found, verdicts=[Verdict("suspect", ("a; b", "c"))] * len(observation))
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path):
+    """Batches that are done are not judged again, but for those of which an image is shown: 0, 2 and 4 of 0 to 5."""
+    path = simulate(Recipe.named("model_3", ["height=16", "width=16"]), 4, tmp_path / "a.h5", seed=1)
+    place, second, other = tmp_path / ".parts", Counting(), Counting()
+    with LensFile(path) as file:
+        whole = evaluate(Counting(), file, name="x", batch_size=2)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(Counting(stops_after=4), file, name="x", batch_size=2, beside=place, origin={"a": 1})
+        found = evaluate(second, file, name="x", batch_size=2, beside=place, origin={"a": 1})
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(Counting(stops_after=4), file, name="x", batch_size=2, beside=place, origin={"a": 1})
+        evaluate(other, file, name="x", batch_size=2, beside=place, origin={"a": 2})
+    assert (second.batches, other.batches) == (4, 6) and not place.exists()
+    for role, values in whole.values.items():
+        for name in values.keys() - {"seconds"}:
+            np.testing.assert_array_equal(found.values[role][name], values[name])
+    assert found.verdicts == whole.verdicts and len(found.samples) == 3

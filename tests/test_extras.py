@@ -68,7 +68,7 @@ def test_commands_say_what_they_lack_before_they_begin(monkeypatch, tmp_path):
         (("simulate", "model_3", "-n", 1, "-o", tmp_path / "a.h5"), "numba", "simulate"),
         (("evaluate", "--method", "fit", "--data", tmp_path / "a.h5", "-o", tmp_path / "b"), "matplotlib", "plot"),
         (("train", ROOT / "experiments/amortised/model_3.yaml", "-o", tmp_path / "run"), "tensorboard", "train"),
-        (("demo", "-o", tmp_path / "demo"), "numba", "simulate"),
+        (("demo", "-o", tmp_path / "demo"), "numba", "all"),
         (
             ("compare", ROOT / "experiments/comparisons/networks.yaml", "-o", tmp_path / "c", "--dry-run"),
             "matplotlib",

@@ -131,6 +131,17 @@ def hst() -> list:
 
 
 LAYOUTS: dict[str, Layout] = {
+    "a plane of an ESO cube, with the planes of its noise and flags": Layout(
+        lambda: [primary(), ext("DATA", np.stack([0 * IMAGE, IMAGE]), HDUCLAS2="DATA", **HEAD),
+                 ext("STAT", np.stack([9 * ERR**2, ERR**2]), HDUCLAS2="ERROR", HDUCLAS3="MSE"),
+                 ext("DQ", np.stack([0 * BAD, BAD]))],
+        "DATA[1]", SIGMA, FAULTS, choice=Choice(extension="DATA[1]"),
+    ),
+    "HST drizzled, seven extensions": Layout(
+        lambda: [primary(TELESCOP="HST", EXPTIME=2000.0), sci(BUNIT="ELECTRONS/S"), ext("WHT", 1 / ERR**2),
+                 ext("CTX", BAD), table("HDRTAB"), ext("D2IMARR", STAR), ext("EXPMAP", OTHER)],
+        "SCI", SIGMA,
+    ),
     # the plainest
     "primary": Layout(lambda: [primary(IMAGE, **HEAD)], "PRIMARY"),
     "primary and err": Layout(lambda: [primary(IMAGE, **HEAD), ext("ERR", ERR)], "PRIMARY", 0.1),
@@ -421,6 +432,45 @@ def test_refused_layouts(tmp_path, hdus, choice, message):
     with pytest.raises(LensphysError, match=message) as caught:
         read_images(written(tmp_path / "a.fits", hdus()), choice=choice)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "not a FITS file, but a picture, whose values are no fluxes"),
+        (b"<HTML><body>Log in", "but a web page, as archives send"),
+        (b"#ASDF 1.0.0", "but an ASDF file: save its data, err and dq"),
+        (b"\x93NUMPY", "but an .npy file"),
+        (b"nonsense", "it does not begin with SIMPLE"),
+    ],
+)
+def test_what_is_no_fits_file_is_told(tmp_path, start, words):
+    path = tmp_path / "a.fits"
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(LensphysError, match=words):
+        read_images(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.PNG", "is a picture, whose"), ("a.asdf", "SCI, ERR and DQ of a FITS"), ("a.x", "kind of")],
+)
+def test_other_kinds_of_files_are_told(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(LensphysError, match=words):
+        read_images(tmp_path / name)
+
+
+def test_a_noise_map_that_is_named_wrongly_is_refused(tmp_path):
+    image = written(tmp_path / "a.fits", [primary(IMAGE, **HEAD)])
+    written(tmp_path / "a.weight.fits", [primary(1 / ERR**2)])
+    assert meaning_of_file(Path("W1_i.weight.fits.gz")).role == meaning_of_file(Path("w.weight.npy")).role == "weight"
+    found = read_images(image, error=tmp_path / "a.weight.fits").observation.noise.sigma
+    assert torch.allclose(found, torch.tensor(SIGMA))
+    small = written(tmp_path / "b.fits", [primary(IMAGE * 0.01, **HEAD)])
+    noise = written(tmp_path / "noise.fits", [primary((ERR * 0.01) ** -2)])
+    with pytest.raises(LensphysError, match="noise.fits looks like an inverse variance, not like standard deviations"):
+        read_images(small, error=noise)
 
 
 def test_the_table_of_names():

@@ -14,7 +14,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile
 from lensphys.data.hdf5 import new_dataset, opened
-from lensphys.data.merging import merge
+from lensphys.data.merging import REFERRED, merge
 from lensphys.methods.ranking.rank_set import RankSet, write_rank_set
 from lensphys.simulation import Recipe
 from lensphys.simulation.writer import simulate
@@ -102,7 +102,7 @@ def test_an_absolute_path_and_a_link_of_the_disk_are_elsewhere_too(place, tmp_pa
 @pytest.mark.parametrize(("spoil", "where", "message"), FOREIGN)
 def test_a_shard_of_a_virtual_file_is_looked_at_likewise(tmp_path, spoil, where, message):
     folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards")
-    whole = merge(folder, tmp_path / "virtual.h5", virtual=True)
+    whole = merge(folder, tmp_path / "virtual.h5", way=REFERRED)
     with LensFile(whole) as file:
         assert len(file) == 6
     shard = sorted(folder.glob("*.h5"))[-1]
@@ -139,7 +139,7 @@ def test_a_virtual_file_shows_all_that_it_declares(place):
 def test_a_virtual_file_that_would_leave_its_folder_is_not_made(tmp_path):
     folder = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "shards")
     with pytest.raises(LensphysError, match="a virtual file refers to shards in its own folder or below"):
-        merge(folder, tmp_path / "elsewhere" / "virtual.h5", virtual=True)
+        merge(folder, tmp_path / "elsewhere" / "virtual.h5", way=REFERRED)
     merge(folder, tmp_path / "elsewhere" / "copy.h5")
 
 
@@ -235,7 +235,7 @@ def test_a_flipped_bit_is_found_where_it_is_read(place, name):
 def test_a_virtual_file_is_sealed(tmp_path):
     """HDF5 itself crashes on references with changed bytes, and reads other rows."""
     folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards", classes=["no_sub"])
-    whole = merge(folder, tmp_path / "virtual.h5", virtual=True)
+    whole = merge(folder, tmp_path / "virtual.h5", way=REFERRED)
     data = whole.read_bytes()
     with LensFile(whole) as file:
         assert len(file) == 2
@@ -268,7 +268,7 @@ def test_a_truth_without_its_keys_is_damaged(place, tmp_path):
 
 def test_a_flipped_bit_is_found_through_a_virtual_file_and_in_an_import(healthy, tmp_path):
     folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards")
-    whole = merge(folder, tmp_path / "virtual.h5", virtual=True)
+    whole = merge(folder, tmp_path / "virtual.h5", way=REFERRED)
     flip(folder / "000000.h5", "lr", 0)
     assert CliRunner().invoke(app, ["import", str(healthy), "-o", str(tmp_path / "new.h5")]).exit_code == 0
     flip(tmp_path / "new.h5", "lr", 3)

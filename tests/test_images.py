@@ -125,7 +125,7 @@ def test_some_rows_of_a_stack_are_read_as_among_all(tmp_path):
     images[1] = 0
     path, error = saved(tmp_path / "a.npy", images), saved(tmp_path / "e.npy", error)
     whole = read_images(path, pixel_scale=0.1, error=error)
-    some = read_images(path, pixel_scale=0.1, error=error, rows=range(1, 3))
+    some = read_images(path, pixel_scale=0.1, error=error, rows=np.arange(1, 3))
     assert whole.index.tolist() == [0, 2, 3] and some.index.tolist() == [2]
     assert torch.equal(some.observation.image, whole.only(np.array([2])).observation.image)
     assert torch.equal(some.observation.noise.sigma, torch.full((1, 1, H, W), 0.3))
@@ -185,7 +185,7 @@ def test_the_mask_says_which_pixels_count(tmp_path):
     assert images.remarks == [
         "a.fits: image ARC, noise ERR, mask MASK",
         "MASK: 144 of 192 pixels count, those where it is not zero (100 % of the middle, where the lens is)",
-        "1 NaN or infinite pixels, in 1 of 1 images, are masked",
+        "1 NaN or infinite pixels are masked, images that have some: 1",
         "no PSF is known: none is assumed (give --psf or --instrument)",
         "noise: a.fits[ERR], standard deviations",
         "a.fits[ERR]: 4 values that are not positive and finite are masked",
@@ -204,7 +204,7 @@ def test_bad_pixels_of_a_stack_are_masked_in_their_image(tmp_path):
     images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
     assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 0]
     assert torch.isfinite(images.observation.image).all()
-    assert images.remarks == ["3 NaN or infinite pixels, in 1 of 3 images, are masked"]
+    assert images.remarks == ["3 NaN or infinite pixels are masked, images that have some: 1"]
 
 
 def test_bad_pixels_do_not_pass_for_a_lack_of_noise(tmp_path):
@@ -287,7 +287,7 @@ def test_an_empty_border_does_not_count(tmp_path):
     weight = images.observation.weight[:, 0]
     assert weight[0, :3].sum() == 0 and weight[0, 3:].all()
     assert weight[1, :, -2:].sum() == 0 and weight[1, :, :-2].all()
-    assert f"a border of one value, {3 * W + 2 * H} pixels in 2 of 2 images, is masked" in images.remarks
+    assert f"a border of one value, {3 * W + 2 * H} pixels, is masked, images that have one: 2" in images.remarks
 
 
 def test_bad_npy_files(tmp_path, npy):
@@ -326,9 +326,9 @@ def test_truncated_and_foreign_hdf5(lenses, tmp_path):
 
 
 def test_unknown_kinds(tmp_path):
-    (tmp_path / "a.png").write_text("")
-    with pytest.raises(LensphysError, match=r"unknown kind of file .*a.png: expected a name that ends in one of .fits"):
-        read_images(tmp_path / "a.png")
+    (tmp_path / "a.dat").write_text("")
+    with pytest.raises(LensphysError, match=r"unknown kind of file .*a.dat: expected a name that ends in one of .fits"):
+        read_images(tmp_path / "a.dat")
 
 
 def test_no_pixel_scale(tmp_path, npy):
@@ -366,7 +366,7 @@ def test_bad_psfs(tmp_path, npy, psf, message):
 def test_bad_error_maps_and_masks(tmp_path, npy):
     for shape in [(W, H), (3, H, W), (1, 1, H, W)]:
         error = saved(tmp_path / "e.npy", np.ones(shape))
-        with pytest.raises(LensphysError, match=r"e.npy must have the shape of the image, \(12, 16\), got"):
+        with pytest.raises(LensphysError, match=r"e.npy must have the shape of the image, \(12, 16\), or"):
             read_images(npy, instrument=EUCLID, error=error)
     with pytest.raises(LensphysError, match=r"has no value that is positive and finite: it must hold the noise"):
         read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", np.zeros((H, W))))
@@ -396,7 +396,7 @@ def test_outputs_that_cannot_be(tmp_path):
         with pytest.raises(LensphysError, match=rf"output of {source} must be named \*\..*, got .*{bad}"):
             check_output(tmp_path / source, tmp_path / bad)
     assert list(tmp_path.iterdir()) == []  # looking leaves no trace
-    with pytest.raises(LensphysError, match=r"unknown kind of file a.tiff"):
+    with pytest.raises(LensphysError, match="a.tiff is a picture"):
         check_output(Path("a.tiff"), Path("b.fits"))
     with pytest.raises(LensphysError, match=r"is the input: choose another name"):
         check_output(tmp_path / "a.fits", tmp_path / "new" / ".." / "a.fits")

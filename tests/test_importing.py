@@ -282,14 +282,14 @@ def test_bad_images_are_refused_or_left_out(folder, tmp_path):
     with pytest.raises(LensphysError, match=r"image 0 of .*sample_1.npy has NaN or infinite pixels: mend it, or give"):
         import_images([folder], tmp_path / "a.h5", pixel_scale=0.1)
     assert not (tmp_path / "a.h5").exists() and not list(tmp_path.glob(".a.h5*"))
-    done = import_images([folder], tmp_path / "a.h5", pixel_scale=0.1, skip_bad=True)
+    done = import_images([folder], tmp_path / "a.h5", pixel_scale=0.1, faulty="leave out")
     assert done.count == 8 and len(done.skipped) == 1 and "sample_1.npy" in done.skipped[0]
     with LensFile(tmp_path / "a.h5") as file:
         assert len(file) == len(file.labels) == 8
     with pytest.raises(
         LensphysError, match=r"nothing to import: all 1 images are bad \(the first: image 0 of .*sample_1.npy"
     ):
-        import_images([folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", pixel_scale=0.1, skip_bad=True)
+        import_images([folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", pixel_scale=0.1, faulty="leave out")
 
 
 def refused(inputs: list[Path], out: Path, match: str, **options: object) -> None:
@@ -477,7 +477,7 @@ def test_pairs_that_cannot_be_registered(pairs, tmp_path):
     both = Matching(shift=True, flux=True)
     message = r"image 2 of .*pairs.h5: LR and HR image do not show the same object.*; --skip-bad leaves all"
     refused([pairs], out, message, hr=other, matching=both, pixel_scale=None)
-    done = import_images([pairs], out, hr=other, matching=both, skip_bad=True)
+    done = import_images([pairs], out, hr=other, matching=both, faulty="leave out")
     assert done.count == 5 and len(done.skipped) == 1 and "by their order" in done.remarks[0]
     with LensFile(out) as after, LensFile(pairs) as before:
         assert np.array_equal(after.read("lr"), before.read("lr", [0, 1, 3, 4, 5])) and len(after.read("hr_gain")) == 5

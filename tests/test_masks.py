@@ -113,7 +113,7 @@ def test_images_that_are_left_out_take_their_masks_along(tmp_path):
 @pytest.mark.parametrize(
     ("file", "array", "name", "fault"),
     [
-        ("m.npy", BAD[1:], None, "m.npy must have the shape of the image, .20, 24., or of the stack, .1, 20, 24., got"),
+        ("m.npy", BAD[1:], None, "m.npy must have the shape of the image, .20, 24., got"),
         ("m.npy", image(), None, "m.npy holds other numbers than those of a mask"),
         ("m.npy", BAD * 2 + np.roll(BAD, 9, 0), None, "m.npy is a bit mask .1, 2. without names of its bits"),
         ("m.npy", np.ones((H, W), complex), None, "m.npy holds complex128 values"),

@@ -63,6 +63,7 @@ def test_the_sigma_of_a_free_source_covers(spirals, row):
     assert 0.5 < float(((found.image - known).abs() < found.sigma)[arc].float().mean()) < 0.9
 
 
+@pytest.mark.slow  # the fit of the first spiral again
 def test_restore_without_a_target_keeps_the_psf_and_does_not_lose_to_bicubic(spirals):
     found = READY["restore"].predict(spirals.observation([0]), 2)
     assert gain(spirals, 0, found) > 6

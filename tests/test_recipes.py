@@ -287,7 +287,7 @@ def test_recipes_that_belong_to_their_instrument_are_refused(recipe, changes, me
 
 
 def test_matched_samples_differ_in_their_substructure_alone(tmp_path):
-    plan = Plan.from_recipe(Recipe.named("roman", ["height=30", "width=34"]), 2, seed=4, matched=True)
+    plan = Plan.from_recipe(Recipe.named("roman", ["height=30", "width=34"]), 2, seed=4, draws="matched")
     with LensFile(write(plan, tmp_path / "a.h5")) as file:
         assert file.classes == ["no_sub", "axion", "cdm"]
         noise = file.read("lr").astype(float) - file.read("lr_clean")
@@ -320,11 +320,14 @@ def test_unmatched_samples_differ_in_all():
 def test_substructure_of_matched_samples_is_a_choice_of_its_own():
     """Another class beside it, or another number of samples, changes no substructure."""
     recipe = Recipe.named("model_2", SMALL)
-    all_of, cdm = Plan.from_recipe(recipe, 3, matched=True), Plan.from_recipe(recipe, 2, classes=["cdm"], matched=True)
+    all_of, cdm = (
+        Plan.from_recipe(recipe, 3, draws="matched"),
+        Plan.from_recipe(recipe, 2, classes=["cdm"], draws="matched"),
+    )
     assert all_of.drawn(5).scene.text() == cdm.drawn(1).scene.text() != cdm.drawn(0).scene.text()
     assert (
         cdm.drawn(0).scene.text()
-        != Plan.from_recipe(recipe, 2, classes=["cdm"], seed=1, matched=True).drawn(0).scene.text()
+        != Plan.from_recipe(recipe, 2, classes=["cdm"], seed=1, draws="matched").drawn(0).scene.text()
     )
 
 

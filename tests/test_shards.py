@@ -17,7 +17,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.runners import Processes
 from lensphys.cli import app
 from lensphys.data import LensFile
-from lensphys.data.merging import merge
+from lensphys.data.merging import COPIED, REFERRED, merge
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
@@ -65,7 +65,7 @@ def test_merged_folder_is_the_file_that_is_written_at_once(folder, tmp_path):
 
 
 def test_virtual_file_reads_the_same(folder, tmp_path):
-    virtual, copied = merge(folder, tmp_path / "virtual.h5", virtual=True), merge(folder, tmp_path / "copied.h5")
+    virtual, copied = merge(folder, tmp_path / "virtual.h5", way=REFERRED), merge(folder, tmp_path / "copied.h5")
     assert virtual.stat().st_size < 0.2 * copied.stat().st_size
     with LensFile(virtual) as a, LensFile(copied) as b, h5py.File(virtual) as raw, h5py.File(copied) as other:
         assert set(raw) == set(other) and raw["hr"] == raw["hr_clean"] and raw["lr"].is_virtual
@@ -230,7 +230,7 @@ def flip(path: Path) -> None:
 def test_damaged_shards_are_not_merged(folder, tmp_path, damage, message, virtual):
     damage(shard_path(folder, 1))
     with pytest.raises(LensphysError, match=message):
-        merge(folder, tmp_path / "a.h5", virtual=virtual)
+        merge(folder, tmp_path / "a.h5", way=REFERRED if virtual else COPIED)
     assert [p.name for p in tmp_path.iterdir()] == ["survey"]
 
 

@@ -114,7 +114,7 @@ def test_foreign_parts_are_refused(tmp_path, monkeypatch):
     out = tmp_path / "out.h5"
     interrupt(monkeypatch, out)
     others = ({"seed": 1}, {"n": 16}, {"classes": ["cdm"]}, {"changes": ["upscale=3"]}, {"engine": "lenstronomy"})
-    for keywords in (*others, {"matched": True}, {"shard_size": 10}):
+    for keywords in (*others, {"draws": "matched"}, {"shard_size": 10}):
         with pytest.raises(
             LensphysError, match=r"holds parts of another simulation.*remove it, or choose another --out"
         ):

@@ -80,7 +80,7 @@ def test_each_image_of_a_stack_has_its_own(tmp_path):
     stack = np.stack([with_arc(sky(i) + level) for i, level in enumerate((0.0, LEVEL, -LEVEL))])
     np.save(tmp_path / "a.npy", stack)
     told = [r for r in read_images(tmp_path / "a.npy", pixel_scale=0.1).remarks if "--sky" in r]
-    assert len(told) == 1 and "not at zero in 2 of 3 images" in told[0]
+    assert len(told) == 1 and "not at zero in 2 images" in told[0]
     taken = read_images(tmp_path / "a.npy", pixel_scale=0.1, sky="subtract").observation.image[:, 0].numpy()
     assert [abs(sky_level(image).level) < 0.01 for image in taken] == [True] * 3
 

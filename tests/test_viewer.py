@@ -84,6 +84,23 @@ def test_light_has_one_scale(made):
     assert lens.planes["source"].max() > 0.9 * peaks[1]
 
 
+def test_arcs_are_shown_without_the_light_of_their_galaxy(made, tmp_path):
+    plain, path = of(made), copied(made, tmp_path)
+    light = np.exp(-np.hypot(*np.mgrid[-16:16, -16:16]) / 4)
+    with fits.open(path, mode="update") as hdus:
+        hdus["LR"].data += light
+        hdus["MODEL"].data += light
+        hdus.append(fits.ImageHDU(light, name="LENSLIGHT"))
+    lens = of(path)
+    assert lens.planes["lens_light"] == pytest.approx(light / PIXEL**2)
+    before, after = ({panel.key: panel for panel in panels_of(one)[0]} for one in (plain, lens))
+    assert not {"arcs", "arcs_model"} & set(before) and before["source"].group == "light"
+    assert after["arcs"].values == pytest.approx(plain.planes["lr"], abs=1e-3)
+    assert after["arcs_model"].values == pytest.approx(plain.planes["model"], abs=1e-3)
+    assert {after[key].group for key in ("arcs", "arcs_model", "source")} == {"arcs"}
+    assert show(path)[0] == 0 and "model of the arcs" in path.with_suffix(".html").read_text()
+
+
 def test_a_surface_brightness_stays_what_it_is(tmp_path):
     path = fits_result(tmp_path, unit="MJy/sr")
     lens = of(path)

@@ -37,7 +37,7 @@ from typer.testing import CliRunner
 from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.cli import app
-from lensphys.data.merging import merge
+from lensphys.data.merging import REFERRED, merge
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training.experiment import Experiment, train
@@ -102,7 +102,7 @@ def good_files(folder: Path) -> None:
     """Make a whole file of each kind."""
     simulate(Recipe.named("model_3", SMALL), 3, folder / "lenses.h5")
     shards = simulate(Recipe.named("model_3", SMALL), 3, folder / "shards")
-    merge(shards, folder / "virtual.h5", virtual=True)
+    merge(shards, folder / "virtual.h5", way=REFERRED)
     with h5py.File(folder / "lenses.h5") as file:
         images = file["lr"][:, 0]
     np.save(folder / "stack.npy", images)

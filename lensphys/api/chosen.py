@@ -32,23 +32,25 @@ class Chosen:
 
         return None if self.folder is None else run_instrument(self.folder)
 
+    @property
+    def identity(self) -> str:
+        """The method with all that its results depend on: settings, and checksums of weights."""
+        from lensphys.basics.outputs import checksum
+        from lensphys.basics.runs import CONFIG, WEIGHTS
 
-def chosen_method(run: Path | None, weights: str | None, method: str | None, refine: int | None, device: str) -> Chosen:
-    """Return the method of a run folder, of weights or of a name."""
-    from lensphys.methods import READY
+        files = [] if self.folder is None else [self.folder / name for name in (CONFIG, WEIGHTS)]
+        return repr([self.name, dict(self.record), [checksum(path) for path in files]])
 
-    if sum(x is not None for x in (run, weights, method)) != 1:
+
+def network(run: Path | None, weights: str | None, method: str | None) -> Path | str | None:
+    """Return the network that is asked for, None if it is none: a run folder, or the name of weights.
+
+    Raises:
+        LensphysError: if more than one thing is asked for.
+    """
+    if sum(x is not None for x in (run, weights, method)) > 1:
         raise LensphysError("give one of a run folder, --weights and --method")
-    if method is not None:
-        check_choice("method", method, list(READY))
-        if refine is not None:
-            raise LensphysError("--refine starts from a network's answer: give --weights or a run, not --method")
-        return Chosen(READY[method], method)
-    if run is not None:
-        return trained(run, run.name, refine, device)
-    from lensphys.weights import weights_folder
-
-    return trained(weights_folder(str(weights)), f"{weights} weights", refine, device)
+    return weights if run is None else run
 
 
 def asked_for(model: str | Path | Mapping[str, Any] | FitModel, **others: object) -> Chosen:
@@ -87,13 +89,6 @@ def fit_model(model: str | Path | Mapping[str, Any] | FitModel) -> FitModel:
     return FitModel.named(model) if isinstance(model, str | Path) else FitModel.parse(dict(model), "model")
 
 
-def trained(folder: Path, name: str, refine: int | None, device: str) -> Chosen:
-    """Return the trained method of a run folder, refined where it can be."""
-    from lensphys.training.experiment import load_run
-
-    return refined(load_run(folder).to(device), name, refine, folder)
-
-
 def refined(method: Method, name: str, refine: int | None, folder: Path | None = None) -> Chosen:
     """Return a method, refined where it can be and ``refine`` is not 0.
 
@@ -122,7 +117,7 @@ def chosen_for(
     refine: int | None,
     device: str,
 ) -> Chosen:
-    """Return what super-resolves, as it is asked for in Python: a fit, if nothing is said.
+    """Return what super-resolves: a fit, if nothing is said.
 
     Raises:
         LensphysError: if two things are asked for, or one is not there.
@@ -130,14 +125,27 @@ def chosen_for(
     if model is not None:
         return asked_for(model, weights=weights, method=method, refine=refine)
     if weights is not None and method is not None:
-        raise LensphysError("give one of weights and method")
+        raise LensphysError("give one of --weights and --method")
     if weights is None and (method is None or isinstance(method, str)):
-        return chosen_method(None, None, method or "refine", refine, device)
-    if not isinstance(weights, str | Path):
-        made = weights or method
-        return refined(made.to(device) if hasattr(made, "to") else made, type(made).__name__, refine)  # type: ignore[arg-type, union-attr]
-    folder = run_of(weights)
-    return trained(folder, str(weights), refine, device)
+        return _ready(method or "refine", refine)
+    if isinstance(weights, str | Path):
+        from lensphys.training.experiment import load_run
+
+        folder = run_of(weights)
+        name = folder.name if folder == Path(weights) else f"{weights} weights"
+        return refined(load_run(folder).to(device), name, refine, folder)
+    made = weights or method
+    return refined(made.to(device) if hasattr(made, "to") else made, type(made).__name__, refine)  # type: ignore[arg-type, union-attr]
+
+
+def _ready(method: str, refine: int | None) -> Chosen:
+    """The method of a name."""
+    from lensphys.methods import READY
+
+    check_choice("method", method, list(READY))
+    if refine is not None:
+        raise LensphysError("--refine starts from a network's answer: give --weights or a run, not --method")
+    return Chosen(READY[method], method)
 
 
 def run_of(weights: str | Path) -> Path:
@@ -148,6 +156,8 @@ def run_of(weights: str | Path) -> Path:
     """
     from lensphys.weights import weights_folder, weights_names
 
+    if isinstance(weights, Path):
+        return weights
     if str(weights) in weights_names():
         return weights_folder(str(weights))
     if not Path(weights).is_dir():

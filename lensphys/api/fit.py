@@ -40,6 +40,12 @@ class Fit:
         method: how.
         fits: one an image.
         device: where they are.
+
+    Example::
+
+        fit = lp.fit(lp.read("lens.fits"))
+        kappa = fit.lens.convergence(x, y)  # at any positions [arcsec]
+        result = fit.super_resolve(4)
     """
 
     images: Images

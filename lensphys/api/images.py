@@ -38,6 +38,13 @@ class Images:
         set: pixels, PSF, noise and mask.
         single: whether it is one image (H, W), and not a stack (N, H, W).
         name: of the file, for provenance.
+
+    Example:
+        >>> from lensphys.api.simulated import observe
+        >>> from lensphys.model import SIE, Sersic
+        >>> seen = observe(SIE(theta_E=1.0), Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis", seed=None)
+        >>> seen.image.shape, seen.pixel_scale, bool(seen.mask.all())
+        ((64, 64), 0.101, True)
     """
 
     set: ImageSet

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 
 from lensphys.api.images import Array, File, Images, read
-from lensphys.api.result import Result
-from lensphys.api.words import in_python
+from lensphys.api.result import Result, Written, in_a_line, parameter_table
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.outputs import claimed
 from lensphys.basics.provenance import provenance
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
@@ -117,7 +115,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class JointResult:
+class JointResult(Written):
     """Super-resolved images of one lens, one for each band, and what all of them say together.
 
     Args:
@@ -125,6 +123,13 @@ class JointResult:
         bands: the result of each band, on the pixels of its clearest exposure: ``result["VIS"]`` is one of them.
         scale: factor by which pixels are smaller.
         provenance: where the results come from.
+
+    Example::
+
+        result = lp.super_resolve(lp.Dataset.bands({"VIS": "vis.fits", "NIR_H": "h.fits"}))
+        print(result.quality, result.theta_E, result.table)  # of the lens, by all images
+        result["NIR_H"].plot()
+        result.write("lens_sr.fits")
     """
 
     found: JointPrediction
@@ -151,19 +156,8 @@ class JointResult:
     @property
     def table(self) -> Table:
         """All parameters: name, value, error and unit, a row each; what images share once."""
-        from astropy.table import Table
-
-        rows = self.found.table
-        table = Table(
-            {
-                "name": [row.name for row in rows],
-                "value": [row.value for row in rows],
-                "error": [row.error for row in rows],
-                "unit": [_unit(row.name) for row in rows],
-            }
-        )
-        table["value"].info.format, table["error"].info.format = ".6g", ".2g"
-        return table
+        rows = [(row.name, row.value, row.error, _unit(row.name)) for row in self.found.table]
+        return parameter_table(*map(list, zip(*rows, strict=True)))
 
     @property
     def theta_E(self) -> float:
@@ -188,7 +182,7 @@ class JointResult:
     @property
     def summary(self) -> str:
         """Chi^2 and Einstein radius in a line."""
-        return f"chi2 {self.chi2:.4g} theta_E {self.theta_E:.4g}"
+        return in_a_line(self.chi2, self.theta_E)
 
     @property
     def verdict(self) -> list[str]:
@@ -206,21 +200,6 @@ class JointResult:
         count = len(self.found.each)
         lines = [f"{count} images of one lens in {len(self.bands)} bands: {self.summary}", *self.verdict]
         return "\n".join(lines)
-
-    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS) or ``.npz``.
-
-        Args:
-            path: the file.
-            overwrite: replace what is there.
-
-        Raises:
-            LensphysError: if it is there, has another ending, or cannot be written.
-        """
-        path = Path(path)
-        with in_python(), claimed(path, [], overwrite=overwrite):
-            self.save(path)
-        return path
 
     def save(self, path: Path) -> None:
         """Write to a place that was claimed before."""

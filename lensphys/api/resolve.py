@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.api.chosen import Chosen, chosen_for
 from lensphys.api.device import device_of
 from lensphys.api.images import File, Images, kernel, read
 from lensphys.api.joint import Dataset, JointResult, joint_method, super_resolved
-from lensphys.api.result import Result
+from lensphys.api.result import Outcome, Result
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data.images import ImageSet, with_target_psf
 from lensphys.data.kept import Kept
+from lensphys.data.stack import ImageStack
 from lensphys.fitting import FitModel
 from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve as computed
@@ -118,15 +118,14 @@ def super_resolve(
             ready = with_target_psf(ready, target, factor)
             tell(r for r in ready.remarks if r not in given.remarks)
             record["target_psf"] = ready.psf
-        result = resolved(ready, chosen, factor, solar=solar, workers=workers, device=where, record=record)
-    result = replace(result, images=replace(result.images, single=given.single, name=given.name))
-    if (lost := lost_sentence(result)) is not None:
-        tell([lost])
-    return result
+        found = resolved(ready, chosen, factor, solar=solar, workers=workers, device=where, record=record)
+    if found.lost is not None:
+        tell([found.lost])
+    return Result(replace(given, set=ready), found.planes, factor, found.provenance)
 
 
 def resolved(
-    images: ImageSet,
+    images: ImageSet | ImageStack,
     chosen: Chosen,
     scale: int,
     *,
@@ -135,11 +134,11 @@ def resolved(
     device: str = "cpu",
     record: Mapping[str, Any] | None = None,
     beside: Path | None = None,
-) -> Result:
+) -> Outcome:
     """Return what a method makes of images.
 
     Args:
-        images: as they were read.
+        images: as they were read, or a long stack that is read as it is wanted.
         chosen: the method.
         scale: factor by which pixels become smaller.
         solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
@@ -150,7 +149,7 @@ def resolved(
     """
     origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
     chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, len(images.index) // (2 * workers)))
-    kept = None if beside is None else _kept(images, beside, origin, chunk)
+    kept = None if beside is None else _kept(images, beside, origin | {"method": chosen.identity}, chunk)
     planes = computed(
         chosen.method, images.observation, scale, batch_size=chunk, device=device, workers=workers, kept=kept
     )
@@ -158,15 +157,7 @@ def resolved(
         planes["index"] = images.index
     if solar is not None and "bodies" in planes:
         planes["body_masses"] = (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2
-    return Result(Images(images), planes, scale, origin, kept)
-
-
-def lost_sentence(result: Result) -> str | None:
-    """Return in which images no Einstein radius was found; None where all have one."""
-    index = result.images.set.index
-    lost = index[np.isnan(result.planes.get("theta_E", np.zeros(len(index))))]
-    numbers = ", ".join(map(str, lost))
-    return f"no Einstein radius was found (theta_E is NaN) in image {numbers}" if len(lost) else None
+    return Outcome(images, planes, scale, origin, kept)
 
 
 def solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
@@ -186,7 +177,7 @@ def solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
     return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")
 
 
-def _kept(images: ImageSet, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:
+def _kept(images: ImageSet | ImageStack, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:
     """Where the finished chunks of a stack lie; None for what is a chunk in all."""
     count = len(images.index)
     if count <= chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from lensphys.api.images import Images
 from lensphys.api.words import in_python
 from lensphys.basics.outputs import claimed
+from lensphys.data.images import ImageSet
 from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
+from lensphys.data.stack import ImageStack
 from lensphys.evaluation.quality import NO_VERDICT, summary_lines
 from lensphys.prediction import Verdict
 
@@ -27,11 +30,35 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Result:
-    """Super-resolved images. Of a stack each array has a leading axis (N, ...), of one image none.
+class Written(ABC):
+    """What can be written to a file."""
 
-    What a method does not give is None: an interpolation has no ``sigma``, a network of images alone no ``kappa``.
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
+
+        Args:
+            path: the file.
+            overwrite: replace what is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            LensphysError: if it is there, has another ending, or cannot be written.
+        """
+        path = Path(path)
+        with in_python(), claimed(path, [], overwrite=overwrite):
+            self.save(path)
+        return path
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write to a place that was claimed before."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method made of images, to be told and written; they may lie in their file still.
 
     Args:
         images: what was super-resolved.
@@ -41,11 +68,70 @@ class Result:
         kept: the chunks on the disk, of a long computation.
     """
 
+    images: ImageSet | ImageStack
+    planes: dict[str, Any]
+    scale: int
+    provenance: dict[str, Any]
+    kept: Kept | None = None
+
+    @property
+    def verdict(self) -> list[str]:
+        """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
+        if "quality" not in self.planes:
+            return [NO_VERDICT]
+        words = [str(w) for w in self.planes["reasons"]]
+        told = [Verdict(str(q), tuple(filter(None, [w]))) for q, w in zip(self.planes["quality"], words, strict=True)]  # type: ignore[arg-type]
+        if len(told) == 1:
+            return [f"quality: {told[0].quality}" + (f" ({words[0]})" if words[0] else "")]
+        return summary_lines([f"image {i}" for i in self.images.index], told)
+
+    @property
+    def summary(self) -> str:
+        """Chi^2 and Einstein radius in a line; of many images the medians."""
+        median = {name: float(np.nanmedian(self.planes[name])) for name in ("chi2", "theta_E") if name in self.planes}
+        return ("" if len(self.images.index) == 1 else "median ") + in_a_line(**median)
+
+    @property
+    def lost(self) -> str | None:
+        """In which images no Einstein radius was found; None where all have one."""
+        index = self.images.index
+        lost = index[np.isnan(self.planes.get("theta_E", np.zeros(len(index))))]
+        numbers = ", ".join(map(str, lost))
+        return f"no Einstein radius was found (theta_E is NaN) in image {numbers}" if len(lost) else None
+
+    def save(self, path: Path) -> None:
+        """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
+        write_images(path, self.images, self.planes, self.scale, self.provenance)
+        if self.kept is not None:
+            self.kept.remove()
+
+
+@dataclass(frozen=True)
+class Result(Written):
+    """Super-resolved images. Of a stack each array has a leading axis (N, ...), of one image none.
+
+    What a method does not give is None: an interpolation has no ``sigma``, a network of images alone no ``kappa``.
+
+    Args:
+        images: what was super-resolved.
+        planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
+        scale: factor by which pixels are smaller.
+        provenance: where the results come from.
+
+    Example:
+        >>> from lensphys.api.resolve import super_resolve
+        >>> from lensphys.api.simulated import observe
+        >>> from lensphys.model import SIE, Sersic
+        >>> seen = observe(SIE(theta_E=1.0), Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis")
+        >>> result = super_resolve(seen, 2, method="bicubic")
+        >>> result.image.shape, result.pixel_scale, result.sigma is None
+        ((128, 128), 0.0505, True)
+    """
+
     images: Images
     planes: dict[str, Any]
     scale: int
     provenance: dict[str, Any] = field(default_factory=dict)
-    kept: Kept | None = None
 
     @property
     def image(self) -> Array:
@@ -128,19 +214,16 @@ class Result:
     @property
     def verdict(self) -> list[str]:
         """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
-        if "quality" not in self.planes:
-            return [NO_VERDICT]
-        words = [str(w) for w in self.planes["reasons"]]
-        told = [Verdict(str(q), tuple(filter(None, [w]))) for q, w in zip(self.planes["quality"], words, strict=True)]  # type: ignore[arg-type]
-        if len(told) == 1:
-            return [f"quality: {told[0].quality}" + (f" ({words[0]})" if words[0] else "")]
-        return summary_lines([f"image {i}" for i in self.images.set.index], told)
+        return self._outcome.verdict
 
     @property
     def summary(self) -> str:
-        """Median chi^2 and Einstein radius of the images, in a line."""
-        known = [name for name in ("chi2", "theta_E") if name in self.planes]
-        return " ".join(f"{name} {float(np.nanmedian(self.planes[name])):.4g}" for name in known)
+        """Chi^2 and Einstein radius in a line; of many images the medians."""
+        return self._outcome.summary
+
+    @property
+    def _outcome(self) -> Outcome:
+        return Outcome(self.images.set, self.planes, self.scale, self.provenance)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -169,29 +252,9 @@ class Result:
 
         return result_figure((self if self.images.single else self[index])._look)
 
-    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
-
-        Args:
-            path: the file.
-            overwrite: replace what is there.
-
-        Returns:
-            The path.
-
-        Raises:
-            LensphysError: if it is there, has another ending, or cannot be written.
-        """
-        path = Path(path)
-        with in_python(), claimed(path, [], overwrite=overwrite):
-            self.save(path)
-        return path
-
     def save(self, path: Path) -> None:
-        """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
-        write_images(path, self.images.set, self.planes, self.scale, self.provenance)
-        if self.kept is not None:
-            self.kept.remove()
+        """Write to a place that was claimed before."""
+        self._outcome.save(path)
 
     @property
     def _look(self) -> Look:
@@ -217,21 +280,31 @@ class Result:
         return vstack(parts, metadata_conflicts="silent")
 
 
+def in_a_line(chi2: float, theta_E: float | None = None) -> str:
+    """Return chi^2 per degree of freedom and Einstein radius [arcsec] as a terminal shows them.
+
+    Example:
+        >>> in_a_line(0.98, 1.1964)
+        'chi^2 0.98, theta_E 1.196"'
+    """
+    return f"chi^2 {chi2:.3g}" + ("" if theta_E is None else f', theta_E {theta_E:.4g}"')
+
+
 _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")
 
 
 def _parameters(planes: dict[str, Any], i: int) -> Table:
     """The parameters that image ``i`` has."""
+    there = np.isfinite(planes["parameters"][i])
+    columns = (planes["parameter_names"], planes["parameters"][i], planes["errors"][i], planes["parameter_units"])
+    return parameter_table(*(column[there] for column in columns))
+
+
+def parameter_table(name: Sequence[str], value: Sequence[float], error: Sequence[float], unit: Sequence[str]) -> Table:
+    """Return parameters as a table, a row each, with as many digits as they deserve."""
     from astropy.table import Table
 
-    there = np.isfinite(planes["parameters"][i])
-    columns = {
-        "name": planes["parameter_names"],
-        "value": planes["parameters"][i],
-        "error": planes["errors"][i],
-        "unit": planes["parameter_units"],
-    }
-    table = Table({name: column[there] for name, column in columns.items()})
+    table = Table({"name": name, "value": value, "error": error, "unit": unit})
     table["value"].info.format, table["error"].info.format = ".6g", ".2g"
     return table
 

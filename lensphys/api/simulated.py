@@ -29,6 +29,12 @@ class Lenses(LensFile):
 
     Args:
         path: the HDF5 file.
+
+    Example::
+
+        data = lp.simulate("model_2", 10, "lenses.h5")
+        result = lp.super_resolve(data.images[0])
+        error = result.image - data.truth[0]  # flux per pixel, of pixels half as large
     """
 
     def __repr__(self) -> str:

@@ -72,6 +72,11 @@ def load(run: str | Path, *, trust: Collection[str] = ()) -> TrainableMethod:
 
     Raises:
         LensphysError: if it is neither, or damaged.
+
+    Example:
+        >>> network = load("model_3")
+        >>> network.scale
+        2
     """
     with in_python():
         return load_run(run_of(run), trust=trust)

@@ -15,7 +15,13 @@ _OTHERWISE = {"error": "noise"}
 
 
 class Note(UserWarning):
-    """What was used, masked, assumed or estimated, and may be other than you think."""
+    """What was used, masked, assumed or estimated, and may be other than you think.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", Note)  # to read a file without a word
+    """
 
 
 def as_arguments(message: str) -> str:

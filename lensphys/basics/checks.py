@@ -14,6 +14,13 @@ class LensphysError(ValueError):
     """A fault in what the user gave: the message says what was expected, what came and what to do.
 
     The command line prints it as one sentence and exits with code 2.
+
+    Example:
+        >>> try:
+        ...     check_choice("method", "magic", ["fit", "refine"])
+        ... except LensphysError as error:
+        ...     print(error)
+        unknown method 'magic': choose one of fit, refine
     """
 
 

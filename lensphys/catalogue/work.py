@@ -19,10 +19,9 @@ from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
 from lensphys.catalogue.rows import Row, failed, row_of
-from lensphys.data.images import ImageSet, read_images, with_target_psf
+from lensphys.data.images import ImageSet
 from lensphys.data.results import result_name, write_images
-from lensphys.data.sky_levels import KEEP
-from lensphys.fits.image import Choice
+from lensphys.data.stack import Reading
 from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.observation import Instrument
@@ -32,39 +31,10 @@ ROWS, SECONDS, PICTURES = "rows.json", "seconds.json", "pictures.png"
 _LONGEST = 400  # characters of a reason
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How each file is read: see `lensphys.data.images.read_images` and `with_target_psf`."""
-
-    instrument: Instrument | None = None
-    fallback: Instrument | None = None
-    psf: Path | None = None
-    error: Path | None = None
-    target_psf: Path | None = None
-    pixel_scale: float | None = None
-    choice: Choice = Choice()
-    sky: str = KEEP
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What the results depend on: settings as texts, files by their name and checksum."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: _told_of(value) for name, value in given.items()}
-
-    def images(self, piece: Piece, scale: int) -> ImageSet:
-        """Return the images of a piece."""
-        images = read_images(
-            piece.entry.path,
-            instrument=self.instrument,
-            fallback=self.fallback,
-            psf=self.psf,
-            error=self.error,
-            pixel_scale=self.pixel_scale,
-            choice=self.choice,
-            sky=self.sky,
-            rows=piece.rows,
-        )
-        return images if self.target_psf is None else with_target_psf(images, self.target_psf, scale)
+def identity_of(reading: Reading) -> dict[str, str]:
+    """Return what results depend on of how files are read: settings as texts, files by their name and checksum."""
+    given = {name: value for name, value in vars(reading).items() if value is not None}
+    return {name: _told_of(value) for name, value in given.items()}
 
 
 def _told_of(value: Any) -> str:
@@ -189,7 +159,8 @@ class _Part:
         started = time.perf_counter()
         try:
             name = f"{piece.first:06d}_{result_name(piece.entry.path)}"
-            images = self.work.reading.images(piece, self.work.scale)
+            rows = None if piece.rows is None else np.array(piece.rows)
+            images = self.work.reading.images(piece.entry.path, self.work.scale, rows)
             result = self._resolved(images)
             self._write(name, piece, images, result)
         except Exception as error:  # whatever it is, it is this file's, and costs its own row alone

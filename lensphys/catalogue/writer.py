@@ -28,12 +28,13 @@ from lensphys.catalogue.work import (
     SECONDS,
     SHARDS,
     Finished,
-    Reading,
     Work,
     finished,
+    identity_of,
     rows_in,
     shard_path,
 )
+from lensphys.data.stack import Reading
 from lensphys.methods import Method
 
 _MOST, _PARTS = 16, 64  # lenses of a part at most; parts at least, where there are lenses enough
@@ -88,7 +89,7 @@ class Survey:
             "files": [(e.name, e.count) for e in self.entries],
             "method": self.name,
             "scale": self.scale,
-            "reading": self.reading.identity,
+            "reading": identity_of(self.reading),
             "shard_size": self.size,
         }
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

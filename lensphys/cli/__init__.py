@@ -10,10 +10,11 @@ from lensphys.cli import (  # noqa: F401 - importing them is what adds their com
     data_sets,
     doctoring,
     exporting,
-    images,
     learning,
+    listing,
     reading,
     showing,
+    super_resolve,
 )
 from lensphys.cli.base import app
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Optional, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,10 @@ from lensphys.basics.interrupts import terminable
 from lensphys.basics.outputs import claimed
 from lensphys.basics.trust import trusting
 from lensphys.basics.version import VERSION
+
+if TYPE_CHECKING:
+    from lensphys.api.joint import JointResult
+    from lensphys.api.result import Outcome
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,36 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
-
-Assignments = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this annotation at run time
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
-]
-
-Weights = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(metavar="NAME", help="Weights that come with the package: see `list weights`."),
-]
-
-Refine = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        min=0,
-        metavar="K",
-        help="Rounds of refinement by a fit, after an amortised network's answer: 0 is one forward pass; by default "
-        "until the fit stops improving.",
-    ),
-]
-
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there under the name of the output.")]
-
-Trust = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--trust", metavar="MODULE:CLASS", help="Your own class that a config may import; may be repeated."),
-]
-
-Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")]
+console = Console(soft_wrap=True, highlight=False, markup=False)
+errors = Console(soft_wrap=True, highlight=False, markup=False, stderr=True)
 
 _LONGEST = 1500  # characters of a message: some list all choices, none prints a file
 
@@ -97,7 +73,7 @@ def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
                 _held.set(held)
                 return command(*args, **kwargs)
         except LensphysError as error:
-            errors.print(f"error: {shortened(str(error), _LONGEST)}", markup=False)
+            errors.print(f"error: {shortened(str(error), _LONGEST)}")
             raise typer.Exit(2) from None
         except MemoryError:
             errors.print("error: there is not enough memory: give fewer or smaller images, or a smaller network")
@@ -126,6 +102,23 @@ def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
     files = [file for path in given for file in (files_of(path) if path.suffix in (".h5", ".hdf5") else [path])]
     if out is not None:
         _held.get().enter_context(claimed(out, files, overwrite=overwrite))
+
+
+def option(name: str) -> str:
+    """Return an argument's name as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def note(sentence: str) -> None:
+    """Tell the user what was assumed, left out or estimated, beside the results."""
+    errors.print(f"note: {sentence}")
+
+
+def tell_result(out: Path, result: Outcome | JointResult) -> None:
+    """Say what was found, and what the fit thinks of it."""
+    console.print(f"wrote {out}: {result.summary}")
+    for line in result.verdict:
+        console.print(line)
 
 
 @app.callback(invoke_without_command=True)

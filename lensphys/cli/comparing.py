@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from lensphys.api.device import device_of
-from lensphys.cli.base import Assignments, Device, Trust, allow, app, console, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import allow, app, console, one_sentence
 
 
 @app.command()
@@ -17,9 +18,9 @@ def compare(
     experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/comparisons/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for results, data and runs.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all experiments and stop.")] = False,
-    trust: Trust = None,
-    device: Device = "auto",
-    assignments: Assignments = None,
+    trust: options.Trust = None,
+    device: options.Device = "auto",
+    assignments: options.Assignments = None,
 ) -> None:
     """Train or load all methods of an experiment under one budget, judge them alike, write one table and one report.
 
@@ -42,15 +43,15 @@ def compare(
     check_comparison(comparison)
     rows = sum(entry.group is not None for entry in comparison.methods)
     helpers = len(comparison.methods) - rows
-    console.print(f"{comparison.title}: methods: {rows}, helpers: {helpers}", markup=False)
+    console.print(f"{comparison.title}: methods: {rows}, helpers: {helpers}")
     if dry_run:
         return
     tree = run(comparison, out, device_of(device))
-    console.print((out / "table.md").read_text(), markup=False)
-    console.print(f"wrote {out / 'report.html'}", markup=False)
+    console.print((out / "table.md").read_text())
+    console.print(f"wrote {out / 'report.html'}")
     failed = [row["name"] for row in (*tree["rows"], *tree["helpers"]) if row["failed"]]
     if failed:
-        console.print(f"failed: {', '.join(failed)}", markup=False)
+        console.print(f"failed: {', '.join(failed)}")
         raise typer.Exit(1)
 
 
@@ -61,17 +62,17 @@ def rank_set(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with clean HR images.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The rank set, an .h5 file.")],
     patch: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Side of the patches [HR pixels]; whole images by default."),
     ] = None,
     block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
-    limit: Annotated[Optional[int], typer.Option(min=1, help="At most so many images.")] = None,  # noqa: UP045
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
     mixtures: Annotated[int, typer.Option(min=0, help="Random mixtures of the methods' images beside them.")] = 0,
     distorted: Annotated[
         int, typer.Option(min=0, help="Copies of all these with faint noise or a faint grid, beside them.")
     ] = 0,
-    trust: Trust = None,
-    device: Device = "auto",
+    trust: options.Trust = None,
+    device: options.Device = "auto",
 ) -> None:
     """Rank the images of several runs by NIQE: the first stage of RankSRGAN. After an interruption it resumes.
 
@@ -110,4 +111,4 @@ def rank_set(
             distorted=distorted,
             device=where,
         )
-    console.print(f"{out} is already complete" if done else f"wrote {out}", markup=False)
+    console.print(f"{out} is already complete" if done else f"wrote {out}")

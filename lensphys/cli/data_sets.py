@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
-from lensphys.cli.base import Assignments, Overwrite, app, claim, console, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, claim, console, one_sentence
 
 if TYPE_CHECKING:
     from lensphys.simulation.plan import Plan
+    from lensphys.simulation.sample import Draws
 
 
 _WORTH_IT = 200  # samples of a class: fewer are made while processes start
@@ -24,31 +26,31 @@ def simulate(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the bare name of one in simulations/.")],
     n: Annotated[int, typer.Option("-n", help="Samples of each class.")] = 9,
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+        Path | None,
         typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),
     ] = None,
-    classes: Annotated[Optional[str], typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,  # noqa: UP045
+    classes: Annotated[str | None, typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file, whoever computes it.")] = 0,
     engine: Annotated[
         str, typer.Option(help="torch (fast) or lenstronomy (the reference, with any profile).")
     ] = "torch",
     instruments: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="The same lenses seen by several, as euclid_vis,rubin_lsst_i: a file each, OUT_name.h5."),
     ] = None,
     matched: Annotated[
         bool, typer.Option("--matched", help="Lens, source and noise are the same in every class: with and without.")
     ] = False,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Processes on this machine; by default one a core, and one alone for a few samples."),
     ] = None,
     scheduler: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="ADDRESS", help="Of a Dask cluster, instead of --workers, as tcp://host:8786."),
     ] = None,
     shard_size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Samples of a shard; by default 256, or fewer if there would not be 16 shards."),
     ] = None,
     deflection: Annotated[
@@ -58,11 +60,11 @@ def simulate(
     device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
     preview: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="FILE.png", help="Draw nine samples, or one lens with all --instruments."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that is there.")] = False,
-    assignments: Assignments = None,
+    assignments: options.Assignments = None,
 ) -> None:
     """Simulate lensed images with their truth; an interrupted run resumes when it is started again.
 
@@ -92,10 +94,11 @@ def simulate(
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
     first = Recipe.named(recipe, assignments or [])
     names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
+    draws: Draws = "matched" if matched else "own"
     plans = {
         name: Plan.from_recipe(
             first if name is None else first.seen_by(name), n,
-            classes=chosen, seed=seed, engine=engine, matched=matched, shard_size=shard_size, deflection=deflection,
+            classes=chosen, seed=seed, engine=engine, draws=draws, shard_size=shard_size, deflection=deflection,
         )
         for name in names
     }  # fmt: skip
@@ -114,7 +117,7 @@ def simulate(
     runner = Processes(count) if scheduler is None else Cluster(scheduler)
     for name, plan in plans.items():
         path = out if name is None else out.with_name(f"{out.stem}_{Path(name).stem}{out.suffix}")
-        console.print(f"wrote {write(plan, path, runner, device=where)}", markup=False)
+        console.print(f"wrote {write(plan, path, runner, device=where)}")
 
 
 def _workers(n: int) -> int:
@@ -133,7 +136,7 @@ def _preview(plans: dict[str, Plan], path: Path, *, overwrite: bool) -> None:
     claim(path, overwrite=overwrite)
     figure = preview_figure(*plans.values()) if len(plans) == 1 else views_figure(plans)
     save_figure(figure, path)
-    console.print(f"wrote {path}", markup=False)
+    console.print(f"wrote {path}")
 
 
 def _dry_run(plan: Plan, workers: int, device: str) -> None:
@@ -142,13 +145,15 @@ def _dry_run(plan: Plan, workers: int, device: str) -> None:
     from lensphys.simulation.estimate import estimate
 
     for title, settings in (("recipe", plan.recipe), ("instrument", plan.instrument)):
-        console.print(f"[bold]{title}[/]")
+        console.print(f"[bold]{title}[/]", markup=True)
         tree = settings.model_dump(mode="json", exclude_none=True)
-        console.print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=120), markup=False)
+        console.print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=120))
     cost = estimate(plan, device=device)
-    per_class = ", ".join(f"{name} {1e3 * s / plan.n:.2g}" for name, s in cost.seconds.items())
+    each = {name: 1e3 * s / plan.n for name, s in cost.seconds.items()}
+    per_class = ", ".join(f"{name} {ms:.0f}" if ms > 10 else f"{name} {ms:.2g}" for name, ms in each.items())
+    console.print("[bold]cost[/]", markup=True)
     console.print(
-        f"[bold]cost[/]\n{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
+        f"{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
         f"{cost.bytes / 1e9:.3g} GB ({cost.bytes / len(plan) / 1e3:.0f} kB a sample)\n"
         f"about {_duration(cost.wall_seconds(workers))} with {workers} worker{'s'[: workers != 1]} "
         f"(ms a sample, measured here: {per_class})"
@@ -170,7 +175,7 @@ def merge(
     virtual: Annotated[
         bool, typer.Option("--virtual", help="Refer to the shards, which must stay, instead of copying them.")
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Merge the shards of a folder into one HDF5 file, with their checksums verified.
 
@@ -180,6 +185,7 @@ def merge(
 
     `lensphys merge survey/ -o survey.h5 --virtual`
     """
+    from lensphys.data.merging import COPIED, REFERRED
     from lensphys.data.merging import merge as run
 
-    console.print(f"wrote {run(folder, out, virtual=virtual, overwrite=overwrite)}", markup=False)
+    console.print(f"wrote {run(folder, out, way=REFERRED if virtual else COPIED, overwrite=overwrite)}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, claim, console, note, one_sentence
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -17,17 +18,17 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 def import_(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders, .npy files and stacks, FITS.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
-    hr: Annotated[Optional[Path], typer.Option(help="Folder or file of HR images, same names or same order.")] = None,  # noqa: UP045
-    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
-    pixel_scale: Annotated[Optional[float], typer.Option(help="Of the LR images, in arcsec.")] = None,  # noqa: UP045
+    hr: Annotated[Path | None, typer.Option(help="Folder or file of HR images, same names or same order.")] = None,
+    instrument: options.Instrument = None,
+    pixel_scale: Annotated[float | None, typer.Option(help="Of the LR images, in arcsec.")] = None,
     class_name: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--class", metavar="NAME", help="The class of all images; by default the name of their folder."),
     ] = None,
-    field: Annotated[Optional[int], typer.Option(min=0, help="Which item of object arrays is the image.")] = None,  # noqa: UP045
-    key: Annotated[Optional[str], typer.Option(help="Under which key dicts in object arrays hold the image.")] = None,  # noqa: UP045
+    field: Annotated[int | None, typer.Option(min=0, help="Which item of object arrays is the image.")] = None,
+    key: Annotated[str | None, typer.Option(help="Under which key dicts in object arrays hold the image.")] = None,
     axion_mass_field: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="N|KEY", help="Which item of object arrays is the axion mass [eV]."),
     ] = None,
     flux_scale: Annotated[float, typer.Option(help="From the unit of the HR images to that of the LR images.")] = 1.0,
@@ -37,13 +38,13 @@ def import_(
         typer.Option("--match-flux", help="Put HR images into the flux of their LR images: a gain and a constant."),
     ] = False,
     hr_instrument: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="What took the HR images: with both PSFs, --register and --match-flux need not fit a blur."),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with NaN and pairs that do not match, and list them.")
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Import .npy files (plain or object arrays), stacks, FITS cut-outs and HDF5 files of lensphys into one HDF5 file.
 
@@ -78,7 +79,7 @@ def import_(
         class_name=class_name,
         picked=Picked(key if field is None else field, mass),
         flux_scale=flux_scale,
-        skip_bad=skip_bad,
+        faulty="leave out" if skip_bad else "refuse",
         matching=Matching(register, match_flux, None if target is None else target.psf_of())
         if register or match_flux
         else None,
@@ -86,8 +87,8 @@ def import_(
         overwrite=overwrite,
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
-        errors.print(f"note: {remark}", markup=False)
-    console.print(f"wrote {out}: {done.count} images, classes {', '.join(done.classes)}", markup=False)
+        note(remark)
+    console.print(f"wrote {out}: {done.count} images, classes {', '.join(done.classes)}")
 
 
 @app.command()
@@ -95,11 +96,11 @@ def import_(
 def doctor(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate` or `lensphys import`.")],
     others: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Argument(metavar="[OTHER_FILES...]", help="Other splits, which must not share a sample with FILE."),
     ] = None,
-    json_path: Annotated[Optional[Path], typer.Option("--json", help="Write the findings to this file.")] = None,  # noqa: UP045
-    overwrite: Overwrite = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Check a data set and say what is wrong and what to do; the exit code is 1 if there are errors.
 
@@ -117,11 +118,11 @@ def doctor(
     claim(json_path, file, *(others or []), overwrite=overwrite)
     findings = diagnose(file, others or [])
     for finding in findings:
-        console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ")
-        console.print(finding.sentence, markup=False)
+        console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ", markup=True)
+        console.print(finding.sentence)
     if json_path is not None:
         write_json(json_path, {"file": str(file), "findings": [asdict(finding) for finding in findings]})
     counts = {name: sum(f.severity == name for f in findings) for name in _COLOURS}
-    console.print(f"{file}: " + ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items()), markup=False)
+    console.print(f"{file}: " + ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items()))
     if counts["error"]:
         raise typer.Exit(1)

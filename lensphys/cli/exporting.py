@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from lensphys.basics.checks import LensphysError
-from lensphys.cli.base import Overwrite, app, console, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, console, one_sentence
 
 
 @app.command()
@@ -17,9 +18,9 @@ def export(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate`.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, or for one sample a new file.")],
     kind: Annotated[str, typer.Option("--format", help="lenstronomy, coolest, caustics or fits.")],
-    index: Annotated[Optional[str], typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,  # noqa: UP045
+    index: Annotated[str | None, typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,
     whole: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Export simulated lenses and their truth to lenstronomy, COOLEST or caustics, or as FITS cut-outs.
 
@@ -36,7 +37,7 @@ def export(
     if whole == (index is not None):
         raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")
     written = run(file, out, kind, None if index is None else _indices(index), overwrite=overwrite)
-    console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""), markup=False)
+    console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""))
 
 
 def _indices(text: str) -> list[int]:

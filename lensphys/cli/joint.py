@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lensphys.basics.checks import LensphysError, check_choice
-from lensphys.cli.base import console, errors
+from lensphys.cli.base import note, option, tell_result
 
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
     from lensphys.api.joint import Dataset
-    from lensphys.observation import Instrument
+    from lensphys.data.stack import Reading
 
 T = TypeVar("T")
 KINDS = ("exposures", "bands")
@@ -28,20 +28,30 @@ class Several:
         kind: ``exposures`` or ``bands``.
         bands: of one file that are asked for.
         beside: ``psf``, ``error``, ``mask``, ``pixel_scale``: none, one for all, or one for each image.
-        instrument: where the files do not tell.
-        ext: extension of the image in each file.
-        mask_means: see `read_images`.
-        sky: likewise.
+        reading: how each image is read, beside that.
     """
 
     files: Sequence[Path]
     kind: str | None
     bands: Sequence[str]
     beside: Mapping[str, Sequence[Any]]
-    instrument: Instrument | None
-    ext: str | None
-    mask_means: str | None
-    sky: str
+    reading: Reading
+
+    def check(self) -> None:
+        """Raise where something has no meaning for several images of one lens.
+
+        Raises:
+            LensphysError: with the remedy.
+        """
+        if self.kind is None:
+            raise LensphysError(
+                f"{self.count} images: say with --as what they are of one lens, exposures (of one band) or bands"
+            )
+        check_choice("--as", self.kind, list(KINDS))
+        if self.count == 1:
+            raise LensphysError(f"--as {self.kind} is of several images: give more than {self.files[0]}")
+        if self.bands and len(self.files) > 1:
+            raise LensphysError("--band is of one file: give one file that has several bands, or several files of one")
 
     @property
     def count(self) -> int:
@@ -54,28 +64,27 @@ class Several:
         Raises:
             LensphysError: if a file is faulty, or the options do not fit together.
         """
-        from lensphys.api.images import Images, choice_of
+        from lensphys.api.images import Images
         from lensphys.api.joint import Dataset
-        from lensphys.data.images import read_images
 
         images, names = [], []
         for i in range(self.count):
             file = self.files[i if len(self.files) > 1 else 0]
             band = self.bands[i] if self.bands else None
-            own = {name: self._of(name, values, i) for name, values in self.beside.items()}
-            choice = choice_of(self.ext, band, self.mask_means)
-            found = read_images(file, instrument=self.instrument, sky=self.sky, choice=choice, **own)
+            own: dict[str, Any] = {name: self._of(name, values, i) for name, values in self.beside.items()}
+            choice = replace(self.reading.choice, band=band)
+            found = replace(self.reading, choice=choice, **own).images(file, 1)
             images.append(Images(found, True, file.name))
             names.append(self._band(file, band, found.header))
             for remark in found.remarks:
-                errors.print(f"note: {names[-1] or file.name}: {remark}", markup=False)
+                note(f"{names[-1] or file.name}: {remark}")
         return Dataset(images, [""] * len(images) if self.kind == "exposures" else _unique(names, self.files))
 
     def _of(self, name: str, values: Sequence[T], i: int) -> T | None:
         if len(values) not in (0, 1, self.count):
-            option = "--" + name.replace("_", "-")
             raise LensphysError(
-                f"{option} is given {len(values)} times for {self.count} images: give it once for all, or once for each"
+                f"{option(name)} is given {len(values)} times for {self.count} images: give it once for all, or once "
+                "for each"
             )
         return None if not values else values[i if len(values) > 1 else 0]
 
@@ -85,35 +94,15 @@ class Several:
         return band or told or file.name.split(".")[0]
 
 
-def alone(option: str, values: Sequence[T] | None) -> T | None:
+def alone(name: str, values: Sequence[T]) -> T | None:
     """Return what an option says of one image; None if it is not given.
 
     Raises:
         LensphysError: if it is given for several.
     """
-    if values is not None and len(values) > 1:
-        raise LensphysError(f"{option} is given {len(values)} times for one image: give it once")
+    if len(values) > 1:
+        raise LensphysError(f"{option(name)} is given {len(values)} times for one image: give it once")
     return values[0] if values else None
-
-
-def check_several(several: Several, foreign: Mapping[str, object]) -> None:
-    """Raise where an option has no meaning for several images of one lens.
-
-    Raises:
-        LensphysError: with the remedy.
-    """
-    if several.kind is None:
-        raise LensphysError(
-            f"{several.count} images: say with --as what they are of one lens, exposures (of one band) or bands"
-        )
-    check_choice("--as", several.kind, list(KINDS))
-    if several.count == 1:
-        raise LensphysError(f"--as {several.kind} is of several images: give more than {several.files[0]}")
-    if several.bands and len(several.files) > 1:
-        raise LensphysError("--band is of one file: give one file that has several bands, or several files of one")
-    wrong = [name for name, value in foreign.items() if value is not None]
-    if wrong:
-        raise LensphysError(f"{', '.join(wrong)} cannot be given for several images of one lens: take it away")
 
 
 def super_resolve_together(
@@ -132,9 +121,7 @@ def super_resolve_together(
     check_joint_output(out, all(one.set.header is not None for one in dataset.images))
     result = super_resolved(dataset, method, scale, solar=solar, device=device)
     result.save(out)
-    console.print(f"wrote {out}: {result.summary}", markup=False)
-    for line in result.verdict:
-        console.print(line, markup=False, soft_wrap=True)
+    tell_result(out, result)
 
 
 def _unique(names: Sequence[str], files: Sequence[Path]) -> list[str]:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from lensphys.api.device import device_of
+from lensphys.basics.checks import LensphysError
+from lensphys.cli import options
 from lensphys.cli.base import (
-    Assignments,
-    Device,
-    Overwrite,
-    Refine,
-    Trust,
-    Weights,
     allow,
     app,
     claim,
     console,
-    errors,
+    note,
     one_sentence,
 )
-from lensphys.cli.rows import Rows, rows_of
+from lensphys.cli.rows import rows_of
 
 
 @app.command()
@@ -32,13 +28,13 @@ def train(
     experiment: Annotated[Path, typer.Argument(help="A YAML file like those in experiments/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The run folder.")],
     start: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--from", metavar="RUN", help="Start from the weights of another run, not from fresh ones."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the experiment and stop.")] = False,
-    trust: Trust = None,
-    assignments: Assignments = None,
+    trust: options.Trust = None,
+    assignments: options.Assignments = None,
 ) -> None:
     """Train a method; where the experiment names a recipe, its data are simulated into the run folder first.
 
@@ -64,11 +60,11 @@ def train(
     check_phases(method, settings.training)
     parameters = sum(p.numel() for p in method.parameters())
     network = getattr(getattr(settings.method, "network", None), "name", None)
-    console.print(f"{settings.method.name}{f', {network}' if network else ''}: {parameters} parameters", markup=False)
+    console.print(f"{settings.method.name}{f', {network}' if network else ''}: {parameters} parameters")
     if dry_run:
         return
     run(settings, out, resume=resume)
-    console.print(f"trained: {out}", markup=False)
+    console.print(f"trained: {out}")
 
 
 @app.command()
@@ -76,17 +72,17 @@ def train(
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
-    run: Annotated[Optional[Path], typer.Argument(help="A run folder of `lensphys train`.")] = None,  # noqa: UP045
-    weights: Weights = None,
-    method: Annotated[Optional[str], typer.Option(help="Instead of a run: see `list methods`.")] = None,  # noqa: UP045
-    refine: Refine = None,
-    name: Annotated[Optional[str], typer.Option(help="What tables call the method.")] = None,  # noqa: UP045
-    rows: Rows = None,
-    limit: Annotated[Optional[int], typer.Option(help="Judge at most so many images of each class.")] = None,  # noqa: UP045
+    run: Annotated[Path | None, typer.Argument(help="A run folder of `lensphys train`.")] = None,
+    weights: options.Weights = None,
+    method: options.Method = None,
+    refine: options.Refine = None,
+    name: Annotated[str | None, typer.Option(help="What tables call the method.")] = None,
+    rows: options.Rows = None,
+    limit: Annotated[int | None, typer.Option(help="Judge at most so many images of each class.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
-    overwrite: Overwrite = False,
-    trust: Trust = None,
-    device: Device = "auto",
+    overwrite: options.Overwrite = False,
+    trust: options.Trust = None,
+    device: options.Device = "auto",
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
 
@@ -97,8 +93,10 @@ def evaluate(
     `lensphys evaluate --weights model_3 --refine 0 --data test.h5 -o results/one_pass`
 
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
+
+    What was interrupted resumes when the same command is given again.
     """
-    from lensphys.api.chosen import chosen_method
+    from lensphys.api.chosen import chosen_for, network
     from lensphys.basics.extras import need
     from lensphys.basics.outputs import check_writable
     from lensphys.basics.provenance import provenance
@@ -111,11 +109,16 @@ def evaluate(
     allow(trust)
     need("matplotlib", "lensphys evaluate")
     where = device_of(device)
-    chosen = chosen_method(run, weights, method, refine, where)
+    asked = network(run, weights, method)
+    if asked is None and method is None:
+        raise LensphysError("nothing to judge: give a run folder, --weights or --method")
+    chosen = chosen_for(asked, method, None, refine, where)
     name = name or chosen.name
     check_writable(out)
     for written in ("metrics.json", "table.md"):
         claim(out / written, data, overwrite=overwrite)
+    trained = None if chosen.folder is None else run_provenance(chosen.folder)
+    origin = provenance(method=name, trained=trained, data=data.name, rows=rows)
     with LensFile(data) as lenses:
         lenses.check_no_result()
         judged = judge(
@@ -129,12 +132,13 @@ def evaluate(
             limit=limit,
             batch_size=batch_size,
             device=where,
+            beside=out.with_name(f".{out.name}.parts"),
+            origin=origin | {"method": chosen.identity, "limit": limit},
         )
-        origin = None if chosen.folder is None else run_provenance(chosen.folder)
-        judged.write(out, provenance(method=name, trained=origin, data=data.name, rows=rows, identity=lenses.identity))
+        judged.write(out, origin | {"identity": lenses.identity})
     for sentence in sentences(judged.unusable, data):
-        errors.print(f"note: {sentence}", markup=False)
-    console.print((out / "table.md").read_text(), markup=False)
+        note(sentence)
+    console.print((out / "table.md").read_text())
     for line in judged.quality:
-        console.print(line, markup=False)
-    console.print(f"wrote {out}", markup=False)
+        console.print(line)
+    console.print(f"wrote {out}")

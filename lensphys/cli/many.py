@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.cli.base import console
 
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
-    from lensphys.catalogue import Reading
     from lensphys.catalogue.rows import Row
+    from lensphys.data.stack import Reading
 
 _SHOWN = 10  # lenses that a terminal lists
 
@@ -32,21 +31,18 @@ class Order:
     overwrite: bool
 
 
-def check_folder_options(foreign: Mapping[str, object], source: Path, out: Path, *files: Path | None) -> None:
-    """Raise where an option is about one file alone, or a file that all lenses share is not there.
+def check_folder(source: Path, out: Path, reading: Reading) -> None:
+    """Raise where the output is no folder of its own, or a file that all lenses share is not there.
 
     Raises:
         LensphysError: with the remedy.
     """
-    wrong = [name for name, value in foreign.items() if value is not None]
-    if wrong:
-        raise LensphysError(f"{', '.join(wrong)} cannot be given for a catalogue: take it away, or name one file")
     if out.exists() and source.exists() and out.resolve() == source.resolve():
         raise LensphysError(f"the output {out} is the input: choose another folder")
     if out.suffix:
         raise LensphysError(f"{source} gives a catalogue: --out must be a folder, without an ending, got {out}")
-    for path in files:
-        if path is not None:
+    for path in (reading.psf, reading.error, reading.target_psf):
+        if isinstance(path, Path):
             check_file("the file of all lenses", path)
 
 
@@ -62,21 +58,12 @@ def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
 
     origin = provenance(method=chosen.name, scale=order.scale, **chosen.record)
     survey = Survey(
-        listed(order.source), chosen.method, _name(chosen), order.scale, reading, origin, order.shard_size, order.device
-    )
+        listed(order.source), chosen.method, chosen.identity, order.scale, reading, origin, order.shard_size,
+        order.device,
+    )  # fmt: skip
     runner = Processes(order.workers) if order.scheduler is None else Cluster(order.scheduler)
     rows = super_resolve_all(survey, order.out, runner, overwrite=order.overwrite)
     _tell(order.out, rows)
-
-
-def _name(chosen: Chosen) -> str:
-    """The method with all it depends on: settings, and checksums of weights."""
-    from lensphys.basics.outputs import checksum
-    from lensphys.basics.runs import CONFIG, WEIGHTS
-
-    files = [] if chosen.folder is None else [chosen.folder / name for name in (CONFIG, WEIGHTS)]
-    parts: list[Any] = [chosen.name, dict(chosen.record), [checksum(path) for path in files]]
-    return repr(parts)
 
 
 def _tell(out: Path, rows: list[Row]) -> None:
@@ -87,9 +74,9 @@ def _tell(out: Path, rows: list[Row]) -> None:
         raise LensphysError(
             f"every lens failed, the first one so: {lost[0]['reasons']} (all rows: {out}/catalogue.ecsv)"
         )
-    console.print(f"wrote {out}/catalogue.ecsv: {summary(rows)}", markup=False)
+    console.print(f"wrote {out}/catalogue.ecsv: {summary(rows)}")
     for row in lost[:_SHOWN]:
         image = "" if row.get("image") is None else f" [{row['image']}]"
-        console.print(f"  failed: {row['file']}{image} ({row['reasons']})", markup=False)
+        console.print(f"  failed: {row['file']}{image} ({row['reasons']})")
     if len(lost) > _SHOWN:
         console.print(f"  and {len(lost) - _SHOWN} more")

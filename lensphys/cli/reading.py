@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
-from lensphys.cli.base import Assignments, Device, Overwrite, app, claim, console, errors, one_sentence
+from lensphys.cli import options
+from lensphys.cli.base import app, claim, console, note, one_sentence
 
 _RUN = "run"
 _SHOWN = 12  # images that a terminal lists
@@ -44,9 +45,9 @@ def downstream(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the experiment, say what it takes, and stop.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve in parallel.")] = 1,
-    device: Device = "auto",
-    assignments: Assignments = None,
+    workers: options.Workers = 1,
+    device: options.Device = "auto",
+    assignments: options.Assignments = None,
 ) -> None:
     """Train every reader on every input with every number of labels, judge it on unseen lenses, write one report.
 
@@ -66,14 +67,12 @@ def downstream(
     check_downstream(settings)
     names = ("inputs", "readers", "products", "shifts")
     parts: dict[str, Sized] = {name: getattr(settings, name) for name in names} | {"trainings": settings.cases}
-    console.print(
-        f"{settings.title}: " + ", ".join(f"{name} {len(part)}" for name, part in parts.items()), markup=False
-    )
+    console.print(f"{settings.title}: " + ", ".join(f"{name} {len(part)}" for name, part in parts.items()))
     if dry_run:
         return
     run(settings, out, device_of(device), workers)
-    console.print((out / "table.md").read_text(), markup=False)
-    console.print(f"wrote {out / 'report.html'}", markup=False)
+    console.print((out / "table.md").read_text())
+    console.print(f"wrote {out / 'report.html'}")
 
 
 @group.command()
@@ -82,10 +81,10 @@ def apply(
     reader: Annotated[Path, typer.Argument(help="A folder in readers/ of an experiment.")],
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="FITS, an .npy stack (N, H, W), or our .h5.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A .json file.")],
-    instrument: Annotated[Optional[str], typer.Option(help="A preset or a YAML file: `lensphys list`.")] = None,  # noqa: UP045
-    workers: Annotated[int, typer.Option(min=1, help="Processes that super-resolve in parallel.")] = 1,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
+    instrument: options.Instrument = None,
+    workers: options.Workers = 1,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
 ) -> None:
     """Let a trained reader tell the dark matter of your images: calibrated probabilities, and the verdict of each fit.
 
@@ -108,16 +107,16 @@ def apply(
     found = apply_reader(reader, image, instrument=preset, device=device_of(device), workers=workers)
     write_json(out, {"provenance": provenance(reader=str(reader), input=image.name)} | found)
     for remark in found["remarks"]:
-        errors.print(f"note: {remark}", markup=False)
+        note(remark)
     for row in found["images"][:_SHOWN]:
-        console.print(_line(row), markup=False)
+        console.print(_line(row))
     if len(found["images"]) > _SHOWN:
-        console.print(f"and {len(found['images']) - _SHOWN} more in {out}", markup=False)
+        console.print(f"and {len(found['images']) - _SHOWN} more in {out}")
     if "judged" in found:
         judged = found["judged"]
         auc = "".join(f", AUC {name} {value:.3f}" for name, value in judged.get("auc", {}).items())
-        console.print(f"judged by the labels of the file: accuracy {judged['accuracy']:.3f}{auc}", markup=False)
-    console.print(f"wrote {out}", markup=False)
+        console.print(f"judged by the labels of the file: accuracy {judged['accuracy']:.3f}{auc}")
+    console.print(f"wrote {out}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lensphys.basics.checks import LensphysError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Rows = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads this annotation at run time
-    typer.Option(metavar="ROWS", help="Only these images, counted from 0, as 5 or 100:200 or 0,7,20: (to the end)."),
-]
 
 _PART = re.compile(r"(\d+)|(\d*):(\d*)")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
-from lensphys.cli.base import Overwrite, app, claim, console, errors, one_sentence
-from lensphys.cli.rows import Rows, rows_of
+from lensphys.cli import options
+from lensphys.cli.base import app, claim, console, errors, note, one_sentence
+from lensphys.cli.rows import rows_of
 
 if TYPE_CHECKING:
     from lensphys.viewer.reading import Results
@@ -27,16 +28,16 @@ def show(
         typer.Argument(help="A result of `super-resolve`: FITS, .npz or .h5; a folder of them; a report of `compare`."),
     ],
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("-o", "--out", help="The HTML page; by default next to the result."),
     ] = None,
-    rows: Rows = None,
+    rows: options.Rows = None,
     regions: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="FILE.reg", help="Write critical curves, caustics and sub-halos for DS9, too."),
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Write the page, and open no browser.")] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Show a result in the browser: one page that needs no network, or a catalogue of many lenses.
 
@@ -76,7 +77,7 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
 
     results = _chosen(read_results(result), rows)
     for sentence in results.skipped:
-        errors.print(f"note: left out: {sentence}", markup=False)
+        note(f"left out: {sentence}")
     need("bokeh", "lensphys show")
     from lensphys.viewer.show import check_pages, default_page, made_here, write_pages
 
@@ -92,7 +93,7 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
     count = write_pages(
         results, page, (lambda numbers: track(numbers, "drawing", transient=True, console=errors)) if several else iter
     )
-    console.print(f"wrote {page}" + (f": a catalogue of {count} lenses" if several else ""), markup=False)
+    console.print(f"wrote {page}" + (f": a catalogue of {count} lenses" if several else ""))
     return page
 
 
@@ -112,11 +113,11 @@ def _write_regions(results: Results, path: Path, inputs: list[Path], overwrite: 
 
     claim(path, *inputs, overwrite=overwrite)
     count = write_regions(path, results.lenses[0]())
-    console.print(f"wrote {path}: {count} regions", markup=False)
+    console.print(f"wrote {path}: {count} regions")
 
 
 def _open(page: Path, no_open: bool) -> None:
     import webbrowser
 
     if not no_open and not webbrowser.open(page.resolve().as_uri()):
-        console.print(f"no browser was found: open {page}", markup=False)
+        console.print(f"no browser was found: open {page}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.data.lens_file import LensFile
-from lensphys.data.masks import check_fits, mask_in
-from lensphys.data.npy import read_npy
+from lensphys.data.masks import mask_in
+from lensphys.data.npy import as_float32, mapped_npy, open_npy
+from lensphys.fits.file import ASDF, PICTURE
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, read_fits_image
 from lensphys.fits.kernel import Kernel
-from lensphys.fits.masks import good_pixels
+from lensphys.fits.masks import Mask, good_pixels
 from lensphys.fits.units import is_surface_brightness
 from lensphys.observation import (
     Conditions,
@@ -35,6 +36,7 @@ from lensphys.data.pixels import as_stack
 Array = NDArray[Any]
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
 READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
+_OTHERS = {(".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"): PICTURE, (".asdf",): ASDF}
 WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 
 
@@ -54,6 +56,15 @@ class Carried:
     classes: list[str]
     columns: dict[str, Array]
 
+    @classmethod
+    def of_parts(cls, parts: Sequence[Carried | None]) -> Carried | None:
+        """Return what it says of all images, from what it says of parts of them; None where it says nothing."""
+        told = [part for part in parts if part is not None]
+        if not told:
+            return None
+        columns = {name: np.concatenate([part.columns[name] for part in told]) for name in told[0].columns}
+        return replace(told[0], columns=columns)
+
     def rows(self, place: Array) -> Carried:
         """Return what it says of some images, by their places."""
         return replace(self, columns={name: column[place] for name, column in self.columns.items()})
@@ -61,13 +72,25 @@ class Carried:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file says by itself: pixels (N, H, W), scale [arcsec], mask (1 or N, 1, H, W) bool, noise and PSF.
+    """What a file says by itself of its images, or of some of them.
 
-    ``left``: the places in the file of the images that are looked at, where that is not all of them.
+    Args:
+        pixels: (N, H, W).
+        numbers: of these images in the file, (N,).
+        total: how many images the file holds.
+        scale: of the pixels [arcsec].
+        mask: (1 or N, 1, H, W) bool, True where a pixel counts.
+        noise: its map.
+        kernel: of the PSF.
+        carried: what a file of simulated lenses says beside.
+        conditions: what was drawn of PSF and noise for each image.
+        header: of a FITS file.
+        band: of the image.
     """
 
     pixels: Array
-    left: Array | None = None
+    numbers: Array
+    total: int
     scale: float | None = None
     mask: Array | None = None
     noise: NoiseMap | None = None
@@ -82,16 +105,31 @@ class Contents:
         """What took the images, if the file says so."""
         return None if self.carried is None else self.carried.instrument
 
-    def rows(self, place: Array, numbers: Array) -> Contents:
-        """What it says of some images, by their places here, and their numbers in the file."""
+    def rows(self, place: Array) -> Contents:
+        """Return what it says of some of the images, by their places here."""
+        if len(place) == len(self.pixels):
+            return self
         carried = None if self.carried is None else self.carried.rows(place)
         conditions = self.conditions.rows(torch.from_numpy(place))
-        if len(place) == len(self.pixels) == numbers[-1] + 1:
-            return self
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[place]
-        return replace(
-            self, pixels=self.pixels[place], left=numbers[place], mask=mask, carried=carried, conditions=conditions
-        )
+        own = replace(self, pixels=self.pixels[place], numbers=self.numbers[place], mask=mask)
+        return replace(own, carried=carried, conditions=conditions)
+
+    def maps(self, values: Array, where: str) -> Array:
+        """Return those of a file of maps that belong to the images, (H, W), or (N, H, W) of a map for each image.
+
+        Args:
+            values: one map for all images of the file, (H, W) or (1, H, W), or one for each, on the disk or in memory.
+            where: what they are called in errors.
+
+        Raises:
+            LensphysError: if there are as many of them as fit no file of so many images.
+        """
+        shape = self.pixels.shape[1:]
+        if values.shape not in (shape, (1, *shape), (self.total, *shape)):
+            stack = f", or of the stack, {(self.total, *shape)}" if self.total > 1 else ""
+            raise LensphysError(f"{where} must have the shape of the image, {shape}{stack}, got {values.shape}")
+        return values[self.numbers] if values.ndim == 3 and len(values) > 1 else np.asarray(values)
 
 
 @dataclass(frozen=True)
@@ -126,7 +164,7 @@ class InMemory:
             check_same_shape("mask", mask.shape, "image", pixels.shape[-2:])
         with np.errstate(over="ignore"):
             stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
-        return Contents(stack, mask=mask)
+        return Contents(stack, np.arange(len(stack)), len(stack), mask=mask)
 
 
 def is_image_file(path: Path) -> bool:
@@ -140,11 +178,28 @@ def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
         if path.name.lower().endswith(endings):
             return kind
     known = ", ".join(ending for endings in suffixes.values() for ending in endings)
+    told = next((words for endings, words in _OTHERS.items() if path.name.lower().endswith(endings)), None)
+    if told is not None and suffixes is READ:
+        raise LensphysError(f"{path} is {told}")
     raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")
 
 
+def images_in(path: Path) -> int | None:
+    """Return how many images a stack holds, without reading them; None for a file that is read as one image.
+
+    Raises:
+        LensphysError: if the file is damaged.
+    """
+    kind = kind_of(path, READ)
+    if kind == "HDF5":
+        with LensFile(path) as file:
+            return len(file)
+    array = open_npy("input", path) if kind == ".npy" else None
+    return len(array) if array is not None and array.ndim > 2 else None
+
+
 def contents_of(
-    path: Path, pixel_scale: float | None, choice: Choice, rows: range | None, remarks: list[str]
+    path: Path, pixel_scale: float | None, choice: Choice, rows: Array | None, remarks: list[str]
 ) -> Contents:
     """Return what a file says by itself: see `lensphys.data.images.read_images`."""
     kind = kind_of(path, READ)
@@ -153,12 +208,15 @@ def contents_of(
     check_choice_of_fits(path, choice)
     if kind == "HDF5":
         with LensFile(path) as file:
-            some = slice(None) if rows is None else slice(rows.start, rows.stop)
-            columns = {name: file.read(name, some) for name in ("label", *CONDITIONS) if file.has(name)}
+            numbers = np.arange(len(file)) if rows is None else rows
+            columns = {name: file.read(name, numbers) for name in ("label", *CONDITIONS) if file.has(name)}
             carried = Carried(file.instrument, file.identity, file.classes, columns)
-            pixels = file.lr(some)[:, 0].numpy()
-            return Contents(pixels, scale=file.grid_lr.scale, carried=carried, conditions=file.conditions(some))
-    return Contents(as_stack(path, read_npy("input", path, rows)))
+            pixels, scale = file.lr(numbers)[:, 0].numpy(), file.grid_lr.scale
+            conditions = file.conditions(numbers)
+            return Contents(pixels, numbers, len(file), scale=scale, carried=carried, conditions=conditions)
+    stack = as_stack(path, mapped_npy("input", path))
+    numbers = np.arange(len(stack)) if rows is None else rows
+    return Contents(as_float32(stack[numbers]), numbers, len(stack))
 
 
 def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> Contents:
@@ -169,7 +227,9 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     if is_surface_brightness(found.header):
         remarks.append(f"the image is a surface brightness ({found.header['BUNIT']}), and so will be the result")
     return Contents(
-        pixels=found.image[None],
+        found.image[None],
+        np.arange(1),
+        1,
         scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
         mask=None if found.mask is None else found.mask[None, None],
         noise=found.noise,
@@ -179,13 +239,13 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     )
 
 
-def masked(contents: Contents, path: Path, means: str | None, remarks: list[str]) -> Contents:
-    """With the mask of a file of its own."""
+def masked(contents: Contents, file: Path | Mask, means: str | None, remarks: list[str]) -> Contents:
+    """Return the contents with the mask of a file of its own."""
     telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
-    mask = mask_in(path, contents.band, telescope)
-    check_fits(mask, contents.pixels.shape)
-    good, how = good_pixels(mask, contents.pixels, means)
-    remarks.append(f"mask {how}")
+    mask = mask_in(file, contents.band, telescope) if isinstance(file, Path) else file
+    own = replace(mask, name=f"mask {mask.name}", values=contents.maps(mask.values, mask.where))
+    good, how = good_pixels(own, contents.pixels, means)
+    remarks.append(how)
     return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
 
 

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_file, check_positive
+from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in
 from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.header import questioned_scale, scale_key
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
+from lensphys.fits.masks import Mask
 from lensphys.fits.units import unit_of
 from lensphys.observation import (
     PSF,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 from lensphys.data.contents import Carried, Contents, InMemory, check_choice_of_fits, contents_of, masked
+from lensphys.data.npy import as_float32
 from lensphys.data.pixels import cleaned, usable_images, without_border, without_holes
 
 Array = NDArray[Any]
@@ -121,11 +124,11 @@ def read_images(
     fallback: Instrument | None = None,
     psf: str | Path | Kernel | None = None,
     error: str | Path | NoiseMap | None = None,
-    mask: str | Path | None = None,
+    mask: str | Path | Mask | None = None,
     pixel_scale: float | None = None,
     sky: str = KEEP,
     choice: Choice = Choice(),
-    rows: range | None = None,
+    rows: Array | None = None,
 ) -> ImageSet:
     """Return the images of a file.
 
@@ -148,7 +151,7 @@ def read_images(
         pixel_scale: [arcsec].
         sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
         choice: what of a FITS file is asked for.
-        rows: which images of a stack are read at all; None for all of them.
+        rows: which images of a stack are read at all, (n,) in rising order; None for all of them.
 
     Raises:
         LensphysError: one sentence on what is wrong with the files.
@@ -164,7 +167,8 @@ def read_images(
         check_file("input", path)
         contents = contents_of(path, pixel_scale, own, rows, remarks)
     if mask is not None:
-        contents = masked(contents, Path(mask), choice.mask_means, remarks)
+        file = mask if isinstance(mask, Mask) else Path(mask)
+        contents = masked(contents, file, choice.mask_means, remarks)
     other = contents.instrument is not None and not contents.instrument.same_as(fallback)
     if instrument is None and fallback is not None and other:
         remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
@@ -172,9 +176,7 @@ def read_images(
     own_conditions = instrument is None or instrument.same_as(contents.instrument)
     conditions = contents.conditions if own_conditions else Conditions()
     scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
-    numbers = np.arange(len(contents.pixels)) if rows is None else np.array(rows, dtype=np.int64)
-    place = usable_images(path, contents.pixels, numbers, remarks)
-    index, contents = numbers[place], contents.rows(place, numbers)
+    contents = contents.rows(usable_images(path, contents.pixels, contents.numbers, remarks))
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
@@ -196,7 +198,7 @@ def read_images(
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
-    return ImageSet(observation, contents.header, remarks, source, contents.carried, index)
+    return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
 
 
 def _points(psf: PSF, scale: float) -> int:
@@ -280,8 +282,7 @@ def _noise(
         noise = noise_map_in(Path(noise), contents.band)
     filled = without_holes(image, good)
     if noise is not None:
-        if contents.left is not None and noise.values.ndim == 3 and len(noise.values) > contents.left.max():
-            noise = replace(noise, values=noise.values[contents.left])
+        noise = replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
         unit = None if contents.header is None else unit_of(contents.header)
         return error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)

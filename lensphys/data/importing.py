@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -33,6 +33,8 @@ from lensphys.data.sources import (
     read_contents,
 )
 from lensphys.observation import Instrument
+
+Faulty = Literal["refuse", "leave out"]
 
 Images = NDArray[np.float32]
 Arrays = dict[str, NDArray[Any]]
@@ -91,7 +93,7 @@ class _Job:
         scale: what the headers must say [arcsec]; None if it does not matter.
         classes: in the order of the labels.
         flux_scale: of all HR images.
-        skip_bad: whether bad images are left out.
+        faulty: what becomes of bad images.
         matching: how HR images are laid on their LR images; None if they stay as they are.
         telescope: of the LR images.
     """
@@ -102,7 +104,7 @@ class _Job:
     scale: float | None
     classes: list[str]
     flux_scale: float
-    skip_bad: bool
+    faulty: Faulty
     matching: Matching | None
     telescope: Instrument
 
@@ -127,7 +129,7 @@ def import_images(
     class_name: str | None = None,
     picked: Picked = Picked(),
     flux_scale: float = 1.0,
-    skip_bad: bool = False,
+    faulty: Faulty = "refuse",
     matching: Matching | None = None,
     target: Instrument | None = None,
     overwrite: bool = False,
@@ -143,8 +145,8 @@ def import_images(
         class_name: the class of all images.
         picked: which parts of object arrays are what.
         flux_scale: from the unit of the HR images, flux per pixel, to that of the LR images.
-        skip_bad: whether images with NaN or infinite pixels, and pairs that cannot be registered, are left out and
-            listed, not refused.
+        faulty: what becomes of images with NaN or infinite pixels, and of pairs that cannot be registered: ``refuse``,
+            or ``leave out`` and list.
         matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
             /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
         target: what took the HR images, if it is known: super-resolved images have its PSF.
@@ -169,7 +171,7 @@ def import_images(
         if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
             done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
         scale = None if pixel_scale is not None else telescope.pixel_scale
-        job = _Job(sources, targets, picked, scale, done.classes, flux_scale, skip_bad, matching, telescope)
+        job = _Job(sources, targets, picked, scale, done.classes, flux_scale, faulty, matching, telescope)
         columns = _survey(job, done)
         attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
         attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
@@ -350,7 +352,7 @@ def _batches(source: Source, lr: Contents, hr: Contents | None, target: Path | N
 
 def _good(job: _Job, description: str, left_out: set[str], skipped: list[str]) -> Iterator[_Rows]:
     """The good images, laid upon each other where that is asked for."""
-    checked = _checked(_read(job, description, left_out), skipped, skip_bad=job.skip_bad)
+    checked = _checked(_read(job, description, left_out), skipped, faulty=job.faulty)
     return checked if job.matching is None else _laid(checked, job, job.matching, skipped)
 
 
@@ -363,7 +365,7 @@ def _laid(rows: Iterator[_Rows], job: _Job, matching: Matching, skipped: list[st
                 found[row] = matching.register(lr, hr, job.telescope)
             except LensphysError as error:
                 reason = f"{batch.which(row)}: {error}"
-                if not job.skip_bad:
+                if job.faulty == "refuse":
                     raise LensphysError(f"{reason}; --skip-bad leaves all such images out") from None
                 skipped.append(reason)
         if found:
@@ -378,14 +380,14 @@ def _hr(batch: _Rows) -> Images:
     return batch.hr
 
 
-def _checked(rows: Iterator[_Rows], skipped: list[str], *, skip_bad: bool) -> Iterator[_Rows]:
+def _checked(rows: Iterator[_Rows], skipped: list[str], *, faulty: Faulty) -> Iterator[_Rows]:
     """The images whose pixels are finite, if bad ones are skipped; a bad one is refused if not."""
     for batch in rows:
         planes = (batch.lr,) if batch.hr is None else (batch.lr, batch.hr)
         good = np.array([all(np.isfinite(x[row]).all() for x in planes) for row in range(len(batch.lr))])
         for row in np.flatnonzero(~good):
             reason = f"{batch.which(int(row))} has NaN or infinite pixels"
-            if not skip_bad:
+            if faulty == "refuse":
                 raise LensphysError(f"{reason}: mend it, or give --skip-bad to leave such images out")
             skipped.append(reason)
         if good.any():

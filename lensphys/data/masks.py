@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
-from lensphys.basics.checks import LensphysError
-from lensphys.data.npy import read_npy_mask
+from lensphys.data.npy import TRUTH, mapped_npy
 from lensphys.fits.image import mask_role, read_mask
 from lensphys.fits.masks import Mask
-
-Array = NDArray[Any]
 
 
 def mask_in(path: Path, band: str = "", telescope: str = "") -> Mask:
@@ -27,18 +21,5 @@ def mask_in(path: Path, band: str = "", telescope: str = "") -> Mask:
         LensphysError: if the file is faulty, or holds no mask.
     """
     if path.suffix.lower() == ".npy":
-        return Mask(read_npy_mask("mask", path), path.name, str(path), mask_role(path), telescope=telescope)
+        return Mask(mapped_npy("mask", path, TRUTH), path.name, str(path), mask_role(path), telescope=telescope)
     return read_mask("mask", path, band, telescope)
-
-
-def check_fits(mask: Mask, images: tuple[int, ...]) -> None:
-    """Raise unless a mask fits a stack (N, H, W): one for all images, or one each.
-
-    Raises:
-        LensphysError: with both shapes.
-    """
-    if mask.values.shape not in (images[1:], (1, *images[1:]), images):
-        raise LensphysError(
-            f"{mask.where} must have the shape of the image, {images[1:]}, or of the stack, {images}, got "
-            f"{mask.values.shape}"
-        )

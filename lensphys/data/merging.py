@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,35 @@ def link_clean(file: h5py.File) -> None:
         file["hr"] = file["hr_clean"]
 
 
-def merge(folder: str | Path, out: str | Path, *, virtual: bool = False, overwrite: bool = False) -> Path:
+Parts = list[tuple[Path, int]]  # a shard's file and its first sample
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to make one file of shards.
+
+    Args:
+        new: opens the file.
+        join: fills it from the shards, by their manifest; the last argument is its folder.
+    """
+
+    new: Callable[[Path], AbstractContextManager[h5py.File]]
+    join: Callable[[h5py.File, Parts, dict[str, Any], Callable[[int], None], Path], None]
+
+
+# the file holds what the shards hold
+COPIED = Way(new_file, lambda *what: _copy(*what))
+# it refers to them: they must stay where they are, in its folder or below it
+REFERRED = Way(sealed_file, lambda *what: _refer(*what))
+
+
+def merge(folder: str | Path, out: str | Path, *, way: Way = COPIED, overwrite: bool = False) -> Path:
     """Merge the shards of a folder into one file; the folder stays as it is.
 
     Args:
         folder: of a finished simulation.
         out: the HDF5 file.
-        virtual: the file refers to the shards instead of holding a copy: they must stay where they are, in the folder
-            of ``out`` or below it.
+        way: `COPIED` or `REFERRED`.
         overwrite: a file that is there is replaced.
 
     Raises:
@@ -46,21 +68,19 @@ def merge(folder: str | Path, out: str | Path, *, virtual: bool = False, overwri
     """
     folder, out = Path(folder), Path(out)
     with claimed(out, folder.glob("*"), overwrite=overwrite):
-        merge_shards(folder, out, virtual=virtual)
+        merge_shards(folder, out, way=way)
     return out
 
 
 def merge_shards(
-    folder: Path, out: Path, *, virtual: bool = False, report: Callable[[int], None] = lambda samples: None
+    folder: Path, out: Path, *, way: Way = COPIED, report: Callable[[int], None] = lambda samples: None
 ) -> None:
     """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
     manifest = _read(folder)
     starts = _starts(folder, manifest)
-    new = sealed_file if virtual else new_file
-    with whole_file(out) as temporary, new(temporary) as file:
+    with whole_file(out) as temporary, way.new(temporary) as file:
         parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
-        join = partial(_refer, beside=out.resolve().parent) if virtual else _copy
-        join(file, parts, manifest, report)
+        way.join(file, parts, manifest, report, out.resolve().parent)
         link_clean(file)
 
 
@@ -126,10 +146,7 @@ def _starts(
     return starts
 
 
-Parts = list[tuple[Path, int]]  # a shard's file and its first sample
-
-
-def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None]) -> None:
+def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path) -> None:
     size = sum(path.stat().st_size for path, _ in parts)
     with h5py.File(parts[0][0], "r") as shard, reserved(file, size):
         _describe(file, shard, manifest["samples"])

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.npy import read_npy
+from lensphys.basics.remarks import Tally
+from lensphys.data.npy import mapped_npy
 from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
 from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
 from lensphys.observation import ErrorMap, SkyNoise
 
 Array = NDArray[Any]
 
+EXPOSURE, INVERSE_WEIGHT = "exposure map", "weight that is an inverse variance"  # what a weight may be
 _POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's unit
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 # A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
@@ -54,11 +56,15 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
         raise LensphysError(f"{noise.where} is the image itself: give the file of its noise")
     noise = _in_unit(noise, unit)
     if noise.kind == WEIGHT:
-        return _of_weight(noise, image)
+        noise = weight_told(noise, image)
+    if noise.kind == INVERSE_WEIGHT:
+        how = "a weight, taken for an inverse variance: so the sky scatters"
+        return Deviation(_converted(noise.values, INVERSE_VARIANCE), how)
+    if noise.kind == EXPOSURE:
+        return _of_exposure(noise.values, image)
     if noise.kind in _UNCERTAINTY:
         return Deviation(_converted(noise.values, noise.kind), f"{_article(noise.kind)}, made standard deviations")
-    if not noise.told:
-        _check_plausible(noise, sky_scatter(image.numpy()))
+    _check_plausible(noise, sky_scatter(image.numpy()))
     return Deviation(noise.values, "standard deviations")
 
 
@@ -78,17 +84,31 @@ def _converted(values: Array, kind: str) -> Array:
         return np.asarray(_UNCERTAINTY[kind](values, copy=False).represent_as(StdDevUncertainty).array, np.float32)
 
 
-def _of_weight(noise: NoiseMap, image: Tensor) -> Deviation:
-    sigma = _converted(noise.values, INVERSE_VARIANCE)
+def weight_told(noise: NoiseMap, image: Tensor) -> NoiseMap:
+    """Return a weight as what it is, by the scatter of the sky: an inverse variance, or an exposure map.
+
+    Args:
+        noise: a weight, of the shape of the images.
+        image: (N, 1, H, W), finite.
+    """
+    sigma = _median(_converted(noise.values, INVERSE_VARIANCE))
     white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
-    if _ALIKE[0] * white <= _median(sigma) <= _ALIKE[1] * sky_scatter(image.numpy()):
-        return Deviation(sigma, "a weight, taken for an inverse variance: so the sky scatters")
-    told = f"a weight, taken for an exposure map and scaled to the noise of the sky, {white:.3g}"
-    return Deviation(sigma * np.float32(white / _median(sigma)), told)
+    inverse = _ALIKE[0] * white <= sigma <= _ALIKE[1] * sky_scatter(image.numpy())
+    return replace(noise, kind=INVERSE_WEIGHT if inverse else EXPOSURE)
+
+
+def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
+    """Scaled to each image by itself: what becomes of it does not depend on the others of its stack."""
+    sigma = _converted(exposure, INVERSE_VARIANCE).reshape(-1, *image.shape[-2:])
+    white = SkyNoise.from_image(image).sigma.flatten().numpy()
+    usual = np.array([_median(own) for own in sigma])
+    told = f", {white[0]:.3g}" if len(image) == 1 else " of each image"
+    values = sigma * (white / usual).astype(np.float32)[:, None, None]
+    return Deviation(values, f"a weight, taken for an exposure map and scaled to the noise of the sky{told}")
 
 
 def _check_plausible(noise: NoiseMap, sky: float) -> None:
-    """Raise where a map without a name is far off the sky's scatter as it is, and close to it as another kind."""
+    """Raise where a map is far off the sky's scatter as it is, and close to it as another kind."""
     if sky == 0 or 1 / _IMPLAUSIBLE < _median(noise.values) / sky < _IMPLAUSIBLE:
         return
     for kind in (VARIANCE, INVERSE_VARIANCE):
@@ -123,30 +143,28 @@ def noise_map_in(path: Path, band: str) -> NoiseMap:
     """
     if path.suffix.lower() != ".npy":
         return read_noise_map("error map", path, band)
-    return noise_by_file_name(read_npy("error map", path), path)
+    return noise_by_file_name(mapped_npy("error map", path), path)
 
 
 def error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
     """Return the standard deviation that a noise map gives images, and where it is known.
 
     Args:
-        noise: of one image (H, W), or of each of them (N, H, W).
+        noise: float32, of one image (H, W), or of each of them (N, H, W).
         image: (N, 1, H, W).
         unit: of the images, if their header has one.
         remarks: gets a sentence on what was made of the map.
 
     Raises:
-        LensphysError: if the shapes do not fit, or no value is positive and finite.
+        LensphysError: if it is the image itself, can hardly be noise, or no value is positive and finite.
     """
-    shape = tuple(image.shape[-2:])
-    if noise.values.shape not in (shape, (1, *shape), (len(image), *shape)):
-        raise LensphysError(f"{noise.where} must have the shape of the image, {shape}, got {noise.values.shape}")
     found = deviation(noise, image, unit)
     remarks.append(f"noise: {noise.label}, {found.how}")
-    values = torch.from_numpy(found.values).reshape(-1, 1, *shape)
+    values = torch.from_numpy(found.values).reshape(-1, 1, *image.shape[-2:])
     known = torch.isfinite(values) & (values > 0)
     if not known.any():
         raise LensphysError(f"{noise.where} has no value that is positive and finite: it must hold the noise")
     if not known.all():
-        remarks.append(f"{noise.label}: {int((~known).sum())} values that are not positive and finite are masked")
+        words, unknown = f"{noise.label}: {{}} values that are not positive and finite are masked", int((~known).sum())
+        remarks.append(words.format(unknown) if len(known) == 1 else Tally(words, unknown))
     return ErrorMap(torch.where(known, values, values[known].median())), known

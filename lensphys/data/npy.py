@@ -14,39 +14,56 @@ from lensphys.basics.checks import LensphysError, check_file, shortened
 from lensphys.basics.outputs import whole_file
 from lensphys.data.kept import Stack
 
+REAL, TRUTH = "iuf", "iufb"  # kinds of numbers: with truth values or without
 
-def read_npy(name: str, path: Path, rows: range | None = None) -> NDArray[np.float32]:
+
+def read_npy(name: str, path: Path) -> NDArray[np.float32]:
     """Return the array of an .npy file as native float32, of any shape.
 
     Args:
         name: what the file is called in the message.
         path: the file.
-        rows: along the first axis; the others are not read. None for all.
 
     Raises:
         LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers.
     """
-    array = _loaded(name, path, "iuf", mapped=rows is not None)
-    part = array if rows is None else np.array(array[rows.start : rows.stop])  # not the read-only map
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is masked or refused as such
-        return np.ascontiguousarray(part, dtype=np.float32)
+    return as_float32(mapped_npy(name, path))
 
 
-def read_npy_mask(name: str, path: Path) -> NDArray[Any]:
-    """Return the array of an .npy file as it stands, of any shape: numbers, whose bits may count, or truth values.
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a copy of numbers as native float32; what overflows becomes infinite, and is masked or refused so."""
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float32, order="C")
 
-    Args and errors as for `read_npy`.
+
+def mapped_npy(name: str, path: Path, kinds: str = REAL) -> NDArray[Any]:
+    """Return the array of an .npy file as it lies on the disk, of any shape and read-only.
+
+    Args:
+        name: what the file is called in the message.
+        path: the file.
+        kinds: of numbers that are wanted.
+
+    Raises:
+        LensphysError: if it is missing, cut short, not an .npy file, or holds anything else.
     """
-    return _loaded(name, path, "iufb")
+    array = open_npy(name, path, kinds)
+    if array is None:
+        raise LensphysError(f"{name} {path} holds Python objects: save an array of numbers")
+    return array
 
 
-def _loaded(name: str, path: Path, kinds: str, *, mapped: bool = False) -> NDArray[Any]:
+def open_npy(name: str, path: Path, kinds: str = REAL) -> NDArray[Any] | None:
+    """Return the array of an .npy file as `mapped_npy` does; None if it holds Python objects.
+
+    Args and errors as there.
+    """
     check_file(name, path)
     try:
-        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        array = _mapped(path)
     except Exception as error:  # a damaged header fails in any way
-        if "Object arrays" in str(error):
-            raise LensphysError(f"{name} {path} holds Python objects: save an array of numbers") from None
+        if "dtype=object" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
+            return None
         raise _not_whole(name, path, error) from None
     if not isinstance(array, np.ndarray):
         raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
@@ -55,28 +72,13 @@ def _loaded(name: str, path: Path, kinds: str, *, mapped: bool = False) -> NDArr
     return array
 
 
-def open_npy(name: str, path: Path) -> NDArray[Any] | None:
-    """Return the array of an .npy file as it lies on the disk, of any shape; None if it holds Python objects.
-
-    Args:
-        name: what the file is called in the message.
-        path: the file.
-
-    Raises:
-        LensphysError: if it is missing, cut short, not an .npy file, or holds anything but real numbers and objects.
-    """
-    check_file(name, path)
+def _mapped(path: Path) -> Any:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:
-        if "dtype=object" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
-            return None
-        raise _not_whole(name, path, error) from None
-    if not isinstance(array, np.ndarray):
-        raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
-    if array.dtype.kind not in "iuf":
-        raise LensphysError(f"{name} {path} holds {array.dtype} values: save real numbers, as float32")
-    return array
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "empty file" not in str(error):
+            raise
+        return np.load(path, allow_pickle=False)  # of no numbers: there is nothing to map
 
 
 def _not_whole(name: str, path: Path, error: Exception) -> LensphysError:

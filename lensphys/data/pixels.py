@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.remarks import Tally
 from lensphys.observation.borders import filled_border
 
 if TYPE_CHECKING:
@@ -61,13 +62,34 @@ def usable_images(path: object, pixels: Array, numbers: Array, remarks: list[str
         LensphysError: if there is none.
     """
     check_size(path, pixels)
-    faults = {i: why for i, image in enumerate(pixels) if (why := fault(image))}
-    if len(pixels) == 1 and faults:
-        raise LensphysError(f"{path} {faults[0]}")
-    if len(faults) == len(pixels):
-        raise LensphysError(f"{path} holds no image that can be used: the first one {faults[0]}")
-    remarks += [f"image {numbers[i]} of {path} {why}: it is left out" for i, why in faults.items()]
-    return np.array([i for i in range(len(pixels)) if i not in faults], dtype=np.int64)
+    faults = faults_of(pixels, numbers)
+    check_some_left(path, faults, len(pixels))
+    remarks += left_out(path, faults)
+    return np.flatnonzero(~np.isin(numbers, list(faults)))
+
+
+def faults_of(pixels: Array, numbers: Array) -> dict[int, str]:
+    """Return why some of the images (N, H, W) cannot be super-resolved, by their numbers (N,)."""
+    return {int(number): why for number, image in zip(numbers, pixels, strict=True) if (why := fault(image))}
+
+
+def check_some_left(path: object, faults: dict[int, str], count: int) -> None:
+    """Raise if none of so many images of a file can be super-resolved.
+
+    Raises:
+        LensphysError: with what is wrong with the first one.
+    """
+    if len(faults) == count:
+        first, why = next(iter(faults.items()))
+        alone = f"image {first} of {path}" if first else str(path)
+        raise LensphysError(
+            f"{alone} {why}" if count == 1 else f"{path} holds no image that can be used: the first one {why}"
+        )
+
+
+def left_out(path: object, faults: dict[int, str]) -> list[str]:
+    """Return what is told of images that cannot be super-resolved, a sentence each."""
+    return [f"image {number} of {path} {why}: it is left out" for number, why in faults.items()]
 
 
 def fault(image: Array) -> str:
@@ -94,7 +116,7 @@ def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
     bad = (~good).flatten(1).sum(1)
     if bad.any():
         total, images = int(bad.sum()), int((bad > 0).sum())
-        remarks.append(f"{total} NaN or infinite pixels, in {images} of {len(bad)} images, are masked")
+        remarks.append(Tally("{} NaN or infinite pixels are masked, images that have some: {}", total, images))
     return torch.where(good, image, torch.zeros_like(image)), good
 
 
@@ -103,9 +125,8 @@ def without_border(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
     border = filled_border(image) & good
     if border.any():
         images = int(border.flatten(1).any(1).sum())
-        remarks.append(
-            f"a border of one value, {int(border.sum())} pixels in {images} of {len(image)} images, is masked"
-        )
+        words = "a border of one value, {} pixels, is masked, images that have one: {}"
+        remarks.append(Tally(words, int(border.sum()), images))
     return good & ~border
 
 
@@ -116,10 +137,10 @@ def without_holes(image: Tensor, good: Tensor) -> Tensor:
     image = image.clone()
     count = F.avg_pool2d(good.to(image), 5, stride=1, padding=2)
     local = F.avg_pool2d(image, 5, stride=1, padding=2) / count.clamp(min=1e-6)
-    generator = torch.Generator().manual_seed(0)
     for x, ok, mean in zip(image, good, local, strict=True):
         if not ok.any():
             continue  # nothing to take them from: such an image is left out later
+        generator = torch.Generator().manual_seed(0)  # each its own: what is drawn does not depend on the others
         faint = x[ok & (mean <= mean[ok].median())]
         x[~ok] = faint[torch.randint(len(faint), (int((~ok).sum()),), generator=generator)]
     return image

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import torch
 
 from lensphys.basics import outputs
 from lensphys.basics.checks import LensphysError, check_same_shape
@@ -25,6 +26,7 @@ from lensphys.observation import (
     GaussianPSF,
     MoffatPSF,
     NoPSF,
+    Observations,
     PixelPSF,
 )
 from lensphys.observation.kernel import psf_kernel
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
 from lensphys.data.contents import READ, WRITTEN, Carried, kind_of
 from lensphys.data.images import ImageSet
+from lensphys.data.stack import ImageStack
 
+_AT_ONCE = 64  # images that are read and written together
 _PSF_WORDS = {
     NoPSF: "none",
     GaussianPSF: 'Gaussian of FWHM {:.3g}"',
@@ -76,7 +80,7 @@ def check_output(source: str | Path, path: str | Path) -> None:
 
 
 def write_images(
-    path: str | Path, images: ImageSet, results: dict[str, Any], scale: int, provenance: dict[str, Any]
+    path: str | Path, images: ImageSet | ImageStack, results: dict[str, Any], scale: int, provenance: dict[str, Any]
 ) -> None:
     """Write super-resolved images as FITS, .npz or HDF5, by the suffix; whole or not at all.
 
@@ -113,23 +117,19 @@ def write_images(
         write_npz(path, results | {"provenance": json.dumps(origin, default=str)})
     else:
         origin["psf"] = results.pop("psf")
-        carried = (
-            {}
-            if images.carried is None
-            else _lens_file(images, images.carried, Stack.from_array(results["image"]), scale)
-        )
+        carried = {} if images.carried is None else _lens_file(images, images.carried, results, scale)
         columns = carried.get("columns", {})
         if "hr" in columns:
             results.pop("image")  # it is /hr, stored once
         _write_hdf5(path, results | columns, origin | carried.get("attributes", {}))
 
 
-def fits_planes(images: ImageSet, results: Mapping[str, Any], scale: int) -> dict[str, Any]:
+def fits_planes(images: ImageSet | ImageStack, results: Mapping[str, Any], scale: int) -> dict[str, Any]:
     """Return results with the PSF that super-resolved images have, as `lensphys.fits.result` writes them."""
     return dict(results) | {"psf": _psf_words(images, scale)} | _kernel_planes(images.observation.camera.at(scale))
 
 
-def _psf_words(images: ImageSet, scale: int) -> str:
+def _psf_words(images: ImageSet | ImageStack, scale: int) -> str:
     psf = images.observation.camera.at(scale).psf
     words = _PSF_WORDS[type(psf)].format(psf.extent)
     return f"{words} ({images.psf})" if images.psf else words
@@ -140,9 +140,11 @@ def _kernel_planes(camera: Camera) -> dict[str, Any]:
     return {} if kernel is None else {"psf_kernel": kernel[0], "psf_scale": kernel[1]}
 
 
-def _lens_file(images: ImageSet, carried: Carried, fine: Stack, scale: int) -> dict[str, dict[str, Any]]:
+def _lens_file(
+    images: ImageSet | ImageStack, carried: Carried, results: Mapping[str, Any], scale: int
+) -> dict[str, dict[str, Any]]:
     """Attributes and data sets that make results a file of lenses: `LensFile` reads it."""
-    observation = images.observation
+    observation, fine = images.observation, Stack.from_array(results["image"])
     pixel_scale = observation.camera.grid.scale
     content = hashlib.sha256(carried.identity.encode())
     for part in fine.chunks():
@@ -161,8 +163,15 @@ def _lens_file(images: ImageSet, carried: Carried, fine: Stack, scale: int) -> d
     if isinstance(sharp, PixelPSF):
         psf = KernelPSFSettings.from_kernel(sharp.kernel.double().cpu().numpy(), sharp.scale)
         attributes["target_instrument"] = carried.instrument.model_copy(update={"psf": psf}).model_dump_json()
-    columns = {"lr": observation.image.cpu().numpy(), "hr": fine.of_one_channel(), "flux_scale": np.ones(len(fine))}
+    columns = {"lr": _pixels(observation), "hr": fine.of_one_channel(), "flux_scale": np.ones(len(fine))}
     return {"attributes": attributes, "columns": carried.columns | columns}
+
+
+def _pixels(observation: Observations) -> Stack:
+    """The images, (N, 1, H, W)."""
+    rows = torch.arange(len(observation)).split(_AT_ONCE)
+    shape = (len(observation), 1, *observation.camera.grid.shape)
+    return Stack(shape, np.dtype(np.float32), lambda: (observation[part].image.cpu().numpy() for part in rows))
 
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from lensphys.basics.outputs import whole_file, write_json
 from lensphys.basics.panels import save_figure
 from lensphys.basics.terminal import progress_console
 from lensphys.data.hdf5 import damage
+from lensphys.data.kept import Kept
 from lensphys.data.unusable import unusable
 from lensphys.evaluation import metrics
 from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _TRUTH = ("flux_scale", "hr", "hr_clean", "lr_clean", "alpha_hr", "theta_E")
 _SCENE = "lens_model"
 _EXAMPLES = 1  # images of each class in the figure of samples
+_QUALITY, _REASONS = "verdict/quality", "verdict/reasons"
 _CEILING = "ceiling (noise-free truth)"
 
 Values = dict[str, np.ndarray]
@@ -146,6 +149,8 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     measures: Measures | None = None,
+    beside: Path | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Return how well a method does on the images of a file; metrics whose truth the file lacks are left out.
 
@@ -164,6 +169,9 @@ def evaluate(
         seed: of the bootstrap.
         device: where the methods compute.
         measures: more metrics, (n,) each, of a prediction and the truth; they stand in for those of the same name.
+        beside: a folder where the numbers of finished batches are kept until all are there, so that a run that was
+            killed goes on; none if None.
+        origin: what the numbers depend on beside the images: others are not taken from the folder.
 
     Raises:
         LensphysError: if there is nothing to judge, or a method's image does not fit the HR image.
@@ -180,7 +188,13 @@ def evaluate(
     batches = np.split(index, range(batch_size, len(index), batch_size))
     methods = {"method": method} | ({"baseline": baseline} if baseline is not None else {})
     judged = _Judged(index, labels, {role: {} for role in (*methods, "ceiling")})
-    judged.judge_all(methods, file, _progress(batches, f"evaluating {name}"), device, measures)
+    kept = None
+    if beside is not None:
+        of = {"data": file.identity, "index": index.tolist(), "batch_size": batch_size, **(origin or {})}
+        kept = Kept(beside, of, len(batches))
+    judged.judge_all(methods, file, _progress(batches, f"evaluating {name}"), device, measures, kept)
+    if kept is not None:
+        kept.remove()
     return Evaluation(
         data=data,
         classes=list(file.classes),
@@ -222,23 +236,23 @@ class _Judged:
         batches: Iterable[np.ndarray],
         device: str,
         measures: Measures | None,
+        kept: Kept | None,
     ) -> None:
-        """Judge all methods on all images."""
+        """Judge all methods on all images, but for those of batches that are kept."""
         held = _held(file)
-        for batch in batches:
-            truth = Truth.read(file, held, batch)
-            observation = file.observation(batch, device)
-            for role, method in methods.items():
-                prediction, seconds = _timed(method, observation, file.upscale)
-                values = _judge(prediction, observation, truth)
-                values |= measures(prediction, truth) if measures is not None else {}
-                self._keep(role, batch, values | {"seconds": np.full(len(batch), seconds)})
-                if role == "method":
-                    self.verdicts += prediction.verdicts
-                    titles = self._titles(file.classes, batch)
-                    masses = _masses(file, held, batch[list(titles)], prediction.camera.grid)
-                    self.samples += _samples(titles, prediction, observation, truth, values, masses)
-            self._keep("ceiling", batch, _ceiling(observation, truth))
+        missing = set() if kept is None else set(kept.missing)
+        for i, batch in enumerate(batches):
+            titles = self._titles(file.classes, batch)
+            if kept is not None and i not in missing and not titles:  # what is shown is not kept
+                found = _Batch.from_arrays(kept.chunk(i))
+            else:
+                found = _judged_batch(methods, file, held, batch, device, measures, titles)
+                if kept is not None:
+                    kept.keep(i, found.arrays)
+            for role, values in found.values.items():
+                self._keep(role, batch, values)
+            self.verdicts += found.verdicts
+            self.samples += found.samples
 
     def _titles(self, classes: Sequence[str], batch: np.ndarray) -> dict[int, str]:
         """Which rows of a batch are shown in the figure of samples, the first of each class, and their titles."""
@@ -249,6 +263,59 @@ class _Judged:
         rows = np.searchsorted(self.index, batch)
         for metric, x in values.items():
             self.values[role].setdefault(metric, np.full(len(self.index), np.nan))[rows] = x
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What was found of a batch: see `_Judged`."""
+
+    values: dict[str, Values]
+    verdicts: list[Verdict]
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The numbers and verdicts, by name, to be kept."""
+        found = {f"{role}/{name}": x for role, values in self.values.items() for name, x in values.items()}
+        words = np.array([json.dumps(v.reasons) for v in self.verdicts], dtype=str)
+        return found | {_QUALITY: np.array([v.quality for v in self.verdicts], dtype=str), _REASONS: words}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> _Batch:
+        """Return what was kept."""
+        pairs = zip(arrays.pop(_QUALITY).tolist(), arrays.pop(_REASONS).tolist(), strict=True)
+        verdicts = [Verdict(quality, tuple(json.loads(words))) for quality, words in pairs]
+        values: dict[str, Values] = {}
+        for name, x in arrays.items():
+            role, metric = name.split("/", 1)
+            values.setdefault(role, {})[metric] = x
+        return cls(values, verdicts)
+
+
+def _judged_batch(
+    methods: dict[str, Method],
+    file: LensFile,
+    held: frozenset[str],
+    batch: np.ndarray,
+    device: str,
+    measures: Measures | None,
+    titles: dict[int, str],
+) -> _Batch:
+    """Judge all methods on a batch; ``titles`` are of those of its rows that are shown."""
+    truth, observation = Truth.read(file, held, batch), file.observation(batch, device)
+    found: dict[str, Values] = {}
+    verdicts: list[Verdict] = []
+    samples: list[Sample] = []
+    for role, method in methods.items():
+        prediction, seconds = _timed(method, observation, file.upscale)
+        values = _judge(prediction, observation, truth)
+        values |= measures(prediction, truth) if measures is not None else {}
+        found[role] = values | {"seconds": np.full(len(batch), seconds)}
+        if role == "method":
+            verdicts += prediction.verdicts
+            masses = _masses(file, held, batch[list(titles)], prediction.camera.grid)
+            samples += _samples(titles, prediction, observation, truth, values, masses)
+    return _Batch(found | {"ceiling": _ceiling(observation, truth)}, verdicts, samples)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,19 @@ Array = NDArray[Any]
 MOST_PIXELS = 2**26  # of an array: 8192 x 8192, far above any cut-out of a lens
 MOST_UNPACKED = 2**29  # bytes that a packed file may grow to: 512 MiB
 _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+PICTURE = "a picture, whose values are no fluxes: take the FITS file that it was made of"
+ASDF = "an ASDF file: save its data, err and dq as SCI, ERR and DQ of a FITS file"
+_PAGE = "a web page, as archives send where a login is asked for: download it again"
+_OTHERS = {  # how files begin that are taken for FITS, in small letters
+    b"\x89png": PICTURE,
+    b"\xff\xd8\xff": PICTURE,
+    b"<html": _PAGE,
+    b"<!doct": _PAGE,
+    b"#asdf": ASDF,
+    b"\x89hdf": "an HDF5 file: name it *.h5",
+    b"\x93numpy": "an .npy file: name it so",
+}
+_NO_START = ": it does not begin with SIMPLE"
 _KEYWORD = re.compile(r"[A-Z0-9_-]{0,8}")
 _SHOWN = 60  # characters of somebody else's text that a message repeats
 
@@ -188,7 +201,8 @@ def _stream(name: str, path: Path) -> BinaryIO:
     unpack = next((opener for magic, opener in _PACKED.items() if start.startswith(magic)), None)
     if unpack is None:
         if not start.startswith(b"SIMPLE"):
-            raise LensphysError(f"{name} {path} is not a FITS file: it does not begin with SIMPLE")
+            what = next((f"but {what}" for magic, what in _OTHERS.items() if start.lower().startswith(magic)), None)
+            raise LensphysError(f"{name} {path} is not a FITS file{f', {what}' if what else _NO_START}")
         return path.open("rb")
     with unpack(path) as packed:
         data = packed.read(MOST_UNPACKED + 1)

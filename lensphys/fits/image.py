@@ -118,7 +118,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         check_rescalable(str(path), header)
         beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
         noise, mask, psf = beside.values()
-        good, how = (None, []) if mask is None else _mask(mask, hdu, image, file, choice.mask_means)
+        good, how = (None, []) if mask is None else _mask(mask, hdu, image, plane, file, choice.mask_means)
         found = {"image": hdu, **beside}
         used = {what: label(one) for what, one in found.items() if one is not None}
         used["image"] += "" if plane is None else f"[{plane}]"
@@ -129,7 +129,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             header,
             used["image"],
             hdu.meaning.band,
-            None if noise is None else _noise(noise, noise.where),
+            None if noise is None else _noise_of(noise, plane),
             good,
             None if psf is None else kernel_of(psf, file),
             used,
@@ -305,11 +305,28 @@ def _noise(hdu: Hdu, where: str) -> NoiseMap:
     return NoiseMap(hdu.image(), str(hdu.meaning.role), where, unit=unit_of(hdu.header))
 
 
-def _mask(hdu: Hdu, image: Hdu, pixels: Array, file: FitsFile, means: str | None) -> tuple[Array, list[str]]:
-    if hdu.shape != pixels.shape:
-        raise LensphysError(f"{hdu.where} {hdu.shape} and {image.where} {pixels.shape} must have the same shape")
+def _noise_of(hdu: Hdu, plane: int | None) -> NoiseMap:
+    """The noise of an image, or of a plane of a cube."""
+    noise = _noise(hdu, hdu.where)
+    return replace(noise, values=_same_plane(noise.values, plane))
+
+
+def _same_plane(values: Array, plane: int | None) -> Array:
+    """That plane of a cube which the image is of its own one; one map for all planes as it is."""
+    return values[plane] if plane is not None and values.ndim == 3 and plane < len(values) else values
+
+
+def _mask(
+    hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile, means: str | None
+) -> tuple[Array, list[str]]:
     telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
-    good, how = good_pixels(Mask.from_hdu(hdu, telescope), pixels, means)
+    mask = Mask.from_hdu(hdu, telescope)
+    mask = replace(mask, values=_same_plane(mask.values, plane))
+    if mask.values.shape != pixels.shape:
+        raise LensphysError(
+            f"{hdu.where} {mask.values.shape} and {image.where} {pixels.shape} must have the same shape"
+        )
+    good, how = good_pixels(mask, pixels, means)
     return good, [how]
 
 

@@ -12,6 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.remarks import Tally
 from lensphys.fits.file import Hdu
 from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK
 
@@ -48,6 +49,15 @@ class Mask:
         return cls(hdu.array(), hdu.name, hdu.where, str(hdu.meaning.role or MASK), _planes(hdu.header), telescope)
 
 
+def sense(mask: Mask, image: Array) -> str | None:
+    """Return in which sense the lens counts, good or bad, of a mask that does not say itself; None of one that does.
+
+    Args and errors as for `good_pixels`.
+    """
+    values = _numbers(mask)
+    return None if mask.role != MASK or _has_planes(mask, values) else _by_lens(mask, values, image)[0]
+
+
 def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Array, str]:
     """Return where pixels count, and the sentence that says in which sense the mask was read.
 
@@ -65,10 +75,8 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
     Raises:
         LensphysError: if the sense cannot be told.
     """
-    values = mask.values
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values)
-    if means is None and mask.planes and values.dtype.kind in "iu":
+    values = _numbers(mask)
+    if means is None and _has_planes(mask, values):
         return _by_planes(mask, values)
     if means is None and mask.role == FLAGS:
         return _by_flags(mask, values)
@@ -80,8 +88,16 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
     return good, _told(mask, good, why.format("not zero" if means == "good" else "zero"))
 
 
+def _numbers(mask: Mask) -> Array:
+    return np.nan_to_num(mask.values) if mask.values.dtype.kind == "f" else mask.values
+
+
+def _has_planes(mask: Mask, values: Array) -> bool:
+    return bool(mask.planes) and values.dtype.kind in "iu"
+
+
 def _told(mask: Mask, good: Array, why: str) -> str:
-    return f"{mask.name}: {good.sum()} of {good.size} pixels count, {why}"
+    return Tally(f"{mask.name}: {{}} of {{}} pixels count, {why}", int(good.sum()), good.size)
 
 
 def _planes(header: fits.Header) -> dict[str, int]:

@@ -71,6 +71,9 @@ BAD_PLANES = (
 BAD_BITS = {"JWST": 1, "ROMAN": 1, "HST": ~64}
 
 
+_ENDING = re.compile(r"\.(FITS?|FTS|NPY|NPZ)(\.\w+)?$")
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a name says: the role of an array, None if it says nothing, its band ("" if none), and the known name."""
@@ -102,7 +105,7 @@ def meaning_of_class(second: str, third: str) -> Meaning:
 
 
 def meaning_of_file(path: Path) -> Meaning:
-    """Return what a file's own name says of its only array: ``coadd-invvar-r.fits.gz``, ``j1000_drz_wht.fits``."""
-    words = re.split(r"[_\-. ]+", path.name.upper().split(".")[0])
+    """Return what a file's own name says of its only array: ``coadd-invvar-r.fits.gz``, ``W1_i.weight.fits``."""
+    words = re.split(r"[_\-. ]+", _ENDING.sub("", path.name.upper()))
     known = [word for word in (*words, *map("_".join, pairwise(words))) if word in _ROLES]
     return Meaning(_ROLES[known[-1]], "", known[-1]) if known else Meaning(None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from lensphys.fitting.doubts import doubtful, explains_little
 from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
@@ -18,6 +19,7 @@ from lensphys.fitting.smooth import at_centres, distinct, finished, smooth_fit
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Rival, Shown, freed, raised
 from lensphys.fitting.starts import arc_centre, minima, significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
+from lensphys.fitting.verdict import VerdictSettings
 from lensphys.fitting.with_light import LitLens, wide_light_held
 from lensphys.observation import Observation
 
@@ -33,12 +35,14 @@ class LensFit:
         seen: (B,), whether anything stands 5 sigma out of the noise; else the fit means nothing.
         smooth_theta_E: (B,) [arcsec], Einstein radius of the smooth lens with a Sersic that the fits went out from.
         rival: the best other lens behind a galaxy's light.
+        doubts: why no sub-halos are looked for in an image, by its row.
     """
 
     groups: Groups
     seen: Tensor
     smooth_theta_E: Tensor
     rival: Rival
+    doubts: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def from_smooth(cls, smooth: Fitted, groups: Groups | None = None) -> LensFit:
@@ -94,6 +98,8 @@ class Refinement:
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
         sampling: of the light in a pixel.
         edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
+        verdict: what is called a sky, and noise that is not white: beside them no sub-halos are looked for.
+        explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
         lens_light: how the light of a lens galaxy is found where there is one; None to look for none.
     """
 
@@ -114,6 +120,8 @@ class Refinement:
     first_level: int = 1
     sampling: Sampling = Sampling()
     edge: float = 0.005
+    verdict: VerdictSettings = VerdictSettings()
+    explained: float = 0.5
     lens_light: LensLightSettings | None = LensLightSettings()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
@@ -131,6 +139,7 @@ class Refinement:
             seen = significant_light(smooth.problem)[1]
             dark, lit = (~seen).nonzero()[:, 0], seen.nonzero()[:, 0]
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
+            doubts: dict[int, str] = {}
             if len(lit):
                 found = self._lit_and_centred(smooth.rows(lit))
                 for rows, group in found:
@@ -138,8 +147,10 @@ class Refinement:
                     theta_E[lit[rows]] = own.smooth_theta_E
                     rival.theta_E[lit[rows]], rival.behind[lit[rows]] = own.rival.theta_E, own.rival.behind
                 sampled = each(found, lambda _, group: well_sampled(group, self.sampling))
-                groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._near_the_arcs(group))]
-            return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E, rival=rival)
+                for rows, group in sampled:
+                    doubts |= {int(lit[rows[i]]): why for i, why in doubtful(group, self.verdict).items()}
+                groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._with_claims(group))]
+            return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E, rival=rival, doubts=doubts)
 
     def smooth(self, problem: LensProblem) -> Fitted:
         """Return the smooth fit of one image with a Sersic, and the light of its lens galaxy where it has one."""
@@ -232,6 +243,18 @@ class Refinement:
         sigma = fit.problem.inverse_sigma.index_copy(0, rows[better], other.problem.inverse_sigma[better])
         return Fitted.at(replace(fit.problem, observation=observation, inverse_sigma=sigma), x)
 
+    def _with_claims(self, smooth: Fitted) -> Groups:
+        """What explains images badly explained so far; without sub-halos where sky or noise is not known."""
+        unsure = sorted(doubtful(smooth, self.verdict))
+        others = [i for i in range(len(smooth.x)) if i not in unsure]
+        none = {name: getattr(self, name).model_copy(update={"rounds": 0}) for name in ("search", "search_free")}
+        groups: Groups = []
+        for rows, refinement in ((unsure, replace(self, **none)), (others, self)):
+            if rows:
+                index = torch.tensor(rows, device=smooth.x.device)
+                groups += [(index[part], group) for part, group in refinement._near_the_arcs(smooth.rows(index))]
+        return groups
+
     def _near_the_arcs(self, smooth: Fitted) -> Groups:
         """What explains images badly explained so far, from the pixels in the middle that hold all bright ones."""
         whole, inner = smooth.problem, self.middle(smooth.problem, smooth.x)
@@ -318,6 +341,9 @@ class Refinement:
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         ((_, sersic),) = self._with_substructure(smooth, self.search, target)
         best, plain = likeliest([sersic, *free]), likeliest([smooth, free[0]])
+        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
+        if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
+            best = plain  # something else is there
         gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
         return replace(best, shown=Shown(gain, evidence_ratio(best, plain)))
 

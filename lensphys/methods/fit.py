@@ -122,7 +122,15 @@ class RefinedFit(Strict):
         """The optimiser."""
         search, search_free = (self.model.searched(s) for s in (self.search, self.search_free))
         source = self.source if self.model.source.freed else None
-        return Refinement(search, self._priors, source, search_free, starts=self.starts, lens_light=self.lens_light)
+        return Refinement(
+            search,
+            self._priors,
+            source,
+            search_free,
+            starts=self.starts,
+            lens_light=self.lens_light,
+            verdict=self.verdict,
+        )
 
     def problem(self, observation: Observation) -> LensProblem:
         """Return what is fitted to a batch of images."""

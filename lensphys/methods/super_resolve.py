@@ -19,7 +19,7 @@ from lensphys.basics.interrupts import end_with_parent
 from lensphys.basics.terminal import progress_console
 from lensphys.data.kept import Kept, Stack
 from lensphys.methods import Method, Prediction
-from lensphys.observation import Observation
+from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
@@ -27,7 +27,7 @@ Planes = dict[str, np.ndarray]
 
 def super_resolve(
     method: Method,
-    observation: Observation,
+    observation: Observations,
     scale: int,
     *,
     batch_size: int = 16,
@@ -40,7 +40,7 @@ def super_resolve(
 
     Args:
         method: any `Method`.
-        observation: images (N, 1, H, W) and how they were taken.
+        observation: images (N, 1, H, W) and how they were taken, in memory or read as they are wanted.
         scale: factor by which pixels become smaller.
         batch_size: images at once.
         device: where the method computes.
@@ -87,7 +87,7 @@ def described(prediction: Prediction, observation: Observation) -> dict[str, Any
     return _with_source_scale(_planes(prediction, observation), observation)
 
 
-def _with_source_scale(planes: dict[str, Any], observation: Observation) -> dict[str, Any]:
+def _with_source_scale(planes: dict[str, Any], observation: Observations) -> dict[str, Any]:
     if "source" not in planes:
         return planes
     return planes | {"source_scale": source_grid(observation.camera.grid).scale}

@@ -282,6 +282,12 @@ class MassSum(MassProfile):
 
     Raises:
         LensphysError: if there is none, or one is no mass component.
+
+    Example:
+        >>> from lensphys.model import SIS, PointMass
+        >>> lens = SIS(theta_E=1.0) + PointMass(theta_E=0.5, center_x=2.0)
+        >>> [x.round(6).item() for x in lens.deflection(1.0, 0.0)]  # arcsec
+        [0.75, 0.0]
     """
 
     profiles: Sequence[MassProfile]
@@ -381,6 +387,12 @@ class LightSum(LightProfile):
 
     Raises:
         LensphysError: if there is none, or one is no light component.
+
+    Example:
+        >>> from lensphys.model import Sersic
+        >>> disc, bulge = (Sersic(amp=a, R_sersic=0.3, n_sersic=n) for a, n in ((1.0, 1.0), (2.0, 4.0)))
+        >>> (disc + bulge).brightness(0.3, 0.0).round(6).item()  # flux / arcsec^2
+        3.0
     """
 
     profiles: Sequence[LightProfile]

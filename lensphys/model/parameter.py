@@ -83,6 +83,18 @@ class Parameter:
         return replace(self, name=name)
 
 
+# declarations that components share: the centre of a galaxy, that of a sub-halo anywhere in the field, ellipticity
+GALAXY_CENTRE = (
+    Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+    Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+)
+ANYWHERE = (
+    Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+    Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+)
+ELLIPTICITY = (Parameter("e1", "", -0.6, 0.6, 0.0, 0.2), Parameter("e2", "", -0.6, 0.6, 0.0, 0.2))
+
+
 class ParameterSpace:
     """An ordered set of bounded parameters: unconstrained vectors (B, P) <-> named physical values (B,)."""
 

@@ -1,6 +1,6 @@
 """PSF, pixels, noise and instrument presets."""
 
-from lensphys.observation.camera import Camera, Observation, block_sum
+from lensphys.observation.camera import Camera, Observation, Observations, block_sum
 from lensphys.observation.instrument import Conditions, Instrument, instrument_names
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.noise import ErrorMap, ExposureNoise, ModelErrorNoise, Noise, RectifiedCountNoise, SkyNoise
@@ -19,6 +19,7 @@ __all__ = [
     "NoPSF",
     "Noise",
     "Observation",
+    "Observations",
     "PixelPSF",
     "RectifiedCountNoise",
     "SkyNoise",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +136,21 @@ def _points(flux: Tensor, grid: PixelGrid) -> int:
             f"a map of {tuple(flux.shape[-2:])} does not divide into {grid.height} x {grid.width} pixels"
         )
     return factor
+
+
+class Observations(Protocol):
+    """Images and how they were taken, in memory or elsewhere, of which some are taken at a time."""
+
+    @property
+    def camera(self) -> Camera:
+        """What took them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Observation:
+        """Return some images (rows, indices)."""
+        ...
 
 
 @dataclass(frozen=True)

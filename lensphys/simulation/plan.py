@@ -22,7 +22,7 @@ from lensphys.simulation.galaxies import fingerprint
 from lensphys.simulation.lenstronomy_engine import LenstronomyEngine
 from lensphys.simulation.light_sampling import with_enough_points
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.sample import Drawn, Seeds, draw
+from lensphys.simulation.sample import Drawn, Draws, Seeds, draw
 from lensphys.simulation.torch_engine import TorchEngine
 
 ENGINES = ("torch", "lenstronomy")
@@ -41,7 +41,7 @@ class Plan:
         n: samples of each class.
         seed: of the whole data set.
         engine: which engine renders.
-        matched: samples of one index have lens, source and noise in common in all classes.
+        draws: of each sample its ``own``; or ``matched``: samples of one index have all but the class in common.
         shard_size: samples of a shard.
         deflection: /alpha_hr is stored, which else is computed when it is read: more than half of the bytes.
     """
@@ -52,7 +52,7 @@ class Plan:
     n: int
     seed: int
     engine: str = "torch"
-    matched: bool = False
+    draws: Draws = "own"
     shard_size: int = SHARD
     deflection: bool = False
     version: str = VERSION
@@ -66,7 +66,7 @@ class Plan:
         classes: list[str] | None = None,
         seed: int = 0,
         engine: str = "torch",
-        matched: bool = False,
+        draws: Draws = "own",
         shard_size: int | None = None,
         deflection: bool = False,
     ) -> Plan:
@@ -78,7 +78,7 @@ class Plan:
             classes: some of the recipe's classes, labelled in the recipe's order; all if None.
             seed: a sample depends on it, on its class and on its index alone.
             engine: ``torch``, the fast one, or ``lenstronomy``, the reference with more profiles.
-            matched: samples of one index have lens, source and noise in common in all classes.
+            draws: of each sample its ``own``; or ``matched``: samples of one index have all but the class in common.
             shard_size: samples of a shard; by default 256, or fewer if there would not be 16 shards.
             deflection: /alpha_hr is stored; else it is computed when it is read.
 
@@ -104,7 +104,7 @@ class Plan:
         ordered = tuple(name for name in recipe.classes if name in chosen)
         if shard_size is None:
             shard_size = max(_SMALLEST, min(SHARD, math.ceil(n * len(ordered) / 16)))  # all workers shall have some
-        plan = cls(recipe, instrument, ordered, n, seed, engine, matched, shard_size, deflection)
+        plan = cls(recipe, instrument, ordered, n, seed, engine, draws, shard_size, deflection)
         plan = replace(plan, instrument=with_enough_points(recipe, instrument, plan.engine_for))
         renders = plan.build_engine()
         for label in range(len(ordered)):
@@ -152,7 +152,7 @@ class Plan:
         """Return what a sample is made from."""
         index, label = divmod(position, len(self.classes))
         name = self.classes[label]
-        seeds = Seeds.for_sample(self.seed, name, index, self.instrument.description, matched=self.matched)
+        seeds = Seeds.for_sample(self.seed, name, index, self.instrument.description, draws=self.draws)
         return draw(self.recipe, self.instrument, name, seeds)
 
     def attributes(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Plan:
             "samples_per_class": self.n,
             "seed": self.seed,
             "engine": self.engine,
-            "matched": self.matched,
+            "matched": self.draws == "matched",
             "galaxies": json.dumps({file: fingerprint(file) for file in sorted(images)}),
             "upscale": self.recipe.upscale,
             "pixel_scale_lr": scale,

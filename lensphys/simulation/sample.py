@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from lensphys.simulation.detector import Detector, conditions_of, draw_condition
 from lensphys.simulation.engines import Engine
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene, draw_scene
+
+Draws = Literal["own", "matched"]
 
 Images = NDArray[np.float32]
 
@@ -36,7 +39,7 @@ class Seeds:
     substructure: np.random.SeedSequence | None = None
 
     @classmethod
-    def for_sample(cls, seed: int, class_name: str, index: int, instrument: str, *, matched: bool = False) -> Seeds:
+    def for_sample(cls, seed: int, class_name: str, index: int, instrument: str, *, draws: Draws = "own") -> Seeds:
         """Return the seeds of a sample: they depend on its class and index, not on how many there are of either.
 
         Args:
@@ -44,14 +47,15 @@ class Seeds:
             class_name: its class.
             index: within the class.
             instrument: description of what records it: each has noise of its own, of the same lens.
-            matched: the sample has lens, source and noise in common with those of this index in the other classes.
+            draws: ``own``, or ``matched``: the sample has lens, source and noise in common with those of this index in
+                the other classes.
         """
         own = [seed, zlib.crc32(class_name.encode()), index]
-        shared = [seed, index] if matched else own
+        shared = [seed, index] if draws == "matched" else own
         parameters, lr, hr = np.random.SeedSequence(shared).spawn(3)
         recorder = [*shared, zlib.crc32(instrument.encode())]
         lr, hr = (np.random.SeedSequence(recorder, spawn_key=child.spawn_key) for child in (lr, hr))
-        return cls(parameters, lr, hr, np.random.SeedSequence(own) if matched else None)
+        return cls(parameters, lr, hr, np.random.SeedSequence(own) if draws == "matched" else None)
 
 
 @dataclass(frozen=True)

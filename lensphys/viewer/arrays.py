@@ -18,7 +18,7 @@ from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usa
 
 Array = NDArray[Any]
 
-_PLANES = ("image", "sigma", "constrained", "alpha", "kappa", "source", "lr", "model", "residual")
+_PLANES = ("image", "sigma", "constrained", "alpha", "kappa", "source", "lr", "model", "residual", "lens_light")
 _NUMBERS = ("chi2", "theta_E", "subhalos", "false_subhalos")
 
 

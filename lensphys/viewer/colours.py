@@ -17,12 +17,14 @@ PALETTES: dict[str, tuple[str, ...]] = {
 TWO_SIDED = tuple(interp_palette(["#8fe3ff", "#2f8fd8", "#173f6b", "#0c0f14", "#6b241c", "#dd5b39", "#ffd08a"], 255))
 OF_GROUP = {
     "light": Inferno256,
+    "arcs": Inferno256,
     "residual": TWO_SIDED,
     "sigma": Viridis256,
     "kappa": Cividis256,
     "beyond": TWO_SIDED,
     "share": Greys256,
 }
+OF_LIGHT = ("light", "arcs")  # groups whose stretch and colours the reader chooses
 STEPS = 1024  # colours of a stretched palette
 SOFTENING = {"asinh": 0.05, "log": 0.01}  # in units of the highest value: where a stretch is linear below
 

@@ -34,7 +34,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from lensphys.tracing.critical import Curve
-from lensphys.viewer.colours import OF_GROUP, PALETTES, SOFTENING, STEPS, STRETCHES, stretched
+from lensphys.viewer.colours import OF_GROUP, OF_LIGHT, PALETTES, SOFTENING, STEPS, STRETCHES, stretched
 from lensphys.viewer.panels import Limits, Panel
 from lensphys.viewer.result import LensResult
 from lensphys.viewer.sky import Sky
@@ -258,7 +258,8 @@ class Drawing:
         """Return the widgets of stretch and colours of the light, the limits of all groups, and what is drawn over."""
         stretch = Select(title="stretch of the light", value=DEFAULT_STRETCH, options=list(STRETCHES), width=150)
         colours = Select(title="colours", value="inferno", options=list(PALETTES), width=150)
-        args = {"stretch": stretch, "colours": colours, "mappers": [self.mappers["light"]], "palettes": PALETTES}
+        mappers = [mapper for group, mapper in self.mappers.items() if group in OF_LIGHT]
+        args = {"stretch": stretch, "colours": colours, "mappers": mappers, "palettes": PALETTES}
         change = CustomJS(args=args | {"softening": SOFTENING, "steps": STEPS}, code=script("display"))
         for widget in (stretch, colours):
             widget.js_on_change("value", change)
@@ -328,5 +329,5 @@ class Drawing:
 
 
 def _mapper(group: str, limits: Limits) -> LinearColorMapper:
-    palette = stretched(OF_GROUP[group], DEFAULT_STRETCH if group == "light" else "linear")
+    palette = stretched(OF_GROUP[group], DEFAULT_STRETCH if group in OF_LIGHT else "linear")
     return LinearColorMapper(palette=palette, low=limits.low, high=limits.high, nan_color="rgba(0,0,0,0)")

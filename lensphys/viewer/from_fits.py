@@ -16,7 +16,9 @@ from lensphys.fits.units import is_surface_brightness
 from lensphys.prediction import BODY
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable
 
-_PLANES = ("SIGMA", "CONSTRAINED", "ALPHA", "KAPPA", "SOURCE", "LR", "MODEL", "RESIDUAL")
+_PLANES = {
+    name: name.lower() for name in ("SIGMA", "CONSTRAINED", "ALPHA", "KAPPA", "SOURCE", "LR", "MODEL", "RESIDUAL")
+} | {"LENSLIGHT": "lens_light"}
 _ENTRY = re.compile(r"lensphys (\w+): (.*)", re.DOTALL)
 _LINE = 72  # characters of a HISTORY card
 
@@ -49,7 +51,7 @@ def read_fits_result(path: Path) -> LensResult:
         hdus = {hdu.name.upper(): hdu for hdu in file.hdus}
         header = file.hdus[0].header
         planes = {"image": file.hdus[0].image()}
-        planes |= {name.lower(): hdus[name].image() for name in _PLANES if name in hdus and hdus[name].shape}
+        planes |= {key: hdus[name].image() for name, key in _PLANES.items() if name in hdus and hdus[name].shape}
         side = header.get("PIXSCALE") or pixel_scale(header, str(path))
         if side is None:
             raise LensphysError(f"{path} has no pixel scale (PIXSCALE or a WCS): super-resolve again")

@@ -101,7 +101,7 @@ def _facts(result: LensResult) -> list[tuple[str, str]]:
 def _subhalos(numbers: Mapping[str, float]) -> str:
     if "subhalos" not in numbers:
         return ""
-    false = f" ({numbers['false_subhalos']:.2g} of a smooth lens)" if "false_subhalos" in numbers else ""
+    false = f" ({numbers['false_subhalos']:.2g} expected by chance)" if "false_subhalos" in numbers else ""
     return f"{numbers['subhalos']:.0f}{false}"
 
 

@@ -14,6 +14,7 @@ from lensphys.evaluation.substructure import beyond
 from lensphys.model import MASS, LensModel, Member
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
+from lensphys.viewer.colours import OF_LIGHT
 from lensphys.viewer.result import LensResult
 
 Array = NDArray[Any]
@@ -29,7 +30,7 @@ class Panel:
     Args:
         key: which plane it is.
         title: above it.
-        group: panels of a group share one colour scale: ``light, residual, sigma, kappa, beyond, share``.
+        group: panels of a group share one colour scale: ``light, arcs, residual, sigma, kappa, beyond, share``.
         values: (H, W).
         scale: pixel scale [arcsec].
         about: a sentence for who wonders what it is.
@@ -69,20 +70,31 @@ def panels_of(result: LensResult) -> tuple[list[Panel], tuple[str, ...]]:
     """Return the panels of a lens in the order of the page, and what is to be said of them."""
     fine, large = result.pixel_scale, result.pixel_scale * result.scale
     beyond_smooth, remarks = beyond_of(result)
-    planes = dict(result.planes) | ({} if beyond_smooth is None else {"beyond": beyond_smooth})
+    planes = dict(result.planes) | ({} if beyond_smooth is None else {"beyond": beyond_smooth}) | _arcs(result.planes)
+    lensed = "arcs" if "arcs" in planes else "light"
     listed = [
         ("lr", "image", "light", large, "As the telescope recorded it."),
         ("model", "model", "light", large, "What the method says the telescope records, without noise."),
         ("residual", "residual", "residual", large, "Image less model; 0 where masked."),
+        ("arcs", "arcs", "arcs", large, "The image without the light of the lens galaxy."),
+        ("arcs_model", "model of the arcs", "arcs", large, "The model without it."),
         ("image", "super-resolved", "light", fine, "The same light on finer pixels, without noise."),
         ("sigma", "sigma", "sigma", fine, "Standard deviation of the super-resolved image."),
-        ("source", "source", "light", result.source_scale, "The source plane, on its own scale."),
+        ("source", "source", lensed, result.source_scale, "The source plane, on its own scale."),
         ("kappa", "kappa", "kappa", fine, "Convergence: surface mass density in critical units."),
         ("beyond", "delta kappa", "beyond", fine, "Convergence beyond the smooth lens, smoothed by 3 pixels."),
         ("constrained", "constrained", "share", fine, "1 where the data, 0 where the prior decided."),
     ]
     found = [Panel(k, t, g, planes[k], s, about) for k, t, g, s, about in listed if k in planes and s > 0]
     return _within(found, MOST_VALUES), remarks
+
+
+def _arcs(planes: Mapping[str, Array]) -> dict[str, Array]:
+    """Image and model without the light of the lens galaxy, where it was fitted: beside it arcs are hard to see."""
+    light = planes.get("lens_light")
+    if light is None or not light.any():
+        return {}
+    return {key: planes[of] - light for key, of in (("arcs", "lr"), ("arcs_model", "model")) if of in planes}
 
 
 def _within(panels: list[Panel], most: int) -> list[Panel]:
@@ -156,8 +168,8 @@ def _limits(group: str, members: Sequence[Panel], noise: float) -> Limits:
     values = np.concatenate([p.values[np.isfinite(p.values)].ravel() for p in members])
     least, most = float(values.min()), float(values.max())
     top = float(np.quantile(np.abs(values), 0.997)) or max(abs(least), abs(most), 1e-12)
-    if group == "light":
-        shown = next((p.values for p in members if p.key == "image"), values)
+    if group in OF_LIGHT:
+        shown = next((p.values for p in members if p.key in ("image", "arcs_model")), values)
         return _ordered(-noise, float(np.nanquantile(shown, 0.998)), min(least, -noise), most)
     if group == "residual":
         reach = 4 * noise or top

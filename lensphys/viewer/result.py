@@ -15,7 +15,7 @@ from lensphys.basics.checks import LensphysError, check_positive
 Array = NDArray[Any]
 
 FINE = ("image", "sigma", "constrained", "kappa")
-LARGE = ("lr", "model", "residual")
+LARGE = ("lr", "model", "residual", "lens_light")
 _NAMES = {
     "image": "the super-resolved image",
     "sigma": "sigma",
@@ -26,6 +26,7 @@ _NAMES = {
     "model": "the model",
     "residual": "the residual",
     "source": "the source",
+    "lens_light": "the light of the lens galaxy",
 }
 _ABSENT = {
     "alpha": "the method has no lens: there is no kappa, no critical curve and no source",
@@ -51,8 +52,8 @@ class LensResult:
     Args:
         name: what the page calls it.
         planes: ``image`` and what else there is of ``sigma, constrained, kappa`` (sH, sW), ``alpha`` (2, sH, sW)
-            [arcsec], ``lr, model, residual`` (H, W) and ``source`` (S, S). All light is a surface brightness: lensing
-            keeps it, so that one scale does for all.
+            [arcsec], ``lr, model, residual, lens_light`` (H, W) and ``source`` (S, S). All light is a surface
+            brightness: lensing keeps it, so that one scale does for all.
         pixel_scale: of the super-resolved image [arcsec].
         scale: s, the factor by which pixels are smaller.
         source_scale: pixel scale of the source [arcsec].
@@ -136,4 +137,5 @@ def surface_brightness(planes: Mapping[str, Array], pixel_scale: float, scale: i
     """
     check_positive("pixel scale", pixel_scale)
     area = {"image": 1.0, "sigma": 1.0, "lr": scale**2, "model": scale**2, "residual": scale**2}
+    area["lens_light"] = scale**2
     return {name: plane / (area[name] * pixel_scale**2) if name in area else plane for name, plane in planes.items()}

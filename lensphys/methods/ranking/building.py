@@ -95,25 +95,29 @@ def build_rank_set(
         if out.exists():
             _check_made_from(out, made_from)
             return
-        images, parts = [], [out.with_name(f".{out.name}.{fingerprint}.npy") for fingerprint in prints]
-        for (name, method), part in zip(methods.items(), parts, strict=True):
+        parts = {name: out.with_name(f".{out.name}.{mark}.npy") for name, mark in zip(methods, prints, strict=True)}
+        for name, part in parts.items():
             if not part.exists():
-                found = _super_resolved(method, lenses, count, f"rank set: {name}", device)
+                found = _super_resolved(methods[name], lenses, count, f"rank set: {name}", device)
                 with whole_file(part) as temporary, temporary.open("wb") as stream:
                     np.save(stream, found.numpy())
-            images.append(torch.from_numpy(np.load(part)))
-        whole = torch.stack(images, 1)  # (N, K, H, W)
+        whole = torch.stack([torch.from_numpy(np.load(part)) for part in parts.values()], 1)  # (N, K, H, W)
         patches, row = (whole, torch.arange(count)) if patch is None else _patches(whole, patch)
         patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
         patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale)], 1)
         names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
-        columns = track(range(len(names)), "rank set: NIQE", console=progress_console(), transient=True)
-        scores = torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
+        scores = _scores(niqe, patches)
         usable = scores.isfinite().all(1)
         origin = provenance(methods=list(methods), data=lenses.identity, patch=patch, added=added, made_from=made_from)
         write_rank_set(out, patches[usable].numpy(), scores[usable].numpy(), row[usable].numpy(), names, origin)
-        for part in set(parts):
+        for part in set(parts.values()):
             part.unlink()
+
+
+def _scores(niqe: NIQE, patches: Tensor) -> Tensor:
+    """NIQE of each patch (M, K, h, w), (M, K)."""
+    columns = track(range(patches.shape[1]), "rank set: NIQE", console=progress_console(), transient=True)
+    return torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
 
 
 def _check_made_from(out: Path, made_from: str) -> None:

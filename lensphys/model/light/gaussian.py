@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensphys.model.component import LightProfile, Value, as_planes
 from lensphys.model.light.ellipse import Ellipse
-from lensphys.model.parameter import HalfWidths, Parameter, Peaks
+from lensphys.model.parameter import ELLIPTICITY, HalfWidths, Parameter, Peaks
 
 
 def brightness_gaussian(
@@ -48,6 +48,14 @@ def brightness_gaussian(
 class Gaussian(LightProfile):
     """Elliptical Gaussian light: see `brightness_gaussian`.
 
+    Args:
+        amp: total flux [flux].
+        sigma: standard deviation on the intermediate axis [arcsec].
+        e1: ellipticity (1 - q) / (1 + q) cos 2 phi, |e| < 1.
+        e2: ellipticity (1 - q) / (1 + q) sin 2 phi.
+        center_x: [arcsec].
+        center_y: [arcsec].
+
     Example:
         >>> light = Gaussian(amp=2 * math.pi, sigma=1.0)
         >>> light(torch.tensor([0.0, 0.0]).reshape(1, 2, 1, 1)).item()
@@ -65,8 +73,7 @@ class Gaussian(LightProfile):
     parameters = (
         Parameter("amp", "flux", Peaks(1e-8), Peaks(1e6), logarithmic=True),
         Parameter("sigma", "arcsec", 0.003, HalfWidths(2.0), 0.3, 1.0, logarithmic=True),
-        Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
-        Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
+        *ELLIPTICITY,
         Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
         Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
     )

@@ -27,6 +27,11 @@ class ImageSource(LightProfile):
 
     Raises:
         LensphysError: if the image is not on the grid.
+
+    Example:
+        >>> galaxy = ImageSource.from_image([[1.0, 3.0], [1.0, 3.0]], pixel_scale=0.05)
+        >>> galaxy.brightness(0.0, 0.0).item()  # flux / arcsec^2
+        2.0
     """
 
     image: Tensor

@@ -96,6 +96,15 @@ def brightness_sersic_derivatives(
 class Sersic(LightProfile):
     """Elliptical Sersic source: see `brightness_sersic`.
 
+    Args:
+        amp: surface brightness at R_sersic [flux / arcsec^2].
+        R_sersic: half-light radius on the intermediate axis [arcsec].
+        n_sersic: index: 1 is an exponential disc, 4 a de Vaucouleurs bulge.
+        e1: ellipticity (1 - q) / (1 + q) cos 2 phi, |e| < 1.
+        e2: ellipticity (1 - q) / (1 + q) sin 2 phi.
+        center_x: [arcsec].
+        center_y: [arcsec].
+
     Example:
         >>> source = Sersic(amp=1.0, R_sersic=0.25, n_sersic=1.0)
         >>> source(torch.tensor([0.25, 0.0]).reshape(1, 2, 1, 1)).item()

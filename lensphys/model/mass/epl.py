@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
 from lensphys.model.mass.sie import polynomial
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
 LEVELS = 12  # of the continued fraction: more would cost digits in float32
 
@@ -82,7 +82,21 @@ def deflection_epl(
 
 @dataclass(frozen=True)
 class EPL(MassProfile):
-    """Elliptical power law: see `deflection_epl`."""
+    """Elliptical power law: see `deflection_epl`.
+
+    Args:
+        theta_E: Einstein radius on the intermediate axis [arcsec].
+        gamma: slope of the density in three dimensions, 1 < gamma < 3; 2 is isothermal.
+        e1: ellipticity (1 - q) / (1 + q) cos 2 phi, |e| < 1.
+        e2: ellipticity (1 - q) / (1 + q) sin 2 phi.
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = EPL(theta_E=1.2, gamma=2.1, e1=0.1).deflection(1.0, 0.5)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (1.0324, 0.5859)
+    """
 
     theta_E: Value
     gamma: Value
@@ -96,10 +110,8 @@ class EPL(MassProfile):
     parameters = (
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
         Parameter("gamma", "", 1.1, 2.9, 2.0, 0.1, domain=(1.0, 3.0)),
-        Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
-        Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *ELLIPTICITY,
+        *GALAXY_CENTRE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:

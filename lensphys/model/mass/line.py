@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
 def deflection_line(
@@ -82,7 +82,20 @@ def potential_line(
 
 @dataclass(frozen=True)
 class LineMass(MassProfile):
-    """Line of uniform mass: see `deflection_line`. The continuous axion vortex."""
+    """Line of uniform mass: see `deflection_line`. The continuous axion vortex.
+
+    Args:
+        theta_E: Einstein radius of the whole mass as a point [arcsec].
+        length: half length [arcsec].
+        phi: direction from +x [rad].
+        center_x: middle of the line [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = LineMass(theta_E=0.2, length=0.5, phi=0.0).deflection(1.0, 0.0)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (0.0439, 0.0)
+    """
 
     theta_E: Value
     length: Value
@@ -96,8 +109,7 @@ class LineMass(MassProfile):
         Parameter("theta_E", "arcsec", 1e-4, 1.0, 0.2, 1.5, logarithmic=True),
         Parameter("length", "arcsec", 1e-3, 10.0, 0.5, 1.0, logarithmic=True),
         Parameter("phi", "rad", -3.2, 3.2),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *GALAXY_CENTRE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:

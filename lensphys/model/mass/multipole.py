@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 LEAST = 2  # order: that of a dipole moves the centre
 
@@ -83,12 +83,6 @@ def deflection_multipole_waves(
     return even + deflection_multipole(theta, m, a_sin, 0.5 * math.pi / m, center_x, center_y)
 
 
-_PLACE = (
-    Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-    Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-)
-
-
 @dataclass(frozen=True)
 class MultipoleWaves(MassProfile):
     """Circular multipole of order m, by its two waves: see `deflection_multipole_waves`."""
@@ -105,7 +99,7 @@ class MultipoleWaves(MassProfile):
     parameters = (
         Parameter("a_cos", "arcsec", -0.3, 0.3, 0.0, 0.02),
         Parameter("a_sin", "arcsec", -0.3, 0.3, 0.0, 0.02),
-        *_PLACE,
+        *GALAXY_CENTRE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:
@@ -115,7 +109,20 @@ class MultipoleWaves(MassProfile):
 
 @dataclass(frozen=True)
 class Multipole(MassProfile):
-    """Circular multipole of order m: see `deflection_multipole`."""
+    """Circular multipole of order m: see `deflection_multipole`.
+
+    Args:
+        m: order, 2 or more.
+        a_m: strength [arcsec].
+        phi_m: orientation from +x [rad].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = Multipole(m=4, a_m=0.02, phi_m=0.0).deflection(1.0, 0.0)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (-0.0013, 0.0)
+    """
 
     m: int
     a_m: Value
@@ -131,7 +138,7 @@ class Multipole(MassProfile):
     parameters = (
         Parameter("a_m", "arcsec", -0.3, 0.3, 0.0, 0.02),
         Parameter("phi_m", "rad", -3.2, 3.2),
-        *_PLACE,
+        *GALAXY_CENTRE,
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
 def deflection_nfw(theta: Tensor, Rs: Value, alpha_Rs: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
@@ -44,7 +44,19 @@ def _nfw_g(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class NFW(MassProfile):
-    """Spherical NFW halo: see `deflection_nfw`."""
+    """Spherical NFW halo: see `deflection_nfw`.
+
+    Args:
+        Rs: scale radius [arcsec].
+        alpha_Rs: deflection at Rs [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = NFW(Rs=5.0, alpha_Rs=1.0).deflection(3.0, 4.0)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (0.6, 0.8)
+    """
 
     Rs: Value
     alpha_Rs: Value
@@ -56,6 +68,5 @@ class NFW(MassProfile):
     parameters = (
         Parameter("Rs", "arcsec", 0.1, 100.0, 10.0, 1.0, logarithmic=True),
         Parameter("alpha_Rs", "arcsec", 1e-3, 100.0, 1.0, 1.5, logarithmic=True),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *GALAXY_CENTRE,
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import check_images
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import ANYWHERE, Parameter
 
 
 def deflection_point(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
@@ -43,7 +43,18 @@ def deflection_points(theta: Tensor, strength: Tensor, center_x: Tensor, center_
 
 @dataclass(frozen=True)
 class PointMass(MassProfile):
-    """Point mass: see `deflection_point`."""
+    """Point mass: see `deflection_point`.
+
+    Args:
+        theta_E: Einstein radius [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = PointMass(theta_E=0.1).deflection(0.5, 0.0)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (0.02, 0.0)
+    """
 
     theta_E: Value
     center_x: Value = 0.0
@@ -52,8 +63,7 @@ class PointMass(MassProfile):
     lenstronomy = "POINT_MASS"
     parameters = (
         Parameter("theta_E", "arcsec", 1e-4, 1.0, 0.03, 1.5, logarithmic=True),
-        Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
-        Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+        *ANYWHERE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:

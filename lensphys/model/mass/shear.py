@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensphys.model.component import MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
 def deflection_shear(
@@ -22,7 +22,19 @@ def deflection_shear(
 
 @dataclass(frozen=True)
 class Shear(MassProfile):
-    """External shear: see `deflection_shear`."""
+    """External shear: see `deflection_shear`.
+
+    Args:
+        gamma1: along the axes, without unit.
+        gamma2: along the diagonals, without unit.
+        center_x: where it does not deflect [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = Shear(gamma1=0.05, gamma2=0.0).deflection(2.0, 1.0)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (0.1, -0.05)
+    """
 
     gamma1: Value
     gamma2: Value
@@ -36,8 +48,7 @@ class Shear(MassProfile):
     parameters = (
         Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1),
         Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *GALAXY_CENTRE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
 
 def _arctangent_fraction(levels: int) -> tuple[list[float], list[float]]:
@@ -129,7 +129,20 @@ def deflection_sie_derivatives(
 
 @dataclass(frozen=True)
 class SIE(MassProfile):
-    """Singular isothermal ellipsoid: see `deflection_sie`."""
+    """Singular isothermal ellipsoid: see `deflection_sie`.
+
+    Args:
+        theta_E: Einstein radius on the intermediate axis [arcsec].
+        e1: ellipticity (1 - q) / (1 + q) cos 2 phi, |e| < 1.
+        e2: ellipticity (1 - q) / (1 + q) sin 2 phi.
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = SIE(theta_E=1.2, e1=0.1).deflection(1.0, 0.5)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (1.0197, 0.5839)
+    """
 
     theta_E: Value
     e1: Value = 0.0
@@ -141,10 +154,8 @@ class SIE(MassProfile):
     galaxy = True
     parameters = (
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
-        Parameter("e1", "", -0.6, 0.6, 0.0, 0.2),
-        Parameter("e2", "", -0.6, 0.6, 0.0, 0.2),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *ELLIPTICITY,
+        *GALAXY_CENTRE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:

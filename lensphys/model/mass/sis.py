@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import GALAXY_CENTRE, HalfWidths, Parameter
 
 
 def deflection_sis(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
@@ -23,7 +23,18 @@ def deflection_sis(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_
 
 @dataclass(frozen=True)
 class SIS(MassProfile):
-    """Singular isothermal sphere: see `deflection_sis`."""
+    """Singular isothermal sphere: see `deflection_sis`.
+
+    Args:
+        theta_E: Einstein radius [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = SIS(theta_E=1.5).deflection(3.0, 4.0)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (0.9, 1.2)
+    """
 
     theta_E: Value
     center_x: Value = 0.0
@@ -33,8 +44,7 @@ class SIS(MassProfile):
     galaxy = True
     parameters = (
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
-        Parameter("center_x", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
-        Parameter("center_y", "arcsec", HalfWidths(-0.25), HalfWidths(0.25), 0.0, 0.1),
+        *GALAXY_CENTRE,
     )
 
     def psi(self, theta: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter
+from lensphys.model.parameter import ANYWHERE, Parameter
 
 NEAR = 0.05  # |1 - x^2| below which the series stands in for the two branches
 TERMS = 9
@@ -106,7 +106,20 @@ def truncated_mass(tau: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class TNFW(MassProfile):
-    """Smoothly truncated NFW halo: see `deflection_tnfw`."""
+    """Smoothly truncated NFW halo, as of a sub-halo: see `deflection_tnfw`.
+
+    Args:
+        Rs: scale radius [arcsec].
+        alpha_Rs: deflection at Rs of the halo before truncation [arcsec].
+        r_trunc: truncation radius [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Example:
+        >>> ax, ay = TNFW(Rs=0.1, alpha_Rs=0.01, r_trunc=0.5).deflection(0.3, 0.4)  # arcsec
+        >>> ax.round(4).item(), ay.round(4).item()
+        (0.0033, 0.0044)
+    """
 
     Rs: Value
     alpha_Rs: Value
@@ -120,6 +133,5 @@ class TNFW(MassProfile):
         Parameter("Rs", "arcsec", 1e-3, 1.0, 0.05, 0.7, logarithmic=True),
         Parameter("alpha_Rs", "arcsec", 1e-6, 1.0, 0.005, 1.5, logarithmic=True),
         Parameter("r_trunc", "arcsec", 1e-3, 10.0, 0.3, 0.7, logarithmic=True),
-        Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
-        Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+        *ANYWHERE,
     )

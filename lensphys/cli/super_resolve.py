@@ -1,0 +1,206 @@
+"""The command that super-resolves users' own images: of one file, of many lenses, or several images of one lens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lensphys.api.device import device_of
+from lensphys.basics.checks import LensphysError
+from lensphys.cli import options
+from lensphys.cli.base import allow, app, claim, note, one_sentence, option, tell_result
+from lensphys.cli.joint import Several, alone, super_resolve_together
+from lensphys.cli.many import Order, check_folder, make_catalogue
+from lensphys.cli.rows import rows_of
+
+if TYPE_CHECKING:
+    from lensphys.api.chosen import Chosen
+    from lensphys.data.stack import Reading
+
+
+@dataclass(frozen=True)
+class Way:
+    """One of the things that the command does.
+
+    Args:
+        what: it is.
+        foreign: options that mean nothing there, by the names of the arguments.
+        remedy: what to do if one is given.
+    """
+
+    what: str
+    foreign: tuple[str, ...]
+    remedy: str = "take it away"
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Raise if an option is given that means nothing here.
+
+        Raises:
+            LensphysError: with the remedy.
+        """
+        wrong = [option(name) for name in self.foreign if given[name] not in (None, [], ())]
+        if wrong:
+            raise LensphysError(f"{', '.join(wrong)} cannot be given for {self.what}: {self.remedy}")
+
+
+_OF_MANY = ("scheduler", "shard_size")
+_ONE_FILE = Way("one file", _OF_MANY, "it is for catalogues, give a folder as --out")
+_CATALOGUE = Way("a catalogue", ("rows", "z_lens", "z_source", "mask"), "take it away, or name one file")
+_TOGETHER = Way("several images of one lens", ("rows", "run", "weights", "refine", "target_psf", *_OF_MANY))
+
+
+@app.command("super-resolve")
+@one_sentence
+def super_resolve(
+    context: typer.Context,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="FITS, an .npz of named arrays, an .npy stack (N, H, W), our .h5; or many: a folder of such files, or "
+            "a text with a path a line; or several images of ONE lens, with --as.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help=".fits of FITS, .npz of .npy and .npz, .h5 of .h5; of many lenses a folder, the catalogue.",
+        ),
+    ],
+    scale: options.Scale = None,
+    overwrite: options.Overwrite = False,
+    psf: options.PSFs = None,
+    error: options.Errors = None,
+    mask: options.Masks = None,
+    mask_means: options.MaskMeans = None,
+    pixel_scale: options.PixelScales = None,
+    instrument: options.Instrument = None,
+    ext: options.Extension = None,
+    band: options.Band = None,
+    sky: options.Sky = "keep",
+    kind: options.Kind = None,
+    method: options.Method = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    run: options.Run = None,
+    refine: options.Refine = None,
+    target_psf: options.TargetPSF = None,
+    z_lens: options.LensRedshift = None,
+    z_source: options.SourceRedshift = None,
+    rows: options.Rows = None,
+    workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
+    shard_size: options.ShardSize = None,
+    device: options.Device = "auto",
+    trust: options.Trust = None,
+) -> None:
+    """Super-resolve your own images; without a trained network, each image is fitted on its own.
+
+    In FITS files image, noise, mask and PSF are found by the names that archives give them (ARC, SCI, VIS_FLUX; ERR,
+    VARIANCE, WHT; MASK, DQ; PSF: docs/files.md); the output's WCS keeps each source at its sky position.
+
+    Examples:
+
+    `lensphys super-resolve lens.fits -o lens_sr.fits`
+
+    `lensphys super-resolve lens.fits -o lens_x4.fits --scale 4 --psf psf.fits --error rms.fits --mask dq.fits`
+
+    `lensphys super-resolve euclid.fits -o lens_sr.fits --band NIR_H`
+
+    `lensphys super-resolve lens.fits -o lens_sr.fits --model examples/my_model.yaml`
+
+    `lensphys super-resolve lens.fits -o as_hst.fits --scale 4 --target-psf hst_psf.fits`
+
+    `lensphys super-resolve stack.npy -o sr.npz --weights model_2`
+
+    `lensphys super-resolve stack.npy -o quick.npz --weights model_2 --refine 0`
+
+    `lensphys super-resolve stack.npy -o sr.npz --instrument model_2 --run runs/model_2`
+
+    `lensphys super-resolve survey.npy -o sr.npz --instrument euclid_vis --workers 8`
+
+    `lensphys super-resolve cutouts/ -o survey/ --workers 8`
+
+    `lensphys super-resolve lenses.txt -o survey/ --scheduler tcp://10.0.0.1:8786`
+
+    `lensphys super-resolve exposure_1.fits exposure_2.fits -o lens_sr.fits --as exposures`
+
+    `lensphys super-resolve euclid.fits -o bands_sr.fits --band VIS,NIR_Y,NIR_J,NIR_H`
+
+    Of a folder, a list, or where the output is a folder, a catalogue is made: a row a lens as ECSV, Parquet and HTML,
+    and the super-resolved images in `shards/`. A file that cannot be used costs its own row.
+
+    A stack or a catalogue that was interrupted resumes when the same command is given again.
+
+    Several images of one lens are explained by one fit: exposures share everything, bands the mass. Each is moved and
+    turned within the pointing error about where its WCS, or its middle, puts it.
+    """
+    from lensphys.api.chosen import chosen_for, network
+    from lensphys.api.images import choice_of
+    from lensphys.api.resolve import solar_radius
+    from lensphys.catalogue.inputs import is_many
+    from lensphys.data.results import check_output
+    from lensphys.data.stack import Reading
+    from lensphys.observation import Instrument
+
+    allow(trust)
+    solar, where = solar_radius(z_lens, z_source), device_of(device)
+    bands = [] if band is None else [name.strip() for name in band.split(",")]
+    preset = None if instrument is None else Instrument.named(instrument)
+    reading = Reading(preset, target_psf=target_psf, choice=choice_of(ext, band, mask_means), sky=sky)
+    given = {"psf": psf, "error": error, "mask": mask, "pixel_scale": pixel_scale}
+    beside: dict[str, list[Any]] = {name: list(values or []) for name, values in given.items()}
+    files = [*inputs, *beside["psf"], *beside["error"], *beside["mask"], target_psf, model]
+    if len(inputs) > 1 or len(bands) > 1 or kind is not None:
+        _TOGETHER.check(context.params)
+        several = Several(inputs, kind or ("bands" if len(bands) > 1 else None), bands, beside, reading)
+        several.check()
+        claim(out, *files, overwrite=overwrite)
+        super_resolve_together(several, chosen_for(None, method, model, None, where), scale or 2, out, solar, where)
+        return
+    source, many = inputs[0], is_many(inputs[0], out)
+    (_CATALOGUE if many else _ONE_FILE).check(context.params)
+    own: dict[str, Any] = {name: alone(name, values) for name, values in beside.items()}
+    reading = replace(reading, **own)
+    if many:
+        check_folder(source, out, reading)
+    else:
+        check_output(source, out)
+        claim(out, *files, overwrite=overwrite)
+    chosen = chosen_for(network(run, weights, method), method, model, refine, where)
+    reading = replace(reading, fallback=None if preset is not None else chosen.instrument)
+    order = Order(source, out, scale or chosen.scale, where, workers, scheduler, shard_size, overwrite)
+    if many:
+        make_catalogue(order, chosen, reading)
+    else:
+        _super_resolve_file(order, chosen, reading, rows, solar)
+
+
+def _super_resolve_file(order: Order, chosen: Chosen, reading: Reading, rows: str | None, solar: float | None) -> None:
+    """Super-resolve the images of one file, and say what was found."""
+    from lensphys.api.resolve import resolved
+    from lensphys.data.contents import images_in
+    from lensphys.data.stack import open_images
+
+    chosen_rows = None if rows is None else rows_of(rows, images_in(order.source) or 1)
+    images = open_images(order.source, reading, order.scale, chosen_rows)
+    for sentence in images.remarks:
+        note(sentence)
+    record = {"input": order.source.name}
+    record |= {} if reading.target_psf is None else {"target_psf": reading.target_psf.name}
+    result = resolved(
+        images, chosen, order.scale, solar=solar, workers=order.workers, device=order.device, record=record,
+        beside=order.out,
+    )  # fmt: skip
+    if result.lost is not None:
+        note(result.lost)
+    result.save(order.out)
+    tell_result(order.out, result)

@@ -1,0 +1,203 @@
+"""Images of a file that are too many for memory: looked at once, part by part, and read again as they are wanted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lensphys.basics.remarks import of_all
+from lensphys.data.contents import Carried, contents_of, images_in
+from lensphys.data.images import ImageSet, read_images, with_target_psf
+from lensphys.data.masks import mask_in
+from lensphys.data.noise_maps import noise_map_in, weight_told
+from lensphys.data.npy import as_float32
+from lensphys.data.pixels import check_size, check_some_left, cleaned, faults_of, left_out, without_holes
+from lensphys.data.sky_levels import KEEP
+from lensphys.fits.image import Choice, NoiseMap
+from lensphys.fits.masks import Mask, sense
+from lensphys.fits.names import WEIGHT
+from lensphys.observation import Camera, Instrument, Observation
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+Array = NDArray[Any]
+_PIXELS = 1 << 20  # what a few arrays of so many take is small
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files of images are read: see `lensphys.data.images.read_images` and `with_target_psf`.
+
+    Args:
+        instrument: goes before what the file says.
+        fallback: of files that name none.
+        psf: kernel, FITS or .npy.
+        error: noise map, in a file or taken from one.
+        mask: in a file, or taken from one.
+        target_psf: kernel that the super-resolved images shall have.
+        pixel_scale: [arcsec].
+        choice: what of a FITS file is asked for.
+        sky: ``keep`` or ``subtract``.
+    """
+
+    instrument: Instrument | None = None
+    fallback: Instrument | None = None
+    psf: Path | None = None
+    error: Path | NoiseMap | None = None
+    mask: Path | Mask | None = None
+    target_psf: Path | None = None
+    pixel_scale: float | None = None
+    choice: Choice = Choice()
+    sky: str = KEEP
+
+    def images(self, path: Path, scale: int, rows: Array | None = None) -> ImageSet:
+        """Return the images of a file.
+
+        Args:
+            path: of the file.
+            scale: factor by which pixels will become smaller.
+            rows: which of a stack, (n,) in rising order; None for all.
+
+        Raises:
+            LensphysError: if a file is faulty.
+        """
+        given = {name: value for name, value in vars(self).items() if name != "target_psf"}
+        images = read_images(path, rows=rows, **given)
+        return images if self.target_psf is None else with_target_psf(images, self.target_psf, scale)
+
+    def of_stack(self, path: Path, rows: Array) -> Reading:
+        """Return how the parts of a stack are read: maps stay on the disk, and each means the same in all of them.
+
+        Args:
+            path: of the stack.
+            rows: some of its images, which tell the sense, and what a weight is, (n,).
+
+        Raises:
+            LensphysError: if a file is faulty, or the sense cannot be told.
+        """
+        error = noise_map_in(self.error, "") if isinstance(self.error, Path) else self.error
+        mask = mask_in(self.mask) if isinstance(self.mask, Path) else self.mask
+        contents, means = contents_of(path, None, Choice(), rows, []), self.choice.mask_means
+        if mask is not None and means is None:
+            means = sense(replace(mask, values=contents.maps(mask.values, mask.where)), contents.pixels)
+        if error is not None and error.kind == WEIGHT:
+            own = replace(error, values=as_float32(contents.maps(error.values, error.where)))
+            image, good = cleaned(contents.pixels, [])
+            error = replace(error, kind=weight_told(own, without_holes(image, good)).kind)
+        return replace(self, error=error, mask=mask, choice=replace(self.choice, mask_means=means))
+
+
+class StoredObservations:
+    """Observations of images in a file, read as they are asked for.
+
+    Args:
+        read: returns those of some images, by their numbers in the file (n,).
+        index: the numbers of all of them, (N,).
+        camera: that took them; what differs from image to image is that of the first one.
+    """
+
+    def __init__(self, read: Callable[[Array], Observation], index: Array, camera: Camera) -> None:
+        self.read, self.index = read, index
+        self._camera = camera
+
+    @property
+    def camera(self) -> Camera:
+        """What took them."""
+        return self._camera
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Tensor) -> Observation:
+        """Return some images, by their places among all of them, in rising order."""
+        return self.read(self.index[rows.numpy()])
+
+
+@dataclass(frozen=True)
+class ImageStack:
+    """What an `ImageSet` says of images, of images that stay in their file.
+
+    Args:
+        observation: the images, and how they were taken.
+        remarks: sentences for the user.
+        psf: where the PSF comes from.
+        carried: what a file of simulated lenses says beside its images.
+        index: which images of the file these are, (N,).
+        fingerprint: a hash of pixels, noise and masks.
+        header: none: a FITS file holds one image.
+    """
+
+    observation: StoredObservations
+    remarks: list[str]
+    psf: str
+    carried: Carried | None
+    index: Array
+    fingerprint: str
+    header: Header | None = None
+
+    def only(self, index: Array) -> ImageStack:
+        """Return those images whose numbers in the file are in ``index``."""
+        place = np.flatnonzero(np.isin(self.index, index))
+        stored = self.observation
+        carried = None if self.carried is None else self.carried.rows(place)
+        some = StoredObservations(stored.read, self.index[place], stored.camera)
+        return replace(self, observation=some, carried=carried, index=self.index[place])
+
+
+def open_images(
+    path: Path, reading: Reading, scale: int, rows: Array | None = None, pixels: int = _PIXELS
+) -> ImageSet | ImageStack:
+    """Return the images of a file: in memory, or of a long stack as they are wanted.
+
+    A long stack is looked at once, to find what cannot be used, and to say what is masked, assumed and estimated.
+
+    Args:
+        path: FITS, .npy, .npz or HDF5.
+        reading: how.
+        scale: factor by which pixels will become smaller.
+        rows: which images of a stack, (n,) in rising order; None for all.
+        pixels: that are looked at together; a stack of more of them is a long one.
+
+    Raises:
+        LensphysError: if a file is faulty, or no image can be used.
+    """
+    count = images_in(path)
+    if count is None:
+        return reading.images(path, scale)
+    rows = np.arange(count) if rows is None else rows
+    first = contents_of(path, None, Choice(), rows[:1], []).pixels
+    check_size(path, first)
+    size = max(1, pixels // first[0].size)
+    return reading.images(path, scale, rows) if len(rows) <= size else _looked_at(path, reading, scale, rows, size)
+
+
+def _looked_at(path: Path, reading: Reading, scale: int, rows: Array, size: int) -> ImageStack:
+    faults: dict[int, str] = {}
+    for part in _parts(rows, size):
+        faults |= faults_of(contents_of(path, None, Choice(), part, []).pixels, part)
+    check_some_left(path, faults, len(rows))
+    index = rows[~np.isin(rows, list(faults))]
+    reading = reading.of_stack(path, index[:size])
+    remarks, carried, found = [left_out(path, faults)], [], hashlib.sha256()
+    for part in _parts(index, size):
+        images = reading.images(path, scale, part)
+        remarks.append(images.remarks)
+        found.update(images.fingerprint.encode())
+        carried.append(images.carried)
+    camera = images.observation.camera.rows(torch.tensor([0]))
+    stored = StoredObservations(lambda some: reading.images(path, scale, some).observation, index, camera)
+    return ImageStack(stored, of_all(remarks), images.psf, Carried.of_parts(carried), index, found.hexdigest())
+
+
+def _parts(rows: Array, size: int) -> Iterator[Array]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

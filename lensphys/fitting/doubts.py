@@ -1,0 +1,66 @@
+"""Images in which no sub-halo can be believed, whatever it would gain: their sky or their noise is not known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from lensphys.fitting.source import Fitted
+from lensphys.fitting.verdict import VerdictSettings, neighbour_correlation
+from lensphys.observation.sky import darkest_border
+
+SKY = "the borders are not at zero"
+NOISE = "the noise is estimated from the image, and neighbouring pixels share it"
+
+
+def doubtful(smooth: Fitted, settings: VerdictSettings) -> dict[int, str]:
+    """Return why no sub-halos are looked for in some images, by their rows.
+
+    A sky beside the model is taken for the wings of the source, which a smooth lens bends wrongly. Where neighbours
+    share a noise that is known only from the image, nobody knows how large what they share is over the size of an
+    arc's bend.
+
+    Args:
+        smooth: fits of a smooth lens.
+        settings: what is called a sky, and noise that is not white.
+    """
+    shared = _shared_and_guessed(smooth, settings).tolist()
+    return {i: NOISE for i, flag in enumerate(shared) if flag} | dict.fromkeys(_under_a_sky(smooth, settings), SKY)
+
+
+def explains_little(left: float, before: float, share: float) -> bool:
+    """Return whether chi^2 per pixel falls by less than a share of what is too much of it.
+
+    Example:
+        >>> explains_little(5.0, before=5.3, share=0.5), explains_little(5.0, before=30.0, share=0.5)
+        (True, False)
+    """
+    return before - left < share * (before - 1)
+
+
+def _under_a_sky(smooth: Fitted, settings: VerdictSettings) -> list[int]:
+    """Images with light, or too little of it, all along their borders."""
+    observation = smooth.problem.arcs
+    none = torch.zeros_like(observation.image)
+    level = (observation.image - observation.noise.expected(none)) / observation.noise.variance(none).sqrt()
+    counts = observation.weight > 0
+    found = []
+    for i, (image, where) in enumerate(zip(level[:, 0].cpu().numpy(), counts[:, 0].cpu().numpy(), strict=True)):
+        levels = [darkest_border(sign * image, where) for sign in (1, -1)]
+        if any(one is not None and one > settings.near_borders for one in levels):
+            found.append(i)
+    return found
+
+
+def _shared_and_guessed(smooth: Fitted, settings: VerdictSettings) -> Tensor:
+    """Whether the noise of images is estimated from them and their sky is not white, (B,)."""
+    problem, noise = smooth.problem, smooth.problem.observation.noise
+    if noise.known:
+        return torch.zeros_like(problem.unit, dtype=torch.bool)
+    shown, front = problem.shown(smooth.x), problem.light_in_front(smooth.x)
+    residual = (problem.observation.image - noise.expected(shown)) * problem.inverse_sigma
+    arc = ((shown if front is None else shown - front) * problem.inverse_sigma > 1).to(residual)
+    sky = (residual != 0) * (1 - max_pool2d(arc, 5, stride=1, padding=2))
+    rho, spread = neighbour_correlation(residual, sky)
+    return rho > settings.correlation + settings.scatter * spread

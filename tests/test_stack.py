@@ -1,0 +1,150 @@
+"""Long stacks, read part by part: they are what they are when read at once, and what is shared has one meaning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from lenses import small_lenses
+from typer.testing import CliRunner
+
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.remarks import Tally, of_all
+from lensphys.cli import app
+from lensphys.data.images import read_images
+from lensphys.data.lens_file import LensFile
+from lensphys.data.stack import ImageStack, Reading, open_images
+from lensphys.fits.image import Choice
+from lensphys.methods import READY
+from lensphys.methods.super_resolve import super_resolve
+from lensphys.observation import Instrument
+from lensphys.simulation.recipe import Recipe
+from lensphys.simulation.writer import simulate
+
+COUNT, H, W = 9, 16, 20
+FEW = 2 * H * W  # pixels: two images at a time
+
+
+def images() -> np.ndarray:
+    """Arcs in noise; image 4 is dark, image 6 has a row of NaN, and the border of image 7 was filled."""
+    y, x = np.indices((H, W))
+    ring = np.exp(-((np.hypot(y - H / 2, x - W / 2) - 5) ** 2))
+    stack = np.random.default_rng(0).normal(0, 0.05, (COUNT, H, W)) + ring
+    stack[4], stack[6, 3], stack[7, :, :2] = 0, np.nan, 0
+    return stack.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stack")
+    rng = np.random.default_rng(1)
+    np.save(path / "a.npy", images())
+    np.save(path / "rms.npy", rng.uniform(0.04, 0.06, (COUNT, H, W)))
+    np.save(path / "wht.npy", np.full((H, W), 400.0))
+    np.save(path / "exp.npy", np.where(np.arange(W) < 8, 3.6e5, 9e4) * np.ones((H, 1)))
+    bad = np.zeros((COUNT, H, W), np.uint8)
+    bad[:, 2, :5] = 1
+    bad[3, 9] = 1
+    np.save(path / "mask.npy", bad)
+    fits.writeto(path / "rms.fits", rng.uniform(0.04, 0.06, (COUNT, H, W)).astype("f4"))
+    return path
+
+
+def same(one, other, count: int) -> None:
+    """All that a computation depends on."""
+    seen, rows = one.observation, torch.arange(count)
+    parts = [other.observation[part] for part in rows.split(3)]
+    for name in ("image", "weight"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(seen, name))
+    variance = torch.cat([part.noise.variance(part.image) for part in parts])
+    torch.testing.assert_close(variance, seen.noise.variance(seen.image), rtol=1e-6, atol=0)
+    assert other.index.tolist() == one.index.tolist() and other.psf == one.psf
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"error": "rms.npy", "mask": "mask.npy"},
+        {"error": "rms.fits"},
+        {"error": "wht.npy", "choice": Choice(mask_means="bad"), "mask": "mask.npy"},
+        {"error": "exp.npy"},
+        {"instrument": Instrument.named("euclid_vis"), "sky": "subtract"},
+    ],
+    ids=["alone", "maps", "FITS map", "weight", "exposure", "instrument"],
+)
+def test_a_stack_in_parts_is_the_stack(folder, given):
+    given = {name: folder / x if isinstance(x, str) and "." in x else x for name, x in given.items()}
+    reading = Reading(pixel_scale=0.1, **given)
+    whole = read_images(folder / "a.npy", pixel_scale=0.1, **given)
+    stack = open_images(folder / "a.npy", reading, 2, pixels=FEW)
+    assert isinstance(stack, ImageStack) and whole.index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    same(whole, stack, COUNT - 1)
+    told = [r for r in whole.remarks if "exposure" not in r and not r.startswith("mask")]
+    assert set(told) <= set(stack.remarks)
+    assert sum(r.startswith("mask mask.npy: ") for r in stack.remarks) == ("mask" in given)
+
+
+def test_some_rows_of_a_stack(folder):
+    rows, reading = np.array([1, 3, 4, 6, 8]), Reading(pixel_scale=0.1, error=folder / "rms.npy")
+    few = reading.images(folder / "a.npy", 2, rows)
+    stack = open_images(folder / "a.npy", reading, 2, rows, pixels=FEW)
+    assert few.index.tolist() == [1, 3, 6, 8]
+    same(few, stack, 4)
+    same(few, read_images(folder / "a.npy", pixel_scale=0.1, error=folder / "rms.npy").only(rows), 4)
+    assert stack.only(np.array([3, 8])).index.tolist() == [3, 8]
+
+
+def test_what_becomes_of_an_image_does_not_depend_on_those_beside_it(folder):
+    """Holes are filled by chance, which each image has of its own."""
+    stack = images()
+    stack[5, 2:4] = np.nan
+    np.save(folder / "holes.npy", stack)
+    whole = read_images(folder / "holes.npy", pixel_scale=0.1)
+    alone = read_images(folder / "holes.npy", pixel_scale=0.1, rows=np.array([6]))
+    assert torch.equal(alone.observation.noise.sigma[0], whole.observation.noise.sigma[list(whole.index).index(6)])
+
+
+def test_a_file_of_lenses_in_parts(tmp_path):
+    path = simulate(Recipe.named("varied", ["height=16", "width=16"]), 3, tmp_path / "a.h5", seed=1)
+    whole, stack = read_images(path), open_images(path, Reading(), 2, pixels=2 * 16 * 16)
+    assert isinstance(stack, ImageStack)
+    same(whole, stack, len(whole.index))
+    assert stack.carried is not None and whole.carried is not None
+    assert stack.carried.columns["label"].tolist() == whole.carried.columns["label"].tolist()
+    found = [super_resolve(READY["bicubic"], x.observation, 2, batch_size=2, quiet=True) for x in (whole, stack)]
+    np.testing.assert_array_equal(found[1]["image"], found[0]["image"])
+
+
+def test_the_results_of_a_long_file_are_a_file_of_lenses(tmp_path, monkeypatch):
+    monkeypatch.setattr("lensphys.data.stack._PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr(open_images, "__defaults__", (None, 2 * 16 * 16))
+    path = simulate(Recipe.named("model_3", ["height=16", "width=16"]), 3, tmp_path / "a.h5", seed=1)
+    done = CliRunner().invoke(app, ["super-resolve", str(path), "-o", str(tmp_path / "b.h5"), "--method", "bicubic"])
+    assert done.exit_code == 0, done.output
+    with LensFile(path) as before, LensFile(tmp_path / "b.h5") as after:
+        np.testing.assert_array_equal(after.read("lr"), before.read("lr"))
+        assert after.labels.tolist() == before.labels.tolist() and after.is_result
+
+
+def test_faulty_stacks(folder, tmp_path):
+    np.save(tmp_path / "dark.npy", np.zeros((5, H, W), np.float32))
+    with pytest.raises(LensphysError, match="holds no image that can be used: the first one is zero everywhere"):
+        open_images(tmp_path / "dark.npy", Reading(pixel_scale=0.1), 2, pixels=FEW)
+    with pytest.raises(LensphysError, match="image 4 of .*a.npy is zero everywhere"):
+        open_images(folder / "a.npy", Reading(pixel_scale=0.1), 2, np.array([4]), pixels=FEW)
+    np.save(tmp_path / "e.npy", np.ones((3, H, W)))
+    with pytest.raises(LensphysError, match=r"or of the stack, \(9, 16, 20\), got \(3, 16, 20\)"):
+        open_images(folder / "a.npy", Reading(pixel_scale=0.1, error=tmp_path / "e.npy"), 2, pixels=FEW)
+
+
+def test_remarks_on_parts_become_one():
+    words = "{} pixels in {} images"
+    parts = [["a", Tally(words, 3, 1)], ["a", Tally(words, 4, 2), "b"], []]
+    assert of_all(parts) == ["a", "7 pixels in 3 images", "b"]
+
+
+def test_observations_in_memory_are_some_too():
+    seen = small_lenses(3).observation
+    assert torch.equal(seen[torch.tensor([2])].image, seen.image[2:])
