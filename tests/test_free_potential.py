@@ -60,7 +60,7 @@ def bent(truth) -> Bent:
     planted = torch.cat([x, z], dim=1)
     seen = replace(problem, observation=seen_as(full, planted).observation)
     psi = z.reshape(2, MODES, MODES) * full.potential.sigma
-    return Fitted.from_optimum(seen, minimised(seen, x, Stop(30))), full, planted, psi
+    return Fitted(seen, minimised(seen, x, Stop(30))), full, planted, psi
 
 
 def test_the_correction_of_a_survey(truth):
@@ -118,7 +118,7 @@ def test_a_planted_field_pays_and_brings_the_deflection_closer(bent):
 def test_a_field_does_not_pay_in_noise():
     problem, truth = small_problem(small_lenses(6, height=24, width=28, dtype=torch.float64))
     problem = seen_as(problem, truth, seed=21)
-    smooth = Fitted.from_optimum(problem, minimised(problem, truth, Stop(20)))
+    smooth = Fitted(problem, minimised(problem, truth, Stop(20)))
     ((rows, same),) = with_potential(smooth, PRIORS)
     assert rows.tolist() == list(range(6)) and same.problem.potential is None
     torch.testing.assert_close(same.x, smooth.x)
@@ -158,7 +158,7 @@ def test_the_amplitude_of_a_survey_is_learned(truth):
     full = replace(problem, potential=PRIORS.correction(problem, one(problem)))
     planted = torch.cat([x, draw(8, MODES**2, seed=2)], dim=1)
     seen = replace(problem, observation=seen_as(full, planted).observation)
-    smooth = Fitted.from_optimum(seen, minimised(seen, x, Stop(20)))
+    smooth = Fitted(seen, minimised(seen, x, Stop(20)))
     wrong = FieldPriors(potential=PRIORS.potential.model_copy(update={"amplitude": 0.3}))
     found = learned_potential(smooth, wrong, rounds=4)
     assert 0.05 < found.amplitude < 0.22, found

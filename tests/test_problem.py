@@ -339,8 +339,10 @@ def test_maps_a_few_at_a_time_are_those_at_once(truth, monkeypatch):
     whole = torch.cat(list(problem.maps(x, problem.coarse)), dim=1)
     monkeypatch.setattr("lensphys.fitting.problem._MAPS_AT_ONCE", 2 * 24 * 28 * 5)
     parts = list(problem.maps(x, problem.coarse))
-    assert len(parts) == 2 + 7 + 4  # model, bodies, 33 modes and 16, 5 at a time
+    assert len(parts) == 2 + 6 + 4  # model, bodies, 33 modes row by row and 16, 5 at a time
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+    monkeypatch.setattr("lensphys.fitting.problem._MAPS_AT_ONCE", 2 * 24 * 28 * 12)
+    torch.testing.assert_close(torch.cat(list(problem.maps(x, problem.coarse)), dim=1), whole)
     monkeypatch.setattr("lensphys.fitting.problem._PIXELS_AT_ONCE", 100)
     normal = problem.normal(x)
     monkeypatch.undo()

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.fitting.newton import factored
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
@@ -40,7 +39,7 @@ class Posterior:
     @classmethod
     def from_fit(cls, fitted: Fitted, spread: float = 1.0) -> Posterior:
         """Return the posterior about an optimum."""
-        return cls(fitted, factored(fitted.end.hessian), spread)
+        return cls(fitted, fitted.end.normal.factor, spread)
 
     def errors(self) -> dict[str, Tensor]:
         """Return the standard deviations of the model's parameters, each (B,)."""
@@ -144,7 +143,7 @@ class Posterior:
 
     def _spread(self) -> Tensor:
         """Standard deviations of all entries of the vectors, (B, Q), float64."""
-        return torch.cholesky_inverse(self.factor).diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+        return self.fitted.end.normal.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
 
     def _information(self) -> Tensor:
         """Fisher information of the deflection in each pixel of the image, (B, 3, H, W) [arcsec^-2]: xx, yy, xy."""

@@ -98,7 +98,7 @@ def corrected(
         z = proposed(fitted.problem, start, priors) / strength[:, None]
         trial = torch.cat([fitted.x, z], dim=1)
         x = torch.where((problem.cost(trial) < problem.cost(x))[:, None], trial, x)
-    return Fitted.from_optimum(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
+    return Fitted(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
 
 
 def proposed(problem: LensProblem, psi: Tensor, priors: FieldPriors) -> Tensor:

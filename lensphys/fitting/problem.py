@@ -33,7 +33,7 @@ from lensphys.observation import Camera, Observation
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
-_MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
+_MAPS_AT_ONCE = 1 << 18  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11
 _BLOCKS = 4  # of a matrix J J^T: what lies below its diagonal is not computed twice
 
@@ -505,11 +505,13 @@ class LensProblem:
         free = self.free
         if free is None:
             return
-        place = free.frame.inside(beta)[0]
-        along_x, along_y = free.modes.along(place).unbind(1)
-        a, b = (pair.to(light.device) for pair in free.modes.pairs)
-        for some in torch.arange(len(a), device=light.device).split(size):
-            yield light * along_x[:, a[some]] * along_y[:, b[some]] * free.sigma[:, some, None, None]
+        along_x, along_y = free.modes.along(free.frame.inside(beta)[0]).unbind(1)
+        lengths, rows = free.modes.rows, list[Tensor]()
+        for b, sigma in enumerate(free.sigma[..., None, None].split(lengths, dim=1)):
+            rows.append(light * along_y[:, b : b + 1] * along_x[:, : lengths[b]] * sigma)
+            if sum(lengths[b + 1 - len(rows) : b + 2]) > size or b + 1 == len(lengths):
+                yield rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+                rows = []
 
     def _by_potential(self, slope: Tensor, grid: PixelGrid, size: int) -> Iterator[Tensor]:
         potential = self.potential

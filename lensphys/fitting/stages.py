@@ -372,7 +372,7 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
 def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     problem = whole_problem(fitted.problem, whole, fitted.x)
-    return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
+    return replace(Fitted(problem, fitted.end.at_cost(problem.cost(fitted.x))), shown=fitted.shown)
 
 
 def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensProblem:
@@ -420,14 +420,7 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 
 def likeliest(fits: list[Fitted]) -> Fitted:
     """Return the likeliest of several fits of one image, all judged with the noise of that which leaves least over."""
     least = min(fits, key=lambda f: float(f.problem.chi2(f.x)))
-    inverse_sigma, noise = least.problem.inverse_sigma, least.problem.observation.noise
-
-    def judged(fit: Fitted) -> float:
-        observation = replace(fit.problem.observation, noise=noise)
-        problem = replace(fit.problem, inverse_sigma=inverse_sigma, observation=observation)
-        return float(Fitted.at(problem, fit.x).evidence)
-
-    return max(fits, key=judged)
+    return max(fits, key=lambda fit: float(fit.with_noise_of(least.problem).evidence))
 
 
 def _likelier(lit: Fitted, plain: Fitted) -> bool:

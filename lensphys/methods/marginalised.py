@@ -384,7 +384,7 @@ class MarginalisedMethod(Refinable):
                 noise = replace(problem.observation, noise=renewed.observation.noise)
                 problem = replace(problem, observation=noise, inverse_sigma=renewed.inverse_sigma)
             finest = replace(free, observation=problem.observation, inverse_sigma=problem.inverse_sigma)
-            fitted = Fitted.from_optimum(finest, replace(end, cost=finest.cost(end.x)))
+            fitted = Fitted(finest, end.at_cost(finest.cost(end.x)))
             groups = [(rows, seen_whole(group, whole[rows])) for rows, group in self._with_subhalos(fitted)]
             theta_E = whole.values(own)[f"{next(iter(whole.model.mass))}.theta_E"]
             return LensFit(groups, significant_light(whole)[1], theta_E, Rival.none(theta_E))

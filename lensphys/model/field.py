@@ -129,6 +129,11 @@ class Modes:
         kept = (x.square() + y.square()) < self.count**2
         return x[kept], y[kept]
 
+    @cached_property
+    def rows(self) -> list[int]:
+        """How many modes there are of each number of half waves along y: those with 0, 1, ... along x, in order."""
+        return torch.bincount(self.pairs[1]).tolist()
+
     def along(self, place: Tensor) -> Tensor:
         """Return n_a cos(pi a x) along both axes, (B, 2, count, H, W), at places (B, 2, H, W), 0 to 1."""
         a = torch.arange(self.count, dtype=place.dtype, device=place.device)[:, None, None]
