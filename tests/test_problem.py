@@ -23,7 +23,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, PotentialCorrection
 from lensphys.fitting.newton import value_and_jacobian
-from lensphys.fitting.problem import exposed
+from lensphys.fitting.problem import exposed, products
 from lensphys.model import EPL, CosineBasis, FieldPrior, LensModel, Member, Multipole, Sersic, Shear
 from lensphys.observation import ExposureNoise, GaussianPSF, NoPSF, RectifiedCountNoise
 from lensphys.tracing.deflection import DeflectionField
@@ -406,3 +406,12 @@ def test_an_image_without_light_is_refused(truth):
     observation = truth[0].observation
     with pytest.raises(LensphysError, match="no positive pixel inside the mask: there is nothing to fit"):
         LensProblem.from_observation(replace(observation, image=-observation.image.abs()))
+
+
+def test_pixels_that_answer_to_nothing_are_left_out_of_the_normal_equations():
+    columns, residual = draw(2, 5, 40), draw(2, 40)
+    columns[:, :, ::3] = 0
+    gradient, hessian = products(residual, columns)
+    torch.testing.assert_close(gradient, -(columns @ residual[:, :, None])[:, :, 0])
+    torch.testing.assert_close(hessian, columns @ columns.transpose(1, 2))
+    assert float(products(residual, 0 * columns)[1].abs().max()) == 0

@@ -27,6 +27,12 @@ def evidence(problem: LensProblem, end: Optimum | Normal) -> Tensor:
     return -end.cost - volume - (0 if problem.filter is None else problem.filter.volume)
 
 
+def linear_evidence(problem: LensProblem, normal: Normal) -> Tensor:
+    """Return ln of the evidence at the optimum of the problem linearised where it has some normal equations, (B,)."""
+    step = torch.linalg.solve_triangular(normal.factor, normal.gradient[:, :, None], upper=False)
+    return evidence(problem, normal) + 0.5 * step.square().sum((1, 2))
+
+
 def reweighed(problem: LensProblem, x: Tensor, sigma: Tensor) -> tuple[LensProblem, Tensor]:
     """Return problem and vector (B, Q) with other prior standard deviations (B, M) of the source's field."""
     if problem.free is None:

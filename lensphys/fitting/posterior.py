@@ -72,10 +72,9 @@ class Posterior:
         problem, x = self.fitted.problem, self.fitted.x
         lit = self._lit(camera)
         columns = torch.cat([exposed(lit, maps) for maps in problem.maps(x, lit.grid)], dim=1).flatten(2)
-        parts = [
-            torch.linalg.solve_triangular(self.factor, part.double(), upper=False).square().sum(1)
-            for part in columns.split(_PIXELS_AT_ONCE, 2)
-        ]
+        unit = torch.eye(x.shape[1]).to(self.factor)
+        inverse = torch.linalg.solve_triangular(self.factor, unit[None], upper=False).to(columns)
+        parts = [(inverse @ part).square().sum(1) for part in columns.split(_PIXELS_AT_ONCE, 2)]
         variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *lit.grid.shape)
         top, left = ((n - m) // 2 for n, m in zip(camera.grid.shape, lit.grid.shape, strict=True))
         whole = F.pad(variance, (left, left, top, top))

@@ -35,6 +35,7 @@ from lensphys.tracing.grid import PixelGrid
 
 _MAPS_AT_ONCE = 1 << 18  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11
+_DARK = 1e-12  # of the largest sum of squared derivatives in a pixel: less does not show in any number
 _BLOCKS = 4  # of a matrix J J^T: what lies below its diagonal is not computed twice
 
 
@@ -546,6 +547,7 @@ class LensProblem:
 
 def products(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Return -J r (B, Q) and J J^T (B, Q, Q) of residuals (B, N) and columns (B, Q, N), in float64."""
+    residual, columns = _lit(residual, columns)
     gradient = residual.new_zeros(columns.shape[:2], dtype=torch.float64)
     hessian = gradient.new_zeros(*gradient.shape, gradient.shape[1])
     for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
@@ -553,6 +555,13 @@ def products(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         gradient -= (j @ r.double()[:, :, None])[:, :, 0]
         _add_gram(hessian, j)
     return gradient, hessian.triu() + hessian.triu(1).transpose(1, 2)
+
+
+def _lit(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals (B, N) and columns (B, Q, N) in the pixels that answer to anything: a free source is dark in many."""
+    power = columns.square().sum((0, 1))
+    lit = power > _DARK * power.amax()
+    return residual[:, lit], columns[:, :, lit]
 
 
 def _add_gram(matrix: Tensor, j: Tensor) -> None:
@@ -566,8 +575,8 @@ def exposed(camera: Camera, maps: Tensor) -> Tensor:
     """Return the images (B, P, H, W) [flux per pixel] of maps of brightness (B, P, sH, sW) [flux / arcsec^2]."""
     points = maps.shape[-1] // camera.grid.width
     area = camera.grid.pixel_area / points**2
-    if len(maps) == 1:  # planes of one image share its PSF, as images of a batch do
-        return (camera.expose(maps.transpose(0, 1)) * area).transpose(0, 1)
+    if len(maps) == 1 or camera.psf.shared:
+        return camera.expose(maps.flatten(0, 1)[:, None]).unflatten(0, maps.shape[:2])[:, :, 0] * area
     expose = torch.func.vmap(camera.expose, in_dims=1, out_dims=1)
     return (expose(maps[:, :, None]) * area)[:, :, 0]
 

@@ -199,7 +199,7 @@ def raised(fitted: Fitted, count: int, settings: FreeSourceSettings) -> Fitted:
     problem = replace(fitted.problem, free=FreeField(modes, before.frame, sigma))
     fall = settings.fall if count == settings.modes[-1] else settings.fall_between
     start = Optimum(problem, torch.cat([own, bodies, g, psi], dim=1))
-    return _settled(start, problem, settings, Stop(12, fall=fall))
+    return _settled(start, problem, settings, Stop(12, fall=fall), damping=1e-3)
 
 
 def _opened(problem: LensProblem, x: Tensor, frame: Frame, count: int, settings: FreeSourceSettings) -> Fitted:
@@ -211,7 +211,9 @@ def _opened(problem: LensProblem, x: Tensor, frame: Frame, count: int, settings:
     return _settled(near, problem, settings, Stop(10, fall=settings.fall_between))
 
 
-def _settled(start: Optimum, problem: LensProblem, settings: FreeSourceSettings, stop: Stop) -> Fitted:
+def _settled(
+    start: Optimum, problem: LensProblem, settings: FreeSourceSettings, stop: Stop, damping: float = 1e-2
+) -> Fitted:
     """The optimum under the likeliest prior."""
     free, x, normal = problem.free, start.x, start.normal
     if free is not None:
@@ -220,4 +222,4 @@ def _settled(start: Optimum, problem: LensProblem, settings: FreeSourceSettings,
         sigma = sigma[torch.arange(len(x), device=x.device), index]
         normal = reweighed_normal(problem, x, normal, sigma)
         problem, x = reweighed(problem, x, sigma)
-    return Fitted(problem, minimised(problem, x, stop, start=normal))
+    return Fitted(problem, minimised(problem, x, stop, damping=damping, start=normal))

@@ -351,16 +351,19 @@ class Refinement:
     def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
         """Sub-halos that stand when all of them are there, then a potential where something is left."""
         found = each(add_subhalos(fitted, search, target), lambda _, group: one_by_one(group, search))
-        return each(found, lambda _, group: self._with_potential(group))
+        return each(found, lambda rows, group: self._with_potential(group, None if target is None else target[rows]))
 
-    def _with_potential(self, fitted: Fitted) -> Groups:
+    def _with_potential(self, fitted: Fitted, target: Tensor | None = None) -> Groups:
         if self.priors.potential.amplitude == 0:
             return [(torch.arange(len(fitted.x)), fitted)]
         bad = poor(fitted) & (fitted.problem.chi2(fitted.x) > self.unexplained)
         rows, good = bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]
         groups: Groups = [(good, fitted.rows(good))] if len(good) else []
         if len(rows):
-            groups += [(rows[part], group) for part, group in with_potential(fitted.rows(rows), self.priors)]
+            best = None if target is None else target[rows]
+            groups += [
+                (rows[part], group) for part, group in with_potential(fitted.rows(rows), self.priors, target=best)
+            ]
         return groups
 
 

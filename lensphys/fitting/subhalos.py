@@ -223,8 +223,9 @@ def candidates(fitted: Fitted, search: Search, place: Tensor | None = None) -> C
     place = places(problem, search) if place is None else place
     residual, columns = problem.system(x)
     normal = fitted.normal_of(residual, columns)
-    body = whitened_bodies(problem, x, place)[0].double()  # (C, N)
-    answer = Answer(body @ residual[0].double(), body.square().sum(1), columns[0].double() @ body.T)
+    body = whitened_bodies(problem, x, place)[0]  # (C, N)
+    own, pull = body.double().square().sum(1), (body @ residual[0]).double()
+    answer = Answer(pull, own, (columns[0] @ body.T).double())
     return candidates_of(place, normal, answer, search, x)
 
 

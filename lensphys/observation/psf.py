@@ -27,6 +27,11 @@ class PSF(Protocol):
         """The size on the sky [arcsec]: the FWHM of a profile, the side of a kernel, 0 for none."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether it is the same for all images."""
+        ...
+
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W) of an image (B, 1, H, W) with pixels of ``scale`` [arcsec]."""
         ...
@@ -180,6 +185,11 @@ class PixelPSF(Blurring):
         total = float(k.detach().sum())
         if abs(total - 1) > 0.01:
             raise LensphysError(f"a PSF kernel must sum to 1, this one sums to {total:.4g}: divide it by its sum")
+
+    @property
+    def shared(self) -> bool:
+        """Always: its kernel is that of every image."""
+        return True
 
     def rows(self, index: Tensor) -> Self:
         """Return the same PSF: its kernel is that of every image."""
