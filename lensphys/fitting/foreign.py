@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -75,6 +74,8 @@ def foreign_objects(
         allowed: where such objects may be, (1, 1, H, W), bool.
         settings: how bright they are.
     """
+    from scipy.ndimage import label
+
     sigma = (observation.weight / observation.noise.variance(model.clamp(min=0))).sqrt()
     rest = observation.image - model
     bright = replace(observation, image=rest).significance(sigma)
