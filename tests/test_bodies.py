@@ -97,7 +97,7 @@ def planted(float64) -> Fitted:
     problem = replace(problem, bodies=TNFWBodies(size=0.1))
     truth = torch.cat([own, torch.tensor([[2 * math.log(0.1), 0.75, 0.85]])], dim=1)
     problem = with_noise_of(problem, replace(problem, subhalos=1).render(truth))
-    return Fitted.from_optimum(problem, minimised(problem, own, Stop(20)))
+    return Fitted(problem, minimised(problem, own, Stop(20)))
 
 
 def test_a_planted_halo_is_found_with_its_mass(planted):

@@ -44,6 +44,20 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 # ---------------------------------------------------------------- Levenberg-Marquardt
 
 
+def test_the_normal_equations_of_an_end_are_those_where_it_stands():
+    """Whether or not the last step was so small that none were made there."""
+    data, x0 = decay(torch.exp(-torch.linspace(0, 2, 9, dtype=D)) + 0.1 * random(3, 9)), 1 + 0.3 * random(3, 2)
+    problem = Differentiated(data, torch.arange(3))
+    for stop in (Stop(50, cosine=1e-12, share=0.0), Stop(50, cosine=0.0, fall=1.0), Stop(2)):
+        end = minimised(problem, x0, stop)
+        known = problem.normal(end.x)
+        torch.testing.assert_close(end.cost, known.cost)
+        torch.testing.assert_close(end.rows(torch.tensor([1])).hessian, known.hessian[1:2])
+        torch.testing.assert_close(end.hessian, known.hessian)
+        torch.testing.assert_close(end.normal.covariance @ end.hessian, torch.eye(2, dtype=D).expand(3, 2, 2))
+        torch.testing.assert_close(end.rows(torch.tensor([2, 0])).cosine, known.cosine[[2, 0]])
+
+
 def linear(a: Tensor, b: Tensor):
     return lambda x, rows: torch.einsum("bnp,bp->bn", a[rows], x) - b[rows]
 

@@ -16,7 +16,8 @@ from lenses import (
 from pydantic import ValidationError
 from torch import Tensor
 
-from lensphys.fitting import FieldPriors, Fitted, LensProblem, Stop, minimised
+from lensphys.fitting import FieldPriors, Fitted, LensProblem, Stop, evidence, minimised
+from lensphys.fitting.evidence import linear_evidence
 from lensphys.fitting.potential import Trial, corrected, proposed, with_potential
 from lensphys.fitting.survey import learned_potential
 from lensphys.model import FieldPrior
@@ -60,7 +61,7 @@ def bent(truth) -> Bent:
     planted = torch.cat([x, z], dim=1)
     seen = replace(problem, observation=seen_as(full, planted).observation)
     psi = z.reshape(2, MODES, MODES) * full.potential.sigma
-    return Fitted.from_optimum(seen, minimised(seen, x, Stop(30))), full, planted, psi
+    return Fitted(seen, minimised(seen, x, Stop(30))), full, planted, psi
 
 
 def test_the_correction_of_a_survey(truth):
@@ -115,10 +116,31 @@ def test_a_planted_field_pays_and_brings_the_deflection_closer(bent):
         assert bool((chi2 < smooth.problem.chi2(smooth.x)[rows]).all()) and bool((chi2 < 1.2).all())
 
 
+def test_a_field_is_not_fitted_where_another_model_is_further_ahead_than_it_may_gain(bent):
+    smooth = bent[0]
+    ((_, fit),) = with_potential(smooth, PRIORS, Trial(steps=6))
+    found = fit.evidence - smooth.evidence
+    ((rows, same),) = with_potential(smooth, PRIORS, Trial(steps=6), target=smooth.evidence + 4 * found)
+    assert rows.tolist() == [0, 1] and same.problem.potential is None
+    ((_, again),) = with_potential(smooth, PRIORS, Trial(steps=6), target=smooth.evidence + 0.5 * found)
+    torch.testing.assert_close(again.x, fit.x)
+
+
+def test_the_evidence_of_a_linearised_problem_is_that_of_its_optimum(bent):
+    fit = corrected(bent[0], PRIORS, one(bent[0].problem), 8)
+    g = draw(*fit.problem.parts(fit.x)[3].shape, seed=4)
+    own = fit.problem.parts(fit.x)[0]
+    near = torch.cat([own, fit.problem.parts(fit.x)[3] + 0.03 * g], dim=1)
+    normal = fit.problem.normal(near)
+    lost = fit.evidence - evidence(fit.problem, normal)
+    assert bool((lost > 0.2).all())
+    assert bool(((linear_evidence(fit.problem, normal) - fit.evidence).abs() < 0.25 * lost).all()), lost
+
+
 def test_a_field_does_not_pay_in_noise():
     problem, truth = small_problem(small_lenses(6, height=24, width=28, dtype=torch.float64))
     problem = seen_as(problem, truth, seed=21)
-    smooth = Fitted.from_optimum(problem, minimised(problem, truth, Stop(20)))
+    smooth = Fitted(problem, minimised(problem, truth, Stop(20)))
     ((rows, same),) = with_potential(smooth, PRIORS)
     assert rows.tolist() == list(range(6)) and same.problem.potential is None
     torch.testing.assert_close(same.x, smooth.x)
@@ -158,7 +180,7 @@ def test_the_amplitude_of_a_survey_is_learned(truth):
     full = replace(problem, potential=PRIORS.correction(problem, one(problem)))
     planted = torch.cat([x, draw(8, MODES**2, seed=2)], dim=1)
     seen = replace(problem, observation=seen_as(full, planted).observation)
-    smooth = Fitted.from_optimum(seen, minimised(seen, x, Stop(20)))
+    smooth = Fitted(seen, minimised(seen, x, Stop(20)))
     wrong = FieldPriors(potential=PRIORS.potential.model_copy(update={"amplitude": 0.3}))
     found = learned_potential(smooth, wrong, rounds=4)
     assert 0.05 < found.amplitude < 0.22, found

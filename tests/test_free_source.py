@@ -248,7 +248,7 @@ def test_a_freed_source_explains_one_that_is_no_sersic_and_brings_the_lens_close
     g = draw(2, len(Modes(8)), seed=3)
     full, planted = freed_problem(problem, x, 8, g, half_side=1.0, prior=SourcePrior(amplitude=0.5, scale=6.0))
     seen = replace(problem, observation=seen_as(full, planted).observation)
-    smooth = Fitted.from_optimum(seen, minimised(seen, x, Stop(20)))
+    smooth = Fitted(seen, minimised(seen, x, Stop(20)))
     settings = FreeSourceSettings(modes=(6, 10))
     found = freed(seen, smooth.x, settings)[-1]
     assert found.problem.free.modes == Modes(10)

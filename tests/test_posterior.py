@@ -44,7 +44,7 @@ def many(truth) -> Fitted:
     rows = torch.zeros(40, dtype=torch.long)
     problem, x = truth[0][rows], truth[1][rows]
     problem = seen_as(problem, x, seed=13)
-    return Fitted.from_optimum(problem, minimised(problem, x, Stop(20)))
+    return Fitted(problem, minimised(problem, x, Stop(20)))
 
 
 def about(problem: LensProblem, x: Tensor) -> Posterior:
@@ -173,7 +173,7 @@ def test_the_table_of_bodies(truth):
     problem, x = deeper(truth[0], 10.0)[rows], truth[1][rows]
     full, planted = with_bodies(problem, x, torch.tensor([[[2 * math.log(0.06), 0.75, 0.85]]] * 20).double())
     seen = seen_as(full, planted, seed=4)
-    fit = Fitted.from_optimum(seen, minimised(seen, planted, Stop(15)))
+    fit = Fitted(seen, minimised(seen, planted, Stop(15)))
     table = Posterior.from_fit(fit).bodies()
     assert table.shape == (20, 1, len(BODY))
     column = dict(zip(BODY, table[:, 0].unbind(1), strict=True))

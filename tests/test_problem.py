@@ -23,7 +23,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, PotentialCorrection
 from lensphys.fitting.newton import value_and_jacobian
-from lensphys.fitting.problem import exposed
+from lensphys.fitting.problem import exposed, products
 from lensphys.model import EPL, CosineBasis, FieldPrior, LensModel, Member, Multipole, Sersic, Shear
 from lensphys.observation import ExposureNoise, GaussianPSF, NoPSF, RectifiedCountNoise
 from lensphys.tracing.deflection import DeflectionField
@@ -340,8 +340,10 @@ def test_maps_a_few_at_a_time_are_those_at_once(truth, monkeypatch):
     whole = torch.cat(list(problem.maps(x, problem.coarse)), dim=1)
     monkeypatch.setattr("lensphys.fitting.problem._MAPS_AT_ONCE", 2 * 24 * 28 * 5)
     parts = list(problem.maps(x, problem.coarse))
-    assert len(parts) == 2 + 7 + 4  # model, bodies, 33 modes and 16, 5 at a time
+    assert len(parts) == 2 + 6 + 4  # model, bodies, 33 modes row by row and 16, 5 at a time
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+    monkeypatch.setattr("lensphys.fitting.problem._MAPS_AT_ONCE", 2 * 24 * 28 * 12)
+    torch.testing.assert_close(torch.cat(list(problem.maps(x, problem.coarse)), dim=1), whole)
     monkeypatch.setattr("lensphys.fitting.problem._PIXELS_AT_ONCE", 100)
     normal = problem.normal(x)
     monkeypatch.undo()
@@ -405,3 +407,12 @@ def test_an_image_without_light_is_refused(truth):
     observation = truth[0].observation
     with pytest.raises(LensphysError, match="no positive pixel inside the mask: there is nothing to fit"):
         LensProblem.from_observation(replace(observation, image=-observation.image.abs()))
+
+
+def test_pixels_that_answer_to_nothing_are_left_out_of_the_normal_equations():
+    columns, residual = draw(2, 5, 40), draw(2, 40)
+    columns[:, :, ::3] = 0
+    gradient, hessian = products(residual, columns)
+    torch.testing.assert_close(gradient, -(columns @ residual[:, :, None])[:, :, 0])
+    torch.testing.assert_close(hessian, columns @ columns.transpose(1, 2))
+    assert float(products(residual, 0 * columns)[1].abs().max()) == 0

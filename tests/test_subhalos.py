@@ -30,7 +30,7 @@ BODY = torch.cat([torch.full((2, 1), 2 * math.log(THETA_E)).double(), PLACE], di
 
 
 def fitted(problem: LensProblem, x: Tensor, steps: int = 30) -> Fitted:
-    return Fitted.from_optimum(problem, minimised(problem, x, Stop(steps)))
+    return Fitted(problem, minimised(problem, x, Stop(steps)))
 
 
 def row(i: int) -> Tensor:

@@ -39,7 +39,7 @@ def clean(truth) -> Fitted:
 
 
 def fitted(problem: LensProblem, x: Tensor) -> Fitted:
-    return Fitted.from_optimum(problem, minimised(problem, x, Stop(20)))
+    return Fitted(problem, minimised(problem, x, Stop(20)))
 
 
 def theta_E(fit: Fitted) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.ndimage import median_filter
 from torch import Tensor
 from torch.nn.functional import unfold
 
@@ -21,6 +20,8 @@ def bad_pixels(observation: Observation, inverse_sigma: Tensor, sigma: float) ->
         inverse_sigma: one over the noise, (1, 1, H, W), 0 where masked.
         sigma: how far, in units of the noise.
     """
+    from scipy.ndimage import median_filter
+
     image = observation.image
     level = torch.from_numpy(median_filter(image[0, 0].cpu().numpy(), 5))[None, None].to(image)
     above = (image - level) * inverse_sigma

@@ -23,13 +23,14 @@ def evidence(problem: LensProblem, end: Optimum | Normal) -> Tensor:
 
     Source: MacKay 1992 (Neural Computation 4, 415); Suyu et al. 2006 (MNRAS 371, 983).
     """
-    volume = half_logdet(end.hessian) + problem.subhalos * problem.bodies.volume
+    volume = end.half_logdet + problem.subhalos * problem.bodies.volume
     return -end.cost - volume - (0 if problem.filter is None else problem.filter.volume)
 
 
-def half_logdet(hessian: Tensor) -> Tensor:
-    """Return half of the ln determinant of positive matrices (B, Q, Q), (B,)."""
-    return torch.diagonal(factored(hessian), dim1=1, dim2=2).log().sum(1)
+def linear_evidence(problem: LensProblem, normal: Normal) -> Tensor:
+    """Return ln of the evidence at the optimum of the problem linearised where it has some normal equations, (B,)."""
+    step = torch.linalg.solve_triangular(normal.factor, normal.gradient[:, :, None], upper=False)
+    return evidence(problem, normal) + 0.5 * step.square().sum((1, 2))
 
 
 def reweighed(problem: LensProblem, x: Tensor, sigma: Tensor) -> tuple[LensProblem, Tensor]:
@@ -41,12 +42,31 @@ def reweighed(problem: LensProblem, x: Tensor, sigma: Tensor) -> tuple[LensProbl
     return replace(problem, free=replace(problem.free, sigma=sigma)), torch.cat([own, bodies, g, psi], dim=1)
 
 
-def best_prior(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...]) -> Tensor:
+def reweighed_normal(problem: LensProblem, x: Tensor, normal: Normal, sigma: Tensor) -> Normal:
+    """Return the normal equations of a vector (B, Q) under other prior standard deviations (B, M): see `reweighed`."""
+    if problem.free is None:
+        return normal
+    part = _field(problem)
+    ratio, scale = (sigma / problem.free.sigma).double(), torch.ones_like(normal.gradient)
+    scale[:, part] = ratio
+    g = x[:, part].double()
+    hessian, gradient = normal.hessian * scale[:, :, None] * scale[:, None], normal.gradient * scale
+    torch.diagonal(hessian, dim1=1, dim2=2)[:, part] += 1 - ratio.square()
+    gradient[:, part] += g / ratio - g * ratio
+    cost = normal.cost + 0.5 * (g / ratio).square().sum(1) - 0.5 * g.square().sum(1)
+    return Normal.from_derivatives(cost, gradient, hessian)
+
+
+def best_prior(
+    problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...], normal: Normal | None = None
+) -> Tensor:
     """Return the index (B,) of the prior of the source's field that an image is most likely under: `prior_evidence`."""
-    return prior_evidence(problem, x, priors).argmax(1)
+    return prior_evidence(problem, x, priors, normal).argmax(1)
 
 
-def prior_evidence(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...]) -> Tensor:
+def prior_evidence(
+    problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, ...], normal: Normal | None = None
+) -> Tensor:
     """Return ln of the evidence of each image under each prior of the source's field, (B, priors), but for a constant.
 
     By that of the problem linearised about a vector: no prior needs a fit of its own.
@@ -55,12 +75,12 @@ def prior_evidence(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, .
         problem: with a free source.
         x: near the optimum under any of them, (B, Q).
         priors: to choose from.
+        normal: the normal equations there, where they are known.
     """
     if problem.free is None:
         raise ValueError("the source of this problem is not free: there is no prior to choose")
-    start = sum(problem.sizes[:2])
-    part = slice(start, start + len(problem.free.modes))
-    normal, g, found = problem.normal(x), x[:, part].double(), []
+    part, normal, found = _field(problem), problem.normal(x) if normal is None else normal, []
+    g = x[:, part].double()
     for prior in priors:
         sigma = problem.free.modes.sigma(prior, 2 * problem.free.frame.half_side)
         precision = (problem.free.sigma / sigma).double().square()  # in units of the present prior
@@ -73,3 +93,9 @@ def prior_evidence(problem: LensProblem, x: Tensor, priors: tuple[SourcePrior, .
         volume = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1) - 0.5 * precision.log().sum(1)
         found.append(-cost - volume)
     return torch.stack(found, dim=1)
+
+
+def _field(problem: LensProblem) -> slice:
+    """Where in a vector the coefficients of the source's field are."""
+    start = sum(problem.sizes[:2])
+    return slice(start, start + problem.sizes[2])

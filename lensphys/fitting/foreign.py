@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from scipy.ndimage import binary_dilation, label
-from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -110,6 +108,8 @@ def foreign_objects(
         allowed: where they may be.
         settings: how bright they are.
     """
+    from scipy.ndimage import binary_dilation
+
     sigma = (observation.weight / observation.noise.variance(model.clamp(min=0))).sqrt()
     rest = replace(observation, image=observation.image - model)
     planes = (rest.significance(sigma), allowed.middles, allowed.outskirts, explained, rest.image)
@@ -130,6 +130,8 @@ def foreign_objects(
 
 def _misfit(light: np.ndarray, own: np.ndarray, noise: np.ndarray, error: float) -> float:
     """Half of chi^2 of the pixels of an object (H, W), were it Gaussians that share centre and ellipse."""
+    from scipy.optimize import nnls
+
     place, weight = np.argwhere(own), light[own].clip(min=0)
     centre = (weight[:, None] * place).sum(0) / max(weight.sum(), 1e-30)
     away = place - centre
@@ -143,6 +145,8 @@ def _misfit(light: np.ndarray, own: np.ndarray, noise: np.ndarray, error: float)
 
 def _connected(which: np.ndarray) -> Iterator[np.ndarray]:
     """Connected regions of some pixels, each (H, W) bool."""
+    from scipy.ndimage import label
+
     labels, count = label(which)
     yield from (labels == i for i in range(1, count + 1))
 

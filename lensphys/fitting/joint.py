@@ -14,7 +14,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lensphys.fitting.evidence import half_logdet
 from lensphys.fitting.newton import Normal, Optimum, factored
 from lensphys.fitting.placement import PLACED, Placement
 from lensphys.fitting.problem import LensProblem, products
@@ -209,7 +208,7 @@ class JointProblem:
         """Return ln of the evidence, (1,), but for a constant that all models of the images share: see `evidence`."""
         volume = self.first.subhalos * self.first.bodies.volume
         fields = 0.5 * self.fields.shape[1] * torch.logdet(self._correlations(end.cost))
-        return -end.cost - half_logdet(end.hessian) - volume - fields
+        return -end.cost - end.half_logdet - volume - fields
 
     def renewed(self, x: Tensor) -> JointProblem:
         """Return the problem with the noise of the model in each image."""
@@ -343,8 +342,7 @@ class JointFitted:
     @classmethod
     def at(cls, problem: JointProblem, x: Tensor) -> JointFitted:
         """Return a fit that stays where it is."""
-        normal = problem.normal(x)
-        return cls.from_optimum(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
+        return cls.from_optimum(problem, Optimum(problem, x))
 
     @property
     def x(self) -> Tensor:
@@ -354,7 +352,7 @@ class JointFitted:
     @cached_property
     def covariance(self) -> Tensor:
         """Of all entries, (Q, Q), float64."""
-        return torch.cholesky_inverse(factored(self.end.hessian))[0]
+        return self.end.normal.covariance[0]
 
     @cached_property
     def determined(self) -> list[Tensor]:
@@ -377,8 +375,9 @@ class JointFitted:
             shown = problem if problems is None else replace(problems[i], placement=problem.placement)
             variance = self.covariance[spot.index[:, None], spot.index][None]
             hessian = torch.cholesky_inverse(factored(variance))
-            end = Optimum(own, shown.cost(own), self.end.cosine, hessian)
-            found.append(Fitted(shown, end, self.evidence, determined=self.determined[i].to(own)))
+            cost = shown.cost(own)
+            end = Optimum(shown, own, cost, Normal(cost, torch.zeros_like(hessian[:, 0]), hessian, self.end.cosine))
+            found.append(Fitted(shown, end, told=self.evidence, determined=self.determined[i].to(own)))
         return found
 
     def placements(self) -> list[tuple[Placement, Tensor]]:

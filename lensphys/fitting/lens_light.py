@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from scipy.optimize import least_squares, nnls
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -179,6 +178,8 @@ class _Clipped:
 
     def shaped(self, start: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """Ellipticity and centre that fit best in the middle of the image, the amplitudes free."""
+        from scipy.optimize import least_squares
+
         near = self._near(start)
         theta, data, weight = self.theta[..., near], self.data[0, 0][near], self._weight[0, 0][near]
 
@@ -246,6 +247,8 @@ def _gaussians(shape: np.ndarray, widths: np.ndarray, flux: float) -> list[Gauss
 
 def _solved(columns: Tensor, data: Tensor) -> np.ndarray:
     """The non-negative least-squares amplitudes of columns (K, N) that make data (N,), (K,)."""
+    from scipy.optimize import nnls
+
     scale = columns.norm(dim=1).clamp(min=1e-30)
     unit = columns / scale[:, None]
     lower = torch.linalg.cholesky(unit @ unit.T + 1e-10 * torch.eye(len(unit)).to(unit))

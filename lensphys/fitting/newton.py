@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -33,6 +34,25 @@ class Normal:
         """Return them with the cosine that they have."""
         size = torch.diagonal(hessian, dim1=1, dim2=2).sqrt() * (2 * cost).sqrt()[:, None]
         return cls(cost, gradient, hessian, (gradient.abs() / size.clamp(min=1e-300)).amax(1))
+
+    def rows(self, index: Tensor) -> Normal:
+        """Return those of some problems (indices)."""
+        return Normal(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """The lower Cholesky factor of the Hessian, (B, Q, Q)."""
+        return factored(self.hessian)
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """The inverse of the Hessian, (B, Q, Q)."""
+        return torch.cholesky_inverse(self.factor)
+
+    @property
+    def half_logdet(self) -> Tensor:
+        """Half of the ln determinant of the Hessian, (B,)."""
+        return torch.diagonal(self.factor, dim1=1, dim2=2).log().sum(1)
 
 
 class Problem(Protocol):
@@ -78,33 +98,67 @@ class Differentiated:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where a batch of least-squares problems ended.
+    """Where a batch of least-squares problems ended; its normal equations there are made when they are asked for.
 
     Args:
+        problem: answers for its normal equations.
         x: (B, Q), the parameters.
-        cost: (B,), half of the sum of squared residuals.
-        cosine: (B,), see `Normal`.
-        hessian: (B, Q, Q), J^T J at x.
+        reached: (B,), half of the sum of squared residuals, where it is known.
+        known: the normal equations, where they are.
     """
 
+    problem: Problem
     x: Tensor
-    cost: Tensor
-    cosine: Tensor
-    hessian: Tensor
+    reached: Tensor | None = None
+    known: Normal | None = None
 
-    def rows(self, index: Tensor) -> Optimum:
-        """Return some of them (indices)."""
-        return Optimum(self.x[index], self.cost[index], self.cosine[index], self.hessian[index])
+    @cached_property
+    def normal(self) -> Normal:
+        """The normal equations at x."""
+        with torch.no_grad():
+            return self.problem.normal(self.x) if self.known is None else self.known
+
+    def kept(self, make: Callable[[], Normal]) -> Normal:
+        """Return the normal equations, made in another way where they are not known yet, for good."""
+        if "normal" not in self.__dict__ and self.known is None:
+            self.__dict__["normal"] = make()
+        return self.normal
+
+    @property
+    def cost(self) -> Tensor:
+        """Half of the sum of squared residuals, (B,)."""
+        return self.normal.cost if self.reached is None else self.reached
+
+    @property
+    def cosine(self) -> Tensor:
+        """See `Normal`, (B,)."""
+        return self.normal.cosine
+
+    @property
+    def hessian(self) -> Tensor:
+        """J^T J at x, (B, Q, Q)."""
+        return self.normal.hessian
+
+    @property
+    def half_logdet(self) -> Tensor:
+        """Half of its ln determinant, (B,)."""
+        return self.normal.half_logdet
+
+    def rows(self, index: Tensor, problem: Problem | None = None) -> Optimum:
+        """Return some of them (indices); of a problem that is already the problem of those."""
+        normal = self.normal.rows(index) if self.known is not None or "normal" in self.__dict__ else None
+        reached = None if self.reached is None else self.reached[index]
+        return Optimum(self.problem[index] if problem is None else problem, self.x[index], reached, normal)
+
+    def at_cost(self, cost: Tensor) -> Optimum:
+        """Return it with the cost (B,) that another problem has there, its normal equations those of its own."""
+        return Optimum(self.problem, self.x, cost, self.normal)
 
     def lower(self, other: Optimum) -> Optimum:
-        """Return the lower of two optima of each sample."""
+        """Return the lower of two optima of each sample of a problem."""
         ours = self.cost <= other.cost
-        return Optimum(
-            torch.where(ours[:, None], self.x, other.x),
-            torch.where(ours, self.cost, other.cost),
-            torch.where(ours, self.cosine, other.cosine),
-            torch.where(ours[:, None, None], self.hessian, other.hessian),
-        )
+        x = torch.where(ours[:, None], self.x, other.x)
+        return Optimum(self.problem, x, torch.where(ours, self.cost, other.cost))
 
 
 def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +196,9 @@ class Stop:
     share: float = 1e-6
 
 
-def minimised(problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: float = 1e-2) -> Optimum:
+def minimised(
+    problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: float = 1e-2, start: Normal | None = None
+) -> Optimum:
     """Return the least squares of each sample of a batch, by Levenberg-Marquardt.
 
     Samples that have converged leave the batch, so the time is that of the slowest few only. A step that would raise
@@ -153,13 +209,15 @@ def minimised(problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: flo
         x0: (B, Q), where to start.
         stop: when to end.
         damping: of the first step; less where the start is known to be good.
+        start: the normal equations at ``x0``, where they are known.
 
     Source: Levenberg 1944; Marquardt 1963; Madsen, Nielsen & Tingleff 2004 (the damping rule).
     """
     with torch.no_grad():
         x = x0.detach().clone()
-        end = problem.normal(x)
-        cost, gradient, hessian, cosine = end.cost, end.gradient, end.hessian, end.cosine
+        first = problem.normal(x) if start is None else start
+        cost, gradient, hessian, cosine = (t.clone() for t in (first.cost, first.gradient, first.hessian, first.cosine))
+        settled = torch.ones_like(cost, dtype=torch.bool)  # whether those are the normal equations of where x stands
         cost = torch.where(cost.isfinite(), cost, torch.inf)  # a start without a value loses against any other
         dampings, growth = torch.full_like(cost, damping), torch.full_like(cost, 2.0)
         active = torch.arange(len(x), device=x.device)[(cosine > stop.cosine) & usable(gradient, hessian)]
@@ -174,18 +232,20 @@ def minimised(problem: Problem, x0: Tensor, stop: Stop = Stop(), *, damping: flo
             gain = fall / predicted.clamp(min=1e-300)
             better = (fall > 0) & torch.isfinite(new)
             small = (fall < stop.share * cost[active]) | (fall < stop.fall)
-            taken = active[better]
-            if len(taken):
-                x[taken] = trial[better]
-                there = problem[taken].normal(x[taken])
-                cost[taken], gradient[taken], hessian[taken] = there.cost, there.gradient, there.hessian
-                cosine[taken] = there.cosine
+            last = better & small & (gain > 0.1)
+            taken, on = active[better], active[better & ~last]
+            x[taken], cost[taken], settled[taken] = trial[better], new[better], False
+            if len(on):
+                there = problem[on].normal(x[on])
+                cost[on], gradient[on], hessian[on] = there.cost, there.gradient, there.hessian
+                cosine[on] = there.cosine
+                settled[on] = True
             shrink = torch.clamp(1 - (2 * gain - 1) ** 3, min=1 / 3)
             dampings[active] = torch.where(better, dampings[active] * shrink, dampings[active] * growth[active])
             growth[active] = torch.where(better, 2.0, growth[active] * 2)
-            done = (cosine[active] < stop.cosine) | (better & small & (gain > 0.1)) | (dampings[active] > 1e12)
+            done = (cosine[active] < stop.cosine) | last | (dampings[active] > 1e12)
             active = active[~done & usable(gradient[active], hessian[active])]
-        return Optimum(x, cost, cosine, hessian)
+        return Optimum(problem, x, cost, Normal(cost, gradient, hessian, cosine) if bool(settled.all()) else None)
 
 
 def gauss_newton_step(residual: Residual, x: Tensor) -> Tensor:

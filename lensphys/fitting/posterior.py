@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.fitting.newton import factored
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
@@ -40,7 +39,7 @@ class Posterior:
     @classmethod
     def from_fit(cls, fitted: Fitted, spread: float = 1.0) -> Posterior:
         """Return the posterior about an optimum."""
-        return cls(fitted, factored(fitted.end.hessian), spread)
+        return cls(fitted, fitted.end.normal.factor, spread)
 
     def errors(self) -> dict[str, Tensor]:
         """Return the standard deviations of the model's parameters, each (B,)."""
@@ -73,10 +72,9 @@ class Posterior:
         problem, x = self.fitted.problem, self.fitted.x
         lit = self._lit(camera)
         columns = torch.cat([exposed(lit, maps) for maps in problem.maps(x, lit.grid)], dim=1).flatten(2)
-        parts = [
-            torch.linalg.solve_triangular(self.factor, part.double(), upper=False).square().sum(1)
-            for part in columns.split(_PIXELS_AT_ONCE, 2)
-        ]
+        unit = torch.eye(x.shape[1]).to(self.factor)
+        inverse = torch.linalg.solve_triangular(self.factor, unit[None], upper=False).to(columns)
+        parts = [(inverse @ part).square().sum(1) for part in columns.split(_PIXELS_AT_ONCE, 2)]
         variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *lit.grid.shape)
         top, left = ((n - m) // 2 for n, m in zip(camera.grid.shape, lit.grid.shape, strict=True))
         whole = F.pad(variance, (left, left, top, top))
@@ -144,7 +142,7 @@ class Posterior:
 
     def _spread(self) -> Tensor:
         """Standard deviations of all entries of the vectors, (B, Q), float64."""
-        return torch.cholesky_inverse(self.factor).diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+        return self.fitted.end.normal.covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
 
     def _information(self) -> Tensor:
         """Fisher information of the deflection in each pixel of the image, (B, 3, H, W) [arcsec^-2]: xx, yy, xy."""

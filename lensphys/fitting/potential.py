@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
+from lensphys.fitting.evidence import linear_evidence
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem, PotentialCorrection
 from lensphys.fitting.source import Fitted, Groups
@@ -52,25 +53,34 @@ class Trial:
         strengths: of the survey's amplitude.
         gain: ln of the evidence that it must gain.
         steps: Newton steps.
+        hopeful: so many times what the linearised problem promises it may gain: where another model is further ahead,
+            it is not tried.
     """
 
     strengths: tuple[float, ...] = (1.0, 0.3)
     gain: float = 4.0
     steps: int = 4
+    hopeful: float = 1.5
 
 
-def with_potential(fitted: Fitted, priors: FieldPriors, trial: Trial = Trial()) -> Groups:
+def with_potential(fitted: Fitted, priors: FieldPriors, trial: Trial = Trial(), target: Tensor | None = None) -> Groups:
     """Return the fits, with a correction to the potential of those images for which it pays, by its evidence.
 
     Args:
         fitted: images that share a model, without a correction, at their optimum.
         priors: of the survey.
         trial: how strong, and what it must gain.
+        target: evidence of another model of each image, (B,): where this one cannot come near it none is fitted.
     """
     best, choice = fitted.evidence + trial.gain, torch.zeros_like(fitted.evidence, dtype=torch.long)
     tried = [fitted]
     for strength in trial.strengths:
-        part = corrected(fitted, priors, torch.full_like(fitted.problem.unit, strength), trial.steps)
+        start = _opened(fitted, priors, torch.full_like(fitted.problem.unit, strength))
+        if target is not None:
+            promised = linear_evidence(start.problem, start.end.normal) - fitted.evidence
+            if bool((fitted.evidence + trial.hopeful * promised < target).all()):
+                break
+        part = _corrected(start, trial.steps)
         choice = torch.where(part.evidence > best, len(tried), choice)
         best = torch.maximum(best, part.evidence)
         tried.append(part)
@@ -92,13 +102,25 @@ def corrected(
         steps: at most so many Newton steps.
         start: a proposed psi, (B, m, m) [arcsec^3]: where that lowers the cost, else from none.
     """
+    none = _opened(fitted, priors, strength)
+    if start is None:
+        return _corrected(none, steps)
+    problem = none.problem
+    trial = torch.cat([fitted.x, proposed(fitted.problem, start, priors) / strength[:, None]], dim=1)
+    x = torch.where((problem.cost(trial) < problem.cost(none.x))[:, None], trial, none.x)
+    return _corrected(Fitted.at(problem, x), steps)
+
+
+def _opened(fitted: Fitted, priors: FieldPriors, strength: Tensor) -> Fitted:
+    """The fits where they are with a potential that may be corrected."""
     problem = replace(fitted.problem, potential=priors.correction(fitted.problem, strength))
-    x = torch.cat([fitted.x, fitted.x.new_zeros(len(fitted.x), problem.sizes[3])], dim=1)
-    if start is not None:
-        z = proposed(fitted.problem, start, priors) / strength[:, None]
-        trial = torch.cat([fitted.x, z], dim=1)
-        x = torch.where((problem.cost(trial) < problem.cost(x))[:, None], trial, x)
-    return Fitted.from_optimum(problem, minimised(problem, x, Stop(steps, fall=0.3), damping=1e-4))
+    return Fitted.at(problem, torch.cat([fitted.x, fitted.x.new_zeros(len(fitted.x), problem.sizes[3])], dim=1))
+
+
+def _corrected(start: Fitted, steps: int) -> Fitted:
+    """The joint optimum from a start."""
+    stop = Stop(steps, fall=0.3)
+    return Fitted(start.problem, minimised(start.problem, start.x, stop, damping=1e-4, start=start.end.normal))
 
 
 def proposed(problem: LensProblem, psi: Tensor, priors: FieldPriors) -> Tensor:

@@ -33,8 +33,9 @@ from lensphys.observation import Camera, Observation
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
-_MAPS_AT_ONCE = 1 << 20  # points of derivative maps: what stays in caches, and asks for no new memory
+_MAPS_AT_ONCE = 1 << 18  # points of derivative maps: what stays in caches, and asks for no new memory
 _PIXELS_AT_ONCE = 1 << 11
+_DARK = 1e-12  # of the largest sum of squared derivatives in a pixel: less does not show in any number
 _BLOCKS = 4  # of a matrix J J^T: what lies below its diagonal is not computed twice
 
 
@@ -508,11 +509,13 @@ class LensProblem:
         own, _, g, _ = self.parts(x)
         source = cast(FreeSource, self._light_of(next(iter(self.model.source)), self.values(own), g))
         light = source.by_field(beta)
-        place = free.frame.inside(beta)[0]
-        along_x, along_y = free.modes.along(place).unbind(1)
-        a, b = (pair.to(light.device) for pair in free.modes.pairs)
-        for some in torch.arange(len(a), device=light.device).split(size):
-            yield light * along_x[:, a[some]] * along_y[:, b[some]] * free.sigma[:, some, None, None]
+        along_x, along_y = free.modes.along(free.frame.inside(beta)[0]).unbind(1)
+        lengths, rows = free.modes.rows, list[Tensor]()
+        for b, sigma in enumerate(free.sigma[..., None, None].split(lengths, dim=1)):
+            rows.append(light * along_y[:, b : b + 1] * along_x[:, : lengths[b]] * sigma)
+            if sum(lengths[b + 1 - len(rows) : b + 2]) > size or b + 1 == len(lengths):
+                yield rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+                rows = []
 
     def _by_potential(self, slope: Tensor, grid: PixelGrid, size: int) -> Iterator[Tensor]:
         potential = self.potential
@@ -547,6 +550,7 @@ class LensProblem:
 
 def products(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Return -J r (B, Q) and J J^T (B, Q, Q) of residuals (B, N) and columns (B, Q, N), in float64."""
+    residual, columns = _lit(residual, columns)
     gradient = residual.new_zeros(columns.shape[:2], dtype=torch.float64)
     hessian = gradient.new_zeros(*gradient.shape, gradient.shape[1])
     for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
@@ -554,6 +558,13 @@ def products(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         gradient -= (j @ r.double()[:, :, None])[:, :, 0]
         _add_gram(hessian, j)
     return gradient, hessian.triu() + hessian.triu(1).transpose(1, 2)
+
+
+def _lit(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals (B, N) and columns (B, Q, N) in the pixels that answer to anything: a free source is dark in many."""
+    power = columns.square().sum((0, 1))
+    lit = power > _DARK * power.amax()
+    return residual[:, lit], columns[:, :, lit]
 
 
 def _add_gram(matrix: Tensor, j: Tensor) -> None:
@@ -567,8 +578,8 @@ def exposed(camera: Camera, maps: Tensor) -> Tensor:
     """Return the images (B, P, H, W) [flux per pixel] of maps of brightness (B, P, sH, sW) [flux / arcsec^2]."""
     points = maps.shape[-1] // camera.grid.width
     area = camera.grid.pixel_area / points**2
-    if len(maps) == 1:  # planes of one image share its PSF, as images of a batch do
-        return (camera.expose(maps.transpose(0, 1)) * area).transpose(0, 1)
+    if len(maps) == 1 or camera.psf.shared:
+        return camera.expose(maps.flatten(0, 1)[:, None]).unflatten(0, maps.shape[:2])[:, :, 0] * area
     expose = torch.func.vmap(camera.expose, in_dims=1, out_dims=1)
     return (expose(maps[:, :, None]) * area)[:, :, 0]
 

@@ -65,7 +65,7 @@ def _doubled(fitted: Fitted, sampling: Sampling) -> Fitted | None:
     change = (finer.render(fitted.x) - fitted.problem.render(fitted.x)) * finer.inverse_sigma
     if float(change.square().sum()) < sampling.unseen:
         return None
-    return Fitted.from_optimum(finer, minimised(finer, fitted.x, Stop(sampling.steps)))
+    return Fitted(finer, minimised(finer, fitted.x, Stop(sampling.steps)))
 
 
 def _sampled(problem: LensProblem, points: int) -> LensProblem:

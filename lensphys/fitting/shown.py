@@ -19,10 +19,7 @@ def largest_gain(smooth: Fitted, search: Search) -> Tensor:
 
 def evidence_ratio(fitted: Fitted, plain: Fitted) -> Tensor:
     """Return ln of the evidence of fits over that of others of the same images, with the noise of the former, (B,)."""
-    problem, noise = fitted.problem, fitted.problem.observation.noise
-    observation = replace(plain.problem.observation, noise=noise)
-    same = replace(plain.problem, inverse_sigma=problem.inverse_sigma, observation=observation)
-    return fitted.evidence - Fitted.at(same, plain.x).evidence
+    return fitted.evidence - plain.with_noise_of(fitted.problem).evidence
 
 
 def told(groups: Groups, smooth: Fitted, search: Search) -> Groups:

@@ -19,7 +19,7 @@ def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
         problem = problem.renewed(x)
         end = minimised(problem, x, Stop(steps))
         x = end.x
-    return Fitted.from_optimum(problem, end)
+    return Fitted(problem, end)
 
 
 def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30) -> Fitted:

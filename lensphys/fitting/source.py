@@ -10,8 +10,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.evidence import best_prior, evidence, reweighed
-from lensphys.fitting.newton import Optimum, Stop, minimised
+from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
+from lensphys.fitting.newton import Normal, Optimum, Stop, minimised
 from lensphys.fitting.problem import FreeField, LensProblem
 from lensphys.model import Frame, Modes, SourcePrior
 
@@ -89,30 +89,29 @@ class Fitted:
     Args:
         problem: images, model and noise.
         end: where the fit ended.
-        evidence: of each image, (B,).
         shown: of substructure; None where nobody looked.
         rival: another lens; None where none was compared.
+        told: the evidence, (B,), and
         determined: how many numbers the data of each image determine, (B,), where the curvature is not of its own data
             alone: of one of several images of a lens.
     """
 
     problem: LensProblem
     end: Optimum
-    evidence: Tensor
     shown: Shown | None = None
     rival: Rival | None = None
+    told: Tensor | None = None
     determined: Tensor | None = None
-
-    @classmethod
-    def from_optimum(cls, problem: LensProblem, end: Optimum) -> Fitted:
-        """Return a fit with its evidence."""
-        return cls(problem, end, evidence(problem, end))
 
     @classmethod
     def at(cls, problem: LensProblem, x: Tensor) -> Fitted:
         """Return a fit that stays where it is."""
-        normal = problem.normal(x)
-        return cls.from_optimum(problem, Optimum(x, normal.cost, normal.cosine, normal.hessian))
+        return cls(problem, Optimum(problem, x))
+
+    @property
+    def evidence(self) -> Tensor:
+        """Of each image, (B,)."""
+        return evidence(self.problem, self.end) if self.told is None else self.told
 
     @property
     def x(self) -> Tensor:
@@ -123,8 +122,25 @@ class Fitted:
         """Return the fits of some images (indices)."""
         shown = None if self.shown is None else self.shown.rows(index)
         rival = None if self.rival is None else self.rival.rows(index)
+        told = None if self.told is None else self.told[index]
         determined = None if self.determined is None else self.determined[index]
-        return Fitted(self.problem[index], self.end.rows(index), self.evidence[index], shown, rival, determined)
+        own = self.problem[index]
+        end = self.end.rows(index, own if self.end.problem is self.problem else None)
+        return Fitted(own, end, shown, rival, told, determined)
+
+    def with_noise_of(self, other: LensProblem) -> Fitted:
+        """Return the fit where it is, judged with the noise of another problem of the same images."""
+        noise, inverse_sigma = other.observation.noise, other.inverse_sigma
+        if self.problem.inverse_sigma is inverse_sigma and self.problem.observation.noise is noise:
+            return self
+        observation = replace(self.problem.observation, noise=noise)
+        return Fitted.at(replace(self.problem, inverse_sigma=inverse_sigma, observation=observation), self.x)
+
+    def normal_of(self, residual: Tensor, columns: Tensor) -> Normal:
+        """Return the normal equations, from the `LensProblem.system` there where they are not known yet."""
+        if self.end.problem is not self.problem:
+            return self.problem.normal_of(self.x, residual, columns)
+        return self.end.kept(lambda: self.problem.normal_of(self.x, residual, columns))
 
 
 Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those images, which share a model
@@ -182,7 +198,8 @@ def raised(fitted: Fitted, count: int, settings: FreeSourceSettings) -> Fitted:
     g = modes.grown(before.modes.square(g * before.sigma)) / sigma
     problem = replace(fitted.problem, free=FreeField(modes, before.frame, sigma))
     fall = settings.fall if count == settings.modes[-1] else settings.fall_between
-    return _settled(problem, torch.cat([own, bodies, g, psi], dim=1), settings, Stop(12, fall=fall))
+    start = Optimum(problem, torch.cat([own, bodies, g, psi], dim=1))
+    return _settled(start, problem, settings, Stop(12, fall=fall), damping=1e-3)
 
 
 def _opened(problem: LensProblem, x: Tensor, frame: Frame, count: int, settings: FreeSourceSettings) -> Fitted:
@@ -191,14 +208,18 @@ def _opened(problem: LensProblem, x: Tensor, frame: Frame, count: int, settings:
     sigma = modes.sigma(SourcePrior(), 2 * frame.half_side)
     problem = replace(problem, free=FreeField(modes, frame, sigma))
     near = minimised(problem, torch.cat([x, torch.zeros_like(sigma)], dim=1), Stop(3, fall=10.0))
-    return _settled(problem, near.x, settings, Stop(10, fall=settings.fall_between))
+    return _settled(near, problem, settings, Stop(10, fall=settings.fall_between))
 
 
-def _settled(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, stop: Stop) -> Fitted:
+def _settled(
+    start: Optimum, problem: LensProblem, settings: FreeSourceSettings, stop: Stop, damping: float = 1e-2
+) -> Fitted:
     """The optimum under the likeliest prior."""
-    free = problem.free
+    free, x, normal = problem.free, start.x, start.normal
     if free is not None:
+        index = best_prior(problem, x, settings.priors, normal)
         sigma = torch.stack([free.modes.sigma(p, 2 * free.frame.half_side) for p in settings.priors], dim=1)
-        index = best_prior(problem, x, settings.priors)
-        problem, x = reweighed(problem, x, sigma[torch.arange(len(x), device=x.device), index])
-    return Fitted.from_optimum(problem, minimised(problem, x, stop))
+        sigma = sigma[torch.arange(len(x), device=x.device), index]
+        normal = reweighed_normal(problem, x, normal, sigma)
+        problem, x = reweighed(problem, x, sigma)
+    return Fitted(problem, minimised(problem, x, stop, damping=damping, start=normal))

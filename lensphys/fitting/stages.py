@@ -377,16 +377,19 @@ class Refinement:
     def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
         """Sub-halos that stand when all of them are there, then a potential where something is left."""
         found = each(add_subhalos(fitted, search, target), lambda _, group: one_by_one(group, search))
-        return each(found, lambda _, group: self._with_potential(group))
+        return each(found, lambda rows, group: self._with_potential(group, None if target is None else target[rows]))
 
-    def _with_potential(self, fitted: Fitted) -> Groups:
+    def _with_potential(self, fitted: Fitted, target: Tensor | None = None) -> Groups:
         if self.priors.potential.amplitude == 0:
             return [(torch.arange(len(fitted.x)), fitted)]
         bad = poor(fitted) & (fitted.problem.chi2(fitted.x) > self.unexplained)
         rows, good = bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]
         groups: Groups = [(good, fitted.rows(good))] if len(good) else []
         if len(rows):
-            groups += [(rows[part], group) for part, group in with_potential(fitted.rows(rows), self.priors)]
+            best = None if target is None else target[rows]
+            groups += [
+                (rows[part], group) for part, group in with_potential(fitted.rows(rows), self.priors, target=best)
+            ]
         return groups
 
 
@@ -398,7 +401,7 @@ def each(groups: Groups, stage: Callable[[Tensor, Fitted], Groups]) -> Groups:
 def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     problem = whole_problem(fitted.problem, whole, fitted.x)
-    return replace(Fitted.from_optimum(problem, replace(fitted.end, cost=problem.cost(fitted.x))), shown=fitted.shown)
+    return replace(Fitted(problem, fitted.end.at_cost(problem.cost(fitted.x))), shown=fitted.shown)
 
 
 def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensProblem:
@@ -446,14 +449,7 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 
 def likeliest(fits: list[Fitted]) -> Fitted:
     """Return the likeliest of several fits of one image, all judged with the noise of that which leaves least over."""
     least = min(fits, key=lambda f: float(f.problem.chi2(f.x)))
-    inverse_sigma, noise = least.problem.inverse_sigma, least.problem.observation.noise
-
-    def judged(fit: Fitted) -> float:
-        observation = replace(fit.problem.observation, noise=noise)
-        problem = replace(fit.problem, inverse_sigma=inverse_sigma, observation=observation)
-        return float(Fitted.at(problem, fit.x).evidence)
-
-    return max(fits, key=judged)
+    return max(fits, key=lambda fit: float(fit.with_noise_of(least.problem).evidence))
 
 
 def _likelier(lit: Fitted, plain: Fitted) -> bool:

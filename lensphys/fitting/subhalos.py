@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.newton import Normal, Stop, factored, minimised
+from lensphys.fitting.newton import Normal, Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
 from lensphys.tracing.grid import PixelGrid
@@ -222,9 +222,10 @@ def candidates(fitted: Fitted, search: Search, place: Tensor | None = None) -> C
     problem, x = fitted.problem, fitted.x
     place = places(problem, search) if place is None else place
     residual, columns = problem.system(x)
-    normal = problem.normal_of(x, residual, columns)
-    body = whitened_bodies(problem, x, place)[0].double()  # (C, N)
-    answer = Answer(body @ residual[0].double(), body.square().sum(1), columns[0].double() @ body.T)
+    normal = fitted.normal_of(residual, columns)
+    body = whitened_bodies(problem, x, place)[0]  # (C, N)
+    own, pull = body.double().square().sum(1), (body @ residual[0]).double()
+    answer = Answer(pull, own, (columns[0] @ body.T).double())
     return candidates_of(place, normal, answer, search, x)
 
 
@@ -245,7 +246,7 @@ class Answer:
 
 def candidates_of(place: Tensor, normal: Normal, body: Answer, search: Search, like: Tensor) -> Candidates:
     """Return the candidates at places (C, 2) of a fit with some normal equations: see `candidates`."""
-    factor = factored(normal.hessian)
+    factor = normal.factor
     whitened = torch.linalg.solve_triangular(factor[0], body.cross, upper=False)
     step = -torch.linalg.solve_triangular(factor[0], normal.gradient[0][:, None], upper=False)
     pull = body.pull - (whitened * step).sum(0)
@@ -270,7 +271,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
     kept = 0
     while fitted.problem.subhalos > kept:
         own, bodies, g, psi = fitted.problem.parts(fitted.x)
-        variance = torch.cholesky_inverse(factored(fitted.end.hessian))[0].diagonal()
+        variance = fitted.end.normal.covariance[0].diagonal()
         spread = variance[own.shape[1] : own.shape[1] + bodies.shape[1] : 3]  # of ln strength
         weakest = int(spread.argsort(descending=True)[kept])
         if 0.5 / float(spread[weakest]) > search.sure * search.gain:
@@ -281,7 +282,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
         end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
         uncertain = 0.5 / float(spread[weakest]) < search.gain  # by its error it may be none
         if uncertain or float(end.cost - fitted.end.cost) < search.stands:
-            fitted = Fitted.from_optimum(trial, end)
+            fitted = Fitted(trial, end)
         else:
             kept += 1
             if kept >= search.doubtful:

@@ -12,8 +12,8 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.newton import factored
 from lensphys.fitting.posterior import Posterior
+from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
 from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import darkest_border, sky_level
@@ -131,7 +131,7 @@ def effective(fitted: Fitted) -> Tensor:
     if fitted.determined is not None:
         return fitted.determined
     precision = fitted.problem.prior_terms(fitted.x)[1]
-    inverse = torch.cholesky_inverse(factored(fitted.end.hessian))
+    inverse = fitted.end.normal.covariance
     broad = 0 if fitted.problem.filter is None else fitted.problem.filter.fitted
     return fitted.x.shape[1] - (torch.diagonal(inverse, dim1=1, dim2=2) * precision).sum(1) + broad
 
@@ -269,11 +269,12 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
     problem, x = fitted.problem, fitted.x
     if problem.model.lens_light:  # its widest Gaussians are a sky already
         return torch.zeros_like(problem.unit), torch.full_like(problem.unit, torch.inf)
-    residual, columns = problem.system(x)
-    sky = problem.whitening(problem.render(x)).flatten(1)
+    clean = problem.render(x)
+    residual, weight = problem.whitened_rest(clean), problem.whitening(clean)
+    sky = weight.flatten(1)
     sigma = torch.where(sky > 0, 1 / sky, torch.nan).nanmedian(1).values.double()
-    shared = torch.einsum("bqn,bn->bq", columns, sky).double()
-    solved = torch.cholesky_solve(shared[:, :, None], factored(fitted.end.hessian))[:, :, 0]
+    shared = torch.func.vjp(at_centres(problem).render, x)[1](weight.square())[0].double()
+    solved = torch.cholesky_solve(shared[:, :, None], fitted.end.normal.factor)[:, :, 0]
     information = sky.double().square().sum(1) - (shared * solved).sum(1)
     score = (sky.double() * residual.double()).sum(1)
     told = information > 1e-3 * sky.double().square().sum(1)  # else the parameters make a sky as well

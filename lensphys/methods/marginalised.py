@@ -106,11 +106,13 @@ class Level(Strict):
         modes: of the source's field along each axis.
         steps: Gauss-Newton steps, at most.
         points: along the side of a pixel at which light is evaluated; no more than the camera says.
+        fall: of the cost in a step, below which it is enough.
     """
 
     modes: PositiveInt
     steps: PositiveInt
     points: PositiveInt = 2
+    fall: NonNegativeFloat = 0.5
 
 
 class MarginalisedSettings(Strict):
@@ -379,12 +381,12 @@ class MarginalisedMethod(Refinable):
             for level in self.settings.levels:
                 free = self.freed(sampled(problem, level.points), own, level.modes)
                 start = torch.cat([own, own.new_zeros(len(own), free.sizes[2])], dim=1)
-                end = minimised(free, start, Stop(level.steps), damping=self.settings.damping)
+                end = minimised(free, start, Stop(level.steps, fall=level.fall), damping=self.settings.damping)
                 own, renewed = free.parts(end.x)[0], free.renewed(end.x)
                 noise = replace(problem.observation, noise=renewed.observation.noise)
                 problem = replace(problem, observation=noise, inverse_sigma=renewed.inverse_sigma)
             finest = replace(free, observation=problem.observation, inverse_sigma=problem.inverse_sigma)
-            fitted = Fitted.from_optimum(finest, replace(end, cost=finest.cost(end.x)))
+            fitted = Fitted(finest, end.at_cost(finest.cost(end.x)))
             groups = [(rows, seen_whole(group, whole[rows])) for rows, group in self._with_subhalos(fitted)]
             theta_E = whole.values(own)[f"{next(iter(whole.model.mass))}.theta_E"]
             return LensFit(groups, significant_light(whole)[1], theta_E, Rival.none(theta_E))

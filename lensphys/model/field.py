@@ -22,6 +22,8 @@ from lensphys.basics.settings import Strict
 from lensphys.model.component import MassProfile
 from lensphys.tracing.grid import PixelGrid
 
+_WAVES_AT_ONCE = 1 << 16  # modes times places: what stays in caches
+
 
 @dataclass(frozen=True)
 class CosineBasis:
@@ -129,6 +131,11 @@ class Modes:
         kept = (x.square() + y.square()) < self.count**2
         return x[kept], y[kept]
 
+    @cached_property
+    def rows(self) -> list[int]:
+        """How many modes there are of each number of half waves along y: those with 0, 1, ... along x, in order."""
+        return torch.bincount(self.pairs[1]).tolist()
+
     def along(self, place: Tensor) -> Tensor:
         """Return n_a cos(pi a x) along both axes, (B, 2, count, H, W), at places (B, 2, H, W), 0 to 1."""
         a = torch.arange(self.count, dtype=place.dtype, device=place.device)[:, None, None]
@@ -148,8 +155,12 @@ class Modes:
 
     def field(self, coefficients: Tensor, place: Tensor) -> Tensor:
         """Return the field, (B, 1, H, W)."""
-        x, y = self.along(place).unbind(1)
-        return torch.einsum("bahw,bahw->bhw", self._rows(coefficients, y), x)[:, None]
+        square, parts = self.square(coefficients).transpose(1, 2), []
+        size = max(1, _WAVES_AT_ONCE // (len(place) * self.count))
+        for some in place.flatten(2)[..., None].split(size, dim=2):
+            x, y = self.along(some)[..., 0].unbind(1)
+            parts.append((square @ y * x).sum(1))
+        return torch.cat(parts, dim=1).unflatten(1, (1, *place.shape[2:]))
 
     def field_and_gradient(self, coefficients: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Return the field (B, 1, H, W) and its gradient by the place, (B, 2, H, W) [1 / side]."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import label
 from torch import Tensor
 
 from lensphys.basics.checks import check_images
@@ -56,6 +55,8 @@ def _patches(image: _Pixels) -> _Chosen:
 
 
 def _at_the_edge(chosen: _Chosen) -> _Chosen:
+    from scipy.ndimage import label
+
     patch, _ = label(chosen)
     edge = np.concatenate([patch[0], patch[-1], patch[:, 0], patch[:, -1]])
     large = np.flatnonzero(np.bincount(patch.ravel()) >= _FEWEST)

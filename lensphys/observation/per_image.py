@@ -52,6 +52,11 @@ class Blurring(PerImage):
 
     blur: Callable[[Tensor, float], Tensor]
 
+    @property
+    def shared(self) -> bool:
+        """Whether it is the same for all images: no number of it is given image by image."""
+        return not any(isinstance(x, Tensor) for x in vars(self).values())
+
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
         """Return the blurred image summed into pixels ``points`` times as large, (B, 1, H / points, W / points)."""
         return F.avg_pool2d(self.blur(image, scale), points) * points**2

@@ -27,6 +27,11 @@ class PSF(Protocol):
         """The size on the sky [arcsec]: the FWHM of a profile, the side of a kernel, 0 for none."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether it is the same for all images."""
+        ...
+
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W) of an image (B, 1, H, W) with pixels of ``scale`` [arcsec]."""
         ...
@@ -111,10 +116,13 @@ class GaussianPSF(Blurring):
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
         """Return the blurred image summed into pixels ``points`` times as large: one matrix an axis does both."""
-        kernel = self.profiles(scale, image)
-        if kernel.shape[1] == 1 or max(image.shape[-2:]) > _LARGEST_MATRIX:
+        if max(image.shape[-2:]) > _LARGEST_MATRIX:
             return super().summed(image, scale, points)
-        return _along_both(image, *(_summing(kernel, n, points) for n in image.shape[-2:]))
+        if isinstance(self.fwhm, Tensor):
+            kernel = self.profiles(scale, image)
+            return _along_both(image, *(_summing(kernel, n, points) for n in image.shape[-2:]))
+        where = image.dtype, image.device
+        return _along_both(image, *(_known_summing(self, scale, n, points, *where) for n in image.shape[-2:]))
 
 
 def _along_both(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -127,6 +135,14 @@ def _along_both(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _summing(kernel: Tensor, n: int, points: int) -> Tensor:
     """The matrices (B, n / points, n) that convolve n pixels with kernels (B, K) and add them up by so many."""
     return _band(kernel, n).unflatten(1, (-1, points)).sum(2)
+
+
+@lru_cache(maxsize=64)  # a fit asks for the same few thousands of times
+def _known_summing(
+    psf: GaussianPSF, scale: float, n: int, points: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The matrix (1, n / points, n) of a Gaussian of one width."""
+    return _summing(psf.profiles(scale, torch.empty(0, dtype=dtype, device=device)), n, points)
 
 
 def _band(kernel: Tensor, n: int) -> Tensor:
@@ -169,6 +185,11 @@ class PixelPSF(Blurring):
         total = float(k.detach().sum())
         if abs(total - 1) > 0.01:
             raise LensphysError(f"a PSF kernel must sum to 1, this one sums to {total:.4g}: divide it by its sum")
+
+    @property
+    def shared(self) -> bool:
+        """Always: its kernel is that of every image."""
+        return True
 
     def rows(self, index: Tensor) -> Self:
         """Return the same PSF: its kernel is that of every image."""

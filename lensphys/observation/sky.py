@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 Array = NDArray[Any]
 
@@ -56,6 +55,7 @@ def sky_level(image: Array, where: Array | None = None, width: int | None = None
         width: of the border [pixels]; an eighth of the shorter side if None.
     """
     from astropy.stats import sigma_clip, sigma_clipped_stats  # slow to import
+    from scipy.ndimage import uniform_filter
 
     counted = np.isfinite(image) if where is None else np.isfinite(image) & where
     border = _border(image.shape, width or max(2, min(image.shape) // _BORDER)) & counted

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
-from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from lensphys.basics.checks import LensphysError
@@ -178,6 +177,8 @@ def _distorted(patches: Tensor, count: int, upscale: int) -> Tensor:
 
     Source: ranking by known distortions is that of Liu, van de Weijer & Bagdanov 2017, arXiv:1707.08347.
     """
+    from scipy.ndimage import gaussian_filter
+
     generator = np.random.default_rng(1)
     which = torch.from_numpy(generator.integers(patches.shape[1], size=(len(patches), count)))
     found = patches[torch.arange(len(patches))[:, None], which]

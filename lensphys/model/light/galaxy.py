@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import spline_filter
 from torch import Tensor
 
 from lensphys.model.component import CENTRE, LightProfile, Value, as_planes, offset
@@ -41,6 +40,8 @@ class Pixels:
             scale: of its pixels [arcsec].
             told: what it is, for files.
         """
+        from scipy.ndimage import spline_filter
+
         dark = np.pad(np.asarray(image, dtype=np.float64) / np.max(image), _DARK)
         return cls(torch.from_numpy(spline_filter(dark, order=3, mode="mirror")), scale, told or {})
 
