@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 @pytest.fixture(scope="module")
 def truth(float64) -> Fitted:
     problem, x = small_problem(small_lenses(dtype=torch.float64))
-    return Fitted.from_optimum(problem, minimised(problem, x, Stop(5)))
+    return Fitted(problem, minimised(problem, x, Stop(5)))
 
 
 def of(fit: Fitted, **changes: object) -> Fitted:
