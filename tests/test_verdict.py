@@ -175,6 +175,18 @@ def test_a_subhalo_that_gains_too_little(clean):
     assert judged(fit, gain=1e-9)[0] == Verdict("good")
 
 
+def test_a_source_that_the_lens_hardly_shows_twice(truth):
+    problem, x = truth
+    values = problem.values(x)
+    aside = torch.stack([values["source.center_x"][0], 1.1 * values["lens.theta_E"][1]])
+    x = problem.unconstrained(values | {"source.center_x": aside})
+    fit = Fitted.at(seen_as(problem, x), x)
+    good, suspect = judged(fit, twice=0.9)  # a wide source: part of it is behind the lens
+    assert good == Verdict("good") and suspect.quality == "suspect"
+    assert any(reason.endswith("of the arcs' light has a second image") for reason in suspect.reasons)
+    assert not any("second image" in reason for reason in judged(fit)[1].reasons)
+
+
 def test_light_in_the_centre(truth):
     problem, x = truth
     theta = problem.observation.camera.grid.positions(like=x)

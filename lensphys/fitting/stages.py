@@ -179,10 +179,7 @@ class Refinement:
         plain: list[Tensor] = []
         for row in torch.arange(len(smooth.x), device=smooth.x.device).split(1):
             own = smooth.rows(row)
-            chi2 = (
-                own.problem.chi2(own.x) * own.problem.inflation
-            )  # a galaxy that is not fitted looks like shared noise
-            better = self._lit(own, self.lens_light) if bool(significant(own.problem, chi2)) else None
+            better = self._lit(own, self.lens_light) if left_over(own) or self._astray(own) else None
             if better is None:
                 plain.append(row)
             else:
@@ -466,6 +463,17 @@ def _likelier(lit: Fitted, plain: Fitted) -> bool:
 def poor(fitted: Fitted) -> Tensor:
     """Return which images the model leaves more of than the noise allows, (B,), by chi^2."""
     return significant(fitted.problem, fitted.problem.chi2(fitted.x))
+
+
+def left_over(fitted: Fitted) -> bool:
+    """Return whether one image's model leaves more than its sky does, where that has less noise than the map says.
+
+    Without an inflation of the noise: a galaxy that is not fitted looks like noise that neighbours share.
+    """
+    problem, x = fitted.problem, fitted.x
+    residual = problem.residual(x)[problem.inverse_sigma.flatten(1) > 0].abs()
+    sky = (1.4826 * residual.median()).square().clamp(max=1.0)  # of a Gaussian with this median: most pixels are sky
+    return bool(significant(problem, problem.chi2(x) / sky * problem.inflation))
 
 
 def significant(problem: LensProblem, chi2: Tensor, sigma: float = 3.0) -> Tensor:

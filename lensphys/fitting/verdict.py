@@ -12,6 +12,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
+from lensphys.fitting.compared import main_lens, seen_twice
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
@@ -42,6 +43,7 @@ class VerdictSettings(Strict):
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
+        twice: share of the arcs' light of which the source has a second image, below which hardly anything is lensed.
         covered: share of the arc's light that must be inside the mask.
         centre: of the Einstein radius: where no bright image of the source can be.
         unlensed: sigma of the light there that the model does not explain.
@@ -61,6 +63,7 @@ class VerdictSettings(Strict):
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
     rival: PositiveFloat = 30.0
+    twice: PositiveFloat = 0.3
     covered: PositiveFloat = 0.5
     centre: PositiveFloat = 0.35
     unlensed: PositiveFloat = 5.0
@@ -113,7 +116,7 @@ def verdicts(
     arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
     look = _Look(fitted, residual, clean, arc)
     found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
-    for check in (_chi2, _white, _sky, _bounds, _bodies, _shear, _covered, _centre):
+    for check in (_chi2, _white, _sky, _bounds, _bodies, _shear, _twice, _covered, _centre):
         found = _plus(found, check(look, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
     return [_worst(mine) for mine in (found if rival is None else _plus(found, _rivals(look, rival, settings)))]
@@ -335,6 +338,16 @@ def _shear(look: _Look, settings: VerdictSettings) -> Reasons:
     shear = [v.square() for name, v in values.items() if name.split(".")[-1] in ("gamma1", "gamma2")]
     size = sum(shear, torch.zeros_like(problem.unit)).sqrt()
     return _listed(size > settings.shear, "suspect", [f"the external shear is large: {s:.2f}" for s in size.tolist()])
+
+
+def _twice(look: _Look, settings: VerdictSettings) -> Reasons:
+    """A source with the shape of the arcs, in front of which the lens does next to nothing."""
+    problem, x = look.fitted.problem, look.fitted.x
+    if f"{main_lens(problem)}.theta_E" not in problem.values(problem.parts(x)[0]):
+        return [[] for _ in range(len(problem))]
+    share = seen_twice(problem, x, 0.0)
+    words = [f"only {100 * s:.0f} % of the arcs' light has a second image" for s in share.tolist()]
+    return _listed(share < settings.twice, "suspect", words)
 
 
 def _covered(look: _Look, settings: VerdictSettings) -> Reasons:
