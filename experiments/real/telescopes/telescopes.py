@@ -49,7 +49,7 @@ def cases(folder: Path) -> list[Case]:
     found = []
     for place in sorted((folder / "euclid_q1").glob("*/*_cut.fits")):
         told = json.loads((place.parent / "result.json").read_text())
-        name = f"Euclid {place.name[:9]}..{place.name[-13:-9]}"
+        name = f"Euclid {place.name[:9]} {place.name[-13:-9]}"
         found.append(Case(name, told["einstein_radius_median_pdf"], place, {"band": "VIS", "pixel_scale": 0.1}))
     for place in sorted((folder / "euclid_q1_4band").glob("*.fits")):
         found.append(Case("Euclid 102020532", 1.236, place, {"band": "VIS", "pixel_scale": 0.1}))
