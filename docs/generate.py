@@ -29,6 +29,7 @@ from summary_tables import (
     fuzz_table,
     gain_caption,
     gpu_table,
+    memory_table,
     multipoles_table,
     overfit_table,
     pair_sentence,
@@ -53,6 +54,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/where_it_fails.md": ("fuzz",),
+    "docs/files.md": ("memory",),
 }
 # what a table is made from, below experiments/, and by what
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
@@ -81,6 +83,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "simulation": (("speed/simulation.json",), simulation_table),
     "overfit": (("comparisons/overfit.json",), overfit_table),
     "fuzz": (("robustness/fuzz.json",), fuzz_table),
+    "memory": (("robustness/memory.json", "robustness/memory_before.json"), memory_table),
 }
 
 

@@ -134,6 +134,23 @@ def fuzz_table(tree: Tree) -> str:
     return markdown([f"{tree['n']} damaged files each", *outcomes], body)
 
 
+def memory_table(now: Tree, before: Tree) -> str:
+    """Return the memory of commands on stacks of images: a row a command and number of images.
+
+    Args:
+        now: ``robustness/memory.json``.
+        before: ``robustness/memory_before.json``, of the commit before stacks stayed in their files.
+    """
+    body = [
+        [name, count, f"{before['memory'][name][count]['MiB']:.0f}", f"{found['MiB']:.0f}"]
+        for name, counts in now["memory"].items()
+        for count, found in counts.items()
+    ]
+    side = now["side"]
+    head = ["bicubic, at 2 x", f"images of {side} x {side}", "stacks in memory [MiB]", "stacks in their file [MiB]"]
+    return markdown(head, body)
+
+
 def _share(found: Tree | None) -> str:
     return ABSENT if not found or not found["of"] else f"{found['found']:.0%} of {found['of']}"
 
