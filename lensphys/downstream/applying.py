@@ -71,7 +71,7 @@ def save_reader(
         reader=settings.readers[reader],
         input=name,
         inputs=inputs,
-        products={p: settings.products[p] for x in inputs.values() for p in x.products},
+        products={p: collection.origin(p) for x in inputs.values() for p in x.products},
         names=list(collection.seen("train", name).names),
         classes=list(train.target.classes),
         target=settings.target,
