@@ -26,6 +26,7 @@ from lensphys.downstream import Downstream, check_downstream, downstream
 from lensphys.downstream import running as running_module
 from lensphys.downstream.applying import apply_reader
 from lensphys.downstream.inputs import Seen, joined
+from lensphys.downstream.judging import judge_reader
 from lensphys.downstream.measures import (
     auc_if_right,
     expected_calibration_error,
@@ -405,6 +406,47 @@ def test_a_reader_is_applied_and_judged(done, data, tmp_path):
     other = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "other.h5")
     with pytest.raises(LensphysError, match="the reader learned from pixels"):
         apply_reader(folder / "cnn_both", other)
+
+
+def test_evaluate_judges_a_reader_as_apply_does(done, data, tmp_path):
+    folder, run = done[0] / "readers", CliRunner().invoke
+    made = run(app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "a")])
+    assert made.exit_code == 0, made.output
+    judged = apply_reader(folder / "cnn_both", data)["judged"]
+    measured = json.loads((tmp_path / "a" / "metrics.json").read_text())["rows"][0]["tests"]["test"]
+    assert measured["accuracy"]["mean"] == judged["accuracy"]
+    assert {name: value["mean"] for name, value in measured["auc"].items()} == judged["auc"]
+    assert all(
+        measured["auc"][name]["low"] <= judged["auc"][name] <= measured["auc"][name]["high"]
+        for name in ("axion", "cdm")
+    )
+    assert (tmp_path / "a" / "figures" / "calibration.png").is_file()
+    assert "flatter" not in (tmp_path / "a" / "table.md").read_text()
+    again = run(app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "a")])
+    assert "exists" in again.output
+    part = run(
+        app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "b"), "--limit", "2"]
+    )
+    assert "leave --limit out" in part.output
+
+
+def test_a_reader_of_true_images_is_judged_where_there_are_some(done, data, tmp_path):
+    tree = judge_reader(done[0] / "readers" / "cnn_hr", data, tmp_path / "hr")
+    assert tree["sets"]["test"]["lenses"] == 15
+    learned = next(
+        path
+        for path in (done[0] / "data").glob("*/train.h5")
+        if LensFile(path).identity == done[1]["sets"]["train"]["identity"]
+    )
+    for path, flatters in ((data, False), (learned, True)):
+        judged = judge_reader(done[0] / "readers" / "trees_nuisances", path, tmp_path / "n")
+        assert ("flatter" in judged["protocol"]) == flatters
+    lost = changed(data, tmp_path / "o.h5", lambda file: file.pop("hr_clean"))
+    with pytest.raises(LensphysError, match="has no HR images"):
+        judge_reader(done[0] / "readers" / "cnn_hr", lost, tmp_path / "x")
+    bare = changed(data, tmp_path / "u.h5", lambda file: file.pop("label"))
+    with pytest.raises(LensphysError, match="has no labels"):
+        judge_reader(done[0] / "readers" / "cnn_both", bare, tmp_path / "x")
 
 
 def test_the_commands_say_what_is_wrong_in_one_sentence(done, data, tmp_path):

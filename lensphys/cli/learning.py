@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from lensphys.api.device import device_of
+from lensphys.basics.checks import LensphysError
 from lensphys.cli.base import (
     Assignments,
     Device,
@@ -90,6 +91,8 @@ def evaluate(
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
 
+    A reader of `lensphys downstream` is judged by the labels of the file: AUC, accuracy, calibration.
+
     Examples:
 
     `lensphys evaluate runs/model_3 --data test.h5 -o results/model_3`
@@ -97,12 +100,13 @@ def evaluate(
     `lensphys evaluate --weights model_3 --refine 0 --data test.h5 -o results/one_pass`
 
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
+
+    `lensphys evaluate runs/mine/readers/trees_fit_numbers --data test.h5 -o results/trees`
     """
     from lensphys.api.chosen import chosen_method
     from lensphys.basics.extras import need
-    from lensphys.basics.outputs import check_writable
     from lensphys.basics.provenance import provenance
-    from lensphys.basics.runs import run_provenance
+    from lensphys.basics.runs import READER, run_provenance
     from lensphys.data.lens_file import LensFile
     from lensphys.data.unusable import sentences
     from lensphys.evaluation.evaluate import evaluate as judge
@@ -111,11 +115,14 @@ def evaluate(
     allow(trust)
     need("matplotlib", "lensphys evaluate")
     where = device_of(device)
+    if run is not None and (run / READER).is_file():
+        if given := [n for n, x in {"rows": rows, "limit": limit, "refine": refine}.items() if x is not None]:
+            raise LensphysError(f"{run} is a reader, which is judged on all lenses of a file: leave --{given[0]} out")
+        _evaluate_reader(run, data, out, where, overwrite=overwrite)
+        return
     chosen = chosen_method(run, weights, method, refine, where)
     name = name or chosen.name
-    check_writable(out)
-    for written in ("metrics.json", "table.md"):
-        claim(out / written, data, overwrite=overwrite)
+    _claim_results(out, data, overwrite=overwrite)
     with LensFile(data) as lenses:
         lenses.check_no_result()
         judged = judge(
@@ -137,4 +144,26 @@ def evaluate(
     console.print((out / "table.md").read_text(), markup=False)
     for line in judged.quality:
         console.print(line, markup=False)
+    console.print(f"wrote {out}", markup=False)
+
+
+def _claim_results(out: Path, data: Path, *, overwrite: bool) -> None:
+    from lensphys.basics.outputs import check_writable
+
+    check_writable(out)
+    for written in ("metrics.json", "table.md"):
+        claim(out / written, data, overwrite=overwrite)
+
+
+def _evaluate_reader(reader: Path, data: Path, out: Path, device: str, *, overwrite: bool) -> None:
+    """Judge what tells dark matter apart."""
+    from lensphys.basics.extras import need
+
+    need("sklearn", "lensphys evaluate")
+    from lensphys.downstream import judge_reader, summary_line
+
+    _claim_results(out, data, overwrite=overwrite)
+    tree = judge_reader(reader, data, out, device=device)
+    console.print((out / "table.md").read_text(), markup=False)
+    console.print(summary_line(tree), markup=False)
     console.print(f"wrote {out}", markup=False)

@@ -121,7 +121,7 @@ class Collection:
                 rows = rows[_alike(settings.matched, file.observation(rows), target.values[rows])]
             told |= {"lenses": len(rows), "order": file.classes != list(target.classes) and bool(target.classes)}
             observation = _observation(file, rows, believed)
-            truth = _truth(file, rows) if settings.needs_hr else None
+            truth = true_images(file, rows) if settings.needs_hr else None
             every = groups_of(file)
             groups = [every[i] for i in rows]
         material = Material(name, observation, lambda product: self.product(name, product), truth, settings.half_field)
@@ -183,8 +183,8 @@ def _alike(matched: Matched, observation: Observation, labels: NDArray[Any]) -> 
     return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper)
 
 
-def _truth(file: LensFile, rows: Rows) -> torch.Tensor:
-    """Clean HR images in the unit of the LR ones, (n, 1, sH, sW)."""
+def true_images(file: LensFile, rows: Rows) -> torch.Tensor:
+    """Return clean HR images in the unit of the LR ones, (n, 1, sH, sW)."""
     scale = file.read("flux_scale", rows)[:, None, None, None]
     return torch.from_numpy((file.read("hr_clean", rows) * scale).astype(np.float32))
 

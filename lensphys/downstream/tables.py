@@ -88,9 +88,12 @@ def downstream_table(tree: Row) -> str:
 
 def notes(tree: Row) -> list[str]:
     """Return what must be said beside the tables."""
+    over = (
+        f"over {tree['seeds']} seeds, each with other labels and other fresh weights (Student's t); of scores without "
+        "labels 95 % bootstrap over lenses"
+    )
     found = [
-        f"Intervals: 95 % over {tree['seeds']} seeds, each with other labels and other fresh weights (Student's t); of "
-        "scores without labels 95 % bootstrap over lenses.",
+        f"Intervals: 95 % {over if tree['seeds'] > 1 else 'bootstrap over lenses; one training'}.",
         "Super-resolution adds no information to the LR image: where a reader of it does better, labels are few.",
     ]
     if tree["labelled"]:
