@@ -38,6 +38,7 @@ from summary_tables import (
 )
 
 from lensphys.basics.outputs import whole_file
+from lensphys.downstream.tables import downstream_table
 from lensphys.evaluation.tables import lenses_table, replace_between_markers
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "ground", "pair"),
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
+    "docs/results/dark_matter.md": ("downstream_model_2", "downstream_two_networks"),
     "docs/where_it_fails.md": ("fuzz",),
 }
 # what a table is made from, below experiments/, and by what
@@ -81,6 +83,8 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "simulation": (("speed/simulation.json",), simulation_table),
     "overfit": (("comparisons/overfit.json",), overfit_table),
     "fuzz": (("robustness/fuzz.json",), fuzz_table),
+    "downstream_model_2": (("downstream/model_2/metrics.json",), downstream_table),
+    "downstream_two_networks": (("downstream/two_networks/metrics.json",), downstream_table),
 }
 
 

@@ -374,7 +374,7 @@ def test_lenses_that_share_a_source_with_the_test_set_do_not_teach(tmp_path):
     same = {"recipe": "model_2", "n": 12, "seed": 1, "set": SMALL}
     readers = {"trees": {"kind": "trees", "iterations": [5]}}
     few = {"inputs": {"nuisances": {"kind": "nuisances"}}, "products": {}, "shifts": {}, "readers": readers}
-    with pytest.raises(LensphysError, match="of no_sub there are 0"):
+    with pytest.raises(LensphysError, match="every lens of model_2 shares its source with a test set"):
         downstream(experiment(test=same, **few), tmp_path)
 
 
@@ -428,6 +428,10 @@ def test_evaluate_judges_a_reader_as_apply_does(done, data, tmp_path):
         app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "b"), "--limit", "2"]
     )
     assert "leave --limit out" in part.output
+    both = run(
+        app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "b"), "--method", "fit"]
+    )
+    assert "leave --method out" in both.output
 
 
 def test_a_reader_of_true_images_is_judged_where_there_are_some(done, data, tmp_path):

@@ -116,7 +116,8 @@ def evaluate(
     need("matplotlib", "lensphys evaluate")
     where = device_of(device)
     if run is not None and (run / READER).is_file():
-        if given := [n for n, x in {"rows": rows, "limit": limit, "refine": refine}.items() if x is not None]:
+        options = {"rows": rows, "limit": limit, "refine": refine, "weights": weights, "method": method}
+        if given := [name for name, x in options.items() if x is not None]:
             raise LensphysError(f"{run} is a reader, which is judged on all lenses of a file: leave --{given[0]} out")
         _evaluate_reader(run, data, out, where, overwrite=overwrite)
         return

@@ -93,10 +93,11 @@ def _tree(saved: SavedReader, told: Row, measured: Row, reader: Path) -> Row:
         "title": f"{name} on {saved.input}, judged on {told['file']}",
         "protocol": f"One reader, which learned from {budget} labels{' of each class' if saved.classes else ''} of "
         f"{learned['file']}, judged on {told['lenses']} lenses of {told['file']}{seen}",
+        "judged_on": f"Lenses of {told['file']}",
         "task": "classify" if saved.classes else "regress",
         "target": saved.target,
         "classes": saved.classes,
-        "sets": {"train": learned | {"in_file": "other data", "unusable": 0, "order": False}, PLAIN: told},
+        "sets": {"train": learned | {"in_file": learned["file"], "unusable": 0, "order": False}, PLAIN: told},
         "budgets": [budget],
         "seeds": 1,
         "labelled": [saved.input] if saved.labelled else [],

@@ -84,6 +84,11 @@ class Collection:
             found[name] = self._made(name, shift.applied_to(settings.test), like, None if shift.told else believed)
         seen = {group for lenses in found.values() for group in np.array(lenses.groups)[lenses.rows]}
         free = np.array([i for i in train.rows if train.groups[i] not in seen], dtype=np.int64)
+        if not len(free):
+            raise LensphysError(
+                f"every lens of {train.told['file']} shares its source with a test set: give other test lenses, or "
+                "test: null, which keeps a part of the data back"
+            )
         told = train.told | {"shares_source_with_test": len(train.rows) - len(free), "lenses": len(free)}
         return {"train": replace(train, rows=free, told=told), **found}
 

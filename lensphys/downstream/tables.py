@@ -96,9 +96,9 @@ def notes(tree: Row) -> list[str]:
         f"Intervals: 95 % {over if tree['seeds'] > 1 else 'bootstrap over lenses; one training'}.",
         "Super-resolution adds no information to the LR image: where a reader of it does better, labels are few.",
     ]
-    if tree["labelled"]:
+    if _labelled(tree):
         found.append(
-            f"Labels declared: networks behind {', '.join(tree['labelled'])} learned from labels before any reader "
+            f"Labels declared: networks behind {', '.join(_labelled(tree))} learned from labels before any reader "
             f"did, those trained here from all {tree['sets']['train']['lenses']} lenses that teach: the numbers of "
             "labels above are not all that these rows took. 'Labels seen': lenses among these from which the reader "
             "did not learn."
@@ -133,8 +133,13 @@ def _class_table(tree: Row) -> Table:
     rows = _plain_rows(tree)
     cells = [_column([get(row["tests"][PLAIN]) for row in rows], up=up) for _, get, up in columns]
     lines = tuple(_line(tree, row, tuple(column[i] for column in cells)) for i, row in enumerate(rows))
-    title = f"Unseen lenses, {max(tree['budgets'])} labels of each class"
+    title = f"{_judged_on(tree)}, {max(tree['budgets'])} labels of each class"
     return Table(title, tuple(name for name, _, _ in columns), lines, _FIRST)
+
+
+def _judged_on(tree: Row) -> str:
+    """What the plain test set is: unseen lenses, but for a reader that a user judges."""
+    return str(tree.get("judged_on", "Unseen lenses"))
 
 
 def _auc(name: str, test: Row) -> Row:
@@ -146,7 +151,7 @@ def _numbers_table(tree: Row) -> Table:
     rows = _plain_rows(tree)
     cells = [_column([row["tests"][PLAIN][key] for row in rows], up=up) for _, key, up in columns]
     lines = tuple(_line(tree, row, tuple(column[i] for column in cells)) for i, row in enumerate(rows))
-    title = f"{tree['target']} of unseen lenses, {max(tree['budgets'])} labels"
+    title = f"{_judged_on(tree)}, {tree['target']} with {max(tree['budgets'])} labels"
     return Table(title, tuple(name for name, _, _ in columns), lines, _FIRST)
 
 
@@ -160,6 +165,8 @@ def _by_pair(tree: Row) -> dict[tuple[str, str], dict[int, Row]]:
 
 
 def _budget_table(tree: Row, what: str, get: Callable[[Row], Row]) -> Table:
+    if len(tree["budgets"]) < 2:
+        return Table("", (), ())
     pairs, up = _by_pair(tree), what != "mse"
     columns = [_column([get(own[b]["tests"][PLAIN]) for own in pairs.values()], up=up) for b in sorted(tree["budgets"])]
     lines = tuple(
@@ -182,7 +189,7 @@ def _labels_table(tree: Row) -> Table:
     pairs = _by_pair(tree)
     most = max(tree["budgets"])
     images = {pair: own[most] for pair, own in pairs.items() if _is_lr(tree, pair[1])}
-    if not images:
+    if not images or len(tree["budgets"]) < 2:
         return Table("", (), ())
     best = max(images.values(), key=lambda row: row["tests"][PLAIN]["auc"][ALL]["mean"])
     auc = best["tests"][PLAIN]["auc"][ALL]["mean"]
@@ -215,7 +222,7 @@ def _shift_table(tree: Row) -> Table:
 
 def _claims_table(tree: Row) -> Table:
     """What is left of an AUC once labels are unseen and every lens counts; empty where no network saw labels."""
-    rows = [row for row in _plain_rows(tree) if tree["labelled"] and SEEN in row["tests"]]
+    rows = [row for row in _plain_rows(tree) if _labelled(tree) and SEEN in row["tests"]]
     told = [(test, key) for test in (SEEN, PLAIN) for key in ("auc_if_right", "auc")]
     lines = [_line(tree, row, tuple(_optional(row["tests"][test][key].get(ALL)) for test, key in told)) for row in rows]
     words = [
@@ -279,8 +286,13 @@ def _number(x: float | None) -> Cell:
     return Cell("–") if x is None else Cell(f"{x:.4g}")
 
 
+def _labelled(tree: Row) -> list[str]:
+    """The inputs whose networks learned from labels; results that do not tell have none."""
+    return list(tree.get("labelled", []))
+
+
 def _line(tree: Row, row: Row, cells: tuple[Cell, ...]) -> Line:
-    saw = " (its networks saw labels)" if row["input"] in tree["labelled"] else ""
+    saw = " (its networks saw labels)" if row["input"] in _labelled(tree) else ""
     return Line(f"{row['reader']} on {row['input']}{saw}", row["input"], cells)
 
 
