@@ -22,6 +22,7 @@ from lensphys.basics.runs import read_weights
 from lensphys.cli import app
 from lensphys.data.hdf5 import sign
 from lensphys.data.lens_file import LensFile
+from lensphys.data.subset import write_rows
 from lensphys.downstream import Downstream, check_downstream, downstream
 from lensphys.downstream import running as running_module
 from lensphys.downstream.applying import apply_reader
@@ -673,3 +674,16 @@ def test_scores_without_labels_are_of_products_without_labels():
     rank = {"method": {"name": "classifier"}, "training": EPOCH}
     with pytest.raises(LensphysError, match="super-resolves nothing"):
         check_downstream(experiment(products=TREE["products"] | {"p": {"train": rank}}))
+
+
+def test_some_lenses_of_a_file_are_a_file(data, tmp_path):
+    rows = np.array([1, 4, 7])
+    with LensFile(write_rows(data, rows, tmp_path / "part.h5")) as part, LensFile(data) as whole:
+        for name in ("lr", "hr_clean", "label", "theta_E", "lens_model", "alpha_hr"):
+            assert np.array_equal(part.read(name), whole.read(name, rows))
+        assert np.array_equal(part.read("hr"), part.read("hr_clean"))
+        assert torch.equal(
+            part.observation().noise.variance(part.lr()), whole.observation(rows).noise.variance(part.lr())
+        )
+        assert part.identity != whole.identity
+    assert (tmp_path / "part.h5").stat().st_size < 0.5 * data.stat().st_size
