@@ -27,7 +27,7 @@ from lensphys.downstream import Downstream, check_downstream, downstream
 from lensphys.downstream import running as running_module
 from lensphys.downstream.applying import apply_reader
 from lensphys.downstream.inputs import Seen, joined
-from lensphys.downstream.judging import judge_reader
+from lensphys.downstream.judging import judge_reader, summary_line
 from lensphys.downstream.measures import (
     auc_if_right,
     expected_calibration_error,
@@ -392,6 +392,12 @@ def test_half_of_a_file_is_kept_back_by_source(data, tmp_path):
     tree = downstream(experiment(**change), tmp_path)
     assert tree["sets"]["train"]["lenses"] + tree["sets"]["test"]["lenses"] == 15
     assert tree["rows"][0]["tests"]["test"]["mse"]["mean"] < 1.0
+    judged = judge_reader(tmp_path / "readers" / "ridge_nuisances", data, tmp_path / "judged")
+    told = [row["value"] for row in apply_reader(tmp_path / "readers" / "ridge_nuisances", data)["images"]]
+    with LensFile(data) as file:
+        expected = float(((np.array(told) - file.read("theta_E")) ** 2).mean())
+    assert judged["rows"][0]["tests"]["test"]["mse"]["mean"] == pytest.approx(expected)
+    assert summary_line(judged).startswith("MSE ")
 
 
 def test_a_reader_is_applied_and_judged(done, data, tmp_path):
@@ -506,6 +512,7 @@ def test_hr_images_that_a_file_lacks(data, tmp_path):
         ({"products": {"bicubic": {"ready": "bicubic", "refine": 0}}}, "'refine' starts"),
         ({"data": {"recipe": "model_2", "fresh": True}}, "leave 'fresh' out"),
         ({"shifts": {"test": {"file": "x.h5"}}}, "a shift cannot be called 'test'"),
+        ({"shifts": {"seen": {"file": "x.h5"}}}, "a shift cannot be called 'seen'"),
         ({"budgets": [2]}, "budgets"),
     ],
 )  # fmt: skip
