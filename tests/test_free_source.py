@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -127,6 +128,26 @@ def test_the_derivatives_are_those_of_finite_differences(n):
         torch.testing.assert_close(columns[:, i][~edge], known[~edge], rtol=1e-4, atol=1e-6 * scale, msg=name)
     two = found.derivatives(beta(), ("e1", "amp"))[1]
     torch.testing.assert_close(two, columns[:, [3, 0]])
+
+
+@pytest.mark.parametrize("size", [0.3, 5.0])  # 5: far beyond what the field may reach
+def test_the_derivative_by_the_field_is_that_of_finite_differences(size):
+    g, step = size * draw(2, len(MODES)), 1e-6
+    for i in (0, 3, 7):
+        moved = torch.zeros_like(g)
+        moved[:, i] = step
+        known = (source(g + moved)(beta()) - source(g - moved)(beta())) / (2 * step)
+        a, b = (pair[i] for pair in MODES.pairs)
+        along_x, along_y = MODES.along(source(g).frame.inside(beta())[0]).unbind(1)
+        found = source(g).by_field(beta()) * (along_x[:, a] * along_y[:, b])[:, None]
+        torch.testing.assert_close(found, known, rtol=1e-5, atol=1e-7 * float(known.abs().max()))
+
+
+def test_a_field_beyond_its_bounds_is_as_good_as_at_them():
+    g = torch.zeros(2, len(MODES))
+    for far, bound in ((50.0, 6.0), (-50.0, -8.0)):
+        g[:, 0] = far
+        torch.testing.assert_close(source(g)(beta()), math.exp(bound) * source(0 * g)(beta()))
 
 
 def test_the_frames_of_some_images():

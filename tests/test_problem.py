@@ -225,6 +225,7 @@ MODELS: dict[str, Callable[[LensProblem, Tensor], Truth]] = {
     "SIE, shear, Sersic": lambda p, x: (p, x),
     "SIE, shear, Sersic, bodies, free source, potential": everything,
     "EPL, shear, m = 4": one_source,
+    "two sources, the first of them free": lambda p, x: free_and_bent(*epl(p, x, tied())),
     "EPL, shear, m = 4, bodies, free source, potential": lambda p, x: everything(*one_source(p, x)),
 }
 

@@ -361,7 +361,7 @@ class LensProblem:
             yield self.bodies.columns(bodies, theta, slope)
         size = max(1, _MAPS_AT_ONCE // (len(x) * theta[0, 0].numel()))
         if self.free is not None:
-            yield from self._by_light(lens.source(beta), beta, size)
+            yield from self._by_field(x, beta, size)
         if self.potential is not None:
             yield from self._by_potential(slope, grid, size)
 
@@ -369,7 +369,7 @@ class LensProblem:
         """Return the derivatives of the brightness on a grid by the source's field alone, (B, M, H, W)."""
         lens, theta = self.lens(x), grid.positions(like=x)
         beta = theta - lens.mass(theta)
-        return torch.cat(list(self._by_light(lens.source(beta), beta, self.sizes[2])), dim=1)
+        return torch.cat(list(self._by_field(x, beta, self.sizes[2])), dim=1)
 
     def source_gradient(self, x: Tensor, grid: PixelGrid) -> Tensor:
         """Return the gradient of the source's brightness by beta on a grid, (B, 2, H, W) [flux / arcsec^3]."""
@@ -501,10 +501,13 @@ class LensProblem:
             light = FreeSource(Sersic(**light.values), g * self.free.sigma, self.free.modes, self.free.frame)
         return cast(LightProfile, light)
 
-    def _by_light(self, light: Tensor, beta: Tensor, size: int) -> Iterator[Tensor]:
+    def _by_field(self, x: Tensor, beta: Tensor, size: int) -> Iterator[Tensor]:
         free = self.free
         if free is None:
             return
+        own, _, g, _ = self.parts(x)
+        source = cast(FreeSource, self._light_of(next(iter(self.model.source)), self.values(own), g))
+        light = source.by_field(beta)
         place = free.frame.inside(beta)[0]
         along_x, along_y = free.modes.along(place).unbind(1)
         a, b = (pair.to(light.device) for pair in free.modes.pairs)

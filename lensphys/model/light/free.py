@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from lensphys.model.component import LightProfile, as_planes
 from lensphys.model.field import Modes
@@ -14,7 +15,8 @@ from lensphys.model.light.sersic import Sersic, sersic_b
 _CAP = 3.0  # times the brightness at 0.3 R_sersic: what a steeper cusp holds is left to the field
 FLOOR = 1e-3  # of the same: light for the field to work on where the Sersic has none
 _EDGE = 0.05  # of the half side: over which the frame's light fades out
-_RANGE = -8.0, 4.0  # of the field: e-folds that a galaxy may differ from its Sersic
+_RANGE = -8.0, 6.0  # of the field: e-folds that a galaxy may differ from its Sersic
+_BEND = 4.0  # how sharply the field turns into these bounds
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,18 @@ class FreeSource(LightProfile):
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
         field = self.modes.field(self.g.to(place), place)
-        return self._envelope(position) * field.clamp(*_RANGE).exp() * window
+        return self._envelope(position) * _bounded(field).exp() * window
+
+    def by_field(self, position: Tensor) -> Tensor:
+        """Return the derivative of the brightness by the field, (B, 1, H, W), at beta (B or 1, 2, H, W) [arcsec]."""
+        place, window = self.frame.inside(position)
+        field = self.modes.field(self.g.to(place), place)
+        return self._envelope(position) * _bounded(field).exp() * _slope(field) * window
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness (B, 1, H, W) and its derivatives by the Sersic's parameters, (B, P, 1, H, W)."""
         place, window = self.frame.inside(position)
-        factor = self.modes.field(self.g, place).clamp(*_RANGE).exp() * window
+        factor = _bounded(self.modes.field(self.g, place)).exp() * window
         sersic, columns = self.sersic.derivatives(position, names)
         below = (sersic < self._cap(position)).to(sersic)
         return self._envelope(position) * factor, columns * (below * factor)[:, None]
@@ -93,9 +101,8 @@ class FreeSource(LightProfile):
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         place, window = self.frame.inside(beta)
         field, gradient = self.modes.field_and_gradient(self.g, place)
-        free = ((field > _RANGE[0]) & (field < _RANGE[1])).to(field)
-        steep = gradient * free / (2 * self.frame.half_side)[:, None, None, None]
-        factor = field.clamp(*_RANGE).exp() * window
+        steep = gradient * _slope(field) / (2 * self.frame.half_side)[:, None, None, None]
+        factor = _bounded(field).exp() * window
         below = (self.sersic(beta) < self._cap(beta)).to(field)
         return factor * (self.sersic.gradient(beta) * below + self._envelope(beta) * steep)
 
@@ -104,3 +111,15 @@ class FreeSource(LightProfile):
 
     def _envelope(self, beta: Tensor) -> Tensor:
         return torch.minimum(self.sersic(beta), self._cap(beta)) + FLOOR / _CAP * self._cap(beta)
+
+
+def _bounded(field: Tensor) -> Tensor:
+    """The field, bent into its bounds: a fit that has run into them finds its way back."""
+    low, high = _RANGE
+    return low + softplus(field - low, _BEND) - softplus(field - high, _BEND)
+
+
+def _slope(field: Tensor) -> Tensor:
+    """Its derivative by the field."""
+    low, high = _RANGE
+    return torch.sigmoid(_BEND * (field - low)) - torch.sigmoid(_BEND * (field - high))
