@@ -17,6 +17,7 @@ from result_tables import (
     MODELS,
     any_source_table,
     comparison_tables,
+    downstream_tables,
     ground_table,
     model_table,
     network_table,
@@ -38,7 +39,6 @@ from summary_tables import (
 )
 
 from lensphys.basics.outputs import whole_file
-from lensphys.downstream.tables import downstream_table
 from lensphys.evaluation.tables import lenses_table, replace_between_markers
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "ground", "pair"),
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
-    "docs/results/dark_matter.md": ("downstream_model_2", "downstream_two_networks"),
+    "docs/results/dark_matter.md": ("downstream",),
     "docs/where_it_fails.md": ("fuzz",),
 }
 # what a table is made from, below experiments/, and by what
@@ -83,8 +83,6 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "simulation": (("speed/simulation.json",), simulation_table),
     "overfit": (("comparisons/overfit.json",), overfit_table),
     "fuzz": (("robustness/fuzz.json",), fuzz_table),
-    "downstream_model_2": (("downstream/model_2/metrics.json",), downstream_table),
-    "downstream_two_networks": (("downstream/two_networks/metrics.json",), downstream_table),
 }
 
 
@@ -99,6 +97,8 @@ def table(root: Path, name: str) -> str:
         return "\n".join(f"**{model}**\n\n{model_table(experiments, model)}" for model in MODELS)
     if name == "comparisons":
         return comparison_tables(experiments / "comparisons")
+    if name == "downstream":
+        return downstream_tables(experiments / "downstream")
     paths, made = _TABLES[name]
     files = [experiments / path for path in paths]
     return made(*(json.loads(file.read_text()) for file in files)) if all(file.is_file() for file in files) else ""
