@@ -44,8 +44,8 @@ def _together(measured: Sequence[Row], *, whole: bool) -> Row:
         if isinstance(first, float):
             found[key] = over_seeds(values, share=key in ("accuracy", "ece"))
         elif key in ("auc", "auc_if_right"):
-            told = [name for name in first if all(name in value for value in values)]
-            found[key] = {name: over_seeds((value[name] for value in values), share=True) for name in told}
+            told = dict.fromkeys(name for value in values for name in value)  # not every seed may have every class
+            found[key] = {name: over_seeds((v[name] for v in values if name in v), share=True) for name in told}
         elif whole and key == "reliability":
             found[key] = values
         elif whole:
