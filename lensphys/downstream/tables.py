@@ -101,7 +101,7 @@ def notes(tree: Row) -> list[str]:
             f"Labels declared: networks behind {', '.join(_labelled(tree))} learned from labels before any reader "
             f"did, those trained here from all {tree['sets']['train']['lenses']} lenses that teach: the numbers of "
             "labels above are not all that these rows took. 'Labels seen': lenses among these from which the reader "
-            "did not learn."
+            "did not learn. Counted as S1 does, seeds in which no lens of some class was told right have no AUC."
         )
     for name, told in tree["sets"].items():
         words = [f"{told['lenses']} lenses of {told['in_file']} count"]
