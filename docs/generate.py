@@ -17,6 +17,7 @@ from result_tables import (
     MODELS,
     any_source_table,
     comparison_tables,
+    downstream_tables,
     ground_table,
     model_table,
     network_table,
@@ -53,6 +54,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "ground", "pair"),
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
+    "docs/results/dark_matter.md": ("downstream",),
     "docs/where_it_fails.md": ("fuzz",),
     "docs/files.md": ("memory",),
 }
@@ -98,6 +100,8 @@ def table(root: Path, name: str) -> str:
         return "\n".join(f"**{model}**\n\n{model_table(experiments, model)}" for model in MODELS)
     if name == "comparisons":
         return comparison_tables(experiments / "comparisons")
+    if name == "downstream":
+        return downstream_tables(experiments / "downstream")
     paths, made = _TABLES[name]
     files = [experiments / path for path in paths]
     return made(*(json.loads(file.read_text()) for file in files)) if all(file.is_file() for file in files) else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lensphys.downstream.tables import downstream_table
 from lensphys.evaluation.comparison.tables import short_table
 from lensphys.evaluation.tables import ABSENT, ALL, bold, markdown, read_metrics
 
@@ -67,6 +68,16 @@ def comparison_tables(folder: Path) -> str:
             tree = json.loads(file.read_text())
             parts.append(f"**{tree['title']}**\n\n{short_table(tree)}")
     return "\n".join(parts)
+
+
+def downstream_tables(folder: Path) -> str:
+    """Return all tables of each experiment with readers whose results stand in a folder, under its title.
+
+    Args:
+        folder: each experiment's results in a folder of its own.
+    """
+    trees = [json.loads(file.read_text()) for file in sorted(folder.glob("*/metrics.json"))]
+    return "\n".join(f"## {tree['title']}\n\n{downstream_table(tree)}" for tree in trees)
 
 
 def model_table(experiments: Path, model: str) -> str:

@@ -18,17 +18,30 @@ from sklearn.model_selection import cross_val_predict
 from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.runs import read_weights
 from lensphys.cli import app
 from lensphys.data.hdf5 import sign
 from lensphys.data.lens_file import LensFile
+from lensphys.data.subset import write_rows
 from lensphys.downstream import Downstream, check_downstream, downstream
 from lensphys.downstream import running as running_module
 from lensphys.downstream.applying import apply_reader
 from lensphys.downstream.inputs import Seen, joined
-from lensphys.downstream.measures import expected_calibration_error, of_classes, of_numbers, of_score, over_seeds
+from lensphys.downstream.judging import judge_reader, summary_line
+from lensphys.downstream.measures import (
+    auc_if_right,
+    expected_calibration_error,
+    of_classes,
+    of_numbers,
+    of_score,
+    over_seeds,
+)
 from lensphys.downstream.network_training import NetworkTraining
 from lensphys.downstream.readers import CNNReader, EquivariantReader, Lesson, LinearReader, ResNet18Reader, TreesReader
 from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
+from lensphys.losses.physics import min_max
+from lensphys.methods import Batch
+from lensphys.methods.physics_labelled import PhysicsLabelledMethod, PhysicsLabelledSettings
 from lensphys.networks.readers import EquivariantClassifier, ResNet18
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
@@ -362,7 +375,7 @@ def test_lenses_that_share_a_source_with_the_test_set_do_not_teach(tmp_path):
     same = {"recipe": "model_2", "n": 12, "seed": 1, "set": SMALL}
     readers = {"trees": {"kind": "trees", "iterations": [5]}}
     few = {"inputs": {"nuisances": {"kind": "nuisances"}}, "products": {}, "shifts": {}, "readers": readers}
-    with pytest.raises(LensphysError, match="of no_sub there are 0"):
+    with pytest.raises(LensphysError, match="every lens of model_2 shares its source with a test set"):
         downstream(experiment(test=same, **few), tmp_path)
 
 
@@ -379,6 +392,12 @@ def test_half_of_a_file_is_kept_back_by_source(data, tmp_path):
     tree = downstream(experiment(**change), tmp_path)
     assert tree["sets"]["train"]["lenses"] + tree["sets"]["test"]["lenses"] == 15
     assert tree["rows"][0]["tests"]["test"]["mse"]["mean"] < 1.0
+    judged = judge_reader(tmp_path / "readers" / "ridge_nuisances", data, tmp_path / "judged")
+    told = [row["value"] for row in apply_reader(tmp_path / "readers" / "ridge_nuisances", data)["images"]]
+    with LensFile(data) as file:
+        expected = float(((np.array(told) - file.read("theta_E")) ** 2).mean())
+    assert judged["rows"][0]["tests"]["test"]["mse"]["mean"] == pytest.approx(expected)
+    assert summary_line(judged).startswith("MSE ")
 
 
 def test_a_reader_is_applied_and_judged(done, data, tmp_path):
@@ -394,6 +413,51 @@ def test_a_reader_is_applied_and_judged(done, data, tmp_path):
     other = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "other.h5")
     with pytest.raises(LensphysError, match="the reader learned from pixels"):
         apply_reader(folder / "cnn_both", other)
+
+
+def test_evaluate_judges_a_reader_as_apply_does(done, data, tmp_path):
+    folder, run = done[0] / "readers", CliRunner().invoke
+    made = run(app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "a")])
+    assert made.exit_code == 0, made.output
+    judged = apply_reader(folder / "cnn_both", data)["judged"]
+    measured = json.loads((tmp_path / "a" / "metrics.json").read_text())["rows"][0]["tests"]["test"]
+    assert measured["accuracy"]["mean"] == judged["accuracy"]
+    assert {name: value["mean"] for name, value in measured["auc"].items()} == judged["auc"]
+    assert all(
+        measured["auc"][name]["low"] <= judged["auc"][name] <= measured["auc"][name]["high"]
+        for name in ("axion", "cdm")
+    )
+    assert (tmp_path / "a" / "figures" / "calibration.png").is_file()
+    assert "flatter" not in (tmp_path / "a" / "table.md").read_text()
+    again = run(app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "a")])
+    assert "exists" in again.output
+    part = run(
+        app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "b"), "--limit", "2"]
+    )
+    assert "leave --limit out" in part.output
+    both = run(
+        app, ["evaluate", str(folder / "cnn_both"), "--data", str(data), "-o", str(tmp_path / "b"), "--method", "fit"]
+    )
+    assert "leave --method out" in both.output
+
+
+def test_a_reader_of_true_images_is_judged_where_there_are_some(done, data, tmp_path):
+    tree = judge_reader(done[0] / "readers" / "cnn_hr", data, tmp_path / "hr")
+    assert tree["sets"]["test"]["lenses"] == 15
+    learned = next(
+        path
+        for path in (done[0] / "data").glob("*/train.h5")
+        if LensFile(path).identity == done[1]["sets"]["train"]["identity"]
+    )
+    for path, flatters in ((data, False), (learned, True)):
+        judged = judge_reader(done[0] / "readers" / "trees_nuisances", path, tmp_path / "n")
+        assert ("flatter" in judged["protocol"]) == flatters
+    lost = changed(data, tmp_path / "o.h5", lambda file: file.pop("hr_clean"))
+    with pytest.raises(LensphysError, match="has no HR images"):
+        judge_reader(done[0] / "readers" / "cnn_hr", lost, tmp_path / "x")
+    bare = changed(data, tmp_path / "u.h5", lambda file: file.pop("label"))
+    with pytest.raises(LensphysError, match="has no labels"):
+        judge_reader(done[0] / "readers" / "cnn_both", bare, tmp_path / "x")
 
 
 def test_the_commands_say_what_is_wrong_in_one_sentence(done, data, tmp_path):
@@ -448,6 +512,7 @@ def test_hr_images_that_a_file_lacks(data, tmp_path):
         ({"products": {"bicubic": {"ready": "bicubic", "refine": 0}}}, "'refine' starts"),
         ({"data": {"recipe": "model_2", "fresh": True}}, "leave 'fresh' out"),
         ({"shifts": {"test": {"file": "x.h5"}}}, "a shift cannot be called 'test'"),
+        ({"shifts": {"seen": {"file": "x.h5"}}}, "a shift cannot be called 'seen'"),
         ({"budgets": [2]}, "budgets"),
     ],
 )  # fmt: skip
@@ -486,3 +551,146 @@ def test_fits_tell_substructure_without_a_label(tmp_path):
     scores = {row["score"]: row for row in tree["label_free"] if row["question"] == "substructure or not"}
     assert scores["best_gain"]["auc"] > 0.95
     assert scores["substructure_evidence"]["auc"] > 0.95
+
+
+# --- networks that learned from labels -------------------------------------------------------------------------------
+
+LOSS = {"image_consistency": {}}
+METHOD = {
+    "name": "physics_labelled",
+    "network": {"name": "residual", "channels": 4, "blocks": 1},
+    "source": "brightest_pixel",
+    "head": {"gain": 0.1},
+    "loss": LOSS,
+    "classifier": {"channels": 4, "blocks": 1, "levels": 2},
+}
+ALONE = {"name": "physics", **{key: METHOD[key] for key in ("network", "source", "head", "loss")}}
+EPOCH = {"epochs": 1, "batch_size": 5, "accelerator": "cpu"}
+SECOND = {"epochs": 1, "learning_rate": 1e-2, "train": ["second.*", "classifier.*"]}
+THREE = {
+    "first": {"train": {"method": ALONE, "training": EPOCH}},
+    "second": {"train": {"method": METHOD | {"physics": 0}, "training": EPOCH | {"phases": [SECOND]}}, "from": "first"},
+    "both": {"train": {"method": METHOD, "training": EPOCH}, "from": "second"},
+}
+
+
+def labelled_method(**change: object) -> PhysicsLabelledMethod:
+    torch.manual_seed(0)
+    return PhysicsLabelledSettings.model_validate(METHOD | change).build()
+
+
+@pytest.fixture
+def lesson_batch(data) -> Batch:
+    with LensFile(data) as file:
+        return Batch(file.observation(np.arange(6)), None, torch.from_numpy(file.labels_of(np.arange(6))))
+
+
+def test_labels_reach_the_second_network_through_the_classifier_alone(lesson_batch):
+    method = labelled_method(physics=0).train()
+    method.training_terms(lesson_batch, 0)["loss"].backward()
+    assert all(float(p.grad.abs().max()) > 0 for p in list(method.second.parameters())[-2:])
+    method.zero_grad()
+    torch.nn.init.zeros_(method.classifier.head.weight)  # it answers the same whatever it looks at
+    method.training_terms(lesson_batch, 0)["loss"].backward()
+    assert all(float(p.grad.abs().max()) == 0 for p in method.second.parameters())
+
+
+def test_other_labels_change_neither_physics_nor_what_is_predicted(lesson_batch):
+    method = labelled_method().eval()
+    turned = Batch(lesson_batch.observation, None, (lesson_batch.label + 1) % 3)
+    first, second = (method.training_terms(batch, 0) for batch in (lesson_batch, turned))
+    assert first["image_consistency"] == second["image_consistency"]
+    assert first["labels"] != second["labels"]
+    expected = first["image_consistency"] + first["labels"]
+    torch.testing.assert_close(first["loss"], expected)
+
+
+def test_the_two_deflections_are_added(lesson_batch):
+    method = labelled_method().eval()
+    image = lesson_batch.observation.image
+    parts = [net(min_max(image), lesson_batch.observation.camera.grid).alpha for net in (method.network, method.second)]
+    total = method.predict(lesson_batch.observation).deflection
+    torch.testing.assert_close(total.alpha, parts[0] + parts[1])
+
+
+def test_a_labelled_training_needs_labels(lesson_batch):
+    with pytest.raises(LensphysError, match="this data set has no labels"):
+        labelled_method().training_terms(Batch(lesson_batch.observation), 0)
+    with pytest.raises(LensphysError, match="there is nothing to learn"):
+        PhysicsLabelledSettings.parse(METHOD | {"physics": 0, "labels": 0}, "method")
+
+
+def test_counting_only_what_was_told_right_makes_chance_look_like_knowledge():
+    random = np.random.default_rng(0)
+    probability, label = random.dirichlet(np.ones(3), 20000), random.integers(3, size=20000)
+    found = of_classes(probability, label, ["a", "b", "c"])
+    assert found["auc"]["all"] == pytest.approx(0.5, abs=0.01)
+    assert found["auc_if_right"]["all"] == pytest.approx(0.83, abs=0.01)
+    assert auc_if_right(np.eye(3)[[0, 0, 2]], np.array([0, 1, 2]), ["a", "b", "c"]) == {"a": 0.75, "c": 1.0}
+
+
+@pytest.fixture(scope="module")
+def two_networks(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("two")
+    inputs = {"LR": {"kind": "lr"}, "unseen": {"kind": "sr", "of": "first"}, "SR": {"kind": "sr", "of": "both"}}
+    readers = {"CNN": {"kind": "cnn", "channels": 2, "blocks": 1, "levels": 2, "training": QUICK}}
+    change = {"products": THREE, "inputs": inputs, "readers": readers, "shifts": {}, "budgets": [5], "seeds": 1}
+    return folder, downstream(experiment(**change), folder)
+
+
+def test_networks_learn_from_lenses_that_teach_and_no_other(two_networks):
+    folder, tree = two_networks
+    with LensFile(folder / "data" / "lessons.h5") as lessons:
+        assert len(lessons) == tree["sets"]["train"]["lenses"] == 36
+        taught = {image.tobytes() for image in lessons.read("lr")}
+    files = (folder / "data").glob("*/train.h5")
+    sets = [{image.tobytes() for image in LensFile(path).read("lr")} for path in files]
+    assert sorted(len(taught & images) for images in sets) == [0, 36]  # none of the test set, all of the training set
+    before, after = (read_weights(folder / "runs" / name) for name in ("first", "second"))
+    assert all(torch.equal(before[name], after[name]) for name in before)  # labels did not touch the first network
+
+
+def test_labels_that_networks_saw_are_declared(two_networks):
+    folder, tree = two_networks
+    assert tree["labelled"] == ["SR"]
+    table = (folder / "table.md").read_text()
+    for words in ("CNN on SR (its networks saw labels)", "Labels declared", "labels unseen, all count"):
+        assert words in table
+    assert "CNN on unseen (its" not in table
+    row = next(row for row in tree["rows"] if row["input"] == "SR")
+    assert set(row["tests"]) == {"test", "seen"}
+    assert apply_reader(folder / "readers" / "cnn_sr", folder / "data" / "lessons.h5")["judged"]["accuracy"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("products", "words"),
+    [
+        ({"p": {"train": {"method": ALONE, "training": EPOCH, "data": {}}}}, "leave 'data' and 'start' out"),
+        ({"p": {"ready": "bicubic", "from": "q"}}, "'from' is of a product that is trained"),
+        ({"p": {"train": {"method": ALONE, "training": EPOCH}, "from": "later"}}, "no earlier one with weights"),
+    ],
+)
+def test_faulty_trainings_of_products(products, words):
+    with pytest.raises(LensphysError, match=words):
+        experiment(products={"bicubic": {"ready": "bicubic"}, **products})
+
+
+def test_scores_without_labels_are_of_products_without_labels():
+    with pytest.raises(LensphysError, match="product 'both' learned from labels"):
+        check_downstream(experiment(products=TREE["products"] | THREE, label_free={"products": ["both"]}))
+    rank = {"method": {"name": "classifier"}, "training": EPOCH}
+    with pytest.raises(LensphysError, match="super-resolves nothing"):
+        check_downstream(experiment(products=TREE["products"] | {"p": {"train": rank}}))
+
+
+def test_some_lenses_of_a_file_are_a_file(data, tmp_path):
+    rows = np.array([1, 4, 7])
+    with LensFile(write_rows(data, rows, tmp_path / "part.h5")) as part, LensFile(data) as whole:
+        for name in ("lr", "hr_clean", "label", "theta_E", "lens_model", "alpha_hr"):
+            assert np.array_equal(part.read(name), whole.read(name, rows))
+        assert np.array_equal(part.read("hr"), part.read("hr_clean"))
+        assert torch.equal(
+            part.observation().noise.variance(part.lr()), whole.observation(rows).noise.variance(part.lr())
+        )
+        assert part.identity != whole.identity
+    assert (tmp_path / "part.h5").stat().st_size < 0.5 * data.stat().st_size

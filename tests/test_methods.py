@@ -30,7 +30,9 @@ from lensphys.methods import fit as fit_module
 from lensphys.methods.adversarial import AdversarialMethodSettings
 from lensphys.methods.diffusion import DiffusionSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
+from lensphys.methods.physics_labelled import PhysicsLabelledSettings
 from lensphys.networks import NETWORKS, NetworkSettings, PolarHeadSettings, network_settings
+from lensphys.networks.classifier import ClassifierSettings
 from lensphys.networks.discriminator import DiscriminatorSettings
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.networks.look import LookSettings
@@ -73,6 +75,14 @@ def physics_adversarial() -> TrainableMethod:
     ).build()
 
 
+def physics_labelled() -> TrainableMethod:
+    torch.manual_seed(0)
+    judge = ClassifierSettings(channels=4, blocks=1, levels=2)
+    return PhysicsLabelledSettings(
+        name="physics_labelled", network=tiny("pyramid"), head=HEAD, source="moments", loss=LOSS, classifier=judge
+    ).build()
+
+
 def diffusion() -> TrainableMethod:
     torch.manual_seed(0)
     return DiffusionSettings(name="diffusion", channels=(8, 8), ddim_steps=2, samples=2).build()
@@ -97,6 +107,7 @@ METHODS |= {f"physics {source}": (lambda s=source: physics(s).eval()) for source
 METHODS |= {f"supervised {network}": (lambda n=network: supervised(n).eval()) for network in NETWORKS}
 METHODS["adversarial"] = lambda: adversarial().eval()
 METHODS["physics_adversarial"] = lambda: physics_adversarial().eval()
+METHODS["physics_labelled"] = lambda: physics_labelled().eval()
 METHODS["diffusion"] = lambda: diffusion().eval()
 SERVING = {"autoencoder", "classifier", "ranker"}  # trained for the sake of other trainings
 FITS = ["fit", "refine", "amortised"]

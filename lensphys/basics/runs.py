@@ -20,6 +20,7 @@ from lensphys.basics.settings import read_yaml
 CONFIG, INSTRUMENT, PROVENANCE = "config.yaml", "instrument.yaml", "provenance.json"
 VALIDITY = "trained_on.yaml"
 CHECKPOINT, WEIGHTS, LOG = "last.ckpt", "best.safetensors", "log.jsonl"
+READER = "reader.json"  # of a trained reader of `lensphys downstream`
 _CHECKSUM = "crc32"
 
 

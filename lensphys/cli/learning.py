@@ -86,6 +86,8 @@ def evaluate(
 ) -> None:
     """Judge a method on simulated lenses, with bicubic interpolation and the ceiling beside it.
 
+    A reader of `lensphys downstream` is judged by the labels of the file: AUC, accuracy, calibration.
+
     Examples:
 
     `lensphys evaluate runs/model_3 --data test.h5 -o results/model_3`
@@ -94,13 +96,14 @@ def evaluate(
 
     `lensphys evaluate --method fit --data test.h5 -o results/fit --rows 100:200`
 
+    `lensphys evaluate runs/mine/readers/trees_fit_numbers --data test.h5 -o results/trees`
+
     What was interrupted resumes when the same command is given again.
     """
     from lensphys.api.chosen import chosen_for, network
     from lensphys.basics.extras import need
-    from lensphys.basics.outputs import check_writable
     from lensphys.basics.provenance import provenance
-    from lensphys.basics.runs import run_provenance
+    from lensphys.basics.runs import READER, run_provenance
     from lensphys.data.lens_file import LensFile
     from lensphys.data.unusable import sentences
     from lensphys.evaluation.evaluate import evaluate as judge
@@ -109,14 +112,18 @@ def evaluate(
     allow(trust)
     need("matplotlib", "lensphys evaluate")
     where = device_of(device)
+    if run is not None and (run / READER).is_file():
+        given = {"rows": rows, "limit": limit, "refine": refine, "weights": weights, "method": method}
+        if asked_for := [name for name, x in given.items() if x is not None]:
+            raise LensphysError(f"{run} is a reader, which is judged on all lenses of a file: leave --{asked_for[0]} out")
+        _evaluate_reader(run, data, out, where, overwrite=overwrite)
+        return
     asked = network(run, weights, method)
     if asked is None and method is None:
         raise LensphysError("nothing to judge: give a run folder, --weights or --method")
     chosen = chosen_for(asked, method, None, refine, where)
     name = name or chosen.name
-    check_writable(out)
-    for written in ("metrics.json", "table.md"):
-        claim(out / written, data, overwrite=overwrite)
+    _claim_results(out, data, overwrite=overwrite)
     trained = None if chosen.folder is None else run_provenance(chosen.folder)
     origin = provenance(method=name, trained=trained, data=data.name, rows=rows)
     with LensFile(data) as lenses:
@@ -141,4 +148,26 @@ def evaluate(
     console.print((out / "table.md").read_text())
     for line in judged.quality:
         console.print(line)
+    console.print(f"wrote {out}")
+
+
+def _claim_results(out: Path, data: Path, *, overwrite: bool) -> None:
+    from lensphys.basics.outputs import check_writable
+
+    check_writable(out)
+    for written in ("metrics.json", "table.md"):
+        claim(out / written, data, overwrite=overwrite)
+
+
+def _evaluate_reader(reader: Path, data: Path, out: Path, device: str, *, overwrite: bool) -> None:
+    """Judge what tells dark matter apart."""
+    from lensphys.basics.extras import need
+
+    need("sklearn", "lensphys evaluate")
+    from lensphys.downstream import judge_reader, summary_line
+
+    _claim_results(out, data, overwrite=overwrite)
+    tree = judge_reader(reader, data, out, device=device)
+    console.print((out / "table.md").read_text())
+    console.print(summary_line(tree))
     console.print(f"wrote {out}")

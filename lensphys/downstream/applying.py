@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import PositiveFloat
+from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.provenance import provenance, source_hash
+from lensphys.basics.runs import READER
 from lensphys.basics.settings import Strict
 from lensphys.data.images import read_images
 from lensphys.downstream.inputs import AnyInput, Material, Seen, TogetherInput, joined
@@ -24,7 +27,7 @@ from lensphys.observation import Instrument, Observation
 if TYPE_CHECKING:
     from lensphys.downstream.lenses import Collection
 
-_SETTINGS, _STATE = "reader.json", "state.npz"
+_SETTINGS, _STATE = READER, "state.npz"
 
 
 class SavedReader(Strict):
@@ -42,6 +45,7 @@ class SavedReader(Strict):
         pixel_scale: of the images that it learned from [arcsec].
         instrument: that took them.
         temperature: of the calibration.
+        labelled: whether networks behind the input learned from classes, too.
         code: hash of the code that made the products.
         provenance: where it comes from.
     """
@@ -57,6 +61,7 @@ class SavedReader(Strict):
     pixel_scale: PositiveFloat
     instrument: Instrument | None
     temperature: PositiveFloat
+    labelled: bool = False
     code: str
     provenance: dict[str, Any]
 
@@ -71,7 +76,7 @@ def save_reader(
         reader=settings.readers[reader],
         input=name,
         inputs=inputs,
-        products={p: settings.products[p] for x in inputs.values() for p in x.products},
+        products={p: collection.origin(p) for x in inputs.values() for p in x.products},
         names=list(collection.seen("train", name).names),
         classes=list(train.target.classes),
         target=settings.target,
@@ -79,6 +84,7 @@ def save_reader(
         pixel_scale=train.material.observation.camera.grid.scale,
         instrument=collection.instrument,
         temperature=trained.temperature,
+        labelled=bool(settings.labelled_products(name)),
         code=source_hash(*CODE),
         provenance=provenance(title=settings.title, budget=budget, seed=seed, data=train.told),
     )
@@ -133,22 +139,49 @@ def apply_reader(
     if wrong := [name for name, x in saved.inputs.items() if x.needs_hr]:
         raise LensphysError(f"{folder} reads true HR images ({wrong[0]}), which no user has: choose another reader")
     images = read_images(path, instrument=instrument, fallback=saved.instrument)
-    _check_pixels(saved, images.observation, path)
-    results = {name: computed(product, images.observation, fingerprint(images.observation), None, device=device,
-                              workers=workers) for name, product in saved.products.items()}  # fmt: skip
-    seen = _seen(saved, Material(str(path), images.observation, results.__getitem__, None, saved.half_field))
-    if list(seen.names) != saved.names:
-        raise LensphysError(
-            f"{path} gives the reader {', '.join(seen.names)}, and it learned from {', '.join(saved.names)}: train it "
-            "again with this version"
-        )
-    answers = trained(seen.values)
+    answers, results = answered(saved, trained, images.observation, path, device=device, workers=workers)
     remarks = [*images.remarks]
     if saved.products and saved.code != source_hash(*CODE):
         remarks.append("the fits are made by other code than those that the reader learned from")
     found = {"images": _listed(saved, answers, images.index, results), "remarks": remarks}
     labelled = images.carried is not None and "label" in images.carried.columns
     return found | ({"judged": _judged(saved, answers, images.carried, path)} if labelled and saved.classes else {})
+
+
+def answered(
+    saved: SavedReader,
+    trained: Trained,
+    observation: Observation,
+    path: Path,
+    hr: Tensor | None = None,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+) -> tuple[NDArray[Any], dict[str, Results]]:
+    """Return what a reader says of images, probabilities (N, K) or numbers (N,), and the products that it looked at.
+
+    Args:
+        saved: its settings.
+        trained: the reader.
+        observation: (N, 1, H, W) and how they were taken.
+        path: of them, for messages.
+        hr: true images (N, 1, sH, sW), for a reader of these.
+        device: where methods compute.
+        workers: processes that super-resolve side by side on a CPU.
+
+    Raises:
+        LensphysError: if the images are not such as it learned from.
+    """
+    _check_pixels(saved, observation, path)
+    results = {name: computed(product, observation, fingerprint(observation), None, device=device, workers=workers)
+               for name, product in saved.products.items()}  # fmt: skip
+    seen = _seen(saved, Material(str(path), observation, results.__getitem__, hr, saved.half_field))
+    if list(seen.names) != saved.names:
+        raise LensphysError(
+            f"{path} gives the reader {', '.join(seen.names)}, and it learned from {', '.join(saved.names)}: train it "
+            "again with this version"
+        )
+    return trained(seen.values), results
 
 
 def _check_pixels(saved: SavedReader, observation: Observation, path: Path) -> None:

@@ -16,14 +16,15 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
+from lensphys.data.subset import write_rows
 from lensphys.data.unusable import unusable
 from lensphys.downstream.inputs import Material, Seen, TogetherInput, joined
 from lensphys.downstream.numbers import nuisances
-from lensphys.downstream.products import Results, computed, fingerprint
+from lensphys.downstream.products import Product, Results, computed, fingerprint
 from lensphys.downstream.sampling import Rows, Target, classes_of, groups_of, matched_rows, number_of
 from lensphys.downstream.settings import PLAIN, Downstream, Matched, slug
 from lensphys.observation import Instrument, Observation
-from lensphys.training.experiment import DataSettings, training_data
+from lensphys.training.experiment import DataSettings, train, training_data
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Lenses:
         material: what can be read of them.
         target: what is to be told.
         groups: a name that dependent lenses share, one each.
+        in_file: where each stands in its file.
         rows: which of them count.
         told: how the set came about, for the report.
     """
@@ -41,6 +43,7 @@ class Lenses:
     material: Material
     target: Target
     groups: list[str]
+    in_file: Rows
     rows: Rows
     told: dict[str, Any] = field(default_factory=dict)
 
@@ -60,6 +63,7 @@ class Collection:
         self._paths: dict[str, Path] = {}
         self._seen: dict[tuple[str, str], Seen] = {}
         self._products: dict[tuple[str, str], Results] = {}
+        self._trained: set[str] = set()
 
     @property
     def instrument(self) -> Instrument:
@@ -80,6 +84,11 @@ class Collection:
             found[name] = self._made(name, shift.applied_to(settings.test), like, None if shift.told else believed)
         seen = {group for lenses in found.values() for group in np.array(lenses.groups)[lenses.rows]}
         free = np.array([i for i in train.rows if train.groups[i] not in seen], dtype=np.int64)
+        if not len(free):
+            raise LensphysError(
+                f"every lens of {train.told['file']} shares its source with a test set: give other test lenses, or "
+                "test: null, which keeps a part of the data back"
+            )
         told = train.told | {"shares_source_with_test": len(train.rows) - len(free), "lenses": len(free)}
         return {"train": replace(train, rows=free, told=told), **found}
 
@@ -117,11 +126,31 @@ class Collection:
                 rows = rows[_alike(settings.matched, file.observation(rows), target.values[rows])]
             told |= {"lenses": len(rows), "order": file.classes != list(target.classes) and bool(target.classes)}
             observation = _observation(file, rows, believed)
-            truth = _truth(file, rows) if settings.needs_hr else None
+            truth = true_images(file, rows) if settings.needs_hr else None
             every = groups_of(file)
             groups = [every[i] for i in rows]
         material = Material(name, observation, lambda product: self.product(name, product), truth, settings.half_field)
-        return Lenses(material, Target(target.values[rows], target.classes), groups, np.arange(len(rows)), told)
+        return Lenses(material, Target(target.values[rows], target.classes), groups, rows, np.arange(len(rows)), told)
+
+    def origin(self, name: str) -> Product:
+        """Return a product whose method is there: what the experiment trains is trained first, if not done yet."""
+        product = self.settings.products[name]
+        if product.train is None:
+            return product
+        run = self.folder / "runs" / slug(name)
+        if name not in self._trained:
+            start = None if product.start is None else self.origin(product.start).folder
+            train(product.experiment(self._lessons, start), run, resume=True)
+            self._trained.add(name)
+        return product.trained_at(run)
+
+    @cached_property
+    def _lessons(self) -> Path:
+        """The file of the lenses that teach: no other label, and no other image, enters a training."""
+        teach = self.sets["train"]
+        return write_rows(
+            self._path(self.settings.data), np.sort(teach.in_file[teach.rows]), self.folder / "data" / "lessons.h5"
+        )
 
     def product(self, lenses: str, name: str) -> Results:
         """Return what a method makes of a set."""
@@ -131,7 +160,7 @@ class Collection:
             observation = self.sets[lenses].material.observation
             folder = self.folder / "products" / slug(name) / slug(made_of)
             self._products[made_of, name] = computed(
-                self.settings.products[name], observation, fingerprint(observation), folder,
+                self.origin(name), observation, fingerprint(observation), folder,
                 device=self.device, workers=self.workers,
             )  # fmt: skip
         return self._products[made_of, name]
@@ -159,8 +188,8 @@ def _alike(matched: Matched, observation: Observation, labels: NDArray[Any]) -> 
     return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper)
 
 
-def _truth(file: LensFile, rows: Rows) -> torch.Tensor:
-    """Clean HR images in the unit of the LR ones, (n, 1, sH, sW)."""
+def true_images(file: LensFile, rows: Rows) -> torch.Tensor:
+    """Return clean HR images in the unit of the LR ones, (n, 1, sH, sW)."""
     scale = file.read("flux_scale", rows)[:, None, None, None]
     return torch.from_numpy((file.read("hr_clean", rows) * scale).astype(np.float32))
 

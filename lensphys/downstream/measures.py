@@ -24,15 +24,17 @@ _FALSE_ALARMS = 0.9  # completeness at which they are stated
 def of_classes(probability: Array, label: Array, classes: Sequence[str]) -> Measured:
     """Return what probabilities (N, K) are worth, given the true classes (N,).
 
-    ``auc`` one class against the rest, by name, and its mean as ``all``; ``accuracy``; ``log_loss``; ``confusion``
-    (true, predicted) in shares of the true class; ``ece``, the expected calibration error of the likeliest class;
-    ``reliability``, pairs of stated and true probability; ``roc``, completeness at evenly spaced false alarms.
+    ``auc`` one class against the rest, by name, and its mean as ``all``; ``auc_if_right``, the same by `auc_if_right`;
+    ``accuracy``; ``log_loss``; ``confusion`` (true, predicted) in shares of the true class; ``ece``, the expected
+    calibration error of the likeliest class; ``reliability``, pairs of stated and true probability; ``roc``,
+    completeness at evenly spaced false alarms.
     """
     auc = {name: float(roc_auc_score(label == k, probability[:, k])) for k, name in enumerate(classes)}
     sure, right = probability.max(1), probability.argmax(1) == label
     every = list(range(len(classes)))
     return {
         "auc": auc | {"all": float(np.mean(list(auc.values())))},
+        "auc_if_right": auc_if_right(probability, label, classes),
         "accuracy": float(accuracy_score(label, probability.argmax(1))),
         "log_loss": float(log_loss(label, probability, labels=every)),
         "confusion": confusion_matrix(label, probability.argmax(1), labels=every, normalize="true").tolist(),
@@ -40,6 +42,24 @@ def of_classes(probability: Array, label: Array, classes: Sequence[str]) -> Meas
         "reliability": _reliability(sure, right),
         "roc": {name: roc_points(label == k, probability[:, k]) for k, name in enumerate(classes)},
     }
+
+
+def auc_if_right(probability: Array, label: Array, classes: Sequence[str]) -> dict[str, float]:
+    """Return the AUC of each class where a lens of it counts only if it was told right, as S1 published them.
+
+    It says little: a reader of three classes that answers by chance reaches about 0.83, not 0.5.
+
+    A class of which no lens was told right, or all others are missing, has none; ``all``, the mean, stands there where
+    each has one.
+
+    Source: S1's downstream check counts so.
+    """
+    right, found = probability.argmax(1) == label, {}
+    for k, name in enumerate(classes):
+        counts = right | (label != k)
+        if 0 < (label[counts] == k).sum() < counts.sum():
+            found[name] = float(roc_auc_score(label[counts] == k, probability[counts, k]))
+    return found | ({"all": float(np.mean(list(found.values())))} if len(found) == len(classes) else {})
 
 
 def of_numbers(predicted: Array, true: Array) -> Measured:

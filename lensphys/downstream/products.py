@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.provenance import source_hash
@@ -23,7 +23,7 @@ from lensphys.methods import READY, Method, Refinable
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation
-from lensphys.training.experiment import load_run
+from lensphys.training.experiment import Experiment, load_run
 from lensphys.weights import weights_folder
 
 Results = Mapping[str, NDArray[Any]]
@@ -35,12 +35,15 @@ CODE = ("fitting", "methods", "model", "networks", "observation", "prediction.py
 
 
 class Product(Strict):
-    """Super-resolution that readers look at: exactly one of ``ready``, ``weights`` and ``run``.
+    """Super-resolution that readers look at: exactly one of ``ready``, ``weights``, ``run`` and ``train``.
 
     Args:
         ready: a method that needs no training.
         weights: those of the package.
         run: a run folder of `lensphys train`.
+        train: ``method`` and ``training`` of an experiment of `lensphys train`: it learns from the lenses that teach
+            the readers, and from no other.
+        start: with ``train``, the product from whose weights it starts.
         refine: of weights or an amortised run, rounds of refinement: 0 is one pass, null until the fit stops improving.
         scale: factor by which pixels become smaller.
     """
@@ -48,13 +51,21 @@ class Product(Strict):
     ready: str | None = None
     weights: str | None = None
     run: str | None = None
+    train: dict[str, Any] | None = None
+    start: Annotated[str | None, Field(alias="from")] = None
     refine: NonNegativeInt | None = None
     scale: Scale = 2
 
     @model_validator(mode="after")
     def _one_origin(self) -> Product:
-        if sum(x is not None for x in (self.ready, self.weights, self.run)) != 1:
-            raise ValueError("a product has exactly one of ready, weights and run")
+        if sum(x is not None for x in (self.ready, self.weights, self.run, self.train)) != 1:
+            raise ValueError("a product has exactly one of ready, weights, run and train")
+        if self.start is not None and self.train is None:
+            raise ValueError("'from' is of a product that is trained: give 'train', or leave it out")
+        if self.train is not None and {"data", "start"} & set(self.train):
+            raise ValueError(
+                "a product is trained on the experiment's own lenses: leave 'data' and 'start' out of 'train'"
+            )
         if self.ready is not None and self.refine is not None:
             raise ValueError("'refine' starts from a network's answer: give weights or run, not ready")
         return self
@@ -65,6 +76,23 @@ class Product(Strict):
         if self.run is not None:
             return Path(self.run)
         return None if self.weights is None else weights_folder(self.weights)
+
+    def experiment(self, data: Path, start: Path | None = None) -> Experiment:
+        """Return what a product with ``train`` trains.
+
+        Args:
+            data: file of the lenses to learn from.
+            start: run folder whose weights it starts from.
+
+        Raises:
+            LensphysError: naming each faulty key.
+        """
+        tree = {**(self.train or {}), "data": {"file": str(data)}, "start": None if start is None else str(start)}
+        return Experiment.parse(tree, "train")
+
+    def trained_at(self, run: Path) -> Product:
+        """Return the same product, once its training has left a run folder."""
+        return self.model_copy(update={"run": str(run), "train": None, "start": None})
 
     def method(self, device: str = "cpu") -> Method:
         """Return what super-resolves.
@@ -87,7 +115,7 @@ class Product(Strict):
         """What the product of an image depends on, beside the image."""
         weights = None if self.folder is None else (self.folder / WEIGHTS).read_bytes()
         told = {} if weights is None else {"weights_sha256": hashlib.sha256(weights).hexdigest()}
-        asked = self.model_dump(exclude={"run"})
+        asked = self.model_dump(exclude={"run", "train", "start"})
         return asked | told | {"version": VERSION, "code": source_hash(*CODE)}
 
 

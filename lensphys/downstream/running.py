@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -19,8 +21,8 @@ from lensphys.downstream.lenses import Collection, identity
 from lensphys.downstream.measures import of_classes, of_numbers
 from lensphys.downstream.readers import Lesson
 from lensphys.downstream.report import write_downstream_report
-from lensphys.downstream.sampling import drawn, held_out
-from lensphys.downstream.settings import PLAIN, Downstream, check_downstream, check_label_free, slug
+from lensphys.downstream.sampling import Rows, drawn, held_out
+from lensphys.downstream.settings import PLAIN, SEEN, Downstream, check_downstream, check_label_free, slug
 from lensphys.downstream.tables import aggregated, downstream_table
 
 Case = tuple[str, str, int, int]
@@ -77,6 +79,17 @@ class _Run:
         rows = [self._row(case) for case in track(cases, "reading", console=self.console, transient=True)]
         return self._write(rows)
 
+    @cached_property
+    def labelled(self) -> list[str]:
+        """The inputs behind which a network learned from classes."""
+        return [name for name in self.settings.inputs if self.settings.labelled_products(name)]
+
+    @property
+    def _teaches_networks(self) -> bool:
+        """Whether networks of products learn from the labels of the training set."""
+        products = {p for name in self.labelled for p in self.settings.labelled_products(name)}
+        return any(self.settings.products[p].train is not None for p in products)
+
     @property
     def tests(self) -> list[str]:
         """The names of the test sets."""
@@ -100,7 +113,7 @@ class _Run:
         asked = [
             case,
             {n: x.model_dump() for n, x in inputs.items()},
-            {p: settings.products[p].identity for x in inputs.values() for p in x.products},
+            {p: self.collection.origin(p).identity for x in inputs.values() for p in x.products},
             settings.readers[reader].model_dump(exclude={"inputs"}),
             [settings.held_out, settings.half_field, settings.task, settings.target],
             self._identities,
@@ -122,12 +135,16 @@ class _Run:
                 trained, self.settings, case, self.collection, self.folder / "readers" / slug(f"{reader} {name}")
             )
         found = {"input": name, "reader": reader, "budget": budget, "seed": seed, "temperature": trained.temperature}
-        return found | {"tests": {test: self._judged(trained, name, test) for test in self.tests}}
+        tests = {test: self._judged(trained, name, test, self.collection.sets[test].rows) for test in self.tests}
+        rest = np.setdiff1d(train.rows, labelled)
+        if self._teaches_networks and len(set(train.target.values[rest])) == len(train.target.classes):
+            tests[SEEN] = self._judged(trained, name, "train", rest)
+        return found | {"tests": tests}
 
-    def _judged(self, trained: Any, name: str, test: str) -> dict[str, Any]:
+    def _judged(self, trained: Any, name: str, test: str, rows: Rows) -> dict[str, Any]:
         lenses = self.collection.sets[test]
-        answers = trained(self.collection.seen(test, name).values[lenses.rows])
-        truth = lenses.target.values[lenses.rows]
+        answers = trained(self.collection.seen(test, name).values[rows])
+        truth = lenses.target.values[rows]
         return (
             of_classes(answers, truth, lenses.target.classes) if lenses.target.classes else of_numbers(answers, truth)
         )
@@ -137,7 +154,7 @@ class _Run:
         tree = {
             "provenance": provenance(
                 experiment=settings.model_dump(mode="json", by_alias=True),
-                products={name: product.identity for name, product in settings.products.items()},
+                products={name: self.collection.origin(name).identity for name in settings.products},
             ),
             "title": settings.title,
             "protocol": settings.protocol,
@@ -148,6 +165,7 @@ class _Run:
             "budgets": settings.budgets,
             "seeds": settings.seeds,
             "kinds": {name: settings.kind_of(name) for name in settings.inputs},
+            "labelled": self.labelled,
             "nuisances": [name for name, x in settings.inputs.items() if x.kind == "nuisances"],
             "rows": aggregated(rows),
             "label_free": judged_scores(settings, self.collection, self.tests),

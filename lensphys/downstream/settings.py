@@ -15,13 +15,14 @@ from lensphys.basics.settings import Strict
 from lensphys.downstream.inputs import AnyInput, Kind, TogetherInput
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
-from lensphys.methods import READY
+from lensphys.methods import READY, TrainableMethod
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
-from lensphys.training.experiment import DataSettings
+from lensphys.training.experiment import DataSettings, Experiment, built, lineage
 
 Nuisance = Literal["flux", "arc_radius", "signal_to_noise"]
 PLAIN = "test"  # what the unshifted test set is called
+SEEN = "seen"  # lenses that teach, but not this reader: networks of products may know their labels
 
 _NAME = re.compile(r"[^a-z0-9]+")
 
@@ -155,12 +156,13 @@ class Downstream(Strict):
             slugs = [slug(name) for name in names]
             if "" in slugs or len(set(slugs)) < len(slugs):
                 raise ValueError(f"two {what}s share a file name, or one has no letter: rename it")
-        if PLAIN in self.shifts:
-            raise ValueError(f"a shift cannot be called {PLAIN!r}: that is the plain test set")
+        if taken := [name for name in (PLAIN, SEEN) if name in self.shifts]:
+            raise ValueError(f"a shift cannot be called {taken[0]!r}: that is a set of its own")
         asked = [name for x in self.inputs.values() for name in x.products]
         asked += self.label_free.products if self.label_free else []
         if missing := [name for name in asked if name not in self.products]:
             raise ValueError(f"{missing[0]!r} is none of the products: {', '.join(self.products) or 'there are none'}")
+        self._check_starts()
         for name, part in self.inputs.items():
             others = part.of_inputs if isinstance(part, TogetherInput) else []
             if wrong := [n for n in others if n not in self.inputs or isinstance(self.inputs[n], TogetherInput)]:
@@ -172,6 +174,15 @@ class Downstream(Strict):
                 raise ValueError(f"{name!r} reads {reader.reads}, and none of its inputs are")
             if wrong := [n for n in reader.inputs or [] if n not in self.inputs_of(reader)]:
                 raise ValueError(f"{name!r} cannot read {wrong[0]!r}: it must be an input of {reader.reads}")
+
+    def _check_starts(self) -> None:
+        earlier: set[str] = set()
+        for name, product in self.products.items():
+            if product.start is not None and product.start not in earlier:
+                raise ValueError(
+                    f"product {name!r} starts from {product.start!r}, which is no earlier one with weights"
+                )
+            earlier |= {name} if product.ready is None else set()
 
     def kind_of(self, name: str) -> Kind:
         """Return whether an input is images or numbers."""
@@ -199,6 +210,23 @@ class Downstream(Strict):
         """The inputs that look at the truth."""
         return [name for name, x in self.inputs.items() if x.needs_hr]
 
+    def learned_from_labels(self, product: str) -> bool:
+        """Return whether any network that went into a product learned from classes.
+
+        Raises:
+            LensphysError: if its settings are faulty, or its run is missing.
+        """
+        found = self.products[product]
+        if found.train is not None:
+            own = found.experiment(_LESSONS)
+            before = found.start is not None and self.learned_from_labels(found.start)
+            return before or _labelled(own) or any(_labelled(e) for run in own.runs for e in lineage(run).values())
+        return found.folder is not None and any(_labelled(e) for e in lineage(found.folder).values())
+
+    def labelled_products(self, name: str) -> list[str]:
+        """Return the products behind an input whose networks learned from classes."""
+        return [p for x in self.closure(name).values() for p in x.products if self.learned_from_labels(p)]
+
     @property
     def cases(self) -> list[tuple[str, str, int, int]]:
         """All that is trained: input, reader, budget, seed."""
@@ -209,6 +237,13 @@ class Downstream(Strict):
             for budget in self.budgets
             for seed in range(self.seeds)
         ]
+
+
+_LESSONS = Path("lessons.h5")  # stands for the lenses that teach, before there are any
+
+
+def _labelled(experiment: Experiment) -> bool:
+    return built(experiment.method).needs_labels
 
 
 def check_downstream(settings: Downstream) -> None:
@@ -231,8 +266,13 @@ def check_downstream(settings: Downstream) -> None:
                 check_choice("ready method", product.ready, list(READY))
             elif product.folder is not None:
                 check_trained(product.folder)
+            elif not isinstance(built(product.experiment(_LESSONS).method), TrainableMethod):
+                raise LensphysError("what it trains super-resolves nothing: choose another method")
         except LensphysError as error:
             raise LensphysError(f"product {name!r}: {error}") from None
+    for name in settings.label_free.products if settings.label_free else []:
+        if settings.learned_from_labels(name):
+            raise LensphysError(f"product {name!r} learned from labels: take it out of label_free")
 
 
 def _check_data(data: DataSettings, settings: Downstream) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from lensphys.downstream.measures import over_seeds
-from lensphys.downstream.settings import PLAIN
+from lensphys.downstream.settings import PLAIN, SEEN
 from lensphys.evaluation.comparison.tables import Cell, Line, Table, as_markdown
 
 Row = dict[str, Any]
@@ -43,8 +43,9 @@ def _together(measured: Sequence[Row], *, whole: bool) -> Row:
         values = [m[key] for m in measured]
         if isinstance(first, float):
             found[key] = over_seeds(values, share=key in ("accuracy", "ece"))
-        elif key == "auc":
-            found[key] = {name: over_seeds((value[name] for value in values), share=True) for name in first}
+        elif key in ("auc", "auc_if_right"):
+            told = dict.fromkeys(name for value in values for name in value)  # not every seed may have every class
+            found[key] = {name: over_seeds((v[name] for v in values if name in v), share=True) for name in told}
         elif whole and key == "reliability":
             found[key] = values
         elif whole:
@@ -72,6 +73,7 @@ def tables(tree: Row) -> list[Table]:
             _budget_table(tree, "AUC, mean of classes", lambda test: test["auc"][ALL]),
             _labels_table(tree),
             _shift_table(tree),
+            _claims_table(tree),
             _leak_table(tree),
             *_free_tables(tree),
         ]
@@ -86,11 +88,21 @@ def downstream_table(tree: Row) -> str:
 
 def notes(tree: Row) -> list[str]:
     """Return what must be said beside the tables."""
+    over = (
+        f"over {tree['seeds']} seeds, each with other labels and other fresh weights (Student's t); of scores without "
+        "labels 95 % bootstrap over lenses"
+    )
     found = [
-        f"Intervals: 95 % over {tree['seeds']} seeds, each with other labels and other fresh weights (Student's t); of "
-        "scores without labels 95 % bootstrap over lenses.",
+        f"Intervals: 95 % {over if tree['seeds'] > 1 else 'bootstrap over lenses; one training'}.",
         "Super-resolution adds no information to the LR image: where a reader of it does better, labels are few.",
     ]
+    if _labelled(tree):
+        found.append(
+            f"Labels declared: networks behind {', '.join(_labelled(tree))} learned from labels before any reader "
+            f"did, those trained here from all {tree['sets']['train']['lenses']} lenses that teach: the numbers of "
+            "labels above are not all that these rows took. 'Labels seen': lenses among these from which the reader "
+            "did not learn. Counted as S1 does, seeds in which no lens of some class was told right have no AUC."
+        )
     for name, told in tree["sets"].items():
         words = [f"{told['lenses']} lenses of {told['in_file']} count"]
         words += [f"{told['unusable']} cannot be used"] if told["unusable"] else []
@@ -120,9 +132,14 @@ def _class_table(tree: Row) -> Table:
     columns += [("ECE ↓", lambda test: test["ece"], False)]
     rows = _plain_rows(tree)
     cells = [_column([get(row["tests"][PLAIN]) for row in rows], up=up) for _, get, up in columns]
-    lines = tuple(_line(row, tuple(column[i] for column in cells)) for i, row in enumerate(rows))
-    title = f"Unseen lenses, {max(tree['budgets'])} labels of each class"
+    lines = tuple(_line(tree, row, tuple(column[i] for column in cells)) for i, row in enumerate(rows))
+    title = f"{_judged_on(tree)}, {max(tree['budgets'])} labels of each class"
     return Table(title, tuple(name for name, _, _ in columns), lines, _FIRST)
+
+
+def _judged_on(tree: Row) -> str:
+    """What the plain test set is: unseen lenses, but for a reader that a user judges."""
+    return str(tree.get("judged_on", "Unseen lenses"))
 
 
 def _auc(name: str, test: Row) -> Row:
@@ -133,8 +150,8 @@ def _numbers_table(tree: Row) -> Table:
     columns = [("MSE ↓", "mse", False), ("MAE ↓", "mae", False), ("R² ↑", "r2", True), ("bias", "bias", None)]
     rows = _plain_rows(tree)
     cells = [_column([row["tests"][PLAIN][key] for row in rows], up=up) for _, key, up in columns]
-    lines = tuple(_line(row, tuple(column[i] for column in cells)) for i, row in enumerate(rows))
-    title = f"{tree['target']} of unseen lenses, {max(tree['budgets'])} labels"
+    lines = tuple(_line(tree, row, tuple(column[i] for column in cells)) for i, row in enumerate(rows))
+    title = f"{_judged_on(tree)}, {tree['target']} with {max(tree['budgets'])} labels"
     return Table(title, tuple(name for name, _, _ in columns), lines, _FIRST)
 
 
@@ -148,9 +165,13 @@ def _by_pair(tree: Row) -> dict[tuple[str, str], dict[int, Row]]:
 
 
 def _budget_table(tree: Row, what: str, get: Callable[[Row], Row]) -> Table:
+    if len(tree["budgets"]) < 2:
+        return Table("", (), ())
     pairs, up = _by_pair(tree), what != "mse"
     columns = [_column([get(own[b]["tests"][PLAIN]) for own in pairs.values()], up=up) for b in sorted(tree["budgets"])]
-    lines = tuple(_line(next(iter(own.values())), tuple(c[i] for c in columns)) for i, own in enumerate(pairs.values()))
+    lines = tuple(
+        _line(tree, next(iter(own.values())), tuple(c[i] for c in columns)) for i, own in enumerate(pairs.values())
+    )
     headings = tuple(f"{budget} labels" for budget in sorted(tree["budgets"]))
     return Table(f"Label efficiency: {what}", headings, lines, _FIRST)
 
@@ -168,14 +189,16 @@ def _labels_table(tree: Row) -> Table:
     pairs = _by_pair(tree)
     most = max(tree["budgets"])
     images = {pair: own[most] for pair, own in pairs.items() if _is_lr(tree, pair[1])}
-    if not images:
+    if not images or len(tree["budgets"]) < 2:
         return Table("", (), ())
     best = max(images.values(), key=lambda row: row["tests"][PLAIN]["auc"][ALL]["mean"])
     auc = best["tests"][PLAIN]["auc"][ALL]["mean"]
     needed = labels_needed(tree, auc)
     lines = [
         _line(
-            next(iter(own.values())), (Cell("more" if needed[pair] is None else str(needed[pair]), order=needed[pair]),)
+            tree,
+            next(iter(own.values())),
+            (Cell("more" if needed[pair] is None else str(needed[pair]), order=needed[pair]),),
         )
         for pair, own in pairs.items()
     ]
@@ -193,8 +216,23 @@ def _shift_table(tree: Row) -> Table:
     if len(tests) < 2:
         return Table("", (), ())
     columns = [_column([row["tests"][test]["auc"][ALL] for row in rows], up=True) for test in tests]
-    lines = tuple(_line(row, tuple(c[i] for c in columns)) for i, row in enumerate(rows))
+    lines = tuple(_line(tree, row, tuple(c[i] for c in columns)) for i, row in enumerate(rows))
     return Table("Shifted test sets: AUC, mean of classes, largest budget", tuple(tests), lines, _FIRST)
+
+
+def _claims_table(tree: Row) -> Table:
+    """What is left of an AUC once labels are unseen and every lens counts; empty where no network saw labels."""
+    rows = [row for row in _plain_rows(tree) if _labelled(tree) and SEEN in row["tests"]]
+    told = [(test, key) for test in (SEEN, PLAIN) for key in ("auc_if_right", "auc")]
+    lines = [_line(tree, row, tuple(_optional(row["tests"][test][key].get(ALL)) for test, key in told)) for row in rows]
+    words = [
+        f"labels {seen}, {counted}" for seen in ("seen", "unseen") for counted in ("counted as S1 does", "all count")
+    ]
+    return Table("What is left of a published AUC, mean of classes", tuple(words), tuple(lines), _FIRST)
+
+
+def _optional(summary: Row | None) -> Cell:
+    return Cell("–") if summary is None else _cell(summary)
 
 
 def _leak_table(tree: Row) -> Table:
@@ -203,7 +241,7 @@ def _leak_table(tree: Row) -> Table:
     for row in tree["rows"]:
         if row["input"] in tree["nuisances"] and row["budget"] == max(tree["budgets"]):
             auc = row["tests"][PLAIN]["auc"][ALL]
-            lines.append(_line(row, (_cell(auc), Cell(_leak(auc)))))
+            lines.append(_line(tree, row, (_cell(auc), Cell(_leak(auc)))))
     return Table("Leak test: nuisances alone, AUC, mean of classes", ("AUC", "verdict"), tuple(lines), _FIRST)
 
 
@@ -248,8 +286,14 @@ def _number(x: float | None) -> Cell:
     return Cell("–") if x is None else Cell(f"{x:.4g}")
 
 
-def _line(row: Row, cells: tuple[Cell, ...]) -> Line:
-    return Line(f"{row['reader']} on {row['input']}", row["input"], cells)
+def _labelled(tree: Row) -> list[str]:
+    """The inputs whose networks learned from labels; results that do not tell have none."""
+    return list(tree.get("labelled", []))
+
+
+def _line(tree: Row, row: Row, cells: tuple[Cell, ...]) -> Line:
+    saw = " (its networks saw labels)" if row["input"] in _labelled(tree) else ""
+    return Line(f"{row['reader']} on {row['input']}{saw}", row["input"], cells)
 
 
 def _column(summaries: Sequence[Row], *, up: bool | None) -> list[Cell]:

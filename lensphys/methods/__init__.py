@@ -14,6 +14,7 @@ from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.marginalised import MarginalisedMethod, MarginalisedSettings
 from lensphys.methods.physics import PhysicsMethod, PhysicsSettings
 from lensphys.methods.physics_adversarial import PhysicsAdversarialSettings
+from lensphys.methods.physics_labelled import PhysicsLabelledSettings
 from lensphys.methods.ranking.ranker import RankerMethodSettings
 from lensphys.methods.refined import Refinable, Refined
 from lensphys.methods.restored import Restoration
@@ -43,6 +44,7 @@ TRAINABLE = {
     "marginalised": MarginalisedSettings,
     "physics": PhysicsSettings,
     "physics_adversarial": PhysicsAdversarialSettings,
+    "physics_labelled": PhysicsLabelledSettings,
     "ranker": RankerMethodSettings,
     "supervised": SupervisedSettings,
 }
@@ -54,6 +56,7 @@ TrainableSettings = Annotated[
     | DiffusionSettings
     | MarginalisedSettings
     | PhysicsAdversarialSettings
+    | PhysicsLabelledSettings
     | PhysicsSettings
     | RankerMethodSettings
     | SupervisedSettings,

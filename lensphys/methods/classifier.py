@@ -37,6 +37,8 @@ class ClassifierMethodSettings(Strict):
 class ClassifierMethod(Trainable[Batch]):
     """Image -> class; trained by cross-entropy, on each batch in one of the square's eight orientations."""
 
+    needs_labels = True
+
     def __init__(self, settings: ClassifierMethodSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -49,7 +51,7 @@ class ClassifierMethod(Trainable[Batch]):
         Raises:
             LensphysError: if there are no labels, or other ones than the network's, or no images of the asked kind.
         """
-        label = self._labels(batch)
+        label = class_labels(batch, self.settings.network.classes)
         images = lr_images(batch) if self.settings.images == "lr" else hr_images(batch, self.settings.scale)
         logits = self.network(reoriented(images) if self.training else images).float()
         return {
@@ -57,17 +59,22 @@ class ClassifierMethod(Trainable[Batch]):
             "loss": F.cross_entropy(logits, label, label_smoothing=self.settings.label_smoothing),
         }
 
-    def _labels(self, batch: Batch) -> Tensor:
-        classes = self.settings.network.classes
-        if batch.label is None:
-            raise LensphysError("a classifier is trained on labelled images: this data set has no labels")
-        foreign = batch.label[(batch.label < 0) | (batch.label >= classes)]
-        if len(foreign):
-            raise LensphysError(
-                f"the data have the label {int(foreign[0])}, but the classifier counts {classes} classes from 0: set "
-                "method.network.classes"
-            )
-        return batch.label
+
+def class_labels(batch: Batch, classes: int) -> Tensor:
+    """Return the class of each image, (B,).
+
+    Raises:
+        LensphysError: if there are no labels, or others than 0 to ``classes`` - 1.
+    """
+    if batch.label is None:
+        raise LensphysError("a classifier is trained on labelled images: this data set has no labels")
+    foreign = batch.label[(batch.label < 0) | (batch.label >= classes)]
+    if len(foreign):
+        raise LensphysError(
+            f"the data have the label {int(foreign[0])}, but the classifier counts {classes} classes from 0: set its "
+            "number of classes"
+        )
+    return batch.label
 
 
 def lr_images(batch: Batch) -> Tensor:

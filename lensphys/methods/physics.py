@@ -84,9 +84,14 @@ class PhysicsMethod(TrainableMethod):
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
         """Return the super-resolved batch; another scale than the network's own interpolates its deflection."""
         observation = replace(observation, image=observation.image * observation.weight)
-        field = self.network(min_max(observation.image), observation.camera.grid)
+        field = self.deflection(observation)
         with torch.autocast(observation.image.device.type, enabled=False):  # mixed precision is for the network alone
             return self._relens(observation, field, scale or self.network.scale)
+
+    def deflection(self, observation: Observation) -> DeflectionField:
+        """Return what the network makes of the images, at its own resolution."""
+        field: DeflectionField = self.network(min_max(observation.image), observation.camera.grid)
+        return field
 
     def _relens(self, observation: Observation, field: DeflectionField, scale: int) -> Prediction:
         source, field = self._solve_source(observation, field)

@@ -48,11 +48,13 @@ class Trainable(nn.Module, ABC, Generic[B]):
     Attributes:
         reads: what its data file holds.
         needs_truth: whether HR images are read.
+        needs_labels: whether classes are.
         keeps: which weights are kept: those of the ``best`` validation, or the ``last``, where no score tells.
     """
 
     reads: Literal["lenses", "rank_set"] = "lenses"
     needs_truth: bool = False
+    needs_labels: bool = False
     keeps: Literal["best", "last"] = "best"
 
     @property

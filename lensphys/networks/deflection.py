@@ -16,12 +16,12 @@ from lensphys.tracing.grid import PixelGrid
 class PolarHeadSettings(Strict):
     """Bounds of the two heads [arcsec]; the published ones, 0.5..1.6 and 0.0025 * 1.1 / 2, are the defaults.
 
-    ``radial_low`` above zero makes alpha positive by construction. ``gain`` scales the last layer's weights at the
-    start: 1 as published, 0 to begin from a field that is the same for every image.
+    ``radial_low`` above zero makes alpha positive by construction; a correction has bounds about zero. ``gain``
+    scales the last layer's weights at the start: 1 as published, 0 to begin from a field that is alike for every image.
     """
 
-    radial_low: PositiveFloat = 0.5
-    radial_high: PositiveFloat = 1.6
+    radial_low: float = 0.5
+    radial_high: float = 1.6
     tangential_limit: PositiveFloat = 0.0025 * 1.1 / 2
     gain: float = 1.0
 
