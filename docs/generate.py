@@ -51,7 +51,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/index.md": ("gain",),
     "docs/results/simulated.md": ("simulated", "studies"),
     "docs/results/galaxies.md": ("any_source", "zoo", "completeness", "network"),
-    "docs/results/real.md": ("real", "multipoles", "lens_light", "joint_simulated", "ground", "pair"),
+    "docs/results/real.md": ("real", "multipoles", "lens_light", "telescopes", "joint_simulated", "ground", "pair"),
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/results/dark_matter.md": ("downstream",),
@@ -69,6 +69,10 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "lens_light": (
         ("real/lens_light/table.json",),
         lambda tree: _script(ROOT / "experiments/real/lens_light/lens_light.py").table(tree["rows"]),
+    ),
+    "telescopes": (
+        ("real/telescopes/table.json",),
+        lambda tree: _script(ROOT / "experiments/real/telescopes/telescopes.py").table(tree["rows"]),
     ),
     "joint_simulated": (
         ("real/joint/simulated.json",),

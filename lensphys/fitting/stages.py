@@ -192,10 +192,24 @@ class Refinement:
         ring = f"{next(iter(problem.model.mass))}.theta_E" in problem.values(problem.parts(smooth.x)[0])
         if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
+        plain, astray = self._coarse(smooth, settings), self._astray(smooth)
+        if not astray and not left_over(plain):
+            return None
         fit = LitLens(settings, self.source, self.steps)(problem)
         lit = replace(self.with_shared_noise(fit), rival=fit.rival)
-        no_lens = self._astray(smooth) and not self._astray(lit)
-        return lit if no_lens or _likelier(lit, smooth) else None
+        if self._at_bounds(lit, "lens_light.0.e"):
+            return None  # an arc: no galaxy is so flat
+        no_lens = astray and not self._astray(lit)
+        return lit if no_lens or _likelier(self._coarse(lit, settings), plain) else None
+
+    def _coarse(self, smooth: Fitted, settings: LensLightSettings) -> Fitted:
+        """The middle of one image behind a source that is free in few modes, each pixel at its centre."""
+        problem = at_centres(smooth.problem)
+        problem = problem.inner(*problem.observation.camera.grid.middle(settings.reach, settings.reach).shape)
+        if self.source is None:
+            return Fitted.at(problem, smooth.x)
+        few = self.source.model_copy(update={"modes": self.source.modes[:2]})
+        return freed(problem, smooth.x, few, frames=1)[-1]
 
     def _recentred(self, smooth: Fitted) -> Groups:
         """The smooth fits; of a lens far from the middle of the field, that about the centre of its arcs."""
@@ -346,11 +360,14 @@ class Refinement:
 
     def _astray(self, fitted: Fitted) -> bool:
         """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""
-        main = f"{next(iter(fitted.problem.model.mass))}."
+        return self._at_bounds(fitted, f"{next(iter(fitted.problem.model.mass))}.")
+
+    def _at_bounds(self, fitted: Fitted, names: str) -> bool:
+        """Whether a parameter of one image stands at a bound whose name begins so."""
         own = torch.sigmoid(fitted.problem.parts(fitted.x)[0][0])
         at = torch.minimum(own, 1 - own) < self.edge
         return any(
-            bool(flag) and name.startswith(main) for name, flag in zip(fitted.problem.model.names, at, strict=True)
+            bool(flag) and name.startswith(names) for name, flag in zip(fitted.problem.model.names, at, strict=True)
         )
 
     def _free(self, levels: list[Fitted]) -> list[Fitted]:
