@@ -114,8 +114,8 @@ def evaluate(
     where = device_of(device)
     if run is not None and (run / READER).is_file():
         given = {"rows": rows, "limit": limit, "refine": refine, "weights": weights, "method": method}
-        if asked_for := [name for name, x in given.items() if x is not None]:
-            raise LensphysError(f"{run} is a reader, which is judged on all lenses of a file: leave --{asked_for[0]} out")
+        if more := [name for name, x in given.items() if x is not None]:
+            raise LensphysError(f"{run} is a reader, which is judged on all lenses of a file: leave --{more[0]} out")
         _evaluate_reader(run, data, out, where, overwrite=overwrite)
         return
     asked = network(run, weights, method)
