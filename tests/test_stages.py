@@ -30,7 +30,7 @@ from lensphys.fitting import (
     Search,
     freed,
 )
-from lensphys.fitting.stages import finished, likeliest, poor, significant
+from lensphys.fitting.stages import finished, left_over, likeliest, poor, significant
 from lensphys.model import FieldPrior, Modes, SourcePrior
 from lensphys.observation import ExposureNoise
 
@@ -213,6 +213,17 @@ def test_images_that_are_fine_are_not_poor(truth):
     scatter = (2 / counted).sqrt()
     assert significant(problem, 1 + 2.9 * scatter).tolist() == [False, False]
     assert significant(problem, 1 + 3.1 * scatter).tolist() == [True, True]
+
+
+def test_what_is_left_over_is_judged_by_the_sky_where_the_noise_map_is_too_large(truth):
+    problem, x = truth
+    one = problem[torch.tensor([0])]
+    wide = one.inflated(torch.tensor([16.0], dtype=torch.float64))
+    wide = replace(wide, inflation=torch.ones_like(wide.inflation))  # a noise map four times too large
+    wrong = moved(one, x[:1], lens_theta_E=1.1)
+    assert float(wide.chi2(wrong)) < 1.1 and not left_over(Fitted.at(wide, x[:1]))
+    for known in (one, wide):
+        assert left_over(Fitted.at(known, wrong))
 
 
 def test_the_noise_is_that_of_the_model(truth):
