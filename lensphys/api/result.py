@@ -87,8 +87,10 @@ class Outcome:
 
     @property
     def summary(self) -> str:
-        """Chi^2 and Einstein radius in a line; of many images the medians."""
-        median = {name: float(np.nanmedian(self.planes[name])) for name in ("chi2", "theta_E") if name in self.planes}
+        """Chi^2 and Einstein radius in a line; of many images the medians of those that have one."""
+        found = {name: self.planes[name] for name in ("chi2", "theta_E") if name in self.planes}
+        known = {name: values[~np.isnan(values)] for name, values in found.items()}
+        median = {name: float(np.median(values)) for name, values in known.items() if len(values)}
         return ("" if len(self.images.index) == 1 else "median ") + in_a_line(**median)
 
     @property
@@ -280,7 +282,7 @@ class Result(Written):
         return vstack(parts, metadata_conflicts="silent")
 
 
-def in_a_line(chi2: float, theta_E: float | None = None) -> str:
+def in_a_line(chi2: float = float("nan"), theta_E: float | None = None) -> str:
     """Return chi^2 per degree of freedom and Einstein radius [arcsec] as a terminal shows them.
 
     Example:

@@ -120,10 +120,13 @@ def _check_plausible(noise: NoiseMap, sky: float) -> None:
 
 
 def sky_scatter(image: Array) -> float:
-    """Return the standard deviation of the sky: of what is fainter than the median, whatever neighbours share."""
-    level = np.median(image)
-    fainter = level - image[image < level]
-    return 1.4826 * float(np.median(fainter)) if fainter.size else 0.0
+    """Return the standard deviation of the sky, whatever neighbours share: of the side of the median without light.
+
+    That is the fainter one, but of an image that somebody inverted.
+    """
+    above = image - np.median(image)
+    sides = [np.abs(above[side]) for side in (above < 0, above > 0)]
+    return 1.4826 * min((float(np.median(side)) for side in sides if side.size), default=0.0)
 
 
 def _article(kind: str) -> str:
