@@ -34,7 +34,7 @@ from summary_tables import (
     multipoles_table,
     overfit_table,
     pair_sentence,
-    real_sentence,
+    real_lenses,
     short_table,
     zoo_table,
 )
@@ -47,7 +47,7 @@ CASES = "docs/cases.md"
 
 # where a table stands, by page
 PAGES: dict[str, tuple[str, ...]] = {
-    "README.md": ("gain", "short", "real_sentence"),
+    "README.md": ("gain", "short", "real_lenses"),
     "docs/index.md": ("gain",),
     "docs/results/simulated.md": ("simulated", "studies"),
     "docs/results/galaxies.md": ("any_source", "zoo", "completeness", "network"),
@@ -80,7 +80,10 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     ),
     "completeness": (("any_source/table.json",), completeness_table),
     "real": (("real/slacs/table.json",), lambda tree: lenses_table(tree["rows"])),
-    "real_sentence": (("real/slacs/table.json",), real_sentence),
+    "real_lenses": (
+        ("real/slacs/table.json", "real/lens_light/table.json", "real/telescopes/table.json"),
+        real_lenses,
+    ),
     "multipoles": (("real/slacs/table.json", "real/slacs/multipoles/table.json"), multipoles_table),
     "ground": (("real/ground/table.json",), lambda tree: ground_table(tree["arcs"])),
     "pair": (("real/pair/table.json",), pair_sentence),

@@ -47,19 +47,25 @@ def gain_caption(tree: Tree) -> str:
     )
 
 
-def real_sentence(tree: Tree) -> str:
+def real_lenses(slacs: Tree, lit: Tree, telescopes: Tree) -> str:
     """Return how far the Einstein radii of real lenses are from the published ones.
 
     Args:
-        tree: ``real/slacs/table.json``.
+        slacs: ``real/slacs/table.json``.
+        lit: ``real/lens_light/table.json``.
+        telescopes: ``real/telescopes/table.json``.
     """
-    off = np.array([abs(row["ratio"] - 1) for row in tree["rows"] if row["ratio"]])
-    rows = tree["rows"]
-    suspect = sum(row["quality"] != "good" for row in rows)
-    return (
-        f"{len(off)} real HST lenses, nothing set by hand: theta_E within {np.median(off):.1%} of the published value "
-        f"at the median and {off.max():.1%} at the worst; {suspect} of {len(rows)} call themselves suspect or bad."
-    )
+    head = ["real lenses, nothing set by hand", "images", "theta_E off, median", "worst", "within 5 %",
+            "calls itself good / suspect / bad"]  # fmt: skip
+    names = ("Hubble, galaxy subtracted", "Hubble, galaxy left in", "Euclid, Hubble and JWST, galaxy left in")
+    body = []
+    for name, tree in zip(names, (slacs, lit, telescopes), strict=True):
+        rows = [row for row in tree["rows"] if row["ratio"]]
+        off = np.array([abs(row["ratio"] - 1) for row in rows])
+        count = [str(sum(row["quality"] == quality for row in rows)) for quality in ("good", "suspect", "bad")]
+        numbers = [str(len(rows)), f"{np.median(off):.1%}", f"{off.max():.1%}", str((off <= 0.05).sum())]
+        body.append([name, *numbers, " / ".join(count)])
+    return markdown(head, body)
 
 
 def completeness_table(tree: Tree) -> str:
