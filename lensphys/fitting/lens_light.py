@@ -274,7 +274,7 @@ def near_the_light(
     if name == "R_sersic":
         return parameter.between(parameter.low, min(parameter.high, settings.largest))
     if name in ("gamma1", "gamma2"):
-        return replace(parameter, sigma=settings.shear)
+        return replace(parameter, sigma=min(parameter.sigma, settings.shear))
     if member != main or name not in (*CENTRE, "e1", "e2"):
         return parameter
     value = float(light.values[f"lens_light.0.{name}"])
