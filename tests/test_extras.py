@@ -137,9 +137,8 @@ app(stack, standalone_mode=False)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     lacking = set(done.stdout.splitlines()[0].split())
-    drawn = {
-        f"lensphys.viewer.{name}" for name in ("catalogue", "colours", "drawing", "library", "page", "regions", "show")
-    }
+    names = ("catalogue", "colours", "drawing", "library", "page", "panels", "regions", "show")
+    drawn = {f"lensphys.viewer.{name}" for name in names}
     readers = {name for name in lacking if name.startswith("lensphys.downstream")}
     assert lacking == drawn | readers | {"lensphys.model.kernels", "lensphys.api.plot"}
     assert (tmp_path / "new.fits").is_file() and (tmp_path / "new.npz").is_file()

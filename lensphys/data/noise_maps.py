@@ -64,7 +64,7 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
         return _of_exposure(noise.values, image)
     if noise.kind in _UNCERTAINTY:
         return Deviation(_converted(noise.values, noise.kind), f"{_article(noise.kind)}, made standard deviations")
-    _check_plausible(noise, sky_scatter(image.numpy()))
+    _check_plausible(noise, image)
     return Deviation(noise.values, "standard deviations")
 
 
@@ -107,9 +107,14 @@ def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
     return Deviation(values, f"a weight, taken for an exposure map and scaled to the noise of the sky{told}")
 
 
-def _check_plausible(noise: NoiseMap, sky: float) -> None:
-    """Raise where a map is far off the sky's scatter as it is, and close to it as another kind."""
-    if sky == 0 or 1 / _IMPLAUSIBLE < _median(noise.values) / sky < _IMPLAUSIBLE:
+def _check_plausible(noise: NoiseMap, image: Tensor) -> None:
+    """Raise where a map is far off the noise as it is, and close to the sky's scatter as another kind.
+
+    Of an image without any sky, light scatters; what is white in it does not know of light.
+    """
+    sky, white = sky_scatter(image.numpy()), float(SkyNoise.from_image(image).sigma.median())
+    usual = _median(noise.values)
+    if min(sky, white) == 0 or any(1 / _IMPLAUSIBLE < usual / scatter < _IMPLAUSIBLE for scatter in (sky, white)):
         return
     for kind in (VARIANCE, INVERSE_VARIANCE):
         if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
