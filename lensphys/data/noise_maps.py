@@ -112,9 +112,8 @@ def _check_plausible(noise: NoiseMap, image: Tensor) -> None:
 
     Of an image without any sky, light scatters; what is white in it does not know of light.
     """
-    sky, white = sky_scatter(image.numpy()), float(SkyNoise.from_image(image).sigma.median())
-    usual = _median(noise.values)
-    if min(sky, white) == 0 or any(1 / _IMPLAUSIBLE < usual / scatter < _IMPLAUSIBLE for scatter in (sky, white)):
+    sky = sky_scatter(image.numpy())
+    if sky == 0 or _plausible(noise, sky) or _plausible(noise, _white(image)):
         return
     for kind in (VARIANCE, INVERSE_VARIANCE):
         if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
@@ -124,6 +123,19 @@ def _check_plausible(noise: NoiseMap, image: Tensor) -> None:
             )
 
 
+def _plausible(noise: NoiseMap, scatter: float) -> bool:
+    """Whether a map is near a scatter."""
+    return scatter / _IMPLAUSIBLE < _median(noise.values) < scatter * _IMPLAUSIBLE
+
+
+def _white(image: Tensor) -> float:
+    """The white noise of images; 0 of an image without scatter."""
+    try:
+        return float(SkyNoise.from_image(image).sigma.median())
+    except LensphysError:
+        return 0.0
+
+
 def sky_scatter(image: Array) -> float:
     """Return the standard deviation of the sky, whatever neighbours share: of the side of the median without light.
 
@@ -131,7 +143,7 @@ def sky_scatter(image: Array) -> float:
     """
     above = image - np.median(image)
     sides = [np.abs(above[side]) for side in (above < 0, above > 0)]
-    return 1.4826 * min((float(np.median(side)) for side in sides if side.size), default=0.0)
+    return 1.4826 * min(float(np.median(side)) if side.size else 0.0 for side in sides)
 
 
 def _article(kind: str) -> str:
