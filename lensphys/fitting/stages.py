@@ -197,9 +197,10 @@ class Refinement:
             return None
         fit = LitLens(settings, self.source, self.steps)(problem)
         lit = replace(self.with_shared_noise(fit), rival=fit.rival)
-        if self._at_bounds(lit, "lens_light.0.e"):
-            return None  # an arc: no galaxy is so flat
-        no_lens = astray and not self._astray(lit)
+        lost = self._astray(lit)
+        if self._at_bounds(lit, "lens_light.0.e") or (lost and not astray):
+            return None  # an arc was taken for a galaxy: none is so flat, and its mass is where its light is
+        no_lens = astray and not lost
         return lit if no_lens or _likelier(self._coarse(lit, settings), plain) else None
 
     def _coarse(self, smooth: Fitted, settings: LensLightSettings) -> Fitted:
