@@ -47,16 +47,25 @@ class Comparison:
     free: bool
 
     def best(self, minima: list[Minimum]) -> tuple[Minimum, Rival]:
-        """Return the likeliest: all compared with the coarsest source, and those that come first again."""
+        """Return the likeliest: all compared with the coarsest source, and those that come first again.
+
+        Of those that are as good as equal, that which a Sersic explains best: the source with the least structure.
+        """
         first = sorted(minima, key=lambda minimum: -self.merit(minimum, 1))[: self.settings.rings.finalists]
-        merits = torch.tensor([self.merit(minimum, 2) for minimum in first], dtype=torch.float64)
-        order = merits.argsort(descending=True).tolist()
-        best = first[order[0]]
-        if len(first) == 1:
+        merits = [self.merit(minimum, 2) for minimum in first]
+        equal = [i for i, merit in enumerate(merits) if merit >= max(merits) - self.settings.rings.equal]
+        chosen = min(equal, key=lambda i: float(first[i].problem.cost(first[i].x)) + self._paid(first[i]))
+        best, others = first[chosen], [i for i in range(len(first)) if i != chosen]
+        if not others:
             return best, Rival.none(best.x[:, 0])
-        second = first[order[1]]
+        other = max(others, key=lambda i: merits[i])
+        second, behind = first[other], torch.tensor(merits[chosen] - merits[other], dtype=torch.float64).nan_to_num()
         theta_E = second.problem.values(second.problem.parts(second.x)[0])[f"{main_lens(second.problem)}.theta_E"]
-        return best, Rival(theta_E, (merits[order[0]] - merits[order[1]]).nan_to_num().to(theta_E).expand(1))
+        return best, Rival(theta_E, behind.to(theta_E).expand(1))
+
+    def _paid(self, minimum: Minimum) -> float:
+        """What other objects cost."""
+        return minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
 
     def merit(self, minimum: Minimum, levels: int) -> float:
         """Return ln of the evidence with a source that is free in its first levels of modes; -inf if nothing is lensed.
@@ -67,7 +76,7 @@ class Comparison:
             return -math.inf
         counted = capped(self.near, self.settings.rings.compared, self.front).inverse_sigma
         problem = replace(minimum.problem, inverse_sigma=torch.where(minimum.problem.inverse_sigma > 0, counted, 0.0))
-        paid = minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
+        paid = self._paid(minimum)
         if not self.free:
             return float(Fitted.at(problem, minimum.x).evidence) - paid
         source = self.settings.compared

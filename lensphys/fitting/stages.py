@@ -187,8 +187,12 @@ class Refinement:
         return groups + ([(torch.cat(plain), smooth.rows(torch.cat(plain)))] if plain else [])
 
     def _lit(self, smooth: Fitted, settings: LensLightSettings) -> Fitted | None:
-        """One image with the light of its lens galaxy, if it has one and that explains it better."""
-        problem = smooth.problem
+        """One image with the light of its lens galaxy, if it has one and that explains it better.
+
+        With the noise as it is given: a galaxy that is not fitted looks like noise that neighbours share.
+        """
+        problem = smooth.problem.inflated(smooth.problem.inflation.reciprocal())
+        smooth = Fitted.at(problem, smooth.x)
         ring = f"{next(iter(problem.model.mass))}.theta_E" in problem.values(problem.parts(smooth.x)[0])
         if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None

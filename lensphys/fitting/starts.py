@@ -36,6 +36,7 @@ class RingSearch(Strict):
         apart: e-folds between the Einstein radii of two minima.
         minima: how many are followed.
         finalists: and how many of those compared with a finer source.
+        equal: ln evidence within which two minima are as good as equal.
     """
 
     widest: PositiveFloat = 2.2
@@ -47,6 +48,7 @@ class RingSearch(Strict):
     apart: PositiveFloat = 0.08
     minima: PositiveInt = 8
     finalists: PositiveInt = 5
+    equal: PositiveFloat = 30.0
 
 
 def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
