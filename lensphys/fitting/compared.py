@@ -60,7 +60,7 @@ class Comparison:
             return best, Rival.none(best.x[:, 0])
         other = max(others, key=lambda i: merits[i])
         second, behind = first[other], torch.tensor(merits[chosen] - merits[other], dtype=torch.float64).nan_to_num()
-        theta_E = second.problem.values(second.problem.parts(second.x)[0])[f"{main_lens(second.problem)}.theta_E"]
+        theta_E = second.problem.values(second.problem.parts(second.x)[0])[f"{second.problem.model.main}.theta_E"]
         return best, Rival(theta_E, behind.to(theta_E).expand(1))
 
     def _paid(self, minimum: Minimum) -> float:
@@ -101,11 +101,6 @@ def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> Len
     return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
 
 
-def main_lens(problem: LensProblem) -> str:
-    """Return the name of the main lens."""
-    return next(iter(problem.model.mass))
-
-
 def place(values: dict[str, Tensor], name: str) -> Tensor:
     """Return where a member is, (B, 2, 1, 1) [arcsec]."""
     return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
@@ -114,7 +109,7 @@ def place(values: dict[str, Tensor], name: str) -> Tensor:
 def lenses(problem: LensProblem, x: Tensor) -> bool:
     """Return whether the source of one image has a second image, of a lens whose size is not at its bounds."""
     values = problem.values(problem.parts(x)[0])
-    main, source = main_lens(problem), next(iter(problem.model.source))
+    main, source = problem.model.main, next(iter(problem.model.source))
     theta_E, free = float(values[f"{main}.theta_E"]), free_radius(problem)
     inside = free is None or 1.1 * free.low < theta_E < free.high / 1.02
     return inside and float((place(values, source) - place(values, main)).norm()) < theta_E
@@ -131,7 +126,7 @@ def seen_twice(problem: LensProblem, x: Tensor, second: float) -> Tensor:
         second: how far from the lens the second image is, at least [Einstein radii].
     """
     lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
-    main, beta = main_lens(problem), theta - lens.mass(theta)
+    main, beta = problem.model.main, theta - lens.mass(theta)
     light = lens.source(beta).clamp(min=0) * (problem.inverse_sigma > 0)
     radius = (beta - place(lens.values, main)).norm(dim=1, keepdim=True)
     twice = radius < (1 - second) * lens.values[f"{main}.theta_E"][:, None, None, None]

@@ -28,7 +28,7 @@ def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
     flux of the image over that of the source.
     """
     lens, camera = problem.lens(x), problem.observation.camera
-    name = next(iter(problem.model.mass))
+    name = problem.model.main
     about = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
     field = DeflectionField.from_lens(lens.mass, camera.grid, like=x)
     flux, radius = _source(problem, x)

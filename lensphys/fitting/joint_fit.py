@@ -214,7 +214,7 @@ class JointRefinement:
         own = replace(shot.problem, model=model, space=model.space(shot.problem.radius))
         smooth = replace(self.refinement, starts=self.settings.starts).smooth(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
-        main = next(iter(first.problem.model.mass))
+        main = first.problem.model.main
         there, here = (torch.stack([v[f"{main}.{c}"] for c in CENTRE], dim=1) for v in (values, seen))
         found = there - place.turned(here[:, :, None, None])[:, :, 0, 0]
         start = Placement(torch.cat([found, place.numbers[:, 2:]], dim=1))

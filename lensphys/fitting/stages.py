@@ -50,7 +50,7 @@ class LensFit:
         rows = torch.arange(len(smooth.x), device=smooth.x.device)
         values = smooth.problem.values(smooth.x)
         none = torch.full_like(smooth.problem.unit, torch.nan)
-        theta_E = values.get(f"{next(iter(smooth.problem.model.mass))}.theta_E", none)
+        theta_E = values.get(f"{smooth.problem.model.main}.theta_E", none)
         rival = smooth.rival or Rival.none(smooth.problem.unit)
         return cls([(rows, smooth)] if groups is None else groups, significant_light(smooth.problem)[1], theta_E, rival)
 
@@ -193,7 +193,7 @@ class Refinement:
         """
         problem = smooth.problem.inflated(smooth.problem.inflation.reciprocal())
         smooth = Fitted.at(problem, smooth.x)
-        ring = f"{next(iter(problem.model.mass))}.theta_E" in problem.values(problem.parts(smooth.x)[0])
+        ring = f"{problem.model.main}.theta_E" in problem.values(problem.parts(smooth.x)[0])
         if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, settings):
             return None
         plain, astray = self._coarse(smooth, settings), self._astray(smooth)
@@ -365,7 +365,7 @@ class Refinement:
 
     def _astray(self, fitted: Fitted) -> bool:
         """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""
-        return self._at_bounds(fitted, f"{next(iter(fitted.problem.model.mass))}.")
+        return self._at_bounds(fitted, f"{fitted.problem.model.main}.")
 
     def _at_bounds(self, fitted: Fitted, names: str) -> bool:
         """Whether a parameter of one image stands at a bound whose name begins so."""

@@ -103,7 +103,7 @@ def starting_points(problem: LensProblem, count: int) -> Tensor:
 
 def _middle(problem: LensProblem, values: dict[str, Tensor]) -> Tensor:
     """Where the main lens is, (B, 2) [arcsec]."""
-    lens, none = next(iter(problem.model.mass)), torch.zeros_like(problem.unit)
+    lens, none = problem.model.main, torch.zeros_like(problem.unit)
     return torch.stack([values.get(f"{lens}.{name}", none) for name in ("center_x", "center_y")], dim=1)
 
 
@@ -119,7 +119,7 @@ def searched(problem: LensProblem, search: RingSearch) -> Tensor:
     free = free_radius(problem)
     if free is None:
         known = problem.model.completed(_typical(problem), problem.unit)
-        radii = known[f"{next(iter(problem.model.mass))}.theta_E"]
+        radii = known[f"{problem.model.main}.theta_E"]
     else:
         radii = torch.linspace(free.low, search.widest, search.radii).to(problem.unit)
     arc = significant_light(problem)[0]
@@ -129,7 +129,7 @@ def searched(problem: LensProblem, search: RingSearch) -> Tensor:
 
 def free_radius(problem: LensProblem) -> Parameter | None:
     """Return the Einstein radius of the main lens as a parameter; None where it is not free."""
-    name = f"{next(iter(problem.model.mass))}.theta_E"
+    name = f"{problem.model.main}.theta_E"
     return next((p for p in problem.space.parameters if p.name == name), None)
 
 
@@ -137,7 +137,7 @@ def _searched_at(problem: LensProblem, arc: Tensor, radius: Tensor, search: Ring
     """The cost () and the parameters (P,) of the best source behind an SIS of a radius."""
     places, sizes = search.places, search.sizes
     grid = problem.observation.camera.grid
-    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    lens, source = problem.model.main, next(iter(problem.model.source))
     values = _typical(problem) | {f"{lens}.theta_E": radius.expand(1), f"{source}.amp": problem.unit}
     mass = problem.model.deflector(problem.model.completed(values, radius.expand(1)))
     source_grid = PixelGrid(61, 61, grid.radius / 61)
@@ -195,7 +195,7 @@ def _typical(problem: LensProblem) -> dict[str, Tensor]:
 def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return the cost (B,) and the parameters (B, P) of an SIS of ``factor`` times the arc's radius."""
     grid = problem.observation.camera.grid
-    lens, source = next(iter(problem.model.mass)), next(iter(problem.model.source))
+    lens, source = problem.model.main, next(iter(problem.model.source))
     values = _typical(problem)
     distance = (grid.positions(like=arc) - _middle(problem, values)[:, :, None, None]).norm(dim=1, keepdim=True)
     radius = (distance * arc).flatten(1).sum(1) / arc.flatten(1).sum(1).clamp(min=1e-30)

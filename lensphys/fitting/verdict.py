@@ -12,7 +12,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.compared import main_lens, seen_twice
+from lensphys.fitting.compared import seen_twice
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
@@ -288,7 +288,7 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
 def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
     """Whether the borders are so far out that arcs have no light there."""
     problem = look.fitted.problem
-    name = f"{next(iter(problem.model.mass))}.theta_E"
+    name = f"{problem.model.main}.theta_E"
     radius = problem.values(problem.parts(look.fitted.x)[0]).get(name, torch.zeros_like(problem.unit))
     grid = problem.observation.camera.grid
     return (settings.borders * radius < 0.5 * min(grid.shape) * grid.scale).tolist()
@@ -343,7 +343,7 @@ def _shear(look: _Look, settings: VerdictSettings) -> Reasons:
 def _twice(look: _Look, settings: VerdictSettings) -> Reasons:
     """A source with the shape of the arcs, in front of which the lens does next to nothing."""
     problem, x = look.fitted.problem, look.fitted.x
-    if f"{main_lens(problem)}.theta_E" not in problem.values(problem.parts(x)[0]):
+    if f"{problem.model.main}.theta_E" not in problem.values(problem.parts(x)[0]):
         return [[] for _ in range(len(problem))]
     share = seen_twice(problem, x, 0.0)
     words = [f"only {100 * s:.0f} % of the arcs' light has a second image" for s in share.tolist()]
@@ -360,7 +360,7 @@ def _covered(look: _Look, settings: VerdictSettings) -> Reasons:
 def _centre(look: _Look, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     values, grid = problem.values(problem.parts(look.fitted.x)[0]), problem.observation.camera.grid
-    name = next(iter(problem.model.mass))
+    name = problem.model.main
     at = torch.stack([values[f"{name}.center_x"], values[f"{name}.center_y"]], dim=1)[:, :, None, None]
     radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
     near = (problem.positions(grid) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
@@ -376,7 +376,7 @@ def _centre(look: _Look, settings: VerdictSettings) -> Reasons:
 
 def _radii(look: _Look, smooth: Tensor, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    name = next(iter(problem.model.mass))
+    name = problem.model.main
     full = problem.values(problem.parts(look.fitted.x)[0]).get(f"{name}.theta_E")
     if full is None:
         return [[] for _ in range(len(smooth))]
@@ -388,7 +388,7 @@ def _radii(look: _Look, smooth: Tensor, settings: VerdictSettings) -> Reasons:
 def _rivals(look: _Look, rival: Rival, settings: VerdictSettings) -> Reasons:
     """Another lens that explains an image nearly as well."""
     problem = look.fitted.problem
-    name = f"{next(iter(problem.model.mass))}.theta_E"
+    name = f"{problem.model.main}.theta_E"
     own = problem.values(problem.parts(look.fitted.x)[0]).get(name)
     if own is None:
         return [[] for _ in range(len(rival.behind))]

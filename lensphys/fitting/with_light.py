@@ -186,7 +186,7 @@ class LitLens:
     def _space(self, problem: LensProblem, light: LensLight) -> ParameterSpace:
         """Bounds and priors with the main lens about its light, and everything else about the same place."""
         x, y = place(light.values, "lens_light.0").flatten().tolist()
-        main = next(iter(problem.model.mass))
+        main = problem.model.main
         least = self._core(problem)
         about = problem.centred_on(x, y).space.parameters
         return ParameterSpace([near_the_light(p, main, light, self.settings, least) for p in about])
@@ -199,7 +199,7 @@ class LitLens:
         """Objects outside of the arcs that neither lens light nor source explain."""
         front, model = problem.light_in_front(x), problem.shown(x)
         arcs = model if front is None else model - front
-        values, main = problem.values(problem.parts(x)[0]), next(iter(problem.model.mass))
+        values, main = problem.values(problem.parts(x)[0]), problem.model.main
         away = problem.positions(problem.observation.camera.grid) - place(values, main)
         allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)
         return foreign_objects(problem.observation, model, arcs, allowed, self.settings.others)

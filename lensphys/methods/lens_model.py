@@ -72,7 +72,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     """The model alone, of images that share one."""
     problem, observation = group.problem, group.problem.observation
     lens, camera = problem.seen_lens(group.x), observation.camera.at(scale)
-    name = next(iter(problem.model.mass))
+    name = problem.model.main
     centre = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
     if problem.placement is not None:
         centre = problem.placement.image(centre[:, :, None, None])[:, :, 0, 0]
@@ -111,7 +111,7 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
     rest = residual_signal(problem.observation, model.observed)
     signal, spread = rest.upsampled(problem.observation, model.camera.grid)
     errors = posterior.errors()
-    main = f"{next(iter(problem.model.mass))}.theta_E"
+    main = f"{problem.model.main}.theta_E"
     if main in errors:
         errors["theta_E"] = errors[main]
     bodies = posterior.bodies() if problem.subhalos else model.image.new_zeros(len(model.image), 0, len(BODY))

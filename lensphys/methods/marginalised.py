@@ -388,7 +388,7 @@ class MarginalisedMethod(Refinable):
             finest = replace(free, observation=problem.observation, inverse_sigma=problem.inverse_sigma)
             fitted = Fitted(finest, end.at_cost(finest.cost(end.x)))
             groups = [(rows, seen_whole(group, whole[rows])) for rows, group in self._with_subhalos(fitted)]
-            theta_E = whole.values(own)[f"{next(iter(whole.model.mass))}.theta_E"]
+            theta_E = whole.values(own)[f"{whole.model.main}.theta_E"]
             return LensFit(groups, significant_light(whole)[1], theta_E, Rival.none(theta_E))
 
     def _with_subhalos(self, fitted: Fitted) -> Groups:

@@ -85,6 +85,11 @@ class LensModel:
         return tuple(p.named(f"{name}.{p.name}") for name, member in self.members.items() for p in member.free)
 
     @property
+    def main(self) -> str:
+        """The name of the main lens: the first mass."""
+        return next(iter(self.mass))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the free parameters."""
         return tuple(p.name for p in self.parameters)
