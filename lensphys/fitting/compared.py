@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,6 +30,26 @@ class Minimum:
     x: Tensor
     foreign: Foreign
 
+    @property
+    def theta_E(self) -> Tensor:
+        """Einstein radius, (1,) [arcsec]."""
+        return self.problem.values(self.x)[f"{self.problem.model.main}.theta_E"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How likely a minimum is.
+
+    Args:
+        minimum: with the lens, and the Sersic about which the source varies, of the free source.
+        merit: ln of the evidence, -inf if nothing is lensed.
+        sersic: the cost that the best Sersic has there.
+    """
+
+    minimum: Minimum
+    merit: float
+    sersic: float
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -51,40 +72,46 @@ class Comparison:
 
         Of those that are as good as equal, that which a Sersic explains best: the source with the least structure.
         """
-        first = sorted(minima, key=lambda minimum: -self.merit(minimum, 1))[: self.settings.rings.finalists]
-        merits = [self.merit(minimum, 2) for minimum in first]
-        equal = [i for i, merit in enumerate(merits) if merit >= max(merits) - self.settings.rings.equal]
-        chosen = min(equal, key=lambda i: float(first[i].problem.cost(first[i].x)) + self._paid(first[i]))
-        best, others = first[chosen], [i for i in range(len(first)) if i != chosen]
+        few = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
+        last = [self.compared(one.minimum, 2) for one in few[: self.settings.rings.finalists]]
+        likeliest = max(one.merit for one in last)
+        equal = [one for one in last if one.merit >= likeliest - self.settings.rings.equal]
+        chosen = min(equal, key=lambda one: one.sersic)
+        others = [one for one in last if one is not chosen]
         if not others:
-            return best, Rival.none(best.x[:, 0])
-        other = max(others, key=lambda i: merits[i])
-        second, behind = first[other], torch.tensor(merits[chosen] - merits[other], dtype=torch.float64).nan_to_num()
-        theta_E = second.problem.values(second.problem.parts(second.x)[0])[f"{second.problem.model.main}.theta_E"]
-        return best, Rival(theta_E, behind.to(theta_E).expand(1))
+            return chosen.minimum, Rival.none(chosen.minimum.x[:, 0])
+        other = max(others, key=lambda one: one.merit)
+        behind = torch.tensor(chosen.merit - other.merit, dtype=torch.float64).nan_to_num()
+        theta_E = other.minimum.theta_E
+        return chosen.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
 
-    def _paid(self, minimum: Minimum) -> float:
-        """What other objects cost."""
-        return minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
-
-    def merit(self, minimum: Minimum, levels: int) -> float:
-        """Return ln of the evidence with a source that is free in its first levels of modes; -inf if nothing is lensed.
+    def compared(self, minimum: Minimum, levels: int) -> Compared:
+        """Return how likely a minimum is with a source that is free in its first levels of modes, and its lens then.
 
         Other objects count with what an ellipse of light would leave of them.
+
+        Args:
+            minimum: where a start has ended.
+            levels: of the modes.
         """
-        if not lenses(minimum.problem, minimum.x):
-            return -math.inf
-        counted = capped(self.near, self.settings.rings.compared, self.front).inverse_sigma
-        problem = replace(minimum.problem, inverse_sigma=torch.where(minimum.problem.inverse_sigma > 0, counted, 0.0))
-        paid = self._paid(minimum)
+        paid = minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
+        sersic = float(minimum.problem.cost(minimum.x)) + paid
+        sigma = torch.where(minimum.problem.inverse_sigma > 0, self._capped.inverse_sigma, 0.0)
+        problem = replace(minimum.problem, inverse_sigma=sigma)
         if not self.free:
-            return float(Fitted.at(problem, minimum.x).evidence) - paid
+            merit = float(Fitted.at(problem, minimum.x).evidence) - paid
+            return Compared(minimum, merit if lenses(problem, minimum.x) else -math.inf, sersic)
         source = self.settings.compared
         source = source.model_copy(update={"modes": source.modes[:levels]})
-        fit = freed(problem, minimum.x, source, frames=levels)[-1]
-        if float(seen_twice(fit.problem, fit.x, self.settings.second)) < self.settings.twice:
-            return -math.inf
-        return float(fit.evidence) - paid
+        fit = freed(*problem.held(minimum.x, self.settings.rings.held, mass_of(problem)), source, frames=1)[-1]
+        found = replace(minimum, x=fit.problem.parts(fit.x)[0])
+        twice = float(seen_twice(fit.problem, fit.x, self.settings.second)) >= self.settings.twice
+        likely = twice and lenses(problem, found.x)
+        return Compared(found, float(fit.evidence) - paid if likely else -math.inf, sersic)
+
+    @cached_property
+    def _capped(self) -> LensProblem:
+        return capped(self.near, self.settings.rings.compared, self.front)
 
 
 def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> LensProblem:
@@ -99,6 +126,11 @@ def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> Len
     arcs = image.clamp(min=0) / cap
     sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
     return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
+
+
+def mass_of(problem: LensProblem) -> list[str]:
+    """Return the parameters of the mass."""
+    return [name for name in problem.model.names if name.rpartition(".")[0] in problem.model.mass]
 
 
 def place(values: dict[str, Tensor], name: str) -> Tensor:

@@ -68,7 +68,7 @@ class LensLightSettings(Strict):
     inner: PositiveFloat = 0.4
     search: PositiveFloat = 0.3
     peak: PositiveFloat = 10.0
-    centre: PositiveFloat = 0.04
+    centre: PositiveFloat = 0.025
     tilt: PositiveFloat = 0.15
     shear: PositiveFloat = 0.06
     largest: PositiveFloat = 0.35

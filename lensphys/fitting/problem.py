@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, reduce
 from operator import add
@@ -17,6 +17,7 @@ from lensphys.fitting.broad_light import BroadLight, BroadLightFilter
 from lensphys.fitting.newton import Normal
 from lensphys.fitting.placement import PLACED, PlacedLight, PlacedMass, Placement
 from lensphys.model import (
+    Parameter,
     Component,
     CosineBasis,
     Frame,
@@ -135,6 +136,7 @@ class LensProblem:
         potential: the correction to the potential; None for none.
         front: the light of the lens as last fitted, (B, 1, H, W) [flux per pixel]; None where there is none.
         placement: of the images, where they are not those whose middle the positions of the model are about.
+        released: bounds and priors without what is held; None where nothing is.
     """
 
     observation: Observation
@@ -151,6 +153,7 @@ class LensProblem:
     front: Tensor | None = None
     broad: BroadLight | None = None
     placement: Placement | None = None
+    released: ParameterSpace | None = None
 
     @classmethod
     def from_observation(
@@ -270,6 +273,36 @@ class LensProblem:
         return self.space.unconstrained(
             {p.name: values[p.name] / (self.unit if p.in_peaks else 1) for p in self.model.parameters}
         )
+
+    def held(self, x: Tensor, share: float, names: Collection[str]) -> tuple[LensProblem, Tensor]:
+        """Return the problem of one image with some parameters held near what they are, and the vector there.
+
+        Args:
+            x: the vector, (1, Q).
+            share: of the range between its bounds by which each may change.
+            names: of the parameters; those that are not free do not count.
+        """
+        space = self.released or self.space
+        now = self.values(self.parts(x)[0])
+
+        def near(p: Parameter) -> Parameter:
+            if p.name not in names:
+                return p
+            value, by = float(now[p.name] / (self.unit if p.in_peaks else 1)), share * (p.high - p.low)
+            return p.between(max(p.low, value - by), min(p.high, value + by))
+
+        return self._respaced(x, ParameterSpace([near(p) for p in space.parameters]), space)
+
+    def let_go(self, x: Tensor) -> tuple[LensProblem, Tensor]:
+        """Return the problem with nothing held, and a vector (B, Q) there."""
+        return (self, x) if self.released is None else self._respaced(x, self.released, None)
+
+    def _respaced(
+        self, x: Tensor, space: ParameterSpace, released: ParameterSpace | None
+    ) -> tuple[LensProblem, Tensor]:
+        own, *others = self.parts(x)
+        problem = replace(self, space=space, released=released)
+        return problem, torch.cat([problem.unconstrained(self.values(own)), *others], dim=1)
 
     def render(self, x: Tensor) -> Tensor:
         """Return the clean images, (B, 1, H, W) [flux per pixel]."""

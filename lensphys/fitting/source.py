@@ -162,7 +162,8 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
 def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames: int = 2) -> list[Fitted]:
     """Return the joint optimum of lens and free source, from that of a Sersic: one for each level of modes.
 
-    The coarse field finds the lens; with it the frame is chosen anew, and the fine one finds the knots.
+    The coarse field finds the lens; with it the frame is chosen anew, and the fine one finds the knots. What the
+    problem holds is let go of once the coarse field is there: a field that opens takes any lens that is near.
 
     Args:
         problem: whose source is a Sersic.
@@ -173,10 +174,18 @@ def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames:
     for _ in range(frames):
         coarse = _opened(problem, x, source_frame(problem, x, settings), settings.modes[0], settings)
         x = coarse.problem.parts(coarse.x)[0]
-    levels = [coarse]
+    levels = [_let_go(coarse, settings)]
     for modes in settings.modes[1:]:
         levels.append(raised(levels[-1], modes, settings))
     return levels
+
+
+def _let_go(fitted: Fitted, settings: FreeSourceSettings) -> Fitted:
+    """The optimum with nothing held."""
+    problem, x = fitted.problem.let_go(fitted.x)
+    if problem is fitted.problem:
+        return fitted
+    return Fitted(problem, minimised(problem, x, Stop(10, fall=settings.fall_between)))
 
 
 def raised(fitted: Fitted, count: int, settings: FreeSourceSettings) -> Fitted:

@@ -34,6 +34,7 @@ class RingSearch(Strict):
         cap: signal-to-noise that a pixel of the arcs counts with at most: a bright neighbour would count for too much.
         compared: and while minima are compared: a coarse source does not explain bright arcs to their noise.
         apart: e-folds between the Einstein radii of two minima.
+        held: share of its range by which a parameter of the mass may change while it is held and the source opens.
         minima: how many are followed.
         finalists: and how many of those compared with a finer source.
         equal: ln evidence within which two minima are as good as equal.
@@ -45,8 +46,9 @@ class RingSearch(Strict):
     sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.06, 0.2)
     cap: PositiveFloat = 4.0
     compared: PositiveFloat = 12.0
-    apart: PositiveFloat = 0.08
-    minima: PositiveInt = 8
+    apart: PositiveFloat = 0.06
+    held: PositiveFloat = 0.01
+    minima: PositiveInt = 12
     finalists: PositiveInt = 5
     equal: PositiveFloat = 30.0
 

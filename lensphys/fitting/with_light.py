@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, place
+from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of, place
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
@@ -53,7 +54,17 @@ class LitLens:
         minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
         best, rival = Comparison(self.settings, near, front.image, self.source is not None).best(minima)
         whole = self._with(self._widened(problem, near, best.foreign), light, arcs)
-        return replace(finished(whole, best.x, self.steps // 3), rival=rival)
+        return replace(self._finished(whole, best.problem.values(best.x)), rival=rival)
+
+    def _finished(self, whole: LensProblem, values: dict[str, Tensor]) -> Fitted:
+        """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""
+        share = self.settings.rings.held
+        start = whole.unconstrained(values)
+        held = finished(*whole.held(start, share, mass_of(whole)), self.steps // 3)
+        free = finished(*held.problem.let_go(held.x), self.steps // 3)
+        radius = f"{whole.model.main}.theta_E"
+        moved = free.problem.values(free.x)[radius] / values[radius] - 1
+        return free if float(moved.abs()) < share else held
 
     def _widened(self, whole: LensProblem, near: LensProblem, foreign: Foreign) -> LensProblem:
         """The whole problem with the broad light of its middle, and without other objects there."""
@@ -136,11 +147,33 @@ class LitLens:
         No pixel of the arcs counts for more than a few sigma: faint arcs are many pixels, a bright neighbour is few.
         """
         arcs = capped(arcs, self.settings.rings.cap)
-        first = searched(arcs, self.settings.rings)
-        rows = torch.zeros(len(first), dtype=torch.long, device=first.device)
-        ends = minimised(arcs[rows], first, Stop(self.steps // 3, cosine=1e-3)).x
+        ends = self._profile(arcs, searched(arcs, self.settings.rings))
         order = torch.stack([self._forgiving(arcs, end[None]) for end in ends]).argsort()
         return _different(arcs, ends[order], self.settings.rings.apart)[: self.settings.rings.minima]
+
+    def _profile(self, arcs: LensProblem, starts: Tensor) -> Tensor:
+        """Where a Sersic ends behind a lens of each Einstein radius, (n, P): from starts (n, P), or from a neighbour."""
+        free = free_radius(arcs)
+        if free is None:
+            return self._minimised(arcs, starts, self._quick)
+        radius = arcs.space.physical(starts)[free.name]
+        ends = [self._minimised(arcs, start[None], self._quick) for start in starts[radius.argsort()]]
+        sizes = radius.sort().values
+        for order in (range(len(ends)), reversed(range(len(ends)))):
+            for here, there in pairwise(order):
+                moved = arcs.unconstrained(arcs.values(ends[here]) | {free.name: sizes[there][None]})
+                end = self._minimised(arcs, moved, self._quick)
+                ends[there] = min(ends[there], end, key=lambda x: float(self._forgiving(arcs, x)))
+        return torch.cat(ends)
+
+    @property
+    def _quick(self) -> Stop:
+        return Stop(self.steps // 3, cosine=1e-3)
+
+    def _minimised(self, problem: LensProblem, x: Tensor, stop: Stop) -> Tensor:
+        """Where a state (1, P) ends with a Sersic, its Einstein radius held: others would all fall into one minimum."""
+        held, start = problem.held(x, self.settings.rings.held, [f"{problem.model.main}.theta_E"])
+        return held.let_go(minimised(held, start, stop).x)[1]
 
     def _forgiving(self, problem: LensProblem, x: Tensor) -> Tensor:
         """The cost of a start () with other objects as well explained as anything could, for what that would take."""
@@ -157,7 +190,7 @@ class LitLens:
         x = problem.unconstrained(known)
         foreign = Foreign.nothing(light.image)
         for _ in range(self.settings.others.looks):
-            x = minimised(problem, x, Stop(self.steps, fall=1.0)).x
+            x = self._minimised(problem, x, Stop(self.steps, fall=1.0))
             more = self._foreign(problem, x)
             if not more.count:
                 break
