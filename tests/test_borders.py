@@ -7,7 +7,7 @@ import torch
 from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
 from lensphys.observation import Camera, ErrorMap, Observation
-from lensphys.observation.borders import filled_border
+from lensphys.observation.borders import filled_border, filled_patches
 from lensphys.observation.darkness import shows_light
 from lensphys.simulation import Recipe, simulate
 from lensphys.tracing.grid import PixelGrid
@@ -47,6 +47,24 @@ def test_a_hole_inside_is_no_border_and_nan_is_left_to_others():
     holed, lost = sky(), sky()
     holed[10:14, 10:14], lost[:3] = 0, np.nan
     assert not border_of(holed, lost).any()
+
+
+@pytest.mark.parametrize("value", [0.0, -999.0, 65535.0])
+def test_patches_inside_are_found(value):
+    holed, whole = sky(), sky(1)
+    chosen = np.zeros((2, HEIGHT, WIDTH), bool)
+    chosen[0, 10:14, 10:14] = chosen[0, 2:4, 20:22] = True
+    holed[chosen[0]], whole[5, 5:8] = value, value  # three of one value are none
+    found = filled_patches(torch.from_numpy(np.stack([holed, whole]))[:, None])[:, 0].numpy()
+    assert (found == chosen).all()
+
+
+@pytest.mark.parametrize("mean", [0.02, 3.0, 200.0])
+def test_counts_have_no_patches(mean):
+    counts = np.random.default_rng(0).poisson(mean, (8, 1, HEIGHT, WIDTH)).astype("f4")
+    assert not filled_patches(torch.from_numpy(counts)).any()
+    doubled = torch.from_numpy(sky()).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert not filled_patches(doubled[None, None]).any()
 
 
 def test_a_constant_image_is_all_border():

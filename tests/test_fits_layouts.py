@@ -306,6 +306,49 @@ LAYOUTS: dict[str, Layout] = {
     "variance in the unit of its image": Layout(  # as many write it
         lambda: [primary(), sci(BUNIT="nJy"), ext("VARIANCE", ERR**2, BUNIT="nJy")], sigma=0.1
     ),
+    "error image before its image": Layout(
+        lambda: [primary(), ext("RMS.IMAGE", ERR), sci(name="SCI.IMAGE"), ext("FLAG.IMAGE", BAD)],
+        "SCI.IMAGE", 0.1, FAULTS,
+    ),
+    "numbered": Layout(
+        lambda: [primary(), ext("ERR1", ERR), sci(name="SCI1"), ext("DQ1", BAD), ext("ERR2", 2 * ERR),
+                 sci(2 * IMAGE, "SCI2")],
+        "SCI1", 0.1, FAULTS, says="choose another one with --band",
+    ),
+    "a model is no image": Layout(
+        lambda: [primary(), ext("MODEL_IMAGE", OTHER), ext("BACKGROUND_IMAGE", OTHER), sci(name="DATA_IMAGE")],
+        "DATA_IMAGE",
+    ),
+    "an exposure is one": Layout(lambda: [primary(), sci(name="EXP1_SCI"), ext("EXP1_ERR", ERR)], "EXP1_SCI", 0.1),
+    "words in full": Layout(
+        lambda: [primary(), sci(name="Science Image"), ext("Error Map", ERR), ext("Point Spread Function", STAR),
+                 ext("Bad Pixel Mask", BAD)], "SCIENCE IMAGE", 0.1, FAULTS, psf=SCALE,
+    ),
+    "maps of the sky": Layout(
+        lambda: [primary(), sci(), ext("BKG", OTHER), ext("BKG_RMS", ERR), ext("PSF_MODEL", STAR)], sigma=0.1, psf=SCALE
+    ),
+    "the plainest of two": Layout(lambda: [primary(), sci(), ext("SKY_RMS", 3 * ERR), ext("RMS", ERR)], sigma=0.1),
+    "weight map in one word": Layout(lambda: [primary(), sci(), ext("WEIGHTMAP", 1 / ERR**2)], sigma=0.1),
+    "muse": Layout(lambda: [primary(), sci(name="DATA"), ext("STAT", ERR**2), ext("DQ", BAD)], "DATA", 0.1, FAULTS),
+    "ccddata, variance": Layout(
+        lambda: [primary(IMAGE, **HEAD), ext("MASK", BAD.astype("u1")),
+                 ext("UNCERT", ERR**2, UTYPE="VarianceUncertainty")], "PRIMARY", 0.1, FAULTS,
+    ),
+    "ccddata, inverse variance": Layout(
+        lambda: [primary(IMAGE, **HEAD), ext("UNCERT", 1 / ERR**2, UTYPE="InverseVariance")], "PRIMARY", 0.1,
+    ),
+    "pan-starrs": Layout(
+        lambda: [primary(), sci(name="o1234.ima"), ext("o1234.wt", 1 / ERR**2), ext("o1234.mask", BAD)], "O1234.IMA",
+        0.1, FAULTS,
+    ),
+    "good mask": Layout(lambda: [primary(), sci(), ext("GOODMASK", 1 - BAD)], bad=FAULTS),
+    "exposure time, pixel by pixel": Layout(lambda: [primary(), sci(), ext("EXPTIME", EXPOSED)], sigma=0.1),
+    "stack of one channel": Layout(
+        lambda: [primary(np.stack([0 * IMAGE, IMAGE])[:, None], **HEAD)], "PRIMARY[1]", choice=Choice(extension="0[1]")
+    ),
+    "flags of floats": Layout(
+        lambda: [primary(TELESCOP="JWST"), sci(), ext("DQ", (BAD | 4).astype("f4"))], bad=FAULTS
+    ),
     "any error map is no image": Layout(lambda: [primary(), ext("NOISE", ERR), sci(name="THING")], "THING", 0.1),
     # PSFs
     "psf of its own scale": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), PIXSCALE=0.05)], psf=0.05),
@@ -351,6 +394,11 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
         lambda: [primary(np.stack([IMAGE] * 3), **HEAD)],
         Choice(),
         r"\[PRIMARY\] has the shape \(3, 24, 28\), expected .*: choose a plane with --ext 'PRIMARY\[0\]'",
+    ),
+    "colours": (
+        lambda: [primary(np.stack([IMAGE] * 3, -1), **HEAD)],
+        Choice(),
+        r"shape \(24, 28, 3\), .*: its planes are last, save one as \(H, W\) = \(24, 28\)",
     ),
     "no such plane": (
         lambda: [primary(np.stack([IMAGE] * 3), **HEAD)],

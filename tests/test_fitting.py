@@ -211,6 +211,8 @@ def test_a_matrix_is_factored_even_if_singular():
     factor = factored(full)
     torch.testing.assert_close(factor @ factor.transpose(1, 2), full, rtol=1e-8, atol=1e-8)
     assert finite(factored(a.transpose(1, 2) @ a))  # of rank 3 of 5
+    dark, one = torch.zeros_like(full), torch.eye(full.shape[-1], dtype=full.dtype).expand_as(full)
+    assert torch.allclose(factored(dark), one)  # a model that shows no light
 
 
 # ---------------------------------------------------------------- the differentiable last step

@@ -47,6 +47,9 @@ def cut_out(path: Path, **planes) -> Path:
     return path
 
 
+FLAT = "it is cut off where it still has 100 % of its peak: is it a star?"  # what is told of `kernel`
+
+
 def kernel(size: int = 5, total: float = 1.0) -> np.ndarray:
     return np.full((size, size), total / size**2, np.float32)
 
@@ -142,7 +145,7 @@ def test_what_is_given_goes_first(tmp_path, npy):
     assert images.observation.noise.variance(images.observation.image).sqrt() == pytest.approx(0.2)
     assert images.remarks == [
         'the pixels have 0.05", not the 0.101" of the instrument',
-        'PSF: psf.npy, 5 x 5 pixels of 0.05"',
+        f'PSF: psf.npy, 5 x 5 pixels of 0.05": {FLAT}',
         "noise: error.npy, standard deviations",
     ]
 
@@ -289,6 +292,39 @@ def test_an_empty_border_does_not_count(tmp_path):
     assert weight[0, :3].sum() == 0 and weight[0, 3:].all()
     assert weight[1, :, -2:].sum() == 0 and weight[1, :, :-2].all()
     assert f"a border of one value, {3 * W + 2 * H} pixels, is masked, images that have one: 2" in images.remarks
+
+
+def test_patches_of_one_value_do_not_count(tmp_path):
+    array = stack()
+    array[1, 8:11, 7:10] = -99
+    images = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+    weight = images.observation.weight[:, 0]
+    assert weight[0].all() and weight[1, 8:11, 7:10].sum() == 0 and weight[1].sum() == H * W - 9
+    assert "patches of one value, 9 pixels, are masked, images that have some: 1" in images.remarks
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e5])
+def test_a_noise_map_in_another_unit_is_questioned(tmp_path, npy, factor):
+    sigma = saved(tmp_path / "rms.npy", np.full((H, W), factor * float(stack().std()), np.float32))
+    told = read_images(npy, instrument=EUCLID, error=sigma).remarks[-1]
+    assert (
+        told.startswith("noise: rms.npy, standard deviations, over 5 times as") and "in the unit of the image?" in told
+    )
+
+
+def test_one_number_for_the_noise_of_an_npz(tmp_path):
+    np.savez(tmp_path / "a.npz", image=stack()[0], sigma=0.3, pixel_scale=0.1)
+    assert (read_images(tmp_path / "a.npz").observation.noise.sigma == 0.3).all()
+
+
+def test_pixels_of_a_kernel_that_cannot_be_those_of_the_image(tmp_path, npy):
+    path = tmp_path / "psf.fits"
+    for scale in (100.0, 1e-4):
+        fits.writeto(path, kernel(), fits.Header({"PIXSCALE": scale}), overwrite=True)
+        with pytest.raises(
+            LensphysError, match=f'psf.fits.* has pixels of {scale:.4g}", and the image pixels of 0.05": '
+        ):
+            read_images(npy, pixel_scale=0.05, psf=path)
 
 
 def test_bad_npy_files(tmp_path, npy):
@@ -532,11 +568,11 @@ def test_the_unit_of_a_noise_map_tells_its_kind(tmp_path, unit, power):
 
 
 def test_what_was_read_is_told(tmp_path):
-    path = cut_out(tmp_path / "a.fits", SCI=stack()[0], RMS=np.ones((H, W)), PSF=kernel(), CTX=np.ones((H, W)))
+    path = cut_out(tmp_path / "a.fits", SCI=stack()[0], RMS=np.full((H, W), 0.1), PSF=kernel(), CTX=np.ones((H, W)))
     images = read_images(str(path))
     assert images.remarks == [
         "a.fits: image SCI, noise RMS, PSF PSF; not used: CTX",
-        'PSF: a.fits[PSF], 5 x 5 pixels of 0.05"',
+        f"PSF: a.fits[PSF], 5 x 5 pixels of 0.05\": as large as the image's, since its header says no other; {FLAT}",
         "noise: a.fits[RMS], standard deviations",
     ]
     write_images(str(tmp_path / "b.fits"), images, results(1), 2, {"read": images.remarks})

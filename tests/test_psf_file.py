@@ -35,6 +35,7 @@ SCALES = {
     "wcs": (sky(0.025), 0.025),
     "stated before the WCS of its image": ({"PIXELSCL": 0.025, **sky(0.1)}, 0.025),
     "oversampling alone": ({"OVERSAMP": 4}, 0.1 / 4),
+    "oversampling in other words": ({"OVERSMPL": 4}, 0.1 / 4),
     "nothing": ({}, 0.1),
 }
 
@@ -46,8 +47,9 @@ def test_one_reader_of_scales(tmp_path, cards, scale):
     fits.PrimaryHDU(star(24), fits.Header({"PIXSCALE": 0.1})).writeto(tmp_path / "a.fits")
     images = read_images(tmp_path / "a.fits", psf=path)
     assert images.observation.camera.psf.scale == pytest.approx(scale)
-    assert f'PSF: psf.fits[PSF], 15 x 15 pixels of {scale:g}"' in images.remarks
-    if set(cards) > {"OVERSAMP"}:
+    assumed = ": as large as the image's, since its header says no other" if not cards else ""
+    assert f'PSF: psf.fits[PSF], 15 x 15 pixels of {scale:g}"{assumed}' in images.remarks
+    if not set(cards) <= {"OVERSAMP", "OVERSMPL"}:
         assert KernelPSFSettings.read(path).pixel_scale == pytest.approx(scale)
 
 
@@ -117,6 +119,13 @@ def test_a_centroid_off_the_middle_is_said_and_the_kernel_kept():
     still = PixelPSF(torch.from_numpy(star()), 0.1)
     assert centred_psf(still) is still
     assert centred(star(dx=1.0), 15) == pytest.approx(star(), abs=1e-4)
+
+
+def test_a_kernel_that_is_cut_off_is_questioned():
+    assert usable(Kernel(star(15, 4.0))).remarks == ()
+    told = usable(Kernel(star(9, 8.0))).remarks
+    assert len(told) == 1 and told[0].startswith("it is cut off where it still has ")
+    assert "100 % of its peak" in usable(Kernel(np.full((9, 9), 1 / 81))).remarks[0]
 
 
 WRONG = {

@@ -7,7 +7,7 @@ from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images
-from lensphys.fits.units import is_surface_brightness, unit_of
+from lensphys.fits.units import is_magnitude, is_surface_brightness, unit_of
 from lensphys.observation import ExposureNoise, Instrument
 from lensphys.observation.units import unit_ratio
 
@@ -43,6 +43,9 @@ SPELLINGS = {
     "nanomaggies": u.nmgy,
     "UJY": u.uJy,
     "mJy": u.mJy,
+    "ELECTRON": u.electron,
+    "electrons per second": u.electron / u.s,
+    "MJY/STER": u.MJy / u.sr,
     "ERG/S/CM2/ARCSEC2": u.erg / u.s / u.cm**2 / u.arcsec**2,
 }
 
@@ -53,7 +56,7 @@ def test_spellings(text, unit):
 
 
 def test_what_is_no_unit():
-    for text in ("", "foo", "electrons per second", "1E-17 erg/s/cm^2/Ang/spaxel"):
+    for text in ("", "foo", "1E-17 erg/s/cm^2/Ang/spaxel", "none", "unitless", "MJY"):
         assert unit_of(fits.Header({"BUNIT": text})) is None
     assert unit_of(fits.Header()) is None
 
@@ -65,6 +68,16 @@ BRIGHTNESS = ("MJy/sr", "MJY/SR", "MJy sr-1", "Jy/beam", "JY/BEAM", "mJy/arcsec2
 @pytest.mark.parametrize("text", BRIGHTNESS)
 def test_surface_brightness_in_any_spelling(text):
     assert is_surface_brightness(fits.Header({"BUNIT": text}))
+
+
+@pytest.mark.parametrize("text", ["mag", "ABmag", "mag/arcsec2", "AB MAGNITUDES"])
+def test_magnitudes_in_any_spelling(text):
+    assert is_magnitude(fits.Header({"BUNIT": text}))
+
+
+@pytest.mark.parametrize("text", ["", "electron/s", "nanomaggy", "foo", "none"])
+def test_fluxes_are_no_magnitudes(text):
+    assert not is_magnitude(fits.Header({"BUNIT": text}))
 
 
 @pytest.mark.parametrize("text", ["", "electron/s", "nJy", "counts/s", "mJy/pixel", "sroads", "erg/s/cm2/Hz", "DN"])
@@ -105,7 +118,7 @@ def test_how_many_units_of_the_image_make_one_of_the_instrument(instrument, card
 
 def test_what_is_assumed_is_said():
     assert ratio().remarks == ("a.fits has no BUNIT: it is taken to be in e-/s, as the instrument is",)
-    assert ratio(BUNIT="foo").remarks[0].startswith("a.fits has BUNIT foo, which is no unit that astropy reads")
+    assert ratio(BUNIT="none").remarks == ratio().remarks
     assert ratio(BUNIT="counts/s").remarks == ("a.fits is in counts and has no GAIN: they are taken for electrons",)
     assert ratio(BUNIT="electron/s", EXPTIME=566.0).remarks == ()  # of one exposure
     told = ratio(BUNIT="electron/s", EXPTIME=1000.0).remarks
@@ -117,7 +130,13 @@ def test_what_is_assumed_is_said():
 WRONG = {
     "no gain": ({"BUNIT": "adu", "EXPTIME": 1.0}, "a.fits has BUNIT adu and no GAIN in its header: set GAIN there, or"),
     "no time": ({"BUNIT": "electron"}, "a.fits has BUNIT electron and no EXPTIME in its header: set EXPTIME there, or"),
-    "zero": ({"BUNIT": "electron", "EXPTIME": 0.0}, "BUNIT electron and EXPTIME 0.0 in its header"),
+    "zero": ({"BUNIT": "electron", "EXPTIME": 0.0}, "BUNIT electron and EXPTIME 0.0, no number above zero, in its hea"),
+    "no unit": (
+        {"BUNIT": "foo"},
+        "a.fits has BUNIT foo, which is no unit that can be read: write it as e-/s, electron,",
+    ),
+    "photons": ({"BUNIT": "photons/s"}, "BUNIT photons/s, which is no unit that can be read"),
+    "mega or milli": ({"BUNIT": "MJY"}, "BUNIT MJY, which is no unit that can be read"),
     "per beam": (
         {"BUNIT": "Jy/beam"},
         "BUNIT Jy/beam, which cannot be brought to the e-/s of the instrument: give --e",

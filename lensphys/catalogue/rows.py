@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -116,15 +115,13 @@ def _position(header: Header | None, shape: tuple[int, int]) -> Row:
     """Right ascension and declination of the middle of an image, where its header has a place on the sky."""
     if header is None or "CTYPE1" not in header:
         return {}
-    from astropy.wcs import WCS, FITSFixedWarning
+    from lensphys.fits.header import celestial
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(header, naxis=2)
-            if not wcs.has_celestial:
-                return {}
-            sky = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
+        wcs = celestial(header)
+        if wcs is None:
+            return {}
+        sky = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
     except Exception:  # wcslib raises errors of any type; what could not be told is not told
         return {}
     return {"ra": float(sky.ra.deg), "dec": float(sky.dec.deg)}

@@ -47,10 +47,12 @@ if TYPE_CHECKING:
 
 from lensphys.data.contents import Carried, Contents, InMemory, check_choice_of_fits, contents_of, masked
 from lensphys.data.npy import as_float32
-from lensphys.data.pixels import cleaned, usable_images, without_border, without_holes
+from lensphys.data.pixels import cleaned, usable_images, without_filled, without_holes
 
 Array = NDArray[Any]
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
+
+_FINEST, _COARSEST = 100.0, 3.0  # pixels of a kernel to one of the image, and of the image to one of a kernel
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def read_images(
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = cleaned(contents.pixels, remarks)
     if contents.carried is None:
-        good = without_border(image, good, remarks)
+        good = without_filled(image, good, remarks)
     seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
     if contents.carried is None or sky != KEEP:  # simulated skies are at zero
         image = sky_removed(image, seen, sky, remarks)
@@ -261,11 +263,21 @@ def _psf(
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.told(kernel.label, pixel))
+        _check_kernel_scale(kernel.where, pixel, scale)
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
         return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
     return NoPSF(), "none is known"
+
+
+def _check_kernel_scale(where: str, pixel: float, scale: float) -> None:
+    """Raise where the pixels of a kernel [arcsec] cannot be meant for an image with pixels of ``scale`` [arcsec]."""
+    if not scale / _FINEST <= pixel <= scale * _COARSEST:
+        raise LensphysError(
+            f'{where} has pixels of {pixel:.4g}", and the image pixels of {scale:.4g}": repair the scale that is wrong '
+            "(arcsec)"
+        )
 
 
 def _noise(

@@ -27,7 +27,7 @@ _POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's uni
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 # A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
 _ALIKE = (0.8, 2.5)
-_IMPLAUSIBLE = 10.0  # as far as a standard deviation may lie from the sky's scatter before another reading is tried
+_IMPLAUSIBLE = 5.0  # as far as a standard deviation may lie from the sky's scatter before another reading is tried
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
         return _of_exposure(noise.values, image)
     if noise.kind in _UNCERTAINTY:
         return Deviation(_converted(noise.values, noise.kind), f"{_article(noise.kind)}, made standard deviations")
-    _check_plausible(noise, image)
-    return Deviation(noise.values, "standard deviations")
+    return Deviation(noise.values, _plausibly(noise, image))
 
 
 def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
@@ -107,20 +106,22 @@ def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
     return Deviation(values, f"a weight, taken for an exposure map and scaled to the noise of the sky{told}")
 
 
-def _check_plausible(noise: NoiseMap, image: Tensor) -> None:
-    """Raise where a map is far off the noise as it is, and close to the sky's scatter as another kind.
+def _plausibly(noise: NoiseMap, image: Tensor) -> str:
+    """What is told of a map of standard deviations; it is refused where it is close to the sky only as another kind.
 
     Of an image without any sky, light scatters; what is white in it does not know of light.
     """
     sky = sky_scatter(image.numpy())
     if sky == 0 or _plausible(noise, sky) or _plausible(noise, _white(image)):
-        return
+        return "standard deviations"
     for kind in (VARIANCE, INVERSE_VARIANCE):
         if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
             raise LensphysError(
                 f"{noise.where} looks like {_article(kind)}, not like standard deviations: name its extension "
                 f"{'VARIANCE' if kind == VARIANCE else 'IVAR'}, or give its square root"
             )
+    times = f"{_IMPLAUSIBLE:g} times as {'large' if _median(noise.values) > sky else 'small'} as"
+    return f"standard deviations, over {times} the scatter of the sky: are they in the unit of the image?"
 
 
 def _plausible(noise: NoiseMap, scatter: float) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
-from lensphys.observation.borders import filled_border
+from lensphys.observation.borders import filled_border, filled_patches
 
 if TYPE_CHECKING:
     pass
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
+_ONE = {True: "one", False: "some"}
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
 
 
@@ -32,7 +33,8 @@ def as_stack(name: object, array: Array) -> Array:
     stack = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
     stack = stack[None] if stack.ndim == 2 else stack
     if stack.ndim != 3:
-        remedy = "save stack[:, 0]" if stack.ndim == 4 else "reshape it"
+        last = stack.ndim == 4 and stack.shape[-1] < stack.shape[1]
+        remedy = f"save stack[{'..., 0' if last else ':, 0'}]" if stack.ndim == 4 else "reshape it"
         raise LensphysError(f"{name} must be a stack of images (N, H, W), got {array.shape}: {remedy}")
     return stack
 
@@ -120,14 +122,20 @@ def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
     return torch.where(good, image, torch.zeros_like(image)), good
 
 
-def without_border(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
-    """Return where pixels of images are good (N, 1, H, W), less borders that hold one value."""
+def without_filled(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
+    """Return where pixels of images are good (N, 1, H, W), less what was filled with one value: borders and patches."""
     border = filled_border(image) & good
-    if border.any():
-        images = int(border.flatten(1).any(1).sum())
-        words = "a border of one value, {} pixels, is masked, images that have one: {}"
-        remarks.append(Tally(words, int(border.sum()), images))
-    return good & ~border
+    inside = filled_patches(image) & good & ~border
+    for words, filled in (
+        ("a border of one value, {} pixels, is", border),
+        ("patches of one value, {} pixels, are", inside),
+    ):
+        if filled.any():
+            images = int(filled.flatten(1).any(1).sum())
+            remarks.append(
+                Tally(f"{words} masked, images that have {_ONE[filled is border]}: {{}}", int(filled.sum()), images)
+            )
+    return good & ~border & ~inside
 
 
 def without_holes(image: Tensor, good: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError, shortened
+from lensphys.fits.names import IMAGE, NOISE, meaning
 
 _CARDS = {"pixel_scale": "PIXSCALE", "unit": "BUNIT", "bunit": "BUNIT", "exposure_time": "EXPTIME", "filter": "FILTER"}
 _OF_PSF = {"psf_scale": "PIXSCALE", "psf_oversampling": "OVERSAMP"}
@@ -17,8 +18,8 @@ _OF_PSF = {"psf_scale": "PIXSCALE", "psf_oversampling": "OVERSAMP"}
 def archive(name: str, path: Path) -> fits.HDUList:
     """Return the arrays of an .npz as extensions, and its numbers and texts as cards of the primary header.
 
-    ``image`` (H, W) with ``err``, ``mask``, ``psf`` and the like beside it; ``pixel_scale`` [arcsec]; ``psf_scale``
-    [arcsec] or ``psf_oversampling`` where the kernel is not on the image's pixels.
+    ``image`` (H, W) with ``err`` (one number, too), ``mask``, ``psf`` and the like beside it; ``pixel_scale``
+    [arcsec]; ``psf_scale`` [arcsec] or ``psf_oversampling`` where the kernel is not on the image's pixels.
 
     Args:
         name: what the file is called in messages.
@@ -39,17 +40,28 @@ def archive(name: str, path: Path) -> fits.HDUList:
             f"{name} {path} is not a whole .npz archive of numbers: save it anew with numpy.savez "
             f"({shortened(str(error))})"
         ) from None
-    return fits.HDUList([_primary(arrays), *(_extension(key, x, arrays) for key, x in arrays.items() if x.ndim > 1)])
+    arrays |= _of_every_pixel(arrays)
+    extensions = (_extension(key, x, arrays, path) for key, x in arrays.items() if x.ndim > 1)
+    return fits.HDUList([_primary(arrays), *extensions])
+
+
+def _of_every_pixel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One number for the noise (``sigma``, ``variance``), as a map."""
+    shapes = [x.shape[-2:] for key, x in arrays.items() if x.ndim > 1 and meaning(key).role in (None, IMAGE)]
+    numbers = {
+        key: x for key, x in arrays.items() if x.size == 1 and x.dtype.kind in "iuf" and meaning(key).role in NOISE
+    }
+    return {key: np.full(shapes[0], x.item(), np.float32) for key, x in numbers.items()} if shapes else {}
 
 
 def _primary(arrays: dict[str, np.ndarray]) -> fits.PrimaryHDU:
     return fits.PrimaryHDU(header=_cards(arrays, _CARDS))
 
 
-def _extension(key: str, array: np.ndarray, arrays: dict[str, np.ndarray]) -> fits.ImageHDU:
+def _extension(key: str, array: np.ndarray, arrays: dict[str, np.ndarray], path: Path) -> fits.ImageHDU:
     plain = array.astype(np.uint8) if array.dtype == bool else array
     if plain.dtype.kind not in "iuf":
-        raise LensphysError(f"/{key} of an .npz holds {array.dtype} values: save real numbers, as float32")
+        raise LensphysError(f"{path}[{key[:40]}] holds {array.dtype} values: save real numbers, as float32")
     header = _cards(arrays, _OF_PSF) if key.lower() == "psf" else fits.Header()
     return fits.ImageHDU(plain.astype(np.float32) if plain.dtype == np.float16 else plain, header, name=key)
 

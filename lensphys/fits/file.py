@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.fits.archive import archive
-from lensphys.fits.names import Meaning, meaning, meaning_of_class
+from lensphys.fits.names import Meaning, meaning, meaning_of_class, meaning_of_uncertainty
 
 Array = NDArray[Any]
 
@@ -222,14 +222,14 @@ def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
     means = meaning(said)
     if means.role is None and "HDUCLAS2" in header:
         means = meaning_of_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")))
+    if (said_by_class := meaning_of_uncertainty(str(header.get("UTYPE", "")))) is not None:
+        means = replace(means, role=said_by_class)
     return Hdu(name, int(hdu.ver or 1), number, header, _squeezed(hdu), means, file, hdu)
 
 
 def _squeezed(hdu: Any) -> tuple[int, ...]:
     shape = tuple(hdu.shape) if hdu.is_image else ()
-    while len(shape) > 2 and shape[0] == 1:
-        shape = shape[1:]
-    return shape
+    return (*(n for n in shape[:-2] if n != 1), *shape[-2:])
 
 
 def _readable(header: fits.Header) -> fits.Header:

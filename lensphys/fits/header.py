@@ -7,6 +7,7 @@ import string
 import warnings
 
 import numpy as np
+from astropy import log as astropy_log
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
@@ -49,6 +50,33 @@ def pixel_scale(header: fits.Header, where: str) -> float | None:
 def kernel_scale(header: fits.Header, where: str) -> float | None:
     """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS, which may be its image's, else None."""
     return _stated_scale(header, where) or _sky_scale(header, where)
+
+
+def has_steps(header: fits.Header) -> bool:
+    """Return whether a header says how large a pixel is on the sky, for a WCS."""
+    return any(key in header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1"))
+
+
+def celestial(header: fits.Header) -> WCS | None:
+    """Return the celestial WCS of an image, without a word of astropy's; None if it has none.
+
+    Raises:
+        Exception: of any type, as wcslib and astropy do, if it is faulty.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        level = astropy_log.level
+        astropy_log.setLevel("ERROR")  # SIP coefficients of a header that does not name them
+        try:
+            wcs = WCS(header, naxis=2)
+        finally:
+            astropy_log.setLevel(level)
+    return wcs.celestial if wcs.has_celestial else None
+
+
+def reason(error: Exception) -> str:
+    """Return what wcslib or astropy found wrong, without the place in their code."""
+    return shown(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
 
 
 def scale_key(header: fits.Header) -> str:
@@ -99,17 +127,15 @@ def _stated_scale(header: fits.Header, where: str) -> float | None:
 
 
 def _sky_scale(header: fits.Header, where: str) -> float | None:
-    if not any(key in header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1")):
+    if not has_steps(header):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(header, naxis=2)
-        if not wcs.has_celestial:
+        wcs = celestial(header)
+        if wcs is None:
             return None
-        x, y = 3600 * proj_plane_pixel_scales(wcs.celestial)
+        x, y = 3600 * proj_plane_pixel_scales(wcs)
     except Exception as error:  # wcslib and astropy raise errors of any type
-        raise LensphysError(f"{where} has a faulty WCS: repair it, or give --pixel-scale ({shown(error)})") from None
+        raise LensphysError(f"{where} has a faulty WCS: repair it, or give --pixel-scale ({reason(error)})") from None
     if not (x > 0 and y > 0 and abs(x / y - 1) <= 0.01):
         raise LensphysError(f'{where} has pixels of {x:.4g}" x {y:.4g}": resample it onto square ones')
     return float(np.sqrt(x * y))

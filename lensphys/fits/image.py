@@ -274,12 +274,20 @@ def _asked_for(file: FitsFile, extension: str) -> tuple[Hdu, int | None]:
 def _plane(hdu: Hdu, plane: int | None) -> Array:
     if plane is None:
         if len(hdu.shape) != 2 or 0 in hdu.shape:
-            remedy = f"choose a plane with --ext '{label(hdu)}[0]'" if len(hdu.shape) == 3 else "save one plane"
-            raise LensphysError(f"{hdu.where} has the shape {hdu.shape}, expected one image (H, W): {remedy}")
+            raise LensphysError(f"{hdu.where} has the shape {hdu.shape}, expected one image (H, W): {_remedy(hdu)}")
         return hdu.image()
     if len(hdu.shape) != 3 or plane >= hdu.shape[0]:
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}, and no plane {plane}")
     return hdu.image()[plane]
+
+
+def _remedy(hdu: Hdu) -> str:
+    """What to do with an array that is no image."""
+    if len(hdu.shape) != 3:
+        return "save one plane"
+    if 4 * hdu.shape[-1] < min(hdu.shape[:2]):
+        return f"its planes are last, save one as (H, W) = {hdu.shape[:2]}"
+    return f"choose a plane with --ext '{label(hdu)}[0]'"
 
 
 # ---------------------------------------------------------------- what belongs to it
@@ -293,12 +301,24 @@ def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
         for hdu in file.hdus
         if hdu.meaning.role in roles
         and hdu.number != image.number
-        and hdu.meaning.band in (image.meaning.band, "", image.meaning.name, image.name.upper())
+        and _of_band_of(image, hdu.meaning.band)
         and (hdu.version == image.version or len(chips) < 2)
         and (hdu.shape or holds_kernel(hdu))
     ]
-    found.sort(key=lambda hdu: (hdu.meaning.band == "" and image.meaning.band != "", roles.index(hdu.meaning.role)))
+    found.sort(
+        key=lambda hdu: (
+            hdu.meaning.band == "" and image.meaning.band != "",
+            roles.index(hdu.meaning.role),
+            len(hdu.name),  # the plainest: ERR before BKG_ERR
+        )
+    )
     return found[0] if found else None
+
+
+def _of_band_of(image: Hdu, band: str) -> bool:
+    """Whether what is of a band belongs to an image; the name of one of no known name may hold any: ``o1234.ima``."""
+    words = image.name.upper().replace(".", "_").replace("-", "_").split("_") if image.meaning.role is None else []
+    return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), *words)
 
 
 def _noise(hdu: Hdu, where: str) -> NoiseMap:

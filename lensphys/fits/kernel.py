@@ -17,6 +17,7 @@ from lensphys.fits.names import IMAGE, PSF
 Array = NDArray[Any]
 
 _PSFEX = "PSF_DATA"
+OVERSAMPLINGS = ("OVERSAMP", "OVERSMPL", "OVRSAMP", "SUBSAMP", "OSAMP")  # STPSF; others
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,23 @@ def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
     if len(hdu.shape) != 2:
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K)")
     scale = kernel_scale(hdu.header, hdu.where) or _primary_scale(hdu, file)
-    return Kernel(hdu.array().astype(np.float64), scale, _oversampling(hdu), hdu.where)
+    key = next((key for key in OVERSAMPLINGS if key in hdu.header), None)
+    remarks = (
+        () if scale is not None or key is not None else ("as large as the image's, since its header says no other",)
+    )
+    return Kernel(hdu.array().astype(np.float64), scale, _oversampling(hdu, key), hdu.where, remarks)
 
 
 def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
     """The scale of an empty primary header, which speaks for all; that of a primary image is the image's own."""
-    alone = "OVERSAMP" not in hdu.header and not any(other.number == 0 for other in file.hdus)
+    alone = not any(key in hdu.header for key in OVERSAMPLINGS) and not any(other.number == 0 for other in file.hdus)
     return kernel_scale(file.primary, hdu.where) if alone else None
 
 
-def _oversampling(hdu: Hdu) -> float:
-    value = hdu.header.get("OVERSAMP", 1)
+def _oversampling(hdu: Hdu, key: str | None) -> float:
+    value = 1 if key is None else hdu.header[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise LensphysError(f"{hdu.where} has OVERSAMP = {str(value)[:20]}, expected a number above zero")
+        raise LensphysError(f"{hdu.where} has {key} = {str(value)[:20]}, expected a number above zero")
     return float(value)
 
 

@@ -19,6 +19,7 @@ from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK
 Array = NDArray[Any]
 
 _CLEAR = (0.3, 0.7)  # shares of the lens under the ones of a mask: between them either sense cuts it in two
+_LARGEST_BITS = 2.0**53  # above it a float skips whole numbers
 _BRIGHT = 5.0  # sigma over the sky
 
 
@@ -89,7 +90,12 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
 
 
 def _numbers(mask: Mask) -> Array:
-    return np.nan_to_num(mask.values) if mask.values.dtype.kind == "f" else mask.values
+    """The values, NaN as zero; bits that were saved as floats become bits again."""
+    if mask.values.dtype.kind != "f":
+        return mask.values
+    values = np.nan_to_num(mask.values)
+    whole = (values == np.round(values)).all() and np.abs(values).max(initial=0) < _LARGEST_BITS
+    return values.astype(np.int64) if whole else values
 
 
 def _has_planes(mask: Mask, values: Array) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 IMAGE, DEVIATION, VARIANCE, INVERSE_VARIANCE, WEIGHT = (
@@ -20,25 +19,29 @@ MASKS = (MASK, FLAGS, GOOD)
 
 # Who writes it: ARC lensphys and lens modellers; SCI, ERR, DQ HST and JWST; WHT, DRZ, DRC, CTX drizzled images; IMAGE,
 # VARIANCE, MASK Rubin and HSC; SCI, WGT, MSK DES; INVVAR, MASKBITS Legacy Surveys and unWISE; IVAR SDSS and MaNGA;
-# FLUX, RMS Euclid (VIS_FLUX); SCIDATA, ERRDATA, QUALDATA the ESO; PSF_DATA PSFEx; OVERSAMP, DET_DIST STPSF.
+# FLUX, RMS Euclid (VIS_FLUX); SCIDATA, ERRDATA, QUALDATA, STAT the ESO; PSF_DATA PSFEx; OVERSAMP, DET_DIST STPSF.
 NAMES: dict[str, tuple[str, ...]] = {
     IMAGE: (
         "ARC", "SCI", "SCIENCE", "SCIDATA", "IMAGE", "IMG", "FLUX", "DATA", "DRZ", "DRC", "SIGNAL", "COADD", "BGSUB",
+        "SKYSUB", "SKY_SUB", "SKY_SUBTRACTED", "BKG_SUB", "BKG_SUBTRACTED", "BACKGROUND_SUBTRACTED", "PSF_MATCHED",
     ),
     DEVIATION: (
         "ERR", "ERROR", "ERRORS", "ERRDATA", "RMS", "SIGMA", "STD", "STDDEV", "STDEV", "UNC", "UNCERT", "UNCERTAINTY",
-        "NOISE", "NOISE_MAP", "NOISEMAP", "ERROR_MAP", "RMS_MAP", "RMSMAP",
+        "NOISE",
     ),
-    VARIANCE: ("VAR", "VARIANCE", "VARIANCE_MAP"),
+    VARIANCE: ("VAR", "VARIANCE", "STAT"),
     INVERSE_VARIANCE: ("IVAR", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "WGT"),
-    WEIGHT: ("WHT", "WEIGHT", "WEIGHTS", "WEIGHT_MAP", "EXP", "EXPOSURE", "EXPMAP", "NEXP", "COVERAGE"),
+    WEIGHT: ("WHT", "WT", "WEIGHT", "WEIGHTS", "EXP", "EXPOSURE", "EXPTIME", "NEXP", "COVERAGE"),
     FLAGS: (
         "DQ", "DATA_QUALITY", "QUALITY", "QUALDATA", "FLAG", "FLAGS", "FLG", "MSK", "MASKBITS", "BPM", "BADPIX",
-        "BAD_PIXELS",
+        "BAD_PIXELS", "BAD_PIXEL", "BAD_PIXEL_MASK", "BADMASK", "BAD_MASK", "MASK_BAD", "BPMASK", "CRMASK", "CR_MASK",
     ),
     MASK: ("MASK",),
-    GOOD: ("GOOD", "GOODPIX", "GOOD_PIXELS", "USE"),
-    PSF: ("PSF", "KERNEL", "PSF_KERNEL", "OVERSAMP", "DET_SAMP", "OVERDIST", "DET_DIST", "PSF_DATA", "PSFIMAGE"),
+    GOOD: ("GOOD", "GOODPIX", "GOOD_PIXELS", "GOODMASK", "GOOD_MASK", "MASK_GOOD", "VALID", "VALID_MASK", "USE"),
+    PSF: (
+        "PSF", "EPSF", "POINT_SPREAD_FUNCTION", "KERNEL", "PSF_KERNEL", "OVERSAMP", "DET_SAMP", "OVERDIST", "DET_DIST",
+        "PSF_DATA", "PSFIMAGE",
+    ),
     OTHER: (
         "CTX", "CON", "CONTEXT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "VAR_RES", "AREA", "MODEL", "RESIDUAL",
         "RESID", "CHI2", "BKG", "BACKGROUND", "SKY", "SEG", "SEGMAP", "SEGMENTATION", "DETECTED", "SOURCE", "ALPHA",
@@ -46,6 +49,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _ROLES = {name: role for role, names in NAMES.items() for name in names}
+# Words beside a name that say nothing of a band (WEIGHT_MAP, ERROR_IMAGE, PSF_MODEL, BKG_RMS)
+FILLERS = frozenset(
+    ("MAP", "IMAGE", "IMG", "DATA", "ARRAY", "PIXEL", "MODEL", "STAR", "BKG", "BACKGROUND", "SKY", "TOTAL")
+)
+# Of several names in one the surest tells: MODEL_IMAGE is no image, ERROR_IMAGE a noise map. What may as well be said
+# of an image (EXP_1_SCI, GOOD_IMAGE) goes no further than the name of an image does.
+_ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID")
 
 # ESO data interface: HDUCLAS2 says what an extension is, HDUCLAS3 how it is written
 _ESO = {
@@ -57,6 +67,12 @@ _ESO = {
     ("QUALITY", "MASKONE"): FLAGS,
     ("QUALITY", "FLAG32BIT"): FLAGS,
     ("QUALITY", "FLAG16BIT"): FLAGS,
+}
+
+_CCDDATA = {  # UTYPE of the extension UNCERT, by astropy.nddata
+    "stddevuncertainty": DEVIATION,
+    "varianceuncertainty": VARIANCE,
+    "inversevariance": INVERSE_VARIANCE,
 }
 
 # Planes of a bit mask (header MP_NAME = bit: Rubin, HSC) whose pixels are no measurement. What is only said of a pixel
@@ -86,16 +102,42 @@ class Meaning:
 def meaning(name: str) -> Meaning:
     """Return what an extension's name means: ``VIS_RMS`` is the standard deviation of the band VIS.
 
+    Of several known names the surest tells, of those that are as sure the last: ``RMS.IMAGE`` is no image.
+
     Example:
         >>> meaning("VIS_RMS")
         Meaning(role='standard deviation', band='VIS', name='RMS')
     """
-    words = re.split(r"[_\-. ]+", name.strip().upper())
-    for size in range(len(words), 0, -1):  # the longest name that ends, or else begins it
-        for known, band in ((words[-size:], words[:-size]), (words[:size], words[size:])):
-            if (role := _ROLES.get("_".join(known))) is not None:
-                return Meaning(role, "_".join(band), "_".join(known))
-    return Meaning(None)
+    words = [part for word in re.split(r"[_\-. ]+", name.strip().upper()) for part in _parted(word)]
+    runs = _known(words)
+    if not runs:
+        return Meaning(None)
+    start, end = max(runs, key=lambda run: (_sureness("_".join(words[slice(*run)])), run[1]))
+    known = "_".join(words[start:end])
+    return Meaning(_ROLES[known], "_".join(word for word in words[:start] + words[end:] if word not in FILLERS), known)
+
+
+def _parted(word: str) -> list[str]:
+    """A word in its parts, where one of them is known: SCI1 and WEIGHTMAP."""
+    found = None if word in _ROLES else re.fullmatch(r"(\D+?)(MAP|\d+)", word)
+    return [found[1], found[2]] if found is not None and found[1] in _ROLES else [word]
+
+
+def _known(words: list[str]) -> list[tuple[int, int]]:
+    """Where known names begin and end, less those that are a part of a longer one."""
+    found: list[tuple[int, int]] = []
+    for size in range(len(words), 0, -1):
+        for start in range(len(words) - size + 1):
+            inside = any(first <= start and start + size <= last for first, last in found)
+            if not inside and "_".join(words[start : start + size]) in _ROLES:
+                found.append((start, start + size))
+    return found
+
+
+def _sureness(known: str) -> int:
+    if known in _ALSO_SAID_OF_IMAGES:
+        return 0
+    return {IMAGE: 0, OTHER: 1}.get(_ROLES[known], 2)
 
 
 def meaning_of_class(second: str, third: str) -> Meaning:
@@ -104,8 +146,11 @@ def meaning_of_class(second: str, third: str) -> Meaning:
     return Meaning(_ESO.get((second, third)) or _ESO.get((second, "")))
 
 
+def meaning_of_uncertainty(kind: str) -> str | None:
+    """Return the role of an uncertainty that astropy wrote, of its class's name in UTYPE; None of another word."""
+    return _CCDDATA.get(kind.strip().lower())
+
+
 def meaning_of_file(path: Path) -> Meaning:
     """Return what a file's own name says of its only array: ``coadd-invvar-r.fits.gz``, ``W1_i.weight.fits``."""
-    words = re.split(r"[_\-. ]+", _ENDING.sub("", path.name.upper()))
-    known = [word for word in (*words, *map("_".join, pairwise(words))) if word in _ROLES]
-    return Meaning(_ROLES[known[-1]], "", known[-1]) if known else Meaning(None)
+    return meaning(_ENDING.sub("", path.name.upper()))

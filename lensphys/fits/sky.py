@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fits.file import shown
+from lensphys.fits.header import celestial, has_steps, reason
 
 _STEP = 10.0  # pixels from the middle, by which its axes are told
 _SCALE = 0.02  # by which two headers may disagree about the size of a pixel
@@ -37,15 +36,12 @@ class Frame:
     @property
     def wcs(self) -> WCS | None:
         """Of the sky; None where the header has none."""
-        if not any(key in self.header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1")):
+        if not has_steps(self.header):
             return None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FITSFixedWarning)
-                wcs = WCS(self.header, naxis=2)
+            return celestial(self.header)
         except Exception as error:  # wcslib and astropy raise errors of any type
-            raise LensphysError(f"{self.name} has a faulty WCS: repair it, or remove it ({shown(error)})") from None
-        return wcs.celestial if wcs.has_celestial else None
+            raise LensphysError(f"{self.name} has a faulty WCS: repair it, or remove it ({reason(error)})") from None
 
     @property
     def middle(self) -> np.ndarray:
@@ -68,7 +64,7 @@ def place_on(frame: Frame, other: Frame) -> tuple[float, float, float] | None:
     try:
         x, y = pixel_to_pixel(own, there, *points)
     except Exception as error:  # as above
-        raise LensphysError(f"{frame.name} and {other.name} have no sky in common: {shown(error)}") from None
+        raise LensphysError(f"{frame.name} and {other.name} have no sky in common: {reason(error)}") from None
     place = other.scale * (np.stack([x, y]) - other.middle[:, None])
     if not np.isfinite(place).all():
         raise LensphysError(f"{frame.name} does not lie on the sky of {other.name}, by their WCS: leave one out")

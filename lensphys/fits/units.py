@@ -10,19 +10,30 @@ from astropy.io import fits
 
 # words that astropy does not know, or knows as something else in capitals (S is a siemens)
 _SPELLINGS = {
-    "electrons": "electron", "elec": "electron", "e-": "electron", "e": "electron", "ele": "electron",
-    "count": "ct", "counts": "ct", "cts": "ct", "cps": "ct/s", "dn": "adu", "adu": "adu", "adus": "adu",
-    "s": "s", "sec": "s", "second": "s", "seconds": "s", "pixel": "pix", "pixels": "pix",
-    "sr": "sr", "steradian": "sr", "steradians": "sr", "arcsec2": "arcsec2", "sqarcsec": "arcsec2",
+    "electron": "electron", "electrons": "electron", "elec": "electron", "el": "electron",
+    "e-": "electron", "e": "electron", "ele": "electron",
+    "count": "ct", "counts": "ct", "ct": "ct", "cts": "ct", "cps": "ct/s", "dn": "adu", "adu": "adu", "adus": "adu",
+    "per": "/", "s": "s", "sec": "s", "second": "s", "seconds": "s", "pixel": "pix", "pixels": "pix",
+    "sr": "sr", "ster": "sr", "steradian": "sr", "steradians": "sr", "arcsec2": "arcsec2", "sqarcsec": "arcsec2",
     "mjy": "MJy", "njy": "nJy", "ujy": "uJy", "microjy": "uJy", "microjansky": "uJy", "jy": "Jy", "jansky": "Jy",
     "nanojansky": "nJy", "nanomaggy": "nmgy", "nanomaggies": "nmgy", "nmgy": "nmgy", "nmgys": "nmgy",
+    "angstrom": "Angstrom", "angstroms": "Angstrom", "ang": "Angstrom",
     "erg": "erg", "ergs": "erg", "cm2": "cm2", "hz": "Hz", "beam": "beam", "w": "W", "m2": "m2",
 }  # fmt: skip
+_MAGNITUDES = ("mag", "mags", "magnitude", "magnitudes")  # ABmag, too
+# what stands in BUNIT where there is no unit
+_NO_UNIT = ("none", "null", "unitless", "dimensionless", "arbitrary", "unknown", "undefined", "n/a", "na", "-", "1")
+
+
+def unit_text(header: fits.Header) -> str:
+    """Return what BUNIT says; nothing where it says that there is no unit."""
+    text = str(header.get("BUNIT", "")).strip()
+    return "" if text.lower() in _NO_UNIT else text
 
 
 def unit_of(header: fits.Header) -> u.UnitBase | None:
     """Return the unit of an image; None if its header has no BUNIT, or one that no one could read."""
-    text = str(header.get("BUNIT", "")).strip()
+    text = unit_text(header)
     if not text:
         return None
     with warnings.catch_warnings():
@@ -30,7 +41,7 @@ def unit_of(header: fits.Header) -> u.UnitBase | None:
         for spelling in (text, _respelled(text)):
             unit = u.Unit(spelling, parse_strict="silent")
             if not isinstance(unit, u.UnrecognizedUnit) and u.S not in getattr(unit, "bases", [unit]):
-                return unit
+                return None if unit == u.MJy else unit  # of a pixel: a millijansky in capitals
     return None
 
 
@@ -49,7 +60,10 @@ def is_surface_brightness(header: fits.Header) -> bool:
 def is_magnitude(header: fits.Header) -> bool:
     """Return whether BUNIT says that a pixel holds a logarithm."""
     unit = unit_of(header)
-    return unit is not None and (isinstance(unit, u.FunctionUnitBase) or u.mag in getattr(unit, "bases", [unit]))
+    if unit is None:  # not a unit, but perhaps words of one
+        words = re.split(r"[^a-z]+", unit_text(header).lower())
+        return any(word.endswith(_MAGNITUDES) for word in words)
+    return isinstance(unit, u.FunctionUnitBase) or u.mag in getattr(unit, "bases", [unit])
 
 
 def _respelled(text: str) -> str:

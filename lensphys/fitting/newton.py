@@ -280,9 +280,13 @@ def usable(gradient: Tensor, hessian: Tensor) -> Tensor:
 
 
 def factored(hessian: Tensor) -> Tensor:
-    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones; of no numbers, of 1."""
-    finite = hessian.flatten(1).isfinite().all(1)[:, None, None]
-    hessian = torch.where(finite, hessian, torch.eye(hessian.shape[-1]).to(hessian))
+    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones.
+
+    Of what are no numbers, and of zero, which is the curvature of a model that shows no light: those of 1.
+    """
+    flat = hessian.flatten(1)
+    told = (flat.isfinite().all(1) & (flat != 0).any(1))[:, None, None]
+    hessian = torch.where(told, hessian, torch.eye(hessian.shape[-1]).to(hessian))
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
     hair = 1e-10 * diagonal + 1e-14 * diagonal.amax(1, keepdim=True)
     return torch.linalg.cholesky(hessian + torch.diag_embed(hair))

@@ -1,4 +1,4 @@
-"""Borders that nobody observed: rows, columns and corners that were filled with one value, zero for most."""
+"""Pixels that nobody observed: borders, corners and patches that were filled with one value, zero for most."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _Pixels = NDArray[np.floating]
 _Chosen = NDArray[np.bool_]
 
 _FEWEST = 4  # neighbouring pixels of exactly one value, which noise does not make
+_FILLS = 32  # values that a filled image has at most; more of them that are that frequent are counts
 _REPEATED = 0.5  # share of distinct values below which an image counts as one of counts, which repeat themselves
 _CHANCE = 1e-6  # of lines of one value among counts
 
@@ -40,11 +41,50 @@ def filled_border(image: Tensor) -> Tensor:
     return torch.from_numpy(np.stack([_of_one(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
 
 
+def filled_patches(image: Tensor) -> Tensor:
+    """Return which pixels belong to patches of one value, wherever they are, (B, 1, H, W) bool.
+
+    Gaps between chips, saturated cores, holes that were filled with zeros. Noise does not give neighbours one value; in
+    images of counts, whose values repeat, no patch is found.
+
+    Args:
+        image: (B, 1, H, W) [any unit]; NaN belongs to no patch.
+
+    Raises:
+        LensphysError: if the shape is another one.
+
+    Example:
+        >>> image = torch.rand(1, 1, 8, 9)
+        >>> image[..., 2:4, 2:4] = 0
+        >>> int(filled_patches(image).sum())
+        4
+    """
+    check_images("image", image)
+    return torch.from_numpy(np.stack([_inside_one(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
+
+
+def _inside_one(image: _Pixels) -> _Chosen:
+    from scipy.ndimage import label
+
+    found = np.zeros(image.shape, bool)
+    values, count = np.unique(image[np.isfinite(image)], return_counts=True)
+    filled = values[count >= _FEWEST]
+    if len(filled) > _FILLS:
+        return found
+    for value in filled:
+        patch, _ = label(image == value)
+        found |= (np.bincount(patch.ravel()) >= _FEWEST)[patch] & (patch > 0)
+    return np.zeros_like(found) if _repeats(image[~found]) else found
+
+
+def _repeats(values: _Pixels) -> bool:
+    """Whether values are counts, which repeat themselves."""
+    return len(np.unique(values)) < _REPEATED * values.size
+
+
 def _of_one(image: _Pixels) -> _Chosen:
     patches = _patches(image)
-    values, count = np.unique(image[~patches], return_counts=True)
-    repeated = len(values) < _REPEATED * count.sum()
-    return _lines(image) if repeated else patches
+    return _lines(image) if _repeats(image[~patches]) else patches
 
 
 def _patches(image: _Pixels) -> _Chosen:

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 LARGEST_SIDE = 4095  # pixels, 64 MiB
 _NORMALISABLE = (0.9, 1.1)  # kernels on disk lack some of the wings
 _ROUNDING = 1e-3  # a sum that differs by less is not worth a word
+_CUT = 0.1  # of the peak, at the edge: a star is fainter there, but in a kernel that is far too small
 _OFF_CENTRE = 0.1  # kernel pixels; below it the centroid is as good as the pixel
 
 
@@ -80,6 +81,8 @@ def usable(kernel: Kernel) -> Star:
         remarks.append(f"recentred from {len(kernel.values)} pixels a side onto {len(values)}")
     elif (off := float(np.abs(offset(values)).max())) > _OFF_CENTRE:
         remarks.append(f"its centroid is {off:.2g} of its pixels off its middle")
+    if (edge := edge_over_peak(values)) > _CUT:
+        remarks.append(f"it is cut off where it still has {100 * edge:.0f} % of its peak: is it a star?")
     return Star(values, tuple(remarks))
 
 
@@ -91,6 +94,12 @@ def offset(kernel: Array) -> Array:
     core = np.clip(kernel - 0.1 * kernel.max(), 0, None)
     axes = np.indices(kernel.shape) - (np.array(kernel.shape)[:, None, None] - 1) / 2
     return np.asarray((axes * core).sum((1, 2)) / core.sum())
+
+
+def edge_over_peak(kernel: Array) -> float:
+    """Return the mean brightness along the edge of a kernel (K, K), over that of its brightest pixel."""
+    edge = np.concatenate([kernel[0], kernel[-1], kernel[1:-1, 0], kernel[1:-1, -1]])
+    return float(edge.mean() / kernel.max()) if len(kernel) > 1 else 0.0
 
 
 def centred(kernel: Array, size: int) -> Array:

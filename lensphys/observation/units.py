@@ -49,9 +49,9 @@ def unit_ratio(header: Header, instrument: Instrument, where: str, pixel_scale: 
     """
     from astropy import units as u
 
-    from lensphys.fits.units import unit_of
+    from lensphys.fits.units import unit_of, unit_text
 
-    said = str(header.get("BUNIT", "")).strip()[:40]
+    said = unit_text(header)[:40]
     unit = unit_of(header)
     if unit is None:
         return _by_zero_point(header, instrument, where, said)
@@ -100,8 +100,12 @@ def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str
     if key is not None and instrument.zero_point is not None:
         ratio = 10 ** (0.4 * (float(header[key]) - instrument.zero_point))
         return UnitRatio(ratio, _told(ratio, f"units of {key} {header[key]:.4g}", instrument, where))
-    problem = f"has BUNIT {said}, which is no unit that astropy reads" if said else "has no BUNIT"
-    return UnitRatio(1.0, (f"{where} {problem}: it is taken to be in {instrument.unit}, as the instrument is",))
+    if said:
+        raise LensphysError(
+            f"{where} has BUNIT {said}, which is no unit that can be read: write it as e-/s, electron, adu or uJy, or "
+            "give --error"
+        )
+    return UnitRatio(1.0, (f"{where} has no BUNIT: it is taken to be in {instrument.unit}, as the instrument is",))
 
 
 def _rate(unit: Any, header: Header, instrument: Instrument, where: str, pixel_scale: float) -> float | None:
@@ -151,7 +155,7 @@ def _flux_density(unit: Any, header: Header, instrument: Instrument, where: str,
 def _number(header: Header, keys: tuple[str, ...], where: str, name: str) -> float:
     value = next((header[key] for key in keys if key in header), None)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        held = f"no {name}" if value is None else f"{name} {str(value)[:20]}"
+        held = f"no {name}" if value is None else f"{name} {repr(value)[:20]}, no number above zero,"
         raise LensphysError(
             f"{where} has BUNIT {str(header.get('BUNIT'))[:40]} and {held} in its header: set {name} there, or give "
             "--error"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 from numpy.typing import NDArray
+
+from lensphys.fits.header import celestial as celestial_of
 
 Array = NDArray[Any]
 
@@ -52,9 +53,6 @@ class Sky:
 def celestial(header: fits.Header) -> WCS | None:
     """Return the celestial WCS of an image, None if it has none that can be used."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(header, naxis=2)
-        return wcs.celestial if wcs.has_celestial else None
+        return celestial_of(header)
     except Exception:  # wcslib and astropy raise errors of any type
         return None
