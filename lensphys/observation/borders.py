@@ -73,7 +73,8 @@ def _inside_one(image: _Pixels) -> _Chosen:
         return found
     for value in filled:
         patch, _ = label(image == value)
-        found |= (np.bincount(patch.ravel()) >= _FEWEST)[patch] & (patch > 0)
+        if (np.bincount(patch.ravel())[1:] >= _FEWEST).any():  # then single pixels were filled with it too
+            found |= image == value
     return np.zeros_like(found) if _repeats(image[~found]) else found
 
 

@@ -14,8 +14,8 @@ import argparse
 import json
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,25 @@ from lensphys.basics.panels import save_figure
 from lensphys.basics.provenance import provenance
 from lensphys.data.images import read_images
 from lensphys.methods import READY
+from lensphys.observation import Observation
 
 HALF = 2.6  # arcsec that are shown
+
+
+def observed(path: Path, masked: bool) -> Observation:
+    """Return the image and how it was taken."""
+    if masked:
+        return read_images(path).observation
+    with TemporaryDirectory() as folder, fits.open(path) as found:
+        unmarked = Path(folder) / path.name
+        fits.HDUList([hdu for hdu in found if hdu.name != "MASK"]).writeto(unmarked)
+        return read_images(unmarked).observation
 
 
 def judged(path: Path, masked: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the row of a lens, and what is drawn of it."""
     torch.set_num_threads(1)
-    observation = read_images(path).observation
-    observation = observation if masked else replace(observation, mask=None)
+    observation = observed(path, masked)
     started = time.process_time()
     found = READY["refine"].predict(observation, 2)
     header = fits.getheader(path, "SCI")
