@@ -372,9 +372,7 @@ class Refinement:
         problem, x = fitted.problem.let_go(fitted.x)
         own = torch.sigmoid(problem.parts(x)[0][0])
         at = torch.minimum(own, 1 - own) < self.edge
-        return any(
-            bool(flag) and name.startswith(names) for name, flag in zip(problem.model.names, at, strict=True)
-        )
+        return any(bool(flag) and name.startswith(names) for name, flag in zip(problem.model.names, at, strict=True))
 
     def _free(self, levels: list[Fitted]) -> list[Fitted]:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
