@@ -73,7 +73,8 @@ class Comparison:
         Of those that are as good as equal, that which a Sersic explains best: the source with the least structure.
         """
         few = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
-        last = [self.compared(one.minimum, 2) for one in few[: self.settings.rings.finalists]]
+        few = few[: self.settings.rings.finalists]
+        last = [replace(self.compared(one.minimum, 2), sersic=one.sersic) for one in few]
         likeliest = max(one.merit for one in last)
         equal = [one for one in last if one.merit >= likeliest - self.settings.rings.equal]
         chosen = min(equal, key=lambda one: one.sersic)

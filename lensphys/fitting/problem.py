@@ -17,7 +17,6 @@ from lensphys.fitting.broad_light import BroadLight, BroadLightFilter
 from lensphys.fitting.newton import Normal
 from lensphys.fitting.placement import PLACED, PlacedLight, PlacedMass, Placement
 from lensphys.model import (
-    Parameter,
     Component,
     CosineBasis,
     Frame,
@@ -26,6 +25,7 @@ from lensphys.model import (
     LightProfile,
     MassProfile,
     Modes,
+    Parameter,
     ParameterSpace,
     PotentialField,
     Sersic,

@@ -48,8 +48,8 @@ class RingSearch(Strict):
     compared: PositiveFloat = 12.0
     apart: PositiveFloat = 0.06
     held: PositiveFloat = 0.01
-    minima: PositiveInt = 12
-    finalists: PositiveInt = 5
+    minima: PositiveInt = 10
+    finalists: PositiveInt = 4
     equal: PositiveFloat = 30.0
 
 

@@ -58,13 +58,13 @@ class LitLens:
 
     def _finished(self, whole: LensProblem, values: dict[str, Tensor]) -> Fitted:
         """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""
-        share = self.settings.rings.held
+        share, radius = self.settings.rings.held, f"{whole.model.main}.theta_E"
         start = whole.unconstrained(values)
-        held = finished(*whole.held(start, share, mass_of(whole)), self.steps // 3)
-        free = finished(*held.problem.let_go(held.x), self.steps // 3)
-        radius = f"{whole.model.main}.theta_E"
+        free = finished(whole, start, self.steps // 3)
         moved = free.problem.values(free.x)[radius] / values[radius] - 1
-        return free if float(moved.abs()) < share else held
+        if float(moved.abs()) < share:
+            return free
+        return finished(*whole.held(start, share, mass_of(whole)), self.steps // 3)
 
     def _widened(self, whole: LensProblem, near: LensProblem, foreign: Foreign) -> LensProblem:
         """The whole problem with the broad light of its middle, and without other objects there."""
@@ -148,30 +148,33 @@ class LitLens:
         """
         arcs = capped(arcs, self.settings.rings.cap)
         ends = self._profile(arcs, searched(arcs, self.settings.rings))
-        order = torch.stack([self._forgiving(arcs, end[None]) for end in ends]).argsort()
-        return _different(arcs, ends[order], self.settings.rings.apart)[: self.settings.rings.minima]
+        return _different(arcs, ends, self.settings.rings.apart)[: self.settings.rings.minima]
 
     def _profile(self, arcs: LensProblem, starts: Tensor) -> Tensor:
-        """Where a Sersic ends behind a lens of each Einstein radius, (n, P): from starts (n, P), or from a neighbour."""
+        """Where a Sersic ends behind lenses of several Einstein radii, (n, P).
+
+        From starts (n, P), or from where it is behind a lens that is a little larger or smaller, from the best one on.
+        """
         free = free_radius(arcs)
+        ends = [self._minimised(arcs, start[None]) for start in starts]
+        costs = [self._forgiving(arcs, end) for end in ends]
         if free is None:
-            return self._minimised(arcs, starts, self._quick)
+            return torch.cat(ends)[torch.stack(costs).argsort()]
         radius = arcs.space.physical(starts)[free.name]
-        ends = [self._minimised(arcs, start[None], self._quick) for start in starts[radius.argsort()]]
-        sizes = radius.sort().values
-        for order in (range(len(ends)), reversed(range(len(ends)))):
-            for here, there in pairwise(order):
-                moved = arcs.unconstrained(arcs.values(ends[here]) | {free.name: sizes[there][None]})
-                end = self._minimised(arcs, moved, self._quick)
-                ends[there] = min(ends[there], end, key=lambda x: float(self._forgiving(arcs, x)))
-        return torch.cat(ends)
+        order = radius.argsort().tolist()
+        best = order.index(int(torch.stack(costs).argmin()))
+        for way in (order[best:], order[best::-1]):
+            for here, there in pairwise(way):
+                moved = arcs.unconstrained(arcs.values(ends[here]) | {free.name: radius[there][None]})
+                end = self._minimised(arcs, moved)
+                cost = self._forgiving(arcs, end)
+                if cost < costs[there]:
+                    ends[there], costs[there] = end, cost
+        return torch.cat(ends)[torch.stack(costs).argsort()]
 
-    @property
-    def _quick(self) -> Stop:
-        return Stop(self.steps // 3, cosine=1e-3)
-
-    def _minimised(self, problem: LensProblem, x: Tensor, stop: Stop) -> Tensor:
+    def _minimised(self, problem: LensProblem, x: Tensor, stop: Stop | None = None) -> Tensor:
         """Where a state (1, P) ends with a Sersic, its Einstein radius held: others would all fall into one minimum."""
+        stop = stop or Stop(self.steps // 3, cosine=1e-3)
         held, start = problem.held(x, self.settings.rings.held, [f"{problem.model.main}.theta_E"])
         return held.let_go(minimised(held, start, stop).x)[1]
 
