@@ -323,6 +323,26 @@ def test_the_priors_of_bodies_and_fields(truth):
 # ---------------------------------------------------------------- batches
 
 
+def test_what_is_held_stays_near_what_it_is(truth):
+    problem, x = truth
+    problem, x = problem[torch.tensor([0])], x[:1]
+    held, start = problem.held(x, 0.01, ["lens.theta_E", "shear.gamma1"])
+    before, low, high = (held.values(held.parts(y)[0]) for y in (start, start - 50, start + 50))
+    for name, value in problem.values(problem.parts(x)[0]).items():
+        torch.testing.assert_close(before[name], value)
+    for p in problem.space.parameters:
+        kept = p.name in ("lens.theta_E", "shear.gamma1")
+        unit = 1 if not p.in_peaks else float(problem.unit)
+        reach = float(high[p.name] - low[p.name]) / unit
+        assert reach == pytest.approx((0.02 if kept else 1.0) * (p.high - p.low), rel=1e-3)
+    again, back = held.let_go(start)
+    assert again.space == problem.space and again.released is None
+    torch.testing.assert_close(back, x)
+    nested, _ = held.held(start, 0.02, ["lens.theta_E"])
+    assert nested.released == problem.space  # not what was held before
+    assert problem.let_go(x) == (problem, x)
+
+
 def test_rows_of_a_problem(truth):
     problem, x = everything(*truth)
     second = torch.tensor([1])
