@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import MassProfile, Value, as_planes, offset
+from lensphys.model.component import ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
@@ -21,7 +21,7 @@ def deflection_shear(
 
 
 @dataclass(frozen=True)
-class Shear(MassProfile):
+class Shear(ScaleFree):
     """External shear: see `deflection_shear`.
 
     Args:
@@ -51,9 +51,10 @@ class Shear(MassProfile):
         *GALAXY_CENTRE,
     )
 
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r^2."""
-        return 0.5 * self.outward(theta)
+    @property
+    def power(self) -> Value:
+        """Of r with which the potential grows."""
+        return 2.0
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form."""
