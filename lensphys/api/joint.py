@@ -16,9 +16,10 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
+from lensphys.fitting.joint_fit import Seen
 from lensphys.fitting.placement import Placement
 from lensphys.methods import Method, RefinedFit
-from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
+from lensphys.methods.joint import JointPrediction, JointRefinedFit
 from lensphys.methods.super_resolve import described, parameter_unit
 
 if TYPE_CHECKING:
