@@ -61,6 +61,7 @@ class Prediction:
             methods that do not look for it.
         chi2: per degree of freedom, (B,), with the noise and the pixels that were fitted; None where those are the
             observation's.
+        units: of parameters, by their names; those that have none may be left out.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -80,6 +81,7 @@ class Prediction:
     verdicts: list[Verdict] = field(default_factory=list)
     lens_light: Tensor | None = None
     chi2: Tensor | None = None
+    units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_images("image", self.image)
@@ -127,6 +129,7 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
         source=_joined_sources([p.source for p in parts], sizes, order),
         fitted=torch.cat([torch.as_tensor(p.fitted, device=p.image.device).expand(len(p.image)) for p in parts])[order],
         bodies=_joined_bodies([p.bodies for p in parts], order),
+        units=dict(itertools.chain.from_iterable(p.units.items() for p in parts)),
         verdicts=[verdicts[i] for i in order.tolist()] if len(verdicts) == len(order) else [],
         **{name: _joined_tensors([getattr(p, name) for p in parts], order) for name in _TENSORS},  # type: ignore[arg-type]
         **{name: _joined_names([getattr(p, name) for p in parts], parts, order) for name in _NAMED},  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from lensphys.basics.rows import Rows
 from lensphys.model import LightProfile, MassProfile
 from lensphys.model.component import CENTRE
 
-PLACED = ("x", "y", "rotation", "flux")  # the order of the numbers
+PLACED = {"x": "arcsec", "y": "arcsec", "rotation": "rad", "flux": "ln"}  # the numbers in their order, and their units
 _ELLIPTIC = (("e1", "e2"), ("gamma1", "gamma2"))  # pairs that turn twice as fast as the sky
 
 

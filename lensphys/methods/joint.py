@@ -27,11 +27,13 @@ class Row:
         name: ``member.parameter``; of a band or an image, with its name before it.
         value: of it.
         error: its standard deviation.
+        unit: of both.
     """
 
     name: str
     value: float
     error: float
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,11 @@ def _table(fit: JointFit, bands: dict[str, Prediction]) -> list[Row]:
             own = own or name.startswith("source_") or name == "magnification"
             shared = not own or any(name.startswith(m) for m in mass)
             key = f"{band}.{name}" if own and not shared and len(bands) > 1 else name
-            rows.setdefault(key, Row(key, float(found.parameters[name]), float(error)))
+            row = Row(key, float(found.parameters[name]), float(error), found.units.get(name, ""))
+            rows.setdefault(key, row)
     for view, (placement, errors) in list(zip(problem.views, fit.fitted.placements(), strict=True))[1:]:
-        for i, name in enumerate(PLACED):
+        for i, (name, unit) in enumerate(PLACED.items()):
             if problem.sigma[i] > 0:
                 key = f"{view.name}.{name}"
-                rows[key] = Row(key, float(placement.numbers[0, i]), float(errors[i]))
+                rows[key] = Row(key, float(placement.numbers[0, i]), float(errors[i]), unit)
     return list(rows.values())

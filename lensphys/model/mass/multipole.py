@@ -85,7 +85,15 @@ def deflection_multipole_waves(
 
 @dataclass(frozen=True)
 class MultipoleWaves(ScaleFree):
-    """Circular multipole of order m, by its two waves: see `deflection_multipole_waves`."""
+    """Circular multipole of order m, by its two waves: see `deflection_multipole_waves`.
+
+    Args:
+        m: order, 2 or more.
+        a_cos: a_m cos m phi_m [arcsec].
+        a_sin: a_m sin m phi_m [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+    """
 
     m: int
     a_cos: Value

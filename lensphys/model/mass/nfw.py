@@ -25,6 +25,9 @@ def deflection_nfw(theta: Tensor, Rs: Value, alpha_Rs: Value, center_x: Value = 
         center_x: [arcsec].
         center_y: [arcsec].
 
+    Returns:
+        (B, 2, H, W) [arcsec].
+
     Source: Bartelmann 1996; Wright & Brainerd 2000, eq. 13; lenstronomy ``NFW``.
     """
     x, y = offset(theta, center_x, center_y)

@@ -14,6 +14,15 @@ from lensphys.model.parameter import GALAXY_CENTRE, HalfWidths, Parameter
 def deflection_sis(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
     """Return the deflection of a singular isothermal sphere, theta_E r_hat.
 
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        theta_E: Einstein radius [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
+
     Source: Kormann, Schneider & Bartelmann 1994; lenstronomy ``SIS``.
     """
     x, y = offset(theta, center_x, center_y)
