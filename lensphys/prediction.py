@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError, check_images, check_same_shape
+from lensphys.basics.checks import check_images, check_same_shape
 from lensphys.observation import Camera, Observation
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
@@ -60,6 +61,7 @@ class Prediction:
             methods that do not look for it.
         chi2: per degree of freedom, (B,), with the noise and the pixels that were fitted; None where those are the
             observation's.
+        units: of parameters, by their names; those that have none may be left out.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -79,6 +81,7 @@ class Prediction:
     verdicts: list[Verdict] = field(default_factory=list)
     lens_light: Tensor | None = None
     chi2: Tensor | None = None
+    units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_images("image", self.image)
@@ -102,6 +105,10 @@ def source_grid(image: PixelGrid) -> PixelGrid:
     return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, image.radius / _SOURCE_PIXELS)
 
 
+_TENSORS = ("image", "observed", "sigma", "constrained", "lens_light", "chi2")
+_NAMED = ("parameters", "errors")
+
+
 def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Prediction:
     """Return the predictions of the parts of a batch as one.
 
@@ -114,40 +121,35 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
     if len(parts) == 1 and (rows is None or bool((rows[0].diff() > 0).all())):
         return parts[0]
     order = torch.arange(sum(len(p.image) for p in parts)) if rows is None else torch.cat(rows).argsort().cpu()
-
-    def together(of: Callable[[Prediction], Tensor | None]) -> Tensor | None:
-        found = [x for part in parts if (x := of(part)) is not None]
-        return torch.cat(found)[order.to(found[0].device)] if len(found) == len(parts) else None
-
-    def named(of: Callable[[Prediction], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Each name that any part has, NaN where a part lacks it."""
-        names = dict.fromkeys(n for p in parts for n in of(p))
-        lacking = [torch.full((len(p.image),), torch.nan).to(p.image) for p in parts]
-        found = {n: [of(p).get(n, none) for p, none in zip(parts, lacking, strict=True)] for n in names}
-        return {n: torch.cat(x)[order.to(x[0].device)] for n, x in found.items()}
-
     sizes = [len(p.image) for p in parts]
     verdicts = [v for p in parts for v in p.verdicts]
-    image = together(lambda p: p.image)
-    observed = together(lambda p: p.observed)
-    if image is None or observed is None:
-        raise LensphysError("predictions without images cannot be joined")
     return Prediction(
-        image,
-        parts[0].camera,
-        observed,
-        _joined_fields([p.deflection for p in parts], sizes, order),
-        _joined_sources([p.source for p in parts], sizes, order),
-        named(lambda p: p.parameters),
-        torch.cat([torch.as_tensor(p.fitted, device=p.image.device).expand(len(p.image)) for p in parts])[order],
-        together(lambda p: p.sigma),
-        together(lambda p: p.constrained),
-        named(lambda p: p.errors),
-        _joined_bodies([p.bodies for p in parts], order),
-        [verdicts[i] for i in order.tolist()] if len(verdicts) == len(order) else [],
-        together(lambda p: p.lens_light),
-        together(lambda p: p.chi2),
+        camera=parts[0].camera,
+        deflection=_joined_fields([p.deflection for p in parts], sizes, order),
+        source=_joined_sources([p.source for p in parts], sizes, order),
+        fitted=torch.cat([torch.as_tensor(p.fitted, device=p.image.device).expand(len(p.image)) for p in parts])[order],
+        bodies=_joined_bodies([p.bodies for p in parts], order),
+        units=dict(itertools.chain.from_iterable(p.units.items() for p in parts)),
+        verdicts=[verdicts[i] for i in order.tolist()] if len(verdicts) == len(order) else [],
+        **{name: _joined_tensors([getattr(p, name) for p in parts], order) for name in _TENSORS},  # type: ignore[arg-type]
+        **{name: _joined_names([getattr(p, name) for p in parts], parts, order) for name in _NAMED},  # type: ignore[arg-type]
     )
+
+
+def _joined_tensors(tensors: list[Tensor | None], order: Tensor) -> Tensor | None:
+    """All of them; None where a part has none."""
+    known = [x for x in tensors if x is not None]
+    return torch.cat(known)[order.to(known[0].device)] if len(known) == len(tensors) else None
+
+
+def _joined_names(values: list[dict[str, Tensor]], parts: list[Prediction], order: Tensor) -> dict[str, Tensor]:
+    """Each name that any part has, NaN where a part lacks it."""
+    lacking = [torch.full((len(p.image),), torch.nan).to(p.image) for p in parts]
+    found = {
+        n: [v.get(n, none) for v, none in zip(values, lacking, strict=True)]
+        for n in dict.fromkeys(itertools.chain(*values))
+    }
+    return {n: torch.cat(x)[order.to(x[0].device)] for n, x in found.items()}
 
 
 def _joined_fields(fields: list[DeflectionField | None], sizes: list[int], order: Tensor) -> DeflectionField | None:

@@ -11,7 +11,7 @@ from lensphys.data.images import read_images
 from lensphys.data.results import write_images
 from lensphys.methods import READY
 from lensphys.methods.super_resolve import super_resolve
-from lensphys.model import SIE, PointMass, Sersic, Shear
+from lensphys.model import SIE, LensModel, PointMass, Sersic, Shear
 from lensphys.observation import Camera, NoPSF, Observation
 from lensphys.prediction import Prediction, Verdict
 from lensphys.tracing.deflection import DeflectionField
@@ -56,6 +56,7 @@ class Known:
             field,
             lambda position: source(position).expand(n, -1, -1, -1),
             numbers | {"subhalos": torch.ones(n), "false_subhalos": torch.full((n,), 0.02)},
+            units=LensModel.smooth().units,
             sigma=0.02 * image.expand(n, -1, -1, -1),
             constrained=torch.full_like(image, 0.5).expand(n, -1, -1, -1),
             errors={k: 0.001 * torch.ones_like(v) for k, v in numbers.items()},

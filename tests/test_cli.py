@@ -167,7 +167,7 @@ def test_fits_tells_all_parameters_and_whether_to_trust_them(work, tmp_path):
         if header["QUALITY"] != "good":
             assert header["REASONS"] in output
         rows = {row["NAME"]: row for row in table}
-        units = {"lens.theta_E": "arcsec", "shear.gamma1": "", "source.amp": "flux/arcsec^2", "source.n_sersic": ""}
+        units = {"lens.theta_E": "arcsec", "shear.gamma1": "", "source.amp": "flux / arcsec^2", "source.n_sersic": ""}
         units |= {"source_flux": "flux", "theta_E_total": "arcsec", "source_radius": "arcsec", "magnification": ""}
         for name, unit in units.items():
             assert rows[name]["UNIT"] == unit, name

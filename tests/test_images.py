@@ -577,7 +577,7 @@ def test_what_was_read_is_told(tmp_path):
     ]
     write_images(str(tmp_path / "b.fits"), images, results(1), 2, {"read": images.remarks})
     with fits.open(tmp_path / "b.fits") as hdus:
-        assert hdus[0].header["PSF"] == hdus["SIGMA"].header["PSF"] == 'kernel, 0.25" wide (a.fits[PSF])'
+        assert hdus[0].header["PSF"] == hdus["SIGMA"].header["PSF"] == 'kernel, 0.25" along a side (a.fits[PSF])'
         assert "not used: CTX" in "".join(hdus[0].header["HISTORY"])
         assert hdus["PSF"].data.sum() == pytest.approx(1, abs=1e-5)
         assert hdus["SIGMA"].header["PIXSCALE"] == hdus["KAPPA"].header["PIXSCALE"] == 0.025

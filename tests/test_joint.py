@@ -24,13 +24,13 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, Posterior, PotentialCorrection, Refinement, Search
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
-from lensphys.fitting.joint_fit import JointRefinement, Shot
+from lensphys.fitting.joint_fit import JointRefinement, Seen
 from lensphys.fitting.newton import Stop, minimised, value_and_jacobian
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import effective
 from lensphys.methods import RefinedFit
-from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
+from lensphys.methods.joint import JointPrediction, JointRefinedFit
 from lensphys.model import SIE, CosineBasis, FieldPrior, Gaussian, ImageSource, MassProfile, Member, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, NoPSF, Observation
 from lensphys.tracing.deflection import DeflectionField
@@ -156,7 +156,7 @@ MASS = SIE(1.2, 0.08, -0.05, 0.02, 0.03) + Shear(0.03, -0.02, 0.02, 0.03)
 RED, BLUE = Sersic(5.0, 0.35, 1.0, 0.1, -0.1, 0.15, 0.1), Sersic(3.0, 0.2, 1.5, 0.0, 0.1, 0.25, 0.05)
 
 
-def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: int, noise: float = 0.05) -> Shot:
+def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: int, noise: float = 0.05) -> Seen:
     """A small image of one lens, taken from somewhere."""
     camera = Camera(PixelGrid(36, 40, 0.15), GaussianPSF(0.2))
     placement = Placement(torch.tensor([place]))
@@ -164,7 +164,13 @@ def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: i
     clean = camera.render(PlacedLight(source, placement), field)
     error = ErrorMap(torch.full_like(clean, noise) * clean.amax())
     image = error.sample(clean, torch.Generator().manual_seed(seed))
-    return Shot(name, band, LensProblem.from_observation(Observation(image, camera, error)))
+    return Seen(name, band, Observation(image, camera, error))
+
+
+def alone_fit(seen: Seen) -> Fitted:
+    """The fit of an image by itself."""
+    ((_, fitted),) = quick()(LensProblem.from_observation(seen.observation)).groups
+    return fitted
 
 
 def theta_E(view: Fitted) -> tuple[float, float]:
@@ -175,7 +181,7 @@ def theta_E(view: Fitted) -> tuple[float, float]:
 
 def test_one_image_alone_is_its_own_fit():
     one = shot("a", "", RED, (0.0, 0.0, 0.0, 0.0), 1)
-    joint, ((_, alone),) = JointRefinement(quick())([one]), quick()(one.problem).groups
+    joint, alone = JointRefinement(quick())([one]), alone_fit(one)
     (view,) = joint.views()
     torch.testing.assert_close(view.x, alone.x)
     torch.testing.assert_close(joint.fitted.evidence, alone.evidence)
@@ -188,7 +194,7 @@ def test_two_exposures_find_their_places_and_the_lens_better_than_one():
     shots = [shot(name, "", RED, place, seed) for name, place, seed in zip("ab", places, (1, 2), strict=True)]
     joint = JointRefinement(quick())(shots)
     assert [view.name for view in joint.fitted.problem.views] == ["a", "b"]
-    (found, error), (_, alone) = (theta_E(v) for v in (joint.views()[0], quick()(shots[0].problem).groups[0][1]))
+    (found, error), (_, alone) = (theta_E(v) for v in (joint.views()[0], alone_fit(shots[0])))
     assert abs(found - 1.2) < 3 * error < 0.02
     assert 0.6 * alone < error < 0.85 * alone  # sqrt(1/2), but for the placement
     placement, errors = joint.fitted.placements()[1]

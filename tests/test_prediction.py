@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.model import SIE, Sersic
+from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic
 from lensphys.observation import Camera, GaussianPSF
 from lensphys.prediction import BODY, Prediction, Verdict, joined
 from lensphys.tracing.deflection import DeflectionField
@@ -133,3 +133,12 @@ def test_the_shapes_of_a_prediction_are_checked():
         replace(part, image=part.image[..., :-1])
     with pytest.raises(LensphysError, match=r"image must have the shape \(B, 1, H, W\)"):
         replace(part, image=part.image[:, 0])
+
+
+def test_the_units_of_a_model_are_those_that_its_components_declare():
+    model = LensModel.smooth()
+    lit = replace(model, lens_light={"lens_light.0": Member.from_component(Gaussian)})
+    assert lit.units["source.amp"] == "flux / arcsec^2"
+    assert lit.units["lens_light.0.amp"] == "flux"  # of the whole Gaussian
+    assert lit.units["shear.center_x"] == "arcsec"  # tied to that of the lens
+    assert set(lit.names) < set(lit.units)

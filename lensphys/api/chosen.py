@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What super-resolves, what tables call it, the folder of its run or weights, if it has one, and what to record."""
+    """What super-resolves.
+
+    Args:
+        method: it.
+        name: what tables call it.
+        folder: of its run or weights; None where it has neither.
+        scale: by how much pixels become smaller where nobody says.
+        record: for the provenance.
+    """
 
     method: Method
     name: str

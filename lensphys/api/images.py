@@ -172,23 +172,50 @@ def read(
         1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
     """
     with in_python():
-        if isinstance(path, np.ndarray) is not isinstance(mask, np.ndarray) and mask is not None:
-            raise LensphysError("give a mask as the image is given: an array for an array, a file for a file")
-        own = mask if isinstance(mask, np.ndarray) else None
-        source = InMemory(path, own) if isinstance(path, np.ndarray) else _file(path)
+        source = _Source.from_given(path, mask)
         images = read_images(
-            source,
-            instrument=Instrument.named(instrument) if isinstance(instrument, File) else instrument,
+            source.contents,
+            instrument=None if instrument is None else telescope(instrument),
             psf=kernel(psf, "the PSF given"),
             error=NoiseMap(noise.astype(np.float32), where="the noise") if isinstance(noise, np.ndarray) else noise,
-            mask=None if isinstance(mask, np.ndarray) else mask,
+            mask=source.mask,
             pixel_scale=pixel_scale,
             sky=sky,
             choice=choice_of(ext, band, mask_means),
         )
     tell(images.remarks)
-    one = path.ndim == 2 if isinstance(path, np.ndarray) else images.header is not None
-    return Images(images, one, "array" if isinstance(source, InMemory) else source.name)
+    return Images(images, source.single or images.header is not None, source.name)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where images come from.
+
+    Args:
+        contents: a file, or arrays with their mask.
+        mask: file of a mask beside a file.
+        name: for provenance.
+        single: whether it is an array of one image; of a file its contents tell.
+    """
+
+    contents: Path | InMemory
+    mask: File | None
+    name: str
+    single: bool = False
+
+    @classmethod
+    def from_given(cls, path: File | Array | LensFile, mask: File | Array | None) -> _Source:
+        """Return what is given, an array or a file.
+
+        Raises:
+            LensphysError: if one of image and mask is an array, and the other a file.
+        """
+        if isinstance(path, np.ndarray) and not isinstance(mask, File):
+            return cls(InMemory(path, mask), None, "array", path.ndim == 2)
+        if isinstance(path, np.ndarray) or isinstance(mask, np.ndarray):
+            raise LensphysError("give a mask as the image is given: an array for an array, a file for a file")
+        file = path.path if isinstance(path, LensFile) else Path(path)
+        return cls(file, mask, file.name)
 
 
 def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choice:
@@ -207,5 +234,6 @@ def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
     return Kernel(np.asarray(given, np.float64), where=name) if isinstance(given, np.ndarray) else given
 
 
-def _file(path: File | LensFile) -> Path:
-    return path.path if isinstance(path, LensFile) else Path(path)
+def telescope(given: File | Instrument) -> Instrument:
+    """Return an instrument: of a preset's name, of a YAML file, or as it is."""
+    return given if isinstance(given, Instrument) else Instrument.named(str(given))

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from lensphys.api.images import Array, File, Images, read
-from lensphys.api.result import Result, Written, in_a_line, parameter_table
+from lensphys.api.result import Result, Written, in_a_line, parameter_table, with_masses
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
+from lensphys.fitting.joint_fit import Seen
 from lensphys.fitting.placement import Placement
 from lensphys.methods import Method, RefinedFit
-from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
-from lensphys.methods.super_resolve import described, parameter_unit
+from lensphys.methods.joint import JointPrediction, JointRefinedFit
+from lensphys.methods.super_resolve import described
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -156,7 +157,7 @@ class JointResult(Written):
     @property
     def table(self) -> Table:
         """All parameters: name, value, error and unit, a row each; what images share once."""
-        rows = [(row.name, row.value, row.error, _unit(row.name)) for row in self.found.table]
+        rows = [(row.name, row.value, row.error, row.unit) for row in self.found.table]
         return parameter_table(*map(list, zip(*rows, strict=True)))
 
     @property
@@ -240,9 +241,7 @@ def super_resolved(
     results = {}
     for band, prediction in found.bands.items():
         images = replace(by[found.leaders[band]], single=True)
-        planes = described(prediction, images.set.observation)
-        if solar is not None and "bodies" in planes:
-            planes["body_masses"] = (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2
+        planes = with_masses(described(prediction, images.set.observation), solar)
         results[band] = Result(images, planes, scale, origin)
     return JointResult(found, results, scale, origin)
 
@@ -256,12 +255,6 @@ def joint_method(method: Method, name: str) -> JointRefinedFit:
     if not isinstance(method, RefinedFit):
         raise LensphysError(f"several images of a lens are fitted together by refine alone, not by {name}")
     return JointRefinedFit(fit=method)
-
-
-def _unit(name: str) -> str:
-    """The unit of a number of the table."""
-    special = {"rotation": "rad", "flux": "ln"}
-    return special.get(name.rpartition(".")[2]) or parameter_unit(name)
 
 
 def _read(one: One) -> Images:

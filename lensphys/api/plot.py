@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from lensphys.basics.panels import DPI, STYLE, Panel, draw, percentile
 from lensphys.tracing.critical import critical_curves
 from lensphys.tracing.grid import PixelGrid
-
-if TYPE_CHECKING:
-    pass
 
 Array = NDArray[Any]
 

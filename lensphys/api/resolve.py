@@ -13,7 +13,7 @@ from lensphys.api.chosen import Chosen, chosen_for
 from lensphys.api.device import device_of
 from lensphys.api.images import File, Images, kernel, read
 from lensphys.api.joint import Dataset, JointResult, joint_method, super_resolved
-from lensphys.api.result import Outcome, Result
+from lensphys.api.result import Outcome, Result, with_masses
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
@@ -155,9 +155,7 @@ def resolved(
     )
     if len(images.index) > 1:
         planes["index"] = images.index
-    if solar is not None and "bodies" in planes:
-        planes["body_masses"] = (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2
-    return Outcome(images, planes, scale, origin, kept)
+    return Outcome(images, with_masses(planes, solar), scale, origin, kept)
 
 
 def solar_radius(z_lens: float | None, z_source: float | None) -> float | None:

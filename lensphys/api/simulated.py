@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lensphys.api.images import Array, File, Images, read
+from lensphys.api.images import Array, File, Images, read, telescope
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError
 from lensphys.data.images import ImageSet
@@ -125,18 +125,18 @@ def observe(
         1 image of 64 x 64 pixels of 0.101" (simulated), PSF: Euclid VIS, Wide Survey
     """
     with in_python():
-        telescope = Instrument.named(instrument) if isinstance(instrument, File) else instrument
-        camera = telescope.camera(height, width)
+        taker = telescope(instrument)
+        camera = taker.camera(height, width)
         fine = camera.grid.resampled(camera.supersampling)
         like = torch.zeros((), dtype=torch.float64)
         clean = camera.render(source, DeflectionField.from_lens(lens, fine, like=like))
         if lens_light is not None:
             clean = clean + camera.expose(lens_light(fine.positions(like=like)) * fine.pixel_area)
         clean = clean.detach().float()
-        noise = telescope.noise_of(clean)
+        noise = taker.noise_of(clean)
         taken = clean if seed is None else noise.sample(clean, torch.Generator().manual_seed(seed))
-        seen = telescope.observation(taken)
-    images = ImageSet(seen, psf=telescope.description, index=np.arange(len(taken)))
+        seen = taker.observation(taken)
+    images = ImageSet(seen, psf=taker.description, index=np.arange(len(taken)))
     return Images(images, single=len(taken) == 1, name="simulated")
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -133,21 +133,7 @@ class Cluster:
         try:
             # a part that kills its workers again and again is given up by Dask, with KilledWorker
             run = uuid.uuid4().hex  # Dask takes what has one key for one task, whoever asks
-            pending = set(client.map(job, parts, key=[f"part-{run}-{i}" for i in range(len(parts))]))
-            alone_since = None
-            while pending:
-                done, pending = _some(client, pending)
-                for future in done:
-                    yield future.result()
-                if client.scheduler_info()["workers"]:
-                    alone_since = None
-                elif alone_since is None:
-                    alone_since = time.monotonic()
-                elif time.monotonic() - alone_since > self.patience:
-                    raise LensphysError(
-                        f"no worker is left at {self.address} for {self.patience:g} s: start some with 'dask worker "
-                        f"{self.address}' and run the same command again; finished parts are kept"
-                    )
+            yield from self._results(client, client.map(job, parts, key=[f"part-{run}-{i}" for i in range(len(parts))]))
         except KilledWorker as error:
             raise LensphysError(
                 f"several workers died over one part (out of memory?): {error}; run the same command again, finished "
@@ -155,6 +141,21 @@ class Cluster:
             ) from None
         finally:
             client.close()
+
+    def _results(self, client: Any, futures: Sequence[Any]) -> Iterator[Any]:
+        """The results of futures as they are finished, as long as workers come back in time."""
+        pending, seen = set(futures), time.monotonic()
+        while pending:
+            done, pending = _some(client, pending)
+            for future in done:
+                yield future.result()
+            if client.scheduler_info()["workers"]:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > self.patience:
+                raise LensphysError(
+                    f"no worker is left at {self.address} for {self.patience:g} s: start some with 'dask worker "
+                    f"{self.address}' and run the same command again; finished parts are kept"
+                )
 
 
 def _some(client: Any, pending: set[Any]) -> Any:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import options
-from lensphys.cli.base import (
-    allow,
-    app,
-    claim,
-    console,
-    note,
-    one_sentence,
-)
+from lensphys.cli.base import allow, app, claim, console, note, one_sentence
 from lensphys.cli.rows import rows_of
+
+if TYPE_CHECKING:
+    from lensphys.api.chosen import Chosen
+    from lensphys.evaluation.evaluate import Evaluation
 
 
 @app.command()
@@ -102,12 +99,8 @@ def evaluate(
     """
     from lensphys.api.chosen import chosen_for, network
     from lensphys.basics.extras import need
-    from lensphys.basics.provenance import provenance
-    from lensphys.basics.runs import READER, run_provenance
-    from lensphys.data.lens_file import LensFile
+    from lensphys.basics.runs import READER
     from lensphys.data.unusable import sentences
-    from lensphys.evaluation.evaluate import evaluate as judge
-    from lensphys.methods import READY
 
     allow(trust)
     need("matplotlib", "lensphys evaluate")
@@ -122,10 +115,26 @@ def evaluate(
     if asked is None and method is None:
         raise LensphysError("nothing to judge: give a run folder, --weights or --method")
     chosen = chosen_for(asked, method, None, refine, where)
-    name = name or chosen.name
     _claim_results(out, data, overwrite=overwrite)
+    judged = _evaluate_method(chosen, data, out, where, name or chosen.name, rows, limit, batch_size)
+    for sentence in sentences(judged.unusable, data):
+        note(sentence)
+    _tell(out, judged.quality)
+
+
+def _evaluate_method(
+    chosen: Chosen, data: Path, out: Path, device: str, name: str, rows: str | None, limit: int | None, batch_size: int
+) -> Evaluation:
+    """Judge what super-resolves, and write what was found."""
+    from lensphys.basics.provenance import provenance
+    from lensphys.basics.runs import run_provenance
+    from lensphys.data.lens_file import LensFile
+    from lensphys.evaluation.evaluate import evaluate as judge
+    from lensphys.methods import READY
+
     trained = None if chosen.folder is None else run_provenance(chosen.folder)
     origin = provenance(method=name, trained=trained, data=data.name, rows=rows)
+    bicubic = READY["bicubic"]
     with LensFile(data) as lenses:
         lenses.check_no_result()
         judged = judge(
@@ -133,20 +142,21 @@ def evaluate(
             lenses,
             name=name,
             data=data.stem,
-            baseline=None if method == "bicubic" else READY["bicubic"],
-            baseline_name="bicubic",
+            baseline=None if chosen.method is bicubic else bicubic,
             rows=None if rows is None else rows_of(rows, len(lenses)),
             limit=limit,
             batch_size=batch_size,
-            device=where,
+            device=device,
             beside=out.with_name(f".{out.name}.parts"),
             origin=origin | {"method": chosen.identity, "limit": limit},
         )
         judged.write(out, origin | {"identity": lenses.identity})
-    for sentence in sentences(judged.unusable, data):
-        note(sentence)
+    return judged
+
+
+def _tell(out: Path, lines: list[str]) -> None:
     console.print((out / "table.md").read_text())
-    for line in judged.quality:
+    for line in lines:
         console.print(line)
     console.print(f"wrote {out}")
 
@@ -168,6 +178,4 @@ def _evaluate_reader(reader: Path, data: Path, out: Path, device: str, *, overwr
 
     _claim_results(out, data, overwrite=overwrite)
     tree = judge_reader(reader, data, out, device=device)
-    console.print((out / "table.md").read_text())
-    console.print(summary_line(tree))
-    console.print(f"wrote {out}")
+    _tell(out, [summary_line(tree)])

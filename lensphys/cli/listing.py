@@ -30,10 +30,9 @@ def list_(
 
 
 def _recipes() -> dict[str, str]:
-    from lensphys.simulation.folder import recipe_names
-    from lensphys.simulation.recipe import Recipe
+    from lensphys.simulation.folder import recipe_description, recipe_names
 
-    return {name: Recipe.named(name, []).description for name in recipe_names()}
+    return {name: recipe_description(name) for name in recipe_names()}
 
 
 def _instruments() -> dict[str, str]:

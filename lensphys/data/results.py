@@ -44,7 +44,7 @@ _PSF_WORDS = {
     NoPSF: "none",
     GaussianPSF: 'Gaussian of FWHM {:.3g}"',
     MoffatPSF: 'Moffat of FWHM {:.3g}"',
-    PixelPSF: 'kernel, {:.3g}" wide',
+    PixelPSF: 'kernel, {:.3g}" along a side',
 }
 
 

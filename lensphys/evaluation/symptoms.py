@@ -158,16 +158,8 @@ def _is_known(images: _Images) -> bool:
 
 def _of_light(images: _Images, law: Noise) -> Symptoms:
     """Symptoms that show beside a noise law, and beside clean or finer images where there are any."""
-    known, clean = _is_known(images), images.clean
-    smooth = F.avg_pool2d(images.lr, 3, stride=1)
-    sigma, faint = _faint_scatter(images.lr, smooth)
-    peak = images.lr.flatten(1).abs().amax(1)
-    quiet = sigma < _NOISE_FREE_PEAK * peak
-    share = sigma / peak
-    if known:
-        expected = law.variance(F.pad(smooth, (1, 1, 1, 1), mode="replicate"))[..., 1:-1, 1:-1].double().sqrt()
-        share = sigma / (expected * faint).flatten(1).sum(1) * faint.flatten(1).sum(1)
-        quiet |= share < _NOISE_FREE
+    clean, known = images.clean, _is_known(images)
+    quiet, share = _quiet(images.lr, law if known else None)
     if clean is None:
         return {"noise_free": _where(quiet, share)}
     if not known:  # what is estimated from the image is estimated anew beside the clean one
@@ -185,15 +177,30 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
         margin = 6 * (2 / images.lr[0].numel()) ** 0.5
         odd = (chi2 - 1).abs() > 0.05 + margin if known else (chi2 < 0.4) | (chi2 > 2.5)
         found["noise_law"] = _where(odd & ~quiet & ~dim, chi2)
-    found["noise_free"] = _where(quiet, share)
+    return found | {"noise_free": _where(quiet, share)} | _beside_truth(images, law, excluded=dim)
+
+
+def _quiet(image: Tensor, law: Noise | None) -> tuple[Tensor, Tensor]:
+    """Which images have hardly any noise, and how much they have: of a known law's, else of the peak; (B,) each."""
+    smooth = F.avg_pool2d(image, 3, stride=1)
+    sigma, faint = _faint_scatter(image, smooth)
+    share = sigma / image.flatten(1).abs().amax(1)
+    quiet = share < _NOISE_FREE_PEAK
+    if law is None:
+        return quiet, share
+    expected = law.variance(F.pad(smooth, (1, 1, 1, 1), mode="replicate"))[..., 1:-1, 1:-1].double().sqrt()
+    share = sigma / (expected * faint).flatten(1).sum(1) * faint.flatten(1).sum(1)
+    return quiet | (share < _NOISE_FREE), share
+
+
+def _beside_truth(images: _Images, law: Noise, *, excluded: Tensor) -> Symptoms:
+    """Symptoms of LR images beside their HR images, where there are any."""
     if images.file.target is not None:  # another PSF: the truth is neither binned nor sampled in the LR image
         recorded = images.hr if images.hr is not None else images.hr_clean
-        found |= {} if recorded is None else _of_observed_pairs(images.lr, recorded)
-    elif images.hr_clean is not None:
-        found |= _of_pairs(images, images.hr_clean, law, excluded=dim)
-    elif images.hr is not None:
-        found |= _of_observed_pairs(images.lr, images.hr)
-    return found
+        return {} if recorded is None else _of_observed_pairs(images.lr, recorded)
+    if images.hr_clean is not None:
+        return _of_pairs(images, images.hr_clean, law, excluded=excluded)
+    return {} if images.hr is None else _of_observed_pairs(images.lr, images.hr)
 
 
 def _faint_scatter(image: Tensor, smooth: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.rows import Rows
 from lensphys.basics.settings import Strict
 from lensphys.tracing.grid import PixelGrid
 
@@ -29,7 +30,7 @@ class BroadLightSettings(Strict):
 
 
 @dataclass(frozen=True)
-class BroadLightFilter:
+class BroadLightFilter(Rows):
     """The square root of the inverse covariance of white noise and of broad light: S = 1 - A^T T A.
 
     Args:
@@ -44,11 +45,9 @@ class BroadLightFilter:
     volume: Tensor
     fitted: Tensor
 
-    def rows(self, index: Tensor) -> BroadLightFilter:
+    def rows(self, index: Tensor) -> Self:
         """Return it for some images (indices); that of a single image stands for as many as there are."""
-        if len(self.columns) == 1:
-            return self
-        return BroadLightFilter(self.columns[index], self.core[index], self.volume[index], self.fitted[index])
+        return self if len(self.columns) == 1 else super().rows(index)
 
     def __call__(self, whitened: Tensor) -> Tensor:
         """Return S applied to images (B, P, N) in units of the noise."""
@@ -56,7 +55,7 @@ class BroadLightFilter:
 
 
 @dataclass(frozen=True)
-class BroadLight:
+class BroadLight(Rows):
     """A smooth field of light in front of the arcs with a Gaussian prior.
 
     Args:
@@ -85,9 +84,9 @@ class BroadLight:
         planes = [lines[0][j][:, None] * lines[1][i] * power[j, i] for j, i in kept.tolist()]
         return cls(share * front * torch.stack(planes))
 
-    def rows(self, index: Tensor) -> BroadLight:
+    def rows(self, index: Tensor) -> Self:
         """Return it for some images (indices); that of a single image stands for as many as there are."""
-        return self if len(self.modes) == 1 else BroadLight(self.modes[index])
+        return self if len(self.modes) == 1 else super().rows(index)
 
     def placed(self, window: tuple[slice, ...], like: Tensor) -> BroadLight:
         """Return it as a window of larger images (B, 1, H, W), and nothing outside of it."""

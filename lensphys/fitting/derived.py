@@ -17,7 +17,7 @@ from lensphys.tracing.deflection import DeflectionField
 
 _RINGS, _ANGLES = 64, 96
 _POINTS = 96  # squared, of the source plane
-DERIVED = ("theta_E_total", "source_flux", "source_radius", "magnification")
+DERIVED = {"theta_E_total": "arcsec", "source_flux": "flux", "source_radius": "arcsec", "magnification": ""}  # units
 
 
 def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
+from lensphys.fitting.remains import Remains
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import VerdictSettings, neighbour_correlation
 from lensphys.observation.sky import darkest_border
@@ -55,12 +55,8 @@ def _under_a_sky(smooth: Fitted, settings: VerdictSettings) -> list[int]:
 
 def _shared_and_guessed(smooth: Fitted, settings: VerdictSettings) -> Tensor:
     """Whether the noise of images is estimated from them and their sky is not white, (B,)."""
-    problem, noise = smooth.problem, smooth.problem.observation.noise
-    if noise.known:
-        return torch.zeros_like(problem.unit, dtype=torch.bool)
-    shown, front = problem.shown(smooth.x), problem.light_in_front(smooth.x)
-    residual = (problem.observation.image - noise.expected(shown)) * problem.inverse_sigma
-    arc = ((shown if front is None else shown - front) * problem.inverse_sigma > 1).to(residual)
-    sky = (residual != 0) * (1 - max_pool2d(arc, 5, stride=1, padding=2))
-    rho, spread = neighbour_correlation(residual, sky)
+    if smooth.problem.observation.noise.known:
+        return torch.zeros_like(smooth.problem.unit, dtype=torch.bool)
+    remains = Remains.from_fit(smooth)
+    rho, spread = neighbour_correlation(remains.residual, remains.sky)
     return rho > settings.correlation + settings.scatter * spread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -18,13 +18,14 @@ from lensphys.fitting.joint import JointFitted, JointProblem, Part, View, correl
 from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
-from lensphys.fitting.problem import LensProblem
+from lensphys.fitting.problem import LensProblem, inverse_sigma
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.stages import LensFit, Refinement, shared_noise, whole_problem
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace
 from lensphys.model.component import CENTRE
+from lensphys.observation import Observation
 
 
 class JointSettings(Strict):
@@ -65,20 +66,20 @@ class JointSettings(Strict):
 
 
 @dataclass(frozen=True)
-class Shot:
-    """An image of the lens before anything is fitted.
+class Seen:
+    """One of several images of a lens, before anything is fitted.
 
     Args:
         name: of the image, for messages and tables.
-        band: images of the same band see the same source and lens light.
-        problem: of a smooth lens with a Sersic source in this image, a batch of one.
+        band: images of the same band are exposures: they see the same source and lens light.
+        observation: a batch of one.
         place: where its header says that it lies on the sky of a common image; None where nothing does: its middle is
             that of the others.
     """
 
     name: str
     band: str
-    problem: LensProblem
+    observation: Observation
     place: Placement | None = None
 
 
@@ -108,55 +109,51 @@ class JointRefinement:
     Args:
         refinement: how one image is fitted.
         settings: how the others join it.
+        problem: what is fitted to an image: a smooth lens with a Sersic source.
     """
 
     refinement: Refinement
     settings: JointSettings = JointSettings()
+    problem: Callable[[Observation], LensProblem] = LensProblem.from_observation
 
-    def __call__(self, shots: Sequence[Shot]) -> JointFit:
+    def __call__(self, images: Sequence[Seen]) -> JointFit:
         """Return the joint fit; the image that tells most of the lens comes first.
 
         Args:
-            shots: the images, at least one.
+            images: of one lens, at least one.
 
         Raises:
             LensphysError: if the first one shows nothing, or one does not overlap with it.
         """
         with torch.no_grad():
-            shots = _in_order(shots)
-            alone = self.refinement(shots[0].problem)
+            images = _in_order(images)
+            alone = self.refinement(self.problem(images[0].observation))
             ((_, first),) = alone.groups
             if not bool(alone.seen[0]):
-                raise LensphysError(f"{shots[0].name}: nothing stands out of the noise, in the clearest of the images")
-            opened = self._opened(shots, first)
+                raise LensphysError(f"{images[0].name}: nothing stands out of the noise, in the clearest of the images")
+            opened = self._opened(images, first)
             fitted = self._joint(opened)
             whole = [one.seen_whole(*own) for one, own in zip(opened, fitted.problem.seen(fitted.x), strict=True)]
             return JointFit(fitted, whole, alone)
 
-    def _opened(self, shots: Sequence[Shot], first: Fitted) -> list[_Opened]:
+    def _opened(self, images: Sequence[Seen], fitted: Fitted) -> list[_Opened]:
         """Each image with a model of its own that starts from the first one's."""
-        none = Placement.identity(first.problem.unit)
-        leaders = {
-            shots[0].band: _Opened(
-                shots[0], self.refinement.middle(first.problem, first.x), first.problem, first.x, none, none
-            )
-        }
-        found = []
-        for shot in shots:
-            place = none if shot.place is None or shots[0].place is None else shot.place.about(shots[0].place)
-            if shot is not shots[0]:
-                self._check_overlap(shot, place, shots[0], first)
-            if shot is shots[0]:
-                found.append(leaders[shot.band])
-            elif shot.band in leaders:
-                found.append(self._exposure(shot, place, leaders[shot.band]))
+        first, *others = images
+        none, problem, x = Placement.identity(fitted.problem.unit), fitted.problem, fitted.x
+        found = [_Opened(first, self.refinement.middle(problem, x), problem, x, none, none)]
+        leaders = {first.band: found[0]}
+        for seen in others:
+            place = none if seen.place is None or first.place is None else seen.place.about(first.place)
+            self._check_overlap(seen, place, first, fitted)
+            if seen.band in leaders:
+                found.append(self._exposure(seen, place, leaders[seen.band]))
             else:
-                found.append(self._band(shot, place, leaders[shots[0].band]))
-                leaders[shot.band] = found[-1]
+                found.append(self._band(seen, place, found[0]))
+                leaders[seen.band] = found[-1]
         return found
 
-    def _check_overlap(self, shot: Shot, place: Placement, first: Shot, fitted: Fitted) -> None:
-        problem, grid = fitted.problem, shot.problem.observation.camera.grid
+    def _check_overlap(self, seen: Seen, place: Placement, first: Seen, fitted: Fitted) -> None:
+        problem, grid = fitted.problem, seen.observation.camera.grid
         front = problem.light_in_front(fitted.x)
         arcs = problem.render(fitted.x) - (0.0 if front is None else front)
         there = place.image(problem.observation.camera.grid.positions(like=arcs)).abs()
@@ -164,13 +161,13 @@ class JointRefinement:
         share = float((arcs * (there < half).all(1, keepdim=True)).sum() / arcs.sum().clamp(min=1e-30))
         if share < self.settings.covered:
             raise LensphysError(
-                f"{shot.name} shows {100 * max(share, 0.0):.0f} % of the arcs of {first.name}, by their headers: "
+                f"{seen.name} shows {100 * max(share, 0.0):.0f} % of the arcs of {first.name}, by their headers: "
                 "they do not overlap, leave one out"
             )
 
-    def _exposure(self, shot: Shot, place: Placement, leader: _Opened) -> _Opened:
+    def _exposure(self, seen: Seen, place: Placement, leader: _Opened) -> _Opened:
         """Another image of a band whose model is known."""
-        own, known = shot.problem, leader.whole.observation.camera
+        own, known = self.problem(seen.observation), leader.whole.observation.camera
         points = round(known.supersampling * own.observation.camera.grid.scale / known.grid.scale)
         camera = own.observation.camera
         camera = replace(camera, supersampling=max(camera.supersampling, points) if known.supersampling > 1 else 1)
@@ -192,7 +189,7 @@ class JointRefinement:
         whole = whole.inflated(factor).renewed(leader.x)
         middle = self.refinement.middle(whole, leader.x)
         middle = replace(middle, space=leader.problem.space)
-        return _Opened(shot, middle, whole, leader.x, place, whole.placement or place)
+        return _Opened(seen, middle, whole, leader.x, place, whole.placement or place)
 
     def _found(self, problem: LensProblem, x: Tensor) -> LensProblem:
         """The problem of an exposure, placed where the known lens explains it best among places about the expected."""
@@ -206,12 +203,13 @@ class JointRefinement:
         ]
         return min(tried, key=lambda one: float(one.cost(x)))
 
-    def _band(self, shot: Shot, place: Placement, first: _Opened) -> _Opened:
+    def _band(self, image: Seen, place: Placement, first: _Opened) -> _Opened:
         """An image of another band: source and light of its own, behind and in front of the mass of the first."""
+        own = self.problem(image.observation)
         values = first.problem.values(first.problem.parts(first.x)[0])
         held = _held(first.problem.model, place.inverse.values(values), self.settings.pointing)
-        model = replace(held, source=shot.problem.model.source)
-        own = replace(shot.problem, model=model, space=model.space(shot.problem.radius))
+        model = replace(held, source=own.model.source)
+        own = replace(own, model=model, space=model.space(own.radius))
         smooth = replace(self.refinement, starts=self.settings.starts).smooth(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
         main = first.problem.model.main
@@ -225,11 +223,11 @@ class JointRefinement:
         _, bodies, _, psi = first.problem.parts(first.x)
         x = torch.cat([x, bodies, x.new_zeros(1, problem.sizes[2]), psi], dim=1)
         problem = replace(problem, subhalos=first.problem.subhalos, potential=first.problem.potential)
-        return _Opened(shot, problem, smooth.problem, x, place, start)
+        return _Opened(image, problem, smooth.problem, x, place, start)
 
     def _joint(self, opened: Sequence[_Opened]) -> JointFitted:
         """The optimum of all images together."""
-        views = tuple(View(o.shot.name, o.shot.band, o.problem, o.place) for o in opened)
+        views = tuple(View(o.seen.name, o.seen.band, o.problem, o.place) for o in opened)
         problem = JointProblem(views, self.settings.sigma)
         x = problem.gathered([o.x for o in opened], [o.start for o in opened])
         if len(views) == 1:
@@ -316,7 +314,7 @@ class _Opened:
     """An image with a model of its own, ready to join the others.
 
     Args:
-        shot: the image.
+        seen: the image.
         problem: of the pixels near the arcs, about the sky of the first image.
         whole: with all of its pixels and their noise; its model does not matter.
         x: where it starts, (1, Q).
@@ -324,7 +322,7 @@ class _Opened:
         start: where its placement starts.
     """
 
-    shot: Shot
+    seen: Seen
     problem: LensProblem
     whole: LensProblem
     x: Tensor
@@ -368,18 +366,17 @@ def _with_body(fitted: JointFitted, new: Candidates) -> tuple[JointProblem, Tens
     return problem, x
 
 
-def _in_order(shots: Sequence[Shot]) -> list[Shot]:
+def _in_order(images: Sequence[Seen]) -> list[Seen]:
     """The images, that first which tells most of fine structure."""
-    if not shots:
+    if not images:
         raise LensphysError("there is no image: give at least one")
-    best = max(range(len(shots)), key=lambda i: _information(shots[i].problem))
-    return [shots[best], *shots[:best], *shots[best + 1 :]]
+    best = max(range(len(images)), key=lambda i: _information(images[i].observation))
+    return [images[best], *images[:best], *images[best + 1 :]]
 
 
-def _information(problem: LensProblem) -> float:
+def _information(seen: Observation) -> float:
     """What an image tells of a shift of it, noise taken off, over the square of a star's width [arcsec^-4]."""
-    seen, inverse = problem.observation, problem.inverse_sigma
-    image = seen.image
+    image, inverse = seen.image, inverse_sigma(seen, seen.smoothed)
     along_x, along_y = image[..., 1:-1, 2:] - image[..., 1:-1, :-2], image[..., 2:, 1:-1] - image[..., :-2, 1:-1]
     inner = inverse[..., 1:-1, 1:-1]
     whole = (inverse > 0).to(inverse)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lensphys.basics.rows import Rows
+
 Residual = Callable[[Tensor, Tensor], Tensor]  # (x, rows) -> residuals (B, N)
 
 
 @dataclass(frozen=True)
-class Normal:
+class Normal(Rows):
     """The normal equations of a batch of least-squares problems at a point.
 
     Args:
@@ -34,10 +36,6 @@ class Normal:
         """Return them with the cosine that they have."""
         size = torch.diagonal(hessian, dim1=1, dim2=2).sqrt() * (2 * cost).sqrt()[:, None]
         return cls(cost, gradient, hessian, (gradient.abs() / size.clamp(min=1e-300)).amax(1))
-
-    def rows(self, index: Tensor) -> Normal:
-        """Return those of some problems (indices)."""
-        return Normal(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @cached_property
     def factor(self) -> Tensor:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lensphys.basics.rows import Rows
 from lensphys.model import LightProfile, MassProfile
 from lensphys.model.component import CENTRE
 
-PLACED = ("x", "y", "rotation", "flux")  # the order of the numbers
+PLACED = {"x": "arcsec", "y": "arcsec", "rotation": "rad", "flux": "ln"}  # the numbers in their order, and their units
 _ELLIPTIC = (("e1", "e2"), ("gamma1", "gamma2"))  # pairs that turn twice as fast as the sky
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Rows):
     """A position theta of an image is R(rotation) theta + (x, y) on the sky of another one.
 
     Args:
@@ -29,10 +30,6 @@ class Placement:
     def identity(cls, like: Tensor) -> Placement:
         """Return that of images (B,) that lie where the other one does."""
         return cls(like.new_zeros(len(like), len(PLACED)))
-
-    def rows(self, index: Tensor) -> Placement:
-        """Return that of some images (indices)."""
-        return Placement(self.numbers[index])
 
     @property
     def factor(self) -> Tensor:

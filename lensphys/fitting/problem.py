@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_finite
+from lensphys.basics.rows import Rows, cut
 from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.broad_light import BroadLight, BroadLightFilter
 from lensphys.fitting.newton import Normal
@@ -38,21 +39,6 @@ _MAPS_AT_ONCE = 1 << 18  # points of derivative maps: what stays in caches, and 
 _PIXELS_AT_ONCE = 1 << 11
 _DARK = 1e-12  # of the largest sum of squared derivatives in a pixel: less does not show in any number
 _BLOCKS = 4  # of a matrix J J^T: what lies below its diagonal is not computed twice
-
-
-class Rows:
-    """A frozen dataclass whose tensors have one entry for each image: cut with the batch."""
-
-    def rows(self, index: Tensor) -> Any:
-        """Return it for some images (indices)."""
-        new: dict[str, Any] = {}
-        for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            if isinstance(value, Tensor):
-                new[f.name] = value[index]
-            elif isinstance(value, Frame):
-                new[f.name] = value.rows(index)
-        return replace(self, **new)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -179,7 +165,7 @@ class LensProblem:
             model,
             model.space(grid.radius),
             peak / grid.pixel_area,
-            _inverse_sigma(observation, observation.smoothed),
+            inverse_sigma(observation, observation.smoothed),
             grid.radius,
             torch.ones_like(peak),
             bodies or PointBodies(0.1 * grid.scale),
@@ -190,19 +176,10 @@ class LensProblem:
 
     def __getitem__(self, rows: Tensor) -> LensProblem:
         """Return the problem of some images (rows, indices) of the batch."""
-        part = replace(
-            self,
-            observation=self.observation[rows],
-            unit=self.unit[rows],
-            inverse_sigma=self.inverse_sigma[rows],
-            inflation=self.inflation[rows],
-            free=None if self.free is None else self.free.rows(rows),
-            potential=None if self.potential is None else self.potential.rows(rows),
-            front=None if self.front is None else self.front[rows],
-            broad=None if self.broad is None else self.broad.rows(rows),
-            placement=None if self.placement is None else self.placement.rows(rows),
-        )
-        part.__dict__["filter"] = None if self.filter is None else self.filter.rows(rows)  # it costs much to find
+        own = ("unit", "inverse_sigma", "inflation", "free", "potential", "front", "broad", "placement")
+        parts = {name: cut(getattr(self, name), rows) for name in own}
+        part = replace(self, observation=self.observation[rows], **parts)
+        part.__dict__["filter"] = cut(self.filter, rows)  # it costs much to find
         return part
 
     @property
@@ -430,7 +407,7 @@ class LensProblem:
         """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
         clean = self.shown(x)
         observation = self.observation.renewed(clean)
-        sigma = _inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]
+        sigma = inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]
         return replace(self, observation=observation, inverse_sigma=sigma, front=self.light_in_front(x))
 
     def light_in_front(self, x: Tensor) -> Tensor | None:
@@ -617,5 +594,6 @@ def exposed(camera: Camera, maps: Tensor) -> Tensor:
     return (expose(maps[:, :, None]) * area)[:, :, 0]
 
 
-def _inverse_sigma(observation: Observation, clean: Tensor) -> Tensor:
+def inverse_sigma(observation: Observation, clean: Tensor) -> Tensor:
+    """Return one over the noise that images have where they show ``clean``, 0 where masked, (B, 1, H, W)."""
     return (observation.weight / observation.noise.variance(clean)).sqrt()

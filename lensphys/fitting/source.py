@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.rows import Rows, cut
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
 from lensphys.fitting.newton import Normal, Optimum, Stop, minimised
@@ -43,7 +44,7 @@ class FreeSourceSettings(Strict):
 
 
 @dataclass(frozen=True)
-class Shown:
+class Shown(Rows):
     """What of substructure images show, whether or not any of it was kept.
 
     Args:
@@ -55,13 +56,9 @@ class Shown:
     gain: Tensor
     ratio: Tensor
 
-    def rows(self, index: Tensor) -> Shown:
-        """Return that of some images (indices)."""
-        return Shown(self.gain[index], self.ratio[index])
-
 
 @dataclass(frozen=True)
-class Rival:
+class Rival(Rows):
     """The best other lens that was found for images.
 
     Args:
@@ -76,10 +73,6 @@ class Rival:
     def none(cls, like: Tensor) -> Rival:
         """Return that no other lens was compared, for images (B,)."""
         return cls(torch.full_like(like, torch.nan), torch.full_like(like, torch.inf))
-
-    def rows(self, index: Tensor) -> Rival:
-        """Return those of some images (indices)."""
-        return Rival(self.theta_E[index], self.behind[index])
 
 
 @dataclass(frozen=True)
@@ -120,13 +113,9 @@ class Fitted:
 
     def rows(self, index: Tensor) -> Fitted:
         """Return the fits of some images (indices)."""
-        shown = None if self.shown is None else self.shown.rows(index)
-        rival = None if self.rival is None else self.rival.rows(index)
-        told = None if self.told is None else self.told[index]
-        determined = None if self.determined is None else self.determined[index]
         own = self.problem[index]
         end = self.end.rows(index, own if self.end.problem is self.problem else None)
-        return Fitted(own, end, shown, rival, told, determined)
+        return Fitted(own, end, *(cut(part, index) for part in (self.shown, self.rival, self.told, self.determined)))
 
     def with_noise_of(self, other: LensProblem) -> Fitted:
         """Return the fit where it is, judged with the noise of another problem of the same images."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
 from lensphys.fitting.posterior import Posterior
+from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
 from lensphys.observation.darkness import SEEN
@@ -69,28 +70,6 @@ class VerdictSettings(Strict):
     unlensed: PositiveFloat = 5.0
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What the checks look at, all of images that share a model.
-
-    Args:
-        fitted: the fit.
-        residual: in units of the noise, (B, 1, H, W), 0 where masked.
-        clean: the model without the light of the lens, (B, 1, H, W) [flux per pixel].
-        arc: 1 where the model is bright, (B, 1, H, W).
-    """
-
-    fitted: Fitted
-    residual: Tensor
-    clean: Tensor
-    arc: Tensor
-
-    @property
-    def sky(self) -> Tensor:
-        """1 where pixels count and no arc is near, (B, 1, H, W)."""
-        return (self.residual != 0) * (1 - F.max_pool2d(self.arc, 5, stride=1, padding=2))
-
-
 def verdicts(
     fitted: Fitted,
     seen: Tensor,
@@ -107,15 +86,8 @@ def verdicts(
         settings: the thresholds.
         rival: the best other lens that was found, if any was looked for.
     """
-    problem, x = fitted.problem, fitted.x
-    shown = problem.shown(x)
-    observation, front = problem.observation, problem.light_in_front(x)
-    sigma = observation.noise.variance(shown).sqrt()
-    residual = (observation.image - observation.noise.expected(shown)) / sigma * observation.weight
-    clean = shown if front is None else shown - front
-    arc = (clean * problem.inverse_sigma > 1).to(clean) * problem.observation.weight
-    look = _Look(fitted, residual, clean, arc)
-    found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(x))
+    look = Remains.from_fit(fitted)
+    found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(fitted.x))
     for check in (_chi2, _white, _sky, _bounds, _bodies, _shear, _twice, _covered, _centre):
         found = _plus(found, check(look, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
@@ -150,7 +122,7 @@ def _plus(a: Reasons, b: Reasons) -> Reasons:
     return [x + y for x, y in zip(a, b, strict=True)]
 
 
-def _chi2(look: _Look, settings: VerdictSettings) -> Reasons:
+def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     if not problem.observation.noise.known:
         return [[] for _ in range(len(problem))]
@@ -178,7 +150,7 @@ class _SkyNoise:
     shared: Tensor
 
 
-def _sky_noise(look: _Look, settings: VerdictSettings) -> _SkyNoise:
+def _sky_noise(look: Remains, settings: VerdictSettings) -> _SkyNoise:
     residual = look.residual.clamp(-settings.outlier, settings.outlier)
     whole = (F.avg_pool2d(look.sky, 3, stride=1) > 0.999).to(residual)
     count = whole.sum((1, 2, 3)).clamp(min=1)
@@ -188,7 +160,7 @@ def _sky_noise(look: _Look, settings: VerdictSettings) -> _SkyNoise:
     return _SkyNoise(pixel, (pixel < settings.overstated) & right & (count > 100))
 
 
-def _white(look: _Look, settings: VerdictSettings) -> Reasons:
+def _white(look: Remains, settings: VerdictSettings) -> Reasons:
     """Neighbouring residuals: in the arc they show what the model lacks, in the sky that the noise is not white."""
     counted, sky = (look.residual != 0).to(look.residual), look.sky
     reasons: Reasons = [[] for _ in range(len(look.residual))]
@@ -206,7 +178,7 @@ def _white(look: _Look, settings: VerdictSettings) -> Reasons:
     return reasons
 
 
-def _sky(look: _Look, settings: VerdictSettings) -> Reasons:
+def _sky(look: Remains, settings: VerdictSettings) -> Reasons:
     """The level of the sky: along the borders, in what the model leaves, and in what a source stands in for."""
     observation = look.fitted.problem.arcs
     dark = observation.noise.expected(torch.zeros_like(observation.image))
@@ -285,7 +257,7 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
     return score / known / sigma, torch.where(told, known.rsqrt() / sigma, torch.inf)
 
 
-def _far_borders(look: _Look, settings: VerdictSettings) -> list[bool]:
+def _far_borders(look: Remains, settings: VerdictSettings) -> list[bool]:
     """Whether the borders are so far out that arcs have no light there."""
     problem = look.fitted.problem
     name = f"{problem.model.main}.theta_E"
@@ -308,7 +280,7 @@ def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tens
     return product / (pairs * power).clamp(min=1e-30), pairs.clamp(min=1).rsqrt()
 
 
-def _bounds(look: _Look, settings: VerdictSettings) -> Reasons:
+def _bounds(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     fraction = torch.sigmoid(problem.parts(look.fitted.x)[0])
     envelope = "" if problem.free is None else f"{next(iter(problem.model.source))}."  # its field makes good for it
@@ -323,7 +295,7 @@ def _bounds(look: _Look, settings: VerdictSettings) -> Reasons:
     return reasons
 
 
-def _bodies(look: _Look, settings: VerdictSettings) -> Reasons:
+def _bodies(look: Remains, settings: VerdictSettings) -> Reasons:
     if not look.fitted.problem.subhalos:
         return [[] for _ in range(len(look.residual))]
     gain = Posterior.from_fit(look.fitted).bodies()[:, :, 6]
@@ -331,7 +303,7 @@ def _bodies(look: _Look, settings: VerdictSettings) -> Reasons:
     return _listed(weak > 0, "suspect", [f"{n} sub-halos gain less than {settings.gain:g}" for n in weak.tolist()])
 
 
-def _shear(look: _Look, settings: VerdictSettings) -> Reasons:
+def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
     """An external shear that galaxies do not have stands in for something else."""
     problem = look.fitted.problem
     values = problem.values(problem.parts(look.fitted.x)[0])
@@ -340,7 +312,7 @@ def _shear(look: _Look, settings: VerdictSettings) -> Reasons:
     return _listed(size > settings.shear, "suspect", [f"the external shear is large: {s:.2f}" for s in size.tolist()])
 
 
-def _twice(look: _Look, settings: VerdictSettings) -> Reasons:
+def _twice(look: Remains, settings: VerdictSettings) -> Reasons:
     """A source with the shape of the arcs, in front of which the lens does next to nothing."""
     problem, x = look.fitted.problem, look.fitted.x
     if f"{problem.model.main}.theta_E" not in problem.values(problem.parts(x)[0]):
@@ -350,14 +322,14 @@ def _twice(look: _Look, settings: VerdictSettings) -> Reasons:
     return _listed(share < settings.twice, "suspect", words)
 
 
-def _covered(look: _Look, settings: VerdictSettings) -> Reasons:
+def _covered(look: Remains, settings: VerdictSettings) -> Reasons:
     weight = look.fitted.problem.observation.weight
     share = (look.clean * weight).sum((1, 2, 3)) / look.clean.sum((1, 2, 3)).clamp(min=1e-30)
     words = [f"only {100 * s:.0f} % of the arc's light is inside the mask" for s in share.tolist()]
     return _listed(share < settings.covered, "suspect", words)
 
 
-def _centre(look: _Look, settings: VerdictSettings) -> Reasons:
+def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     values, grid = problem.values(problem.parts(look.fitted.x)[0]), problem.observation.camera.grid
     name = problem.model.main
@@ -374,7 +346,7 @@ def _centre(look: _Look, settings: VerdictSettings) -> Reasons:
     return _plus(_listed(unexplained & ~bright, "suspect", words), _listed(bright, "bad", words))
 
 
-def _radii(look: _Look, smooth: Tensor, settings: VerdictSettings) -> Reasons:
+def _radii(look: Remains, smooth: Tensor, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     name = problem.model.main
     full = problem.values(problem.parts(look.fitted.x)[0]).get(f"{name}.theta_E")
@@ -385,7 +357,7 @@ def _radii(look: _Look, smooth: Tensor, settings: VerdictSettings) -> Reasons:
     return _listed(apart.abs() > settings.theta_E, "suspect", words)
 
 
-def _rivals(look: _Look, rival: Rival, settings: VerdictSettings) -> Reasons:
+def _rivals(look: Remains, rival: Rival, settings: VerdictSettings) -> Reasons:
     """Another lens that explains an image nearly as well."""
     problem = look.fitted.problem
     name = f"{problem.model.main}.theta_E"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,11 +18,9 @@ from lensphys.fitting.source import Groups
 from lensphys.fitting.stages import significant
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
-from lensphys.methods.fit import RefinedFit, in_chunks
-from lensphys.methods.lens_model import Report, quick_prediction
-from lensphys.methods.refined import Refinable, Refined, check_guessed
+from lensphys.methods.fit import RefinedFit
+from lensphys.methods.refined import Refinable, check_guessed
 from lensphys.methods.trainable import Batch
-from lensphys.methods.where_valid import where_valid
 from lensphys.model import LensModel
 from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
@@ -32,7 +29,7 @@ from lensphys.observation.validity import psf_width
 from lensphys.prediction import Prediction
 from lensphys.tracing.deflection import DeflectionField
 
-_INSTRUMENT = 4  # numbers that tell the network how an image was taken
+INSTRUMENT_NUMBERS = 4  # that tell a network how an image was taken: see `instrument_numbers`
 
 
 class AmortisedSettings(Strict):
@@ -77,43 +74,22 @@ class AmortisedSettings(Strict):
 class AmortisedMethod(Refinable):
     """LR image and instrument -> network -> Gauss-Newton -> SR image with its standard deviation."""
 
+    settings: AmortisedSettings
+
     def __init__(self, settings: AmortisedSettings) -> None:
         super().__init__()
         names = list(LensModel.smooth().names)
         check_guessed(settings.parameters, names)
         self.settings = settings
-        self.network = settings.network.build(len(names), _INSTRUMENT)
+        self.network = settings.network.build(len(names), INSTRUMENT_NUMBERS)
         self.centre = nn.Parameter(torch.zeros(len(names)))  # the survey's typical lens, unconstrained
         with torch.no_grad():
             self.centre.copy_(typical())
 
     @property
-    def scale(self) -> int:
-        """The upscaling factor used where none is asked for; any other will do."""
-        return self.settings.scale
-
-    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
-        """Return one forward pass: the network, a few Gauss-Newton steps, what the model leaves over."""
-        report = Report(unresolved_subhalos=self.settings.unresolved_subhalos, priors=self.settings.priors)
-        factor = scale or self.settings.scale
-
-        def one(part: Observation) -> Prediction:
-            return quick_prediction(self.fit(part), factor, report)
-
-        def network(part: Observation) -> Prediction:
-            return in_chunks(part, factor, 1, one)
-
-        with torch.no_grad():
-            return where_valid(self.validity, observation, network, partial(self._fitted.predict, scale=factor))
-
-    @property
-    def _fitted(self) -> RefinedFit:
-        """What needs no network."""
+    def without_network(self) -> RefinedFit:
+        """The fit that goes on from its guess, and that looks at images it was not trained for."""
         return RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos, priors=self.settings.priors)
-
-    def refined(self, rounds: int | None = None) -> Refined:
-        """Return the method that goes on from the network's answer, for so many rounds or to convergence."""
-        return Refined(self, self._fitted if rounds is None else self._fitted.shortened(rounds))
 
     def start(self, problem: LensProblem) -> Tensor:
         """Return the lens that the network sees in each image, (B, P)."""

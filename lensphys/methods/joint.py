@@ -10,31 +10,13 @@ from torch import Tensor
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting import LensFit, verdicts
-from lensphys.fitting.joint_fit import JointFit, JointRefinement, JointSettings, Shot
-from lensphys.fitting.placement import PLACED, Placement
+from lensphys.fitting.joint_fit import JointFit, JointRefinement, JointSettings, Seen
+from lensphys.fitting.placement import PLACED
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.starts import significant_light
-from lensphys.methods.fit import RefinedFit
+from lensphys.methods.fit import RefinedFit, on_one_thread
 from lensphys.methods.lens_model import full_prediction
-from lensphys.observation import Observation
 from lensphys.prediction import Prediction, Verdict
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One of several images of a lens.
-
-    Args:
-        name: of the image, for messages and tables.
-        band: images of the same band are exposures.
-        observation: a batch of one.
-        place: where its header says that it lies on the sky of a common image; None where nothing does.
-    """
-
-    name: str
-    band: str
-    observation: Observation
-    place: Placement | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +27,13 @@ class Row:
         name: ``member.parameter``; of a band or an image, with its name before it.
         value: of it.
         error: its standard deviation.
+        unit: of both.
     """
 
     name: str
     value: float
     error: float
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,13 +80,8 @@ class JointRefinedFit(Strict):
         Raises:
             LensphysError: if the clearest image shows nothing, or one does not overlap with it.
         """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the number of threads changes no digit
-        try:
-            shots = [Shot(one.name, one.band, self.fit.problem(one.observation), one.place) for one in images]
-            return JointRefinement(self.fit.refinement, self.joint)(shots)
-        finally:
-            torch.set_num_threads(threads)
+        with on_one_thread():
+            return JointRefinement(self.fit.refinement, self.joint, self.fit.problem)(images)
 
     def told(self, fit: JointFit, scale: float) -> JointPrediction:
         """Return what a joint fit says, each band on pixels ``scale`` times as small."""
@@ -185,10 +164,11 @@ def _table(fit: JointFit, bands: dict[str, Prediction]) -> list[Row]:
             own = own or name.startswith("source_") or name == "magnification"
             shared = not own or any(name.startswith(m) for m in mass)
             key = f"{band}.{name}" if own and not shared and len(bands) > 1 else name
-            rows.setdefault(key, Row(key, float(found.parameters[name]), float(error)))
+            row = Row(key, float(found.parameters[name]), float(error), found.units.get(name, ""))
+            rows.setdefault(key, row)
     for view, (placement, errors) in list(zip(problem.views, fit.fitted.placements(), strict=True))[1:]:
-        for i, name in enumerate(PLACED):
+        for i, (name, unit) in enumerate(PLACED.items()):
             if problem.sigma[i] > 0:
                 key = f"{view.name}.{name}"
-                rows[key] = Row(key, float(placement.numbers[0, i]), float(errors[i]))
+                rows[key] = Row(key, float(placement.numbers[0, i]), float(errors[i]), unit)
     return list(rows.values())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, Posterior, VerdictSettings, verdicts
-from lensphys.fitting.derived import derived, derived_errors
+from lensphys.fitting.derived import DERIVED, derived, derived_errors
 from lensphys.fitting.leftover import residual_signal
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.verdict import effective
@@ -92,6 +92,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
         lens.source,
         values,
         fitted,
+        units=problem.model.units | {"theta_E": "arcsec"} | DERIVED,
         lens_light=torch.zeros_like(observed) if front is None else front,
     )
     return replace(prediction, chi2=prediction.reduced_chi2(observation))

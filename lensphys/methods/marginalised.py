@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -19,21 +18,16 @@ from lensphys.fitting.stages import poor, seen_whole
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos
 from lensphys.losses.physics import PhysicsLossSettings
-from lensphys.methods.amortised import bare_prediction, instrument_numbers, typical
-from lensphys.methods.fit import RefinedFit, in_chunks
-from lensphys.methods.lens_model import Report, quick_prediction
-from lensphys.methods.refined import Refinable, Refined, check_guessed
+from lensphys.methods.amortised import INSTRUMENT_NUMBERS, bare_prediction, instrument_numbers, typical
+from lensphys.methods.fit import RefinedFit
+from lensphys.methods.refined import Refinable, check_guessed
 from lensphys.methods.trainable import Batch
 from lensphys.methods.turned import ORIENTATIONS, TurnedBack
-from lensphys.methods.where_valid import where_valid
 from lensphys.model import Frame, LensModel, Modes, ParameterSpace, SourcePrior
 from lensphys.networks.base import Scale
 from lensphys.networks.look import LookSettings
 from lensphys.observation import Observation
-from lensphys.prediction import Prediction
 from lensphys.tracing.orientation import transformed
-
-_INSTRUMENT = 4  # numbers that tell the network how an image was taken
 
 
 class EvidenceLoss(Strict):
@@ -228,20 +222,22 @@ class SurveyPriors(nn.Module):
 class MarginalisedMethod(Refinable):
     """LR image and instrument -> network -> source solved, a few Gauss-Newton steps -> SR image with its sigma."""
 
+    settings: MarginalisedSettings
+
     def __init__(self, settings: MarginalisedSettings) -> None:
         super().__init__()
         model = LensModel.smooth()
         names = list(model.names)
         check_guessed(settings.parameters, names)
         self.settings = settings
-        self.network = settings.network.build(len(names), _INSTRUMENT)
+        self.network = settings.network.build(len(names), INSTRUMENT_NUMBERS)
         with torch.device("cpu"):
             self.priors = SurveyPriors(model.space(2.5), typical(), settings.width, settings.source)
 
     @property
-    def scale(self) -> int:
-        """The upscaling factor used where none is asked for; any other will do."""
-        return self.settings.scale
+    def without_network(self) -> RefinedFit:
+        """The fit that goes on from its guess, and that looks at images it was not trained for."""
+        return RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos)
 
     # ------------------------------------------------------------ looking
 
@@ -343,24 +339,6 @@ class MarginalisedMethod(Refinable):
             return seen, seen.unconstrained(values | {name: values[name] * factor})
 
     # ------------------------------------------------------------ a forward pass
-
-    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
-        """Return one forward pass: the network, the source solved, a few Gauss-Newton steps, what is left over."""
-        report, factor = Report(unresolved_subhalos=self.settings.unresolved_subhalos), scale or self.settings.scale
-
-        def one(part: Observation) -> Prediction:
-            return quick_prediction(self.fit(part), factor, report)
-
-        def network(part: Observation) -> Prediction:
-            return in_chunks(part, factor, 1, one)
-
-        with torch.no_grad():
-            return where_valid(self.validity, observation, network, partial(RefinedFit().predict, scale=factor))
-
-    def refined(self, rounds: int | None = None) -> Refined:
-        """Return the method that goes on from the forward pass with the stages of the default fit."""
-        fit = RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos)
-        return Refined(self, fit if rounds is None else fit.shortened(rounds))
 
     def start(self, problem: LensProblem) -> Tensor:
         """Return the lens of the best look at each image, (B, P)."""

@@ -56,7 +56,7 @@ class DeflectionSettings(Strict):
 
 
 class PhysicsSettings(DeflectionSettings):
-    """The method of S1, in its published form or consistent with the observation."""
+    """The published physics method (S1): deflection network, ray tracer, Sersic; or consistent with the noise."""
 
     name: Literal["physics"]
 

@@ -4,35 +4,68 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensFit, LensProblem
-from lensphys.methods.fit import RefinedFit, one_by_one
-from lensphys.methods.lens_model import full_prediction
+from lensphys.methods.fit import RefinedFit, in_chunks, one_by_one
+from lensphys.methods.lens_model import full_prediction, quick_prediction
 from lensphys.methods.trainable import TrainableMethod
 from lensphys.methods.where_valid import where_valid
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 
 
+class _Scaled(Protocol):
+    """Settings that say by how much pixels become smaller."""
+
+    @property
+    def scale(self) -> int: ...
+
+
 class Refinable(TrainableMethod):
     """A method that guesses a lens, from which the stages of the default fit can go on."""
 
+    settings: _Scaled
+
+    @property
+    def scale(self) -> int:
+        """The upscaling factor used where none is asked for; any other will do."""
+        return self.settings.scale
+
     @property
     @abstractmethod
-    def scale(self) -> int:
-        """The upscaling factor used where none is asked for."""
+    def without_network(self) -> RefinedFit:
+        """The fit that goes on from its guess, and that looks at images it was not trained for."""
 
     @abstractmethod
     def start(self, problem: LensProblem) -> Tensor:
-        """Return the lens that it guesses for each image, (B, P)."""
+        """Return the lens that it guesses for each image, (B, P), unconstrained."""
 
     @abstractmethod
+    def fit(self, observation: Observation) -> LensFit:
+        """Return where a forward pass ends: the guess and a few Gauss-Newton steps."""
+
+    def predict(self, observation: Observation, scale: int | None = None) -> Prediction:
+        """Return one forward pass: the network, a few Gauss-Newton steps, what the model leaves over."""
+        fit, factor = self.without_network, scale or self.scale
+
+        def one(part: Observation) -> Prediction:
+            return quick_prediction(self.fit(part), factor, fit.report)
+
+        def network(part: Observation) -> Prediction:
+            return in_chunks(part, factor, 1, one)
+
+        with torch.no_grad():
+            return where_valid(self.validity, observation, network, partial(fit.predict, scale=factor))
+
     def refined(self, rounds: int | None = None) -> Refined:
         """Return the method that goes on from the guess, for so many rounds or to convergence."""
+        fit = self.without_network
+        return Refined(self, fit if rounds is None else fit.shortened(rounds))
 
 
 def check_guessed(guessed: list[str], fitted: list[str]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -19,8 +19,6 @@ from lensphys.prediction import Prediction
 
 _PEDESTAL = 2.0  # of the noise: noise is not positive, but the algorithm wants positive images
 _POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are steep
-_POOR = 3.0  # sigma of chi^2 above its expectation, where the lens model needs the sharpening
-_OVERFITTED = 0.7  # chi^2 per pixel below which a deconvolution explains noise: fewer iterations do
 
 
 class Restoration(Strict):
@@ -33,6 +31,8 @@ class Restoration(Strict):
     Args:
         fit: of the lens and its source.
         iterations: of Richardson-Lucy, at most: a half, a fifth or a fourteenth of them where more fit the noise.
+        poor: sigma of chi^2 above its expectation, where the lens model needs the sharpening.
+        overfitted: chi^2 per pixel below which a deconvolution explains noise: fewer iterations do.
 
     Source: Richardson (1972), Lucy (1974).
     """
@@ -40,6 +40,8 @@ class Restoration(Strict):
     name: Literal["restore"] = "restore"
     fit: RefinedFit = RefinedFit()
     iterations: PositiveInt = 140
+    poor: PositiveFloat = 3.0
+    overfitted: PositiveFloat = 0.7
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the restored images on the target PSF, with the lens that was fitted on the way."""
@@ -76,13 +78,13 @@ class Restoration(Strict):
         adjoint = torch.func.vjp(camera.expose, image)[1]
         everywhere = adjoint(weight)[0].clamp(min=1e-6)
         chi2 = lens.reduced_chi2(observation)
-        unexplained = chi2 - 1 > _POOR * (2 / observation.n_unmasked).sqrt()
+        unexplained = chi2 - 1 > self.poor * (2 / observation.n_unmasked).sqrt()
         small = pedestal * (target.grid.pixel_area / camera.grid.pixel_area)
         image = image + small
         for _ in range(self.iterations):
             expected = camera.expose(image)
             left = ((seen - expected * weight).square() / variance).sum((1, 2, 3)) / observation.n_unmasked
-            going = (unexplained & (left > _OVERFITTED))[:, None, None, None]
+            going = (unexplained & (left > self.overfitted))[:, None, None, None]
             ratio = seen / torch.maximum(expected, 1e-6 * pedestal)
             image = torch.where(going, image * adjoint(ratio)[0] / everywhere, image)
         image = image - small
@@ -95,7 +97,7 @@ class Restoration(Strict):
         best = RichardsonLucy(iterations=max(1, self.iterations // 14)).predict(observation, scale)
         for share in (5, 2, 1):
             more = RichardsonLucy(iterations=max(1, self.iterations // share)).predict(observation, scale)
-            fits = (observation.chi2(more.observed) / observation.n_unmasked > _OVERFITTED)[:, None, None, None]
+            fits = (observation.chi2(more.observed) / observation.n_unmasked > self.overfitted)[:, None, None, None]
             image = torch.where(fits, more.image, best.image)
             best = replace(best, image=image, observed=torch.where(fits, more.observed, best.observed))
         return best

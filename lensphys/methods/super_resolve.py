@@ -177,20 +177,9 @@ def _table(prediction: Prediction) -> dict[str, np.ndarray]:
         "parameters": values.cpu().numpy(),
         "errors": errors.cpu().numpy(),
         "parameter_names": np.array(names),
-        "parameter_units": np.array([parameter_unit(name) for name in names]),
+        "parameter_units": np.array([prediction.units.get(name, "") for name in names]),
         "body_columns": np.array(BODY),
     }
-
-
-def parameter_unit(name: str) -> str:
-    """Return the unit of a fitted or derived parameter, by its name ``member.parameter``."""
-    units = {"source_flux": "flux", "amp": "flux/arcsec^2", "magnification": ""}
-    short = name.split(".")[-1]
-    if short in units:
-        return units[short]
-    if short in ("e1", "e2", "gamma1", "gamma2", "gamma", "n_sersic", "evidence"):
-        return ""
-    return "rad" if short.startswith("phi") else "arcsec"
 
 
 def _verdicts(prediction: Prediction) -> dict[str, np.ndarray]:

@@ -185,10 +185,6 @@ class MassProfile(Component):
         values = self.values
         return torch.stack(offset(theta, *(values.get(name, 0.0) for name in CENTRE)), dim=1)
 
-    def outward(self, theta: Tensor) -> Tensor:
-        """Return alpha . (theta - centre), (B, 1, H, W) [arcsec^2]: k times a potential that grows as r^k (Euler)."""
-        return (self(theta) * self.from_centre(theta)).sum(1, keepdim=True)
-
     def deflection(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> tuple[Values, Values]:
         """Return the reduced deflection angle, (alpha_x, alpha_y) [arcsec], at positions (x, y) [arcsec].
 
@@ -271,6 +267,24 @@ class MassProfile(Component):
         """How far off the origin its centre is, along an axis [arcsec]."""
         places = [torch.as_tensor(self.values[name]) for name in CENTRE if name in self.values]
         return max((float(place.detach().abs().max()) for place in places if place.numel()), default=0.0)
+
+
+@dataclass(frozen=True)
+class ScaleFree(MassProfile):
+    """A mass component whose potential grows as a power of the distance from its centre, psi = r^power F(phi).
+
+    So the potential is alpha . (theta - centre) / power, in closed form (Euler).
+    """
+
+    @property
+    def power(self) -> Value:
+        """Of r, (B,) or a number: 1 for what is isothermal."""
+        return 1.0
+
+    def psi(self, theta: Tensor) -> Tensor:
+        """Return the potential, (B, 1, H, W) [arcsec^2], at theta (B or 1, 2, H, W) [arcsec]."""
+        outward = (self(theta) * self.from_centre(theta)).sum(1, keepdim=True)
+        return outward / as_planes(self.power, theta)[:, None]
 
 
 @dataclass(frozen=True)

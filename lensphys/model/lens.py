@@ -94,6 +94,11 @@ class LensModel:
         """The names of the free parameters."""
         return tuple(p.name for p in self.parameters)
 
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of all declared parameters, free or not, by their names."""
+        return {f"{name}.{p.name}": p.unit for name, m in self.members.items() for p in m.component.parameters}
+
     def space(self, radius: float) -> ParameterSpace:
         """Return the space of the free parameters in a field of view of half width ``radius`` [arcsec]."""
         return ParameterSpace([p.seen_in(radius) for p in self.parameters])

@@ -118,7 +118,7 @@ class RCANSettings(_Settings):
 
 
 class CompactRCANSettings(_Settings):
-    """RCAN with 3 groups of 9 blocks; 2.3 million parameters, as S1's compact one, whose form is not published."""
+    """RCAN with 3 groups of 9 blocks; 2.3 million parameters, as the compact one of S1, whose form is not published."""
 
     name: Literal["rcan_compact"] = "rcan_compact"
     groups: Depth = 3

@@ -60,7 +60,7 @@ class ResidualCNN(LongSkip):
 
 
 class ResidualSettings(NetworkSettings):
-    """S1's residual CNN: 64 channels, 3 blocks as published; 16 channels, 2 blocks train on two cores."""
+    """Residual CNN of the published physics method (S1): 64 channels, 3 blocks there; 16 and 2 train on two cores."""
 
     module = ResidualCNN
     name: Literal["residual"] = "residual"

@@ -24,7 +24,14 @@ _FOLDER = Path(__file__).parent / "instruments"
 
 
 class ExposureNoiseSettings(Strict):
-    """Read noise [e-], sky [mag/arcsec^2], exposure [s]."""
+    """The noise of an exposure: read-out, sky and light.
+
+    Args:
+        read_noise: standard deviation of a pixel, in each exposure [e-], whatever the unit of the data.
+        sky_brightness: [mag / arcsec^2].
+        exposure_time: of one exposure [s].
+        num_exposures: how many are added.
+    """
 
     kind: Literal["exposure"]
     read_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -90,11 +97,20 @@ def _points(given: object) -> object:
 
 
 class Instrument(Strict):
-    """A telescope: pixel scale [arcsec], PSF, noise, and the zero point (the magnitude of 1 ``unit``).
+    """A telescope and its camera in a band.
 
-    ``supersampling``: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do. With
-    ``auto`` simulations take as many as their sources ask for, by the error of fewer, and fits begin with `START`.
-    ``gain`` [e-/ADU]: how many electrons make a unit of data in ADU/s; ``read_noise`` is in e- in any unit.
+    Args:
+        version: grows when the numbers change.
+        description: one line.
+        pixel_scale: side of a pixel [arcsec].
+        unit: of the data, per pixel.
+        gain: electrons in a unit of data in ADU/s [e-/ADU]; of other units none.
+        zero_point: magnitude of 1 ``unit``; without it light is given as a flux, and not as a magnitude.
+        supersampling: points along the side of a pixel; 1 evaluates it at its centre, as the legacy data do. With
+            ``auto`` simulations take as many as their sources ask for, by the error of fewer, and fits begin with
+            `START`.
+        psf: none, Gaussian, Moffat, or a kernel in a file.
+        noise: of known exposures, or estimated from each image.
 
     Example:
         >>> import torch

@@ -48,7 +48,11 @@ class PerImage:
 
 
 class Blurring(PerImage):
-    """What blurs images: a PSF."""
+    """What blurs images: a PSF.
+
+    Args:
+        blur: images (B, 1, H, W) and their pixel scale [arcsec] -> the blurred ones.
+    """
 
     blur: Callable[[Tensor, float], Tensor]
 

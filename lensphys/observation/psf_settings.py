@@ -31,7 +31,11 @@ class NoPSFSettings(Strict):
 
 
 class GaussianPSFSettings(Strict):
-    """A Gaussian PSF; FWHM in arcsec."""
+    """A Gaussian PSF.
+
+    Args:
+        fwhm: full width at half maximum [arcsec].
+    """
 
     kind: Literal["gaussian"]
     fwhm: PositiveFloat = Field(allow_inf_nan=False)
@@ -42,7 +46,12 @@ class GaussianPSFSettings(Strict):
 
 
 class MoffatPSFSettings(Strict):
-    """A Moffat PSF; FWHM in arcsec, beta 2 or more."""
+    """A Moffat PSF.
+
+    Args:
+        fwhm: full width at half maximum [arcsec].
+        beta: slope of the wings, 2 or more, without unit: the light falls as r^(-2 beta).
+    """
 
     kind: Literal["moffat"]
     fwhm: PositiveFloat = Field(allow_inf_nan=False)

@@ -20,7 +20,12 @@ ZERO_POINTS = ("MAGZERO", "ZEROPNT", "MAGZPT", "MAGZP", "ABMAGZP", "PHOTZP", "ZP
 
 @dataclass(frozen=True)
 class UnitRatio:
-    """How many of the image's units make one of the instrument's, and sentences for the user."""
+    """From an image's unit to the instrument's.
+
+    Args:
+        value: how many of the image's units make one of the instrument's.
+        remarks: sentences for the user.
+    """
 
     value: float = 1.0
     remarks: tuple[str, ...] = ()

@@ -16,7 +16,12 @@ from lensphys.observation import Observation
 
 
 class Span(Strict):
-    """A smallest and a largest value."""
+    """A smallest and a largest value, in a unit that whoever has it says.
+
+    Args:
+        low: the smallest.
+        high: the largest.
+    """
 
     low: NonNegativeFloat
     high: NonNegativeFloat

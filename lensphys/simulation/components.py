@@ -11,14 +11,24 @@ from lensphys.basics.settings import Strict
 
 
 class Shear(Strict):
-    """External shear, as it acts, about the origin."""
+    """External shear, as it acts, about the origin.
+
+    Args:
+        gamma1: along the axes, without unit.
+        gamma2: along the diagonals, without unit.
+    """
 
     gamma1: Distribution
     gamma2: Distribution
 
 
 class Counts(Strict):
-    """For instruments in counts: the exposure time [s], and the background rms [flux per pixel]."""
+    """The exposure of an instrument in counts.
+
+    Args:
+        exposure_time: [s].
+        background_rms: standard deviation of a dark pixel [flux per pixel].
+    """
 
     exposure_time: PositiveDistribution
     background_rms: PositiveDistribution

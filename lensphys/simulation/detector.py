@@ -70,7 +70,13 @@ class CountDetector:
 
 @dataclass(frozen=True)
 class ExposureDetector:
-    """An instrument with known noise, at the scale of LR and of HR pixels."""
+    """An instrument with known noise, at the scale of LR and of HR pixels.
+
+    Args:
+        lr_noise: law of LR pixels.
+        hr_noise: law of HR pixels.
+        flux_scale: from flux to the unit of the LR images; the same if 1.
+    """
 
     lr_noise: Noise
     hr_noise: Noise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lensphys.basics.settings import read_yaml
 from lensphys.basics.version import PACKAGE
 
 
@@ -12,6 +13,11 @@ def recipe_folder() -> Path:
     package = PACKAGE
     installed = package / "simulations"
     return installed if installed.is_dir() else package.parent / "simulations"
+
+
+def recipe_description(name: str) -> str:
+    """Return the line that says what a recipe that comes with lensphys is."""
+    return str(read_yaml(recipe_folder() / f"{name}.yaml").get("description", ""))
 
 
 def recipe_names() -> list[str]:

@@ -80,7 +80,12 @@ class Galaxy(DeclaredLens):
 
 
 class AnyLens(LensSettings):
-    """Any of lenstronomy's mass profiles, by its name there, with numbers [arcsec] as they act."""
+    """Any of lenstronomy's mass profiles.
+
+    Args:
+        profile: its name in lenstronomy.
+        parameters: by their names there; lengths and deflections in arcsec, as they act.
+    """
 
     kind: Literal["lenstronomy"]
     profile: str

@@ -169,7 +169,12 @@ class ImageLight(LightSettings):
 
 
 class AnyLight(LightSettings):
-    """Any of lenstronomy's light profiles, by its name there; ``amp`` or ``magnitude`` stand among its parameters."""
+    """Any of lenstronomy's light profiles.
+
+    Args:
+        profile: its name in lenstronomy.
+        parameters: by their names there, lengths in arcsec; ``amp`` or ``magnitude`` among them.
+    """
 
     kind: Literal["lenstronomy"]
     profile: str

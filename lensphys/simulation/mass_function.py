@@ -80,6 +80,11 @@ class MassRange(Strict):
 class Cutoff:
     """What is left of the cold dark matter's halos when it is warm: (1 + (a M_hm / M)^b)^c.
 
+    Args:
+        a: mass of the cut-off in half-mode masses, without unit.
+        b: how sharply it cuts, without unit.
+        c: what is left falls as M^(-b c) far below the cut-off, without unit.
+
     Source:
         Lovell (2020), ApJ 897, 147, for the form and the constants.
     """

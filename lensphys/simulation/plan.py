@@ -44,6 +44,7 @@ class Plan:
         draws: of each sample its ``own``; or ``matched``: samples of one index have all but the class in common.
         shard_size: samples of a shard.
         deflection: /alpha_hr is stored, which else is computed when it is read: more than half of the bytes.
+        version: of the package whose code makes the samples.
     """
 
     recipe: Recipe

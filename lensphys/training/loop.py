@@ -7,7 +7,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -273,25 +273,12 @@ class _Run:
             progress.update(bar, completed=self._progress(0.0))
             while self.step or not self._over:  # an epoch that was begun ends with a validation
                 steps = self.batches.of_epoch(self.epoch, self.fabric.global_rank, self.fabric.world_size)
-                frozen = self._start_epoch()
-                while self.step < len(steps) and not (self.step and self._over):
-                    started = time.monotonic()
-                    terms = self._step(steps[self.step], len(steps), frozen)
-                    self.step += 1
-                    self._pass(time.monotonic() - started)
-                    for name, value in terms.items():
-                        self.sums[name] = self.sums.get(name, 0.0) + value
-                        if writer is not None:
-                            writer.add_scalar(f"train/{name}", value, self.epoch * len(steps) + self.step)
+                for _ in self._steps(steps, writer):
                     progress.update(bar, completed=self._progress(self.step / len(steps)))
                     if self._anyone(interrupts.wished):
                         raise KeyboardInterrupt
-                started = time.monotonic()
-                score = self._validate()
-                self._check("validation", score)
-                self._pass(time.monotonic() - started)
-                means = {name: self._mean(total / self.step) for name, total in self.sums.items()}
-                record = {"epoch": self.epoch, **means, "validation": score, "seconds": round(self.seconds, 2)}
+                record = self._record()
+                score = record["validation"]
                 if writer is not None:
                     writer.add_scalar("validation", score, (self.epoch + 1) * len(steps))
                 self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
@@ -299,6 +286,29 @@ class _Run:
                 self._keep_best(score)
                 self._save()
                 progress.update(bar, description=f"epoch {self.epoch}: validation {score:.4g}")
+
+    def _steps(self, steps: Sequence[Tensor], writer: Tracker | None) -> Iterator[None]:
+        """Go on with the epoch, step by step, to its end or that of the time."""
+        frozen = self._start_epoch()
+        while self.step < len(steps) and not (self.step and self._over):
+            started = time.monotonic()
+            terms = self._step(steps[self.step], len(steps), frozen)
+            self.step += 1
+            self._pass(time.monotonic() - started)
+            for name, value in terms.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+                if writer is not None:
+                    writer.add_scalar(f"train/{name}", value, self.epoch * len(steps) + self.step)
+            yield
+
+    def _record(self) -> dict[str, float]:
+        """The means of the epoch's terms, and the score of a validation."""
+        started = time.monotonic()
+        score = self._validate()
+        self._check("validation", score)
+        self._pass(time.monotonic() - started)
+        means = {name: self._mean(total / self.step) for name, total in self.sums.items()}
+        return {"epoch": self.epoch, **means, "validation": score, "seconds": round(self.seconds, 2)}
 
     def _start_epoch(self) -> set[str]:
         """Set what trains in this epoch; return the names of the frozen parameters."""

@@ -170,7 +170,7 @@ def _limits(group: str, members: Sequence[Panel], noise: float) -> Limits:
     top = float(np.quantile(np.abs(values), 0.997)) or max(abs(least), abs(most), 1e-12)
     if group in OF_LIGHT:
         shown = next((p.values for p in members if p.key in ("image", "arcs_model")), values)
-        return _ordered(-noise, float(np.nanquantile(shown, 0.998)), min(least, -noise), most)
+        return _ordered(0.0, float(np.nanquantile(shown, 0.998)), min(least, -noise), most)
     if group == "residual":
         reach = 4 * noise or top
         return _ordered(-reach, reach, -max(2 * reach, abs(least), most), max(2 * reach, abs(least), most))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+
+from safetensors import safe_open
 
 from lensphys.basics.checks import check_choice
 from lensphys.basics.runs import CONFIG, WEIGHTS
 from lensphys.simulation.recipe import Recipe
-from lensphys.training.experiment import Experiment, load_run, run_validity
+from lensphys.training.experiment import Experiment, run_validity
 
 FOLDER = Path(__file__).parent
 
@@ -18,7 +21,7 @@ def weights_names() -> list[str]:
 
 
 def weights_folder(name: str) -> Path:
-    """Return the folder of some weights, which `config.load_run` reads.
+    """Return the folder of some weights, which `training.experiment.load_run` reads.
 
     Raises:
         LensphysError: listing the names, if this is none of them.
@@ -37,6 +40,7 @@ def weights_description(name: str) -> str:
     data = Experiment.from_yaml(folder / CONFIG, []).data
     recipe = Recipe.named(str(data.recipe), data.set)
     images = data.n * len(data.classes or recipe.classes)
-    parameters = sum(p.numel() for p in load_run(folder).parameters())
+    with safe_open(folder / WEIGHTS, "pt") as tensors:  # their shapes alone: that takes no network
+        parameters = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     size = (folder / WEIGHTS).stat().st_size / 1e6
     return f"{recipe.description}: {images} LR images, {run_validity(folder)}; {parameters} parameters, {size:.1f} MB"

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
+from lensphys.fitting.joint_fit import Seen
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
-from lensphys.methods.joint import JointPrediction, JointRefinedFit, Seen
+from lensphys.methods.joint import JointPrediction, JointRefinedFit
 from lensphys.model import SIE, ImageSource, LightProfile, MassProfile, Shear
 from lensphys.observation import Instrument, Observation
 from lensphys.tracing.deflection import DeflectionField

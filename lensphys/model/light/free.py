@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lensphys.basics.rows import Rows
 from lensphys.model.component import LightProfile, as_planes
 from lensphys.model.field import Modes
 from lensphys.model.light.sersic import Sersic, sersic_b
@@ -20,7 +21,7 @@ _BEND = 4.0  # how sharply the field turns into these bounds
 
 
 @dataclass(frozen=True)
-class Frame:
+class Frame(Rows):
     """The square of the source plane in which a source is free.
 
     Args:
@@ -45,10 +46,6 @@ class Frame:
             half_side,
             torch.as_tensor(sersic.amp) * torch.exp(-sersic_b(n) * (0.3 ** (1 / n) - 1)),
         )
-
-    def rows(self, index: Tensor) -> Frame:
-        """Return the frames of some images (indices)."""
-        return Frame(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 outside."""

@@ -108,6 +108,13 @@ def brightness_galaxy(
 class GalaxyImage(LightProfile):
     """The image of a galaxy, moved, magnified and brightened: see `brightness_galaxy`.
 
+    Args:
+        image: its pixels.
+        amp: brightness of its brightest pixel [flux / arcsec^2].
+        scale: how many times as large it is, without unit.
+        center_x: [arcsec].
+        center_y: [arcsec].
+
     Example:
         >>> import numpy as np
         >>> source = GalaxyImage(Pixels.from_image(np.eye(5), 0.1), amp=2.0, scale=1.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
 from lensphys.model.mass.sie import polynomial
 from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
@@ -81,7 +81,7 @@ def deflection_epl(
 
 
 @dataclass(frozen=True)
-class EPL(MassProfile):
+class EPL(ScaleFree):
     """Elliptical power law: see `deflection_epl`.
 
     Args:
@@ -114,6 +114,7 @@ class EPL(MassProfile):
         *GALAXY_CENTRE,
     )
 
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r^(3 - gamma)."""
-        return self.outward(theta) / (3 - as_planes(self.gamma, theta)[:, None])
+    @property
+    def power(self) -> Value:
+        """Of r with which the potential grows."""
+        return 3 - self.gamma

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 LEAST = 2  # order: that of a dipole moves the centre
@@ -84,8 +84,16 @@ def deflection_multipole_waves(
 
 
 @dataclass(frozen=True)
-class MultipoleWaves(MassProfile):
-    """Circular multipole of order m, by its two waves: see `deflection_multipole_waves`."""
+class MultipoleWaves(ScaleFree):
+    """Circular multipole of order m, by its two waves: see `deflection_multipole_waves`.
+
+    Args:
+        m: order, 2 or more.
+        a_cos: a_m cos m phi_m [arcsec].
+        a_sin: a_m sin m phi_m [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+    """
 
     m: int
     a_cos: Value
@@ -102,13 +110,9 @@ class MultipoleWaves(MassProfile):
         *GALAXY_CENTRE,
     )
 
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
-        return self.outward(theta)
-
 
 @dataclass(frozen=True)
-class Multipole(MassProfile):
+class Multipole(ScaleFree):
     """Circular multipole of order m: see `deflection_multipole`.
 
     Args:
@@ -144,7 +148,3 @@ class Multipole(MassProfile):
     def __post_init__(self) -> None:
         _check_order(self.m)
         super().__post_init__()
-
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
-        return self.outward(theta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
+
+_NEAR = 0.05  # |1 - x^2| below which the series stands in for the two branches
+_TERMS = 9
 
 
 def deflection_nfw(theta: Tensor, Rs: Value, alpha_Rs: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
@@ -21,25 +25,40 @@ def deflection_nfw(theta: Tensor, Rs: Value, alpha_Rs: Value, center_x: Value = 
         center_x: [arcsec].
         center_y: [arcsec].
 
+    Returns:
+        (B, 2, H, W) [arcsec].
+
     Source: Bartelmann 1996; Wright & Brainerd 2000, eq. 13; lenstronomy ``NFW``.
     """
     x, y = offset(theta, center_x, center_y)
-    Rs, alpha_Rs = as_planes(Rs, theta), as_planes(alpha_Rs, theta)
+    Rs = as_planes(Rs, theta)
     r = (x**2 + y**2 + CORE**2).sqrt()
-    ratio = _nfw_g(r / Rs) / (r / Rs) / (1 + torch.log(torch.as_tensor(0.5, dtype=theta.dtype)))
-    return torch.stack([alpha_Rs * ratio * x / r, alpha_Rs * ratio * y / r], dim=1)
+    scale = as_planes(alpha_Rs, theta) / (Rs * (1 - math.log(2))) * nfw_functions(r / Rs)[1]
+    return torch.stack([scale * x, scale * y], dim=1)
 
 
-def _nfw_g(x: Tensor) -> Tensor:
-    """ln(x/2) + arccosh(1/x)/sqrt(1-x^2), in branches that stay finite (and differentiable) where they are not used."""
-    near_one, near_zero = (x - 1).abs() < 1e-2, x < 1e-3
-    inside, outside = x.clamp(1e-3, 0.99), x.clamp(min=1.01)
-    below = torch.log(inside / 2) + torch.acosh(1 / inside) / (1 - inside**2).sqrt()
-    above = torch.log(outside / 2) + torch.acos(1 / outside) / (outside**2 - 1).sqrt()
-    d = x - 1
-    at_one = torch.log(x / 2) + 1 - 2 * d / 3 + 7 * d**2 / 15 - 12 * d**3 / 35 + 166 * d**4 / 630
-    at_zero = -0.5 * x**2 * (torch.log(x / 2) + 0.5)
-    return torch.where(near_zero, at_zero, torch.where(near_one, at_one, torch.where(x < 1, below, above)))
+def nfw_functions(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return F = arccosh(1/x) / sqrt(1 - x^2), and (ln(x/2) + F) / x^2, to the last digits at every x > 0.
+
+    The second is the mass inside x over x^2, both without unit, where x is R / Rs.
+    """
+    square = (1 - x) * (1 + x)
+    near, inside = square.abs() < _NEAR, square >= _NEAR
+    # each branch sees only positions that are its own: its gradient is finite where it is not used
+    a = torch.where(inside, x, torch.full_like(x, 0.5))
+    y = ((1 - a) * (1 + a)).sqrt()
+    below = torch.log((1 + y) / a) / y
+    below_sum = torch.log(2 / a) / (y * (1 + y)) + torch.log1p(-(a**2) / (2 * (1 + y))) / (a**2 * y)
+    b = torch.where(square <= -_NEAR, x, torch.full_like(x, 2.0))
+    y = ((b - 1) * (b + 1)).sqrt()
+    above = torch.atan(y) / y
+    s = torch.where(near, square, torch.zeros_like(x))
+    at_one = torch.zeros_like(x)
+    for n in range(_TERMS, -1, -1):
+        at_one = at_one * s + 1 / (2 * n + 1)
+    F = torch.where(near, at_one, torch.where(inside, below, above))
+    outer = torch.where(inside, torch.ones_like(x), x)
+    return F, torch.where(inside, below_sum, (torch.log(outer / 2) + F) / outer**2)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,19 @@ from lensphys.model.parameter import ANYWHERE, Parameter
 
 
 def deflection_point(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
-    """Return the deflection of a point mass, theta_E^2 / r r_hat."""
+    """Return the deflection of a point mass, theta_E^2 / r r_hat, within 1e-6" of it softened.
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        theta_E: Einstein radius [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
+
+    Source: lenstronomy ``POINT_MASS``.
+    """
     x, y = offset(theta, center_x, center_y)
     scale = as_planes(theta_E, theta) ** 2 / (x**2 + y**2 + CORE**2)
     return torch.stack([scale * x, scale * y], dim=1)
@@ -74,7 +86,14 @@ class PointMass(MassProfile):
 
 @dataclass(frozen=True)
 class PointSwarm(MassProfile):
-    """Softened point masses, any number a lens: see `deflection_points`. What a sub-halo looks like from afar."""
+    """Softened point masses, any number a lens: see `deflection_points`. What a sub-halo looks like from afar.
+
+    Args:
+        strength: theta_E^2 of each, (B, K) [arcsec^2].
+        center_x: (B, K) [arcsec].
+        center_y: (B, K) [arcsec].
+        core: radius within which the deflection is softened [arcsec].
+    """
 
     strength: Tensor
     center_x: Tensor

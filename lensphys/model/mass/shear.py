@@ -7,21 +7,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import MassProfile, Value, as_planes, offset
+from lensphys.model.component import ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
 def deflection_shear(
     theta: Tensor, gamma1: Value, gamma2: Value, center_x: Value = 0.0, center_y: Value = 0.0
 ) -> Tensor:
-    """Return the deflection of an external shear, (gamma1 x + gamma2 y, gamma2 x - gamma1 y)."""
+    """Return the deflection of an external shear, (gamma1 x + gamma2 y, gamma2 x - gamma1 y).
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        gamma1: along the axes, without unit.
+        gamma2: along the diagonals, without unit.
+        center_x: where it does not deflect [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
+
+    Source: lenstronomy ``SHEAR``.
+    """
     x, y = offset(theta, center_x, center_y)
     g1, g2 = as_planes(gamma1, theta), as_planes(gamma2, theta)
     return torch.stack([g1 * x + g2 * y, g2 * x - g1 * y], dim=1)
 
 
 @dataclass(frozen=True)
-class Shear(MassProfile):
+class Shear(ScaleFree):
     """External shear: see `deflection_shear`.
 
     Args:
@@ -51,9 +64,10 @@ class Shear(MassProfile):
         *GALAXY_CENTRE,
     )
 
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r^2."""
-        return 0.5 * self.outward(theta)
+    @property
+    def power(self) -> Value:
+        """Of r with which the potential grows."""
+        return 2.0
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
 
@@ -128,7 +128,7 @@ def deflection_sie_derivatives(
 
 
 @dataclass(frozen=True)
-class SIE(MassProfile):
+class SIE(ScaleFree):
     """Singular isothermal ellipsoid: see `deflection_sie`.
 
     Args:
@@ -157,10 +157,6 @@ class SIE(MassProfile):
         *ELLIPTICITY,
         *GALAXY_CENTRE,
     )
-
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
-        return self.outward(theta)
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form: see `deflection_sie_derivatives`."""

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, HalfWidths, Parameter
 
 
 def deflection_sis(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_y: Value = 0.0) -> Tensor:
     """Return the deflection of a singular isothermal sphere, theta_E r_hat.
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        theta_E: Einstein radius [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        (B, 2, H, W) [arcsec].
 
     Source: Kormann, Schneider & Bartelmann 1994; lenstronomy ``SIS``.
     """
@@ -22,7 +31,7 @@ def deflection_sis(theta: Tensor, theta_E: Value, center_x: Value = 0.0, center_
 
 
 @dataclass(frozen=True)
-class SIS(MassProfile):
+class SIS(ScaleFree):
     """Singular isothermal sphere: see `deflection_sis`.
 
     Args:
@@ -46,7 +55,3 @@ class SIS(MassProfile):
         Parameter("theta_E", "arcsec", HalfWidths(0.05), HalfWidths(1.0), logarithmic=True),
         *GALAXY_CENTRE,
     )
-
-    def psi(self, theta: Tensor) -> Tensor:
-        """Return the potential, (B, 1, H, W) [arcsec^2]: it grows as r, so it is alpha . (theta - centre)."""
-        return self.outward(theta)

@@ -11,31 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.model.mass.nfw import nfw_functions
 from lensphys.model.parameter import ANYWHERE, Parameter
-
-NEAR = 0.05  # |1 - x^2| below which the series stands in for the two branches
-TERMS = 9
-
-
-def _nfw_functions(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return F = arccosh(1/x) / sqrt(1 - x^2), and (ln(x/2) + F) / x^2, to the last digits at every x > 0."""
-    square = (1 - x) * (1 + x)
-    near, inside = square.abs() < NEAR, square >= NEAR
-    # each branch sees only positions that are its own: its gradient is finite where it is not used
-    a = torch.where(inside, x, torch.full_like(x, 0.5))
-    y = ((1 - a) * (1 + a)).sqrt()
-    below = torch.log((1 + y) / a) / y
-    below_sum = torch.log(2 / a) / (y * (1 + y)) + torch.log1p(-(a**2) / (2 * (1 + y))) / (a**2 * y)
-    b = torch.where(square <= -NEAR, x, torch.full_like(x, 2.0))
-    y = ((b - 1) * (b + 1)).sqrt()
-    above = torch.atan(y) / y
-    s = torch.where(near, square, torch.zeros_like(x))
-    at_one = torch.zeros_like(x)
-    for n in range(TERMS, -1, -1):
-        at_one = at_one * s + 1 / (2 * n + 1)
-    F = torch.where(near, at_one, torch.where(inside, below, above))
-    outer = torch.where(inside, torch.ones_like(x), x)
-    return F, torch.where(inside, below_sum, (torch.log(outer / 2) + F) / outer**2)
 
 
 def enclosed_tnfw(x: Tensor, tau: Tensor) -> Tensor:
@@ -43,7 +20,7 @@ def enclosed_tnfw(x: Tensor, tau: Tensor) -> Tensor:
 
     With s = sqrt(tau^2 + x^2), s - tau is x^2 / (s + tau), and ln tau + s/tau ln(x / (tau + s)) + F is x^2 log_part.
     """
-    F, nfw = _nfw_functions(x)
+    F, nfw = nfw_functions(x)
     s = (tau**2 + x**2).sqrt()
     rise = 1 / (tau * (s + tau))
     log_part = nfw - torch.log1p(0.5 * x**2 * rise) / x**2 - torch.asinh(tau / x) * rise
