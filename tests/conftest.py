@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from lensphys.observation import Instrument
 
@@ -49,3 +50,11 @@ def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
         return instrument.model_copy(update={"supersampling": 4}) if auto else instrument
 
     monkeypatch.setattr("lensphys.simulation.plan.with_enough_points", four)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_curves() -> Iterator[None]:
+    """A training draws its losses on an empty page: their curves take longer than a training of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lensphys.training.figures.loss_figure", lambda records: Figure())
+        yield

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,7 +19,7 @@ from lensphys.methods import fit as fit_module
 from lensphys.methods.amortised import instrument_numbers, unrolled_step
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import ErrorMap, GaussianPSF
-from lensphys.prediction import joined
+from lensphys.prediction import Prediction, joined
 
 TINY = EncoderSettings(channels=8, levels=3, modes=4)
 
@@ -30,6 +32,18 @@ def amortised(**settings: object) -> AmortisedMethod:
 @pytest.fixture(scope="module")
 def lenses() -> Lenses:
     return small_lenses(3, height=28, width=32)
+
+
+@pytest.fixture(scope="module")
+def predicted(lenses) -> Callable[[int], Prediction]:
+    """The forward pass of a network that has learned nothing, at a scale, made once."""
+    return functools.cache(lambda scale: amortised().eval().predict(lenses.observation, scale))
+
+
+@pytest.fixture(scope="module")
+def refined(lenses) -> Prediction:
+    """What refinement makes of it."""
+    return amortised().eval().refined(2).predict(lenses.observation, 2)
 
 
 # ---------------------------------------------------------------- settings and network
@@ -174,9 +188,8 @@ def test_four_images_are_overfitted():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 8])
-def test_a_forward_pass_works_at_every_scale(lenses, scale):
-    observation = lenses.observation
-    found = amortised().eval().predict(observation, scale)
+def test_a_forward_pass_works_at_every_scale(lenses, predicted, scale):
+    observation, found = lenses.observation, predicted(scale)
     shape = (3, 1, scale * 28, scale * 32)
     assert found.image.shape == found.sigma.shape == found.constrained.shape == shape
     assert all(finite(x) for x in (found.image, found.sigma, found.constrained))
@@ -190,10 +203,9 @@ def test_a_forward_pass_works_at_every_scale(lenses, scale):
     torch.testing.assert_close(whole, found.deflection.alpha.square().sum(1, keepdim=True), rtol=1e-3, atol=1e-5)
 
 
-def test_the_field_is_the_same_at_every_scale(lenses):
-    method = amortised().eval()
-    two, four = (method.predict(lenses.observation, scale).deflection for scale in (2, 4))
-    torch.testing.assert_close(two.at(four.grid).alpha, four.alpha, rtol=1e-5, atol=1e-5)
+def test_the_field_is_the_same_at_every_scale(predicted):
+    two, eight = (predicted(scale).deflection for scale in (2, 8))
+    torch.testing.assert_close(two.at(eight.grid).alpha, eight.alpha, rtol=1e-5, atol=1e-5)
 
 
 def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
@@ -241,17 +253,15 @@ def test_one_part_is_the_whole(lenses):
     assert joined([found]) is found
 
 
-def test_the_refined_answer_is_better_than_the_forward_pass(lenses):
-    method = amortised().eval()
-    once, refined = method.predict(lenses.observation, 2), method.refined(2).predict(lenses.observation, 2)
+def test_the_refined_answer_is_better_than_the_forward_pass(lenses, predicted, refined):
+    method, once = amortised().eval(), predicted(2)
     chi2 = [x.reduced_chi2(lenses.observation) for x in (once, refined)]
     assert bool((chi2[1] <= chi2[0] + 0.02).all()), chi2
     assert bool((chi2[1] < 2).all()), chi2  # from a network that has learned nothing
     assert method.refined().settings.search.rounds > 2 and method.refined().settings.search_free.rounds > 2
     assert method.refined(2).settings.search.rounds == method.refined(2).settings.search_free.rounds == 2
-    assert method.refined(2).predict(lenses.observation).image.shape == once.image.shape
+    assert refined.image.shape == once.image.shape
 
 
-def test_smooth_lenses_get_no_subhalos_from_a_bad_start(lenses):
-    found = amortised().eval().refined(2).predict(lenses.observation)  # the network has learned nothing
-    assert float(found.parameters["subhalos"].max()) == 0
+def test_smooth_lenses_get_no_subhalos_from_a_bad_start(refined):
+    assert float(refined.parameters["subhalos"].max()) == 0

@@ -46,8 +46,12 @@ SOURCES = {
     ".".join(("lensphys", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
-every_module = pytest.mark.parametrize("module", SOURCES)
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Each module as the parser sees it."""
+    return {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
 
 
 def place(module: str) -> str:
@@ -61,10 +65,10 @@ def package(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-def imports(module: str) -> set[str]:
+def imported(module: str, tree: ast.Module) -> set[str]:
     """All of lensphys that a module imports, anywhere in the file."""
     found = set()
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -75,22 +79,26 @@ def imports(module: str) -> set[str]:
     return {name for name in found if name.split(".")[0] == "lensphys"}
 
 
+@pytest.fixture(scope="module")
+def imports(trees) -> dict[str, set[str]]:
+    """All of lensphys that each module imports."""
+    return {module: imported(module, tree) for module, tree in trees.items()}
+
+
 def test_every_module_has_a_floor_and_every_floor_a_module():
     assert {place(module) for module in SOURCES} == set(FLOORS)
     assert [module for module in SOURCES if place(module) == "lensphys"] == ["lensphys"]
 
 
-@every_module
-def test_a_module_imports_from_lower_floors_only(module):
-    if module == "lensphys":  # the face: it names what others have, and loads it when it is asked for
-        return
-    for other in imports(module):
-        if package(other) != package(module):
-            assert FLOORS[place(other)] < FLOORS[place(module)], f"{module} imports {other}"
+def test_a_module_imports_from_lower_floors_only(imports):
+    # the face is left out: it names what others have, and loads it when it is asked for
+    pairs = [(m, other) for m in SOURCES if m != "lensphys" for other in imports[m] if package(other) != package(m)]
+    assert len(pairs) > len(SOURCES)
+    assert [f"{m} imports {other}" for m, other in pairs if FLOORS[place(other)] >= FLOORS[place(m)]] == []
 
 
-def test_no_package_imports_itself_in_a_circle():
-    inside = {m: {i for i in imports(m) if package(i) == package(m) and i != m} for m in SOURCES}
+def test_no_package_imports_itself_in_a_circle(imports):
+    inside = {m: {i for i in imports[m] if package(i) == package(m) and i != m} for m in SOURCES}
     while inside:
         free = {m for m, needed in inside.items() if not needed & set(inside)}
         assert free, f"circular imports among {sorted(inside)}"
@@ -128,10 +136,10 @@ for name in {names}:
     assert found[1:-1] == []
 
 
-def test_grid_sample_is_called_in_one_place():
+def test_grid_sample_is_called_in_one_place(trees):
     callers = {
         module
-        for module, tree in TREES.items()
+        for module, tree in trees.items()
         for node in ast.walk(tree)
         if (isinstance(node, ast.Attribute) and node.attr == "grid_sample")
         or (isinstance(node, ast.Name) and node.id == "grid_sample")
@@ -140,18 +148,17 @@ def test_grid_sample_is_called_in_one_place():
     assert callers == {"lensphys.tracing.grid"}
 
 
-@every_module
-def test_input_is_never_checked_with_assert(module):
-    assert not [node.lineno for node in ast.walk(TREES[module]) if isinstance(node, ast.Assert)]
+def test_input_is_never_checked_with_assert(trees):
+    nodes = [(module, node) for module, tree in trees.items() for node in ast.walk(tree)]
+    assert [f"{module}, line {node.lineno}" for module, node in nodes if isinstance(node, ast.Assert)] == []
 
 
-@every_module
-def test_every_file_says_what_it_is(module):
-    assert ast.get_docstring(TREES[module])
+def test_every_file_says_what_it_is(trees):
+    assert [module for module, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
-def test_functions_are_short():
-    functions = [n for t in TREES.values() for n in ast.walk(t) if isinstance(n, ast.FunctionDef)]
+def test_functions_are_short(trees):
+    functions = [n for t in trees.values() for n in ast.walk(t) if isinstance(n, ast.FunctionDef)]
     bodies = [n.body[1:] if ast.get_docstring(n) else n.body for n in functions]
     lines = sorted(body[-1].end_lineno - body[0].lineno + 1 for body in bodies if body)
     assert lines[len(lines) // 2] <= 5

@@ -72,6 +72,34 @@ def known(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def default_fits(work) -> tuple[Path, str]:
+    """An image super-resolved without a choice of method, with the image beside it, and what the command said."""
+    folder = work / "default"
+    folder.mkdir()
+    with LensFile(work / "test.h5") as lenses:
+        fits.PrimaryHDU(lenses.lr()[0, 0].numpy()).writeto(folder / "a.fits")
+    out = folder / "b.fits"
+    code, output = lensphys("super-resolve", folder / "a.fits", "-o", out, "--instrument", "model_3")
+    assert code == 0, output
+    return out, output
+
+
+@pytest.fixture(scope="module")
+def default_stack(work) -> tuple[Path, str]:
+    """Three images super-resolved without a choice of method, the second of them noise alone, and what was said."""
+    folder = work / "stack"
+    folder.mkdir()
+    with LensFile(work / "test.h5") as lenses:
+        stack = lenses.lr()[:3, 0].numpy()
+    stack[1] = np.random.default_rng(0).normal(0, stack.std() / 1000, stack[1].shape)
+    np.save(folder / "a.npy", stack)
+    out = folder / "o.npz"
+    code, output = lensphys("super-resolve", folder / "a.npy", "-o", out, "--instrument", "model_3")
+    assert code == 0, output
+    return out, output
+
+
 @pytest.mark.parametrize("command", [[], ["simulate"], ["train"], ["evaluate"], ["super-resolve"], ["list"], ["demo"]])
 def test_every_command_explains_itself(command):
     code, output = lensphys(*command, "--help")
@@ -140,25 +168,15 @@ def test_super_resolve_with_weights(work, known, tmp_path, refine):
         assert json.loads(str(made["provenance"]))["method"] == f"model_3 weights, {named}"
 
 
-def test_without_a_choice_each_image_is_refined(work, tmp_path):
-    with LensFile(work / "test.h5") as lenses:
-        fits.PrimaryHDU(lenses.lr()[0, 0].numpy()).writeto(tmp_path / "a.fits")
-    out = tmp_path / "b.fits"
-    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", out, "--instrument", "model_3")
-    assert code == 0, output
-    with fits.open(out) as hdus:
+def test_without_a_choice_each_image_is_refined(default_fits):
+    with fits.open(default_fits[0]) as hdus:
         assert hdus["SIGMA"].data.shape == hdus["CONSTRAINED"].data.shape == (64, 64)
         assert (hdus["SIGMA"].data > 0).all() and hdus[0].header["SUBHALOS"] >= 0
         assert 'lensphys method: "refine"' in str(hdus[0].header["HISTORY"])
 
 
-def test_fits_tells_all_parameters_and_whether_to_trust_them(work, tmp_path):
-    with LensFile(work / "test.h5") as lenses:
-        image = lenses.lr()[0, 0].numpy()
-    fits.PrimaryHDU(image).writeto(tmp_path / "a.fits")
-    out = tmp_path / "b.fits"
-    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", out, "--instrument", "model_3")
-    assert code == 0, output
+def test_fits_tells_all_parameters_and_whether_to_trust_them(default_fits):
+    out, output = default_fits
     with fits.open(out) as hdus:
         header, table = hdus[0].header, hdus["PARAMETERS"].data
         assert header["QUALITY"] in ("good", "suspect", "bad")
@@ -177,23 +195,17 @@ def test_fits_tells_all_parameters_and_whether_to_trust_them(work, tmp_path):
         assert ("SUBHALOS" in [hdu.name for hdu in hdus]) == (header["SUBHALOS"] > 0)
 
 
-def test_a_stack_tells_all_parameters_and_whether_to_trust_them(work, tmp_path):
-    with LensFile(work / "test.h5") as lenses:
-        stack = lenses.lr()[:2, 0].numpy()
-    stack[1] = np.random.default_rng(0).normal(0, stack.std() / 1000, stack[1].shape)
-    np.save(tmp_path / "a.npy", stack)
-    where = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz"]
-    code, output = lensphys(*where, "--instrument", "model_3")
-    assert code == 0, output
-    with np.load(tmp_path / "o.npz") as made:
+def test_a_stack_tells_all_parameters_and_whether_to_trust_them(default_stack):
+    out, output = default_stack
+    with np.load(out) as made:
         names = made["parameter_names"].tolist()
-        assert made["parameters"].shape == made["errors"].shape == (2, len(names))
+        assert made["parameters"].shape == made["errors"].shape == (3, len(names))
         assert made["parameter_units"].shape == (len(names),)
         assert {"lens.theta_E", "shear.gamma2", "source.center_x", "theta_E_total", "magnification"} <= set(names)
         index = names.index("lens.theta_E")
         assert made["parameters"][0, index] == pytest.approx(made["theta_E"][0])
         assert 0 < made["errors"][0, index] < 0.1
-        assert made["bodies"].shape == (2, made["bodies"].shape[1], len(made["body_columns"]))
+        assert made["bodies"].shape == (3, made["bodies"].shape[1], len(made["body_columns"]))
         found = np.isfinite(made["bodies"]).all(2).sum(1)
         np.testing.assert_array_equal(found, made["subhalos"])
         assert made["quality"].tolist()[1] == "bad" and made["quality"][0] in ("good", "suspect")
@@ -274,13 +286,9 @@ def test_super_resolve_a_stack_at_another_scale(work, tmp_path):
         assert 0.7 < made["theta_E"][0] < 0.95
 
 
-def test_super_resolve_fits(work, tmp_path):
-    with LensFile(work / "test.h5") as lenses:
-        image = lenses.lr()[0, 0].numpy()
-    fits.PrimaryHDU(image).writeto(tmp_path / "a.fits")
-    code, output = lensphys("super-resolve", tmp_path / "a.fits", "-o", tmp_path / "b.fits", "--instrument", "model_3")
-    assert code == 0, output
-    with fits.open(tmp_path / "b.fits") as hdus:
+def test_super_resolve_fits(default_fits):
+    image = fits.getdata(default_fits[0].parent / "a.fits")
+    with fits.open(default_fits[0]) as hdus:
         assert hdus[0].data.shape == (64, 64)
         assert hdus[0].data.sum() == pytest.approx(image.sum(), rel=0.02)
         assert 0.7 < hdus[0].header["THETA_E"] < 0.95
@@ -347,16 +355,10 @@ def test_lr_and_hr_that_do_not_match(work, tmp_path):
     assert "/hr (6, 1, 48, 48) does not match /lr (6, 1, 32, 32) at 2 x" in message
 
 
-def test_a_faint_image_does_not_end_the_stack(work, tmp_path):
-    with LensFile(work / "test.h5") as lenses:
-        stack = lenses.lr()[:3, 0].numpy()
-    stack[1] = np.random.default_rng(0).normal(0, stack.std() / 1000, stack[1].shape)
-    np.save(tmp_path / "a.npy", stack)
-    where = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "o.npz"]
-    code, output = lensphys(*where, "--instrument", "model_3")
-    assert code == 0, output
+def test_a_faint_image_does_not_end_the_stack(default_stack):
+    out, output = default_stack
     assert "theta_E is NaN) in image 1" in output
-    with np.load(tmp_path / "o.npz") as made:
+    with np.load(out) as made:
         assert np.isfinite(made["image"]).all()
         assert np.isnan(made["theta_E"]).tolist() == [False, True, False]
 
@@ -419,7 +421,8 @@ def test_mistakes_in_super_resolve(work, tmp_path):
     ids=["simulate", "train"],
 )
 def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
-    (tmp_path / "experiment.yaml").write_text((work / "experiment.yaml").read_text())
+    config = EXPERIMENT | {"data": {"file": str(work / "test.h5")}}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(config))
     process = subprocess.Popen(
         [sys.executable, "-m", "lensphys", *command],
         cwd=tmp_path,

@@ -24,8 +24,8 @@ from lensphys.simulation.writer import write  # noqa: E402
 ROOT = Path(__file__).parents[1]
 
 
-def plan_of(n: int = 40) -> Plan:
-    """120 samples in 24 shards; a tenth of a second each."""
+def plan_of(n: int = 20) -> Plan:
+    """60 samples in 12 shards, of the slow engine: there is work left when a worker is killed."""
     return Plan.from_recipe(Recipe.named("model_2", ["height=12", "width=16"]), n, shard_size=5, engine="lenstronomy")
 
 
@@ -71,12 +71,12 @@ def test_a_killed_worker_changes_nothing(tmp_path, scheduler, start):
         def run(self, job, shards):
             for done in super().run(job, shards):
                 finished.append(done.shard)
-                if len(finished) == 5:
+                if len(finished) == 3:
                     workers[0].send_signal(signal.SIGKILL)
                 yield done
 
     out = write(plan_of(), tmp_path / "cluster.h5", Watched(scheduler))
-    assert sorted(finished) == list(range(24))
+    assert sorted(finished) == list(range(12))
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert out.read_bytes() == write(plan_of(), tmp_path / "here.h5").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cluster.h5", "here.h5"]

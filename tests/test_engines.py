@@ -29,8 +29,8 @@ EVERY = [(name, kind) for name in recipe_names() for kind in Recipe.named(name).
 
 
 def small(name: str, side: float = 3.0) -> Recipe:
-    """The recipe in a smaller field [arcsec], H != W, and no more than 48 pixels."""
-    pixels = min(48, round(side / Instrument.named(Recipe.named(name).instrument).pixel_scale))
+    """The recipe in a smaller field [arcsec], H != W, and no more than 32 pixels."""
+    pixels = min(32, round(side / Instrument.named(Recipe.named(name).instrument).pixel_scale))
     return Recipe.named(name, [f"height={pixels}", f"width={pixels + 3}"])
 
 

@@ -15,6 +15,7 @@ from lensphys.basics.checks import MissingExtraError
 from lensphys.basics.extras import PACKAGES, need
 from lensphys.basics.provenance import versions
 from lensphys.cli import app
+from lensphys.training.figures import loss_figure
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +84,6 @@ def test_commands_say_what_they_lack_before_they_begin(monkeypatch, tmp_path):
 
 def test_the_other_engine_and_figures_say_what_they_lack(monkeypatch, tmp_path):
     from lensphys.simulation.lights import _unit_flux
-    from lensphys.training.figures import loss_figure
 
     blocked(monkeypatch, "lenstronomy", "matplotlib")
     with pytest.raises(MissingExtraError, match=r"the light profile NIE needs lenstronomy, .*lensphys\[simulate\]"):

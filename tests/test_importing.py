@@ -6,14 +6,13 @@ import os
 import pickle
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
+from processes import command, on_a_full_disk
 from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
@@ -341,20 +340,10 @@ def test_the_identity_is_that_of_the_content(tmp_path):
 def test_full_disk_gives_one_sentence_and_no_half_file(tmp_path, limit):
     # no file may grow beyond the limit, as on a disk that is full: within the images, or the labels at the end
     lr, hr = save(tmp_path / "lr.npy", image(0, (300, 24, 32))), save(tmp_path / "hr.npy", image(1, (300, 48, 64)))
-    script = (
-        "import resource, signal, sys; from lensphys.cli import app; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); app()"
-    )
     arguments = ["import", lr, "--hr", hr, "--pixel-scale", "0.1", "-o", tmp_path / "out.h5"]
-    run = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "500"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert run.returncode == 2, run.stderr
-    assert run.stderr.strip().lower() == f"error: cannot write {tmp_path}/out.h5: file too large"
+    code, said = on_a_full_disk(limit, command, *arguments)
+    assert code == 2, said
+    assert said.lower() == f"error: cannot write {tmp_path}/out.h5: file too large"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hr.npy", "lr.npy"]
 
 

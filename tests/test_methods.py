@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -128,6 +129,12 @@ def predict(name: str, observation: Observation, scale: int = 2) -> Prediction:
         return METHODS[name]().predict(observation, scale)
 
 
+@pytest.fixture(scope="module")
+def predicted(lenses) -> Callable[[str], Prediction]:
+    """What a method makes of the lenses at twice their resolution, made once."""
+    return functools.cache(lambda name: predict(name, lenses.observation))
+
+
 def test_every_trainable_method_is_under_test():
     assert set(READY) <= set(METHODS)
     assert {name.split()[0] for name in METHODS if name not in READY} | SERVING == set(TRAINABLE)
@@ -137,9 +144,9 @@ def test_every_trainable_method_is_under_test():
 
 
 @pytest.mark.parametrize(("name", "scale"), [(name, 2) for name in METHODS] + [(name, 3) for name in ANY_SCALE])
-def test_a_prediction_fits_its_camera(lenses, name, scale):
+def test_a_prediction_fits_its_camera(lenses, predicted, name, scale):
     observation = lenses.observation
-    found = predict(name, observation, scale)
+    found = predicted(name) if scale == 2 else predict(name, observation, scale)
     fine = observation.camera.grid.resampled(scale)
     assert found.image.shape == (2, 1, scale * 32, scale * 36)
     assert found.camera.grid == fine
@@ -163,8 +170,8 @@ def test_a_prediction_fits_its_camera(lenses, name, scale):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_image_and_observed_are_the_source_seen_through_the_deflection(lenses, name):
-    found = predict(name, lenses.observation)
+def test_image_and_observed_are_the_source_seen_through_the_deflection(lenses, predicted, name):
+    found = predicted(name)
     torch.testing.assert_close(found.image, found.camera.render(found.source, found.deflection), rtol=1e-4, atol=1e-6)
     # the same light on coarser pixels: they see the centre of an arc that the PSF of a pixel and a half blurs
     coarse = block_sum(found.image, lenses.observation.camera.grid)
@@ -172,8 +179,8 @@ def test_image_and_observed_are_the_source_seen_through_the_deflection(lenses, n
 
 
 @pytest.mark.parametrize("name", ["refine", "amortised"])
-def test_an_error_bar_comes_with_the_image(lenses, name):
-    found = predict(name, lenses.observation)
+def test_an_error_bar_comes_with_the_image(predicted, name):
+    found = predicted(name)
     assert found.sigma.shape == found.constrained.shape == found.image.shape
     assert finite(found.sigma) and bool((found.sigma >= 0).all()) and float(found.sigma.max()) > 0
     assert bool(((found.constrained >= 0) & (found.constrained <= 1)).all())
@@ -181,16 +188,16 @@ def test_an_error_bar_comes_with_the_image(lenses, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_unit_of_the_image_is_that_of_the_prediction(lenses, name):
+def test_the_unit_of_the_image_is_that_of_the_prediction(lenses, predicted, name):
     unit = 2.0**13  # a power of two, so that rounding is the same and only the mathematics can differ
-    found, large = predict(name, lenses.observation), predict(name, scaled(lenses.observation, unit))
+    found, large = predicted(name), predict(name, scaled(lenses.observation, unit))
     for part in ("image", "observed"):
         torch.testing.assert_close(getattr(large, part) / unit, getattr(found, part), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_an_image_does_not_depend_on_its_batch(lenses, name):
-    found, alone = predict(name, lenses.observation), predict(name, lenses.observation[torch.tensor([1])])
+def test_an_image_does_not_depend_on_its_batch(lenses, predicted, name):
+    found, alone = predicted(name), predict(name, lenses.observation[torch.tensor([1])])
     limit = 5e-3 * float(found.image.abs().max())  # two fits stop at other places within their tolerance
     torch.testing.assert_close(alone.image[0], found.image[1], rtol=0, atol=limit)
 
@@ -200,8 +207,8 @@ UNTRAINED = ("physics brightest_pixel", "amortised", "marginalised")
 
 
 @pytest.mark.parametrize("name", [name for name in ANY_SCALE if name not in UNTRAINED])
-def test_the_flux_is_that_of_the_low_resolution_image(lenses, name):
-    found = predict(name, lenses.observation)
+def test_the_flux_is_that_of_the_low_resolution_image(lenses, predicted, name):
+    found = predicted(name)
     tolerance = 1e-5 if name in ("bicubic", "bilinear") else 0.01
     seen = lenses.observation.image.sum((1, 2, 3))
     assert relative(found.image.sum((1, 2, 3)), seen) < tolerance
@@ -231,11 +238,11 @@ def test_interpolation_of_an_image_without_flux_is_finite(lenses):
 # ---------------------------------------------------------------- the fit
 
 
-def test_the_fit_is_far_better_than_interpolation(lenses):
+def test_the_fit_is_far_better_than_interpolation(lenses, predicted):
     truth = lenses.clean(2)
-    fit, bicubic = (psnr(predict(name, lenses.observation).image, truth) for name in ("fit", "bicubic"))
+    fit, bicubic = (psnr(predicted(name).image, truth) for name in ("fit", "bicubic"))
     assert bool((fit > bicubic + 10).all())
-    assert relative(predict("fit", lenses.observation).parameters["theta_E"], lenses.mass.profiles[0].theta_E) < 0.01
+    assert relative(predicted("fit").parameters["theta_E"], lenses.mass.profiles[0].theta_E) < 0.01
 
 
 def test_the_fit_does_not_depend_on_the_size_of_a_chunk(lenses, monkeypatch):
@@ -258,15 +265,15 @@ def test_the_fit_does_not_depend_on_the_size_of_a_chunk(lenses, monkeypatch):
 # ---------------------------------------------------------------- the physics method
 
 
-def test_the_deflection_of_another_scale_is_the_same_field(lenses):
-    two, four = (predict("physics joint", lenses.observation, scale).deflection for scale in (2, 4))
+def test_the_deflection_of_another_scale_is_the_same_field(lenses, predicted):
+    two, four = predicted("physics joint").deflection, predict("physics joint", lenses.observation, 4).deflection
     torch.testing.assert_close(four.at(two.grid).radial, two.radial, rtol=0, atol=0.02)
 
 
-def test_the_source_that_a_network_is_given_fits_better_the_more_it_may_fit(lenses):
+def test_the_source_that_a_network_is_given_fits_better_the_more_it_may_fit(lenses, predicted):
     """With the same deflection, fits of the observation itself beat fits of the back-projected source."""
     chi2 = {
-        source: float(lenses.observation.chi2(predict(f"physics {source}", lenses.observation).observed).sum())
+        source: float(lenses.observation.chi2(predicted(f"physics {source}").observed).sum())
         for source in ("brightest_pixel", "through_lens", "joint")
     }
     assert chi2["joint"] < chi2["through_lens"] < chi2["brightest_pixel"]
@@ -310,10 +317,10 @@ def test_another_scale_than_the_networks_is_refused(lenses):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_network_that_corrects_an_interpolation_starts_at_it_and_can_leave(lenses, network):
+def test_a_network_that_corrects_an_interpolation_starts_at_it_and_can_leave(lenses, predicted, network):
     method = supervised(network, base="bicubic")
     found = method.predict(lenses.observation)
-    torch.testing.assert_close(found.image, predict("bicubic", lenses.observation).image)
+    torch.testing.assert_close(found.image, predicted("bicubic").image)
     method.training_terms(Batch(lenses.observation, lenses.clean(2)), 0)["loss"].backward()
     assert any(bool(p.grad.any()) for p in method.parameters() if p.grad is not None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import command, on_a_full_disk
 from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
@@ -155,23 +156,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(lenses, tmp_path, monkey
 )
 def test_results_on_a_full_disk_are_one_sentence(lenses, tmp_path, share):
     """No file may grow beyond a share of the result, as on a disk that is full."""
-    command = ["super-resolve", str(lenses), "--method", "bicubic", "-o"]
-    done = CliRunner().invoke(app, [*command, str(tmp_path / "whole.h5")])
+    arguments = ["super-resolve", lenses, "--method", "bicubic", "-o"]
+    done = run(*arguments, tmp_path / "whole.h5")
     assert done.exit_code == 0, done.output
     limit = int(share * (tmp_path / "whole.h5").stat().st_size)
-    script = (
-        "import resource, signal; from lensphys.cli import app; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); app()"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script, *command, str(tmp_path / "sr.h5")],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "500"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 2, run.stderr
-    assert run.stderr.strip().splitlines()[-1].lower() == f"error: cannot write {tmp_path}/sr.h5: file too large"
+    code, said = on_a_full_disk(limit, command, *arguments, tmp_path / "sr.h5")
+    assert code == 2, said
+    assert said.splitlines()[-1].lower() == f"error: cannot write {tmp_path}/sr.h5: file too large"
     assert [path.name for path in tmp_path.iterdir()] == ["whole.h5"]
 
 

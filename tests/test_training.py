@@ -27,6 +27,7 @@ from lensphys.networks.residual import ResidualCNN
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training.experiment import Experiment, load_run, train
+from lensphys.training.figures import loss_figure
 from lensphys.training.loop import TrainingSettings, launch
 
 PHYSICS = {
@@ -65,7 +66,8 @@ def losses(rows: list[dict]) -> list[dict]:
 
 
 @pytest.mark.parametrize("method", [PHYSICS, SUPERVISED], ids=["physics", "supervised"])
-def test_training_lowers_the_loss_and_leaves_a_run_that_loads(lenses, tmp_path, method):
+def test_training_lowers_the_loss_and_leaves_a_run_that_loads(lenses, tmp_path, monkeypatch, method):
+    monkeypatch.setattr("lensphys.training.figures.loss_figure", loss_figure)
     settings = experiment(lenses, method, epochs=6, learning_rate=1e-2)
     rows = run(settings, tmp_path)
     assert [row["epoch"] for row in rows] == list(range(6))

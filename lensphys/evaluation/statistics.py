@@ -30,7 +30,7 @@ def summary(values: Iterable[float | None], seed: int = 0) -> dict[str, float | 
     if len(x) == 0:
         return {"mean": None, "std": None, "low": None, "high": None, **counts}
     random = np.random.default_rng(seed)
-    means = [x[random.integers(len(x), size=len(x))].mean() for _ in range(_RESAMPLES)]
+    means = x[random.integers(len(x), size=(_RESAMPLES, len(x)))].mean(axis=1)
     low, high = np.quantile(means, [0.5 - _CONFIDENCE / 2, 0.5 + _CONFIDENCE / 2])
     std = float(x.std(ddof=1)) if len(x) > 1 else 0.0
     return {"mean": float(x.mean()), "std": std, "low": float(low), "high": float(high), **counts}
