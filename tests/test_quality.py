@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FitModel, FreeSourceSettings, LensProblem
-from lensphys.fitting.stages import shared_noise, smooth_fit
+from lensphys.fitting.stages import sky_noise, smooth_fit
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
@@ -116,7 +116,20 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
 def test_white_noise_is_not_inflated():
     noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
     fit = smooth_fit(LensProblem.from_observation(with_noise(noise)))
-    assert float(shared_noise(fit.problem, fit.x, 5.0)) == 1.0
+    assert float(sky_noise(fit.problem, fit.x, 5.0, 0.5)) == 1.0
+
+
+def test_an_error_map_that_is_too_large_is_scaled_to_the_sky():
+    noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
+    observation = with_noise(noise)
+    variance = observation.noise.variance(torch.zeros_like(observation.image))
+    larger = replace(observation, noise=ErrorMap(3 * variance.sqrt()))
+    right, found = (READY["refine"].predict(one, 2) for one in (observation, larger))
+    assert float(right.parameters["noise_scale"]) == 1
+    assert float(found.parameters["noise_scale"]) == pytest.approx(1 / 3, rel=0.15)
+    assert float(found.reduced_chi2(larger)) == pytest.approx(1, abs=0.3)
+    assert found.verdicts[0].quality == "good"
+    assert float(found.errors["theta_E"]) == pytest.approx(float(right.errors["theta_E"]), rel=0.2)
 
 
 def seen(mass: MassProfile, source: Sersic, points: int = 4, noise: float = 0.01) -> Observation:

@@ -26,6 +26,7 @@ _LARGE = {"lr": "the image as it was read", "model": "of the image, by the metho
 _NUMBERS = (
     ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
     ("CHI2", "chi2", "per pixel, LR"),
+    ("NOISESCL", "noise_scale", "noise of the sky over the error map, for the fit"),
     ("SUBGAIN", "best_gain", "ln likelihood by one sub-halo at its best"),
     ("SUBEVID", "substructure_evidence", "ln evidence with / without substructure"),
 )

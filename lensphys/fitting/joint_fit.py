@@ -20,7 +20,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem, inverse_sigma
 from lensphys.fitting.source import Fitted
-from lensphys.fitting.stages import LensFit, Refinement, shared_noise, whole_problem
+from lensphys.fitting.stages import LensFit, Refinement, sky_noise, whole_problem
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace
@@ -185,7 +185,7 @@ class JointRefinement:
         if self.refinement.lens_light is not None:
             whole = LitLens(self.refinement.lens_light, None, 1).beside(whole, leader.x)
         whole = whole.renewed(leader.x)
-        factor = shared_noise(whole, leader.x, self.refinement.bright)
+        factor = sky_noise(whole, leader.x, self.refinement.bright, self.refinement.overstated)
         whole = whole.inflated(factor).renewed(leader.x)
         middle = self.refinement.middle(whole, leader.x)
         middle = replace(middle, space=leader.problem.space)

@@ -18,7 +18,7 @@ class Remains:
 
     Args:
         fitted: the fit.
-        residual: image less model in units of the noise that the model has, (B, 1, H, W), 0 where masked.
+        residual: image less model in units of the noise of the model's pixels, (B, 1, H, W), 0 where masked.
         clean: the model without the light of the lens, (B, 1, H, W) [flux per pixel].
         arc: 1 where the model without the light of the lens is above the noise, (B, 1, H, W).
     """
@@ -33,7 +33,8 @@ class Remains:
         """Return what a fit leaves."""
         problem, observation = fitted.problem, fitted.problem.observation
         shown, front = problem.shown(fitted.x), problem.light_in_front(fitted.x)
-        sigma = observation.noise.variance(shown).sqrt()
+        scale = problem.inflation.clamp(max=1)[:, None, None, None]  # of a map that is too large
+        sigma = (observation.noise.variance(shown) * scale).sqrt()
         residual = (observation.image - observation.noise.expected(shown)) / sigma * observation.weight
         clean = shown if front is None else shown - front
         return cls(fitted, residual, clean, (clean * problem.inverse_sigma > 1).to(clean) * observation.weight)

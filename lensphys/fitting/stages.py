@@ -23,6 +23,7 @@ from lensphys.fitting.verdict import VerdictSettings
 from lensphys.fitting.with_light import LitLens, wide_light_held
 from lensphys.observation import Observation
 
+_ANOTHER_THING = 0.04  # of a map's variance: what is further off is no noise map of this image, and left to the verdict
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
@@ -88,6 +89,7 @@ class Refinement:
         starts: of images that the given state explains badly, beside that state.
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
+        overstated: variance of 3 x 3 means of the sky over the error map's, below which the map's scale is the sky's.
         margin: pixels about the bright ones that are fitted with them, where an image is not explained at once.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
@@ -111,6 +113,7 @@ class Refinement:
     starts: int = 4
     unexplained: float = 1.2
     bright: float = 5.0
+    overstated: float = 0.5
     margin: float = 6.0
     crop: float = 0.8
     stuck: float = 1.5
@@ -133,7 +136,7 @@ class Refinement:
         """
         with torch.no_grad():
             smooth = smooth_fit(problem, starts=self.starts, steps=self.steps) if x is None else self._from(problem, x)
-            smooth = self.with_shared_noise(smooth)
+            smooth = self.with_sky_noise(smooth)
             first = LensFit.from_smooth(smooth)
             theta_E, rival = first.smooth_theta_E, first.rival
             seen = significant_light(smooth.problem)[1]
@@ -141,7 +144,7 @@ class Refinement:
             groups: Groups = [(dark, smooth.rows(dark))] if len(dark) else []
             doubts: dict[int, str] = {}
             if len(lit):
-                found = self._lit_and_centred(smooth.rows(lit))
+                found = self._centred_and_lit(smooth.rows(lit))
                 for rows, group in found:
                     own = LensFit.from_smooth(group)
                     theta_E[lit[rows]] = own.smooth_theta_E
@@ -154,8 +157,8 @@ class Refinement:
 
     def smooth(self, problem: LensProblem) -> Fitted:
         """Return the smooth fit of one image with a Sersic, and the light of its lens galaxy where it has one."""
-        plain = self.with_shared_noise(smooth_fit(problem, starts=self.starts, steps=self.steps))
-        ((_, found),) = each(self._lit_and_centred(plain), lambda _, group: well_sampled(group, self.sampling))
+        plain = self.with_sky_noise(smooth_fit(problem, starts=self.starts, steps=self.steps))
+        ((_, found),) = each(self._centred_and_lit(plain), lambda _, group: well_sampled(group, self.sampling))
         return found
 
     def middle(self, whole: LensProblem, x: Tensor) -> LensProblem:
@@ -168,8 +171,8 @@ class Refinement:
             inner = wide_light_held(inner, x, self.lens_light.held)
         return inner
 
-    def _lit_and_centred(self, smooth: Fitted) -> Groups:
-        return each(self._with_lens_light(smooth), lambda _, group: self._recentred(group))
+    def _centred_and_lit(self, smooth: Fitted) -> Groups:
+        return each(self._recentred(smooth), lambda _, group: self._with_lens_light(group))
 
     def _with_lens_light(self, smooth: Fitted) -> Groups:
         """The smooth fits; where a galaxy seems to be in front and that explains an image better, with its light."""
@@ -200,7 +203,7 @@ class Refinement:
         if not astray and not left_over(plain):
             return None
         fit = LitLens(settings, self.source, self.steps)(problem)
-        lit = replace(self.with_shared_noise(fit), rival=fit.rival)
+        lit = replace(self.with_sky_noise(fit), rival=fit.rival)
         lost = self._astray(lit)
         if self._at_bounds(lit, "lens_light.0.e") or (lost and not astray):
             return None  # an arc was taken for a galaxy: none is so flat, and its mass is where its light is
@@ -229,17 +232,17 @@ class Refinement:
                 smooth.problem[row].centred_on(*(centre[i] + step).tolist()) for step in _STEPS.to(centre) * self.wander
             ]
             tried = [smooth_fit(problem, starts=self.starts, steps=self.steps) for problem in about]
-            other = self.with_shared_noise(min(tried, key=lambda fit: float(fit.end.cost)))
+            other = self.with_sky_noise(min(tried, key=lambda fit: float(fit.end.cost)))
             if bool(other.end.cost < smooth.rows(row).end.cost):
                 groups.append((row, other))
         moved = {int(row) for row, _ in groups}
         others = torch.tensor([i for i in range(len(smooth.x)) if i not in moved], device=smooth.x.device)
         return groups + ([(others, smooth.rows(others))] if len(others) else [])
 
-    def with_shared_noise(self, smooth: Fitted) -> Fitted:
-        """Return the fit with the noise that neighbouring pixels share taken into account, as an effective variance."""
-        factor = shared_noise(smooth.problem, smooth.x, self.bright)
-        if not bool((factor > 1).any()):
+    def with_sky_noise(self, smooth: Fitted) -> Fitted:
+        """Return the fit with the noise of its sky: that which neighbours share, as an effective variance."""
+        factor = sky_noise(smooth.problem, smooth.x, self.bright, self.overstated)
+        if not bool((factor != 1).any()):
             return smooth
         return Fitted.at(smooth.problem.inflated(factor), smooth.x)
 
@@ -438,16 +441,17 @@ def one_by_one(fitted: Fitted, search: Search) -> Groups:
     return [(row, pruned(fitted.rows(row), search)) for row in rows]
 
 
-def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 3.0) -> Tensor:
-    """Return how many times as large as white noise the variance of 3 x 3 means of the sky is, (B,), at least 1.
+def sky_noise(problem: LensProblem, x: Tensor, bright: float, overstated: float, sigma: float = 3.0) -> Tensor:
+    """Return how many times as large as the error map says the variance of 3 x 3 means of the sky is, (B,).
 
     Drizzled and resampled images have noise that neighbours share: what is looked for, larger than a pixel, stands out
-    of it less than the error map says. 1 where the excess is within its own scatter.
+    of it less than the error map says. Other maps are too large. 1 where the excess is within its own scatter.
 
     Args:
         problem: images and noise.
         x: a smooth fit.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
+        overstated: where it is below this the map is called too large; above it and below 1 it counts as right.
         sigma: by how much of its own scatter the variance must exceed that of white noise.
     """
     observation = problem.observation
@@ -460,8 +464,9 @@ def shared_noise(problem: LensProblem, x: Tensor, bright: float, sigma: float = 
     means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole
     counted = whole.sum((1, 2, 3))
     factor = means.sum((1, 2, 3)) / counted.clamp(min=1)
-    excess = factor - 1 > sigma * (18 / counted.clamp(min=1)).sqrt()
-    return torch.where(excess & (counted > 100), factor, 1.0)
+    too_large = (factor < overstated) & (factor > _ANOTHER_THING)
+    wrong = (factor - 1 > sigma * (18 / counted.clamp(min=1)).sqrt()) | too_large
+    return torch.where(wrong & (counted > 100), factor, 1.0)
 
 
 def likeliest(fits: list[Fitted]) -> Fitted:

@@ -54,7 +54,8 @@ class LitLens:
         minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
         best, rival = Comparison(self.settings, near, front.image, self.source is not None).best(minima)
         whole = self._with(self._widened(problem, near, best.foreign), light, arcs)
-        return replace(self._finished(whole, best.problem.values(best.x)), rival=rival)
+        known = best.problem.values(best.x) | light.values  # the middle alone does not tell the wide Gaussians apart
+        return replace(self._finished(whole, known), rival=rival)
 
     def _finished(self, whole: LensProblem, values: dict[str, Tensor]) -> Fitted:
         """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""

@@ -79,6 +79,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     field = DeflectionField.from_lens(lens.mass, camera.grid, like=observation.image, centre=centre)
     none = torch.full_like(problem.unit, torch.nan)
     values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
+    values["noise_scale"] = problem.inflation.sqrt()
     if group.shown is not None:
         values |= {"best_gain": group.shown.gain, "substructure_evidence": group.shown.ratio.to(none)}
     values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
@@ -95,7 +96,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
         units=problem.model.units | {"theta_E": "arcsec"} | DERIVED,
         lens_light=torch.zeros_like(observed) if front is None else front,
     )
-    return replace(prediction, chi2=prediction.reduced_chi2(observation))
+    return replace(prediction, chi2=prediction.reduced_chi2(observation) / problem.inflation.clamp(max=1))
 
 
 def _broad_light(problem: LensProblem, x: Tensor, camera: Camera) -> Tensor | float:

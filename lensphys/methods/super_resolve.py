@@ -23,6 +23,7 @@ from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
+_NUMBERS = ("false_subhalos", "best_gain", "substructure_evidence", "noise_scale")  # of each image
 
 
 def super_resolve(
@@ -58,6 +59,7 @@ def super_resolve(
         sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
         ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration, ``best_gain`` (N,) and
         ``substructure_evidence`` (N,), what of substructure the image shows: see `fitting.source.Shown`,
+        ``noise_scale`` (N,), the noise of the sky over the error map where they differ, else 1: see `sky_noise`,
         ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
         of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image
         has fewer, in the columns of ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
@@ -206,7 +208,7 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": found.get("theta_E"),
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
-        **{name: found.get(name) for name in ("false_subhalos", "best_gain", "substructure_evidence")},
+        **{name: found.get(name) for name in _NUMBERS},
         "bodies": prediction.bodies,
         "lens_light": None if prediction.lens_light is None else prediction.lens_light[:, 0],
     }
