@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
-from lensphys.networks.upsampling import shuffle_stages
+from lensphys.networks.upsampling import shuffled
 
 
 class EDSRBlock(nn.Module):
@@ -56,14 +56,8 @@ class EDSR(LongSkip):
         residual_scaling: float = 1.0,
         scale: int = 2,
     ) -> None:
-        head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        body = nn.Sequential(
-            *(EDSRBlock(channels, residual_scaling) for _ in range(blocks)),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-        upsample = shuffle_stages(channels, scale)
-        tail = nn.Conv2d(channels, out_channels, 3, padding=1)
-        super().__init__(scale, head=head, body=body, upsample=upsample, tail=tail)
+        inner = (EDSRBlock(channels, residual_scaling) for _ in range(blocks))
+        super().__init__(scale, **shuffled(in_channels, channels, out_channels, scale, inner))
 
 
 class EDSRSettings(NetworkSettings):

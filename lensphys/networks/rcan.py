@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
-from lensphys.networks.upsampling import shuffle_stages
+from lensphys.networks.upsampling import shuffled
 
 
 class ChannelAttention(nn.Module):
@@ -89,14 +89,8 @@ class RCAN(LongSkip):
         reduction: int = 16,
         scale: int = 2,
     ) -> None:
-        head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        body = nn.Sequential(
-            *(ResidualGroup(channels, blocks, reduction) for _ in range(groups)),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-        upsample = shuffle_stages(channels, scale)
-        tail = nn.Conv2d(channels, out_channels, 3, padding=1)
-        super().__init__(scale, head=head, body=body, upsample=upsample, tail=tail)
+        inner = (ResidualGroup(channels, blocks, reduction) for _ in range(groups))
+        super().__init__(scale, **shuffled(in_channels, channels, out_channels, scale, inner))
 
 
 class _Settings(NetworkSettings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -31,3 +32,23 @@ def shuffle_stage(channels: int, factor: int, *after: nn.Module) -> nn.Sequentia
 def shuffle_stages(channels: int, scale: int) -> nn.Sequential:
     """Return a `shuffle_stage` for each prime factor of ``scale``; no stage, the identity, for a scale of 1."""
     return nn.Sequential(*(shuffle_stage(channels, p) for p in prime_factors(scale)))
+
+
+def shuffled(
+    in_channels: int, channels: int, out_channels: int, scale: int, blocks: Iterable[nn.Module]
+) -> dict[str, nn.Module]:
+    """Return the parts of a `LongSkip` that widens by conv3, ends its blocks by conv3, shuffles, and narrows by conv3.
+
+    Args:
+        in_channels: of the image.
+        channels: width.
+        out_channels: of the output.
+        scale: any whole upscaling factor.
+        blocks: (B, channels, H, W) -> the same; made after the head, so that a seed gives the same weights.
+    """
+    return {
+        "head": nn.Conv2d(in_channels, channels, 3, padding=1),
+        "body": nn.Sequential(*blocks, nn.Conv2d(channels, channels, 3, padding=1)),
+        "upsample": shuffle_stages(channels, scale),
+        "tail": nn.Conv2d(channels, out_channels, 3, padding=1),
+    }

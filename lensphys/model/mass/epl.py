@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
-from lensphys.model.mass.sie import polynomial
+from lensphys.model.component import ScaleFree, Value, as_planes, offset
+from lensphys.model.mass.sie import elliptic_direction, polynomial
 from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
 LEVELS = 12  # of the continued fraction: more would cost digits in float32
@@ -70,9 +70,8 @@ def deflection_epl(
     """
     x, y = offset(theta, center_x, center_y)
     e1, e2, t = as_planes(e1, theta), as_planes(e2, theta), as_planes(gamma, theta) - 1
-    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
-    norm = (wx**2 + wy**2 + CORE**2).sqrt()
-    u = torch.complex(wx / norm, wy / norm)
+    norm, ux, uy = elliptic_direction(x, y, e1, e2)
+    u = torch.complex(ux, uy)
     p = torch.complex(e1, -e2) * u * u
     upper, lower = _fraction(t)
     scale = norm * (as_planes(theta_E, theta) * (1 - e1**2 - e2**2).sqrt() / norm) ** t

@@ -35,6 +35,20 @@ def polynomial(coefficients: list[float] | list[Tensor], p: Tensor) -> Tensor:
     return value
 
 
+def elliptic_direction(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return |w| [arcsec] and both parts of w / |w|, for w = z - e conj(z): places as an ellipse counts them.
+
+    Args:
+        x: about the centre, (B, H, W) [arcsec].
+        y: likewise.
+        e1: ellipticity (1-q)/(1+q) cos 2 phi, (B, 1, 1).
+        e2: ellipticity (1-q)/(1+q) sin 2 phi.
+    """
+    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
+    norm = (wx**2 + wy**2 + CORE**2).sqrt()
+    return norm, wx / norm, wy / norm
+
+
 def deflection_sie(
     theta: Tensor,
     theta_E: Value,
@@ -67,9 +81,8 @@ def deflection_sie(
     """
     x, y = offset(theta, center_x, center_y)
     e1, e2 = as_planes(e1, theta), as_planes(e2, theta)
-    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
-    norm = (wx**2 + wy**2 + CORE**2).sqrt()
-    u = torch.complex(wx / norm, wy / norm)
+    _, ux, uy = elliptic_direction(x, y, e1, e2)
+    u = torch.complex(ux, uy)
     p = torch.complex(e1, -e2) * u * u
     fraction = polynomial(SIE_NUMERATOR, p) / polynomial(SIE_DENOMINATOR, p)
     alpha = as_planes(theta_E, theta) * (1 - e1**2 - e2**2).sqrt() * (u * fraction)
@@ -98,9 +111,7 @@ def deflection_sie_derivatives(
     """
     x, y = offset(theta, center_x, center_y)
     e1, e2, theta_E = as_planes(e1, theta), as_planes(e2, theta), as_planes(theta_E, theta)
-    wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
-    norm = (wx**2 + wy**2 + CORE**2).sqrt()
-    ux, uy = wx / norm, wy / norm
+    norm, ux, uy = elliptic_direction(x, y, e1, e2)
     u = torch.complex(ux, uy)
     squared = u * u
     p = torch.complex(e1, -e2) * squared
