@@ -125,9 +125,9 @@ def generated(root: Path, pages: Mapping[str, tuple[str, ...]] = PAGES) -> dict[
         texts[path] = (root / path).read_text()
         for name in names:
             texts[path] = replace_between_markers(texts[path], name, table(root, name))
-    results = root / "experiments/robustness/cases.json"
-    if results.is_file():
-        texts[CASES] = _script(ROOT / "experiments/robustness/cases.py").page(json.loads(results.read_text())["cases"])
+    results = root / "experiments/robustness"
+    if (results / "cases.json").is_file():
+        texts[CASES] = _script(ROOT / "experiments/robustness/cases.py").page(results)
     return texts
 
 
