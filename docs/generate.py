@@ -55,7 +55,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/results/speed.md": ("speed", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/results/dark_matter.md": ("downstream",),
-    "docs/where_it_fails.md": ("fuzz",),
+    "docs/where_it_fails.md": ("doors", "fuzz"),
     "docs/files.md": ("memory",),
 }
 # what a table is made from, below experiments/, and by what
@@ -91,6 +91,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "speed": (("speed/speed.json",), speed_table),
     "simulation": (("speed/simulation.json",), simulation_table),
     "overfit": (("comparisons/overfit.json",), overfit_table),
+    "doors": (("robustness/doors.json",), fuzz_table),
     "fuzz": (("robustness/fuzz.json",), fuzz_table),
     "memory": (("robustness/memory.json", "robustness/memory_before.json"), memory_table),
 }
@@ -125,9 +126,9 @@ def generated(root: Path, pages: Mapping[str, tuple[str, ...]] = PAGES) -> dict[
         texts[path] = (root / path).read_text()
         for name in names:
             texts[path] = replace_between_markers(texts[path], name, table(root, name))
-    results = root / "experiments/robustness/cases.json"
-    if results.is_file():
-        texts[CASES] = _script(ROOT / "experiments/robustness/cases.py").page(json.loads(results.read_text())["cases"])
+    results = root / "experiments/robustness"
+    if (results / "cases.json").is_file():
+        texts[CASES] = _script(ROOT / "experiments/robustness/cases.py").page(results)
     return texts
 
 

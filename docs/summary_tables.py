@@ -133,9 +133,9 @@ def fuzz_table(tree: Tree) -> str:
     """Return what became of damaged files: a row a kind of file.
 
     Args:
-        tree: ``robustness/fuzz.json``.
+        tree: ``robustness/fuzz.json`` or ``robustness/doors.json``.
     """
-    outcomes = ("refused", "same", "warned", "silent", "traceback", "hang")
+    outcomes = ("refused", "same", "warned", "silent", "traceback", "hang", "crash")
     body = [[kind, *(str(counts.get(o, 0)) for o in outcomes)] for kind, counts in tree["counts"].items()]
     return markdown([f"{tree['n']} damaged files each", *outcomes], body)
 

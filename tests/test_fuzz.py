@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "robustness" / "fuzz.py"
+FOLDER = Path(__file__).parents[1] / "experiments" / "robustness"
 CASES = 4
 CHECKSUMS = ("hdf5", "virtual", "weights")
 
 
-def _script():
-    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
-    sys.modules["fuzz"] = module = importlib.util.module_from_spec(spec)
+def _script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-fuzz = _script()
+fuzz, doors = _script("fuzz"), _script("doors")
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("good")
-    fuzz.good_files(folder)
+    doors.good_files(folder)  # those of the commands among them
     return folder
 
 
@@ -36,6 +36,13 @@ def test_damaged_files_end_in_one_sentence(good, kind):
     tally, bad = fuzz.fuzz(kind, good, range(CASES), seed=1, seconds=120, run=fuzz.here)
     assert not tally["traceback"] + tally["hang"], bad
     assert not (kind.name.startswith(CHECKSUMS) and tally["silent"]), bad
+
+
+@pytest.mark.parametrize("door", doors.DOORS, ids=lambda door: door.name)
+def test_readers_refuse_what_is_damaged(good, door):
+    found = doors.tried(door, good, range(2 * CASES), seed=1, seconds=60)
+    assert set(found["counts"]) <= {"refused", "same", "warned", "silent"}, found["cases"]
+    assert not (door.told and found["counts"].get("silent")), found["cases"]
 
 
 def test_the_same_seed_damages_alike():

@@ -145,7 +145,7 @@ def test_summaries_say_the_numbers():
     more = {"rows": [{"lens": "B", "ratio": 0.98, "subhalos": 0}]}
     assert cells(multipoles_table(lenses, more))[2:] == [["B", "0.960", "0.980", "2", "0"]]
     counts = {"npy": {"refused": 73, "silent": 127}}
-    assert cells(fuzz_table({"n": 200, "counts": counts}))[2:] == [["npy", "73", "0", "0", "127", "0", "0"]]
+    assert cells(fuzz_table({"n": 200, "counts": counts}))[2:] == [["npy", "73", "0", "0", "127", "0", "0", "0"]]
     numbers = {"psnr": 50.45, "psnr_bicubic": 38.31, "theta_E": 0.7276, "theta_E_error": 0.0017, "theta_E_true": 0.7261}
     assert 'bicubic 38.3 dB, lensphys 50.5 dB. Einstein radius 0.7276 +- 0.0017" (true 0.7261")' in gain_caption(
         numbers | {"quality": "good"}

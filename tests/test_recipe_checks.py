@@ -74,6 +74,12 @@ def test_an_instrument_beside_the_recipe_is_found_from_anywhere(tmp_path, monkey
 
 
 @pytest.mark.usefixtures("few_points")
+@pytest.mark.parametrize("key", ["more_sources", "lens_light"])
+def test_a_key_without_a_value_is_as_if_it_were_not_there(tmp_path, key):
+    (tmp_path / "mine.yaml").write_text(f"extends: model_3\n{key}:\n")
+    assert Recipe.named(tmp_path / "mine.yaml") == Recipe.named("model_3")
+
+
 def test_the_yaml_of_the_documentation_is_right(tmp_path):
     text = (Path(__file__).parents[1] / "simulations" / "README.md").read_text()
     recipe, parts, instrument, target = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

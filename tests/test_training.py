@@ -257,6 +257,14 @@ def test_a_flipped_bit_of_weights_is_found(lenses, tmp_path, name):
         run(settings, tmp_path, resume=True) if name == "last.ckpt" else load_run(tmp_path)
 
 
+def test_a_checksum_that_lost_its_name_is_found(lenses, tmp_path):
+    run(experiment(lenses, epochs=1), tmp_path)
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"crc32"', b'"cqc32"', 1))
+    with pytest.raises(LensphysError, match="best.safetensors is damaged"):
+        load_run(tmp_path)
+
+
 def test_weights_that_are_no_numbers_are_refused(lenses, tmp_path):
     run(experiment(lenses, epochs=1), tmp_path)
     weights = read_weights(tmp_path)

@@ -2,11 +2,9 @@
 
     python experiments/robustness/cases.py CASES.yaml FOLDER -o cases.json
 
-The committed page, docs/cases.md, is made with --page docs/cases.md.
-
-CASES.yaml maps a name to the command's arguments, file names relative to FOLDER. Each is run with its default method
-unless it says otherwise; what is said, and what stands in the result, goes into the JSON, and as a table onto the page.
-A killed run goes on where it was.
+CASES.yaml has groups with a title, what is right, and the command's arguments by name, file names relative to FOLDER.
+Each is run with its default method unless it says otherwise; what is said, and what stands in the result, goes into the
+JSON. A killed run goes on where it was. ``python docs/generate.py`` makes docs/cases.md of cases.json and scenes.json.
 """
 
 from __future__ import annotations
@@ -24,16 +22,29 @@ import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from lensphys.basics.outputs import whole_file, write_json
+from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.cli import app
 
 _HEAD = """# What comes out of difficult inputs
 
-Small inputs made after public bug reports of this field, most of a smooth lens with theta_E = 1.2", each given to
-`lensphys super-resolve` as it is (`experiments/robustness/cases.py`). None has substructure. Storage is tried with
-`--method bicubic`, which does not judge itself.
+Each input is given to `lensphys super-resolve` as it is (`experiments/robustness/cases.py`), nothing set by hand. Most
+show a smooth lens with theta_E = 1.2". None has substructure.
+
 """
+_PARTS = {
+    "cases": "Small inputs made after public bug reports of this field.",
+    "scenes": "Scenes that `experiments/robustness/scenes.py` makes with lenstronomy.",
+}
+
+
+Group = dict[str, Any]  # title, expect (what is right) and cases: arguments of the command by name
+
+
+def groups_of(path: Path) -> list[Group]:
+    """Return the groups of cases in a YAML file."""
+    groups: list[Group] = yaml.safe_load(path.read_text())
+    return groups
 
 
 def result(path: Path) -> dict[str, Any]:
@@ -70,44 +81,61 @@ def judged(arguments: str, folder: Path) -> dict[str, Any]:
 
 def row(name: str, case: dict[str, Any]) -> str:
     """Return a line of the table."""
+    if case["traceback"]:
+        return f"| {name} | a traceback |"
     if case["exit"]:
         return f"| {name} | refused: {case['said'][-1].removeprefix('error: ')} |"
     words = [f"theta_E {case['theta_E']:.3f}"] if case.get("theta_E") is not None else []
-    words += [f"chi^2 {case['chi2']:.2f}"] if case.get("chi2") is not None else []
-    words += [f"{case['subhalos']} sub-halos"] if "subhalos" in case else []
+    words += [f"chi^2 {case['chi2']:.4g}"] if case.get("chi2") is not None else []
+    words += [f"{case['subhalos']} sub-halo{'s' * (case['subhalos'] != 1)}"] if "subhalos" in case else []
     quality = case.get("quality", "")
     reasons = case.get("reasons", "none")
     told = f"{quality} ({reasons})" if quality and reasons != "none" else quality
     return f"| {name} | {', '.join([*words, told] if told else words)} |"
 
 
-def page(found: dict[str, Any]) -> str:
-    """Return the table as a page."""
-    lines = [row(*case) for case in found.items()]
-    return "\n".join([_HEAD, "| input | what lensphys makes of it |", "|---|---|", *lines]) + "\n"
+def page(folder: Path) -> str:
+    """Return the page of the results in a folder: a table a group, with what is right."""
+    parts = []
+    for name, sentence in _PARTS.items():
+        results = folder / f"{name}.json"
+        if results.exists():
+            found = json.loads(results.read_text())["cases"]
+            tables = [_table(group, found) for group in groups_of(folder / f"{name}.yaml")]
+            parts.append("\n".join([f"## {sentence}\n", *tables]))
+    return _HEAD + "\n".join(parts)
+
+
+def _table(group: Group, found: dict[str, Any]) -> str:
+    rows = [row(name, found[f"{group['title']}: {name}"]) for name in group["cases"]]
+    head = [
+        f"### {group['title']}\n",
+        f"What is right: {group['expect']}.\n",
+        "| input | what lensphys makes of it |",
+        "|---|---|",
+    ]
+    return "\n".join([*head, *rows]) + "\n"
 
 
 def main() -> None:
-    """Run all cases and write the table."""
+    """Run all cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--page", type=Path, help="Markdown, for the table")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = arguments.out.with_suffix(".rows.jsonl")
     found = dict(map(json.loads, kept.read_text().splitlines())) if kept.exists() else {}
-    for name, command in yaml.safe_load(arguments.cases.read_text()).items():
+    groups = groups_of(arguments.cases)
+    asked = {f"{group['title']}: {name}": told for group in groups for name, told in group["cases"].items()}
+    for name, command in asked.items():
         if name not in found:
             found[name] = judged(command, arguments.folder)
             with kept.open("a") as file:
                 file.write(json.dumps([name, found[name]]) + "\n")
             print(row(name, found[name]), flush=True)
     write_json(arguments.out, {"provenance": provenance(), "cases": found})
-    if arguments.page is not None:
-        with whole_file(arguments.page) as temporary:
-            temporary.write_text(page(found))
     kept.unlink()
 
 

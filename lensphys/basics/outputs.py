@@ -66,6 +66,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         LensphysError: with the reason.
     """
+    if folder.is_file():
+        raise LensphysError(f"cannot write into {folder}: it is a file, and a folder is wanted")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

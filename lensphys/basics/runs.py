@@ -102,10 +102,10 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            expected = (file.metadata() or {}).get(_CHECKSUM)
+            said = file.metadata()
     except Exception as error:  # a damaged file fails in any way
         raise LensphysError(f"{path} is damaged ({shortened(str(error))}): copy it or train it again") from None
-    if expected not in (None, _checksum(found)):
+    if said is not None and said.get(_CHECKSUM) != _checksum(found):  # no word at all: written by others
         raise LensphysError(f"{path} is damaged (its checksum does not match): copy it or train it again")
     lost = [name for name, x in found.items() if x.is_floating_point() and not x.isfinite().all()]
     if lost:

@@ -165,7 +165,8 @@ def _find_files(tree: dict[str, Any], folder: Path) -> None:
     """Let the instrument and the images that lie beside a user's recipe be found from anywhere."""
     if folder == recipe_folder():
         return  # these are found by their names, wherever lensphys is installed
-    lights = (tree.get("source"), *tree.get("more_sources", []), *tree.get("lens_light", []))
+    more = [light for key in ("more_sources", "lens_light") if isinstance(tree.get(key), list) for light in tree[key]]
+    lights = (tree.get("source"), *more)
     telescopes = (tree, tree.get("target"))
     for group, key in (*((t, "instrument") for t in telescopes), *((light, "file") for light in lights)):
         if isinstance(group, dict) and isinstance(group.get(key), str) and (folder / group[key]).is_file():
