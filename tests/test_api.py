@@ -84,10 +84,16 @@ print(sorted(dir(lp)) == sorted(lp.__all__))
     assert all(callable(getattr(lp, name)) for name in lp.__all__ if name != "__version__")
 
 
-def test_a_component_loads_no_files_and_no_training():
-    code = "import sys, lensphys as lp; lp.SIE(theta_E=1.0).deflection(1.0, 0.0); print(*sys.modules)"
+def test_a_component_loads_no_files_no_training_and_no_compiler():
+    code = """
+import sys, lensphys.model.compiled, lensphys as lp  # numba is loaded by the first call of a kernel
+lp.SIE(theta_E=1.0).deflection(1.0, 0.0)
+print(*sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert not {"astropy", "matplotlib", "h5py", "lightning_fabric", "lenstronomy"} & set(done.stdout.split())
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded, done.stderr
+    assert not {"astropy", "matplotlib", "h5py", "lightning_fabric", "lenstronomy", "numba"} & loaded
 
 
 def test_type_checkers_know_the_same_names():

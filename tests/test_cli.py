@@ -416,7 +416,7 @@ def test_mistakes_in_super_resolve(work, tmp_path):
     [
         # as `test_sigterm_is_ctrl_c_in_simulate`
         pytest.param(["simulate", "model_1", "-n", "20000", "-o", "big.h5"], marks=pytest.mark.slow),
-        ["train", "experiment.yaml", "-o", "long", "--set", "training.epochs=9999"],
+        ["train", "experiment.yaml", "-o", "long", "--set", "training.epochs=9999", "--set", "training.batch_size=2"],
     ],
     ids=["simulate", "train"],
 )

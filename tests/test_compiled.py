@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,13 +145,6 @@ def test_logarithm_and_power():
     for x in np.linspace(-1000, 1000, 20001):
         assert abs(exp2(x) / 2.0**x - 1) < 4e-9
     assert log2(1.0) == pytest.approx(0, abs=3e-9) and exp2(0.0) == 1.0
-
-
-def test_numba_is_loaded_by_the_first_call_only():
-    code = "import sys, lensphys.model.compiled; print('numba' in sys.modules)"
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
-    assert done.stdout.strip() == "False", done.stderr
 
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(20, 33, 0.1), (7, 64, 0.05), (3, 5, 0.02)])

@@ -87,12 +87,13 @@ def test_files_that_the_pages_name_are_there(page):
         assert "NAME" in name or (ROOT / name).is_file(), f"{page.relative_to(ROOT)} names {name}"
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path):
-    for needed in ("sphinx", "myst_nb", "furo", "sphinx_copybutton"):
+def test_the_documentation_builds_without_a_warning(tmp_path, capsys):
+    for needed in ("myst_nb", "furo", "sphinx_copybutton"):
         pytest.importorskip(needed, reason="needs pip install -e '.[docs]'")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", tmp_path / "trees"]
-    done = subprocess.run([*command, ROOT / "docs", tmp_path / "site"], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+    build = pytest.importorskip("sphinx.cmd.build", reason="needs pip install -e '.[docs]'")
+    options = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(tmp_path / "trees")]
+    done = build.main([*options, str(ROOT / "docs"), str(tmp_path / "site")])
+    assert done == 0, capsys.readouterr().err
     page = (tmp_path / "site/api/model.html").read_text()
     assert "lensphys.model.SIE" in page and "[arcsec]" in page
     assert "gain.png" in (tmp_path / "site/index.html").read_text()

@@ -12,8 +12,9 @@ from lenses import one_thread, psnr, small_lenses  # noqa: F401
 from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
-from lensphys.fitting import FitModel, FreeSourceSettings, LensProblem
-from lensphys.fitting.stages import sky_noise, smooth_fit
+from lensphys.fitting import FitModel, LensProblem
+from lensphys.fitting.remains import sky_noise
+from lensphys.fitting.stages import smooth_fit
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
@@ -143,7 +144,7 @@ def seen(mass: MassProfile, source: Sersic, points: int = 4, noise: float = 0.01
 
 def test_a_lens_far_from_the_middle_is_found():
     mass = SIE(1.2, 0.08, -0.05, 0.9, -0.5) + Shear(0.03, -0.02, 0.9, -0.5)
-    observation = seen(mass, Sersic(5.0, 0.3, 1.0, 0.1, -0.1, 0.95, -0.42))
+    observation = seen(mass, Sersic(5.0, 0.3, 1.0, 0.1, -0.1, 0.95, -0.42), points=2)
     found = READY["refine"].predict(observation, 2)
     assert float(found.parameters["theta_E"]) == pytest.approx(1.2, rel=3e-3)
     assert float(found.parameters["lens.center_x"]) == pytest.approx(0.9, abs=0.02)
@@ -171,12 +172,11 @@ def test_unknown_noise_that_neighbours_share_makes_no_subhalos():
 
 
 def test_a_result_depends_on_its_image_alone(spirals):
-    few = RefinedFit(source=FreeSourceSettings(modes=(10,)))  # a field, as coarse as one may be
-    alone, lenses = few.predict(spirals.observation([0]), 2), small_lenses(2).observation
+    alone, lenses = default(spirals, 0), small_lenses(2).observation
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        again = few.predict(spirals.observation([0]), 2)
+        again = READY["refine"].predict(spirals.observation([0]), 2)
         turned = READY["refine"].predict(lenses[torch.tensor([1, 0])], 2)
     finally:
         torch.set_num_threads(threads)

@@ -30,7 +30,9 @@ from lensphys.fitting import (
     Search,
     freed,
 )
-from lensphys.fitting.stages import finished, left_over, likeliest, poor, significant
+from lensphys.fitting.remains import left_over, poor, significant
+from lensphys.fitting.smooth import finished
+from lensphys.fitting.stages import likeliest
 from lensphys.model import FieldPrior, Modes, SourcePrior
 from lensphys.observation import ExposureNoise
 
@@ -170,7 +172,7 @@ def bordered(float64) -> Truth:
 @pytest.fixture(scope="module")
 def cut(bordered) -> list[Fitted]:
     """The fits of their middles."""
-    return of_each(Refinement(Search(rounds=1), SMOOTH, None, bright=6.0)(*bordered))
+    return of_each(replace(REFINE, search=Search(rounds=1), bright=6.0)(*bordered))
 
 
 def test_the_middle_of_an_image_does_for_its_fit(bordered, cut):
@@ -178,7 +180,7 @@ def test_the_middle_of_an_image_does_for_its_fit(bordered, cut):
     problem, x = bordered
     height, width = Refinement(bright=6.0)._window(problem)
     assert height * width < 0.8 * 60 * 64 and (height % 2, width % 2) == (0, 0)
-    uncut = of_each(Refinement(Search(rounds=1), SMOOTH, None, crop=0.0, bright=6.0)(problem, x))
+    uncut = of_each(replace(REFINE, search=Search(rounds=1), crop=0.0, bright=6.0)(problem, x))
     for part, whole in zip(cut, uncut, strict=True):
         assert part.problem.observation.image.shape == (1, 1, 60, 64) == part.problem.inverse_sigma.shape
         assert part.problem.subhalos > 0

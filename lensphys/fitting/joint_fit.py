@@ -19,8 +19,9 @@ from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem, inverse_sigma
+from lensphys.fitting.remains import sky_noise
 from lensphys.fitting.source import Fitted
-from lensphys.fitting.stages import LensFit, Refinement, sky_noise, whole_problem
+from lensphys.fitting.stages import LensFit, Refinement, whole_problem
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace

@@ -13,9 +13,9 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
 from lensphys.fitting.newton import damped_step
 from lensphys.fitting.potential import corrected, proposed
+from lensphys.fitting.remains import significant
 from lensphys.fitting.shown import told
 from lensphys.fitting.source import Groups
-from lensphys.fitting.stages import significant
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit

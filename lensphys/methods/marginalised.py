@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lensphys.basics.settings import Strict
 from lensphys.fitting import Fitted, FreeField, FreeSourceSettings, LensFit, LensProblem, Stop, minimised
 from lensphys.fitting.marginal import Marginal, marginal
+from lensphys.fitting.remains import poor
 from lensphys.fitting.source import Groups, Rival, source_frame
-from lensphys.fitting.stages import poor, seen_whole
+from lensphys.fitting.stages import seen_whole
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos
 from lensphys.losses.physics import PhysicsLossSettings
