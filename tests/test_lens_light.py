@@ -89,6 +89,7 @@ def test_a_lens_with_its_galaxy(neighbour):
     left = (found.lens_light - lens.galaxy)[lens.galaxy > 0].abs().sum() / lens.galaxy.sum()
     assert float(left) < 0.05
     assert float(found.parameters["subhalos"]) == 0
+    assert (float(found.parameters["left_out"]) > 20) == neighbour
     assert 0.8 < float(found.reduced_chi2(lens.observation)) < 1.15
     without = method.model_copy(update={"lens_light": None})
     blind = without.predict(lens.observation, 2)

@@ -88,7 +88,9 @@ class Outcome:
     @property
     def summary(self) -> str:
         """Chi^2, Einstein radius and the scale of the noise in a line; of many images the medians."""
-        found = {name: self.planes[name] for name in ("chi2", "theta_E", "noise_scale") if name in self.planes}
+        found = {
+            name: self.planes[name] for name in ("chi2", "theta_E", "noise_scale", "left_out") if name in self.planes
+        }
         known = {name: values[~np.isnan(values)] for name, values in found.items()}
         median = {name: float(np.median(values)) for name, values in known.items() if len(values)}
         return ("" if len(self.images.index) == 1 else "median ") + in_a_line(**median)
@@ -294,18 +296,21 @@ def with_masses(planes: dict[str, Any], solar: float | None) -> dict[str, Any]:
     return planes | {"body_masses": (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2}
 
 
-def in_a_line(chi2: float = float("nan"), theta_E: float | None = None, noise_scale: float = 1.0) -> str:
-    """Return chi^2 per degree of freedom and Einstein radius [arcsec] as a terminal shows them.
+def in_a_line(
+    chi2: float = float("nan"), theta_E: float | None = None, noise_scale: float = 1.0, left_out: float = 0.0
+) -> str:
+    """Return chi^2 per degree of freedom and Einstein radius [arcsec], and what became of an image, for a terminal.
 
     Example:
         >>> in_a_line(0.98, 1.1964)
         'chi^2 0.98, theta_E 1.196"'
-        >>> in_a_line(0.98, 1.1964, 0.47)
-        'chi^2 0.98, theta_E 1.196", noise of the sky 0.47 times what was given'
+        >>> in_a_line(0.98, 1.1964, 0.47, 312)
+        'chi^2 0.98, theta_E 1.196", noise of the sky 0.47 times what was given, 312 pixels of other objects left out'
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
     noise = "" if noise_scale == 1 else f", noise of the sky {noise_scale:.2f} times what was given"
-    return f"chi^2 {chi2:.3g}{radius}{noise}"
+    others = "" if left_out < 1 else f", {left_out:.0f} pixels of other objects left out"
+    return f"chi^2 {chi2:.3g}{radius}{noise}{others}"
 
 
 _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")

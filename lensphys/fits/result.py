@@ -27,6 +27,7 @@ _NUMBERS = (
     ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
     ("CHI2", "chi2", "per pixel, LR"),
     ("NOISESCL", "noise_scale", "noise of the sky over the error map, for the fit"),
+    ("LEFTOUT", "left_out", "pixels of other objects and bad ones, not fitted"),
     ("SUBGAIN", "best_gain", "ln likelihood by one sub-halo at its best"),
     ("SUBEVID", "substructure_evidence", "ln evidence with / without substructure"),
 )

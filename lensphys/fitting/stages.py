@@ -36,6 +36,7 @@ class LensFit:
         smooth_theta_E: (B,) [arcsec], Einstein radius of the smooth lens with a Sersic that the fits went out from.
         rival: the best other lens behind a galaxy's light.
         doubts: why no sub-halos are looked for in an image, by its row.
+        left_out: (B,), how many pixels were left out of the fit: other objects and bad pixels; None if none can be.
     """
 
     groups: Groups
@@ -43,6 +44,7 @@ class LensFit:
     smooth_theta_E: Tensor
     rival: Rival
     doubts: Mapping[int, str] = field(default_factory=dict)
+    left_out: Tensor | None = None
 
     @classmethod
     def from_smooth(cls, smooth: Fitted, groups: Groups | None = None) -> LensFit:
@@ -152,7 +154,11 @@ class Refinement:
                 for rows, group in sampled:
                     doubts |= {int(lit[rows[i]]): why for i, why in doubtful(group, self.verdict).items()}
                 groups += [(lit[rows], g) for rows, g in each(sampled, lambda _, group: self._with_claims(group))]
-            return replace(LensFit.from_smooth(smooth, groups), smooth_theta_E=theta_E, rival=rival, doubts=doubts)
+            left_out = problem.observation.n_unmasked
+            for rows, group in groups:
+                left_out[rows] -= group.problem.observation.n_unmasked
+            whole = LensFit.from_smooth(smooth, groups)
+            return replace(whole, smooth_theta_E=theta_E, rival=rival, doubts=doubts, left_out=left_out)
 
     def smooth(self, problem: LensProblem) -> Fitted:
         """Return the smooth fit of one image with a Sersic, and the light of its lens galaxy where it has one."""

@@ -45,12 +45,12 @@ def smooth_prediction(fit: LensFit, scale: float) -> Prediction:
 
 def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
     """Return the models, what of the residuals is signal, the standard deviation of the sum, errors and verdicts."""
-    parts = [
-        replace(
-            _reported(group, _model(group, fit.seen[rows], scale), report), verdicts=_judged(fit, rows, group, report)
-        )
-        for rows, group in fit.groups
-    ]
+    parts = []
+    for rows, group in fit.groups:
+        whole = _reported(group, _model(group, fit.seen[rows], scale), report)
+        left_out = torch.zeros_like(whole.parameters["noise_scale"]) if fit.left_out is None else fit.left_out[rows]
+        numbers = whole.parameters | {"left_out": left_out}
+        parts.append(replace(whole, parameters=numbers, verdicts=_judged(fit, rows, group, report)))
     return joined(parts, [rows for rows, _ in fit.groups])
 
 

@@ -23,7 +23,7 @@ from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
-_NUMBERS = ("false_subhalos", "best_gain", "substructure_evidence", "noise_scale")  # of each image
+_NUMBERS = ("false_subhalos", "best_gain", "substructure_evidence", "noise_scale", "left_out")  # of each image
 
 
 def super_resolve(
@@ -60,6 +60,7 @@ def super_resolve(
         ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration, ``best_gain`` (N,) and
         ``substructure_evidence`` (N,), what of substructure the image shows: see `fitting.source.Shown`,
         ``noise_scale`` (N,), the noise of the sky over the error map where they differ, else 1: see `sky_noise`,
+        ``left_out`` (N,), pixels of other objects and bad ones, which the fit left out,
         ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
         of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image
         has fewer, in the columns of ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
