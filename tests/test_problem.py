@@ -338,6 +338,10 @@ def test_what_is_held_stays_near_what_it_is(truth):
     again, back = held.let_go(start)
     assert again.space == problem.space and again.released is None
     torch.testing.assert_close(back, x)
+    moved = held.centred_on(0.2, 0.0)
+    assert moved.released is not None
+    for space in (moved.space, moved.released):
+        assert {p.name: p for p in space.parameters}["lens.center_x"].mean == pytest.approx(0.2)
     nested, _ = held.held(start, 0.02, ["lens.theta_E"])
     assert nested.released == problem.space  # not what was held before
     assert problem.let_go(x) == (problem, x)

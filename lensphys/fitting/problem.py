@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
@@ -444,8 +444,13 @@ class LensProblem:
     def centred_on(self, x: float, y: float) -> LensProblem:
         """Return the problem with bounds and priors of all centres about a place [arcsec]."""
         by = {"center_x": x, "center_y": y}
-        moved = [p.moved(by.get(p.name.split(".")[-1], 0.0)) for p in self.space.parameters]
-        return replace(self, space=ParameterSpace(moved))
+        return self.with_parameters(lambda p: p.moved(by.get(p.name.split(".")[-1], 0.0)))
+
+    def with_parameters(self, changed: Callable[[Parameter], Parameter]) -> LensProblem:
+        """Return the problem with bounds and priors changed, of what is held as well."""
+        space, released = self.space, self.released
+        released = None if released is None else ParameterSpace([changed(p) for p in released.parameters])
+        return replace(self, space=ParameterSpace([changed(p) for p in space.parameters]), released=released)
 
     def inner(self, height: int, width: int) -> LensProblem:
         """Return the problem of the middle of the images, so many pixels; bounds and priors stay those of the whole."""

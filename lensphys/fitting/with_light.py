@@ -286,4 +286,4 @@ def wide_light_held(problem: LensProblem, x: Tensor, sigma: float) -> LensProble
             return p
         return replace(p, mean=float(values[p.name]), sigma=sigma)
 
-    return replace(problem, space=ParameterSpace([held(p) for p in problem.space.parameters]))
+    return problem.with_parameters(held)
