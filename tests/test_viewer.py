@@ -11,6 +11,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -21,7 +22,10 @@ from typer.testing import CliRunner
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.fitting import FitModel
+from lensphys.model import SIE, Shear
 from lensphys.prediction import Verdict
+from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.grid import PixelGrid
 from lensphys.viewer.catalogue import MOST_BYTES, Entry, catalogue_page, thumbnail
 from lensphys.viewer.library import Library
 from lensphys.viewer.page import lens_page
@@ -228,6 +232,15 @@ def test_delta_kappa_shows_the_sub_halo_alone(made):
     assert remarks == () and np.hypot(x - BODY[0], y - BODY[1]) < 2 * lens.pixel_scale
     # the mass of a point: pi theta_E^2
     assert found.sum() * lens.pixel_scale**2 == pytest.approx(np.pi * BODY[2] ** 2, rel=0.1)
+
+
+def test_a_smooth_lens_has_no_panel_of_what_is_beyond_it(made):
+    lens = of(made)
+    smooth, grid = SIE(**SMOOTH) + Shear(gamma1=0.03, gamma2=-0.02), PixelGrid(2 * SIDE, 2 * SIDE, lens.pixel_scale)
+    alpha = DeflectionField.from_lens(smooth, grid, like=torch.zeros(1, dtype=torch.float64)).alpha[0]
+    plain = replace(lens, planes={**lens.planes, "alpha": alpha.float().numpy()})
+    shown, without = ({p.key for p in panels_of(one)[0]} for one in (lens, plain))
+    assert shown - without == {"beyond"}
 
 
 def test_delta_kappa_is_beyond_the_lens_that_was_asked_for(made):

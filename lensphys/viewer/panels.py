@@ -20,6 +20,7 @@ from lensphys.viewer.result import LensResult
 Array = NDArray[Any]
 
 MOST_VALUES = 450_000  # pixels in all panels: with the drawing library 4 of the page's 5 MB
+_NOTHING = 1e-3  # of convergence beyond the smooth lens: what rounding leaves; a panel of it would be black
 _WIDTH = 1.4826  # standard deviations of a Gaussian in its median absolute deviation
 
 
@@ -70,7 +71,9 @@ def panels_of(result: LensResult) -> tuple[list[Panel], tuple[str, ...]]:
     """Return the panels of a lens in the order of the page, and what is to be said of them."""
     fine, large = result.pixel_scale, result.pixel_scale * result.scale
     beyond_smooth, remarks = beyond_of(result)
-    planes = dict(result.planes) | ({} if beyond_smooth is None else {"beyond": beyond_smooth}) | _arcs(result.planes)
+    planes = dict(result.planes) | _arcs(result.planes)
+    if beyond_smooth is not None and np.nanmax(np.abs(beyond_smooth)) > _NOTHING:
+        planes["beyond"] = beyond_smooth
     lensed = "arcs" if "arcs" in planes else "light"
     listed = [
         ("lr", "image", "light", large, "As the telescope recorded it."),
