@@ -72,8 +72,8 @@ class Comparison:
 
         Of those that are as good as equal, that which a Sersic explains best: the source with the least structure.
         """
-        few = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
-        few = few[: self.settings.rings.finalists]
+        first = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
+        few = self._different(first)[: self.settings.rings.finalists]
         last = [replace(self.compared(one.minimum, 2), sersic=one.sersic) for one in few]
         likeliest = max(one.merit for one in last)
         equal = [one for one in last if one.merit >= likeliest - self.settings.rings.equal]
@@ -85,6 +85,15 @@ class Comparison:
         behind = torch.tensor(chosen.merit - other.merit, dtype=torch.float64).nan_to_num()
         theta_E = other.minimum.theta_E
         return chosen.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
+
+    def _different(self, found: list[Compared]) -> list[Compared]:
+        """Those whose Einstein radius is not that of one before them."""
+        kept: list[Compared] = []
+        for one in found:
+            apart = [abs(float((one.minimum.theta_E / other.minimum.theta_E).log())) for other in kept]
+            if all(far > self.settings.rings.apart for far in apart):
+                kept.append(one)
+        return kept
 
     def compared(self, minimum: Minimum, levels: int) -> Compared:
         """Return how likely a minimum is with a source that is free in its first levels of modes, and its lens then.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lensphys.fitting.doubts import doubtful, explains_little
 from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
+from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.remains import left_over, poor, sky_noise
@@ -305,7 +306,7 @@ class Refinement:
             return told(self._with_substructure(smooth, self.search), smooth, self.search)
         fine = self._fine(smooth)
         rows, others = fine.nonzero()[:, 0], (~fine).nonzero()[:, 0]
-        nothing_more: Groups = [(rows, smooth.rows(rows))] if len(rows) else []
+        nothing_more: Groups = [(rows, self._let_go(smooth.rows(rows)))] if len(rows) else []
         groups = told(nothing_more, smooth, self.search)
         if len(others):
             groups += [(others[part], group) for part, group in self._of_any_shape(smooth.rows(others), self.source)]
@@ -357,6 +358,7 @@ class Refinement:
 
     def _best_of(self, smooth: Fitted, levels: list[Fitted]) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
+        smooth = self._let_go(smooth)
         if self._astray(levels[-1]):
             return likeliest([smooth, levels[-1]])
         free = self._free(levels)
@@ -370,6 +372,13 @@ class Refinement:
             best = plain  # something else is there
         gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
         return replace(best, shown=Shown(gain, evidence_ratio(best, plain)))
+
+    def _let_go(self, smooth: Fitted) -> Fitted:
+        """The smooth fit with nothing held."""
+        problem, x = smooth.problem.let_go(smooth.x)
+        if problem is smooth.problem:
+            return smooth
+        return replace(smooth, problem=problem, end=minimised(problem, x, Stop(self.steps)))
 
     def _astray(self, fitted: Fitted) -> bool:
         """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""

@@ -50,7 +50,7 @@ class RingSearch(Strict):
     held: PositiveFloat = 0.01
     minima: PositiveInt = 10
     finalists: PositiveInt = 4
-    equal: PositiveFloat = 30.0
+    equal: PositiveFloat = 10.0
 
 
 def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
