@@ -141,6 +141,11 @@ def test_arrays_are_read_as_files_are(hst, tmp_path):
     assert np.array_equal(hst.image, image) and np.allclose(hst.noise, noise)
 
 
+def test_one_number_for_the_noise_and_for_the_extension():
+    assert (lp.read(ONE, pixel_scale=0.1, noise=0.2).noise == np.float32(0.2)).all()
+    assert (lp.read(HST, ext=1).image == lp.read(HST).image).all()
+
+
 def test_what_images_say_of_themselves(hst):
     assert repr(hst) == '1 image of 80 x 80 pixels of 0.05" (hst_like_lens.fits), PSF: hst_like_lens.fits[PSF]'
     assert hst.psf.shape == (31, 31) and np.isclose(hst.psf.sum(), 1) and np.isclose(hst.psf_scale, 0.0125)
@@ -179,6 +184,11 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(HST, mask=np.ones((80, 80))), "give a mask as the image is given"),
     (lambda: lp.read(HST, mask_means="fine"), "unknown mask_means 'fine'"),
     (lambda: lp.read("nowhere.fits"), "input not found: nowhere.fits"),
+    (lambda: lp.read(ONE.tolist(), pixel_scale=0.1), "images are a file or a NumPy array, got list"),
+    (lambda: lp.read(HST, noise=0.1), "one number for the noise is for arrays"),
+    (lambda: lp.read(ONE, pixel_scale="0.1"), r"pixel_scale must be a number \[arcsec\], got '0.1'"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, instrument=3), "instrument must be a preset, a YAML file or an Instrument"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, mask=0.5 * ONE), "a mask must hold truth values, or 0 and 1"),
     (lambda: lp.super_resolve(HST, method="bicubic", weights="model_1"), "give one of weights and method"),
     (lambda: lp.super_resolve(HST, method="best"), "unknown method 'best'"),
     (lambda: lp.super_resolve(HST, weights="model_9"), "weights model_9 not found: it is no run folder"),

@@ -133,11 +133,11 @@ def read(
     path: File | Array | LensFile,
     *,
     psf: File | Array | None = None,
-    noise: File | Array | None = None,
+    noise: File | Array | float | None = None,
     mask: File | Array | None = None,
     sky: str = "keep",
     instrument: str | Instrument | None = None,
-    ext: str | None = None,
+    ext: str | int | None = None,
     band: str | None = None,
     mask_means: str | None = None,
     pixel_scale: float | None = None,
@@ -152,12 +152,12 @@ def read(
             (N, H, W) [flux per pixel].
         psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
         noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
-            or a weight, if its name says so), or an array.
+            or a weight, if its name says so), or an array; for arrays also one number.
         mask: True where a pixel counts, (H, W), for arrays; for files one of its own, FITS or .npy, in place of theirs.
         sky: ``keep``, or ``subtract``: the level along the borders, where these show no galaxy's halo.
         instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`: pixel scale, PSF and
             noise where nothing else gives them.
-        ext: extension of the image in a FITS file: ``SCI``, ``SCI,2``, ``4``, ``SCI[0]``.
+        ext: extension of the image in a FITS file: ``SCI``, ``SCI,2``, 4, ``SCI[0]``.
         band: of the image in a FITS file of several: ``VIS``.
         mask_means: what nonzero pixels of a FITS mask are, ``good`` or ``bad``, where the file does not tell.
         pixel_scale: [arcsec].
@@ -172,16 +172,17 @@ def read(
         1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
     """
     with in_python():
+        _check_kinds(path, noise, pixel_scale, instrument)
         source = _Source.from_given(path, mask)
         images = read_images(
             source.contents,
             instrument=None if instrument is None else telescope(instrument),
             psf=kernel(psf, "the PSF given"),
-            error=NoiseMap(noise.astype(np.float32), where="the noise") if isinstance(noise, np.ndarray) else noise,
+            error=_noise_map(noise, path),
             mask=source.mask,
             pixel_scale=pixel_scale,
             sky=sky,
-            choice=choice_of(ext, band, mask_means),
+            choice=choice_of(None if ext is None else str(ext), band, mask_means),
         )
     tell(images.remarks)
     return Images(images, source.single or images.header is not None, source.name)
@@ -216,6 +217,27 @@ class _Source:
             raise LensphysError("give a mask as the image is given: an array for an array, a file for a file")
         file = path.path if isinstance(path, LensFile) else Path(path)
         return cls(file, mask, file.name)
+
+
+def _check_kinds(path: object, noise: object, pixel_scale: object, instrument: object) -> None:
+    """Raise where an argument is of a kind that cannot be meant."""
+    if not isinstance(path, str | Path | np.ndarray | LensFile):
+        raise LensphysError(f"images are a file or a NumPy array, got {type(path).__name__}: give numpy.asarray of it")
+    if isinstance(noise, float | int) and not isinstance(path, np.ndarray):
+        raise LensphysError("one number for the noise is for arrays: give a file or an array of the noise of a file")
+    if pixel_scale is not None and not isinstance(pixel_scale, float | int | np.number):
+        raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
+    if instrument is not None and not isinstance(instrument, str | Path | Instrument):
+        raise LensphysError(f"instrument must be a preset, a YAML file or an Instrument, got {instrument!r}")
+
+
+def _noise_map(noise: File | Array | float | None, path: object) -> File | NoiseMap | None:
+    """The noise as it is read: an array, or one number for all pixels of one, becomes a map, a file stays one."""
+    if isinstance(noise, float | int) and isinstance(path, np.ndarray):
+        noise = np.full(path.shape[-2:], noise)
+    if isinstance(noise, np.ndarray):
+        return NoiseMap(noise.astype(np.float32), where="the noise")
+    return None if isinstance(noise, float | int) else noise
 
 
 def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choice:

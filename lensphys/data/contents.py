@@ -159,12 +159,18 @@ class InMemory:
             raise LensphysError(
                 f"{self} must hold real numbers in the shape (H, W) or (N, H, W), got {pixels.dtype} {pixels.shape}"
             )
-        mask = None if self.mask is None else np.asarray(self.mask, dtype=bool)
-        if mask is not None:
-            check_same_shape("mask", mask.shape, "image", pixels.shape[-2:])
+        mask = None if self.mask is None else self._truth(pixels.shape[-2:])
         with np.errstate(over="ignore"):
             stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
         return Contents(stack, np.arange(len(stack)), len(stack), mask=mask)
+
+    def _truth(self, shape: tuple[int, ...]) -> Array:
+        """The mask as truth values."""
+        values = np.asarray(self.mask)
+        check_same_shape("mask", values.shape, "image", shape)
+        if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+            raise LensphysError("a mask must hold truth values, or 0 and 1: True where a pixel counts")
+        return values.astype(bool)
 
 
 def is_image_file(path: Path) -> bool:

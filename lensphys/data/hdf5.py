@@ -73,6 +73,10 @@ def opened(path: Path) -> h5py.File:
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
+        if "signature not found" in str(error):
+            raise LensphysError(
+                f"{path} is not a whole HDF5 file, but another format: make one of images with 'lensphys import'"
+            ) from None
         raise LensphysError(
             f"{path} is not a whole HDF5 file (cut short, or another format): copy or make it again "
             f"({shortened(str(error))})"
