@@ -127,7 +127,7 @@ def test_simulate_writes_what_was_asked(work):
 
 
 def test_evaluate_a_run_and_a_method(work, tmp_path):
-    for arguments in ([work / "run"], ["--method", "bicubic"], ["--method", "fit"]):
+    for arguments in ([work / "run"], ["--method", "fit"]):
         out = ["-o", tmp_path / "out", "--overwrite"]
         code, output = lensphys("evaluate", *arguments, "--data", work / "test.h5", "--rows", ":2", *out)
         assert code == 0, output

@@ -92,5 +92,8 @@ def draw(ax: Axes, panel: Panel | None) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(DPI)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+        FigureCanvasAgg(figure).print_png(temporary)  # `savefig` draws a figure with a layout twice
