@@ -51,13 +51,14 @@ def test_the_names():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n != "model_2" else []) for n in weights_names()]
+    ("name", "kind"),
+    [("model_2", "no_sub"), *(pytest.param(n, "cdm", marks=pytest.mark.slow) for n in weights_names())],
 )
-def test_weights_super_resolve_an_image_of_their_recipe(name, tmp_path):
+def test_weights_super_resolve_an_image_of_their_recipe(name, kind, tmp_path):
     folder = weights_folder(name)
     method, data = load_run(folder), Experiment.from_yaml(folder / CONFIG, []).data
     assert isinstance(method, Refinable)
-    path = simulate(Recipe.named(data.recipe, data.set), 1, tmp_path / "a.h5", classes=["cdm"], seed=11)
+    path = simulate(Recipe.named(data.recipe, data.set), 1, tmp_path / "a.h5", classes=[kind], seed=11)
     with LensFile(path) as lenses:
         seen = lenses.observation(slice(0, 1))
         if name != "varied":  # whose images have an instrument each
