@@ -286,7 +286,15 @@ class Refinement:
         if inner is whole:
             return self._explained(smooth)
         found = self._explained(Fitted.at(inner, smooth.x))
-        return [(rows, seen_whole(group, whole[rows])) for rows, group in found]
+        return [(rows, self._on_the_whole(group, whole[rows])) for rows, group in found]
+
+    def _on_the_whole(self, inner: Fitted, whole: LensProblem) -> Fitted:
+        """The fit of the middle of images, as one of the whole; fitted to that where it does not hold outside."""
+        seen = seen_whole(inner, whole)
+        outside = seen.problem.chi2(seen.x) > self.stuck
+        if not bool((outside & (inner.problem.chi2(inner.x) < self.stuck)).any()):
+            return seen
+        return replace(seen, end=minimised(seen.problem, seen.x, Stop(self.steps // 3)))
 
     def _window(self, problem: LensProblem) -> tuple[int, int]:
         """How many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
