@@ -13,7 +13,7 @@ from lensphys.fitting.foreign import Foreign
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Rival, freed
-from lensphys.fitting.starts import free_radius
+from lensphys.fitting.starts import apart_from_all_before, free_radius
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,12 @@ class Comparison:
         Of those that are as good as equal, that which a Sersic explains best: the source with the least structure.
         """
         first = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
-        few = self._different(first)[: self.settings.rings.finalists]
+        rings = self.settings.rings
+        apart = apart_from_all_before([float(one.minimum.theta_E) for one in first], rings.apart)
+        few = [first[i] for i in apart[: rings.finalists]]
         last = [replace(self.compared(one.minimum, 2), sersic=one.sersic) for one in few]
         likeliest = max(one.merit for one in last)
-        equal = [one for one in last if one.merit >= likeliest - self.settings.rings.equal]
+        equal = [one for one in last if one.merit >= likeliest - rings.equal]
         chosen = min(equal, key=lambda one: one.sersic)
         others = [one for one in last if one is not chosen]
         if not others:
@@ -85,15 +87,6 @@ class Comparison:
         behind = torch.tensor(chosen.merit - other.merit, dtype=torch.float64).nan_to_num()
         theta_E = other.minimum.theta_E
         return chosen.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
-
-    def _different(self, found: list[Compared]) -> list[Compared]:
-        """Those whose Einstein radius is not that of one before them."""
-        kept: list[Compared] = []
-        for one in found:
-            apart = [abs(float((one.minimum.theta_E / other.minimum.theta_E).log())) for other in kept]
-            if all(far > self.settings.rings.apart for far in apart):
-                kept.append(one)
-        return kept
 
     def compared(self, minimum: Minimum, levels: int) -> Compared:
         """Return how likely a minimum is with a source that is free in its first levels of modes, and its lens then.

@@ -135,6 +135,20 @@ def free_radius(problem: LensProblem) -> Parameter | None:
     return next((p for p in problem.space.parameters if p.name == name), None)
 
 
+def apart_from_all_before(radii: list[float], apart: float) -> list[int]:
+    """Return which of some Einstein radii differ from each one kept before them by so many e-folds.
+
+    Example:
+        >>> apart_from_all_before([1.0, 1.05, 1.2, 0.8], 0.1)
+        [0, 2, 3]
+    """
+    kept: list[int] = []
+    for i, radius in enumerate(radii):
+        if all(abs(math.log(radius / radii[j])) > apart for j in kept):
+            kept.append(i)
+    return kept
+
+
 def _searched_at(problem: LensProblem, arc: Tensor, radius: Tensor, search: RingSearch) -> tuple[Tensor, Tensor]:
     """The cost () and the parameters (P,) of the best source behind an SIS of a radius."""
     places, sizes = search.places, search.sizes

@@ -18,7 +18,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, finished
 from lensphys.fitting.source import Fitted, FreeSourceSettings
-from lensphys.fitting.starts import free_radius, searched
+from lensphys.fitting.starts import apart_from_all_before, free_radius, searched
 from lensphys.model import LensModel, Parameter, ParameterSpace
 from lensphys.observation import ModelErrorNoise
 
@@ -148,8 +148,11 @@ class LitLens:
         No pixel of the arcs counts for more than a few sigma: faint arcs are many pixels, a bright neighbour is few.
         """
         arcs = capped(arcs, self.settings.rings.cap)
-        ends = self._profile(arcs, searched(arcs, self.settings.rings))
-        return _different(arcs, ends, self.settings.rings.apart)[: self.settings.rings.minima]
+        rings, free = self.settings.rings, free_radius(arcs)
+        ends = self._profile(arcs, searched(arcs, rings))
+        if free is None:
+            return ends[: rings.minima]
+        return ends[apart_from_all_before(arcs.space.physical(ends)[free.name].tolist(), rings.apart)][: rings.minima]
 
     def _profile(self, arcs: LensProblem, starts: Tensor) -> Tensor:
         """Where a Sersic ends behind lenses of several Einstein radii, (n, P).
@@ -240,19 +243,6 @@ class LitLens:
         away = problem.positions(problem.observation.camera.grid) - place(values, main)
         allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)
         return foreign_objects(problem.observation, model, arcs, allowed, self.settings.others)
-
-
-def _different(problem: LensProblem, x: Tensor, apart: float) -> Tensor:
-    """Those of some starts (n, P) of one image whose Einstein radius is not, to a factor, that of one before them."""
-    free = free_radius(problem)
-    if free is None:
-        return x
-    radius = problem.space.physical(x)[free.name].log().tolist()
-    kept: list[int] = []
-    for i, own in enumerate(radius):
-        if all(abs(own - radius[j]) > apart for j in kept):
-            kept.append(i)
-    return x[kept]
 
 
 def _inner(problem: LensProblem, light: LensLight, height: int, width: int) -> tuple[LensProblem, LensLight]:
