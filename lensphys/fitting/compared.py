@@ -109,7 +109,8 @@ class Comparison:
         fit = freed(*problem.held(minimum.x, self.settings.rings.held, mass_of(problem)), source, frames=1)[-1]
         found = replace(minimum, x=fit.problem.parts(fit.x)[0])
         twice = float(seen_twice(fit.problem, fit.x, self.settings.second)) >= self.settings.twice
-        likely = twice and lenses(problem, found.x)
+        envelope = float(minimum.problem.cost(found.x)) + paid
+        likely = twice and lenses(problem, found.x) and envelope < self.settings.envelope * sersic
         return Compared(found, float(fit.evidence) - paid if likely else -math.inf, sersic)
 
     @cached_property

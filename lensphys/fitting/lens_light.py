@@ -49,6 +49,8 @@ class LensLightSettings(Strict):
         compared: the free source by whose evidence minima are compared: a galaxy that is not too far from its Sersic,
         twice: and of which so much of the light is seen twice; else it takes the shape of the arcs itself.
         second: how far from the middle of the galaxy the second image is then, at least [Einstein radii].
+        envelope: cost of the Sersic about which a free source varies, over that of the best Sersic there, at most: a
+            source that is far from its Sersic is no galaxy.
         core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
@@ -75,6 +77,7 @@ class LensLightSettings(Strict):
     compared: FreeSourceSettings = FreeSourceSettings(modes=(10, 18), priors=_CALM, largest=1.2)
     twice: PositiveFloat = 0.4
     second: PositiveFloat = 0.3
+    envelope: PositiveFloat = 1.5
     core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8
