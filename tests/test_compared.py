@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -74,6 +75,13 @@ def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
     assert bool(none.theta_E.isnan())
     cheap, dear = (comparison.compared(minimum(problem, x, count), 1).merit for count in (0, 2))
     assert cheap - dear == pytest.approx(2 * LensLightSettings().others.cost)
+
+
+def test_a_source_that_is_far_from_its_sersic_is_refused(truth):
+    problem, x = truth
+    strict = LensLightSettings(envelope=0.5)  # no field can make its own Sersic so much better than the best one
+    comparison = Comparison(strict, problem, 0 * problem.observation.image, True)
+    assert comparison.compared(minimum(problem, x), 1).merit == -math.inf
 
 
 def test_the_mass_is_let_go_of_once_the_source_is_free(truth):
