@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def test_a_killed_worker_changes_nothing(tmp_path, scheduler, start):
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert out.read_bytes() == write(plan_of(), tmp_path / "here.h5").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cluster.h5", "here.h5"]
+
+
+def test_what_was_taken_is_not_done_again(scheduler, start):
+    """Dask recomputes what a dead worker had in memory as long as somebody holds it: nobody holds what was taken."""
+    start(1)
+    run = Cluster(scheduler, patience=60).run(abs, [-1, -2, -3])
+    taken = [next(run) for _ in range(3)]  # the generator still stands after the last one: its client is not closed
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        end = time.monotonic() + 20
+        while (left := client.run_on_scheduler(held)) and time.monotonic() < end:
+            time.sleep(0.05)
+    run.close()
+    assert sorted(taken) == [1, 2, 3] and left == []
+
+
+def held(dask_scheduler) -> list[str]:
+    return [key for key in dask_scheduler.tasks if key.startswith("part-")]
 
 
 @pytest.mark.slow

@@ -148,7 +148,9 @@ class Cluster:
         while pending:
             done, pending = _some(client, pending)
             for future in done:
-                yield future.result()
+                result = future.result()
+                future.release()  # else Dask does the part again if the worker that did it dies
+                yield result
             if client.scheduler_info()["workers"]:
                 seen = time.monotonic()
             elif time.monotonic() - seen > self.patience:
