@@ -73,7 +73,7 @@ def opened(path: Path) -> h5py.File:
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
-        if "signature not found" in str(error):
+        if "signature not found" in str(error) and path.stat().st_size:
             raise LensphysError(
                 f"{path} is not a whole HDF5 file, but another format: make one of images with 'lensphys import'"
             ) from None

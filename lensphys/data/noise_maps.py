@@ -27,7 +27,8 @@ _POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's uni
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 # A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
 _ALIKE = (0.8, 2.5)
-_IMPLAUSIBLE = 5.0  # as far as a standard deviation may lie from the sky's scatter before another reading is tried
+_QUESTIONED = 5.0  # as far as a standard deviation may lie from the sky's scatter before that is told,
+_IMPLAUSIBLE = 10.0  # and before another reading is tried
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,23 @@ def _plausibly(noise: NoiseMap, image: Tensor) -> str:
 
     Of an image without any sky, light scatters; what is white in it does not know of light.
     """
-    sky = sky_scatter(image.numpy())
-    if sky == 0 or _plausible(noise, sky) or _plausible(noise, _white(image)):
+    sky, white, level = sky_scatter(image.numpy()), _white(image), _median(noise.values)
+    if sky == 0 or any(_near(level, scatter, _QUESTIONED) for scatter in (sky, white)):
         return "standard deviations"
-    for kind in (VARIANCE, INVERSE_VARIANCE):
+    implausible = not any(_near(level, scatter, _IMPLAUSIBLE) for scatter in (sky, white))
+    for kind in (VARIANCE, INVERSE_VARIANCE) if implausible else ():
         if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
             raise LensphysError(
                 f"{noise.where} looks like {_article(kind)}, not like standard deviations: name its extension "
                 f"{'VARIANCE' if kind == VARIANCE else 'IVAR'}, or give its square root"
             )
-    times = f"{_IMPLAUSIBLE:g} times as {'large' if _median(noise.values) > sky else 'small'} as"
+    times = f"{_QUESTIONED:g} times as {'large' if level > sky else 'small'} as"
     return f"standard deviations, over {times} the scatter of the sky: are they in the unit of the image?"
 
 
-def _plausible(noise: NoiseMap, scatter: float) -> bool:
-    """Whether a map is near a scatter."""
-    return scatter / _IMPLAUSIBLE < _median(noise.values) < scatter * _IMPLAUSIBLE
+def _near(level: float, scatter: float, times: float) -> bool:
+    """Whether noise is near a scatter, to so many times."""
+    return scatter / times < level < scatter * times
 
 
 def _white(image: Tensor) -> float:
