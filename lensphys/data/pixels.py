@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,6 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
 from lensphys.observation.borders import filled_border, filled_patches
-
-if TYPE_CHECKING:
-    pass
-
 
 Array = NDArray[Any]
 SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,8 +39,7 @@ def filled_border(image: Tensor) -> Tensor:
         >>> filled_border(image)[0, 0, 0].tolist()
         [True, True, False, False, False, False, False, False, False]
     """
-    check_images("image", image)
-    return torch.from_numpy(np.stack([_of_one(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
+    return _in_each(image, _of_one)
 
 
 def filled_patches(image: Tensor) -> Tensor:
@@ -59,8 +60,13 @@ def filled_patches(image: Tensor) -> Tensor:
         >>> int(filled_patches(image).sum())
         4
     """
+    return _in_each(image, _inside_one)
+
+
+def _in_each(image: Tensor, chosen: Callable[[_Pixels], _Chosen]) -> Tensor:
+    """The pixels that are chosen in each image (H, W), (B, 1, H, W) bool."""
     check_images("image", image)
-    return torch.from_numpy(np.stack([_inside_one(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
+    return torch.from_numpy(np.stack([chosen(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
 
 
 def _inside_one(image: _Pixels) -> _Chosen:
