@@ -42,13 +42,11 @@ class Compared:
 
     Args:
         minimum: with the lens, and the Sersic about which the source varies, of the free source.
-        merit: ln of the evidence, -inf if nothing is lensed.
-        sersic: the cost that the best Sersic has there.
+        merit: ln of the evidence, less for a source with much structure; -inf if nothing is lensed.
     """
 
     minimum: Minimum
     merit: float
-    sersic: float
 
 
 @dataclass(frozen=True)
@@ -68,25 +66,17 @@ class Comparison:
     free: bool
 
     def best(self, minima: list[Minimum]) -> tuple[Minimum, Rival]:
-        """Return the likeliest: all compared with the coarsest source, and those that come first again.
-
-        Of those that are as good as equal, that which a Sersic explains best: the source with the least structure.
-        """
-        first = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
+        """Return the likeliest: all compared with the coarsest source, and those that come first again."""
         rings = self.settings.rings
+        first = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
         apart = apart_from_all_before([float(one.minimum.theta_E) for one in first], rings.apart)
-        few = [first[i] for i in apart[: rings.finalists]]
-        last = [replace(self.compared(one.minimum, 2), sersic=one.sersic) for one in few]
-        likeliest = max(one.merit for one in last)
-        equal = [one for one in last if one.merit >= likeliest - rings.equal]
-        chosen = min(equal, key=lambda one: one.sersic)
-        others = [one for one in last if one is not chosen]
+        last = [self.compared(first[i].minimum, 2) for i in apart[: rings.finalists]]
+        best, *others = sorted(last, key=lambda one: -one.merit)
         if not others:
-            return chosen.minimum, Rival.none(chosen.minimum.x[:, 0])
-        other = max(others, key=lambda one: one.merit)
-        behind = torch.tensor(chosen.merit - other.merit, dtype=torch.float64).nan_to_num()
-        theta_E = other.minimum.theta_E
-        return chosen.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
+            return best.minimum, Rival.none(best.minimum.x[:, 0])
+        theta_E = others[0].minimum.theta_E
+        behind = torch.tensor(best.merit - others[0].merit, dtype=torch.float64).nan_to_num()
+        return best.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
 
     def compared(self, minimum: Minimum, levels: int) -> Compared:
         """Return how likely a minimum is with a source that is free in its first levels of modes, and its lens then.
@@ -98,20 +88,30 @@ class Comparison:
             levels: of the modes.
         """
         paid = minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
-        sersic = float(minimum.problem.cost(minimum.x)) + paid
         sigma = torch.where(minimum.problem.inverse_sigma > 0, self._capped.inverse_sigma, 0.0)
         problem = replace(minimum.problem, inverse_sigma=sigma)
         if not self.free:
             merit = float(Fitted.at(problem, minimum.x).evidence) - paid
-            return Compared(minimum, merit if lenses(problem, minimum.x) else -math.inf, sersic)
+            return Compared(minimum, merit if lenses(problem, minimum.x) else -math.inf)
         source = self.settings.compared
         source = source.model_copy(update={"modes": source.modes[:levels]})
         fit = freed(*problem.held(minimum.x, self.settings.rings.held, mass_of(problem)), source, frames=1)[-1]
         found = replace(minimum, x=fit.problem.parts(fit.x)[0])
-        twice = float(seen_twice(fit.problem, fit.x, self.settings.second)) >= self.settings.twice
-        envelope = float(minimum.problem.cost(found.x)) + paid
-        likely = twice and lenses(problem, found.x) and envelope < self.settings.envelope * sersic
-        return Compared(found, float(fit.evidence) - paid if likely else -math.inf, sersic)
+        if (
+            not lenses(problem, found.x)
+            or float(seen_twice(fit.problem, fit.x, self.settings.second)) < self.settings.twice
+        ):
+            return Compared(found, -math.inf)
+        paid += self.settings.structure * self._structure(fit, found)
+        return Compared(found, float(fit.evidence) - paid)
+
+    def _structure(self, fit: Fitted, sersic: Minimum) -> float:
+        """One minus the overlap of the arcs of a free source and of its Sersic, in units of the noise: 0 to 1."""
+        free, plain = (
+            arcs_alone(problem, x) * sersic.problem.inverse_sigma
+            for problem, x in ((fit.problem, fit.x), (sersic.problem, sersic.x))
+        )
+        return 1 - float(torch.cosine_similarity(free.flatten(), plain.flatten(), dim=0))
 
     @cached_property
     def _capped(self) -> LensProblem:
@@ -130,6 +130,12 @@ def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> Len
     arcs = image.clamp(min=0) / cap
     sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
     return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
+
+
+def arcs_alone(problem: LensProblem, x: Tensor) -> Tensor:
+    """Return the clean images without the light of the lens, (B, 1, H, W) [flux per pixel]."""
+    front, shown = problem.light_in_front(x), problem.shown(x)
+    return shown if front is None else shown - front
 
 
 def mass_of(problem: LensProblem) -> list[str]:

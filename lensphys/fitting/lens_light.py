@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -49,8 +49,8 @@ class LensLightSettings(Strict):
         compared: the free source by whose evidence minima are compared: a galaxy that is not too far from its Sersic,
         twice: and of which so much of the light is seen twice; else it takes the shape of the arcs itself.
         second: how far from the middle of the galaxy the second image is then, at least [Einstein radii].
-        envelope: cost of the Sersic about which a free source varies, over that of the best Sersic there, at most: a
-            source that is far from its Sersic is no galaxy.
+        structure: what a source costs, in ln evidence, whose arcs have nothing in common with those of its own Sersic:
+            a field can make any image of any lens, but few galaxies are far from a Sersic.
         core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
@@ -77,7 +77,7 @@ class LensLightSettings(Strict):
     compared: FreeSourceSettings = FreeSourceSettings(modes=(10, 18), priors=_CALM, largest=1.2)
     twice: PositiveFloat = 0.4
     second: PositiveFloat = 0.3
-    envelope: PositiveFloat = 1.5
+    structure: NonNegativeFloat = 200.0
     core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8

@@ -48,6 +48,12 @@ class Normal(Rows):
         return torch.cholesky_inverse(self.factor)
 
     @property
+    def promise(self) -> Tensor:
+        """By how much the cost would fall to the optimum, were the residuals linear, (B,)."""
+        step = torch.linalg.solve_triangular(self.factor, self.gradient[:, :, None], upper=False)
+        return 0.5 * step.square().sum((1, 2))
+
+    @property
     def half_logdet(self) -> Tensor:
         """Half of the ln determinant of the Hessian, (B,)."""
         return torch.diagonal(self.factor, dim1=1, dim2=2).log().sum(1)

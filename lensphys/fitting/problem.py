@@ -281,6 +281,20 @@ class LensProblem:
         problem = replace(self, space=space, released=released)
         return problem, torch.cat([problem.unconstrained(self.values(own)), *others], dim=1)
 
+    def with_model(self, model: LensModel, x: Tensor) -> tuple[LensProblem, Tensor]:
+        """Return the problem with a model that has more parameters, and a vector (B, Q) there: these at their means.
+
+        Args:
+            model: with all parameters of this one, which keep their bounds and priors.
+            x: the vector, with nothing held.
+        """
+        known = {p.name: p for p in self.space.parameters}
+        space = ParameterSpace([known.get(p.name, p.seen_in(self.radius)) for p in model.parameters])
+        own, *others = self.parts(x)
+        problem = replace(self, model=model, space=space)
+        values = model.typical(self.unit) | self.values(own)
+        return problem, torch.cat([problem.unconstrained(values), *others], dim=1)
+
     def render(self, x: Tensor) -> Tensor:
         """Return the clean images, (B, 1, H, W) [flux per pixel]."""
         return self.seen_lens(x).seen_by(self.observation.camera, like=x)

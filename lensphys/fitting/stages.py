@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lensphys.fitting.doubts import doubtful, explains_little
+from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
-from lensphys.fitting.newton import Stop, minimised
+from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.remains import left_over, poor, sky_noise
@@ -104,6 +105,7 @@ class Refinement:
         edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
         verdict: what is called a sky, and noise that is not white: beside them no sub-halos are looked for.
         explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
+        freer_mass: what sub-halos have to hold against; None to believe them beside the mass that is asked for.
         lens_light: how the light of a lens galaxy is found where there is one; None to look for none.
     """
 
@@ -127,6 +129,7 @@ class Refinement:
     edge: float = 0.005
     verdict: VerdictSettings = VerdictSettings()
     explained: float = 0.5
+    freer_mass: FreerMass | None = FreerMass()
     lens_light: LensLightSettings | None = LensLightSettings()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
@@ -378,15 +381,39 @@ class Refinement:
         left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
         if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
             best = plain  # something else is there
+        if best.problem.subhalos and self.freer_mass is not None:
+            best = self._against(self.freer_mass, best, smooth if best.problem.free is None else free[0])
         gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
         return replace(best, shown=Shown(gain, evidence_ratio(best, plain)))
+
+    def _against(self, mass: FreerMass, best: Fitted, plain: Fitted) -> Fitted:
+        """The likeliest of a fit with sub-halos, a smooth mass with more freedom, and that with those that remain.
+
+        Args:
+            mass: with more freedom.
+            best: the fit with sub-halos.
+            plain: the fit without them, of the same source.
+        """
+        gained = float(evidence_ratio(best, plain))
+        smooth = mass.freed(plain.with_noise_of(best.problem))
+        if float(smooth.end.normal.promise) < mass.share * gained:
+            return best
+        tried = [best, self._optimum(smooth)]
+        if float(evidence_ratio(tried[-1], plain)) > mass.share * gained:
+            search = self.search if best.problem.free is None else self.search_free
+            tried.append(pruned(self._optimum(mass.freed(best)), search))
+        return likeliest(tried)
 
     def _let_go(self, smooth: Fitted) -> Fitted:
         """The smooth fit with nothing held."""
         problem, x = smooth.problem.let_go(smooth.x)
         if problem is smooth.problem:
             return smooth
-        return replace(smooth, problem=problem, end=minimised(problem, x, Stop(self.steps)))
+        return self._optimum(replace(smooth, problem=problem, end=Optimum(problem, x)))
+
+    def _optimum(self, fitted: Fitted) -> Fitted:
+        """The optimum that is nearest to a fit."""
+        return replace(fitted, end=minimised(fitted.problem, fitted.x, Stop(self.steps)))
 
     def _astray(self, fitted: Fitted) -> bool:
         """Whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos."""

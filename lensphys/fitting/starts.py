@@ -37,7 +37,6 @@ class RingSearch(Strict):
         held: share of its range by which a parameter of the mass may change while it is held and the source opens.
         minima: how many are followed.
         finalists: and how many of those compared with a finer source.
-        equal: ln evidence within which two minima are as good as equal.
     """
 
     widest: PositiveFloat = 2.2
@@ -50,7 +49,6 @@ class RingSearch(Strict):
     held: PositiveFloat = 0.01
     minima: PositiveInt = 10
     finalists: PositiveInt = 4
-    equal: PositiveFloat = 10.0
 
 
 def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of, place
+from lensphys.fitting.compared import Comparison, Minimum, arcs_alone, capped, lenses, mass_of, place
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
@@ -237,8 +237,7 @@ class LitLens:
 
     def _foreign(self, problem: LensProblem, x: Tensor) -> Foreign:
         """Objects outside of the arcs that neither lens light nor source explain."""
-        front, model = problem.light_in_front(x), problem.shown(x)
-        arcs = model if front is None else model - front
+        model, arcs = problem.shown(x), arcs_alone(problem, x)
         values, main = problem.values(problem.parts(x)[0]), problem.model.main
         away = problem.positions(problem.observation.camera.grid) - place(values, main)
         allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)

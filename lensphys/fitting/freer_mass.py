@@ -1,0 +1,55 @@
+"""A smooth mass with more freedom: what sub-halos have to hold against before they are believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from lensphys.basics.settings import Strict
+from lensphys.fitting.source import Fitted
+from lensphys.model import MASS, LensModel, Member
+from lensphys.model.component import CENTRE
+from lensphys.model.mass.multipole import MultipoleWaves
+
+
+class FreerMass(Strict):
+    """How much freer a smooth mass may be where sub-halos are claimed beside it.
+
+    A slope that is not isothermal, or a galaxy that is boxy or lopsided, leaves what a sub-halo can explain.
+
+    Args:
+        lens: kind of the main lens, where that has all parameters of the one it stands for.
+        multipoles: orders of those about it.
+        share: of the evidence that sub-halos gain: less than this the freer mass must promise, to be left aside.
+
+    Source: He et al. 2023 (MNRAS 518, 220); O'Riordan & Vegetti 2024 (MNRAS 528, 1757).
+    """
+
+    lens: str = "epl"
+    multipoles: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = (3, 4)
+    share: NonNegativeFloat = 0.25
+
+    def over(self, model: LensModel) -> LensModel:
+        """Return a model with this freedom of its mass; what it has of it stays as it is."""
+        main, orders = model.mass[model.main], {member.fixed.get("m") for member in model.mass.values()}
+        tied = {name: f"{model.main}.{name}" for name in CENTRE if name not in main.fixed}
+        held = {name: main.fixed[name] for name in CENTRE if name in main.fixed}
+        waves = {
+            f"multipole_{m}": Member.from_component(MultipoleWaves, tied, m=m, **held)
+            for m in self.multipoles
+            if m not in orders
+        }
+        return replace(model, mass={**model.mass, model.main: self._freed(main)}).with_mass(**waves)
+
+    def _freed(self, main: Member) -> Member:
+        """The main lens as the kind that has more parameters, these free."""
+        kind, own = MASS[self.lens], {p.name for p in main.component.parameters}
+        if not own <= {p.name for p in kind.parameters}:
+            return main
+        return replace(main, component=kind, free=main.free + tuple(p for p in kind.parameters if p.name not in own))
+
+    def freed(self, fit: Fitted) -> Fitted:
+        """Return a fit with this freedom of its mass, where it is."""
+        return Fitted.at(*fit.problem.with_model(self.over(fit.problem.model), fit.x))
