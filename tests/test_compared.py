@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -77,11 +76,15 @@ def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
     assert cheap - dear == pytest.approx(2 * LensLightSettings().others.cost)
 
 
-def test_a_source_that_is_far_from_its_sersic_is_refused(truth):
+def test_structure_of_the_source_costs(truth):
     problem, x = truth
-    strict = LensLightSettings(envelope=0.5)  # no field can make its own Sersic so much better than the best one
-    comparison = Comparison(strict, problem, 0 * problem.observation.image, True)
-    assert comparison.compared(minimum(problem, x), 1).merit == -math.inf
+    free, dear = (
+        Comparison(LensLightSettings(structure=cost), problem, 0 * problem.observation.image, True).compared(
+            minimum(problem, x), 1
+        )
+        for cost in (0.0, 1000.0)
+    )
+    assert 0 < free.merit - dear.merit < 10  # a Sersic's arcs overlap with a Sersic's
 
 
 def test_the_mass_is_let_go_of_once_the_source_is_free(truth):

@@ -245,14 +245,17 @@ def test_a_smooth_lens_has_no_panel_of_what_is_beyond_it(made):
 
 def test_delta_kappa_is_beyond_the_lens_that_was_asked_for(made):
     lens = of(made)
-    steep = replace(lens, parameters=(*lens.parameters, Quantity("lens.gamma", 2.0, 0.1, "")))
-    found, remarks = beyond_of(steep)  # an EPL: no SIE is taken off it in silence
+    cored = replace(lens, parameters=(*lens.parameters, Quantity("lens.core", 0.1, 0.1, "arcsec")))
+    found, remarks = beyond_of(cored)  # of another kind: no SIE is taken off it in silence
     assert found is None and "does not name the smooth lens" in remarks[0]
+    steep = replace(lens, parameters=(*lens.parameters, Quantity("lens.gamma", 2.0, 0.1, "")))
+    found, remarks = beyond_of(steep)  # the freer mass of a fit whose sub-halos did not hold
+    assert remarks == () and found == pytest.approx(beyond_of(lens)[0], abs=2e-3)  # of slope 2 it is an SIE
     asked = FitModel.parse({"lens": {"kind": "epl"}, "more_lenses": [{"kind": "multipole", "m": 4}]}, "mine").resolved
     waves = [Quantity(f"more_lenses.0.{name}", 0.0, 0.0, "") for name in ("a_cos", "a_sin")]
     told = replace(steep, origin={"model": asked}, parameters=(*steep.parameters, *waves))
     found, remarks = beyond_of(told)
-    assert remarks == () and found == pytest.approx(beyond_of(lens)[0], abs=2e-3)  # an EPL of slope 2 is an SIE
+    assert remarks == () and found == pytest.approx(beyond_of(lens)[0], abs=2e-3)
     strange = {"lens": {"component": "MyOwn", "theta_E": 1.0}}
     assert beyond_of(replace(told, origin={"model": strange}))[0] is None
 

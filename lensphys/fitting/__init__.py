@@ -3,6 +3,7 @@
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.evidence import evidence
 from lensphys.fitting.fit_model import FitModel
+from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.newton import Normal, Optimum, Stop, gauss_newton_step, minimised
 from lensphys.fitting.posterior import Posterior
@@ -28,6 +29,7 @@ __all__ = [
     "Fitted",
     "FreeField",
     "FreeSourceSettings",
+    "FreerMass",
     "Lens",
     "LensFit",
     "LensLightSettings",

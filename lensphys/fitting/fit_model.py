@@ -16,6 +16,7 @@ from pydantic import (
 
 from lensphys.basics.settings import Strict, chosen_by_kind, read_yaml
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
+from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.members import (
     AnyLight,
     AnyMass,
@@ -118,6 +119,7 @@ class FitModel(Strict):
         more_sources: further sources at the same redshift.
         lens_light: light in the plane of the lens, not deflected.
         subhalos: what is looked for; null for nothing.
+        freer_mass: smooth mass that sub-halos have to hold against; null to believe them beside the mass said here.
         potential: prior of a correction to the potential where something is left; null for none.
 
     Example:
@@ -132,6 +134,7 @@ class FitModel(Strict):
     more_sources: list[AnyLight] = []
     lens_light: list[AnyLight] = []
     subhalos: Subhalos | None = PointSubhalos()
+    freer_mass: FreerMass | None = FreerMass()
     potential: PotentialChange | None = PotentialChange()
 
     @classmethod
@@ -178,7 +181,7 @@ class FitModel(Strict):
     def resolved(self) -> dict[str, Any]:
         """All of it: of each parameter its number, whose value it takes over, or its unit, bounds and prior."""
         members = {name: _told(member) for name, member in self.lens_model.members.items()}
-        others = self.model_dump(mode="json", include={"subhalos", "potential"})
+        others = self.model_dump(mode="json", include={"subhalos", "freer_mass", "potential"})
         return members | {"source_freed": self.source.freed} | others
 
 

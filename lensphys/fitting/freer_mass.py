@@ -13,6 +13,8 @@ from lensphys.model import MASS, LensModel, Member
 from lensphys.model.component import CENTRE
 from lensphys.model.mass.multipole import MultipoleWaves
 
+Orders = Annotated[tuple[PositiveInt, ...], Field(strict=False)]  # a list in YAML
+
 
 class FreerMass(Strict):
     """How much freer a smooth mass may be where sub-halos are claimed beside it.
@@ -21,24 +23,24 @@ class FreerMass(Strict):
 
     Args:
         lens: kind of the main lens, where that has all parameters of the one it stands for.
-        multipoles: orders of those about it.
-        share: of the evidence that sub-halos gain: less than this the freer mass must promise, to be left aside.
+        multipoles: orders of those about it, step by step: the slope alone first.
+        share: of the evidence that sub-halos gain, which a step must promise to be taken.
 
     Source: He et al. 2023 (MNRAS 518, 220); O'Riordan & Vegetti 2024 (MNRAS 528, 1757).
     """
 
     lens: str = "epl"
-    multipoles: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = (3, 4)
+    multipoles: Annotated[tuple[Orders, ...], Field(strict=False)] = ((), (3, 4))
     share: NonNegativeFloat = 0.25
 
-    def over(self, model: LensModel) -> LensModel:
-        """Return a model with this freedom of its mass; what it has of it stays as it is."""
+    def over(self, model: LensModel, multipoles: tuple[int, ...]) -> LensModel:
+        """Return a model with a slope and multipoles of some orders; what it has of these stays as it is."""
         main, orders = model.mass[model.main], {member.fixed.get("m") for member in model.mass.values()}
         tied = {name: f"{model.main}.{name}" for name in CENTRE if name not in main.fixed}
         held = {name: main.fixed[name] for name in CENTRE if name in main.fixed}
         waves = {
             f"multipole_{m}": Member.from_component(MultipoleWaves, tied, m=m, **held)
-            for m in self.multipoles
+            for m in multipoles
             if m not in orders
         }
         return replace(model, mass={**model.mass, model.main: self._freed(main)}).with_mass(**waves)
@@ -50,6 +52,6 @@ class FreerMass(Strict):
             return main
         return replace(main, component=kind, free=main.free + tuple(p for p in kind.parameters if p.name not in own))
 
-    def freed(self, fit: Fitted) -> Fitted:
-        """Return a fit with this freedom of its mass, where it is."""
-        return Fitted.at(*fit.problem.with_model(self.over(fit.problem.model), fit.x))
+    def freed(self, fit: Fitted, multipoles: tuple[int, ...]) -> Fitted:
+        """Return a fit with a slope and multipoles of some orders, where it is."""
+        return Fitted.at(*fit.problem.with_model(self.over(fit.problem.model, multipoles), fit.x))

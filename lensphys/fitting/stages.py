@@ -394,14 +394,15 @@ class Refinement:
             best: the fit with sub-halos.
             plain: the fit without them, of the same source.
         """
-        gained = float(evidence_ratio(best, plain))
-        smooth = mass.freed(plain.with_noise_of(best.problem))
-        if float(smooth.end.normal.promise) < mass.share * gained:
-            return best
-        tried = [best, self._optimum(smooth)]
-        if float(evidence_ratio(tried[-1], plain)) > mass.share * gained:
+        wanted = mass.share * float(evidence_ratio(best, plain))
+        smooth, tried = plain.with_noise_of(best.problem), [best]
+        for multipoles in mass.multipoles:
+            freer = mass.freed(smooth, multipoles)
+            if float(freer.end.normal.promise) < wanted:
+                continue
+            smooth = self._optimum(freer)
             search = self.search if best.problem.free is None else self.search_free
-            tried.append(pruned(self._optimum(mass.freed(best)), search))
+            tried += [smooth, pruned(self._optimum(mass.freed(best, multipoles)), search)]
         return likeliest(tried)
 
     def _let_go(self, smooth: Fitted) -> Fitted:

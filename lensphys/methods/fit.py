@@ -128,6 +128,7 @@ class RefinedFit(Strict):
             source,
             search_free,
             starts=self.starts,
+            freer_mass=self.model.freer_mass,
             lens_light=self.lens_light,
             verdict=self.verdict,
         )

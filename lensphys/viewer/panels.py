@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lensphys.evaluation.substructure import beyond
+from lensphys.fitting import FreerMass
 from lensphys.model import MASS, LensModel, Member
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
@@ -128,14 +129,15 @@ def beyond_of(result: LensResult) -> tuple[Array | None, tuple[str, ...]]:
 
 
 def _smooth_model(result: LensResult) -> LensModel | None:
-    """The smooth lens by what was asked for (--model), else SIE + shear if those are the parameters of the lens."""
-    asked = result.origin.get("model")
-    if isinstance(asked, dict):
-        return _asked_for(asked)
-    model = LensModel.smooth()
-    names = {f"{name}.{p.name}" for name, member in model.mass.items() for p in member.free}
-    found = {p.name for p in result.parameters if p.name.split(".")[0] in model.mass and np.isfinite(p.value)}
-    return model if found == names else None
+    """The smooth lens by what was asked for (--model), else SIE + shear; freer, if it is that which was fitted."""
+    record = result.origin.get("model")
+    asked = _asked_for(record) if isinstance(record, dict) else LensModel(LensModel.smooth().mass, {})
+    if asked is None:
+        return None
+    freedom = FreerMass()
+    models = [asked, *(freedom.over(asked, multipoles) for multipoles in freedom.multipoles)]
+    found = {p.name for p in result.parameters if p.name.split(".")[0] in models[-1].mass and np.isfinite(p.value)}
+    return next((model for model in models if set(model.names) == found), asked if record else None)
 
 
 def _asked_for(record: Mapping[str, Any]) -> LensModel | None:
