@@ -126,7 +126,7 @@ class Fit:
     def __getitem__(self, index: int | slice | Sequence[int]) -> Fit:
         """Return the fit of one image of a stack, or of some."""
         chosen = self.images[index]
-        place = np.flatnonzero(np.isin(self.images.set.index, chosen.set.index))
+        place = np.flatnonzero(np.isin(self.images.index, chosen.index))
         return replace(self, images=chosen, fits=[self.fits[i] for i in place])
 
     def __repr__(self) -> str:
