@@ -249,7 +249,7 @@ class JointRefinement:
         for _ in range(self.settings.looks):
             problem = problem.renewed(end.x)
             end = minimised(problem, end.x, Stop(self.settings.steps, fall=self.settings.fall), damping=1e-3)
-        return JointFitted.from_optimum(problem, end)
+        return JointFitted(problem, end)
 
     def _weighed(self, problem: JointProblem, x: Tensor) -> tuple[JointProblem, Tensor]:
         """The problem with the likeliest prior of the field of each band but the first."""
@@ -292,7 +292,7 @@ class JointRefinement:
             end = minimised(problem, x, Stop(search.steps, fall=self.settings.fall), damping=1e-3)
             if float(end.cost) > float(fitted.end.cost) - search.kept * search.gain:
                 break
-            fitted = JointFitted.from_optimum(problem, end)
+            fitted = JointFitted(problem, end)
         return fitted
 
     def pruned(self, fitted: JointFitted) -> JointFitted:
@@ -306,7 +306,7 @@ class JointRefinement:
             uncertain = 0.5 / float(spread[weakest]) < search.gain
             if not uncertain and float(end.cost - fitted.end.cost) >= search.stands:
                 break
-            fitted = JointFitted.from_optimum(trial, end)
+            fitted = JointFitted(trial, end)
         return fitted
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.basics.rows import Rows, cut
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
-from lensphys.fitting.newton import Normal, Optimum, Stop, minimised
+from lensphys.fitting.newton import AtOptimum, Normal, Optimum, Stop, minimised
 from lensphys.fitting.problem import FreeField, LensProblem
 from lensphys.model import Frame, Modes, SourcePrior
 
@@ -76,7 +76,7 @@ class Rival(Rows):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(AtOptimum[LensProblem]):
     """Images that share a model, at their optimum.
 
     Args:
@@ -89,27 +89,15 @@ class Fitted:
             alone: of one of several images of a lens.
     """
 
-    problem: LensProblem
-    end: Optimum
     shown: Shown | None = None
     rival: Rival | None = None
     told: Tensor | None = None
     determined: Tensor | None = None
 
-    @classmethod
-    def at(cls, problem: LensProblem, x: Tensor) -> Fitted:
-        """Return a fit that stays where it is."""
-        return cls(problem, Optimum(problem, x))
-
     @property
     def evidence(self) -> Tensor:
         """Of each image, (B,)."""
         return evidence(self.problem, self.end) if self.told is None else self.told
-
-    @property
-    def x(self) -> Tensor:
-        """The vector, (B, Q)."""
-        return self.end.x
 
     def rows(self, index: Tensor) -> Fitted:
         """Return the fits of some images (indices)."""
