@@ -14,6 +14,7 @@ from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Rival, freed
 from lensphys.fitting.starts import apart_from_all_before, free_radius
+from lensphys.model import centre_of
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,13 @@ def mass_of(problem: LensProblem) -> list[str]:
     return [name for name in problem.model.names if name.rpartition(".")[0] in problem.model.mass]
 
 
-def place(values: dict[str, Tensor], name: str) -> Tensor:
-    """Return where a member is, (B, 2, 1, 1) [arcsec]."""
-    return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
-
-
 def lenses(problem: LensProblem, x: Tensor) -> bool:
     """Return whether the source of one image has a second image, of a lens whose size is not at its bounds."""
     values = problem.values(problem.parts(x)[0])
     main, source = problem.model.main, next(iter(problem.model.source))
     theta_E, free = float(values[f"{main}.theta_E"]), free_radius(problem)
     inside = free is None or 1.1 * free.low < theta_E < free.high / 1.02
-    return inside and float((place(values, source) - place(values, main)).norm()) < theta_E
+    return inside and float((centre_of(values, source) - centre_of(values, main)).norm()) < theta_E
 
 
 def seen_twice(problem: LensProblem, x: Tensor, second: float) -> Tensor:
@@ -164,6 +160,6 @@ def seen_twice(problem: LensProblem, x: Tensor, second: float) -> Tensor:
     lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
     main, beta = problem.model.main, theta - lens.mass(theta)
     light = lens.source(beta).clamp(min=0) * (problem.inverse_sigma > 0)
-    radius = (beta - place(lens.values, main)).norm(dim=1, keepdim=True)
+    radius = (beta - centre_of(lens.values, main)[:, :, None, None]).norm(dim=1, keepdim=True)
     twice = radius < (1 - second) * lens.values[f"{main}.theta_E"][:, None, None, None]
     return (light * twice).sum((1, 2, 3)) / light.sum((1, 2, 3)).clamp(min=1e-30)

@@ -24,7 +24,7 @@ from lensphys.fitting.source import Fitted
 from lensphys.fitting.stages import LensFit, Refinement, whole_problem
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
 from lensphys.fitting.with_light import LitLens
-from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace
+from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace, centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Observation
 
@@ -214,7 +214,7 @@ class JointRefinement:
         smooth = replace(self.refinement, starts=self.settings.starts).smooth(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
         main = first.problem.model.main
-        there, here = (torch.stack([v[f"{main}.{c}"] for c in CENTRE], dim=1) for v in (values, seen))
+        there, here = (centre_of(v, main) for v in (values, seen))
         found = there - place.turned(here[:, :, None, None])[:, :, 0, 0]
         start = Placement(torch.cat([found, place.numbers[:, 2:]], dim=1))
         problem = _joined(self.refinement.middle(smooth.problem, smooth.x), first.problem, start)

@@ -395,8 +395,7 @@ class Refinement:
     def _at_bounds(self, fitted: Fitted, names: str) -> bool:
         """Whether a parameter of one image stands at a bound whose name begins so."""
         problem, x = fitted.problem.let_go(fitted.x)
-        own = torch.sigmoid(problem.parts(x)[0][0])
-        at = torch.minimum(own, 1 - own) < self.edge
+        at = problem.space.at_bounds(problem.parts(x)[0], self.edge)[0]
         return any(bool(flag) and name.startswith(names) for name, flag in zip(problem.model.names, at, strict=True))
 
     def _free(self, levels: list[Fitted]) -> list[Fitted]:

@@ -17,6 +17,7 @@ from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
+from lensphys.model import centre_of
 from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
@@ -282,9 +283,8 @@ def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tens
 
 def _bounds(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    fraction = torch.sigmoid(problem.parts(look.fitted.x)[0])
+    at = problem.space.at_bounds(problem.parts(look.fitted.x)[0], settings.edge)
     envelope = "" if problem.free is None else f"{next(iter(problem.model.source))}."  # its field makes good for it
-    at = (fraction < settings.edge) | (fraction > 1 - settings.edge)
     reasons: Reasons = []
     for row in at.tolist():
         names = [name for name, flag in zip(problem.model.names, row, strict=True) if flag]
@@ -333,7 +333,7 @@ def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     values, grid = problem.values(problem.parts(look.fitted.x)[0]), problem.observation.camera.grid
     name = problem.model.main
-    at = torch.stack([values[f"{name}.center_x"], values[f"{name}.center_y"]], dim=1)[:, :, None, None]
+    at = centre_of(values, name)[:, :, None, None]
     radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
     near = (problem.positions(grid) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
     inside = near.to(look.clean) * problem.observation.weight

@@ -2,7 +2,7 @@
 
 from lensphys.model.component import Component, LightProfile, LightSum, MassProfile, MassSum, Value
 from lensphys.model.field import CosineBasis, FieldPrior, Modes, PotentialField, SourcePrior
-from lensphys.model.lens import LensModel, Member
+from lensphys.model.lens import LensModel, Member, centre_of
 from lensphys.model.light import Frame, FreeSource, GalaxyImage, Gaussian, ImageSource, Pixels, Sersic
 from lensphys.model.mass import EPL, NFW, SIE, SIS, TNFW, LineMass, Multipole, PointMass, PointSwarm, Shear
 from lensphys.model.parameter import HalfWidths, Parameter, ParameterSpace, Peaks
@@ -46,4 +46,5 @@ __all__ = [
     "SourcePrior",
     "Value",
     "by_lenstronomy",
+    "centre_of",
 ]
