@@ -19,7 +19,6 @@ from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem, inverse_sigma
-from lensphys.fitting.remains import sky_noise
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.stages import LensFit, Refinement, whole_problem
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
@@ -155,8 +154,7 @@ class JointRefinement:
 
     def _check_overlap(self, seen: Seen, place: Placement, first: Seen, fitted: Fitted) -> None:
         problem, grid = fitted.problem, seen.observation.camera.grid
-        front = problem.light_in_front(fitted.x)
-        arcs = problem.render(fitted.x) - (0.0 if front is None else front)
+        arcs = problem.without_front(problem.render(fitted.x), fitted.x)
         there = place.image(problem.observation.camera.grid.positions(like=arcs)).abs()
         half = there.new_tensor([grid.width, grid.height])[None, :, None, None] * 0.5 * grid.scale
         share = float((arcs * (there < half).all(1, keepdim=True)).sum() / arcs.sum().clamp(min=1e-30))
@@ -186,7 +184,7 @@ class JointRefinement:
         if self.refinement.lens_light is not None:
             whole = LitLens(self.refinement.lens_light, None, 1).beside(whole, leader.x)
         whole = whole.renewed(leader.x)
-        factor = sky_noise(whole, leader.x, self.refinement.bright, self.refinement.overstated)
+        factor = self.refinement.sky_noise(whole, leader.x)
         whole = whole.inflated(factor).renewed(leader.x)
         middle = self.refinement.middle(whole, leader.x)
         middle = replace(middle, space=leader.problem.space)
@@ -417,7 +415,7 @@ def _with_field(problem: LensProblem, x: Tensor, first: LensProblem) -> LensProb
     if first.free is None:
         return problem
     frame = first.free.frame
-    own = Frame.from_sersic(problem.sersic(x), frame.half_side)
+    own = Frame.from_sersic(problem.sersic(x), frame.half_side, frame.envelope)
     return replace(problem, free=replace(first.free, frame=replace(frame, reference=own.reference)))
 
 

@@ -14,7 +14,7 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
 from lensphys.fitting.newton import AtOptimum, Normal, Optimum, Stop, minimised
 from lensphys.fitting.problem import FreeField, LensProblem
-from lensphys.model import Frame, Modes, SourcePrior
+from lensphys.model import Envelope, Frame, Modes, SourcePrior
 
 _SURVEY = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6, 1.2, 2.4) for k in (6.0, 12.0, 24.0))
 
@@ -29,6 +29,7 @@ class FreeSourceSettings(Strict):
         within: share of these pixels that the frame holds.
         margin: of the frame beyond them.
         largest: half side of a frame, at most [arcsec].
+        envelope: what the field multiplies, and how far.
         fall: of the cost in a step, below which the last level has converged.
         fall_between: and the levels before it.
     """
@@ -39,6 +40,7 @@ class FreeSourceSettings(Strict):
     within: Annotated[float, Field(gt=0, le=1)] = 0.98
     margin: PositiveFloat = 1.1
     largest: PositiveFloat = 2.5
+    envelope: Envelope = Envelope()
     fall: PositiveFloat = 0.5
     fall_between: PositiveFloat = 8.0
 
@@ -133,7 +135,7 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     away = torch.where(light > settings.bright, away, torch.nan)
     half = settings.margin * torch.nanquantile(away, settings.within, dim=1).nan_to_num(settings.largest)
     least = 4 * problem.observation.camera.grid.scale
-    return Frame.from_sersic(sersic, half.clamp(least, settings.largest))
+    return Frame.from_sersic(sersic, half.clamp(least, settings.largest), settings.envelope)
 
 
 def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames: int = 2) -> list[Fitted]:

@@ -240,8 +240,8 @@ class LitLens:
 
     def _foreign(self, problem: LensProblem, x: Tensor) -> Foreign:
         """Objects outside of the arcs that neither lens light nor source explain."""
-        front, model = problem.light_in_front(x), problem.shown(x)
-        arcs = model if front is None else model - front
+        model = problem.shown(x)
+        arcs = problem.without_front(model, x)
         values, main = problem.values(problem.parts(x)[0]), problem.model.main
         away = problem.positions(problem.observation.camera.grid) - centre_of(values, main)[:, :, None, None]
         allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)
