@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory
 from lensphys.data.images import ImageSet, read_images
 from lensphys.data.lens_file import LensFile
@@ -66,9 +67,9 @@ class Images:
     def __repr__(self) -> str:
         seen = self.set.observation
         height, width = seen.camera.grid.shape
-        counted = int(seen.n_unmasked.sum())
-        masked = "" if counted == seen.image.numel() else f", {seen.image.numel() - counted} pixels masked"
-        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        kept = int(seen.n_unmasked.sum())
+        masked = "" if kept == seen.image.numel() else f", {counted(seen.image.numel() - kept, 'pixel')} masked"
+        many = counted(len(self), "image")
         psf = self.set.psf or "none"
         return f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}" ({self.name}), PSF: {psf}{masked}'
 

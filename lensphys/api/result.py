@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lensphys.api.images import Images
 from lensphys.api.words import in_python
 from lensphys.basics.outputs import claimed
+from lensphys.basics.sentences import counted
 from lensphys.data.images import ImageSet
 from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
@@ -224,7 +225,7 @@ class Result(Outcome):
 
     def __repr__(self) -> str:
         height, width = self.planes["image"].shape[-2:]
-        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        many = counted(len(self), "image")
         head = f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}", {self.scale} times as fine'
         return "\n".join([f"{head}: {self.summary}", *self.verdict])
 
@@ -287,7 +288,7 @@ def in_a_line(
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
     noise = "" if noise_scale == 1 else f", noise of the sky {noise_scale:.2f} times what was given"
-    others = "" if left_out < 1 else f", {left_out:.0f} pixels of other objects left out"
+    others = "" if left_out < 1 else f", {counted(left_out, 'pixel')} of other objects left out"
     return f"chi^2 {chi2:.3g}{radius}{noise}{others}"
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.sentences import counted, readable
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
 from lensphys.fitting.posterior import Posterior
@@ -129,7 +130,7 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
-    words = [f"chi^2 per degree of freedom is {c:.2f}" for c in chi2.tolist()]
+    words = [f"chi^2 per degree of freedom is {readable(c)}" for c in chi2.tolist()]
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     bad = chi2 > settings.bad_chi2
     high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
@@ -300,7 +301,8 @@ def _bodies(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(look.residual))]
     gain = Posterior.from_fit(look.fitted).bodies()[:, :, 6]
     weak = (gain < settings.gain).sum(1)
-    return _listed(weak > 0, "suspect", [f"{n} sub-halos gain less than {settings.gain:g}" for n in weak.tolist()])
+    words = [f"{counted(n, 'sub-halo gains', 'sub-halos gain')} less than {settings.gain:g}" for n in weak.tolist()]
+    return _listed(weak > 0, "suspect", words)
 
 
 def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
