@@ -22,8 +22,7 @@ from torch import Tensor
 
 from lensphys.fitting import Fitted, FreeSourceSettings, LensProblem, Stop, freed, minimised
 from lensphys.fitting.source import source_frame
-from lensphys.model import Frame, FreeSource, Modes, Sersic, SourcePrior
-from lensphys.model.light import free as module
+from lensphys.model import Envelope, Frame, FreeSource, Modes, Sersic, SourcePrior
 from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -70,11 +69,11 @@ def test_without_a_field_it_is_the_sersic_and_a_floor():
     assert bool((known[0] < 3 * reference[0]).all())  # an exponential disc is never capped
 
 
-def test_without_cap_and_floor_it_is_the_sersic(monkeypatch):
-    monkeypatch.setattr(module, "_CAP", 1e12)
-    monkeypatch.setattr(module, "FLOOR", 0.0)
+def test_without_cap_and_floor_it_is_the_sersic():
     steep = replace(SERSIC, n_sersic=pair(4.0, 3.0))
-    torch.testing.assert_close(source(torch.zeros(2, len(MODES)), steep)(beta()), steep(beta()))
+    found = source(torch.zeros(2, len(MODES)), steep)
+    bare = replace(found, frame=replace(found.frame, envelope=Envelope(cap=1e12, floor=0.0)))
+    torch.testing.assert_close(bare(beta()), steep(beta()))
 
 
 def test_a_cusp_is_capped_and_the_field_can_fill_it():

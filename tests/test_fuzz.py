@@ -1,27 +1,15 @@
 """Some dozens of damaged files through the commands: `experiments/robustness` has more, and counts them."""
 
-import importlib.util
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from robustness import doors, fuzz
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "robustness"
 CASES = 4
 CHECKSUMS = ("hdf5", "virtual", "weights")
-
-
-def _script(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzz, doors = _script("fuzz"), _script("doors")
 
 
 @pytest.fixture(scope="module")

@@ -251,7 +251,7 @@ def test_a_sub_halo_that_no_image_shows_goes_and_one_that_both_show_stays():
         seen = with_noise_of(there, other.render(x), seed=9)
         joint = replace(joint, views=(joint.views[0], replace(joint.views[1], problem=seen)))
         start = joint.gathered([x, x], [view.place for view in joint.views])
-        fitted = JointFitted.from_optimum(joint, minimised(joint, start, Stop(10)))
+        fitted = JointFitted(joint, minimised(joint, start, Stop(10)))
         left = JointRefinement(quick()).pruned(fitted)
         assert left.problem.first.subhalos == int(stays)
         assert left.x.shape[1] == fitted.x.shape[1] - (0 if stays else 3)

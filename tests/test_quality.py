@@ -117,7 +117,7 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
 def test_white_noise_is_not_inflated():
     noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
     fit = smooth_fit(LensProblem.from_observation(with_noise(noise)))
-    assert float(sky_noise(fit.problem, fit.x, 5.0, 0.5)) == 1.0
+    assert float(sky_noise(fit.problem, fit.x, 5.0, 0.5, 0.04)) == 1.0
 
 
 def test_an_error_map_that_is_too_large_is_scaled_to_the_sky():

@@ -170,7 +170,7 @@ def test_a_subhalo_that_gains_too_little(clean):
     problem = deeper(seen_as(problem, x), 1.0)
     fit = Fitted.at(problem, x)
     first, second = judged(fit)
-    assert first.reasons == ("1 sub-halos gain less than 12",) and first.quality == "suspect"
+    assert first.reasons == ("1 sub-halo gains less than 12",) and first.quality == "suspect"
     assert second == Verdict("good")
     assert judged(fit, gain=1e-9)[0] == Verdict("good")
 

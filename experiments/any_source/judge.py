@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -24,12 +25,14 @@ import torch
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.interrupts import end_with_parent
-from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
 from lensphys.observation import GaussianPSF, Observation
 from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
+
+sys.path.append(str(Path(__file__).parents[1]))
+from resumed import Rows
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted; outside of it where there is light at all,
 FAINT = 1e-5  # of the peak: beyond the edge of a drawn galaxy there is none, and no fit is wrong
@@ -160,26 +163,22 @@ def main() -> None:
     with LensFile(arguments.data) as lenses:
         wanted = range(len(lenses.labels)) if arguments.rows is None else map(int, arguments.rows.split(","))
         identity, recipe = lenses.identity, str(arguments.data.name)
-    kept = arguments.out.with_suffix(".rows.jsonl")
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    missing = sorted(set(wanted) - {r["row"] for r in rows})
+    found = Rows(arguments.out)
+    missing = sorted(set(wanted) - found.keys())
     # workers end with their parent
     workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with_parent)
-    with workers as pool, kept.open("a") as file:
+    with workers as pool:
         futures = [pool.submit(judged, arguments.data, row, arguments.method, arguments.psf_width) for row in missing]
         for future in as_completed(futures):
             report = future.result()
-            rows.append(report)
-            file.write(json.dumps(report) + "\n")
-            file.flush()
+            found[report["row"]] = report
             claims = len(report.get("claims", []))
             print(f"{report['row']:4d} {report['class']:7s} {report['bicubic']:6.2f} -> {report['psnr']:6.2f} dB, "
                   f"theta_E {100 * (report.get('theta_E', math.nan) / report.get('theta_E_true', 1) - 1):+.2f} %, "
                   f"{claims} sub-halos, {report.get('quality')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
-    rows.sort(key=lambda r: r["row"])
+    rows = [found[row] for row in sorted(found)]
     origin = provenance(data=recipe, identity=identity, method=arguments.method, psf_width=arguments.psf_width)
-    write_json(arguments.out, {"provenance": origin, "table": table(rows), "rows": rows})
-    kept.unlink()
+    found.finish({"provenance": origin, "table": table(rows), "rows": rows})
     for name, entry in table(rows).items():
         print(name, json.dumps(entry))
 

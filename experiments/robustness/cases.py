@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.cli import app
+
+sys.path.append(str(Path(__file__).parents[1]))
+from resumed import Rows
 
 _HEAD = """# What comes out of difficult inputs
 
@@ -125,18 +128,14 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept = arguments.out.with_suffix(".rows.jsonl")
-    found = dict(map(json.loads, kept.read_text().splitlines())) if kept.exists() else {}
+    found = Rows(arguments.out)
     groups = groups_of(arguments.cases)
     asked = {f"{group['title']}: {name}": told for group in groups for name, told in group["cases"].items()}
     for name, command in asked.items():
         if name not in found:
             found[name] = judged(command, arguments.folder)
-            with kept.open("a") as file:
-                file.write(json.dumps([name, found[name]]) + "\n")
             print(row(name, found[name]), flush=True)
-    write_json(arguments.out, {"provenance": provenance(), "cases": found})
-    kept.unlink()
+    found.finish({"provenance": provenance(), "cases": found})
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import importlib.util
-import json
 import multiprocessing
 import shutil
 import sys
@@ -30,7 +28,6 @@ import yaml
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.data import LensFile
 from lensphys.data.images import read_images
@@ -40,20 +37,12 @@ from lensphys.observation.psf_file import read_kernel, usable
 from lensphys.simulation import Recipe
 from lensphys.training.experiment import Experiment, load_run
 
+sys.path.append(str(Path(__file__).parents[1]))
+from resumed import Rows
+from robustness import fuzz
+
 Content = dict[str, Any]
 SHAPE = (24, 24)
-
-
-def _beside() -> Any:
-    """`fuzz.py`, which lies beside this file."""
-    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).parent / "fuzz.py")
-    assert spec is not None and spec.loader is not None
-    sys.modules.setdefault("fuzz", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(sys.modules["fuzz"])
-    return sys.modules["fuzz"]
-
-
-fuzz = _beside()
 
 
 @dataclass(frozen=True)
@@ -278,8 +267,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     doors = [door for door in DOORS if arguments.kinds is None or door.name in arguments.kinds]
-    kept = arguments.out.with_suffix(".kinds.jsonl")
-    done = {row["kind"]: row for row in map(json.loads, kept.read_text().splitlines())} if kept.exists() else {}
+    done = Rows(arguments.out)
     with tempfile.TemporaryDirectory() as folder:
         good_files(Path(folder))
         if arguments.only is not None:
@@ -289,14 +277,10 @@ def main() -> None:
             return
         for door in (door for door in doors if door.name not in done):
             done[door.name] = tried(door, Path(folder), range(arguments.n), arguments.seed, arguments.seconds)
-            with kept.open("a") as file:
-                file.write(json.dumps(done[door.name]) + "\n")
             print(door.name, done[door.name]["counts"], flush=True)
     counts = {door.name: done[door.name]["counts"] for door in doors}
     cases = [case for door in doors for case in done[door.name]["cases"]]
-    tree = {"n": arguments.n, "counts": counts, "cases": cases, "provenance": provenance(seed=arguments.seed)}
-    write_json(arguments.out, tree)
-    kept.unlink()
+    done.finish({"n": arguments.n, "counts": counts, "cases": cases, "provenance": provenance(seed=arguments.seed)})
 
 
 if __name__ == "__main__":

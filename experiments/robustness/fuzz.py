@@ -19,6 +19,7 @@ import multiprocessing
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -34,13 +35,15 @@ import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.cli import app
 from lensphys.data.merging import REFERRED, merge
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.training.experiment import Experiment, train
+
+sys.path.append(str(Path(__file__).parents[1]))
+from resumed import Rows
 
 SMALL = ["height=16", "width=16"]
 TRAINING: dict[str, Any] = {
@@ -261,21 +264,16 @@ def main() -> None:
     run: Run = apart if arguments.only is None else here
     faulthandler.enable()
     chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds]
-    kept = arguments.out.with_suffix(".kinds.jsonl")
-    done = {row["kind"]: row for row in map(json.loads, kept.read_text().splitlines())} if kept.exists() else {}
+    done = Rows(arguments.out)
     with tempfile.TemporaryDirectory() as folder:
         good_files(Path(folder))
         for kind in (kind for kind in chosen if kind.name not in done):
             tally, cases = fuzz(kind, Path(folder), numbers, arguments.seed, arguments.seconds, run)
-            done[kind.name] = {"kind": kind.name, "counts": dict(sorted(tally.items())), "cases": cases}
-            with kept.open("a") as file:
-                file.write(json.dumps(done[kind.name]) + "\n")
+            done[kind.name] = {"counts": dict(sorted(tally.items())), "cases": cases}
             print(kind.name, done[kind.name]["counts"], flush=True)
     counts = {kind.name: done[kind.name]["counts"] for kind in chosen}
     bad = [case for kind in chosen for case in done[kind.name]["cases"]]
-    tree = {"n": arguments.n, "counts": counts, "cases": bad, "provenance": provenance(seed=arguments.seed)}
-    write_json(arguments.out, tree)
-    kept.unlink()
+    done.finish({"n": arguments.n, "counts": counts, "cases": bad, "provenance": provenance(seed=arguments.seed)})
 
 
 if __name__ == "__main__":

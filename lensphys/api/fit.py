@@ -19,6 +19,7 @@ from lensphys.api.result import Result
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
+from lensphys.basics.sentences import counted
 from lensphys.fitting import Fitted, LensFit
 from lensphys.methods import RefinedFit
 from lensphys.methods.super_resolve import described
@@ -126,11 +127,11 @@ class Fit:
     def __getitem__(self, index: int | slice | Sequence[int]) -> Fit:
         """Return the fit of one image of a stack, or of some."""
         chosen = self.images[index]
-        place = np.flatnonzero(np.isin(self.images.set.index, chosen.set.index))
+        place = np.flatnonzero(np.isin(self.images.index, chosen.index))
         return replace(self, images=chosen, fits=[self.fits[i] for i in place])
 
     def __repr__(self) -> str:
-        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        many = counted(len(self), "image")
         return "\n".join([f"fit of {many} ({self.images.name}): {self.result.summary}", *self.result.verdict])
 
     def _one(self, what: str) -> Fitted:

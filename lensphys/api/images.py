@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory
 from lensphys.data.images import ImageSet, read_images
 from lensphys.data.lens_file import LensFile
@@ -52,13 +53,13 @@ class Images:
     name: str = "array"
 
     def __len__(self) -> int:
-        return len(self.set.index)
+        return len(self.index)
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Images:
         """Return one image of a stack, or some."""
         number = isinstance(index, int | np.integer)
         try:
-            chosen = np.atleast_1d(self.set.index[index])
+            chosen = np.atleast_1d(self.index[index])
         except IndexError:
             raise LensphysError(f"there are {len(self)} images, 0 to {len(self) - 1}: {index} is none") from None
         return replace(self, set=self.set.only(chosen), single=number)
@@ -66,11 +67,16 @@ class Images:
     def __repr__(self) -> str:
         seen = self.set.observation
         height, width = seen.camera.grid.shape
-        counted = int(seen.n_unmasked.sum())
-        masked = "" if counted == seen.image.numel() else f", {seen.image.numel() - counted} pixels masked"
-        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        kept = int(seen.n_unmasked.sum())
+        masked = "" if kept == seen.image.numel() else f", {counted(seen.image.numel() - kept, 'pixel')} masked"
+        many = counted(len(self), "image")
         psf = self.set.psf or "none"
         return f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}" ({self.name}), PSF: {psf}{masked}'
+
+    @property
+    def index(self) -> Array:
+        """The number of each image in its file, (N,)."""
+        return self.set.index
 
     @property
     def image(self) -> Array:
@@ -120,7 +126,7 @@ class Images:
         """Return a figure of the first images, at most eight."""
         from lensphys.api.plot import images_figure
 
-        titles = [f"image {i}" for i in self.set.index] if len(self) > 1 else [self.name]
+        titles = [f"image {i}" for i in self.index] if len(self) > 1 else [self.name]
         shown = dict(zip(titles, self.set.observation.image[:, 0].cpu().numpy(), strict=True))
         return images_figure(shown, self.set.observation.camera.grid)
 

@@ -14,6 +14,7 @@ from lensphys.api.images import Array, File, Images, read
 from lensphys.api.result import Result, Written, in_a_line, parameter_table, with_masses
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
+from lensphys.basics.sentences import counted, readable
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
 from lensphys.fitting.joint_fit import Seen
@@ -112,7 +113,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         lines = [f"{name}: {one!r}" for name, one in zip(self.names, self.images, strict=True)]
-        return "\n".join([f"{len(self)} images of one lens", *lines])
+        return "\n".join([f"{counted(len(self), 'image')} of one lens", *lines])
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class JointResult(Written):
     def verdict(self) -> list[str]:
         """What the fit says of itself, and chi^2 of each image."""
         why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
-        each = (f"  {name}: chi^2 per degree of freedom {chi2:.2f}" for name, chi2 in self.found.each.items())
+        each = (f"  {name}: chi^2 per degree of freedom {readable(chi2)}" for name, chi2 in self.found.each.items())
         return [f"quality: {self.quality}{why}", *each]
 
     def __getitem__(self, band: str) -> Result:
@@ -198,9 +199,8 @@ class JointResult(Written):
         return self.bands[band]
 
     def __repr__(self) -> str:
-        count = len(self.found.each)
-        lines = [f"{count} images of one lens in {len(self.bands)} bands: {self.summary}", *self.verdict]
-        return "\n".join(lines)
+        images, bands = counted(len(self.found.each), "image"), counted(len(self.bands), "band")
+        return "\n".join([f"{images} of one lens in {bands}: {self.summary}", *self.verdict])
 
     def save(self, path: Path) -> None:
         """Write to a place that was claimed before."""

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lensphys.basics.panels import DPI, STYLE, Panel, draw, percentile
+from lensphys.basics.sentences import readable
 from lensphys.tracing.critical import critical_curves
 from lensphys.tracing.grid import PixelGrid
 
@@ -89,7 +90,7 @@ def _panels(look: Look) -> dict[str, Panel]:
     field, fine = _field(look.grid), look.grid.scale / look.scale
     ratio = look.scale**2  # a large pixel holds the flux of so many small ones
     peak = percentile(look.sr, 99.9) * ratio
-    left = f"LR residual / noise, $\\chi^2$ {look.chi2:.2f}"
+    left = f"LR residual / noise, $\\chi^2$ {readable(look.chi2)}"
     panels = {
         f'LR, {look.grid.scale:.3g}" pixels': Panel(look.lr, field, "inferno", 0.0, peak),
         f'{look.name}, {fine:.3g}" pixels': Panel(look.sr * ratio, field, "inferno", 0.0, peak),

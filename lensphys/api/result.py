@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lensphys.api.images import Images
 from lensphys.api.words import in_python
 from lensphys.basics.outputs import claimed
+from lensphys.basics.sentences import counted
 from lensphys.data.images import ImageSet
 from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
@@ -57,7 +58,7 @@ class Written(ABC):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Written):
     """What a method made of images, to be told and written; they may lie in their file still.
 
     Args:
@@ -68,10 +69,10 @@ class Outcome:
         kept: the chunks on the disk, of a long computation.
     """
 
-    images: ImageSet | ImageStack
+    images: Images | ImageSet | ImageStack
     planes: dict[str, Any]
     scale: int
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
     kept: Kept | None = None
 
     @property
@@ -105,22 +106,21 @@ class Outcome:
 
     def save(self, path: Path) -> None:
         """Write to a place that was claimed before, and remove the chunks that were kept beside it."""
-        write_images(path, self.images, self.planes, self.scale, self.provenance)
+        images = self.images.set if isinstance(self.images, Images) else self.images
+        write_images(path, images, self.planes, self.scale, self.provenance)
         if self.kept is not None:
             self.kept.remove()
 
 
 @dataclass(frozen=True)
-class Result(Written):
-    """Super-resolved images. Of a stack each array has a leading axis (N, ...), of one image none.
+class Result(Outcome):
+    """Super-resolved images in memory. Of a stack each array has a leading axis (N, ...), of one image none.
 
     What a method does not give is None: an interpolation has no ``sigma``, a network of images alone no ``kappa``.
 
     Args:
         images: what was super-resolved.
-        planes: all that was found, as `lensphys.methods.super_resolve.super_resolve` returns it.
-        scale: factor by which pixels are smaller.
-        provenance: where the results come from.
+        planes: all that was found; scale, provenance and kept as of an `Outcome`.
 
     Example:
         >>> from lensphys.api.resolve import super_resolve
@@ -133,9 +133,6 @@ class Result(Written):
     """
 
     images: Images
-    planes: dict[str, Any]
-    scale: int
-    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def image(self) -> Array:
@@ -215,34 +212,20 @@ class Result(Written):
         """Of ``image`` [arcsec]."""
         return self.images.pixel_scale / self.scale
 
-    @property
-    def verdict(self) -> list[str]:
-        """What the fits say of themselves: one line for one image, counts and the worst ones for many."""
-        return self._outcome.verdict
-
-    @property
-    def summary(self) -> str:
-        """Chi^2, Einstein radius and what became of the noise in a line; of many images the medians."""
-        return self._outcome.summary
-
-    @property
-    def _outcome(self) -> Outcome:
-        return Outcome(self.images.set, self.planes, self.scale, self.provenance)
-
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Result:
         """Return the result of one image of a stack, or of some."""
         chosen = self.images[index]
-        place = np.flatnonzero(np.isin(self.images.set.index, chosen.set.index))
+        place = np.flatnonzero(np.isin(self.images.index, chosen.index))
         count = len(self)
         planes = {n: x[place] if n not in _SHARED and len(x) == count else x for n, x in self.planes.items()}
         return Result(chosen, planes, self.scale, self.provenance)
 
     def __repr__(self) -> str:
         height, width = self.planes["image"].shape[-2:]
-        many = "1 image" if len(self) == 1 else f"{len(self)} images"
+        many = counted(len(self), "image")
         head = f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}", {self.scale} times as fine'
         return "\n".join([f"{head}: {self.summary}", *self.verdict])
 
@@ -255,10 +238,6 @@ class Result(Written):
         from lensphys.api.plot import result_figure
 
         return result_figure((self if self.images.single else self[index])._look)
-
-    def save(self, path: Path) -> None:
-        """Write to a place that was claimed before."""
-        self._outcome.save(path)
 
     @property
     def _look(self) -> Look:
@@ -278,7 +257,7 @@ class Result(Written):
         from astropy.table import vstack
 
         parts = [rows(self.planes, i) for i in range(len(self))]
-        for part, number in zip(parts, self.images.set.index, strict=True):
+        for part, number in zip(parts, self.images.index, strict=True):
             if not self.images.single:
                 part.add_column(np.full(len(part), number), 0, "image")
         return vstack(parts, metadata_conflicts="silent")
@@ -309,7 +288,7 @@ def in_a_line(
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
     noise = "" if noise_scale == 1 else f", noise of the sky {noise_scale:.2f} times what was given"
-    others = "" if left_out < 1 else f", {left_out:.0f} pixels of other objects left out"
+    others = "" if left_out < 1 else f", {counted(left_out, 'pixel')} of other objects left out"
     return f"chi^2 {chi2:.3g}{radius}{noise}{others}"
 
 

@@ -12,6 +12,7 @@ import torch
 from lensphys.api.images import Array, File, Images, read, telescope
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.sentences import counted
 from lensphys.data.images import ImageSet
 from lensphys.data.lens_file import LensFile
 from lensphys.model import LightProfile, MassProfile
@@ -40,7 +41,7 @@ class Lenses(LensFile):
     def __repr__(self) -> str:
         height, width = self.grid_lr.shape
         sizes = f'{height} x {width} pixels of {self.grid_lr.scale:.4g}", truth {self.upscale} times as fine'
-        many = "1 lens" if len(self) == 1 else f"{len(self)} lenses"
+        many = counted(len(self), "lens", "lenses")
         return f"{many} ({', '.join(self.classes)}) of {sizes}: {self.path}"
 
     @property

@@ -9,6 +9,7 @@ import typer
 
 from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.sentences import counted
 from lensphys.cli import options
 from lensphys.cli.base import app, claim, console, one_sentence
 
@@ -153,7 +154,7 @@ def _dry_run(plan: Plan, workers: int, device: str) -> None:
     per_class = ", ".join(f"{name} {ms:.0f}" if ms > 10 else f"{name} {ms:.2g}" for name, ms in each.items())
     console.print("[bold]cost[/]", markup=True)
     console.print(
-        f"{len(plan)} samples ({plan.n} of each class), {cost.shards} shards, "
+        f"{counted(len(plan), 'sample')} ({plan.n} of each class), {counted(cost.shards, 'shard')}, "
         f"{cost.bytes / 1e9:.3g} GB ({cost.bytes / len(plan) / 1e3:.0f} kB a sample)\n"
         f"about {_duration(cost.wall_seconds(workers))} with {workers} worker{'s'[: workers != 1]} "
         f"(ms a sample, measured here: {per_class})"

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from lensphys.basics.provenance import provenance
+from lensphys.basics.sentences import counted
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.evaluate import evaluate
 from lensphys.evaluation.metrics import psnr
@@ -73,6 +74,7 @@ def _galaxy(folder: Path, console: Console) -> None:
     console.print(
         f"PSNR {sharp:.1f} dB (bicubic {plain:.1f}), theta_E "
         f"{float(found.parameters['theta_E']):.4f} +- {float(found.errors['theta_E']):.4f} arcsec (true {known:.4f}), "
-        f"{int(found.parameters['subhalos'])} sub-halos; quality: {verdict.quality} {'; '.join(verdict.reasons)}",
+        f"{counted(int(found.parameters['subhalos']), 'sub-halo')}; "
+        f"quality: {verdict.quality} {'; '.join(verdict.reasons)}",
         highlight=False,
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lensphys.basics.sentences import counted
 from lensphys.cli import options
 from lensphys.cli.base import app, claim, console, note, one_sentence
 
@@ -88,7 +89,7 @@ def import_(
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):
         note(remark)
-    console.print(f"wrote {out}: {done.count} images, classes {', '.join(done.classes)}")
+    console.print(f"wrote {out}: {counted(done.count, 'image')}, classes {', '.join(done.classes)}")
 
 
 @app.command()

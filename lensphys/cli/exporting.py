@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.sentences import counted
 from lensphys.cli import options
 from lensphys.cli.base import app, console, one_sentence
 
@@ -37,7 +38,7 @@ def export(
     if whole == (index is not None):
         raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")
     written = run(file, out, kind, None if index is None else _indices(index), overwrite=overwrite)
-    console.print(f"wrote {out}" + (f": {len(written)} samples" if written != [out] else ""))
+    console.print(f"wrote {out}" + (f": {counted(len(written), 'sample')}" if written != [out] else ""))
 
 
 def _indices(text: str) -> list[int]:

@@ -10,6 +10,7 @@ import typer
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
+from lensphys.basics.sentences import counted
 from lensphys.cli import options
 from lensphys.cli.base import app, claim, console, errors, note, one_sentence
 from lensphys.cli.rows import rows_of
@@ -93,7 +94,7 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
     count = write_pages(
         results, page, (lambda numbers: track(numbers, "drawing", transient=True, console=errors)) if several else iter
     )
-    console.print(f"wrote {page}" + (f": a catalogue of {count} lenses" if several else ""))
+    console.print(f"wrote {page}" + (f": a catalogue of {counted(count, 'lens', 'lenses')}" if several else ""))
     return page
 
 

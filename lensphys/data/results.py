@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,10 +16,13 @@ import torch
 from lensphys.basics import outputs
 from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.basics.outputs import whole_file
+from lensphys.data.contents import READ, WRITTEN, Carried, kind_of
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
+from lensphys.data.images import ImageSet
 from lensphys.data.kept import Stack
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT
 from lensphys.data.npy import write_npz
+from lensphys.data.stack import ImageStack
 from lensphys.fits.result import write_fits
 from lensphys.observation import (
     Camera,
@@ -31,13 +34,6 @@ from lensphys.observation import (
 )
 from lensphys.observation.kernel import psf_kernel
 from lensphys.observation.psf_settings import KernelPSFSettings
-
-if TYPE_CHECKING:
-    pass
-
-from lensphys.data.contents import READ, WRITTEN, Carried, kind_of
-from lensphys.data.images import ImageSet
-from lensphys.data.stack import ImageStack
 
 _AT_ONCE = 64  # images that are read and written together
 _PSF_WORDS = {

@@ -14,6 +14,7 @@ from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Rival, freed
 from lensphys.fitting.starts import apart_from_all_before, free_radius
+from lensphys.model import centre_of
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Comparison:
     def _structure(self, fit: Fitted, sersic: Minimum) -> float:
         """One minus the overlap of the arcs of a free source and of its Sersic, in units of the noise: 0 to 1."""
         free, plain = (
-            arcs_alone(problem, x) * sersic.problem.inverse_sigma
+            problem.without_front(problem.shown(x), x) * sersic.problem.inverse_sigma
             for problem, x in ((fit.problem, fit.x), (sersic.problem, sersic.x))
         )
         return 1 - float(torch.cosine_similarity(free.flatten(), plain.flatten(), dim=0))
@@ -132,20 +133,9 @@ def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> Len
     return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
 
 
-def arcs_alone(problem: LensProblem, x: Tensor) -> Tensor:
-    """Return the clean images without the light of the lens, (B, 1, H, W) [flux per pixel]."""
-    front, shown = problem.light_in_front(x), problem.shown(x)
-    return shown if front is None else shown - front
-
-
 def mass_of(problem: LensProblem) -> list[str]:
     """Return the parameters of the mass."""
     return [name for name in problem.model.names if name.rpartition(".")[0] in problem.model.mass]
-
-
-def place(values: dict[str, Tensor], name: str) -> Tensor:
-    """Return where a member is, (B, 2, 1, 1) [arcsec]."""
-    return torch.stack([values[f"{name}.center_{c}"] for c in "xy"], dim=1)[:, :, None, None]
 
 
 def lenses(problem: LensProblem, x: Tensor) -> bool:
@@ -154,7 +144,7 @@ def lenses(problem: LensProblem, x: Tensor) -> bool:
     main, source = problem.model.main, next(iter(problem.model.source))
     theta_E, free = float(values[f"{main}.theta_E"]), free_radius(problem)
     inside = free is None or 1.1 * free.low < theta_E < free.high / 1.02
-    return inside and float((place(values, source) - place(values, main)).norm()) < theta_E
+    return inside and float((centre_of(values, source) - centre_of(values, main)).norm()) < theta_E
 
 
 def seen_twice(problem: LensProblem, x: Tensor, second: float) -> Tensor:
@@ -170,6 +160,6 @@ def seen_twice(problem: LensProblem, x: Tensor, second: float) -> Tensor:
     lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
     main, beta = problem.model.main, theta - lens.mass(theta)
     light = lens.source(beta).clamp(min=0) * (problem.inverse_sigma > 0)
-    radius = (beta - place(lens.values, main)).norm(dim=1, keepdim=True)
+    radius = (beta - centre_of(lens.values, main)[:, :, None, None]).norm(dim=1, keepdim=True)
     twice = radius < (1 - second) * lens.values[f"{main}.theta_E"][:, None, None, None]
     return (light * twice).sum((1, 2, 3)) / light.sum((1, 2, 3)).clamp(min=1e-30)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres
-from lensphys.model import MassProfile
+from lensphys.model import MassProfile, centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
 from lensphys.tracing.deflection import DeflectionField
@@ -29,7 +29,7 @@ def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
     """
     lens, camera = problem.lens(x), problem.observation.camera
     name = problem.model.main
-    about = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
+    about = centre_of(lens.values, name)
     field = DeflectionField.from_lens(lens.mass, camera.grid, like=x)
     flux, radius = _source(problem, x)
     seen = Camera(camera.grid, supersampling=camera.supersampling).render(lens.source, field)

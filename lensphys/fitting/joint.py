@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lensphys.fitting.newton import Normal, Optimum, factored
+from lensphys.fitting.newton import AtOptimum, Normal, Optimum, factored
 from lensphys.fitting.placement import PLACED, Placement
 from lensphys.fitting.problem import LensProblem, products
 from lensphys.fitting.source import Fitted
@@ -321,33 +321,13 @@ def _with_problems(views: Sequence[View], problems: Sequence[LensProblem]) -> tu
 
 
 @dataclass(frozen=True)
-class JointFitted:
-    """Several images of one lens, at their optimum.
+class JointFitted(AtOptimum[JointProblem]):
+    """Several images of one lens, at their optimum; a batch of one."""
 
-    Args:
-        problem: images, model and noise.
-        end: where the fit ended.
-        evidence: of all images together, (1,).
-    """
-
-    problem: JointProblem
-    end: Optimum
-    evidence: Tensor
-
-    @classmethod
-    def from_optimum(cls, problem: JointProblem, end: Optimum) -> JointFitted:
-        """Return a fit with its evidence."""
-        return cls(problem, end, problem.evidence(end))
-
-    @classmethod
-    def at(cls, problem: JointProblem, x: Tensor) -> JointFitted:
-        """Return a fit that stays where it is."""
-        return cls.from_optimum(problem, Optimum(problem, x))
-
-    @property
-    def x(self) -> Tensor:
-        """The joint vector, (1, Q)."""
-        return self.end.x
+    @cached_property
+    def evidence(self) -> Tensor:
+        """Of all images together, (1,)."""
+        return self.problem.evidence(self.end)
 
     @cached_property
     def covariance(self) -> Tensor:

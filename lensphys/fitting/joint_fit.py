@@ -19,12 +19,11 @@ from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem, inverse_sigma
-from lensphys.fitting.remains import sky_noise
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.stages import LensFit, Refinement, whole_problem
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
 from lensphys.fitting.with_light import LitLens
-from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace
+from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace, centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Observation
 
@@ -155,8 +154,7 @@ class JointRefinement:
 
     def _check_overlap(self, seen: Seen, place: Placement, first: Seen, fitted: Fitted) -> None:
         problem, grid = fitted.problem, seen.observation.camera.grid
-        front = problem.light_in_front(fitted.x)
-        arcs = problem.render(fitted.x) - (0.0 if front is None else front)
+        arcs = problem.without_front(problem.render(fitted.x), fitted.x)
         there = place.image(problem.observation.camera.grid.positions(like=arcs)).abs()
         half = there.new_tensor([grid.width, grid.height])[None, :, None, None] * 0.5 * grid.scale
         share = float((arcs * (there < half).all(1, keepdim=True)).sum() / arcs.sum().clamp(min=1e-30))
@@ -186,7 +184,7 @@ class JointRefinement:
         if self.refinement.lens_light is not None:
             whole = LitLens(self.refinement.lens_light, None, 1).beside(whole, leader.x)
         whole = whole.renewed(leader.x)
-        factor = sky_noise(whole, leader.x, self.refinement.bright, self.refinement.overstated)
+        factor = self.refinement.sky_noise(whole, leader.x)
         whole = whole.inflated(factor).renewed(leader.x)
         middle = self.refinement.middle(whole, leader.x)
         middle = replace(middle, space=leader.problem.space)
@@ -214,7 +212,7 @@ class JointRefinement:
         smooth = replace(self.refinement, starts=self.settings.starts).smooth(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
         main = first.problem.model.main
-        there, here = (torch.stack([v[f"{main}.{c}"] for c in CENTRE], dim=1) for v in (values, seen))
+        there, here = (centre_of(v, main) for v in (values, seen))
         found = there - place.turned(here[:, :, None, None])[:, :, 0, 0]
         start = Placement(torch.cat([found, place.numbers[:, 2:]], dim=1))
         problem = _joined(self.refinement.middle(smooth.problem, smooth.x), first.problem, start)
@@ -249,7 +247,7 @@ class JointRefinement:
         for _ in range(self.settings.looks):
             problem = problem.renewed(end.x)
             end = minimised(problem, end.x, Stop(self.settings.steps, fall=self.settings.fall), damping=1e-3)
-        return JointFitted.from_optimum(problem, end)
+        return JointFitted(problem, end)
 
     def _weighed(self, problem: JointProblem, x: Tensor) -> tuple[JointProblem, Tensor]:
         """The problem with the likeliest prior of the field of each band but the first."""
@@ -292,7 +290,7 @@ class JointRefinement:
             end = minimised(problem, x, Stop(search.steps, fall=self.settings.fall), damping=1e-3)
             if float(end.cost) > float(fitted.end.cost) - search.kept * search.gain:
                 break
-            fitted = JointFitted.from_optimum(problem, end)
+            fitted = JointFitted(problem, end)
         return fitted
 
     def pruned(self, fitted: JointFitted) -> JointFitted:
@@ -306,7 +304,7 @@ class JointRefinement:
             uncertain = 0.5 / float(spread[weakest]) < search.gain
             if not uncertain and float(end.cost - fitted.end.cost) >= search.stands:
                 break
-            fitted = JointFitted.from_optimum(trial, end)
+            fitted = JointFitted(trial, end)
         return fitted
 
 
@@ -417,7 +415,7 @@ def _with_field(problem: LensProblem, x: Tensor, first: LensProblem) -> LensProb
     if first.free is None:
         return problem
     frame = first.free.frame
-    own = Frame.from_sersic(problem.sersic(x), frame.half_side)
+    own = Frame.from_sersic(problem.sersic(x), frame.half_side, frame.envelope)
     return replace(problem, free=replace(first.free, frame=replace(frame, reference=own.reference)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -163,6 +163,32 @@ class Optimum:
         ours = self.cost <= other.cost
         x = torch.where(ours[:, None], self.x, other.x)
         return Optimum(self.problem, x, torch.where(ours, self.cost, other.cost))
+
+
+P = TypeVar("P", bound=Problem)
+
+
+@dataclass(frozen=True)
+class AtOptimum(Generic[P]):
+    """A batch of least-squares problems at their optimum.
+
+    Args:
+        problem: what is judged there.
+        end: where the fit ended, of this problem or of one that differs from it little.
+    """
+
+    problem: P
+    end: Optimum
+
+    @classmethod
+    def at(cls, problem: P, x: Tensor) -> Self:
+        """Return a fit that stays where it is."""
+        return cls(problem, Optimum(problem, x))
+
+    @property
+    def x(self) -> Tensor:
+        """The parameters, (B, Q)."""
+        return self.end.x
 
 
 def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

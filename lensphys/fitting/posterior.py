@@ -12,7 +12,6 @@ from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
 from lensphys.model import CosineBasis
-from lensphys.model.light.free import FLOOR
 from lensphys.observation import Camera, block_sum
 from lensphys.tracing.grid import PixelGrid
 
@@ -97,7 +96,7 @@ class Posterior:
         free = self.fitted.problem.free
         if free is None:
             return self.fitted.x.new_zeros(len(self.fitted.x), 1, 1, 1)
-        return (FLOOR * free.frame.reference * camera.grid.pixel_area).square()[:, None, None, None]
+        return (free.frame.envelope.floor * free.frame.reference * camera.grid.pixel_area).square()[:, None, None, None]
 
     def unresolved_subhalo_variance(self, camera: Camera, share: float) -> Tensor:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].

@@ -432,6 +432,11 @@ class LensProblem:
         own = self.observation.camera.expose(light(self.fine.positions(like=x)) * self.fine.pixel_area)
         return own if self.broad is None else own + self.broad_light(self.render(x))
 
+    def without_front(self, image: Tensor, x: Tensor) -> Tensor:
+        """Return images (B, 1, H, W) [flux per pixel] without `light_in_front`."""
+        front = self.light_in_front(x)
+        return image if front is None else image - front
+
     def broad_light(self, clean: Tensor) -> Tensor:
         """Return the broad light that is likeliest beside clean images of all else, (B, 1, H, W) [flux per pixel]."""
         if self.broad is None:

@@ -11,7 +11,6 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 
-_ANOTHER_THING = 0.04  # of a map's variance: what is further off is no noise map of this image, and left to the verdict
 NEAR = 2  # pixels about an arc that are no sky
 
 
@@ -35,11 +34,11 @@ class Remains:
     def from_fit(cls, fitted: Fitted) -> Remains:
         """Return what a fit leaves."""
         problem, observation = fitted.problem, fitted.problem.observation
-        shown, front = problem.shown(fitted.x), problem.light_in_front(fitted.x)
+        shown = problem.shown(fitted.x)
         scale = problem.inflation.clamp(max=1)[:, None, None, None]  # of a map that is too large
         sigma = (observation.noise.variance(shown) * scale).sqrt()
         residual = (observation.image - observation.noise.expected(shown)) / sigma * observation.weight
-        clean = shown if front is None else shown - front
+        clean = problem.without_front(shown, fitted.x)
         return cls(fitted, residual, clean, (clean * problem.inverse_sigma > 1).to(clean) * observation.weight)
 
     @property
@@ -48,7 +47,9 @@ class Remains:
         return (self.residual != 0) * (1 - max_pool2d(self.arc, 2 * NEAR + 1, stride=1, padding=NEAR))
 
 
-def sky_noise(problem: LensProblem, x: Tensor, bright: float, overstated: float, sigma: float = 3.0) -> Tensor:
+def sky_noise(
+    problem: LensProblem, x: Tensor, bright: float, overstated: float, unlike: float, sigma: float = 3.0
+) -> Tensor:
     """Return how many times as large as the error map says the variance of 3 x 3 means of the sky is, (B,).
 
     Drizzled and resampled images have noise that neighbours share: what is looked for, larger than a pixel, stands out
@@ -59,19 +60,20 @@ def sky_noise(problem: LensProblem, x: Tensor, bright: float, overstated: float,
         x: a smooth fit.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
         overstated: where it is below this the map is called too large; above it and below 1 it counts as right.
+        unlike: where it is below this the map is of another thing, and left to the verdict.
         sigma: by how much of its own scatter the variance must exceed that of white noise.
     """
     observation = problem.observation
-    shown, front = problem.shown(x), problem.light_in_front(x)
+    shown = problem.shown(x)
     residual = (observation.image - observation.noise.expected(shown)) * problem.inverse_sigma
-    lensed = shown if front is None else shown - front
+    lensed = problem.without_front(shown, x)
     light = torch.maximum(problem.arcs.significance(problem.inverse_sigma), 3 * lensed * problem.inverse_sigma)
     sky = (1 - max_pool2d((light > bright).to(residual), 9, stride=1, padding=4)) * (problem.inverse_sigma > 0)
     whole = (avg_pool2d(sky, 3, stride=1) > 0.999).to(residual)
     means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole
     counted = whole.sum((1, 2, 3))
     factor = means.sum((1, 2, 3)) / counted.clamp(min=1)
-    too_large = (factor < overstated) & (factor > _ANOTHER_THING)
+    too_large = (factor < overstated) & (factor > unlike)
     wrong = (factor - 1 > sigma * (18 / counted.clamp(min=1)).sqrt()) | too_large
     return torch.where(wrong & (counted > 100), factor, 1.0)
 

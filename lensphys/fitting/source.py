@@ -12,9 +12,9 @@ from torch import Tensor
 from lensphys.basics.rows import Rows, cut
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
-from lensphys.fitting.newton import Normal, Optimum, Stop, minimised
+from lensphys.fitting.newton import AtOptimum, Normal, Optimum, Stop, minimised
 from lensphys.fitting.problem import FreeField, LensProblem
-from lensphys.model import Frame, Modes, SourcePrior
+from lensphys.model import Envelope, Frame, Modes, SourcePrior
 
 _SURVEY = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6, 1.2, 2.4) for k in (6.0, 12.0, 24.0))
 
@@ -29,6 +29,7 @@ class FreeSourceSettings(Strict):
         within: share of these pixels that the frame holds.
         margin: of the frame beyond them.
         largest: half side of a frame, at most [arcsec].
+        envelope: what the field multiplies, and how far.
         fall: of the cost in a step, below which the last level has converged.
         fall_between: and the levels before it.
     """
@@ -39,6 +40,7 @@ class FreeSourceSettings(Strict):
     within: Annotated[float, Field(gt=0, le=1)] = 0.98
     margin: PositiveFloat = 1.1
     largest: PositiveFloat = 2.5
+    envelope: Envelope = Envelope()
     fall: PositiveFloat = 0.5
     fall_between: PositiveFloat = 8.0
 
@@ -76,7 +78,7 @@ class Rival(Rows):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(AtOptimum[LensProblem]):
     """Images that share a model, at their optimum.
 
     Args:
@@ -89,27 +91,15 @@ class Fitted:
             alone: of one of several images of a lens.
     """
 
-    problem: LensProblem
-    end: Optimum
     shown: Shown | None = None
     rival: Rival | None = None
     told: Tensor | None = None
     determined: Tensor | None = None
 
-    @classmethod
-    def at(cls, problem: LensProblem, x: Tensor) -> Fitted:
-        """Return a fit that stays where it is."""
-        return cls(problem, Optimum(problem, x))
-
     @property
     def evidence(self) -> Tensor:
         """Of each image, (B,)."""
         return evidence(self.problem, self.end) if self.told is None else self.told
-
-    @property
-    def x(self) -> Tensor:
-        """The vector, (B, Q)."""
-        return self.end.x
 
     def rows(self, index: Tensor) -> Fitted:
         """Return the fits of some images (indices)."""
@@ -145,7 +135,7 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     away = torch.where(light > settings.bright, away, torch.nan)
     half = settings.margin * torch.nanquantile(away, settings.within, dim=1).nan_to_num(settings.largest)
     least = 4 * problem.observation.camera.grid.scale
-    return Frame.from_sersic(sersic, half.clamp(least, settings.largest))
+    return Frame.from_sersic(sersic, half.clamp(least, settings.largest), settings.envelope)
 
 
 def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames: int = 2) -> list[Fitted]:

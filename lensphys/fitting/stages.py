@@ -93,6 +93,7 @@ class Refinement:
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         overstated: variance of 3 x 3 means of the sky over the error map's, below which the map's scale is the sky's.
+        unlike: the same, below which the map is no noise map of this image, and left to the verdict.
         margin: pixels about the bright ones that are fitted with them, where an image is not explained at once.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
@@ -118,6 +119,7 @@ class Refinement:
     unexplained: float = 1.2
     bright: float = 5.0
     overstated: float = 0.5
+    unlike: float = 0.04
     margin: float = 6.0
     crop: float = 0.8
     stuck: float = 1.5
@@ -248,9 +250,13 @@ class Refinement:
         others = torch.tensor([i for i in range(len(smooth.x)) if i not in moved], device=smooth.x.device)
         return groups + ([(others, smooth.rows(others))] if len(others) else [])
 
+    def sky_noise(self, problem: LensProblem, x: Tensor) -> Tensor:
+        """Return how the variance of the sky's 3 x 3 means compares with the error map's, (B,): see `sky_noise`."""
+        return sky_noise(problem, x, self.bright, self.overstated, self.unlike)
+
     def with_sky_noise(self, smooth: Fitted) -> Fitted:
         """Return the fit with the noise of its sky: that which neighbours share, as an effective variance."""
-        factor = sky_noise(smooth.problem, smooth.x, self.bright, self.overstated)
+        factor = self.sky_noise(smooth.problem, smooth.x)
         if not bool((factor != 1).any()):
             return smooth
         return Fitted.at(smooth.problem.inflated(factor), smooth.x)
@@ -423,8 +429,7 @@ class Refinement:
     def _at_bounds(self, fitted: Fitted, names: str) -> bool:
         """Whether a parameter of one image stands at a bound whose name begins so."""
         problem, x = fitted.problem.let_go(fitted.x)
-        own = torch.sigmoid(problem.parts(x)[0][0])
-        at = torch.minimum(own, 1 - own) < self.edge
+        at = problem.space.at_bounds(problem.parts(x)[0], self.edge)[0]
         return any(bool(flag) and name.startswith(names) for name, flag in zip(problem.model.names, at, strict=True))
 
     def _free(self, levels: list[Fitted]) -> list[Fitted]:

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.model import Parameter, ParameterSpace
+from lensphys.model import Parameter, ParameterSpace, centre_of
 from lensphys.observation.darkness import SEEN
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
@@ -103,8 +103,7 @@ def starting_points(problem: LensProblem, count: int) -> Tensor:
 
 def _middle(problem: LensProblem, values: dict[str, Tensor]) -> Tensor:
     """Where the main lens is, (B, 2) [arcsec]."""
-    lens, none = problem.model.main, torch.zeros_like(problem.unit)
-    return torch.stack([values.get(f"{lens}.{name}", none) for name in ("center_x", "center_y")], dim=1)
+    return centre_of(problem.model.completed(values, problem.unit), problem.model.main)
 
 
 def searched(problem: LensProblem, search: RingSearch) -> Tensor:

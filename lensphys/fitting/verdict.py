@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.sentences import counted, readable
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
+from lensphys.model import centre_of
 from lensphys.observation.darkness import SEEN
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
@@ -128,7 +130,7 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
-    words = [f"chi^2 per degree of freedom is {c:.2f}" for c in chi2.tolist()]
+    words = [f"chi^2 per degree of freedom is {readable(c)}" for c in chi2.tolist()]
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     bad = chi2 > settings.bad_chi2
     high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
@@ -282,9 +284,8 @@ def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tens
 
 def _bounds(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    fraction = torch.sigmoid(problem.parts(look.fitted.x)[0])
+    at = problem.space.at_bounds(problem.parts(look.fitted.x)[0], settings.edge)
     envelope = "" if problem.free is None else f"{next(iter(problem.model.source))}."  # its field makes good for it
-    at = (fraction < settings.edge) | (fraction > 1 - settings.edge)
     reasons: Reasons = []
     for row in at.tolist():
         names = [name for name, flag in zip(problem.model.names, row, strict=True) if flag]
@@ -300,7 +301,8 @@ def _bodies(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(look.residual))]
     gain = Posterior.from_fit(look.fitted).bodies()[:, :, 6]
     weak = (gain < settings.gain).sum(1)
-    return _listed(weak > 0, "suspect", [f"{n} sub-halos gain less than {settings.gain:g}" for n in weak.tolist()])
+    words = [f"{counted(n, 'sub-halo gains', 'sub-halos gain')} less than {settings.gain:g}" for n in weak.tolist()]
+    return _listed(weak > 0, "suspect", words)
 
 
 def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
@@ -333,7 +335,7 @@ def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     values, grid = problem.values(problem.parts(look.fitted.x)[0]), problem.observation.camera.grid
     name = problem.model.main
-    at = torch.stack([values[f"{name}.center_x"], values[f"{name}.center_y"]], dim=1)[:, :, None, None]
+    at = centre_of(values, name)[:, :, None, None]
     radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
     near = (problem.positions(grid) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
     inside = near.to(look.clean) * problem.observation.weight

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.compared import Comparison, Minimum, arcs_alone, capped, lenses, mass_of, place
+from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
@@ -19,7 +19,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres, finished
 from lensphys.fitting.source import Fitted, FreeSourceSettings
 from lensphys.fitting.starts import apart_from_all_before, free_radius, searched
-from lensphys.model import LensModel, Parameter, ParameterSpace
+from lensphys.model import LensModel, Parameter, ParameterSpace, centre_of
 from lensphys.observation import ModelErrorNoise
 
 
@@ -207,7 +207,10 @@ class LitLens:
     def _behind(self, problem: LensProblem, light: LensLight) -> LensProblem:
         """The problem of the arcs alone: the light taken off, the middle of the galaxy left out."""
         observation = problem.observation
-        away = observation.camera.grid.positions(like=light.image) - place(light.values, "lens_light.0")
+        away = (
+            observation.camera.grid.positions(like=light.image)
+            - centre_of(light.values, "lens_light.0")[:, :, None, None]
+        )
         core = away.norm(dim=1, keepdim=True) < self._core(problem)
         image = torch.where(core, 0.0, observation.image - light.image)
         behind = replace(observation, image=image, mask=(observation.weight > 0) & ~core)
@@ -225,7 +228,7 @@ class LitLens:
 
     def _space(self, problem: LensProblem, light: LensLight) -> ParameterSpace:
         """Bounds and priors with the main lens about its light, and everything else about the same place."""
-        x, y = place(light.values, "lens_light.0").flatten().tolist()
+        x, y = centre_of(light.values, "lens_light.0").flatten().tolist()
         main = problem.model.main
         least = self._core(problem)
         about = problem.centred_on(x, y).space.parameters
@@ -237,9 +240,10 @@ class LitLens:
 
     def _foreign(self, problem: LensProblem, x: Tensor) -> Foreign:
         """Objects outside of the arcs that neither lens light nor source explain."""
-        model, arcs = problem.shown(x), arcs_alone(problem, x)
+        model = problem.shown(x)
+        arcs = problem.without_front(model, x)
         values, main = problem.values(problem.parts(x)[0]), problem.model.main
-        away = problem.positions(problem.observation.camera.grid) - place(values, main)
+        away = problem.positions(problem.observation.camera.grid) - centre_of(values, main)[:, :, None, None]
         allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)
         return foreign_objects(problem.observation, model, arcs, allowed, self.settings.others)
 

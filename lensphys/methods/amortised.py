@@ -21,7 +21,7 @@ from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
 from lensphys.methods.fit import RefinedFit
 from lensphys.methods.refined import Refinable, check_guessed
 from lensphys.methods.trainable import Batch
-from lensphys.model import LensModel
+from lensphys.model import LensModel, centre_of
 from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
@@ -155,7 +155,7 @@ class AmortisedMethod(Refinable):
 def bare_prediction(problem: LensProblem, x: Tensor) -> Prediction:
     """Return the bare model of vectors (B, Q) at the pixels of the images themselves: what a loss judges."""
     lens, camera = problem.lens(x), problem.observation.camera
-    centre = torch.stack([lens.values["lens.center_x"], lens.values["lens.center_y"]], dim=1)
+    centre = centre_of(lens.values, "lens")
     field = DeflectionField.from_lens(lens.mass, problem.fine, like=x, centre=centre)
     observed = camera.render(lens.source, field)
     return Prediction(observed, camera, observed, field, lens.source, lens.values, problem.sizes[0])

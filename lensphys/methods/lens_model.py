@@ -14,6 +14,7 @@ from lensphys.fitting.derived import DERIVED, derived, derived_errors
 from lensphys.fitting.leftover import residual_signal
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.verdict import effective
+from lensphys.model import centre_of
 from lensphys.observation import Camera
 from lensphys.prediction import BODY, Prediction, Verdict, joined
 from lensphys.tracing.deflection import DeflectionField
@@ -73,7 +74,7 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     problem, observation = group.problem, group.problem.observation
     lens, camera = problem.seen_lens(group.x), observation.camera.at(scale)
     name = problem.model.main
-    centre = torch.stack([lens.values[f"{name}.center_x"], lens.values[f"{name}.center_y"]], dim=1)
+    centre = centre_of(lens.values, name)
     if problem.placement is not None:
         centre = problem.placement.image(centre[:, :, None, None])[:, :, 0, 0]
     field = DeflectionField.from_lens(lens.mass, camera.grid, like=observation.image, centre=centre)

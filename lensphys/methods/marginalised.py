@@ -329,7 +329,8 @@ class MarginalisedMethod(Refinable):
             own = self.priors.drawn(len(problem)).to(problem.unit)
             sersic = problem.sersic(own)
             size = (4 * torch.as_tensor(sersic.R_sersic)).clamp(max=self.settings.frame.largest)
-            free = self.freed(sampled(problem, drawn.points), own, drawn.modes, Frame.from_sersic(sersic, size))
+            frame = Frame.from_sersic(sersic, size, self.settings.frame.envelope)
+            free = self.freed(sampled(problem, drawn.points), own, drawn.modes, frame)
             clean = free.render(torch.cat([own, torch.randn_like(free.free.sigma)], dim=1))  # type: ignore[union-attr]
             factor = observation.peak / clean.flatten(1).amax(1).clamp(min=1e-30)
             clean = clean * factor[:, None, None, None]

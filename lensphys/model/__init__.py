@@ -2,8 +2,8 @@
 
 from lensphys.model.component import Component, LightProfile, LightSum, MassProfile, MassSum, Value
 from lensphys.model.field import CosineBasis, FieldPrior, Modes, PotentialField, SourcePrior
-from lensphys.model.lens import LensModel, Member
-from lensphys.model.light import Frame, FreeSource, GalaxyImage, Gaussian, ImageSource, Pixels, Sersic
+from lensphys.model.lens import LensModel, Member, centre_of
+from lensphys.model.light import Envelope, Frame, FreeSource, GalaxyImage, Gaussian, ImageSource, Pixels, Sersic
 from lensphys.model.mass import EPL, NFW, SIE, SIS, TNFW, LineMass, Multipole, PointMass, PointSwarm, Shear
 from lensphys.model.parameter import HalfWidths, Parameter, ParameterSpace, Peaks
 from lensphys.model.registry import LIGHT, MASS, by_lenstronomy
@@ -18,6 +18,7 @@ __all__ = [
     "TNFW",
     "Component",
     "CosineBasis",
+    "Envelope",
     "FieldPrior",
     "Frame",
     "FreeSource",
@@ -46,4 +47,5 @@ __all__ = [
     "SourcePrior",
     "Value",
     "by_lenstronomy",
+    "centre_of",
 ]

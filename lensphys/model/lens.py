@@ -11,10 +11,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lensphys.model.component import Component, LightProfile, MassProfile
+from lensphys.model.component import CENTRE, Component, LightProfile, MassProfile
 from lensphys.model.light.sersic import Sersic
 from lensphys.model.mass import SIE, Shear
 from lensphys.model.parameter import Parameter, ParameterSpace
+
+
+def centre_of(values: Mapping[str, Tensor], member: str) -> Tensor:
+    """Return where a member is, (B, 2) [arcsec], of the model's values, (B,) each."""
+    return torch.stack([values[f"{member}.{name}"] for name in CENTRE], dim=1)
 
 
 @dataclass(frozen=True)

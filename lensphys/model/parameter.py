@@ -139,6 +139,11 @@ class ParameterSpace:
         fraction = (inner - self._low.to(inner)) / self._span.to(inner)
         return torch.logit(fraction.clamp(1e-3, 1 - 1e-3))
 
+    def at_bounds(self, u: Tensor, edge: float) -> Tensor:
+        """Return which values are within a share ``edge`` of their range of a bound, (B, P), of vectors (B, P)."""
+        fraction = torch.sigmoid(u)
+        return torch.minimum(fraction, 1 - fraction) < edge
+
     def prior_residual(self, u: Tensor) -> Tensor:
         """Return (value - mean) / sigma of the parameters that have a prior, (B, number of priors)."""
         inner = self._inner(u)[:, self._informed]

@@ -7,20 +7,33 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.checks import check_images
+from lensphys.basics.settings import Strict
 
 _Pixels = NDArray[np.floating]
 _Chosen = NDArray[np.bool_]
 
-_FEWEST = 4  # neighbouring pixels of exactly one value, which noise does not make
-_FILLS = 32  # values that a filled image has at most; more of them that are that frequent are counts
-_REPEATED = 0.5  # share of distinct values below which an image counts as one of counts, which repeat themselves
-_CHANCE = 1e-6  # of lines of one value among counts
+
+class Fills(Strict):
+    """What tells pixels that were filled with a value from such that were observed.
+
+    Args:
+        fewest: neighbouring pixels of exactly one value, which noise does not make.
+        values: that a filled image has at most; more of them that are that frequent are counts.
+        repeated: share of distinct values below which an image counts as one of counts, which repeat themselves.
+        chance: of lines of one value among counts, below which they were filled.
+    """
+
+    fewest: PositiveInt = 4
+    values: PositiveInt = 32
+    repeated: PositiveFloat = 0.5
+    chance: PositiveFloat = 1e-6
 
 
-def filled_border(image: Tensor) -> Tensor:
+def filled_border(image: Tensor, fills: Fills = Fills()) -> Tensor:
     """Return which pixels belong to a border that was filled with one value, (B, 1, H, W) bool.
 
     Where values do not repeat, that is every patch of one value that touches the edge, whatever its shape (a turned
@@ -29,6 +42,7 @@ def filled_border(image: Tensor) -> Tensor:
 
     Args:
         image: (B, 1, H, W) [any unit]; NaN belongs to no border.
+        fills: what counts as filled.
 
     Raises:
         LensphysError: if the shape is another one.
@@ -39,10 +53,10 @@ def filled_border(image: Tensor) -> Tensor:
         >>> filled_border(image)[0, 0, 0].tolist()
         [True, True, False, False, False, False, False, False, False]
     """
-    return _in_each(image, _of_one)
+    return _in_each(image, lambda one: _of_one(one, fills))
 
 
-def filled_patches(image: Tensor) -> Tensor:
+def filled_patches(image: Tensor, fills: Fills = Fills()) -> Tensor:
     """Return which pixels belong to patches of one value, wherever they are, (B, 1, H, W) bool.
 
     Gaps between chips, saturated cores, holes that were filled with zeros. Noise does not give neighbours one value; in
@@ -50,6 +64,7 @@ def filled_patches(image: Tensor) -> Tensor:
 
     Args:
         image: (B, 1, H, W) [any unit]; NaN belongs to no patch.
+        fills: what counts as filled.
 
     Raises:
         LensphysError: if the shape is another one.
@@ -60,7 +75,7 @@ def filled_patches(image: Tensor) -> Tensor:
         >>> int(filled_patches(image).sum())
         4
     """
-    return _in_each(image, _inside_one)
+    return _in_each(image, lambda one: _inside_one(one, fills))
 
 
 def _in_each(image: Tensor, chosen: Callable[[_Pixels], _Chosen]) -> Tensor:
@@ -69,54 +84,54 @@ def _in_each(image: Tensor, chosen: Callable[[_Pixels], _Chosen]) -> Tensor:
     return torch.from_numpy(np.stack([chosen(x) for x in image[:, 0].cpu().numpy()]))[:, None].to(image.device)
 
 
-def _inside_one(image: _Pixels) -> _Chosen:
+def _inside_one(image: _Pixels, fills: Fills) -> _Chosen:
     from scipy.ndimage import label
 
     found = np.zeros(image.shape, bool)
     values, count = np.unique(image[np.isfinite(image)], return_counts=True)
-    filled = values[count >= _FEWEST]
-    if len(filled) > _FILLS:
+    filled = values[count >= fills.fewest]
+    if len(filled) > fills.values:
         return found
     for value in filled:
         patch, _ = label(image == value)
-        if (np.bincount(patch.ravel())[1:] >= _FEWEST).any():  # then single pixels were filled with it too
+        if (np.bincount(patch.ravel())[1:] >= fills.fewest).any():  # then single pixels were filled with it too
             found |= image == value
-    return np.zeros_like(found) if _repeats(image[~found]) else found
+    return np.zeros_like(found) if _repeats(image[~found], fills) else found
 
 
-def _repeats(values: _Pixels) -> bool:
+def _repeats(values: _Pixels, fills: Fills) -> bool:
     """Whether values are counts, which repeat themselves."""
-    return len(np.unique(values)) < _REPEATED * values.size
+    return len(np.unique(values)) < fills.repeated * values.size
 
 
-def _of_one(image: _Pixels) -> _Chosen:
-    patches = _patches(image)
-    return _lines(image) if _repeats(image[~patches]) else patches
+def _of_one(image: _Pixels, fills: Fills) -> _Chosen:
+    patches = _patches(image, fills)
+    return _lines(image, fills) if _repeats(image[~patches], fills) else patches
 
 
-def _patches(image: _Pixels) -> _Chosen:
+def _patches(image: _Pixels, fills: Fills) -> _Chosen:
     """Patches of one value that touch the edge."""
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     values, count = np.unique(rim, return_counts=True)
-    return np.any([np.zeros(image.shape, bool), *(_at_the_edge(image == v) for v in values[count > 1])], axis=0)
+    return np.any([np.zeros(image.shape, bool), *(_at_the_edge(image == v, fills) for v in values[count > 1])], axis=0)
 
 
-def _at_the_edge(chosen: _Chosen) -> _Chosen:
+def _at_the_edge(chosen: _Chosen, fills: Fills) -> _Chosen:
     from scipy.ndimage import label
 
     patch, _ = label(chosen)
     edge = np.concatenate([patch[0], patch[-1], patch[:, 0], patch[:, -1]])
-    large = np.flatnonzero(np.bincount(patch.ravel()) >= _FEWEST)
+    large = np.flatnonzero(np.bincount(patch.ravel()) >= fills.fewest)
     return np.isin(patch, np.intersect1d(large, edge[edge > 0]))
 
 
-def _lines(image: _Pixels) -> _Chosen:
+def _lines(image: _Pixels, fills: Fills) -> _Chosen:
     """Whole rows and columns of one value, from each side inwards, where the other pixels have it too seldom."""
     sides = [np.zeros(image.shape, bool) for _ in range(4)]
     for turns, side in enumerate(sides):
         np.rot90(side, turns)[: _rows_of_one_value(np.rot90(image, turns))] = True  # a view
     rest = image[~np.any(sides, axis=0)]
-    filled = [side for side in sides if _beyond_chance(image[side], rest)]
+    filled = [side for side in sides if _beyond_chance(image[side], rest, fills)]
     return np.any([np.zeros(image.shape, bool), *filled], axis=0)
 
 
@@ -125,6 +140,6 @@ def _rows_of_one_value(image: _Pixels) -> int:
     return len(one) if one.all() else int(one.argmin())
 
 
-def _beyond_chance(line: _Pixels, rest: _Pixels) -> bool:
+def _beyond_chance(line: _Pixels, rest: _Pixels, fills: Fills) -> bool:
     share = (rest == line[0]).mean() if line.size and rest.size else 0.0
-    return bool(line.size and share**line.size < _CHANCE)
+    return bool(line.size and share**line.size < fills.chance)

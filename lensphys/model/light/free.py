@@ -5,19 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from lensphys.basics.rows import Rows
+from lensphys.basics.settings import Strict
 from lensphys.model.component import LightProfile, as_planes
 from lensphys.model.field import Modes
 from lensphys.model.light.sersic import Sersic, sersic_b
 
-_CAP = 3.0  # times the brightness at 0.3 R_sersic: what a steeper cusp holds is left to the field
-FLOOR = 1e-3  # of the same: light for the field to work on where the Sersic has none
-_EDGE = 0.05  # of the half side: over which the frame's light fades out
-_RANGE = -8.0, 6.0  # of the field: e-folds that a galaxy may differ from its Sersic
-_BEND = 4.0  # how sharply the field turns into these bounds
+
+class Envelope(Strict):
+    """What a field multiplies, and how far: a Sersic without its cusp, and a floor of light.
+
+    Args:
+        cap: times the brightness at 0.3 R_sersic: what a steeper cusp holds is left to the field.
+        floor: of the same: light for the field to work on where the Sersic has none.
+        edge: of the frame's half side, over which its light fades out.
+        fainter: than its Sersic a galaxy may be, at most [e-folds].
+        brighter: than its Sersic, at most [e-folds].
+        bend: how sharply the field turns into these bounds [1 / e-folds].
+    """
+
+    cap: PositiveFloat = 3.0
+    floor: NonNegativeFloat = 1e-3
+    edge: PositiveFloat = 0.05
+    fainter: PositiveFloat = 8.0
+    brighter: PositiveFloat = 6.0
+    bend: PositiveFloat = 4.0
+
+    def bounded(self, field: Tensor) -> Tensor:
+        """Return the field, bent into its bounds: a fit that has run into them finds its way back."""
+        low, high = -self.fainter, self.brighter
+        return low + softplus(field - low, self.bend) - softplus(field - high, self.bend)
+
+    def slope(self, field: Tensor) -> Tensor:
+        """Return the derivative of `bounded` by the field."""
+        low, high = -self.fainter, self.brighter
+        return torch.sigmoid(self.bend * (field - low)) - torch.sigmoid(self.bend * (field - high))
 
 
 @dataclass(frozen=True)
@@ -29,15 +55,17 @@ class Frame(Rows):
         center_y: (B,) [arcsec].
         half_side: (B,) [arcsec].
         reference: (B,) [flux / arcsec^2], the Sersic's brightness at 0.3 R_sersic: the unit of cap and floor.
+        envelope: of the source there.
     """
 
     center_x: Tensor
     center_y: Tensor
     half_side: Tensor
     reference: Tensor
+    envelope: Envelope = Envelope()
 
     @classmethod
-    def from_sersic(cls, sersic: Sersic, half_side: Tensor) -> Frame:
+    def from_sersic(cls, sersic: Sersic, half_side: Tensor, envelope: Envelope = Envelope()) -> Frame:
         """Return the frame of some half side (B,) [arcsec] about a Sersic, each of its values (B,)."""
         n = torch.as_tensor(sersic.n_sersic)
         return cls(
@@ -45,13 +73,14 @@ class Frame(Rows):
             torch.as_tensor(sersic.center_y),
             half_side,
             torch.as_tensor(sersic.amp) * torch.exp(-sersic_b(n) * (0.3 ** (1 / n) - 1)),
+            envelope,
         )
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 outside."""
         centre = torch.stack([self.center_x, self.center_y], dim=1)[:, :, None, None]
         place = (beta - centre) / self.half_side[:, None, None, None]
-        window = ((1 - place.abs().amax(1, keepdim=True)) / _EDGE + 1).clamp(0, 1)
+        window = ((1 - place.abs().amax(1, keepdim=True)) / self.envelope.edge + 1).clamp(0, 1)
         return 0.5 * (place + 1), window
 
 
@@ -78,18 +107,23 @@ class FreeSource(LightProfile):
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
         field = self.modes.field(self.g.to(place), place)
-        return self._envelope(position) * _bounded(field).exp() * window
+        return self._envelope(position) * self.frame.envelope.bounded(field).exp() * window
 
     def by_field(self, position: Tensor) -> Tensor:
         """Return the derivative of the brightness by the field, (B, 1, H, W), at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
         field = self.modes.field(self.g.to(place), place)
-        return self._envelope(position) * _bounded(field).exp() * _slope(field) * window
+        return (
+            self._envelope(position)
+            * self.frame.envelope.bounded(field).exp()
+            * self.frame.envelope.slope(field)
+            * window
+        )
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness (B, 1, H, W) and its derivatives by the Sersic's parameters, (B, P, 1, H, W)."""
         place, window = self.frame.inside(position)
-        factor = _bounded(self.modes.field(self.g, place)).exp() * window
+        factor = self.frame.envelope.bounded(self.modes.field(self.g, place)).exp() * window
         sersic, columns = self.sersic.derivatives(position, names)
         below = (sersic < self._cap(position)).to(sersic)
         return self._envelope(position) * factor, columns * (below * factor)[:, None]
@@ -98,25 +132,14 @@ class FreeSource(LightProfile):
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         place, window = self.frame.inside(beta)
         field, gradient = self.modes.field_and_gradient(self.g, place)
-        steep = gradient * _slope(field) / (2 * self.frame.half_side)[:, None, None, None]
-        factor = _bounded(field).exp() * window
+        steep = gradient * self.frame.envelope.slope(field) / (2 * self.frame.half_side)[:, None, None, None]
+        factor = self.frame.envelope.bounded(field).exp() * window
         below = (self.sersic(beta) < self._cap(beta)).to(field)
         return factor * (self.sersic.gradient(beta) * below + self._envelope(beta) * steep)
 
     def _cap(self, beta: Tensor) -> Tensor:
-        return _CAP * as_planes(self.frame.reference, beta)[:, None]
+        return self.frame.envelope.cap * as_planes(self.frame.reference, beta)[:, None]
 
     def _envelope(self, beta: Tensor) -> Tensor:
-        return torch.minimum(self.sersic(beta), self._cap(beta)) + FLOOR / _CAP * self._cap(beta)
-
-
-def _bounded(field: Tensor) -> Tensor:
-    """The field, bent into its bounds: a fit that has run into them finds its way back."""
-    low, high = _RANGE
-    return low + softplus(field - low, _BEND) - softplus(field - high, _BEND)
-
-
-def _slope(field: Tensor) -> Tensor:
-    """Its derivative by the field."""
-    low, high = _RANGE
-    return torch.sigmoid(_BEND * (field - low)) - torch.sigmoid(_BEND * (field - high))
+        envelope, cap = self.frame.envelope, self._cap(beta)
+        return torch.minimum(self.sersic(beta), cap) + envelope.floor / envelope.cap * cap

@@ -1,0 +1,31 @@
+"""Rows of a long experiment that are kept beside its result until all are there: a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lensphys.basics.outputs import write_json
+
+
+class Rows(dict[Any, Any]):
+    """Rows by their names or numbers; each one that is set is on the disk at once, in OUT.rows.jsonl.
+
+    Args:
+        out: the result that they will be part of.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._kept = out, out.with_suffix(".rows.jsonl")
+        super().__init__(map(json.loads, self._kept.read_text().splitlines()) if self._kept.exists() else ())
+
+    def __setitem__(self, key: Any, row: Any) -> None:
+        super().__setitem__(key, row)
+        with self._kept.open("a") as file:
+            file.write(json.dumps([key, row]) + "\n")
+
+    def finish(self, tree: dict[str, Any]) -> None:
+        """Write the result, and let go of what was kept."""
+        write_json(self._out, tree)
+        self._kept.unlink(missing_ok=True)
