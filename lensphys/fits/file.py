@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.fits.archive import archive
-from lensphys.fits.names import Meaning, meaning, meaning_of_class, meaning_of_uncertainty
+from lensphys.fits.names import MASK, Meaning, meaning, meaning_of_class, meaning_of_uncertainty
 
 Array = NDArray[Any]
 
@@ -222,6 +222,8 @@ def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
     means = meaning(said)
     if means.role is None and "HDUCLAS2" in header:
         means = meaning_of_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")))
+    if means.role is None and any(key.startswith("MP_") for key in header):
+        means = replace(means, role=MASK)  # the names of its planes
     if (said_by_class := meaning_of_uncertainty(str(header.get("UTYPE", "")))) is not None:
         means = replace(means, role=said_by_class)
     return Hdu(name, int(hdu.ver or 1), number, header, _squeezed(hdu), means, file, hdu)

@@ -14,15 +14,26 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
-from lensphys.fits.header import check_rescalable, with_primary
+from lensphys.fits.header import check_rescalable, filter_of, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import Mask, good_pixels
-from lensphys.fits.names import DEVIATION, IMAGE, MASK, MASKS, NAMES, NOISE, PSF, meaning_of_file
+from lensphys.fits.masks import Mask, good_pixels, without_objects
+from lensphys.fits.names import (
+    DEVIATION,
+    IMAGE,
+    MASK,
+    MASKS,
+    NAMES,
+    NOISE,
+    OBJECTS,
+    OF_LENS,
+    PSF,
+    meaning_of_file,
+)
 from lensphys.fits.units import is_magnitude, unit_of
 
 Array = NDArray[Any]
 
-_BESIDE = {"noise": NOISE, "mask": MASKS, "PSF": (PSF,)}
+_BESIDE = {"noise": NOISE, "mask": MASKS, "PSF": (PSF,), "objects": (OBJECTS,)}
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -114,11 +125,23 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         image = _plane(hdu, plane)
         header = with_primary(hdu.header, file.primary)
         if is_magnitude(header):
-            raise LensphysError(f"{hdu.where} holds magnitudes ({header['BUNIT']}): save the image as a flux")
+            raise LensphysError(f"{hdu.where} holds magnitudes or another logarithm ({header['BUNIT']}): save fluxes")
+        if "BSOFTEN" in header and "BOFFSET" in header:  # Pan-STARRS stacks
+            raise LensphysError(
+                f"{hdu.where} holds asinh magnitudes, by BSOFTEN: save the fluxes BOFFSET + 2 BSOFTEN sinh(x ln(10) / "
+                "2.5), or remove BSOFTEN if it has them"
+            )
         check_rescalable(str(path), header)
         beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
-        noise, mask, psf = beside.values()
+        if "mask" in choice.given:
+            beside["objects"] = None
+        noise, mask, psf, objects = beside.values()
         good, how = (None, []) if mask is None else _mask(mask, hdu, image, plane, file, choice.mask_means)
+        if objects is not None:
+            others = _mask_of(objects, hdu, image, plane, file)
+            good, said = without_objects(others, image, good)
+            how = [*how, said]
+        how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
         found = {"image": hdu, **beside}
         used = {what: label(one) for what, one in found.items() if one is not None}
         used["image"] += "" if plane is None else f"[{plane}]"
@@ -181,7 +204,8 @@ def read_mask(name: str, path: Path, band: str = "", telescope: str = "") -> Mas
     with opened(name, path) as file:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in MASKS]
         named.sort(key=lambda hdu: (hdu.meaning.band != band, MASKS.index(str(hdu.meaning.role))))
-        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
+        plain = [hdu for hdu in file.arrays if hdu.meaning.role in (OBJECTS, OF_LENS, None)]
+        plain.sort(key=lambda hdu: hdu.meaning.role is None)
         if not named and not plain:
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
         mask = Mask.from_hdu((named or plain)[0], telescope or str(file.primary.get("TELESCOP", "")))
@@ -225,21 +249,28 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
     named.sort(key=lambda hdu: _FIRST.index(hdu.meaning.name) if hdu.meaning.name in _FIRST else len(_FIRST))
     flat = [hdu for hdu in images if len(hdu.shape) == 2]
     hdu = (named or flat or images)[0]
-    return hdu, plane, _others(hdu, named)
+    return hdu, plane, _others(hdu, images)
 
 
-def _others(hdu: Hdu, named: Sequence[Hdu]) -> list[str]:
-    """What to say where the file has more images of the same name."""
-    same = [label(other) for other in named if other.meaning.name == hdu.meaning.name]
+def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
+    """What to say where the file has more images of the same name, or of no known one."""
+    same = [
+        label(other)
+        for other in images
+        if (other.meaning.role, other.meaning.name, other.shape) == (hdu.meaning.role, hdu.meaning.name, hdu.shape)
+    ]
     if len(same) < 2:
         return []
     remedy = "--band" if hdu.meaning.band else "--ext"
+    if hdu.meaning.role is None:
+        return [f"{len(same)} arrays of no known name ({', '.join(same[:6])}): the first is taken, else give --ext"]
     return [f"{len(same)} images ({', '.join(same[:6])}): the first is taken, choose another one with {remedy}"]
 
 
 def _bands(hdu: Hdu) -> set[str]:
-    told = str(hdu.header.get("FILTER", "")).strip().upper()
-    return {band for band in (hdu.meaning.band, told) if band}
+    """What an image may be asked for by: the band in its name, its filter, its name where that says nothing else."""
+    own = hdu.name.upper() if hdu.meaning.role is None else ""
+    return {band for band in (hdu.meaning.band, filter_of(hdu.header), own) if band}
 
 
 def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
@@ -318,7 +349,7 @@ def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
 def _of_band_of(image: Hdu, band: str) -> bool:
     """Whether what is of a band belongs to an image; the name of one of no known name may hold any: ``o1234.ima``."""
     words = image.name.upper().replace(".", "_").replace("-", "_").split("_") if image.meaning.role is None else []
-    return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), *words)
+    return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), filter_of(image.header), *words)
 
 
 def _noise(hdu: Hdu, where: str) -> NoiseMap:
@@ -339,6 +370,12 @@ def _same_plane(values: Array, plane: int | None) -> Array:
 def _mask(
     hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile, means: str | None
 ) -> tuple[Array, list[str]]:
+    good, how = good_pixels(_mask_of(hdu, image, pixels, plane, file), pixels, means)
+    return good, [how]
+
+
+def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile) -> Mask:
+    """The mask in an extension, of the pixels of an image."""
     telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
     mask = Mask.from_hdu(hdu, telescope)
     mask = replace(mask, values=_same_plane(mask.values, plane))
@@ -346,8 +383,11 @@ def _mask(
         raise LensphysError(
             f"{hdu.where} {mask.values.shape} and {image.where} {pixels.shape} must have the same shape"
         )
-    good, how = good_pixels(mask, pixels, means)
-    return good, [how]
+    return mask
+
+
+def _of_lens(hdu: Hdu) -> str:
+    return f"{label(hdu)} is not used, by its name it marks the lens, which is modelled: give it as --mask to have it"
 
 
 def read_fits_cube(name: str, path: Path) -> Array:

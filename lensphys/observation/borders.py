@@ -13,10 +13,13 @@ from lensphys.basics.checks import check_images
 
 _Pixels = NDArray[np.floating]
 _Chosen = NDArray[np.bool_]
+_Counts = NDArray[np.integer]
 
 _FEWEST = 4  # neighbouring pixels of exactly one value, which noise does not make
 _FILLS = 32  # values that a filled image has at most; more of them that are that frequent are counts
 _REPEATED = 0.5  # share of distinct values below which an image counts as one of counts, which repeat themselves
+_PILED = 5  # times as many pixels at the largest value as at any of those next to it: saturation, not counts
+_NEXT = 10  # values next to it
 _CHANCE = 1e-6  # of lines of one value among counts
 
 
@@ -46,7 +49,8 @@ def filled_patches(image: Tensor) -> Tensor:
     """Return which pixels belong to patches of one value, wherever they are, (B, 1, H, W) bool.
 
     Gaps between chips, saturated cores, holes that were filled with zeros. Noise does not give neighbours one value; in
-    images of counts, whose values repeat, no patch is found.
+    images of counts, whose values repeat, only those of the largest one are found, if it is far more frequent than the
+    values next to it: the detector's end.
 
     Args:
         image: (B, 1, H, W) [any unit]; NaN belongs to no patch.
@@ -75,13 +79,27 @@ def _inside_one(image: _Pixels) -> _Chosen:
     found = np.zeros(image.shape, bool)
     values, count = np.unique(image[np.isfinite(image)], return_counts=True)
     filled = values[count >= _FEWEST]
+    end = _end(values, count)
     if len(filled) > _FILLS:
-        return found
+        filled = end
     for value in filled:
         patch, _ = label(image == value)
         if (np.bincount(patch.ravel())[1:] >= _FEWEST).any():  # then single pixels were filled with it too
             found |= image == value
-    return np.zeros_like(found) if _repeats(image[~found]) else found
+    return found & np.isin(image, end) if _repeats(image[~found]) else found
+
+
+def _end(values: _Pixels, count: _Counts) -> _Pixels:
+    """The largest of some values, in rising order, if it is where a detector ends, not what was counted; else none.
+
+    Far more pixels have it than those next to it, or it lies farther from them than they from each other. The smallest
+    value tells nothing: counts are often cut off at zero.
+    """
+    if len(values) < 3:
+        return values[:0]
+    near = count[::-1][: _NEXT + 1]
+    far = values[-1] - values[-2] > values[-2] - values[0]
+    return values[-1:] if far or near[0] >= _PILED * near[1:].max() else values[:0]
 
 
 def _repeats(values: _Pixels) -> bool:
