@@ -303,7 +303,8 @@ def _noise(
         noise = noise_map_in(Path(noise), contents.band)
     filled = without_holes(image, good)
     if noise is not None:
-        noise = replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
+        own = given is None and noise.values.shape == contents.pixels.shape  # of a FITS stack, and of these images
+        noise = noise if own else replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
         unit = None if contents.header is None else unit_of(contents.header)
         return error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)

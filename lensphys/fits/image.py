@@ -16,7 +16,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import check_rescalable, filter_of, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import Mask, good_pixels, without_objects
+from lensphys.fits.masks import Mask, good_pixels, sense, without_objects
 from lensphys.fits.names import (
     DEVIATION,
     IMAGE,
@@ -27,6 +27,7 @@ from lensphys.fits.names import (
     OBJECTS,
     OF_LENS,
     PSF,
+    WEIGHT,
     meaning_of_file,
 )
 from lensphys.fits.units import is_magnitude, unit_of
@@ -124,13 +125,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         hdu, plane, remarks = _chosen(file, choice)
         image = _plane(hdu, plane)
         header = with_primary(hdu.header, file.primary)
-        if is_magnitude(header):
-            raise LensphysError(f"{hdu.where} holds magnitudes or another logarithm ({header['BUNIT']}): save fluxes")
-        if "BSOFTEN" in header and "BOFFSET" in header:  # Pan-STARRS stacks
-            raise LensphysError(
-                f"{hdu.where} holds asinh magnitudes, by BSOFTEN: save the fluxes BOFFSET + 2 BSOFTEN sinh(x ln(10) / "
-                "2.5), or remove BSOFTEN if it has them"
-            )
+        check_linear(hdu, header)
         check_rescalable(str(path), header)
         beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
         if "mask" in choice.given:
@@ -159,6 +154,101 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             unused,
             (_sentence(path, used, unused), *remarks, *how),
         )
+
+
+@dataclass(frozen=True)
+class FitsStack:
+    """Some images of a FITS cube of lenses.
+
+    Args:
+        images: (n, H, W) float32.
+        total: how many there are.
+        header: of the cube, and of the primary one what it alone says.
+        noise: one map for all (H, W), or that of each (n, H, W); None if there is none.
+        mask: (1 or n, 1, H, W) bool, True where a pixel counts, or None.
+        psf: or None.
+        remarks: sentences for the user.
+    """
+
+    images: Array
+    total: int
+    header: fits.Header
+    noise: NoiseMap | None
+    mask: Array | None
+    psf: Kernel | None
+    remarks: tuple[str, ...]
+
+
+def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
+    """Return how many images of lenses a FITS cube holds, whose checksums match then; None for a file of one image.
+
+    Args:
+        path: the file.
+        choice: what of it is asked for.
+        planes: whether each plane of a cube (N, H, W) is one; else those of (N, 1, H, W) alone.
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    if path.suffix.lower() == ".npz":
+        return None
+    packed = path.suffix.lower() in (".gz", ".bz2", ".fz")
+    with opened("input", path, verified=not packed) as file:
+        hdu, plane, _ = _chosen(file, choice)
+        if plane is not None or len(hdu.shape) != 3 or not (planes or hdu.stack):
+            return None
+        if not packed:
+            file.verify()
+        return hdu.shape[0]
+
+
+def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
+    """Return some images of a FITS cube, and what the file has for them; no others are read.
+
+    Args:
+        path: the file, counted by `fits_images`.
+        choice: what of it is asked for.
+        rows: which images, (n,).
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    with opened("input", path, verified=True) as file:
+        hdu, _, remarks = _chosen(file, choice)
+        images, header = hdu.planes(rows), with_primary(hdu.header, file.primary)
+        check_linear(hdu, header)
+        beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
+        noise, mask, psf = beside["noise"], beside["mask"], beside["PSF"]
+        good, how = None, []
+        if mask is not None:
+            bits = Mask.from_hdu(mask, str(header.get("TELESCOP", "")), _rows_of(mask, rows, hdu))
+            if choice.mask_means is None and sense(bits, images) is not None:
+                raise LensphysError(f"{mask.where} is of a stack and does not say its sense: give --mask-means")
+            good, said = good_pixels(bits, images, choice.mask_means)
+            good, how = good.reshape(-1, 1, *good.shape[-2:]), [said]
+        if noise is not None and noise.meaning.role == WEIGHT:
+            raise LensphysError(f"{noise.where} is a weight of a stack: save it as IVAR if it is, else give --error")
+        used = {
+            what: label(one) for what, one in {"images": hdu, "noise": noise, "mask": mask, "PSF": psf}.items() if one
+        }
+        taken = [one.number for one in (hdu, noise, mask, psf) if one is not None]
+        unused = tuple(label(other) for other in file.arrays if other.number not in taken)
+        return FitsStack(
+            images,
+            hdu.shape[0],
+            header,
+            None if noise is None else _noise_map(noise, noise.where, _rows_of(noise, rows, hdu)),
+            good,
+            None if psf is None else kernel_of(psf, file),
+            (_sentence(path, used, unused), *remarks, *how),
+        )
+
+
+def _rows_of(hdu: Hdu, rows: Array, images: Hdu) -> Array:
+    """A map of all images, or those of some of them."""
+    if hdu.shape not in (images.shape, images.shape[1:]):
+        raise LensphysError(f"{hdu.where} {hdu.shape} and {images.where} {images.shape} must have the same shape")
+    return hdu.planes(rows)
 
 
 def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
@@ -318,7 +408,7 @@ def _remedy(hdu: Hdu) -> str:
         return "save one plane"
     if 4 * hdu.shape[-1] < min(hdu.shape[:2]):
         return f"its planes are last, save one as (H, W) = {hdu.shape[:2]}"
-    return f"choose a plane with --ext '{label(hdu)}[0]'"
+    return f"choose a plane with --ext '{label(hdu)}[0]', or give --rows : if each is a lens of its own"
 
 
 # ---------------------------------------------------------------- what belongs to it
@@ -352,8 +442,27 @@ def _of_band_of(image: Hdu, band: str) -> bool:
     return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), filter_of(image.header), *words)
 
 
+def check_linear(hdu: Hdu, header: fits.Header) -> None:
+    """Raise where pixels are logarithms.
+
+    Raises:
+        LensphysError: with the remedy.
+    """
+    if is_magnitude(header):
+        raise LensphysError(f"{hdu.where} holds magnitudes or another logarithm ({header['BUNIT']}): save fluxes")
+    if "BSOFTEN" in header and "BOFFSET" in header:  # Pan-STARRS stacks
+        raise LensphysError(
+            f"{hdu.where} holds asinh magnitudes, by BSOFTEN: save the fluxes BOFFSET + 2 BSOFTEN sinh(x ln(10) / "
+            "2.5), or remove BSOFTEN if it has them"
+        )
+
+
 def _noise(hdu: Hdu, where: str) -> NoiseMap:
-    return NoiseMap(hdu.image(), str(hdu.meaning.role), where, unit=unit_of(hdu.header))
+    return _noise_map(hdu, where, hdu.image())
+
+
+def _noise_map(hdu: Hdu, where: str, values: Array) -> NoiseMap:
+    return NoiseMap(values, str(hdu.meaning.role), where, unit=unit_of(hdu.header))
 
 
 def _noise_of(hdu: Hdu, plane: int | None) -> NoiseMap:

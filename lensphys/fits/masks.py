@@ -44,11 +44,11 @@ class Mask:
     telescope: str = ""
 
     @classmethod
-    def from_hdu(cls, hdu: Hdu, telescope: str = "") -> Mask:
-        """Return that of an extension; TELESCOP of its header goes before ``telescope``."""
+    def from_hdu(cls, hdu: Hdu, telescope: str = "", values: Array | None = None) -> Mask:
+        """Return that of an extension, or some planes of it; TELESCOP of its header goes before ``telescope``."""
         telescope = str(hdu.header.get("TELESCOP") or telescope)
         role = str(hdu.meaning.role) if hdu.meaning.role in MASKS else MASK
-        return cls(hdu.array(), hdu.name, hdu.where, role, _planes(hdu.header), telescope)
+        return cls(hdu.array() if values is None else values, hdu.name, hdu.where, role, _planes(hdu.header), telescope)
 
 
 def sense(mask: Mask, image: Array) -> str | None:
