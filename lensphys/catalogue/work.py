@@ -163,8 +163,8 @@ class _Part:
             images = self.work.reading.images(piece.entry.path, self.work.scale, rows)
             if rows is None and len(images.index) > 1:
                 raise LensphysError(
-                    f"{piece.entry.path} is a FITS stack of {len(images.index)} images: super-resolve it by itself, with "
-                    ".npz as output"
+                    f"{piece.entry.path} is a FITS stack of {len(images.index)} images: super-resolve it by itself, "
+                    "with .npz as output"
                 )
             result = self._resolved(images)
             self._write(name, piece, images, result)
