@@ -135,6 +135,7 @@ def main() -> None:
             with kept.open("a") as file:
                 file.write(json.dumps([name, found[name]]) + "\n")
             print(row(name, found[name]), flush=True)
+    found = {name: found[name] for name in asked}  # kept rows of another list of cases are none of this one
     write_json(arguments.out, {"provenance": provenance(), "cases": found})
     kept.unlink()
 
