@@ -86,6 +86,15 @@ def test_simulated_images_have_none(tmp_path):
         assert not filled_border(file.lr()).any()
 
 
+@pytest.mark.parametrize("mean", [0.02, 0.3, 3.0, 200.0])
+def test_a_saturated_core_of_counts(mean):
+    counts = np.random.default_rng(0).poisson(mean, (8, 1, HEIGHT, WIDTH)).astype("f4")
+    assert not filled_patches(torch.from_numpy(counts)).any()
+    assert not filled_patches(torch.from_numpy((counts - mean).clip(0))).any()  # counts that were cut off at zero
+    counts[..., 4:7, 5:9] = 65535
+    assert torch.equal(filled_patches(torch.from_numpy(counts)), torch.from_numpy(counts == 65535))
+
+
 def test_shapes_are_checked():
     with pytest.raises(LensphysError, match="image must have the shape"):
         filled_border(torch.zeros(3, 4, 5))

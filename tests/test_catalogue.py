@@ -104,6 +104,16 @@ def test_each_image_is_what_its_file_alone_would_give(made, folder, tmp_path):
         assert np.array_equal(a["image"][-1:], b["image"]) and np.array_equal(a["residual"][-1:], b["residual"])
 
 
+def test_a_fits_stack_costs_its_row(tmp_path):
+    (tmp_path / "in").mkdir()
+    cube = fits.PrimaryHDU(np.stack([ring(), ring(seed=1)])[:, None], fits.Header({"PIXSCALE": 0.1}))
+    cube.writeto(tmp_path / "in" / "a.fits")
+    fits.writeto(tmp_path / "in" / "b.fits", ring(), fits.Header({"PIXSCALE": 0.1}))
+    rows = super_resolve_all(survey_of(tmp_path / "in"), tmp_path / "out")
+    assert [row["status"] for row in rows] == ["failed", "done"]
+    assert "a.fits is a FITS stack of 2 images: super-resolve it by itself" in rows[0]["reasons"]
+
+
 def test_the_place_on_the_sky_is_the_middle_of_the_image(made):
     rows = made[1]
     assert (rows[0]["ra"], rows[0]["dec"]) == pytest.approx((150.0, 2.0), abs=1e-9)

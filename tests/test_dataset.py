@@ -170,6 +170,8 @@ def test_a_data_set_is_of_single_images():
     stack = lp.read(np.random.default_rng(1).normal(size=(2, 16, 16)), pixel_scale=0.1, noise=np.ones((2, 16, 16)))
     with pytest.raises(LensphysError, match="is a stack of 2 images: a data set is of one lens"):
         lp.Dataset.exposures([stack, stack])
+    with pytest.raises(LensphysError, match="are the same image, whose noise would count twice: leave one out"):
+        lp.Dataset.exposures([stack[0], stack[0]])
     with pytest.raises(LensphysError, match="images and the band of each: got 0 and 0"):
         lp.Dataset([], [])
 

@@ -350,7 +350,44 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(TELESCOP="JWST"), sci(), ext("DQ", (BAD | 4).astype("f4"))], bad=FAULTS
     ),
     "any error map is no image": Layout(lambda: [primary(), ext("NOISE", ERR), sci(name="THING")], "THING", 0.1),
+    "weight that is a variance": Layout(
+        lambda: [primary(), sci(), ext("WT", ERR**2)], sigma=0.1, says="a weight, taken for a variance"
+    ),
+    "drizzle's inverse variance": Layout(lambda: [primary(), sci(), ext("IVM", 1 / ERR**2)], sigma=0.1),
+    "variance of the noise": Layout(lambda: [primary(), sci(), ext("NOISE_VARIANCE", ERR**2)], sigma=0.1),
+    "planes without a name": Layout(
+        lambda: [primary(), unnamed(IMAGE, **HEAD), unnamed(BAD * 2 | DETECTED, **PLANES)], "1", bad=FAULTS,
+        says="those without BAD, SAT, NO_DATA",
+    ),
+    "bands alone": Layout(
+        lambda: [primary(), sci(2 * IMAGE, "G"), sci(name="R"), ext("G_VAR", 4 * ERR**2), ext("R_VAR", ERR**2)], "R",
+        0.1, choice=Choice(band="r"),
+    ),
+    "two of no known name": Layout(
+        lambda: [primary(), sci(name="CUTOUT_A"), sci(2 * IMAGE, "CUTOUT_B")], "CUTOUT_A",
+        says="2 arrays of no known name (CUTOUT_A, CUTOUT_B): the first is taken, else give --ext",
+    ),
+    "objects": Layout(
+        lambda: [primary(), sci(), ext("DQ", BAD), ext("OBJMASK", BAD[::-1].astype("u1"))],
+        bad=int((BAD | BAD[::-1]).sum()),
+        says=f"OBJMASK: {FAULTS} pixels of objects are masked",
+    ),
+    "objects and the lens": Layout(
+        lambda: [primary(), sci(), ext("OBJECT_MASK", (IMAGE > 1).astype("u1"))],
+        says="OBJECT_MASK is not used: it marks 100 % of the lens's own light, in the middle",
+    ),
+    "the lens is marked": Layout(
+        lambda: [primary(), sci(), ext("LENS_MASK", DISC.astype("u1"))],
+        says="LENS_MASK is not used, by its name it marks the lens, which is modelled: give it as --mask",
+    ),
     # PSFs
+    "psf of its filter": Layout(
+        lambda: [primary(), sci(FILTER1="CLEAR1L", FILTER2="F814W"), ext("PSF_F814W", STAR)], psf=SCALE
+    ),
+    "psf of another filter": Layout(
+        lambda: [primary(), sci(FILTER="F814W"), ext("PSF", STAR, FILTER="F160W")], psf=SCALE,
+        says="a.fits[PSF] is of the filter F160W, and the image of F814W: is it the right PSF?",
+    ),
     "psf of its own scale": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), PIXSCALE=0.05)], psf=0.05),
     "psf by stpsf": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), PIXELSCL=0.05, OVERSAMP=2)], psf=0.05),
     "psf by oversampling": Layout(lambda: [primary(), sci(), ext("PSF", _star(15, 5), OVERSAMP=2)], psf=0.05),
@@ -430,7 +467,22 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
     "magnitudes": (
         lambda: [primary(), sci(BUNIT="mag/arcsec2")],
         Choice(),
-        r"\[SCI\] holds magnitudes \(mag/arcsec2\)",
+        r"\[SCI\] holds magnitudes or another logarithm \(mag/arcsec2\)",
+    ),
+    "asinh magnitudes": (
+        lambda: [primary(IMAGE, BSOFTEN=1.0, BOFFSET=0.1, **HEAD)],
+        Choice(),
+        r"a.fits\[PRIMARY\] holds asinh magnitudes, by BSOFTEN: save the fluxes",
+    ),
+    "another logarithm": (
+        lambda: [primary(), sci(BUNIT="log10(flux)")],
+        Choice(),
+        r"logarithm \(log10\(flux\)\): save",
+    ),
+    "a variance that is none": (
+        lambda: [primary(), sci(IMAGE / 100), ext("IVAR", ERR / 100)],
+        Choice(),
+        r"IVAR\] looks like standard deviations, not like an inverse variance: if so, name its extension ERR",
     ),
     "tiny pixels": (
         lambda: [primary(), ext("SCI", IMAGE, PIXSCALE=1e-5)],

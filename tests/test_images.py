@@ -71,7 +71,9 @@ def test_a_stack_and_an_instrument(npy):
     assert torch.equal(seen.image[:, 0], torch.from_numpy(stack()))  # no flip: rows are y, columns are x
     assert seen.camera.grid == PixelGrid(H, W, 0.101) and seen.camera.supersampling == 1 and seen.mask is None
     assert seen.camera.psf == GaussianPSF(0.16) and isinstance(seen.noise, ExposureNoise)
-    assert images.header is None and images.remarks == []
+    question = "the instrument's noise is over 5 times as small as the scatter of the sky: is the image in the"
+    assert images.header is None and [remark.startswith(question) for remark in images.remarks] == [True]
+    assert read_images(saved(npy, stack() * np.float32(0.1)), instrument=EUCLID).remarks == []
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<i4", "u2"])
@@ -108,6 +110,10 @@ def test_an_npz_is_read_as_a_fits_file_is(tmp_path):
         ({"image": np.array([[None]])}, "a.npz is not a whole .npz archive of numbers"),
         ({"image": stack()}, r"shape \(.*\), expected one image \(H, W\)"),
         ({"err": stack()[0]}, "a.npz has no image"),
+        (
+            {"image": stack()[0], "pixel_scale": [0.1, 0.1]},
+            r"a.npz\[pixel_scale\] has the shape \(2,\): it must be one",
+        ),
     ],
 )
 def test_faulty_npz(tmp_path, arrays, message):
@@ -208,7 +214,11 @@ def test_bad_pixels_of_a_stack_are_masked_in_their_image(tmp_path):
     images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
     assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 0]
     assert torch.isfinite(images.observation.image).all()
-    assert images.remarks == ["3 NaN or infinite pixels are masked, images that have some: 1"]
+    assert images.remarks[0] == "3 NaN or infinite pixels are masked, images that have some: 1"
+    array[2, 4, 3:6] = [1.6e38, -1e30, 1e20]  # what stands for a lack of a number
+    images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
+    assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 3]
+    assert images.remarks[1] == "3 pixels beyond 1e+15 are masked, images that have some: 1"
 
 
 def test_bad_pixels_do_not_pass_for_a_lack_of_noise(tmp_path):
@@ -545,7 +555,7 @@ def test_noise_maps_of_other_kinds(tmp_path, npy):
     assert left / right == pytest.approx(0.5) and "exposure map and scaled" in found.remarks[-1]
     for values, kind in ((sigma**4, "a variance"), (sigma**-2, "an inverse variance")):
         image = saved(tmp_path / "i.npy", stack(1) * (sigma if kind == "a variance" else 1))
-        with pytest.raises(LensphysError, match=f"e.npy looks like {kind}, not like standard deviations: name its ext"):
+        with pytest.raises(LensphysError, match=f"e.npy looks like {kind}, not like standard deviations: if so, name"):
             read_images(image, instrument=EUCLID, error=saved(tmp_path / "e.npy", values))
     with pytest.raises(LensphysError, match="a.npy is the image itself: give the file of its noise"):
         read_images(npy, instrument=EUCLID, error=npy)

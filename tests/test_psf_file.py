@@ -145,6 +145,12 @@ def test_what_is_no_kernel(tmp_path, values, message):
         usable(read_kernel("PSF file", tmp_path / "psf.npy"))
 
 
+def test_complex_numbers_are_no_kernel(tmp_path):
+    np.save(tmp_path / "psf.npy", np.ones((3, 3), complex) / 9)
+    with pytest.raises(LensphysError, match="psf.npy is not a plain .npy file of numbers: it holds complex128"):
+        read_kernel("PSF file", tmp_path / "psf.npy")
+
+
 def test_files_without_a_kernel(tmp_path):
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(star(), name="ERR")]).writeto(tmp_path / "a.fits")
     with pytest.raises(LensphysError, match=r"a.fits holds no image of a PSF: it holds ERR \(15, 15\)"):

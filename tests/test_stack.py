@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from astropy.io import fits
 from lenses import small_lenses
 from typer.testing import CliRunner
 
+import lensphys as lp
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally, of_all
 from lensphys.cli import app
@@ -84,6 +88,75 @@ def test_a_stack_in_parts_is_the_stack(folder, given):
     told = [r for r in whole.remarks if "exposure" not in r and not r.startswith("mask")]
     assert set(told) <= set(stack.remarks)
     assert sum(r.startswith("mask mask.npy: ") for r in stack.remarks) == ("mask" in given)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_a_fits_cube_is_a_stack(folder, tmp_path, packed):
+    pixels, sigma = images(), np.random.default_rng(1).uniform(0.04, 0.06, (COUNT, H, W)).astype("f4")
+    flags = np.zeros((COUNT, H, W), "i2")
+    flags[3, 9] = 1
+    maps = [fits.ImageHDU(sigma, name="ERR"), fits.ImageHDU(flags, name="DQ")]
+    head = fits.Header({"PIXSCALE": 0.1})
+    path = tmp_path / ("a.fits.gz" if packed else "a.fits")
+    fits.HDUList([fits.PrimaryHDU(pixels[:, None], head), *maps]).writeto(path, checksum=True)
+    np.save(tmp_path / "ERR.npy", sigma)
+    np.save(tmp_path / "DQ.npy", flags)
+    whole = read_images(
+        folder / "a.npy", pixel_scale=0.1, error=tmp_path / "ERR.npy", mask=tmp_path / "DQ.npy",
+    )  # fmt: skip
+    for pieces in (open_images(path, Reading(), 2), open_images(path, Reading(), 2, pixels=FEW)):
+        same(whole, pieces, COUNT - 1)
+    some = open_images(path, Reading(), 2, np.array([3, 6]))
+    assert torch.equal(some.observation.image, whole.observation.image[[3, 5]])
+    assert len(lp.read(path)) == COUNT - 1 and lp.read(path).image.shape == (COUNT - 1, H, W)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
+def test_a_long_fits_cube_is_read_as_it_is_wanted(tmp_path):
+    def read_bytes() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    peaks = {}
+    for count in (160, 800):
+        path = tmp_path / f"{count}.fits"
+        cube = np.random.default_rng(0).normal(0, 1, (count, 1, 64, 64)).astype("f4") + 0.5
+        fits.PrimaryHDU(cube, fits.Header({"PIXSCALE": 0.1})).writeto(path, checksum=True)
+        tracemalloc.start()
+        found = open_images(path, Reading(), 2, pixels=8 * 64 * 64)
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    before = read_bytes()
+    part = found.observation[torch.tensor([70, 333])].image
+    assert read_bytes() - before < 0.1 * path.stat().st_size
+    np.testing.assert_array_equal(part.numpy(), cube[[70, 333]])
+    assert isinstance(found, ImageStack) and peaks[800] < 1.3 * peaks[160] < cube.nbytes
+
+
+def test_what_a_fits_cube_is_must_be_said(tmp_path):
+    head = fits.Header({"PIXSCALE": 0.1})
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(images()[:4], head).writeto(path)
+    command = ["super-resolve", str(path), "--method", "bicubic", "-o"]
+    for out, words in (
+        ("b.npz", "a.fits is a cube: give --rows : if"),
+        ("b.fits", "or give --rows : if each is a lens"),
+    ):
+        done = CliRunner().invoke(app, [*command, str(tmp_path / out)])
+        assert done.exit_code == 2 and words in done.output
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "b.npz"), "--rows", "1:3"])
+    assert done.exit_code == 0, done.output
+    assert np.load(tmp_path / "b.npz")["index"].tolist() == [1, 2]
+    for name, values, words in (("WHT", 1.0, "is a weight of a stack"), ("MASK", 0.0, "give --mask-means")):
+        hdus = [fits.PrimaryHDU(images()[:4, None], head), fits.ImageHDU(np.full((4, H, W), values), name=name)]
+        fits.HDUList(hdus).writeto(path, overwrite=True)
+        with pytest.raises(LensphysError, match=words):
+            open_images(path, Reading(), 2)
+    fits.PrimaryHDU(images()[:4, None], head).writeto(path, checksum=True, overwrite=True)
+    changed = bytearray(path.read_bytes())
+    changed[4000] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(LensphysError, match="a.fits does not match its own checksum"):
+        open_images(path, Reading(), 2)
 
 
 def test_some_rows_of_a_stack(folder):

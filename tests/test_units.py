@@ -141,6 +141,7 @@ WRONG = {
         {"BUNIT": "Jy/beam"},
         "BUNIT Jy/beam, which cannot be brought to the e-/s of the instrument: give --e",
     ),
+    "a zero point in words": ({"MAGZERO": "23.9"}, "has MAGZERO = '23.9', expected a magnitude: repair it"),
     "a wavelength": ({"BUNIT": "erg/s/cm2/Angstrom"}, "cannot be brought to the e-/s of the instrument"),
 }
 

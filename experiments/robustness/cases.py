@@ -135,7 +135,8 @@ def main() -> None:
         if name not in found:
             found[name] = judged(command, arguments.folder)
             print(row(name, found[name]), flush=True)
-    found.finish({"provenance": provenance(), "cases": found})
+    asked_for = {name: found[name] for name in asked}  # kept rows of another list of cases are none of this one
+    found.finish({"provenance": provenance(), "cases": asked_for})
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def read(
             choice=choice_of(None if ext is None else str(ext), band, mask_means),
         )
     tell(images.remarks)
-    return Images(images, source.single or images.header is not None, source.name)
+    return Images(images, source.single or (images.header is not None and len(images.index) == 1), source.name)
 
 
 @dataclass(frozen=True)

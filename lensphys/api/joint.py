@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,9 @@ class Dataset:
         for one in self.images:
             if len(one) != 1:
                 raise LensphysError(f"{one.name} is a stack of {len(one)} images: a data set is of one lens, give one")
+        for (a, one), (b, other) in combinations(zip(self.names, self.images, strict=True), 2):
+            if torch.equal(one.set.observation.image, other.set.observation.image):
+                raise LensphysError(f"{a} and {b} are the same image, whose noise would count twice: leave one out")
 
     @classmethod
     def exposures(cls, images: Sequence[One]) -> Dataset:

@@ -161,6 +161,11 @@ class _Part:
             name = f"{piece.first:06d}_{result_name(piece.entry.path)}"
             rows = None if piece.rows is None else np.array(piece.rows)
             images = self.work.reading.images(piece.entry.path, self.work.scale, rows)
+            if rows is None and len(images.index) > 1:
+                raise LensphysError(
+                    f"{piece.entry.path} is a FITS stack of {len(images.index)} images: super-resolve it by itself, "
+                    "with .npz as output"
+                )
             result = self._resolved(images)
             self._write(name, piece, images, result)
         except Exception as error:  # whatever it is, it is this file's, and costs its own row alone

@@ -173,7 +173,7 @@ def super_resolve(
     if many:
         check_folder(source, out, reading)
     else:
-        check_output(source, out)
+        check_output(source, out, _is_fits_stack(source, reading, out, rows))
         claim(out, *files, overwrite=overwrite)
     chosen = chosen_for(network(run, weights, method), method, model, refine, where)
     reading = replace(reading, fallback=None if preset is not None else chosen.instrument)
@@ -184,13 +184,31 @@ def super_resolve(
         _super_resolve_file(order, chosen, reading, rows, solar)
 
 
+def _is_fits_stack(source: Path, reading: Reading, out: Path, rows: str | None) -> bool:
+    """Whether a file is a FITS cube whose planes are images of lenses.
+
+    Raises:
+        LensphysError: if the output says so, and nothing else does.
+    """
+    from lensphys.data.contents import READ, images_in, kind_of
+
+    if kind_of(source, READ) != "FITS" or not source.exists():
+        return False
+    if images_in(source, reading.choice, planes=rows is not None) is not None:
+        return True
+    if out.suffix.lower() == ".npz" and images_in(source, reading.choice, planes=True) is not None:
+        raise LensphysError(f"{source} is a cube: give --rows : if each plane is a lens of its own, else --ext of one")
+    return False
+
+
 def _super_resolve_file(order: Order, chosen: Chosen, reading: Reading, rows: str | None, solar: float | None) -> None:
     """Super-resolve the images of one file, and say what was found."""
     from lensphys.api.resolve import resolved
     from lensphys.data.contents import images_in
     from lensphys.data.stack import open_images
 
-    chosen_rows = None if rows is None else rows_of(rows, images_in(order.source) or 1)
+    count = images_in(order.source, reading.choice, planes=rows is not None)
+    chosen_rows = None if rows is None else rows_of(rows, count or 1)
     images = open_images(order.source, reading, order.scale, chosen_rows)
     for sentence in images.remarks:
         note(sentence)

@@ -18,7 +18,7 @@ from lensphys.data.npy import as_float32, mapped_npy, open_npy
 from lensphys.fits.file import ASDF, PICTURE
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
-from lensphys.fits.image import Choice, NoiseMap, read_fits_image
+from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask, good_pixels
 from lensphys.fits.units import is_surface_brightness
@@ -112,7 +112,10 @@ class Contents:
         carried = None if self.carried is None else self.carried.rows(place)
         conditions = self.conditions.rows(torch.from_numpy(place))
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[place]
-        own = replace(self, pixels=self.pixels[place], numbers=self.numbers[place], mask=mask)
+        noise = self.noise
+        if noise is not None and noise.values.shape == self.pixels.shape:
+            noise = replace(noise, values=noise.values[place])
+        own = replace(self, pixels=self.pixels[place], numbers=self.numbers[place], mask=mask, noise=noise)
         return replace(own, carried=carried, conditions=conditions)
 
     def maps(self, values: Array, where: str) -> Array:
@@ -190,13 +193,20 @@ def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
     raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")
 
 
-def images_in(path: Path) -> int | None:
+def images_in(path: Path, choice: Choice = Choice(), planes: bool = False) -> int | None:
     """Return how many images a stack holds, without reading them; None for a file that is read as one image.
+
+    Args:
+        path: of the file.
+        choice: what of a FITS file is asked for.
+        planes: whether each plane of a FITS cube (N, H, W) is an image; else those of (N, 1, H, W) alone.
 
     Raises:
         LensphysError: if the file is damaged.
     """
     kind = kind_of(path, READ)
+    if kind == "FITS":
+        return fits_images(path, choice, planes)
     if kind == "HDF5":
         with LensFile(path) as file:
             return len(file)
@@ -209,6 +219,10 @@ def contents_of(
 ) -> Contents:
     """Return what a file says by itself: see `lensphys.data.images.read_images`."""
     kind = kind_of(path, READ)
+    if kind == "FITS" and rows is None and (count := fits_images(path, choice, planes=False)) is not None:
+        rows = np.arange(count)
+    if kind == "FITS" and rows is not None:
+        return _stack_contents(path, pixel_scale, choice, rows, remarks)
     if kind in ("FITS", ".npz"):
         return _fits_contents(path, pixel_scale, choice, remarks)
     check_choice_of_fits(path, choice)
@@ -223,6 +237,13 @@ def contents_of(
     stack = as_stack(path, mapped_npy("input", path))
     numbers = np.arange(len(stack)) if rows is None else rows
     return Contents(as_float32(stack[numbers]), numbers, len(stack))
+
+
+def _stack_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array, remarks: list[str]) -> Contents:
+    found = read_fits_stack(path, choice, rows)
+    remarks += found.remarks
+    scale = header_scale(found.header, str(path)) if pixel_scale is None else None
+    return Contents(found.images, rows, found.total, scale, found.mask, found.noise, found.psf, header=found.header)
 
 
 def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> Contents:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.basics.remarks import of_all
-from lensphys.data.noise_maps import error_map, noise_map_in
+from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
-from lensphys.fits.header import questioned_scale, scale_key
+from lensphys.fits.header import filter_of, questioned_scale, scale_key
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
@@ -263,12 +263,21 @@ def _psf(
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.told(kernel.label, pixel))
+        remarks += _other_filter(kernel, contents)
         _check_kernel_scale(kernel.where, pixel, scale)
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
         return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
     return NoPSF(), "none is known"
+
+
+def _other_filter(kernel: Kernel, contents: Contents) -> list[str]:
+    """The question that a kernel of another filter than the image's calls for."""
+    own = "" if contents.header is None else filter_of(contents.header)
+    if not own or not kernel.band or own == kernel.band:
+        return []
+    return [f"{kernel.label} is of the filter {kernel.band}, and the image of {own}: is it the right PSF?"]
 
 
 def _check_kernel_scale(where: str, pixel: float, scale: float) -> None:
@@ -294,11 +303,14 @@ def _noise(
         noise = noise_map_in(Path(noise), contents.band)
     filled = without_holes(image, good)
     if noise is not None:
-        noise = replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
+        own = given is None and noise.values.shape == contents.pixels.shape  # of a FITS stack, and of these images
+        noise = noise if own else replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
         unit = None if contents.header is None else unit_of(contents.header)
         return error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     if preset is not None:
-        return preset.noise(filled, remarks), everywhere
+        law = preset.noise(filled, remarks)
+        remarks += [] if contents.carried is not None else questioned_law(law, filled)
+        return law, everywhere
     remarks.append("no noise is known: it is estimated from the image (give --error or --instrument)")
     return SkyNoise.from_image(filled), everywhere

@@ -18,12 +18,19 @@ from lensphys.basics.remarks import Tally
 from lensphys.data.npy import mapped_npy
 from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
 from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
-from lensphys.observation import ErrorMap, SkyNoise
+from lensphys.observation import ErrorMap, Noise, SkyNoise
 
 Array = NDArray[Any]
 
-EXPOSURE, INVERSE_WEIGHT = "exposure map", "weight that is an inverse variance"  # what a weight may be
+# what a weight may be
+EXPOSURE, INVERSE_WEIGHT, VARIANCE_WEIGHT = (
+    "exposure map",
+    "weight that is an inverse variance",
+    "weight that is a variance",
+)
+_OF_WEIGHT = {INVERSE_WEIGHT: INVERSE_VARIANCE, VARIANCE_WEIGHT: VARIANCE}
 _POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's unit
+_NAMED = {DEVIATION: "ERR", VARIANCE: "VARIANCE", INVERSE_VARIANCE: "IVAR"}
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 # A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
 _ALIKE = (0.8, 2.5)
@@ -55,17 +62,18 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
     """
     if np.array_equal(noise.values.ravel(), image.numpy().ravel()):
         raise LensphysError(f"{noise.where} is the image itself: give the file of its noise")
+    conflict = _other_unit(noise, unit)
     noise = _in_unit(noise, unit)
     if noise.kind == WEIGHT:
         noise = weight_told(noise, image)
-    if noise.kind == INVERSE_WEIGHT:
-        how = "a weight, taken for an inverse variance: so the sky scatters"
-        return Deviation(_converted(noise.values, INVERSE_VARIANCE), how)
+    if noise.kind in _OF_WEIGHT:
+        how = f"a weight, taken for {_article(_OF_WEIGHT[noise.kind])}: so the sky scatters"
+        return Deviation(_converted(noise.values, _OF_WEIGHT[noise.kind]), how)
     if noise.kind == EXPOSURE:
         return _of_exposure(noise.values, image)
-    if noise.kind in _UNCERTAINTY:
-        return Deviation(_converted(noise.values, noise.kind), f"{_article(noise.kind)}, made standard deviations")
-    return Deviation(noise.values, _plausibly(noise, image))
+    values = _converted(noise.values, noise.kind)
+    how = "standard deviations" if noise.kind == DEVIATION else f"{_article(noise.kind)}, made standard deviations"
+    return Deviation(values, how + conflict + _question(noise, values, image))
 
 
 def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
@@ -79,22 +87,34 @@ def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
     return noise
 
 
+def _other_unit(noise: NoiseMap, unit: UnitBase | None) -> str:
+    """What is told of a map whose unit is none of the image's, in any power."""
+    if unit is None or noise.unit is None or noise.kind not in _POWER:
+        return ""
+    fitting = (unit, *(unit**power for power in _POWER.values()))  # many write the image's own for a variance
+    if any(noise.unit.is_equivalent(one) for one in fitting):
+        return ""
+    return f", in {noise.unit} where the image is in {unit}: taken as they are"
+
+
 def _converted(values: Array, kind: str) -> Array:
+    if kind == DEVIATION:
+        return values
     with np.errstate(all="ignore"):  # zeros and negative values become infinite or NaN, and are masked as such
         return np.asarray(_UNCERTAINTY[kind](values, copy=False).represent_as(StdDevUncertainty).array, np.float32)
 
 
 def weight_told(noise: NoiseMap, image: Tensor) -> NoiseMap:
-    """Return a weight as what it is, by the scatter of the sky: an inverse variance, or an exposure map.
+    """Return a weight as what it is, by the scatter of the sky: an inverse variance, a variance, or an exposure map.
 
     Args:
         noise: a weight, of the shape of the images.
         image: (N, 1, H, W), finite.
     """
-    sigma = _median(_converted(noise.values, INVERSE_VARIANCE))
     white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
-    inverse = _ALIKE[0] * white <= sigma <= _ALIKE[1] * sky_scatter(image.numpy())
-    return replace(noise, kind=INVERSE_WEIGHT if inverse else EXPOSURE)
+    low, high = _ALIKE[0] * white, _ALIKE[1] * sky_scatter(image.numpy())
+    fitting = (told for told, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
+    return replace(noise, kind=next(fitting, EXPOSURE))
 
 
 def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
@@ -107,23 +127,40 @@ def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
     return Deviation(values, f"a weight, taken for an exposure map and scaled to the noise of the sky{told}")
 
 
-def _plausibly(noise: NoiseMap, image: Tensor) -> str:
-    """What is told of a map of standard deviations; it is refused where it is close to the sky only as another kind.
+def _question(noise: NoiseMap, sigma: Array, image: Tensor) -> str:
+    """What is asked of a map that gives standard deviations far off the sky's scatter; nothing, of a plausible one.
 
     Of an image without any sky, light scatters; what is white in it does not know of light.
+
+    Raises:
+        LensphysError: if the map is close to the sky only as another kind.
     """
-    sky, white, level = sky_scatter(image.numpy()), _white(image), _median(noise.values)
+    sky, white, level = sky_scatter(image.numpy()), _white(image), _median(sigma)
     if sky == 0 or any(_near(level, scatter, _QUESTIONED) for scatter in (sky, white)):
-        return "standard deviations"
+        return ""
     implausible = not any(_near(level, scatter, _IMPLAUSIBLE) for scatter in (sky, white))
-    for kind in (VARIANCE, INVERSE_VARIANCE) if implausible else ():
+    for kind in (kind for kind in _NAMED if implausible and kind != noise.kind):
         if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
             raise LensphysError(
-                f"{noise.where} looks like {_article(kind)}, not like standard deviations: name its extension "
-                f"{'VARIANCE' if kind == VARIANCE else 'IVAR'}, or give its square root"
+                f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, name "
+                f"its extension {_NAMED[kind]}"
             )
     times = f"{_QUESTIONED:g} times as {'large' if level > sky else 'small'} as"
-    return f"standard deviations, over {times} the scatter of the sky: are they in the unit of the image?"
+    return f", over {times} the scatter of the sky: are they in the unit of the image?"
+
+
+def questioned_law(law: Noise, image: Tensor) -> list[str]:
+    """Return the question that an instrument's noise calls for, far off the sky's scatter of images (N, 1, H, W)."""
+    sky, white = sky_scatter(image.numpy()), _white(image)
+    level = _median(law.variance(torch.zeros_like(image)).sqrt().numpy())
+    if sky == 0 or any(_near(level, scatter, _QUESTIONED) for scatter in (sky, white)):
+        return []
+    times = f"{_QUESTIONED:g} times as {'large' if level > sky else 'small'} as"
+    return [f"the instrument's noise is over {times} the scatter of the sky: is the image in the instrument's unit?"]
+
+
+def _plainly(kind: str) -> str:
+    return "standard deviations" if kind == DEVIATION else _article(kind)
 
 
 def _near(level: float, scatter: float, times: float) -> bool:

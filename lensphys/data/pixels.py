@@ -92,10 +92,10 @@ def left_out(path: object, faults: dict[int, str]) -> list[str]:
 
 def fault(image: Array) -> str:
     """Return why an image (H, W) cannot be super-resolved; nothing if it can."""
-    good = np.isfinite(image)
-    if good.sum() < image.size / 2:
-        return f"has {image.size - good.sum()} NaN or infinite pixels of {image.size}, more than half: cut them off"
-    peak = float(np.abs(image[good]).max())
+    finite, good = np.isfinite(image), _measured(image)
+    if finite.sum() < image.size / 2:
+        return f"has {image.size - finite.sum()} NaN or infinite pixels of {image.size}, more than half: cut them off"
+    peak = float(np.abs(image[good if good.sum() >= image.size / 2 else finite]).max())
     if peak == 0:
         return "is zero everywhere: there is nothing to super-resolve"
     if not _SINGLE_PRECISION[0] <= peak <= _SINGLE_PRECISION[1]:
@@ -107,14 +107,20 @@ def fault(image: Array) -> str:
     return ""
 
 
+def _measured(image: Array) -> Array:
+    """Which pixels are numbers, and none that stands for a lack of one (-1e30, or 1.6e38 of IRAF), bool."""
+    return np.isfinite(image) & (np.abs(image) <= _SINGLE_PRECISION[1])
+
+
 def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
-    """Return images (N, 1, H, W) of an array (N, H, W) with 0 for NaN and infinite pixels, and where the others are."""
+    """Return images (N, 1, H, W) of an array (N, H, W) with 0 for what is no number, and where the others are."""
     image = torch.from_numpy(pixels)[:, None]
-    good = torch.isfinite(image)
-    bad = (~good).flatten(1).sum(1)
-    if bad.any():
-        total, images = int(bad.sum()), int((bad > 0).sum())
-        remarks.append(Tally("{} NaN or infinite pixels are masked, images that have some: {}", total, images))
+    finite, good = torch.isfinite(image), torch.from_numpy(_measured(pixels))[:, None]
+    beyond = f"{{}} pixels beyond {_SINGLE_PRECISION[1]:g}"
+    for what, bad in (("{} NaN or infinite pixels", ~finite), (beyond, finite & ~good)):
+        if bad.any():
+            total, images = int(bad.sum()), int(bad.flatten(1).any(1).sum())
+            remarks.append(Tally(f"{what} are masked, images that have some: {{}}", total, images))
     return torch.where(good, image, torch.zeros_like(image)), good
 
 

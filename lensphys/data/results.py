@@ -53,18 +53,19 @@ def result_name(source: Path) -> str:
     return source.name[: -len(ending)] + WRITTEN[kind][0]
 
 
-def check_output(source: str | Path, path: str | Path) -> None:
+def check_output(source: str | Path, path: str | Path, stack: bool = False) -> None:
     """Raise unless the results of one file can be written to another: to be called before the long computation.
 
     Args:
         source: the file that is read.
         path: the file to be written.
+        stack: whether it is a FITS cube of several images.
 
     Raises:
         LensphysError: if the suffixes do not fit, both are one file, or the folder cannot be written.
     """
     source, path = Path(source), Path(path)
-    allowed = WRITTEN[kind_of(source, READ)]
+    allowed = WRITTEN[".npy" if stack else kind_of(source, READ)]
     if not path.name.lower().endswith(allowed):
         raise LensphysError(f"the output of {source.name} must be named *{' or *'.join(allowed)}, got {path}")
     outputs.check_file(path, [source], overwrite=True)

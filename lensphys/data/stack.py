@@ -59,6 +59,11 @@ class Reading:
     choice: Choice = Choice()
     sky: str = KEEP
 
+    @property
+    def plain(self) -> Choice:
+        """What of a FITS file is asked for, of its pixels alone."""
+        return replace(self.choice, mask_means=None, given=frozenset(("noise", "mask", "PSF")))
+
     def images(self, path: Path, scale: int, rows: Array | None = None) -> ImageSet:
         """Return the images of a file.
 
@@ -86,7 +91,7 @@ class Reading:
         """
         error = noise_map_in(self.error, "") if isinstance(self.error, Path) else self.error
         mask = mask_in(self.mask) if isinstance(self.mask, Path) else self.mask
-        contents, means = contents_of(path, None, Choice(), rows, []), self.choice.mask_means
+        contents, means = contents_of(path, None, self.plain, rows, []), self.choice.mask_means
         if mask is not None and means is None:
             means = sense(replace(mask, values=contents.maps(mask.values, mask.where)), contents.pixels)
         if error is not None and error.kind == WEIGHT:
@@ -170,11 +175,11 @@ def open_images(
     Raises:
         LensphysError: if a file is faulty, or no image can be used.
     """
-    count = images_in(path)
+    count = images_in(path, reading.choice, planes=rows is not None)
     if count is None:
         return reading.images(path, scale)
     rows = np.arange(count) if rows is None else rows
-    first = contents_of(path, None, Choice(), rows[:1], []).pixels
+    first = contents_of(path, None, reading.plain, rows[:1], []).pixels
     check_size(path, first)
     size = max(1, pixels // first[0].size)
     return reading.images(path, scale, rows) if len(rows) <= size else _looked_at(path, reading, scale, rows, size)
@@ -183,7 +188,7 @@ def open_images(
 def _looked_at(path: Path, reading: Reading, scale: int, rows: Array, size: int) -> ImageStack:
     faults: dict[int, str] = {}
     for part in _parts(rows, size):
-        faults |= faults_of(contents_of(path, None, Choice(), part, []).pixels, part)
+        faults |= faults_of(contents_of(path, None, reading.plain, part, []).pixels, part)
     check_some_left(path, faults, len(rows))
     index = rows[~np.isin(rows, list(faults))]
     reading = reading.of_stack(path, index[:size])

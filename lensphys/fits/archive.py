@@ -40,6 +40,9 @@ def archive(name: str, path: Path) -> fits.HDUList:
             f"{name} {path} is not a whole .npz archive of numbers: save it anew with numpy.savez "
             f"({shortened(str(error))})"
         ) from None
+    for key in (*_CARDS, *_OF_PSF):
+        if key in arrays and arrays[key].size != 1:
+            raise LensphysError(f"{path}[{key}] has the shape {arrays[key].shape}: it must be one value")
     arrays |= _of_every_pixel(arrays)
     extensions = (_extension(key, x, arrays, path) for key, x in arrays.items() if x.ndim > 1)
     return fits.HDUList([_primary(arrays), *extensions])
@@ -68,4 +71,4 @@ def _extension(key: str, array: np.ndarray, arrays: dict[str, np.ndarray], path:
 
 def _cards(arrays: dict[str, np.ndarray], names: dict[str, str]) -> fits.Header:
     known = {card: arrays[key] for key, card in names.items() if key in arrays}
-    return fits.Header({card: x.item() for card, x in known.items() if x.size == 1})
+    return fits.Header({card: x.item() for card, x in known.items()})

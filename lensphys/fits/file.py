@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.fits.archive import archive
-from lensphys.fits.names import Meaning, meaning, meaning_of_class, meaning_of_uncertainty
+from lensphys.fits.names import MASK, Meaning, meaning, meaning_of_class, meaning_of_uncertainty
 
 Array = NDArray[Any]
 
@@ -41,6 +41,7 @@ _OTHERS = {  # how files begin that are taken for FITS, in small letters
 }
 _NO_START = ": it does not begin with SIMPLE"
 _KEYWORD = re.compile(r"[A-Z0-9_-]{0,8}")
+_PIECE, _ONES = 1 << 20, (1 << 32) - 1  # bytes that are summed at a time, and what FITS checksums are counted modulo
 _SHOWN = 60  # characters of somebody else's text that a message repeats
 
 
@@ -82,6 +83,30 @@ class Hdu:
             array = np.asarray(self._hdu.data)
             return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(self.shape)
 
+    def planes(self, rows: Array) -> Array:
+        """Return some planes of a cube as float32, (n, H, W): no other is read; of an image (H, W) itself.
+
+        Args:
+            rows: their numbers, (n,).
+
+        Raises:
+            LensphysError: if a plane is larger than `MOST_PIXELS`, or damaged.
+        """
+        if len(self.shape) == 2:
+            return self.image()
+        _check_pixels(self.where, self.shape[1:])
+        with self._file.guarded(), np.errstate(over="ignore"):
+            section = self._hdu.section
+            start = (0,) * (len(self._hdu.shape) - 4) if self.stack else (0,) * (len(self._hdu.shape) - 3)
+            found = [np.asarray(section[(*start, int(row))], np.float32).reshape(self.shape[1:]) for row in rows]
+            return np.stack(found)
+
+    @property
+    def stack(self) -> bool:
+        """Whether it is a stack of images by its shape, (N, 1, H, W)."""
+        shape = tuple(self._hdu.shape)
+        return len(self.shape) == 3 and len(shape) > 3 and shape[-3] == 1
+
     def image(self) -> Array:
         """Return the array as float32; what overflows becomes infinite, and is masked or refused as such."""
         with np.errstate(over="ignore"):
@@ -122,6 +147,7 @@ class FitsFile:
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
         self.hdus: list[Hdu] = []
+        self.raw: list[Any] = []  # as astropy has them
         self.primary = fits.Header()  # what holds for all extensions
 
     @contextmanager
@@ -146,6 +172,22 @@ class FitsFile:
                 f"{shown(error)}"
             ) from None
 
+    def verify(self) -> None:
+        """Compare all checksums with what the file holds, a piece at a time.
+
+        Raises:
+            LensphysError: if one does not match.
+        """
+        for hdu in self.raw:
+            with self.guarded():
+                known = hdu.fileinfo()
+                sums = {"DATASUM": known["datLoc"], "CHECKSUM": known["hdrLoc"]}
+                end = known["datLoc"] + known["datSpan"]
+                for key, start in sums.items():
+                    told = 0 if key == "CHECKSUM" else int(hdu.header.get(key, 0))
+                    if key in hdu.header and _sum(self.path, start, end) % _ONES != told % _ONES:
+                        raise ValueError(f"{key} verification failed")
+
     @property
     def arrays(self) -> list[Hdu]:
         """What holds numbers in an array."""
@@ -159,12 +201,13 @@ class FitsFile:
 
 
 @contextmanager
-def opened(name: str, path: Path) -> Iterator[FitsFile]:
+def opened(name: str, path: Path, verified: bool = False) -> Iterator[FitsFile]:
     """Yield a FITS file, packed by gzip or bzip2 or not; an .npz of named arrays as if it were one.
 
     Args:
         name: what the file is called in messages.
         path: the file.
+        verified: whether its checksums are known to match.
 
     Raises:
         LensphysError: if it is missing, cut short, damaged, not FITS, or unpacks to more than `MOST_UNPACKED`.
@@ -179,11 +222,12 @@ def opened(name: str, path: Path) -> Iterator[FitsFile]:
         stream = _stream(name, path)
     with stream:
         with file.guarded():
-            _hold(file, fits.open(stream, checksum=True, lazy_load_hdus=False, memmap=False))
+            _hold(file, fits.open(stream, checksum=not verified, lazy_load_hdus=False, memmap=False))
         yield file
 
 
 def _hold(file: FitsFile, hdus: fits.HDUList) -> None:
+    file.raw = list(hdus)
     file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(hdus) if _holds(hdu)]
     file.primary = _readable(hdus[0].header)
 
@@ -222,6 +266,8 @@ def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
     means = meaning(said)
     if means.role is None and "HDUCLAS2" in header:
         means = meaning_of_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")))
+    if means.role is None and any(key.startswith("MP_") for key in header):
+        means = replace(means, role=MASK)  # the names of its planes
     if (said_by_class := meaning_of_uncertainty(str(header.get("UTYPE", "")))) is not None:
         means = replace(means, role=said_by_class)
     return Hdu(name, int(hdu.ver or 1), number, header, _squeezed(hdu), means, file, hdu)
@@ -250,7 +296,21 @@ def _check_size(where: str, hdu: Any) -> None:
     """Raise before an array is read, or the tiles that make it are, that no cut-out of a lens has."""
     tiles = cast("tuple[int, ...]", getattr(hdu, "tile_shape", None) or ())
     for shape in (hdu.shape, tiles):
-        if math.prod(shape) > MOST_PIXELS:
-            raise LensphysError(
-                f"{where} has the shape {tuple(shape)}, more than {MOST_PIXELS} pixels: cut the lens out of it"
-            )
+        _check_pixels(where, tuple(shape))
+
+
+def _check_pixels(where: str, shape: tuple[int, ...]) -> None:
+    if math.prod(shape) > MOST_PIXELS:
+        raise LensphysError(f"{where} has the shape {shape}, more than {MOST_PIXELS} pixels: cut the lens out of it")
+
+
+def _sum(path: Path, start: int, end: int) -> int:
+    """The sum of the 32-bit words of a part of a file, as FITS checksums have it: modulo 2^32 - 1."""
+    total = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end:
+            piece = file.read(min(_PIECE, end - start))
+            total += int(np.frombuffer(piece, ">u4").sum(dtype=np.uint64))
+            start += len(piece)
+    return total

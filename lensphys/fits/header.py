@@ -52,6 +52,12 @@ def kernel_scale(header: fits.Header, where: str) -> float | None:
     return _stated_scale(header, where) or _sky_scale(header, where)
 
 
+def filter_of(header: fits.Header) -> str:
+    """Return the filter of an image in capitals, nothing where no card names one: FILTER, or FILTER1 and 2 of HST."""
+    told = (str(header.get(key, "")).strip().upper() for key in ("FILTER", "FILTER1", "FILTER2"))
+    return next((name for name in told if name and not name.startswith("CLEAR")), "")
+
+
 def has_steps(header: fits.Header) -> bool:
     """Return whether a header says how large a pixel is on the sky, for a WCS."""
     return any(key in header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1"))

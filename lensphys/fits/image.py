@@ -14,15 +14,27 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
-from lensphys.fits.header import check_rescalable, with_primary
+from lensphys.fits.header import check_rescalable, filter_of, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import Mask, good_pixels
-from lensphys.fits.names import DEVIATION, IMAGE, MASK, MASKS, NAMES, NOISE, PSF, meaning_of_file
+from lensphys.fits.masks import Mask, good_pixels, sense, without_objects
+from lensphys.fits.names import (
+    DEVIATION,
+    IMAGE,
+    MASK,
+    MASKS,
+    NAMES,
+    NOISE,
+    OBJECTS,
+    OF_LENS,
+    PSF,
+    WEIGHT,
+    meaning_of_file,
+)
 from lensphys.fits.units import is_magnitude, unit_of
 
 Array = NDArray[Any]
 
-_BESIDE = {"noise": NOISE, "mask": MASKS, "PSF": (PSF,)}
+_BESIDE = {"noise": NOISE, "mask": MASKS, "PSF": (PSF,), "objects": (OBJECTS,)}
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -113,12 +125,18 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         hdu, plane, remarks = _chosen(file, choice)
         image = _plane(hdu, plane)
         header = with_primary(hdu.header, file.primary)
-        if is_magnitude(header):
-            raise LensphysError(f"{hdu.where} holds magnitudes ({header['BUNIT']}): save the image as a flux")
+        check_linear(hdu, header)
         check_rescalable(str(path), header)
         beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
-        noise, mask, psf = beside.values()
+        if "mask" in choice.given:
+            beside["objects"] = None
+        noise, mask, psf, objects = beside.values()
         good, how = (None, []) if mask is None else _mask(mask, hdu, image, plane, file, choice.mask_means)
+        if objects is not None:
+            others = _mask_of(objects, hdu, image, plane, file)
+            good, said = without_objects(others, image, good)
+            how = [*how, said]
+        how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
         found = {"image": hdu, **beside}
         used = {what: label(one) for what, one in found.items() if one is not None}
         used["image"] += "" if plane is None else f"[{plane}]"
@@ -136,6 +154,101 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             unused,
             (_sentence(path, used, unused), *remarks, *how),
         )
+
+
+@dataclass(frozen=True)
+class FitsStack:
+    """Some images of a FITS cube of lenses.
+
+    Args:
+        images: (n, H, W) float32.
+        total: how many there are.
+        header: of the cube, and of the primary one what it alone says.
+        noise: one map for all (H, W), or that of each (n, H, W); None if there is none.
+        mask: (1 or n, 1, H, W) bool, True where a pixel counts, or None.
+        psf: or None.
+        remarks: sentences for the user.
+    """
+
+    images: Array
+    total: int
+    header: fits.Header
+    noise: NoiseMap | None
+    mask: Array | None
+    psf: Kernel | None
+    remarks: tuple[str, ...]
+
+
+def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
+    """Return how many images of lenses a FITS cube holds, whose checksums match then; None for a file of one image.
+
+    Args:
+        path: the file.
+        choice: what of it is asked for.
+        planes: whether each plane of a cube (N, H, W) is one; else those of (N, 1, H, W) alone.
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    if path.suffix.lower() == ".npz":
+        return None
+    packed = path.suffix.lower() in (".gz", ".bz2", ".fz")
+    with opened("input", path, verified=not packed) as file:
+        hdu, plane, _ = _chosen(file, choice)
+        if plane is not None or len(hdu.shape) != 3 or not (planes or hdu.stack):
+            return None
+        if not packed:
+            file.verify()
+        return hdu.shape[0]
+
+
+def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
+    """Return some images of a FITS cube, and what the file has for them; no others are read.
+
+    Args:
+        path: the file, counted by `fits_images`.
+        choice: what of it is asked for.
+        rows: which images, (n,).
+
+    Raises:
+        LensphysError: if the file is faulty.
+    """
+    with opened("input", path, verified=True) as file:
+        hdu, _, remarks = _chosen(file, choice)
+        images, header = hdu.planes(rows), with_primary(hdu.header, file.primary)
+        check_linear(hdu, header)
+        beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
+        noise, mask, psf = beside["noise"], beside["mask"], beside["PSF"]
+        good, how = None, []
+        if mask is not None:
+            bits = Mask.from_hdu(mask, str(header.get("TELESCOP", "")), _rows_of(mask, rows, hdu))
+            if choice.mask_means is None and sense(bits, images) is not None:
+                raise LensphysError(f"{mask.where} is of a stack and does not say its sense: give --mask-means")
+            good, said = good_pixels(bits, images, choice.mask_means)
+            good, how = good.reshape(-1, 1, *good.shape[-2:]), [said]
+        if noise is not None and noise.meaning.role == WEIGHT:
+            raise LensphysError(f"{noise.where} is a weight of a stack: save it as IVAR if it is, else give --error")
+        used = {
+            what: label(one) for what, one in {"images": hdu, "noise": noise, "mask": mask, "PSF": psf}.items() if one
+        }
+        taken = [one.number for one in (hdu, noise, mask, psf) if one is not None]
+        unused = tuple(label(other) for other in file.arrays if other.number not in taken)
+        return FitsStack(
+            images,
+            hdu.shape[0],
+            header,
+            None if noise is None else _noise_map(noise, noise.where, _rows_of(noise, rows, hdu)),
+            good,
+            None if psf is None else kernel_of(psf, file),
+            (_sentence(path, used, unused), *remarks, *how),
+        )
+
+
+def _rows_of(hdu: Hdu, rows: Array, images: Hdu) -> Array:
+    """A map of all images, or those of some of them."""
+    if hdu.shape not in (images.shape, images.shape[1:]):
+        raise LensphysError(f"{hdu.where} {hdu.shape} and {images.where} {images.shape} must have the same shape")
+    return hdu.planes(rows)
 
 
 def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
@@ -181,7 +294,8 @@ def read_mask(name: str, path: Path, band: str = "", telescope: str = "") -> Mas
     with opened(name, path) as file:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in MASKS]
         named.sort(key=lambda hdu: (hdu.meaning.band != band, MASKS.index(str(hdu.meaning.role))))
-        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
+        plain = [hdu for hdu in file.arrays if hdu.meaning.role in (OBJECTS, OF_LENS, None)]
+        plain.sort(key=lambda hdu: hdu.meaning.role is None)
         if not named and not plain:
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
         mask = Mask.from_hdu((named or plain)[0], telescope or str(file.primary.get("TELESCOP", "")))
@@ -225,21 +339,28 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
     named.sort(key=lambda hdu: _FIRST.index(hdu.meaning.name) if hdu.meaning.name in _FIRST else len(_FIRST))
     flat = [hdu for hdu in images if len(hdu.shape) == 2]
     hdu = (named or flat or images)[0]
-    return hdu, plane, _others(hdu, named)
+    return hdu, plane, _others(hdu, images)
 
 
-def _others(hdu: Hdu, named: Sequence[Hdu]) -> list[str]:
-    """What to say where the file has more images of the same name."""
-    same = [label(other) for other in named if other.meaning.name == hdu.meaning.name]
+def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
+    """What to say where the file has more images of the same name, or of no known one."""
+    same = [
+        label(other)
+        for other in images
+        if (other.meaning.role, other.meaning.name, other.shape) == (hdu.meaning.role, hdu.meaning.name, hdu.shape)
+    ]
     if len(same) < 2:
         return []
     remedy = "--band" if hdu.meaning.band else "--ext"
+    if hdu.meaning.role is None:
+        return [f"{len(same)} arrays of no known name ({', '.join(same[:6])}): the first is taken, else give --ext"]
     return [f"{len(same)} images ({', '.join(same[:6])}): the first is taken, choose another one with {remedy}"]
 
 
 def _bands(hdu: Hdu) -> set[str]:
-    told = str(hdu.header.get("FILTER", "")).strip().upper()
-    return {band for band in (hdu.meaning.band, told) if band}
+    """What an image may be asked for by: the band in its name, its filter, its name where that says nothing else."""
+    own = hdu.name.upper() if hdu.meaning.role is None else ""
+    return {band for band in (hdu.meaning.band, filter_of(hdu.header), own) if band}
 
 
 def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
@@ -287,7 +408,7 @@ def _remedy(hdu: Hdu) -> str:
         return "save one plane"
     if 4 * hdu.shape[-1] < min(hdu.shape[:2]):
         return f"its planes are last, save one as (H, W) = {hdu.shape[:2]}"
-    return f"choose a plane with --ext '{label(hdu)}[0]'"
+    return f"choose a plane with --ext '{label(hdu)}[0]', or give --rows : if each is a lens of its own"
 
 
 # ---------------------------------------------------------------- what belongs to it
@@ -318,11 +439,30 @@ def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
 def _of_band_of(image: Hdu, band: str) -> bool:
     """Whether what is of a band belongs to an image; the name of one of no known name may hold any: ``o1234.ima``."""
     words = image.name.upper().replace(".", "_").replace("-", "_").split("_") if image.meaning.role is None else []
-    return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), *words)
+    return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), filter_of(image.header), *words)
+
+
+def check_linear(hdu: Hdu, header: fits.Header) -> None:
+    """Raise where pixels are logarithms.
+
+    Raises:
+        LensphysError: with the remedy.
+    """
+    if is_magnitude(header):
+        raise LensphysError(f"{hdu.where} holds magnitudes or another logarithm ({header['BUNIT']}): save fluxes")
+    if "BSOFTEN" in header and "BOFFSET" in header:  # Pan-STARRS stacks
+        raise LensphysError(
+            f"{hdu.where} holds asinh magnitudes, by BSOFTEN: save the fluxes BOFFSET + 2 BSOFTEN sinh(x ln(10) / "
+            "2.5), or remove BSOFTEN if it has them"
+        )
 
 
 def _noise(hdu: Hdu, where: str) -> NoiseMap:
-    return NoiseMap(hdu.image(), str(hdu.meaning.role), where, unit=unit_of(hdu.header))
+    return _noise_map(hdu, where, hdu.image())
+
+
+def _noise_map(hdu: Hdu, where: str, values: Array) -> NoiseMap:
+    return NoiseMap(values, str(hdu.meaning.role), where, unit=unit_of(hdu.header))
 
 
 def _noise_of(hdu: Hdu, plane: int | None) -> NoiseMap:
@@ -339,6 +479,12 @@ def _same_plane(values: Array, plane: int | None) -> Array:
 def _mask(
     hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile, means: str | None
 ) -> tuple[Array, list[str]]:
+    good, how = good_pixels(_mask_of(hdu, image, pixels, plane, file), pixels, means)
+    return good, [how]
+
+
+def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile) -> Mask:
+    """The mask in an extension, of the pixels of an image."""
     telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
     mask = Mask.from_hdu(hdu, telescope)
     mask = replace(mask, values=_same_plane(mask.values, plane))
@@ -346,8 +492,11 @@ def _mask(
         raise LensphysError(
             f"{hdu.where} {mask.values.shape} and {image.where} {pixels.shape} must have the same shape"
         )
-    good, how = good_pixels(mask, pixels, means)
-    return good, [how]
+    return mask
+
+
+def _of_lens(hdu: Hdu) -> str:
+    return f"{label(hdu)} is not used, by its name it marks the lens, which is modelled: give it as --mask to have it"
 
 
 def read_fits_cube(name: str, path: Path) -> Array:

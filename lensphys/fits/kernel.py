@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
-from lensphys.fits.header import kernel_scale
+from lensphys.fits.header import filter_of, kernel_scale
 from lensphys.fits.names import IMAGE, PSF
 
 Array = NDArray[Any]
@@ -30,6 +30,7 @@ class Kernel:
         oversampling: how many of its pixels make one of the image's, along a side, where there is no scale.
         where: the file and the extension, for messages.
         remarks: what is to be said of it, in words that follow its name.
+        band: of which it is, "" if the file does not say.
     """
 
     values: Array
@@ -37,6 +38,7 @@ class Kernel:
     oversampling: float = 1.0
     where: str = ""
     remarks: tuple[str, ...] = ()
+    band: str = ""
 
     @property
     def label(self) -> str:
@@ -78,7 +80,8 @@ def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
     remarks = (
         () if scale is not None or key is not None else ("as large as the image's, since its header says no other",)
     )
-    return Kernel(hdu.array().astype(np.float64), scale, _oversampling(hdu, key), hdu.where, remarks)
+    band = filter_of(hdu.header) or filter_of(file.primary)
+    return Kernel(hdu.array().astype(np.float64), scale, _oversampling(hdu, key), hdu.where, remarks, band)
 
 
 def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
@@ -90,7 +93,7 @@ def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
 def _oversampling(hdu: Hdu, key: str | None) -> float:
     value = 1 if key is None else hdu.header[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise LensphysError(f"{hdu.where} has {key} = {str(value)[:20]}, expected a number above zero")
+        raise LensphysError(f"{hdu.where} has {key} = {repr(value)[:20]}, expected a number above zero")
     return float(value)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
 from lensphys.fits.file import Hdu
-from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK
+from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK, MASKS
 
 Array = NDArray[Any]
 
@@ -44,10 +44,11 @@ class Mask:
     telescope: str = ""
 
     @classmethod
-    def from_hdu(cls, hdu: Hdu, telescope: str = "") -> Mask:
-        """Return that of an extension; TELESCOP of its header goes before ``telescope``."""
+    def from_hdu(cls, hdu: Hdu, telescope: str = "", values: Array | None = None) -> Mask:
+        """Return that of an extension, or some planes of it; TELESCOP of its header goes before ``telescope``."""
         telescope = str(hdu.header.get("TELESCOP") or telescope)
-        return cls(hdu.array(), hdu.name, hdu.where, str(hdu.meaning.role or MASK), _planes(hdu.header), telescope)
+        role = str(hdu.meaning.role) if hdu.meaning.role in MASKS else MASK
+        return cls(hdu.array() if values is None else values, hdu.name, hdu.where, role, _planes(hdu.header), telescope)
 
 
 def sense(mask: Mask, image: Array) -> str | None:
@@ -87,6 +88,25 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
         means, why = ("good", why) if mask.role == GOOD else _by_lens(mask, values, image)
     good = ones if means == "good" else ~ones
     return good, _told(mask, good, why.format("not zero" if means == "good" else "zero"))
+
+
+def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array | None, str]:
+    """Return where pixels count, less those of other objects, and the sentence on it.
+
+    A mask that marks the lens too is one of all that was detected, and not used.
+
+    Args:
+        mask: not zero where objects are.
+        image: (H, W).
+        good: where pixels count without it, (H, W) bool; None for everywhere.
+    """
+    marked = _numbers(mask) != 0
+    light = _light(image) & _middle(image.shape)
+    share = float(marked[light].mean()) if light.any() else 0.0
+    if share > _CLEAR[0]:
+        return good, f"{mask.name} is not used: it marks {100 * share:.0f} % of the lens's own light, in the middle"
+    counts = ~marked if good is None else good & ~marked
+    return counts, f"{mask.name}: {int(marked.sum())} pixels of objects are masked"
 
 
 def _numbers(mask: Mask) -> Array:

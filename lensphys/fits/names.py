@@ -14,6 +14,7 @@ IMAGE, DEVIATION, VARIANCE, INVERSE_VARIANCE, WEIGHT = (
     "weight",
 )
 FLAGS, MASK, GOOD, PSF, OTHER = "flags", "mask", "good pixels", "PSF", "other"
+OBJECTS, OF_LENS = "mask of objects", "mask of the lens"
 NOISE = (DEVIATION, VARIANCE, INVERSE_VARIANCE, WEIGHT)  # the surest first
 MASKS = (MASK, FLAGS, GOOD)
 
@@ -27,17 +28,26 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     DEVIATION: (
         "ERR", "ERROR", "ERRORS", "ERRDATA", "RMS", "SIGMA", "STD", "STDDEV", "STDEV", "UNC", "UNCERT", "UNCERTAINTY",
-        "NOISE",
+        "UNCERTAINTIES", "NOISE",
     ),
-    VARIANCE: ("VAR", "VARIANCE", "STAT"),
-    INVERSE_VARIANCE: ("IVAR", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "WGT"),
+    VARIANCE: ("VAR", "VARIANCE", "VARIANCES", "STAT"),
+    INVERSE_VARIANCE: ("IVAR", "IVM", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "WGT"),
     WEIGHT: ("WHT", "WT", "WEIGHT", "WEIGHTS", "EXP", "EXPOSURE", "EXPTIME", "NEXP", "COVERAGE"),
     FLAGS: (
-        "DQ", "DATA_QUALITY", "QUALITY", "QUALDATA", "FLAG", "FLAGS", "FLG", "MSK", "MASKBITS", "BPM", "BADPIX",
-        "BAD_PIXELS", "BAD_PIXEL", "BAD_PIXEL_MASK", "BADMASK", "BAD_MASK", "MASK_BAD", "BPMASK", "CRMASK", "CR_MASK",
+        "DQ", "DATA_QUALITY", "QUALITY", "QUALDATA", "FLAG", "FLAGS", "FLG", "MSK", "MASKBITS", "BITMASK", "BPM",
+        "BADPIX", "BAD_PIXELS", "BAD_PIXEL", "BAD_PIXEL_MASK", "BADMASK", "BAD_MASK", "MASK_BAD", "BPMASK", "CRMASK",
+        "CR_MASK", "SATMASK", "SAT_MASK", "COSMIC_MASK",
     ),
     MASK: ("MASK",),
     GOOD: ("GOOD", "GOODPIX", "GOOD_PIXELS", "GOODMASK", "GOOD_MASK", "MASK_GOOD", "VALID", "VALID_MASK", "USE"),
+    OBJECTS: (
+        "OBJMASK", "OBJ_MASK", "OBJECT_MASK", "OBJECTS_MASK", "MASK_OBJECTS", "STARMASK", "STAR_MASK", "MASK_STARS",
+        "NEIGHBOUR_MASK", "NEIGHBOR_MASK", "COMPANION_MASK", "CONTAMINANT_MASK", "SOURCE_MASK", "SRCMASK",
+    ),
+    OF_LENS: (
+        "LENSMASK", "LENS_MASK", "MASK_LENS", "GALAXY_MASK", "LENS_GALAXY_MASK", "DEFLECTOR_MASK", "ARCMASK",
+        "ARC_MASK", "MASK_ARC",
+    ),
     PSF: (
         "PSF", "EPSF", "POINT_SPREAD_FUNCTION", "KERNEL", "PSF_KERNEL", "OVERSAMP", "DET_SAMP", "OVERDIST", "DET_DIST",
         "PSF_DATA", "PSFIMAGE",
@@ -45,7 +55,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     OTHER: (
         "CTX", "CON", "CONTEXT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "VAR_RES", "AREA", "MODEL", "RESIDUAL",
         "RESID", "CHI2", "BKG", "BACKGROUND", "SKY", "SEG", "SEGMAP", "SEGMENTATION", "DETECTED", "SOURCE", "ALPHA",
-        "KAPPA", "CONSTRAINED", "TRUTH", "NIMAGE",
+        "KAPPA", "CONSTRAINED", "TRUTH", "NIMAGE", "LENSLIGHT", "LENS_LIGHT",
     ),
 }  # fmt: skip
 _ROLES = {name: role for role, names in NAMES.items() for name in names}
@@ -56,6 +66,7 @@ FILLERS = frozenset(
 # Of several names in one the surest tells: MODEL_IMAGE is no image, ERROR_IMAGE a noise map. What may as well be said
 # of an image (EXP_1_SCI, GOOD_IMAGE) goes no further than the name of an image does.
 _ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID")
+_NOISES = frozenset(name for role in NOISE for name in NAMES[role]).difference(_ALSO_SAID_OF_IMAGES)  # and of no band
 
 # ESO data interface: HDUCLAS2 says what an extension is, HDUCLAS3 how it is written
 _ESO = {
@@ -114,7 +125,8 @@ def meaning(name: str) -> Meaning:
         return Meaning(None)
     start, end = max(runs, key=lambda run: (_sureness("_".join(words[slice(*run)])), run[1]))
     known = "_".join(words[start:end])
-    return Meaning(_ROLES[known], "_".join(word for word in words[:start] + words[end:] if word not in FILLERS), known)
+    idle = FILLERS | _NOISES if _ROLES[known] in NOISE else FILLERS
+    return Meaning(_ROLES[known], "_".join(word for word in words[:start] + words[end:] if word not in idle), known)
 
 
 def _parted(word: str) -> list[str]:

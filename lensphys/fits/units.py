@@ -21,6 +21,7 @@ _SPELLINGS = {
     "erg": "erg", "ergs": "erg", "cm2": "cm2", "hz": "Hz", "beam": "beam", "w": "W", "m2": "m2",
 }  # fmt: skip
 _MAGNITUDES = ("mag", "mags", "magnitude", "magnitudes")  # ABmag, too
+_LOGARITHMS = ("log", "ln", "dex", "asinh")
 # what stands in BUNIT where there is no unit
 _NO_UNIT = ("none", "null", "unitless", "dimensionless", "arbitrary", "unknown", "undefined", "n/a", "na", "-", "1")
 
@@ -62,7 +63,7 @@ def is_magnitude(header: fits.Header) -> bool:
     unit = unit_of(header)
     if unit is None:  # not a unit, but perhaps words of one
         words = re.split(r"[^a-z]+", unit_text(header).lower())
-        return any(word.endswith(_MAGNITUDES) for word in words)
+        return any(word.endswith(_MAGNITUDES) or word in _LOGARITHMS for word in words)
     return isinstance(unit, u.FunctionUnitBase) or u.mag in getattr(unit, "bases", [unit])
 
 

@@ -15,6 +15,7 @@ from lensphys.basics.settings import Strict
 
 _Pixels = NDArray[np.floating]
 _Chosen = NDArray[np.bool_]
+_Counts = NDArray[np.integer]
 
 
 class Fills(Strict):
@@ -24,12 +25,16 @@ class Fills(Strict):
         fewest: neighbouring pixels of exactly one value, which noise does not make.
         values: that a filled image has at most; more of them that are that frequent are counts.
         repeated: share of distinct values below which an image counts as one of counts, which repeat themselves.
+        piled: times as many pixels at the largest value as at any of those next to it: saturation, not counts.
+        next_to_it: how many values are next to it.
         chance: of lines of one value among counts, below which they were filled.
     """
 
     fewest: PositiveInt = 4
     values: PositiveInt = 32
     repeated: PositiveFloat = 0.5
+    piled: PositiveFloat = 5.0
+    next_to_it: PositiveInt = 10
     chance: PositiveFloat = 1e-6
 
 
@@ -60,7 +65,8 @@ def filled_patches(image: Tensor, fills: Fills = Fills()) -> Tensor:
     """Return which pixels belong to patches of one value, wherever they are, (B, 1, H, W) bool.
 
     Gaps between chips, saturated cores, holes that were filled with zeros. Noise does not give neighbours one value; in
-    images of counts, whose values repeat, no patch is found.
+    images of counts, whose values repeat, only those of the largest one are found, if it is far more frequent than the
+    values next to it: the detector's end.
 
     Args:
         image: (B, 1, H, W) [any unit]; NaN belongs to no patch.
@@ -90,13 +96,27 @@ def _inside_one(image: _Pixels, fills: Fills) -> _Chosen:
     found = np.zeros(image.shape, bool)
     values, count = np.unique(image[np.isfinite(image)], return_counts=True)
     filled = values[count >= fills.fewest]
+    end = _end(values, count, fills)
     if len(filled) > fills.values:
-        return found
+        filled = end
     for value in filled:
         patch, _ = label(image == value)
         if (np.bincount(patch.ravel())[1:] >= fills.fewest).any():  # then single pixels were filled with it too
             found |= image == value
-    return np.zeros_like(found) if _repeats(image[~found], fills) else found
+    return found & np.isin(image, end) if _repeats(image[~found], fills) else found
+
+
+def _end(values: _Pixels, count: _Counts, fills: Fills) -> _Pixels:
+    """The largest of some values, in rising order, if it is where a detector ends, not what was counted; else none.
+
+    Far more pixels have it than those next to it, or it lies farther from them than they from each other. The smallest
+    value tells nothing: counts are often cut off at zero.
+    """
+    if len(values) < 3:
+        return values[:0]
+    near = count[::-1][: fills.next_to_it + 1]
+    far = values[-1] - values[-2] > values[-2] - values[0]
+    return values[-1:] if far or near[0] >= fills.piled * near[1:].max() else values[:0]
 
 
 def _repeats(values: _Pixels, fills: Fills) -> bool:

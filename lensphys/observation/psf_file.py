@@ -149,6 +149,9 @@ def _check(kernel: Kernel) -> None:
 def _read_npy(name: str, path: Path) -> Array:
     check_file(name, path)
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        found = np.load(path, allow_pickle=False)
+        if getattr(found, "dtype", np.dtype(bool)).kind not in "iuf":
+            raise TypeError(f"it holds {getattr(found, 'dtype', 'an archive')}")
+        return np.asarray(found, dtype=np.float64)
     except (ValueError, TypeError, OSError, EOFError, MemoryError, SyntaxError) as error:
         raise LensphysError(f"{name} {path} is not a plain .npy file of numbers: {str(error)[:60]}") from None

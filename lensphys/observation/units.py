@@ -101,7 +101,9 @@ def _other_exposure(header: Header, instrument: Instrument, where: str) -> tuple
 
 def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str) -> UnitRatio:
     """Units that only a magnitude tells apart."""
-    key = next((key for key in ZERO_POINTS if isinstance(header.get(key), int | float)), None)
+    key = next((key for key in ZERO_POINTS if key in header), None)
+    if key is not None and not isinstance(header[key], int | float):
+        raise LensphysError(f"{where} has {key} = {repr(header[key])[:20]}, expected a magnitude: repair it")
     if key is not None and instrument.zero_point is not None:
         ratio = 10 ** (0.4 * (float(header[key]) - instrument.zero_point))
         return UnitRatio(ratio, _told(ratio, f"units of {key} {header[key]:.4g}", instrument, where))
