@@ -131,8 +131,12 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
     words = [f"chi^2 per degree of freedom is {readable(c)}" for c in chi2.tolist()]
-    chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
+    words = [
+        f"{word} where the sky's is {readable(pixel)}" if shared else word
+        for word, pixel, shared in zip(words, sky.pixel.tolist(), sky.shared.tolist(), strict=True)
+    ]
     bad = chi2 > settings.bad_chi2
+    chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
     low = chi2 < settings.overstated
     return _plus(_listed(bad, "bad", words), _listed(high | low, "suspect", words))
