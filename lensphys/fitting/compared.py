@@ -98,13 +98,9 @@ class Comparison:
         source = source.model_copy(update={"modes": source.modes[:levels]})
         fit = freed(*problem.held(minimum.x, self.settings.rings.held, mass_of(problem)), source, frames=1)[-1]
         found = replace(minimum, x=fit.problem.parts(fit.x)[0])
-        if (
-            not lenses(problem, found.x)
-            or float(seen_twice(fit.problem, fit.x, self.settings.second)) < self.settings.twice
-        ):
-            return Compared(found, -math.inf)
+        twice = float(seen_twice(fit.problem, fit.x, self.settings.second)) >= self.settings.twice
         paid += self.settings.structure * self._structure(fit, found)
-        return Compared(found, float(fit.evidence) - paid)
+        return Compared(found, float(fit.evidence) - paid if twice and lenses(problem, found.x) else -math.inf)
 
     def _structure(self, fit: Fitted, sersic: Minimum) -> float:
         """One minus the overlap of the arcs of a free source and of its Sersic, in units of the noise: 0 to 1."""
