@@ -46,9 +46,8 @@ def main() -> None:
         told = [{key: value for key, value in row.items() if key not in _LONG} for row in rows]
         sets.append({"name": name, "table": table(rows), "rows": told, "made": origins})
     before = json.loads(arguments.out.read_text())["sets"] if arguments.out.exists() else []
-    named = {entry["name"] for entry in sets}
-    sets = [entry for entry in before if entry["name"] not in named] + sets
-    write_json(arguments.out, {"provenance": provenance(), "sets": sets})
+    named = {entry["name"]: entry for entry in before} | {entry["name"]: entry for entry in sets}  # in their places
+    write_json(arguments.out, {"provenance": provenance(), "sets": list(named.values())})
 
 
 if __name__ == "__main__":
