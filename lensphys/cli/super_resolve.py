@@ -173,8 +173,8 @@ def super_resolve(
     if many:
         check_folder(source, out, reading)
     else:
-        check_output(source, out, _is_fits_stack(source, reading, out, rows))
         claim(out, *files, overwrite=overwrite)
+        check_output(source, out, _is_fits_stack(source, reading, out, rows))
     chosen = chosen_for(network(run, weights, method), method, model, refine, where)
     reading = replace(reading, fallback=None if preset is not None else chosen.instrument)
     order = Order(source, out, scale or chosen.scale, where, workers, scheduler, shard_size, overwrite)
