@@ -144,6 +144,7 @@ def user(tmp_path_factory) -> Path:
         parts = {hdu.name: (np.asarray(hdu.data), hdu.header) for hdu in hdus[1:]}
     fits.writeto(folder / "rms.fits", parts["ERR"][0])
     fits.writeto(folder / "psf.fits", parts["PSF"][0])
+    fits.writeto(folder / "mask.fits", np.zeros(parts["ERR"][0].shape, np.uint8))
     sharp = np.zeros((9, 9), "f4")
     sharp[3:6, 3:6] = np.outer([1, 2, 1], [1, 2, 1]) / 16
     fits.writeto(folder / "hst_psf.fits", sharp)
