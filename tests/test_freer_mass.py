@@ -8,6 +8,7 @@ import pytest
 import torch
 from lenses import small_lenses, small_problem
 
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting import FitModel, FreerMass, LensProblem, Refinement
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.model import EPL, LensModel, Sersic, Shear
@@ -33,6 +34,18 @@ def test_what_a_model_says_of_its_mass_stays():
     assert list(freer.mass) == [*model.mass, "multipole_3"]
     assert freer.mass["multipole_3"].fixed == {"m": 3, "center_x": 0.1}
     assert FitModel.parse({"freer_mass": None}, "mine").freer_mass is None
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"lens": "cluster"}, "there is no mass cluster: choose one of"),
+        ({"multipoles": [[1]]}, "greater than or equal"),
+    ],
+)
+def test_a_freedom_that_there_is_not_is_one_sentence(said, message):
+    with pytest.raises(LensphysError, match=message):
+        FitModel.parse({"freer_mass": said}, "mine")
 
 
 def test_the_same_lens_with_more_freedom_shows_the_same_image():

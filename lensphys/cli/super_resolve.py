@@ -207,8 +207,7 @@ def _super_resolve_file(order: Order, chosen: Chosen, reading: Reading, rows: st
     from lensphys.data.contents import images_in
     from lensphys.data.stack import open_images
 
-    count = images_in(order.source, reading.choice, planes=rows is not None)
-    chosen_rows = None if rows is None else rows_of(rows, count or 1)
+    chosen_rows = None if rows is None else rows_of(rows, images_in(order.source, reading.choice, planes=True) or 1)
     images = open_images(order.source, reading, order.scale, chosen_rows)
     for sentence in images.remarks:
         note(sentence)

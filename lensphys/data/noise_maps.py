@@ -136,7 +136,8 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor) -> str:
         LensphysError: if the map is close to the sky only as another kind.
     """
     sky, white, level = sky_scatter(image.numpy()), _white(image), _median(sigma)
-    if sky == 0 or any(_near(level, scatter, _QUESTIONED) for scatter in (sky, white)):
+    off = _off_the_sky(level, sky, white)
+    if not off:
         return ""
     implausible = not any(_near(level, scatter, _IMPLAUSIBLE) for scatter in (sky, white))
     for kind in (kind for kind in _NAMED if implausible and kind != noise.kind):
@@ -145,18 +146,21 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor) -> str:
                 f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, name "
                 f"its extension {_NAMED[kind]}"
             )
-    times = f"{_QUESTIONED:g} times as {'large' if level > sky else 'small'} as"
-    return f", over {times} the scatter of the sky: are they in the unit of the image?"
+    return f", {off}: are they in the unit of the image?"
 
 
 def questioned_law(law: Noise, image: Tensor) -> list[str]:
     """Return the question that an instrument's noise calls for, far off the sky's scatter of images (N, 1, H, W)."""
-    sky, white = sky_scatter(image.numpy()), _white(image)
     level = _median(law.variance(torch.zeros_like(image)).sqrt().numpy())
+    off = _off_the_sky(level, sky_scatter(image.numpy()), _white(image))
+    return [f"the instrument's noise is {off}: is the image in the instrument's unit?"] if off else []
+
+
+def _off_the_sky(level: float, sky: float, white: float) -> str:
+    """By how much noise is off the sky's scatter, in words; nothing where that is plausible, or there is no sky."""
     if sky == 0 or any(_near(level, scatter, _QUESTIONED) for scatter in (sky, white)):
-        return []
-    times = f"{_QUESTIONED:g} times as {'large' if level > sky else 'small'} as"
-    return [f"the instrument's noise is over {times} the scatter of the sky: is the image in the instrument's unit?"]
+        return ""
+    return f"over {_QUESTIONED:g} times as {'large' if level > sky else 'small'} as the scatter of the sky"
 
 
 def _plainly(kind: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, field_validator
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting.source import Fitted
 from lensphys.model import MASS, LensModel, Member
 from lensphys.model.component import CENTRE
-from lensphys.model.mass.multipole import MultipoleWaves
+from lensphys.model.mass.multipole import LEAST, MultipoleWaves
 
-Orders = Annotated[tuple[PositiveInt, ...], Field(strict=False)]  # a list in YAML
+Orders = Annotated[tuple[Annotated[int, Field(ge=LEAST)], ...], Field(strict=False)]  # a list in YAML
 
 
 class FreerMass(Strict):
@@ -32,6 +32,13 @@ class FreerMass(Strict):
     lens: str = "epl"
     multipoles: Annotated[tuple[Orders, ...], Field(strict=False)] = ((), (3, 4))
     share: NonNegativeFloat = 0.25
+
+    @field_validator("lens")
+    @classmethod
+    def _known(cls, lens: str) -> str:
+        if lens not in MASS:
+            raise ValueError(f"there is no mass {lens}: choose one of {', '.join(MASS)}")
+        return lens
 
     def over(self, model: LensModel, multipoles: tuple[int, ...]) -> LensModel:
         """Return a model with a slope and multipoles of some orders; what it has of these stays as it is."""

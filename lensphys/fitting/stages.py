@@ -401,13 +401,13 @@ class Refinement:
             plain: the fit without them, of the same source.
         """
         wanted = mass.share * float(evidence_ratio(best, plain))
+        search = self.search if best.problem.free is None else self.search_free
         smooth, tried = plain.with_noise_of(best.problem), [best]
         for multipoles in mass.multipoles:
             freer = mass.freed(smooth, multipoles)
             if float(freer.end.normal.promise) < wanted:
                 continue
             smooth = self._optimum(freer)
-            search = self.search if best.problem.free is None else self.search_free
             tried += [smooth, pruned(self._optimum(mass.freed(best, multipoles)), search)]
         return likeliest(tried)
 

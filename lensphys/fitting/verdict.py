@@ -130,10 +130,9 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
-    words = [f"chi^2 per degree of freedom is {readable(c)}" for c in chi2.tolist()]
     words = [
-        f"{word} where the sky's is {readable(pixel)}" if shared else word
-        for word, pixel, shared in zip(words, sky.pixel.tolist(), sky.shared.tolist(), strict=True)
+        f"chi^2 per degree of freedom is {readable(c)}" + (f" where the sky's is {readable(pixel)}" if shared else "")
+        for c, pixel, shared in zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True)
     ]
     bad = chi2 > settings.bad_chi2
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
