@@ -85,3 +85,11 @@ def test_a_steep_lens_has_no_subhalos_and_its_slope_is_found():
     slope = float(found.problem.values(found.problem.parts(found.x)[0])["lens.gamma"])
     assert slope == pytest.approx(2.3, abs=0.05)
     assert float(found.evidence) > float(without.with_noise_of(found.problem).evidence)
+
+
+def test_the_slope_is_free_where_the_image_wants_it_and_nothing_is_claimed():
+    none = {name: getattr(Refinement(), name).model_copy(update={"rounds": 0}) for name in ("search", "search_free")}
+    ((_, found),) = Refinement(**none)(steep(1.8)).groups
+    values = found.problem.values(found.problem.parts(found.x)[0])
+    assert float(values["lens.gamma"]) == pytest.approx(1.8, abs=0.05)
+    assert float(values["lens.theta_E"]) == pytest.approx(1.1, rel=0.005)

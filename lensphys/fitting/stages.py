@@ -387,28 +387,32 @@ class Refinement:
         left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
         if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
             best = plain  # something else is there
-        if best.problem.subhalos and self.freer_mass is not None:
-            best = self._against(self.freer_mass, best, smooth if best.problem.free is None else free[0])
         gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
-        return replace(best, shown=Shown(gain, evidence_ratio(best, plain)))
+        shown = Shown(gain, evidence_ratio(best, plain))
+        if self.freer_mass is not None:
+            best = self._against(self.freer_mass, best, smooth if best.problem.free is None else free[0])
+        return replace(best, shown=shown)
 
     def _against(self, mass: FreerMass, best: Fitted, plain: Fitted) -> Fitted:
-        """The likeliest of a fit with sub-halos, a smooth mass with more freedom, and that with those that remain.
+        """The likeliest of a fit, a smooth mass with more freedom, and that with the sub-halos that remain.
 
         Args:
             mass: with more freedom.
-            best: the fit with sub-halos.
+            best: the fit, with sub-halos or without.
             plain: the fit without them, of the same source.
         """
-        wanted = mass.share * float(evidence_ratio(best, plain))
+        claims = best.problem.subhalos > 0
+        wanted = mass.share * float(evidence_ratio(best, plain)) if claims else mass.alone
         search = self.search if best.problem.free is None else self.search_free
         smooth, tried = plain.with_noise_of(best.problem), [best]
         for multipoles in mass.multipoles:
             freer = mass.freed(smooth, multipoles)
-            if float(freer.end.normal.promise) < wanted:
+            if float(freer.end.normal.promise - smooth.end.normal.promise) < wanted:
                 continue
             smooth = self._optimum(freer)
-            tried += [smooth, pruned(self._optimum(mass.freed(best, multipoles)), search)]
+            tried.append(smooth)
+            if claims:
+                tried.append(pruned(self._optimum(mass.freed(best, multipoles)), search))
         return likeliest(tried)
 
     def _let_go(self, smooth: Fitted) -> Fitted:
