@@ -106,7 +106,7 @@ class Refinement:
         edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
         verdict: what is called a sky, and noise that is not white: beside them no sub-halos are looked for.
         explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
-        freer_mass: what sub-halos have to hold against; None to believe them beside the mass that is asked for.
+        freer_mass: what else the smooth mass may be; None for that which is asked for alone.
         lens_light: how the light of a lens galaxy is found where there is one; None to look for none.
     """
 
