@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.fitting import FitModel, LensProblem, PointBodies, Posterior, Search, TNFWBodies
-from lensphys.fitting.stages import smooth_fit
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import RefinedFit
 from lensphys.model import (
     EPL,
