@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lensphys.fitting.lens_light import LensLightSettings, looks_like_a_galaxy
+from lensphys.fitting.lens_light import LensLightSettings, brightest, looks_like_a_galaxy
 from lensphys.fitting.remains import astray, left_over
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, as_it_is, freed, parted
 from lensphys.fitting.with_light import LitLens
+from lensphys.model import centre_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class LitOrNot:
         ring = f"{problem.model.main}.theta_E" in problem.values(problem.parts(smooth.x)[0])
         if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, self.light):
             return None
-        plain, lost_before = self._coarse(smooth), astray(smooth, self.edge)
+        lost_before = astray(smooth, self.edge)
+        if not lost_before and self._arc_is_brightest(smooth):
+            return None
+        plain = self._coarse(smooth)
         if not lost_before and not left_over(plain):
             return None
         fit = LitLens(self.light, self.source, self.steps)(problem)
@@ -66,6 +70,13 @@ class LitOrNot:
             return None  # an arc was taken for a galaxy: none is so flat, and its mass is where its light is
         no_lens = lost_before and not lost
         return lit if no_lens or _likelier(self._coarse(lit), plain) else None
+
+    def _arc_is_brightest(self, smooth: Fitted) -> bool:
+        """Whether the brightest light of one image is as far from the lens as its arcs are."""
+        problem, main = smooth.problem, smooth.problem.model.main
+        values, (least, most) = problem.values(problem.parts(smooth.x)[0]), self.light.arc
+        away = (brightest(problem.observation).to(smooth.x) - centre_of(values, main)[0]).norm()
+        return least < float(away / values[f"{main}.theta_E"]) < most
 
     def _coarse(self, smooth: Fitted) -> Fitted:
         """The middle of one image behind a source that is free in few modes, each pixel at its centre."""
