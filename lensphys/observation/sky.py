@@ -63,12 +63,14 @@ def sky_level(image: Array, where: Array | None = None, width: int | None = None
         return None
     filled = np.where(counted, image, np.median(image[border]))
     smooth = np.ma.array(uniform_filter(filled.astype(np.float64), 3), mask=~border)
-    dark = border & ~np.ma.getmaskarray(sigma_clip(smooth, sigma=3.0))
+    clipped = sigma_clip(smooth, sigma=3.0)
+    dark = border & ~np.ma.getmaskarray(clipped)
     values = image[dark].astype(np.float64)
     if values.size < _FEWEST:
         return None
-    mean, _, scatter = sigma_clipped_stats(values, sigma=3.0)
-    return SkyLevel(float(mean), float(scatter) / values.size**0.5, float(scatter)) if scatter > 0 else None
+    scatter = float(sigma_clipped_stats(values, sigma=3.0)[2])
+    # the mean of what was averaged: of counts, or of a sky cut at zero, clipped pixels would have another
+    return SkyLevel(float(clipped.mean()), scatter / values.size**0.5, scatter) if scatter > 0 else None
 
 
 def darkest_border(image: Array, where: Array | None = None) -> float | None:
