@@ -124,7 +124,9 @@ def test_list_names_everything():
 
 def test_the_lists_are_those_of_the_registries_and_need_no_torch():
     assert json.loads(LISTS.read_text()) == lists(), "run python docs/generate.py"
-    code = "import sys\nfrom lensphys.cli import app\napp(['list'], standalone_mode=False)\nprint('torch' in sys.modules)"
+    code = (
+        "import sys; from lensphys.cli import app; app(['list'], standalone_mode=False); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "refine" in done.stdout and done.stdout.splitlines()[-1] == "False", done.stderr
 
