@@ -57,7 +57,7 @@ class Fit:
     def super_resolve(self, scale: int = 2) -> Result:
         """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted anew."""
         observation = self.images.set.observation.to(self.device)
-        planes = described(self.method.told(self.fits, scale), observation)
+        planes = described(self.method.prediction(self.fits, scale), observation)
         record = {"read": self.images.remarks, "model": self.method.model.resolved}
         origin = provenance(input=self.images.name, method="refine", scale=scale, **record)
         return Result(self.images, planes, scale, origin)

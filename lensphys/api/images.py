@@ -258,7 +258,7 @@ def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choi
 
 
 def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
-    """Return a PSF as it is read: an array becomes a kernel of this name, a file stays one."""
+    """Return a PSF as it is read: an array (K, K), of sum 1, becomes a kernel of this name, a file stays one."""
     return Kernel(np.asarray(given, np.float64), where=name) if isinstance(given, np.ndarray) else given
 
 

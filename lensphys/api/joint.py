@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lensphys.api.images import Array, File, Images, read
-from lensphys.api.result import Result, Written, in_a_line, parameter_table, with_masses
+from lensphys.api.result import Result, Writable, parameter_table, summary_line, with_masses
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted, readable
@@ -121,7 +121,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class JointResult(Written):
+class JointResult(Writable):
     """Super-resolved images of one lens, one for each band, and what all of them say together.
 
     Args:
@@ -188,7 +188,7 @@ class JointResult(Written):
     @property
     def summary(self) -> str:
         """Chi^2 and Einstein radius in a line."""
-        return in_a_line(self.chi2, self.theta_E)
+        return summary_line(self.chi2, self.theta_E)
 
     @property
     def verdict(self) -> list[str]:
@@ -231,7 +231,7 @@ def super_resolved(
         device: ``cpu`` or ``cuda``.
     """
     seen = [replace(one, observation=one.observation.to(device)) for one in dataset.seen]
-    found = method.told(method.fitted(seen), scale)
+    found = method.prediction(method.fitted(seen), scale)
     by = dict(zip(dataset.names, dataset.images, strict=True))
     origin = provenance(
         input=dict(zip(dataset.names, [one.name for one in dataset.images], strict=True)),

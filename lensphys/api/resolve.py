@@ -119,8 +119,8 @@ def super_resolve(
             tell(r for r in ready.remarks if r not in given.remarks)
             record["target_psf"] = ready.psf
         found = resolved(ready, chosen, factor, solar=solar, workers=workers, device=where, record=record)
-    if found.lost is not None:
-        tell([found.lost])
+    if found.without_theta_E is not None:
+        tell([found.without_theta_E])
     return Result(replace(given, set=ready), found.planes, factor, found.provenance)
 
 

@@ -25,7 +25,7 @@ _WORTH_IT = 200  # samples of a class: fewer are made while processes start
 @one_sentence
 def simulate(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the bare name of one in simulations/.")],
-    n: Annotated[int, typer.Option("-n", help="Samples of each class.")] = 9,
+    n: Annotated[int, typer.Option("-n", help="Lenses of each class.")] = 9,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),

@@ -65,7 +65,7 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
     conflict = _other_unit(noise, unit)
     noise = _in_unit(noise, unit)
     if noise.kind == WEIGHT:
-        noise = weight_told(noise, image)
+        noise = weight_as_noise(noise, image)
     if noise.kind in _OF_WEIGHT:
         how = f"a weight, taken for {_article(_OF_WEIGHT[noise.kind])}: so the sky scatters"
         return Deviation(_converted(noise.values, _OF_WEIGHT[noise.kind]), how)
@@ -80,10 +80,10 @@ def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
     """The map in the unit of the image, or in the power of it that its kind has; as it is, where units do not tell."""
     if unit is None or noise.unit is None:
         return noise
-    for kind in (noise.kind,) if noise.told else _POWER:
+    for kind in (noise.kind,) if noise.named else _POWER:
         if kind in _POWER and noise.unit.is_equivalent(unit ** _POWER[kind]):
             factor = noise.unit.to(unit ** _POWER[kind])
-            return replace(noise, values=noise.values * np.float32(factor), kind=kind, told=True)
+            return replace(noise, values=noise.values * np.float32(factor), kind=kind, named=True)
     return noise
 
 
@@ -104,7 +104,7 @@ def _converted(values: Array, kind: str) -> Array:
         return np.asarray(_UNCERTAINTY[kind](values, copy=False).represent_as(StdDevUncertainty).array, np.float32)
 
 
-def weight_told(noise: NoiseMap, image: Tensor) -> NoiseMap:
+def weight_as_noise(noise: NoiseMap, image: Tensor) -> NoiseMap:
     """Return a weight as what it is, by the scatter of the sky: an inverse variance, a variance, or an exposure map.
 
     Args:
@@ -113,7 +113,7 @@ def weight_told(noise: NoiseMap, image: Tensor) -> NoiseMap:
     """
     white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
     low, high = _ALIKE[0] * white, _ALIKE[1] * sky_scatter(image.numpy())
-    fitting = (told for told, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
+    fitting = (means for means, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
     return replace(noise, kind=next(fitting, EXPOSURE))
 
 
@@ -181,9 +181,9 @@ def _white(image: Tensor) -> float:
 
 
 def sky_scatter(image: Array) -> float:
-    """Return the standard deviation of the sky, whatever neighbours share: of the side of the median without light.
+    """Return the standard deviation of the sky of an image (H, W), in its unit, whatever neighbours share.
 
-    That is the fainter one, but of an image that somebody inverted.
+    It is that of the side of the median without light: the fainter one, but of an image that somebody inverted.
     """
     above = image - np.median(image)
     sides = [np.abs(above[side]) for side in (above < 0, above > 0)]

@@ -33,9 +33,9 @@ class Registration:
         shift_x: by which the sky is displaced in the HR image [arcsec].
         shift_y: [arcsec].
         sigma: standard deviation of both shifts [arcsec].
-        gain: HR flux over LR flux.
+        gain: HR flux over LR flux, without unit.
         offset: [HR unit per HR pixel].
-        correlation: of the LR image, but for its noise, and what the HR image says of it.
+        correlation: of the LR image, but for its noise, and what the HR image says of it, -1 to 1.
         residual: root of their mean squared difference [LR unit per LR pixel].
         scale: side of an HR pixel [arcsec].
     """
@@ -89,7 +89,7 @@ class Matching:
     _known: dict[str, Registration] = field(default_factory=dict, repr=False)
 
     def register(self, lr: Array, hr: Array, telescope: Instrument) -> Registration:
-        """Return what is to be undone for a pair whose LR image a telescope took.
+        """Return what is to be undone for a pair, LR (H, W) and HR (sH, sW), whose LR image a telescope took.
 
         Raises:
             LensphysError: as `registration` does.

@@ -90,7 +90,7 @@ def _reliability(sure: Array, right: Array) -> list[list[float]]:
 
 
 def roc_points(is_it: Array, score: Array) -> list[float]:
-    """Return the completeness at `_POINTS` evenly spaced shares of false alarms, 0 to 1."""
+    """Return the completeness, 0 to 1, at `_POINTS` evenly spaced shares of false alarms; labels and scores (N,)."""
     false_alarms, completeness, _ = roc_curve(is_it, score)
     return np.interp(np.linspace(0, 1, _POINTS), false_alarms, completeness).tolist()
 

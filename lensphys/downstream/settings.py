@@ -104,8 +104,8 @@ class Downstream(Strict):
         task: ``classify``, or ``regress`` the ``target``.
         target: a number that simulated files tell.
         data: the lenses whose labels readers learn from.
-        test: others, which judge them; null to keep back ``test_share`` of the data, by source.
-        test_share: see there.
+        test: others, which judge them; null to keep back a part of the data.
+        test_share: share of the sources that is kept back where ``test`` is null, 0 to 1.
         shifts: other test sets, by name.
         products: what methods make of the images, by name.
         inputs: what readers look at, by name.

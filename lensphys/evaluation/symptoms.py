@@ -79,7 +79,7 @@ def symptoms(file: LensFile, held: set[str], index: NDArray[np.int64]) -> Sympto
     Args:
         file: the data set.
         held: names of its datasets.
-        index: of the images.
+        index: of the images, (n,), ascending.
     """
     images = _Images.read(file, held, index)
     found = _of_pixels(images)

@@ -45,7 +45,7 @@ class Mask:
 
     @classmethod
     def from_hdu(cls, hdu: Hdu, telescope: str = "", values: Array | None = None) -> Mask:
-        """Return that of an extension, or some planes of it; TELESCOP of its header goes before ``telescope``."""
+        """Return that of an extension, or some (H, W) of it; TELESCOP of its header goes before ``telescope``."""
         telescope = str(hdu.header.get("TELESCOP") or telescope)
         role = str(hdu.meaning.role) if hdu.meaning.role in MASKS else MASK
         return cls(hdu.array() if values is None else values, hdu.name, hdu.where, role, _planes(hdu.header), telescope)

@@ -224,7 +224,7 @@ class _Skies:
         """
         level, left = sky_level(self.image, self.counts), sky_level(self.residual, self.outside, max(self.image.shape))
         if far and level is not None and level.off:
-            return f"the borders are not at zero ({level.told})"
+            return f"the borders are not at zero ({level.text})"
         if left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
             return f"the sky is not at zero: it is {left.level:+.2f} sigma off"
         darkest = darkest_border(self.image / self.sigma, self.counts)

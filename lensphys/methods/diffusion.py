@@ -203,7 +203,7 @@ class DiffusionMethod(TrainableMethod):
         return {"loss": self._error(self.network, condition, residual / self.spread, noise, step)}
 
     def validation_score(self, batch: Batch) -> Tensor:
-        """Return the error of the averaged weights at fixed noise levels, with fixed noise."""
+        """Return the mean error, a scalar, of the averaged weights at fixed noise levels, with fixed noise."""
         residual, condition = self._residual(batch) / self.spread, self._condition(batch.observation)
         levels = (torch.arange(_VALIDATION_STEPS) + 0.5) * (self.settings.steps / _VALIDATION_STEPS)
         generator = torch.Generator().manual_seed(self.settings.seed)

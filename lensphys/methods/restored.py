@@ -22,7 +22,7 @@ _POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are
 
 
 class Restoration(Strict):
-    """The fitted lens with a source of any shape, and an image that knows no lens: weighed by how well it explains.
+    """The fitted lens, and an image that assumes none, weighed by how well the lens explains the data.
 
     The share of the lens is 1 / chi^2 per degree of freedom, at most 1. The rest is bicubic interpolation, or where
     another PSF is asked for Richardson-Lucy towards it, with as many iterations as the noise allows; there the lens

@@ -257,8 +257,8 @@ class MassProfile(Component):
         A singular lens (isothermal, or a point mass) has a cut in place of a radial caustic, which is none of them.
 
         Args:
-            half_width: see `critical_curves`.
-            step: likewise.
+            half_width: of the square that is searched [arcsec], as of `critical_curves`.
+            step: curves smaller than this are missed [arcsec], likewise.
         """
         return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
 
@@ -347,7 +347,7 @@ class LightProfile(Component):
         """Return the total flux with amp = 1 [arcsec^2]: what magnitudes need.
 
         Args:
-            values: of the other parameters.
+            values: of the other parameters, in the units that they declare.
 
         Raises:
             LensphysError: if it is not known.

@@ -20,7 +20,7 @@ Randomness = torch.Generator | np.random.Generator
 
 
 class Noise(Protocol):
-    """A noise law. Images are (B, 1, H, W) in the unit of the data.
+    """A noise law. Images are (B, 1, H, W) in the unit of the data; variances (B, 1, H, W) in its square.
 
     ``known``: whether the instrument knows its numbers; else they are estimated from the image itself, and chi^2 says
     little.
@@ -32,15 +32,15 @@ class Noise(Protocol):
         ...
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the mean of the noisy image, given the clean one."""
+        """Return the mean (B, 1, H, W) of the noisy image, given the clean one."""
         ...
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the variance of the noisy image, given the clean one."""
+        """Return the variance (B, 1, H, W) of the noisy image, given the clean one."""
         ...
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return a noisy image."""
+        """Return a noisy image (B, 1, H, W)."""
         ...
 
     def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
@@ -51,11 +51,11 @@ class Noise(Protocol):
         ...
 
     def merged(self, index: Tensor, part: Self) -> Self:
-        """Return the law with that of some images (indices) replaced by ``part``."""
+        """Return the law with that of some images, by their indices (n,), replaced by ``part``."""
         ...
 
     def rows(self, index: Tensor) -> Self:
-        """Return the law of some images (indices) of the batch."""
+        """Return the law of some images of the batch, by their indices (n,)."""
         ...
 
     def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
@@ -118,7 +118,7 @@ class ExposureNoise(KnownNoise):
         Args:
             read_noise: [e-] per pixel and read-out.
             sky_brightness: [mag / arcsec^2].
-            zero_point: magnitude of 1 e-/s.
+            zero_point: of 1 e-/s [mag].
             exposure_time: of one exposure [s].
             num_exposures: how many are added.
             pixel_scale: [arcsec].
@@ -130,11 +130,11 @@ class ExposureNoise(KnownNoise):
         return cls(math.sqrt(num_exposures * read_noise**2 + total * sky) / total, total)
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the clean image: this noise has no bias."""
+        """Return the clean image (B, 1, H, W): this noise has no bias."""
         return clean
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return background_rms^2 + I / t."""
+        """Return background_rms^2 + I / t, (B, 1, H, W) [(e-/s)^2]."""
         return self.background_rms**2 + clean.clamp(min=0) / self.exposure_time
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
@@ -160,28 +160,28 @@ class ModelErrorNoise:
         return self.law.known
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the mean of the noisy image, given the clean one."""
+        """Return the mean (B, 1, H, W) of the noisy image, given the clean one."""
         return self.law.expected(clean)
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the sum of the variances."""
+        """Return the sum of the variances, (B, 1, H, W) [unit of the image squared]."""
         return self.law.variance(clean) + self.extra
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return a noisy image: of the detector alone."""
+        """Return a noisy image (B, 1, H, W): of the detector alone."""
         return self.law.sample(clean, generator)
 
     def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
-        """Return the law with its unknown numbers estimated anew."""
+        """Return the law with its unknown numbers estimated anew, from images (B, 1, H, W)."""
         return replace(self, law=self.law.updated(image, clean, weight))
 
     def merged(self, index: Tensor, part: Self) -> Self:
-        """Return the law with that of some images (indices) replaced by ``part``."""
+        """Return the law with that of some images, by their indices (n,), replaced by ``part``."""
         extra = self.extra.index_copy(0, index, part.extra)
         return replace(self, law=self.law.merged(index, part.law), extra=extra)
 
     def rows(self, index: Tensor) -> Self:
-        """Return the law of some images (indices) of the batch."""
+        """Return the law of some images of the batch, by their indices (n,)."""
         return replace(self, law=self.law.rows(index), extra=self.extra[index])
 
     def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
@@ -273,7 +273,7 @@ class RectifiedCountNoise(PerImage):
         return self._cut_gaussian(clean)[0]
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the variance of the cut Gaussian plus the photon noise of what it lets through."""
+        """Return the variance (B, 1, H, W) of the cut Gaussian plus the photon noise of what it lets through."""
         mean, square = self._cut_gaussian(clean)
         return square - mean**2 + 0.5 * self.shot * mean
 
@@ -291,7 +291,7 @@ class _OfOneSigma(PerImage):
     sigma: Tensor
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the clean image: this noise has no bias."""
+        """Return the clean image (B, 1, H, W): this noise has no bias."""
         return clean
 
     def variance(self, clean: Tensor) -> Tensor:

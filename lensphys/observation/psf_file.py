@@ -37,7 +37,7 @@ class Star:
     kernel: Array
     remarks: tuple[str, ...] = ()
 
-    def told(self, where: str, scale: float) -> str:
+    def sentence(self, where: str, scale: float) -> str:
         """Return the sentence for the user on a kernel of this file and extension, and pixel scale [arcsec]."""
         done = f": {'; '.join(self.remarks)}" if self.remarks else ""
         return f'PSF: {where}, {len(self.kernel)} x {len(self.kernel)} pixels of {scale:.4g}"{done}'

@@ -38,7 +38,7 @@ class SkyLevel:
         return abs(self.level) > max(self.significant * self.error, self.tolerated * self.scatter)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The level, for messages."""
         share = self.level / self.scatter if self.scatter else 0.0
         return f"{self.level:.3g}, {share:+.2f} sigma of a pixel's noise"

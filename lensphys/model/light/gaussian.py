@@ -79,7 +79,7 @@ class Gaussian(LightProfile):
     )
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the brightness and its derivatives in closed form."""
+        """Return the brightness and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
         light, width = self(position), as_planes(self.sigma, position)
         ellipse = Ellipse.at(position, self.e1, self.e2, self.center_x, self.center_y)
         plane, steep = light[:, 0], ellipse.radius2 / width.square()

@@ -18,7 +18,10 @@ SMOOTHING = 1e-5  # arcsec: keeps d(R^(1/n))/dR finite at the centre, lenstronom
 
 
 def sersic_b(n_sersic: Tensor) -> Tensor:
-    """Return b_n = 1.9992 n - 0.3271, which makes R_sersic the half-light radius (lenstronomy's approximation)."""
+    """Return b_n = 1.9992 n - 0.3271, of the shape of ``n_sersic``, which makes R_sersic the half-light radius.
+
+    Source: Capaccioli 1989, for 0.5 < n < 10; lenstronomy uses it too.
+    """
     return (1.9992 * n_sersic - 0.3271).clamp(min=1e-5)
 
 

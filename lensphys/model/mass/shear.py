@@ -70,7 +70,7 @@ class Shear(ScaleFree):
         return 2.0
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection and its derivatives in closed form."""
+        """Return the deflection and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
         x, y = offset(position, self.center_x, self.center_y)
         g1, g2 = (as_planes(g, position).expand_as(x) for g in (self.gamma1, self.gamma2))
         columns = {

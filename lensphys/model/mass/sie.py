@@ -28,7 +28,7 @@ SIE_NUMERATOR, SIE_DENOMINATOR = _arctangent_fraction(10)
 
 
 def polynomial(coefficients: list[float] | list[Tensor], p: Tensor) -> Tensor:
-    """Return the polynomial of at least two coefficients, the highest power first, at ``p``."""
+    """Return the polynomial of at least two coefficients, the highest power first, at ``p`` of any shape."""
     value = coefficients[0] * p + coefficients[1]
     for coefficient in coefficients[2:]:
         value = value * p + coefficient
