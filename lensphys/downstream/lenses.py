@@ -188,7 +188,7 @@ class Collection:
 
 def _alike(matched: Matched, observation: Observation, labels: NDArray[Any]) -> Rows:
     known = nuisances(observation)
-    return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper)
+    return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper, fewest=matched.fewest)
 
 
 def true_images(file: LensFile, rows: Rows) -> torch.Tensor:

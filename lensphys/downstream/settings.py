@@ -61,10 +61,17 @@ class Shift(Strict):
 
 
 class Matched(Strict):
-    """Classes are brought to be alike in what must not tell them apart: see `sampling.matched_rows`."""
+    """Classes are brought to be alike in what must not tell them apart: see `sampling.matched_rows`.
+
+    Args:
+        on: what they are alike in.
+        caliper: difference of the ln odds of two lenses that count as alike.
+        fewest: lenses of a class that can be matched: five folds of two.
+    """
 
     on: Annotated[list[Nuisance], Field(min_length=1)] = ["flux", "arc_radius", "signal_to_noise"]
     caliper: PositiveFloat = 0.5
+    fewest: PositiveInt = 10
 
 
 class LabelFree(Strict):

@@ -15,7 +15,6 @@ from lensphys.basics.checks import LensphysError, check_images, check_positive
 from lensphys.observation.per_image import PerImage
 
 # torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat
-_SKY_PIXELS = 100  # fewer tell no scatter
 Randomness = torch.Generator | np.random.Generator
 
 
@@ -204,11 +203,13 @@ class RectifiedCountNoise(PerImage):
     Args:
         background_rms: s, (B, 1, 1, 1) [unit of the image].
         shot: photon variance per unit flux, (B, 1, 1, 1) [unit of the image].
+        fewest: pixels that tell a number anew; by fewer it stays as it is.
     """
 
     known: ClassVar[bool] = False
     background_rms: Tensor
     shot: Tensor
+    fewest: int = 100
 
     @classmethod
     def from_image(cls, image: Tensor) -> RectifiedCountNoise:
@@ -253,12 +254,13 @@ class RectifiedCountNoise(PerImage):
         ratio = (image * faint).sum((1, 2, 3), keepdim=True) / (self.expected(clean) * faint).sum(
             (1, 2, 3), keepdim=True
         ).clamp(min=1e-30)
-        background = torch.where(pixels >= 100, self.background_rms * ratio, self.background_rms)
+        background = torch.where(pixels >= self.fewest, self.background_rms * ratio, self.background_rms)
         bright = (clean > 2 * background).to(image) * weight
         pixels = bright.sum((1, 2, 3), keepdim=True)
         excess = ((image - clean) ** 2 - background**2) * bright
         shot = excess.sum((1, 2, 3), keepdim=True) / (clean * bright).sum((1, 2, 3), keepdim=True).clamp(min=1e-30)
-        return RectifiedCountNoise(background, torch.where((pixels >= 100) & (shot > 0), shot, self.shot))
+        shot = torch.where((pixels >= self.fewest) & (shot > 0), shot, self.shot)
+        return replace(self, background_rms=background, shot=shot)
 
     def _cut_gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         m = clean.clamp(min=0)
@@ -329,10 +331,12 @@ class SkyNoise(_OfOneSigma):
 
     Args:
         sigma: (B, 1, 1, 1) [unit of the image].
+        fewest: pixels of the sky that tell it anew; by fewer it stays as it is.
     """
 
     known: ClassVar[bool] = False
     sigma: Tensor
+    fewest: int = 100
 
     @classmethod
     def from_image(cls, image: Tensor) -> SkyNoise:
@@ -360,8 +364,8 @@ class SkyNoise(_OfOneSigma):
         """Return the scatter of what a clean model, (B, 1, H, W), leaves where it shines less than the noise."""
         sky = (clean < 0.5 * self.sigma) & (weight > 0)
         found = _scatter(image - clean, sky)
-        enough = (sky.sum((1, 2, 3), keepdim=True) >= _SKY_PIXELS) & (found > 0)
-        return SkyNoise(torch.where(enough, found, self.sigma))
+        enough = (sky.sum((1, 2, 3), keepdim=True) >= self.fewest) & (found > 0)
+        return replace(self, sigma=torch.where(enough, found, self.sigma))
 
 
 def _scatter(values: Tensor, where: Tensor) -> Tensor:
