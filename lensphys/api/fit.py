@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lensphys.api.chosen import fit_model
 from lensphys.api.device import device_of
-from lensphys.api.images import File, Images, read
+from lensphys.api.images import File, Images, as_images
 from lensphys.api.resolve import Model
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
@@ -161,7 +161,7 @@ def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, dev
         print(fit.table, fit.quality)
         fit.lens.critical_curves()
     """
-    given = images if isinstance(images, Images) else read(images)
+    given = as_images(images)
     with in_python():
         method = RefinedFit() if model is None else RefinedFit(model=fit_model(model))
         where = device_of(device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lensphys.api.images import Array, File, Images, read
+from lensphys.api.images import Array, File, Images, as_images
 from lensphys.api.result import Result, Writable, parameter_table, summary_line, with_masses
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
@@ -68,14 +68,14 @@ class Dataset:
     @classmethod
     def exposures(cls, images: Sequence[One]) -> Dataset:
         """Return the data set of exposures of one band: what `lensphys.read` returned, or files."""
-        return cls([_read(one) for one in images], [""] * len(images))
+        return cls([as_images(one) for one in images], [""] * len(images))
 
     @classmethod
     def bands(cls, images: Mapping[str, One | Sequence[One]]) -> Dataset:
         """Return the data set of an image, or several exposures, in each band by its name."""
         lists = {band: [one] if isinstance(one, Images | str | Path) else list(one) for band, one in images.items()}
         pairs = [(band, one) for band, some in lists.items() for one in some]
-        return cls([_read(one) for _, one in pairs], [band for band, _ in pairs])
+        return cls([as_images(one) for _, one in pairs], [band for band, _ in pairs])
 
     @property
     def names(self) -> list[str]:
@@ -259,7 +259,3 @@ def joint_method(method: Method, name: str) -> JointRefinedFit:
     if not isinstance(method, RefinedFit):
         raise LensphysError(f"several images of a lens are fitted together by refine alone, not by {name}")
     return JointRefinedFit(fit=method)
-
-
-def _read(one: One) -> Images:
-    return one if isinstance(one, Images) else read(one)
