@@ -171,7 +171,7 @@ def _duration(seconds: float) -> str:
 @app.command()
 @one_sentence
 def merge(
-    folder: Annotated[Path, typer.Argument(help="Of `lensphys simulate -o FOLDER`.")],
+    folder: Annotated[Path, typer.Argument(help="The folder that `lensphys simulate -o FOLDER` wrote.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
     virtual: Annotated[
         bool, typer.Option("--virtual", help="Refer to the shards, which must stay, instead of copying them.")

@@ -92,6 +92,10 @@ ANYWHERE = (
     Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
     Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
 )
+SOURCE_CENTRE = (
+    Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+    Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+)
 ELLIPTICITY = (Parameter("e1", "", -0.6, 0.6, 0.0, 0.2), Parameter("e2", "", -0.6, 0.6, 0.0, 0.2))
 
 

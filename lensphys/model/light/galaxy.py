@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.model.component import CENTRE, LightProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter, Peaks
+from lensphys.model.component import CENTRE, LightProfile, Value, as_planes, chosen, offset
+from lensphys.model.parameter import SOURCE_CENTRE, Parameter, Peaks
 
 _DARK = 8  # pixels of sky about an image: a cubic spline has forgotten its edge there to 3e-5
 
@@ -131,8 +131,7 @@ class GalaxyImage(LightProfile):
     parameters = (
         Parameter("amp", "flux / arcsec^2", Peaks(1e-4), Peaks(1e3), logarithmic=True),
         Parameter("scale", "", 0.2, 5.0, 1.0, 0.3, logarithmic=True),
-        Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
-        Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+        *SOURCE_CENTRE,
     )
 
     @property
@@ -149,9 +148,8 @@ class GalaxyImage(LightProfile):
             CENTRE[0]: -along_x,
             CENTRE[1]: -along_y,
         }
-        columns = [by[name].expand_as(light) for name in names]
-        stacked = torch.stack(columns, dim=1) if columns else light.new_zeros(len(light), 0, *light.shape[1:])
-        return light[:, None], stacked[:, :, None]
+        value = light[:, None]
+        return value, chosen({name: column[:, None] for name, column in by.items()}, names, value)
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""

@@ -172,5 +172,4 @@ class SIE(ScaleFree):
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form: see `deflection_sie_derivatives`."""
         alpha, columns = deflection_sie_derivatives(position, **self.values)
-        order = [p.name for p in self.parameters]
-        return alpha, columns[:, [order.index(name) for name in names]]
+        return alpha, columns[:, self.places(names)]
