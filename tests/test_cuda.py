@@ -13,7 +13,7 @@ from lenses import SMALL, one_thread, small_lenses  # noqa: F401
 from test_profiles import PROFILES, tensors, theta
 
 from lensphys.fitting import FreeSourceSettings, LensProblem, freed
-from lensphys.fitting.stages import smooth_fit
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import READY
 from lensphys.methods.supervised import SupervisedSettings
 from lensphys.methods.trainable import Batch

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.fitting import FitModel, LensProblem, PointBodies, Posterior, Search, TNFWBodies
-from lensphys.fitting.stages import smooth_fit
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import RefinedFit
 from lensphys.model import (
     EPL,
@@ -56,9 +56,9 @@ def test_nothing_said_is_the_default_fit():
     assert model().lens_model == LensModel.smooth() and model() == RefinedFit().model
     settings = RefinedFit()
     refinement = settings.refinement
-    assert (refinement.search, refinement.search_free, refinement.source) == (
+    assert (refinement.beyond.search, refinement.beyond.search_free, refinement.beyond.source) == (
         settings.search, settings.search_free, settings.source)  # fmt: skip
-    assert refinement.priors == settings.priors
+    assert refinement.beyond.priors == settings.priors
 
 
 def test_free_fixed_and_prior():
@@ -121,8 +121,11 @@ def test_presence_is_membership():
     bare = model("{shear: null, subhalos: null, potential: null, source: {kind: sersic}}")
     assert list(bare.lens_model.mass) == ["lens"]
     refinement = RefinedFit(model=bare).refinement
-    assert refinement.search.rounds == refinement.search_free.rounds == 0 and refinement.source is None
-    assert refinement.priors.potential.amplitude == 0
+    assert (
+        refinement.beyond.search.rounds == refinement.beyond.search_free.rounds == 0
+        and refinement.beyond.source is None
+    )
+    assert refinement.beyond.priors.potential.amplitude == 0
     assert RefinedFit(model=bare).report.priors.potential.amplitude == 0
 
 
@@ -130,14 +133,16 @@ def test_what_is_said_of_search_and_potential_changes_that_of_the_fit():
     fit = RefinedFit(
         model=model("{subhalos: {kind: tnfw, gain: 20.0, size: 0.2, shares: [1.0]}, potential: {amplitude: 0.03}}")
     )
-    assert fit.refinement.search == Search(gain=20.0, shares=(1.0,), candidates_per_round=1)
-    assert fit.refinement.search_free == Search(gain=20.0, shares=(1.0,), kept=0.8, candidates_per_round=1)
-    assert fit.refinement.priors.potential == FieldPrior(amplitude=0.03, scale=2.0, slope=2.5)
+    assert fit.refinement.beyond.search == Search(gain=20.0, shares=(1.0,), candidates_per_round=1)
+    assert fit.refinement.beyond.search_free == Search(gain=20.0, shares=(1.0,), kept=0.8, candidates_per_round=1)
+    assert fit.refinement.beyond.priors.potential == FieldPrior(amplitude=0.03, scale=2.0, slope=2.5)
     assert fit.model.subhalos.bodies(PixelGrid(4, 4, 0.1)) == TNFWBodies(size=0.2)
     assert model().subhalos.bodies(PixelGrid(4, 4, 0.1)) == PointBodies(0.1 * 0.1)
     long = RefinedFit(model=model("subhalos: {kind: tnfw, rounds: 20}"))
-    assert long.shortened(3).refinement.search == Search(rounds=3, candidates_per_round=1)
-    assert fit.shortened(3).refinement.search == Search(gain=20.0, shares=(1.0,), candidates_per_round=1, rounds=3)
+    assert long.shortened(3).refinement.beyond.search == Search(rounds=3, candidates_per_round=1)
+    assert fit.shortened(3).refinement.beyond.search == Search(
+        gain=20.0, shares=(1.0,), candidates_per_round=1, rounds=3
+    )
 
 
 def test_a_model_survives_files_and_other_processes():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from lenses import small_lenses, small_problem
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fitting import FitModel, FreerMass, LensProblem, Refinement
+from lensphys.fitting import BeyondSmooth, FitModel, FreerMass, LensProblem, Refinement
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.model import EPL, LensModel, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
@@ -77,7 +75,7 @@ def steep(slope: float) -> LensProblem:
 
 def test_a_steep_lens_has_no_subhalos_and_its_slope_is_found():
     problem = steep(2.3)
-    believed = replace(Refinement(), freer_mass=None)(problem)
+    believed = Refinement(BeyondSmooth(freer_mass=None))(problem)
     ((_, without),) = believed.groups
     ((_, found),) = Refinement()(problem).groups
     assert without.problem.subhalos > 0  # beside an isothermal lens
@@ -85,3 +83,10 @@ def test_a_steep_lens_has_no_subhalos_and_its_slope_is_found():
     slope = float(found.problem.values(found.problem.parts(found.x)[0])["lens.gamma"])
     assert slope == pytest.approx(2.3, abs=0.05)
     assert float(found.evidence) > float(without.with_noise_of(found.problem).evidence)
+
+
+def test_the_slope_is_free_where_the_image_wants_it_and_nothing_is_claimed():
+    ((_, found),) = Refinement(BeyondSmooth().without_subhalos())(steep(1.8)).groups
+    values = found.problem.values(found.problem.parts(found.x)[0])
+    assert float(values["lens.gamma"]) == pytest.approx(1.8, abs=0.05)
+    assert float(values["lens.theta_E"]) == pytest.approx(1.1, rel=0.005)

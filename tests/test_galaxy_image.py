@@ -15,7 +15,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.fitting import FitModel, LensProblem, Posterior
 from lensphys.fitting.derived import derived
-from lensphys.fitting.stages import smooth_fit
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.model import SIE, GalaxyImage, Pixels, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.tracing.deflection import DeflectionField

@@ -22,7 +22,7 @@ from lenses import (
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fitting import LensProblem, Posterior, PotentialCorrection, Refinement, Search
+from lensphys.fitting import BeyondSmooth, LensProblem, Posterior, PotentialCorrection, Refinement, Search
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
 from lensphys.fitting.joint_fit import JointRefinement, Seen
 from lensphys.fitting.newton import Stop, minimised, value_and_jacobian
@@ -149,7 +149,7 @@ def test_an_image_elsewhere_shows_the_lens_from_there():
 
 def quick() -> Refinement:
     """Smooth lenses with Sersics alone."""
-    return Refinement(source=None, search=Search(rounds=0), lens_light=None)
+    return Refinement(BeyondSmooth(Search(rounds=0), source=None), lens_light=None)
 
 
 MASS = SIE(1.2, 0.08, -0.05, 0.02, 0.03) + Shear(0.03, -0.02, 0.02, 0.03)
@@ -200,7 +200,7 @@ def test_two_exposures_find_their_places_and_the_lens_better_than_one():
     placement, errors = joint.fitted.placements()[1]
     true = torch.tensor(places[1])
     assert bool(((placement.numbers[0] - true).abs()[:3] < 3 * errors[:3]).all())
-    assert float(errors[:2].max()) < 0.01 < 0.1 * quick().margin
+    assert float(errors[:2].max()) < 0.01 < 0.1 * quick().window.margin
     for view in joint.views():
         assert 0.9 < float(view.problem.chi2(view.x)) < 1.1
     counted = sum(float(view.determined) for view in joint.views())

@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FitModel, LensProblem
-from lensphys.fitting.remains import sky_noise
-from lensphys.fitting.stages import smooth_fit
+from lensphys.fitting.shared_noise import SharedNoise
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, MassProfile, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
@@ -117,7 +117,7 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
 def test_white_noise_is_not_inflated():
     noise = torch.randn(1, 1, 40, 44, generator=torch.Generator().manual_seed(6))
     fit = smooth_fit(LensProblem.from_observation(with_noise(noise)))
-    assert float(sky_noise(fit.problem, fit.x, 5.0, 0.5, 0.04)) == 1.0
+    assert float(SharedNoise().factor(fit.problem, fit.x)) == 1.0
 
 
 def test_an_error_map_that_is_too_large_is_scaled_to_the_sky():

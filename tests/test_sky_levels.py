@@ -121,3 +121,11 @@ def test_a_fit_on_a_wrong_sky_is_not_good():
         assert (fitted.verdicts[0].quality == "good") == (level == 0.0) == (not told), (level, fitted.verdicts)
         found = [float(re.findall(r"([+-][0-9.]+) sigma", reason)[0]) for reason in told]
         assert all(0.5 < x / level < 1.1 for x in found), (level, told)  # the source takes its part
+
+
+def test_a_sky_that_is_cut_at_zero_has_the_level_of_its_mean():
+    """As the counts of Model 1, of which half are zero: clipped pixel by pixel they would be a third of a sigma low."""
+    sky = np.random.default_rng(1).normal(size=(75, 75)).clip(0) - 1 / np.sqrt(2 * np.pi)
+    level = sky_level(sky, width=75)
+    assert level is not None and not level.off
+    assert abs(level.level) < 0.05 * sky.std()

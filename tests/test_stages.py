@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import (
+    BeyondSmooth,
     FieldPriors,
     Fitted,
     FreeSourceSettings,
@@ -28,11 +29,13 @@ from lensphys.fitting import (
     LensProblem,
     Refinement,
     Search,
+    SmoothFit,
     freed,
 )
+from lensphys.fitting.beyond_smooth import likeliest
 from lensphys.fitting.remains import left_over, poor, significant
 from lensphys.fitting.smooth import finished
-from lensphys.fitting.stages import likeliest
+from lensphys.fitting.window import Window
 from lensphys.model import FieldPrior, Modes, SourcePrior
 from lensphys.observation import ExposureNoise
 
@@ -41,7 +44,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 Truth = tuple[LensProblem, Tensor]
 SMOOTH = FieldPriors(potential=FieldPrior(amplitude=0))
 QUICK = FreeSourceSettings(modes=(6, 10))
-REFINE = Refinement(Search(rounds=3), SMOOTH, None, steps=15, starts=3)
+FEW = BeyondSmooth(Search(rounds=3), SMOOTH, None, steps=15, starts=3)
+ONE = replace(FEW, search=Search(rounds=1))
+REFINE = Refinement(FEW, SmoothFit(steps=15, starts=3))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +113,7 @@ def test_without_a_start_several_are_tried(truth):
 def test_a_smooth_lens_with_a_sersic_gets_nothing_more(truth):
     """Neither sub-halos nor a free source nor a potential where the noise is all that is left."""
     problem, x = truth
-    fits = of_each(Refinement(Search(), FieldPriors(), QUICK, steps=15)(problem, x))
+    fits = of_each(Refinement(BeyondSmooth(source=QUICK, steps=15), SmoothFit(steps=15))(problem, x))
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in fits)
     assert all(f.shown is not None and float(f.shown.gain) < 12 and float(f.shown.ratio) == 0 for f in fits)
 
@@ -123,7 +128,7 @@ def test_substructure_is_taken_up(truth):
     problem = replace(problem, observation=replace(problem.observation, image=image))
     start = finished(problem, x, 15)
     assert poor(start).tolist() == [True, False]
-    fits = of_each(Refinement(Search(rounds=4), SMOOTH, None, steps=15)(problem, x))
+    fits = of_each(Refinement(BeyondSmooth(Search(rounds=4), SMOOTH, None, steps=15))(problem, x))
     after = torch.cat([f.problem.chi2(f.x) for f in fits])
     assert bool((after < 1.15).all()), (start.problem.chi2(start.x), after)
     assert fits[0].problem.subhalos > 0 and fits[1].problem.subhalos == 0
@@ -149,7 +154,9 @@ def test_a_source_that_is_no_sersic_is_freed(knotty):
     start = finished(problem, x, 15)
     assert bool((start.problem.chi2(start.x) > 1.5).all()), "a Sersic explains it: the test has lost its meaning"
     fits = of_each(
-        Refinement(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, candidates_per_round=1, rounds=1))(problem, x)
+        Refinement(BeyondSmooth(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, candidates_per_round=1, rounds=1)))(
+            problem, x
+        )
     )
     after = torch.cat([f.problem.chi2(f.x) for f in fits])
     assert all(f.problem.free is not None for f in fits)
@@ -172,15 +179,15 @@ def bordered(float64) -> Truth:
 @pytest.fixture(scope="module")
 def cut(bordered) -> list[Fitted]:
     """The fits of their middles."""
-    return of_each(replace(REFINE, search=Search(rounds=1), bright=6.0)(*bordered))
+    return of_each(replace(REFINE, beyond=ONE, window=Window(bright=6.0))(*bordered))
 
 
 def test_the_middle_of_an_image_does_for_its_fit(bordered, cut):
     """The fit is made without the border, and ends as well explained as with it."""
     problem, x = bordered
-    height, width = Refinement(bright=6.0)._window(problem)
+    height, width = Window(bright=6.0).shape(problem, None)
     assert height * width < 0.8 * 60 * 64 and (height % 2, width % 2) == (0, 0)
-    uncut = of_each(replace(REFINE, search=Search(rounds=1), crop=0.0, bright=6.0)(problem, x))
+    uncut = of_each(replace(REFINE, beyond=ONE, window=Window(crop=0.0))(problem, x))
     for part, whole in zip(cut, uncut, strict=True):
         assert part.problem.observation.image.shape == (1, 1, 60, 64) == part.problem.inverse_sigma.shape
         assert part.problem.subhalos > 0
@@ -249,6 +256,6 @@ def test_an_image_with_nan_is_refused_by_every_fit(truth):
 
 def test_an_image_without_any_light_ends_with_the_smooth_fit(truth):
     blind = LensProblem.from_observation(deeper(truth[0], 0.001).observation)
-    fit = Refinement(Search(), FieldPriors(), QUICK, steps=5, starts=1)(blind)
+    fit = Refinement(BeyondSmooth(source=QUICK, steps=5), SmoothFit(steps=5, starts=1))(blind)
     assert not bool(fit.seen.any())
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in of_each(fit))

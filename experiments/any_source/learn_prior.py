@@ -20,7 +20,7 @@ from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FreeSourceSettings, LensProblem, freed
 from lensphys.fitting.evidence import prior_evidence
-from lensphys.fitting.stages import smooth_fit
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.model import SourcePrior
 
 AMPLITUDES, SCALES, SLOPES = (0.3, 0.6, 0.9, 1.2, 1.8, 2.4), (3.0, 6.0, 12.0, 24.0), (1.5, 2.0, 2.5, 3.0, 3.5)

@@ -1,5 +1,6 @@
 """Conditioning lens models on images: starts, a joint solver, evidence, sub-halos, posterior and verdict."""
 
+from lensphys.fitting.beyond_smooth import BeyondSmooth
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.evidence import evidence
 from lensphys.fitting.fit_model import FitModel
@@ -16,6 +17,7 @@ from lensphys.fitting.sersic import (
     sersic_moments,
     sersic_through_lens,
 )
+from lensphys.fitting.smooth import SmoothFit
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Rival, freed
 from lensphys.fitting.stages import LensFit, Refinement, fit_lens
 from lensphys.fitting.starts import einstein_radius
@@ -23,6 +25,7 @@ from lensphys.fitting.subhalos import Search
 from lensphys.fitting.verdict import VerdictSettings, verdicts
 
 __all__ = [
+    "BeyondSmooth",
     "Bodies",
     "FieldPriors",
     "FitModel",
@@ -42,6 +45,7 @@ __all__ = [
     "Refinement",
     "Rival",
     "Search",
+    "SmoothFit",
     "Stop",
     "TNFWBodies",
     "VerdictSettings",

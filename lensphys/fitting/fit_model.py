@@ -119,7 +119,7 @@ class FitModel(Strict):
         more_sources: further sources at the same redshift.
         lens_light: light in the plane of the lens, not deflected.
         subhalos: what is looked for; null for nothing.
-        freer_mass: smooth mass that sub-halos have to hold against; null to believe them beside the mass said here.
+        freer_mass: what else the smooth mass may be where the evidence wants it; null for the mass said here alone.
         potential: prior of a correction to the potential where something is left; null for none.
 
     Example:

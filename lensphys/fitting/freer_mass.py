@@ -1,4 +1,4 @@
-"""A smooth mass with more freedom: what sub-halos have to hold against before they are believed."""
+"""A smooth mass with more freedom, where the image wants it: sub-halos are believed only beside it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ Orders = Annotated[tuple[Annotated[int, Field(ge=LEAST)], ...], Field(strict=Fal
 
 
 class FreerMass(Strict):
-    """How much freer a smooth mass may be where sub-halos are claimed beside it.
+    """How much freer than the mass that was asked for a smooth mass may be.
 
     A slope that is not isothermal, or a galaxy that is boxy or lopsided, leaves what a sub-halo can explain.
 
     Args:
         lens: kind of the main lens, where that has all parameters of the one it stands for.
         multipoles: orders of those about it, step by step: the slope alone first.
-        share: of the evidence that sub-halos gain, which a step must promise to be taken.
+        share: of the evidence that sub-halos gain, which a step must promise to be tried,
+        alone: and ln of the likelihood that it must promise where none are claimed.
 
     Source: He et al. 2023 (MNRAS 518, 220); O'Riordan & Vegetti 2024 (MNRAS 528, 1757).
     """
@@ -32,6 +33,7 @@ class FreerMass(Strict):
     lens: str = "epl"
     multipoles: Annotated[tuple[Orders, ...], Field(strict=False)] = ((), (3, 4))
     share: NonNegativeFloat = 0.25
+    alone: NonNegativeFloat = 12.0
 
     @field_validator("lens")
     @classmethod

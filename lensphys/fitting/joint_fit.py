@@ -20,8 +20,9 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem, inverse_sigma
 from lensphys.fitting.source import Fitted
-from lensphys.fitting.stages import LensFit, Refinement, whole_problem
+from lensphys.fitting.stages import LensFit, Refinement
 from lensphys.fitting.subhalos import Answer, Candidates, Search, candidates_of, places, whitened_bodies
+from lensphys.fitting.window import whole_problem
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace, centre_of
 from lensphys.model.component import CENTRE
@@ -184,7 +185,7 @@ class JointRefinement:
         if self.refinement.lens_light is not None:
             whole = LitLens(self.refinement.lens_light, None, 1).beside(whole, leader.x)
         whole = whole.renewed(leader.x)
-        factor = self.refinement.sky_noise(whole, leader.x)
+        factor = self.refinement.smooth.sky.factor(whole, leader.x)
         whole = whole.inflated(factor).renewed(leader.x)
         middle = self.refinement.middle(whole, leader.x)
         middle = replace(middle, space=leader.problem.space)
@@ -209,7 +210,8 @@ class JointRefinement:
         held = _held(first.problem.model, place.inverse.values(values), self.settings.pointing)
         model = replace(held, source=own.model.source)
         own = replace(own, model=model, space=model.space(own.radius))
-        smooth = replace(self.refinement, starts=self.settings.starts).smooth(own)
+        few = replace(self.refinement.smooth, starts=self.settings.starts)
+        smooth = replace(self.refinement, smooth=few).alone(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
         main = first.problem.model.main
         there, here = (centre_of(v, main) for v in (values, seen))
@@ -251,7 +253,7 @@ class JointRefinement:
 
     def _weighed(self, problem: JointProblem, x: Tensor) -> tuple[JointProblem, Tensor]:
         """The problem with the likeliest prior of the field of each band but the first."""
-        source, views, x = self.refinement.source, list(problem.views), x.clone()
+        source, views, x = self.refinement.beyond.source, list(problem.views), x.clone()
         if source is None or problem.first.free is None:
             return problem, x
         for row, band in list(enumerate(problem.bands))[1:]:
@@ -281,7 +283,8 @@ class JointRefinement:
 
     def _with_subhalos(self, fitted: JointFitted) -> JointFitted:
         """The fit with sub-halos that pay in all images together, one after the other."""
-        search = self.refinement.search if fitted.problem.first.free is None else self.refinement.search_free
+        beyond = self.refinement.beyond
+        search = beyond.search if fitted.problem.first.free is None else beyond.search_free
         for _ in range(min(self.settings.search, search.rounds)):
             best = joint_candidates(fitted, search).best(1, 0.0, search.gain)
             if len(best) == 0:
@@ -295,7 +298,7 @@ class JointRefinement:
 
     def pruned(self, fitted: JointFitted) -> JointFitted:
         """Return the fit without the sub-halos that do not pay in all images together, the weakest first."""
-        search = self.refinement.search
+        search = self.refinement.beyond.search
         while fitted.problem.first.subhalos:
             spread = fitted.covariance.diagonal()[fitted.problem.bodies[::3]]  # of ln strength
             weakest = int(spread.argmax())

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -42,6 +43,7 @@ class LensLightSettings(Strict):
         inner: how far from its middle the shape of the galaxy is measured [half widths of the field of view].
         search: how far from the middle of the field the galaxy may be [half widths].
         peak: signal-to-noise that its middle must have.
+        arc: where the brightest light is an arc, from the centre of a lens that is found without it [Einstein radii].
         centre: how far the mass may be from the light, a Gaussian prior [arcsec].
         tilt: how far the ellipticity of the mass may be from that of the light, a Gaussian prior.
         shear: of the mass elsewhere, standard deviation of a Gaussian prior of each component.
@@ -70,6 +72,7 @@ class LensLightSettings(Strict):
     inner: PositiveFloat = 0.4
     search: PositiveFloat = 0.3
     peak: PositiveFloat = 10.0
+    arc: Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)] = (0.5, 1.6)
     centre: PositiveFloat = 0.025
     tilt: PositiveFloat = 0.15
     shear: PositiveFloat = 0.06
@@ -106,7 +109,7 @@ class LensLight:
 def looks_like_a_galaxy(observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings) -> bool:
     """Return whether the brightest light of one image is in its middle: with arcs alone it is about it."""
     smooth = observation.significance(inverse_sigma)
-    place = _brightest(observation)
+    place = brightest(observation)
     middle = place.norm() < settings.search * observation.camera.grid.radius
     return bool(middle) and float(smooth.amax()) > settings.peak
 
@@ -121,7 +124,7 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
     """
     grid = observation.camera.grid
     widths = np.geomspace(settings.narrowest * grid.scale, settings.widest * grid.radius, settings.gaussians)
-    shape = np.concatenate([_brightest(observation).numpy(), [0.0, 0.0]])
+    shape = np.concatenate([brightest(observation).numpy(), [0.0, 0.0]])
     fit = _Clipped(observation, inverse_sigma, settings)
     for _ in range(settings.rounds):
         shape = fit.shaped(shape, widths[::2])
@@ -136,8 +139,8 @@ def star_width(camera: Camera, like: Tensor) -> float:
     return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
 
 
-def _brightest(observation: Observation) -> Tensor:
-    """Where the 3 x 3 mean of one image is brightest, (2,) [arcsec], float64."""
+def brightest(observation: Observation) -> Tensor:
+    """Return where the 3 x 3 mean of one image is brightest, (2,) [arcsec], float64."""
     smooth = observation.smoothed[0, 0]
     grid = observation.camera.grid
     at = int((smooth * observation.weight[0, 0]).argmax())

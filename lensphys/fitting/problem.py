@@ -274,6 +274,17 @@ class LensProblem:
         """Return the problem with nothing held, and a vector (B, Q) there."""
         return (self, x) if self.released is None else self._respaced(x, self.released, None)
 
+    def at_bounds(self, x: Tensor, edge: float) -> list[list[str]]:
+        """Return which parameters stand at a bound, image by image, with nothing held.
+
+        Args:
+            x: the vector, (B, Q).
+            edge: share of the range of a parameter next to a bound that counts as the bound.
+        """
+        problem, x = self.let_go(x)
+        flags = problem.space.at_bounds(problem.parts(x)[0], edge).tolist()
+        return [[name for name, at in zip(problem.model.names, row, strict=True) if at] for row in flags]
+
     def _respaced(
         self, x: Tensor, space: ParameterSpace, released: ParameterSpace | None
     ) -> tuple[LensProblem, Tensor]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
@@ -47,40 +46,20 @@ class Remains:
         return (self.residual != 0) * (1 - max_pool2d(self.arc, 2 * NEAR + 1, stride=1, padding=NEAR))
 
 
-def sky_noise(
-    problem: LensProblem, x: Tensor, bright: float, overstated: float, unlike: float, sigma: float = 3.0
-) -> Tensor:
-    """Return how many times as large as the error map says the variance of 3 x 3 means of the sky is, (B,).
-
-    Drizzled and resampled images have noise that neighbours share: what is looked for, larger than a pixel, stands out
-    of it less than the error map says. Other maps are too large. 1 where the excess is within its own scatter.
-
-    Args:
-        problem: images and noise.
-        x: a smooth fit.
-        bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
-        overstated: where it is below this the map is called too large; above it and below 1 it counts as right.
-        unlike: where it is below this the map is of another thing, and left to the verdict.
-        sigma: by how much of its own scatter the variance must exceed that of white noise.
-    """
-    observation = problem.observation
-    shown = problem.shown(x)
-    residual = (observation.image - observation.noise.expected(shown)) * problem.inverse_sigma
-    lensed = problem.without_front(shown, x)
-    light = torch.maximum(problem.arcs.significance(problem.inverse_sigma), 3 * lensed * problem.inverse_sigma)
-    sky = (1 - max_pool2d((light > bright).to(residual), 9, stride=1, padding=4)) * (problem.inverse_sigma > 0)
-    whole = (avg_pool2d(sky, 3, stride=1) > 0.999).to(residual)
-    means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole
-    counted = whole.sum((1, 2, 3))
-    factor = means.sum((1, 2, 3)) / counted.clamp(min=1)
-    too_large = (factor < overstated) & (factor > unlike)
-    wrong = (factor - 1 > sigma * (18 / counted.clamp(min=1)).sqrt()) | too_large
-    return torch.where(wrong & (counted > 100), factor, 1.0)
-
-
 def poor(fitted: Fitted) -> Tensor:
     """Return which images the model leaves more of than the noise allows, (B,), by chi^2."""
     return significant(fitted.problem, fitted.problem.chi2(fitted.x))
+
+
+def astray(fitted: Fitted, edge: float) -> bool:
+    """Return whether the main lens of one image stands at a bound: what is fitted is no lens, and has no sub-halos.
+
+    Args:
+        fitted: the fit of one image.
+        edge: share of the range of a parameter next to a bound that counts as the bound.
+    """
+    main = f"{fitted.problem.model.main}."
+    return any(name.startswith(main) for name in fitted.problem.at_bounds(fitted.x, edge)[0])
 
 
 def left_over(fitted: Fitted) -> bool:

@@ -13,8 +13,7 @@ from lensphys.fitting.subhalos import Search, candidates
 
 def largest_gain(smooth: Fitted, search: Search) -> Tensor:
     """Return what the best place for a sub-halo would gain in each image, (B,): see `candidates`."""
-    rows = torch.arange(len(smooth.x), device=smooth.x.device).split(1)
-    return torch.stack([candidates(smooth.rows(row), search).largest for row in rows])
+    return torch.stack([candidates(one, search).largest for _, one in smooth.apart()])
 
 
 def evidence_ratio(fitted: Fitted, plain: Fitted) -> Tensor:

@@ -2,24 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.fitting.source import Fitted
-from lensphys.fitting.starts import multistart
+from lensphys.fitting.remains import poor
+from lensphys.fitting.shared_noise import SharedNoise
+from lensphys.fitting.source import Fitted, Groups, as_it_is, parted
+from lensphys.fitting.starts import arc_centre, multistart
+
+_STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
-def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
-    """Return the optimum, with the noise variance of the model renewed twice."""
-    for _ in range(2):
-        problem = problem.renewed(x)
-        end = minimised(problem, x, Stop(steps))
-        x = end.x
-    return Fitted(problem, end)
+@dataclass(frozen=True)
+class SmoothFit:
+    """How the smooth lens with a Sersic source of each image is found.
+
+    Args:
+        starts: how many are optimised for each image, at most 8.
+        steps: at most so many Newton steps a start.
+        sky: how its noise is compared with the error map.
+        off_centre: how far from the middle of the field the centre of the arcs is, for a badly explained image to be
+            fitted about it as well [arcsec],
+        wander: and about places so far from it on each side [arcsec]: it is the source that arcs are centred on.
+    """
+
+    starts: int = 4
+    steps: int = 30
+    sky: SharedNoise = SharedNoise()
+    off_centre: float = 0.3
+    wander: float = 0.1
+
+    def __call__(self, problem: LensProblem, x: Tensor | None = None) -> Fitted:
+        """Return the fit, with the noise of the sky that neighbouring pixels share.
+
+        Args:
+            problem: of a smooth lens with a Sersic source.
+            x: where to start, (B, P); several starts if None.
+        """
+        return self.sky.counted(self._anywhere(problem) if x is None else self._from(problem, x))
+
+    def recentred(self, smooth: Fitted) -> Groups:
+        """Return the fits; of a lens far from the middle of the field, that about the centre of its arcs."""
+        if smooth.problem.model.lens_light:
+            return as_it_is(smooth)
+        far = (arc_centre(smooth.problem).norm(dim=1) > self.off_centre) & poor(smooth)
+        return parted(
+            smooth, far, lambda some: [(row, self._about_its_arcs(one)) for row, one in some.apart()], as_it_is
+        )
+
+    def _anywhere(self, problem: LensProblem) -> Fitted:
+        return smooth_fit(problem, starts=self.starts, steps=self.steps)
+
+    def _from(self, problem: LensProblem, x: Tensor) -> Fitted:
+        """The fit from a state, or from other starts where that explains an image badly: a false minimum."""
+        fit = finished(problem, x, self.steps)
+        rows = poor(fit).nonzero()[:, 0]
+        if len(rows) == 0:
+            return fit
+        other = self._anywhere(problem[rows])
+        better = (other.end.cost < fit.rows(rows).end.cost).nonzero()[:, 0]
+        if len(better) == 0:
+            return fit
+        x = fit.x.index_copy(0, rows[better], other.x[better])
+        noise = fit.problem.observation.noise.merged(rows[better], other.problem[better].observation.noise)
+        observation = replace(fit.problem.observation, noise=noise)
+        sigma = fit.problem.inverse_sigma.index_copy(0, rows[better], other.problem.inverse_sigma[better])
+        return Fitted.at(replace(fit.problem, observation=observation, inverse_sigma=sigma), x)
+
+    def _about_its_arcs(self, smooth: Fitted) -> Fitted:
+        """The fit of one image, about the centre of its arcs where that is better."""
+        centre = arc_centre(smooth.problem)[0]
+        places = (centre + _STEPS.to(centre) * self.wander).tolist()
+        tried = [self._anywhere(smooth.problem.centred_on(*place)) for place in places]
+        other = self.sky.counted(min(tried, key=lambda fit: float(fit.end.cost)))
+        return other if bool(other.end.cost < smooth.end.cost) else smooth
 
 
 def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30) -> Fitted:
@@ -31,6 +91,15 @@ def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30) -> Fit
         steps: at most so many Newton steps a start.
     """
     return finished(problem, multistart(at_centres(problem), starts, steps), steps)
+
+
+def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
+    """Return the optimum, with the noise variance of the model renewed twice."""
+    for _ in range(2):
+        problem = problem.renewed(x)
+        end = minimised(problem, x, Stop(steps))
+        x = end.x
+    return Fitted(problem, end)
 
 
 def at_centres(problem: LensProblem) -> LensProblem:

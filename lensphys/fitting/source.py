@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -97,6 +98,15 @@ class Fitted(AtOptimum[LensProblem]):
     determined: Tensor | None = None
 
     @property
+    def index(self) -> Tensor:
+        """All rows of the batch, (B,)."""
+        return torch.arange(len(self.x), device=self.x.device)
+
+    def apart(self) -> Groups:
+        """Return each image on its own."""
+        return [(row, self.rows(row)) for row in self.index.split(1)]
+
+    @property
     def evidence(self) -> Tensor:
         """Of each image, (B,)."""
         return evidence(self.problem, self.end) if self.told is None else self.told
@@ -125,6 +135,23 @@ class Fitted(AtOptimum[LensProblem]):
 
 
 Groups = list[tuple[Tensor, Fitted]]  # rows of a batch, and the fit of those images, which share a model
+Stage = Callable[[Fitted], Groups]
+
+
+def each(groups: Groups, stage: Stage) -> Groups:
+    """Return what a stage makes of each group, with the rows of the whole batch."""
+    return [(rows[part], group) for rows, fitted in groups for part, group in stage(fitted)]
+
+
+def parted(fitted: Fitted, those: Tensor, stage: Stage, others: Stage) -> Groups:
+    """Return what one stage makes of those images of a batch (flags (B,)), and another of the others."""
+    rows = (those.nonzero()[:, 0], stage), ((~those).nonzero()[:, 0], others)
+    return [pair for index, made in rows if len(index) for pair in each([(index, fitted.rows(index))], made)]
+
+
+def as_it_is(fitted: Fitted) -> Groups:
+    """Return images as they are: the stage that changes nothing."""
+    return [(fitted.index, fitted)]
 
 
 def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> Frame:

@@ -287,11 +287,9 @@ def neighbour_correlation(residual: Tensor, where: Tensor) -> tuple[Tensor, Tens
 
 def _bounds(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    at = problem.space.at_bounds(problem.parts(look.fitted.x)[0], settings.edge)
     envelope = "" if problem.free is None else f"{next(iter(problem.model.source))}."  # its field makes good for it
     reasons: Reasons = []
-    for row in at.tolist():
-        names = [name for name, flag in zip(problem.model.names, row, strict=True) if flag]
+    for names in problem.at_bounds(look.fitted.x, settings.edge):
         names = [name for name in names if not envelope or not name.startswith(envelope)]
         names = [name for name in names if not name.startswith("lens_light.")]  # a Gaussian may have no light
         level = "bad" if any(name.endswith("theta_E") for name in names) else "suspect"

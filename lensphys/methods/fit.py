@@ -11,6 +11,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting import (
+    BeyondSmooth,
     FieldPriors,
     FitModel,
     FreeSourceSettings,
@@ -19,6 +20,7 @@ from lensphys.fitting import (
     LensProblem,
     Refinement,
     Search,
+    SmoothFit,
     VerdictSettings,
     fit_lens,
 )
@@ -122,16 +124,10 @@ class RefinedFit(Strict):
         """The optimiser."""
         search, search_free = (self.model.searched(s) for s in (self.search, self.search_free))
         source = self.source if self.model.source.freed else None
-        return Refinement(
-            search,
-            self._priors,
-            source,
-            search_free,
-            starts=self.starts,
-            freer_mass=self.model.freer_mass,
-            lens_light=self.lens_light,
-            verdict=self.verdict,
+        beyond = BeyondSmooth(
+            search, self._priors, source, search_free, freer_mass=self.model.freer_mass, starts=self.starts
         )
+        return Refinement(beyond, SmoothFit(starts=self.starts), self.lens_light, verdict=self.verdict)
 
     def problem(self, observation: Observation) -> LensProblem:
         """Return what is fitted to a batch of images."""

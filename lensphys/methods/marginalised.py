@@ -15,9 +15,9 @@ from lensphys.fitting import Fitted, FreeField, FreeSourceSettings, LensFit, Len
 from lensphys.fitting.marginal import Marginal, marginal
 from lensphys.fitting.remains import poor
 from lensphys.fitting.source import Groups, Rival, source_frame
-from lensphys.fitting.stages import seen_whole
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos
+from lensphys.fitting.window import seen_whole
 from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.amortised import INSTRUMENT_NUMBERS, bare_prediction, instrument_numbers, typical
 from lensphys.methods.fit import RefinedFit

@@ -59,7 +59,7 @@ def super_resolve(
         sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
         ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration, ``best_gain`` (N,) and
         ``substructure_evidence`` (N,), what of substructure the image shows: see `fitting.source.Shown`,
-        ``noise_scale`` (N,), the noise of the sky over the error map where they differ, else 1: see `sky_noise`,
+        ``noise_scale`` (N,), the noise of the sky over the error map where they differ, else 1: see `SharedNoise`,
         ``left_out`` (N,), pixels of other objects and bad ones, which the fit left out,
         ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
         of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image

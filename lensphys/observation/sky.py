@@ -82,12 +82,15 @@ def sky_level(
         return None
     filled = np.where(counted, image, np.median(image[edge]))
     smooth = np.ma.array(uniform_filter(filled.astype(np.float64), 3), mask=~edge)
-    dark = edge & ~np.ma.getmaskarray(sigma_clip(smooth, sigma=border.clip))
+    clipped = sigma_clip(smooth, sigma=border.clip)
+    dark = edge & ~np.ma.getmaskarray(clipped)
     values = image[dark].astype(np.float64)
     if values.size < border.fewest:
         return None
-    mean, _, scatter = sigma_clipped_stats(values, sigma=border.clip)
-    return SkyLevel(float(mean), float(scatter) / values.size**0.5, float(scatter), border) if scatter > 0 else None
+    scatter = float(sigma_clipped_stats(values, sigma=border.clip)[2])
+    # the mean of what was averaged: of counts, or of a sky cut at zero, clipped pixels would have another
+    level, error = float(clipped.mean()), scatter / values.size**0.5
+    return SkyLevel(level, error, scatter, border) if scatter > 0 else None
 
 
 def darkest_border(image: Array, where: Array | None = None, border: SkyBorder = SkyBorder()) -> float | None:

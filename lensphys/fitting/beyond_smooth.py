@@ -1,0 +1,205 @@
+"""What an image shows beyond a smooth lens and a Sersic: a free source, sub-halos, a freer mass, a potential."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lensphys.fitting.doubts import explains_little
+from lensphys.fitting.freer_mass import FreerMass
+from lensphys.fitting.newton import Optimum, Stop, minimised
+from lensphys.fitting.potential import FieldPriors, with_potential
+from lensphys.fitting.remains import astray, poor
+from lensphys.fitting.shown import evidence_ratio, largest_gain, told
+from lensphys.fitting.smooth import at_centres, distinct
+from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, as_it_is, each, freed, parted, raised
+from lensphys.fitting.starts import minima
+from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
+
+
+@dataclass(frozen=True)
+class BeyondSmooth:
+    """What is tried beyond a smooth lens and a Sersic, and kept where the evidence wants it, image by image.
+
+    Args:
+        search: for sub-halos behind a Sersic source.
+        priors: of the potential.
+        source: how a source is freed; None for Sersics alone.
+        search_free: for sub-halos behind a free source.
+        freer_mass: what else the smooth mass may be; None for that which is asked for alone.
+        steps: Newton steps with everything free.
+        starts: of images in a false minimum.
+        unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
+        stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
+        apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
+        first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
+        explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
+        edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
+    """
+
+    search: Search = Search()
+    priors: FieldPriors = FieldPriors()
+    source: FreeSourceSettings | None = FreeSourceSettings()
+    search_free: Search = Search(kept=0.8, candidates_per_round=1)
+    freer_mass: FreerMass | None = FreerMass()
+    steps: int = 30
+    starts: int = 4
+    unexplained: float = 1.2
+    stuck: float = 1.5
+    apart: float = 0.1
+    first_level: int = 1
+    explained: float = 0.5
+    edge: float = 0.005
+
+    def __call__(self, smooth: Fitted) -> Groups:
+        """Return what explains images, in groups that share a model.
+
+        Args:
+            smooth: fits of a smooth lens and a Sersic, at their optimum.
+        """
+        if self.source is None:
+            return told(self._with_substructure(smooth, self.search), smooth, self.search)
+        return parted(smooth, self._fine(smooth), self._nothing_more, self._of_any_shape)
+
+    def without_subhalos(self) -> BeyondSmooth:
+        """Return the same without any search for sub-halos."""
+        search, search_free = (s.model_copy(update={"rounds": 0}) for s in (self.search, self.search_free))
+        return replace(self, search=search, search_free=search_free)
+
+    def _fine(self, smooth: Fitted) -> Tensor:
+        """Which images a smooth lens and a Sersic explain: nothing left, no sub-halo and no freer source pays, (B,)."""
+        fine = ~poor(smooth)
+        for row in fine.nonzero().flatten().tolist():
+            fit = smooth.rows(smooth.index[row : row + 1])
+            if len(candidates(fit, self.search).best(1, 0.0, self.search.gain)):
+                fine[row] = False
+            elif self.source is not None:
+                coarse = freed(fit.problem, fit.x, self.source.model_copy(update={"modes": self.source.modes[:1]}))[-1]
+                fine[row] = coarse.evidence <= fit.evidence
+        return fine
+
+    def _nothing_more(self, smooth: Fitted) -> Groups:
+        return told(as_it_is(self._let_go(smooth)), smooth, self.search)
+
+    def _of_any_shape(self, smooth: Fitted) -> Groups:
+        """What explains images that need more than a smooth lens and a Sersic."""
+        levels = freed(smooth.problem, smooth.x, self.source) if self.source is not None else []
+        stuck = levels[-1].problem.chi2(levels[-1].x) > self.stuck
+        groups: Groups = []
+        for row, one in smooth.apart():
+            own = [level.rows(row) for level in levels]
+            groups.append((row, self._best_of(one, self._elsewhere(one, own) if bool(stuck[row]) else own)))
+        return groups
+
+    def _elsewhere(self, smooth: Fitted, levels: list[Fitted]) -> list[Fitted]:
+        """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
+        tried = [levels]
+        if self.source is not None and len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
+            ends = minima(at_centres(smooth.problem), 2 * self.starts, self.steps)[0]
+            for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
+                tried.append(freed(smooth.problem, x[None], self.source))
+        return max(tried, key=lambda some: float(some[-1].evidence))
+
+    def _best_of(self, smooth: Fitted, levels: list[Fitted]) -> Fitted:
+        """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
+        smooth = self._let_go(smooth)
+        if astray(levels[-1], self.edge):
+            return likeliest([smooth, levels[-1]])
+        free = self._free(levels)
+        # where the noise is unknown each fit has its own, and evidences do not compare
+        known = smooth.problem.observation.noise.known
+        target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
+        ((_, sersic),) = self._with_substructure(smooth, self.search, target)
+        best, plain = likeliest([sersic, *free]), likeliest([smooth, free[0]])
+        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
+        if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
+            best = plain  # something else is there
+        gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
+        shown = Shown(gain, evidence_ratio(best, plain))
+        if self.freer_mass is not None:
+            best = self._against(self.freer_mass, best, smooth if best.problem.free is None else free[0])
+        return replace(best, shown=shown)
+
+    def _against(self, mass: FreerMass, best: Fitted, plain: Fitted) -> Fitted:
+        """The likeliest of a fit, a smooth mass with more freedom, and that with the sub-halos that remain.
+
+        Args:
+            mass: with more freedom.
+            best: the fit, with sub-halos or without.
+            plain: the fit without them, of the same source.
+        """
+        claims = best.problem.subhalos > 0
+        wanted = mass.share * float(evidence_ratio(best, plain)) if claims else mass.alone
+        search = self.search if best.problem.free is None else self.search_free
+        smooth, tried = plain.with_noise_of(best.problem), [best]
+        for multipoles in mass.multipoles:
+            freer = mass.freed(smooth, multipoles)
+            if float(freer.end.normal.promise - smooth.end.normal.promise) < wanted:
+                continue
+            smooth = self._optimum(freer)
+            tried.append(smooth)
+            if claims:
+                tried.append(pruned(self._optimum(mass.freed(best, multipoles)), search))
+        return likeliest(tried)
+
+    def _let_go(self, smooth: Fitted) -> Fitted:
+        """The smooth fit with nothing held."""
+        problem, x = smooth.problem.let_go(smooth.x)
+        if problem is smooth.problem:
+            return smooth
+        return self._optimum(replace(smooth, problem=problem, end=Optimum(problem, x)))
+
+    def _optimum(self, fitted: Fitted) -> Fitted:
+        """The optimum that is nearest to a fit."""
+        return replace(fitted, end=minimised(fitted.problem, fitted.x, Stop(self.steps)))
+
+    def _free(self, levels: list[Fitted]) -> list[Fitted]:
+        """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
+        source, search = self.source, self.search_free
+        smooth = Fitted.at(levels[-1].problem.renewed(levels[-1].x), levels[-1].x)
+        found = candidates(smooth, search)
+        promising = len(found.best(1, 0.0, search.gain)) > 0
+        smooth = replace(smooth, shown=Shown(found.largest[None], torch.zeros_like(smooth.evidence)))
+        if source is None or not (promising or bool(poor(smooth))):
+            return [smooth]
+        fit = levels[min(self.first_level, len(levels) - 1)]
+        for modes in source.modes[self.first_level :]:
+            if modes > fit.problem.free.modes.count:  # type: ignore[union-attr]
+                fit = raised(pruned(fit, search), modes, source)
+            ((_, fit),) = add_subhalos(fit, search)
+        fit = pruned(fit, search)
+        ((_, fit),) = self._with_potential(fit)
+        return [smooth, fit]
+
+    def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
+        """Sub-halos that stand when all of them are there, then a potential where something is left.
+
+        Args:
+            fitted: without.
+            search: for sub-halos.
+            target: evidence of another model of one image, (1,): the search ends where this one cannot come near it.
+        """
+        found = each(add_subhalos(fitted, search, target), lambda group: one_by_one(group, search))
+        return each(found, lambda group: self._with_potential(group, target))
+
+    def _with_potential(self, fitted: Fitted, target: Tensor | None = None) -> Groups:
+        """The fits, with a potential where much is left and that pays."""
+        if self.priors.potential.amplitude == 0:
+            return as_it_is(fitted)
+        bad = poor(fitted) & (fitted.problem.chi2(fitted.x) > self.unexplained)
+        return parted(fitted, bad, lambda some: with_potential(some, self.priors, target=target), as_it_is)
+
+
+def one_by_one(fitted: Fitted, search: Search) -> Groups:
+    """Return the fits without the sub-halos that do not stand, image by image: see `pruned`."""
+    if not fitted.problem.subhalos:
+        return as_it_is(fitted)
+    return [(row, pruned(one, search)) for row, one in fitted.apart()]
+
+
+def likeliest(fits: list[Fitted]) -> Fitted:
+    """Return the likeliest of several fits of one image, all judged with the noise of that which leaves least over."""
+    least = min(fits, key=lambda f: float(f.problem.chi2(f.x)))
+    return max(fits, key=lambda fit: float(fit.with_noise_of(least.problem).evidence))
