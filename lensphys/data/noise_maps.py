@@ -61,7 +61,7 @@ class NoiseChecks(Strict):
         """
         if sky == 0 or any(_near(level, scatter, self.questioned) for scatter in (sky, white)):
             return ""
-        return f"over {self.questioned:g} times as {'large' if level > sky else 'small'} as the scatter of the sky"
+        return f"over {self.questioned:g} times {'larger' if level > sky else 'smaller'} than the scatter of the sky"
 
 
 @dataclass(frozen=True)
