@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import LensProblem, PotentialCorrection
+from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import value_and_jacobian
 from lensphys.fitting.problem import exposed, products
 from lensphys.model import EPL, CosineBasis, FieldPrior, LensModel, Member, Multipole, Sersic, Shear
@@ -234,7 +235,7 @@ MODELS: dict[str, Callable[[LensProblem, Tensor], Truth]] = {
 def test_every_map_is_that_of_finite_differences(truth, name):
     problem, x = MODELS[name](*truth)
     camera = problem.observation.camera
-    found = torch.cat([exposed(camera, maps) for maps in problem.maps(x, problem.coarse)], dim=1)
+    found = torch.cat([exposed(camera, maps) for maps in Brightness(problem, x, problem.coarse).jacobian()], dim=1)
     assert found.shape == (2, x.shape[1], 24, 28)
     near = (camera.grid.positions(like=x).norm(dim=1) < 0.3)[0]  # alpha jumps at the lens's centre
     for i in range(x.shape[1]):
@@ -261,7 +262,7 @@ def test_tied_centres_move_all_that_is_tied(truth):
 def test_the_derivative_by_a_tied_centre_of_two_sources(truth):
     """Where a source sits on another, moving the other moves both."""
     problem, x = epl(*truth, tied())
-    found = torch.cat(list(problem.maps(x, problem.coarse)), dim=1)
+    found = torch.cat(list(Brightness(problem, x, problem.coarse).jacobian()), dim=1)
     i = problem.model.names.index("source.center_x")
     step = 1e-5 * torch.eye(x.shape[1])[i]
 
@@ -361,13 +362,13 @@ def test_rows_of_a_problem(truth):
 
 def test_maps_a_few_at_a_time_are_those_at_once(truth, monkeypatch):
     problem, x = everything(*truth)
-    whole = torch.cat(list(problem.maps(x, problem.coarse)), dim=1)
-    monkeypatch.setattr("lensphys.fitting.problem._MAPS_AT_ONCE", 2 * 24 * 28 * 5)
-    parts = list(problem.maps(x, problem.coarse))
+    whole = torch.cat(list(Brightness(problem, x, problem.coarse).jacobian()), dim=1)
+    monkeypatch.setattr("lensphys.fitting.brightness._MAPS_AT_ONCE", 2 * 24 * 28 * 5)
+    parts = list(Brightness(problem, x, problem.coarse).jacobian())
     assert len(parts) == 2 + 6 + 4  # model, bodies, 33 modes row by row and 16, 5 at a time
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
-    monkeypatch.setattr("lensphys.fitting.problem._MAPS_AT_ONCE", 2 * 24 * 28 * 12)
-    torch.testing.assert_close(torch.cat(list(problem.maps(x, problem.coarse)), dim=1), whole)
+    monkeypatch.setattr("lensphys.fitting.brightness._MAPS_AT_ONCE", 2 * 24 * 28 * 12)
+    torch.testing.assert_close(torch.cat(list(Brightness(problem, x, problem.coarse).jacobian()), dim=1), whole)
     monkeypatch.setattr("lensphys.fitting.problem._PIXELS_AT_ONCE", 100)
     normal = problem.normal(x)
     monkeypatch.undo()

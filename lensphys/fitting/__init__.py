@@ -7,9 +7,10 @@ from lensphys.fitting.fit_model import FitModel
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.newton import Normal, Optimum, Stop, gauss_newton_step, minimised
+from lensphys.fitting.parametrised import FreeField, Lens, PotentialCorrection
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.potential import FieldPriors
-from lensphys.fitting.problem import FreeField, Lens, LensProblem, PotentialCorrection
+from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sersic import (
     joint_through_lens,
     sersic_brightest_pixel,

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import AtOptimum, Normal, Optimum, factored
 from lensphys.fitting.placement import PLACED, Placement
 from lensphys.fitting.problem import LensProblem, products
@@ -227,7 +228,7 @@ class JointProblem:
         if len(spot.placed) == 0:
             return residual, columns
         weight = problem.whitening(problem.render(own))
-        moved = problem.whitened(problem.placement_maps(own, problem.judged), weight)
+        moved = problem.whitened(Brightness(problem, own, problem.judged).by_placement(), weight)
         return residual, torch.cat([columns, self._steps(own).T @ moved], dim=1)
 
     def _prior_cost(self, x: Tensor) -> Tensor:

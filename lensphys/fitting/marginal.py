@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import factored
 from lensphys.fitting.problem import LensProblem
 
@@ -65,5 +66,5 @@ def source_system(problem: LensProblem, own: Tensor) -> tuple[Tensor, Tensor]:
     """Return the whitened residual of a source without its field, (B, N), and the field's columns, (B, M, N)."""
     x = torch.cat([own, own.new_zeros(len(own), problem.sizes[2])], dim=1)
     clean = problem.render(x)
-    maps = problem.source_maps(x, problem.coarse)
+    maps = Brightness(problem, x, problem.coarse).by_field()
     return problem.whitened_rest(clean), problem.whitened(maps, problem.whitening(clean))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
@@ -70,7 +71,9 @@ class Posterior:
         """Return the variance of the image on a camera's pixels, (B, 1, H, W) [flux^2]."""
         problem, x = self.fitted.problem, self.fitted.x
         lit = self._lit(camera)
-        columns = torch.cat([exposed(lit, maps) for maps in problem.maps(x, lit.grid)], dim=1).flatten(2)
+        columns = torch.cat(
+            [exposed(lit, maps) for maps in Brightness(problem, x, lit.grid).jacobian()], dim=1
+        ).flatten(2)
         unit = torch.eye(x.shape[1]).to(self.factor)
         inverse = torch.linalg.solve_triangular(self.factor, unit[None], upper=False).to(columns)
         parts = [(inverse @ part).square().sum(1) for part in columns.split(_PIXELS_AT_ONCE, 2)]
@@ -118,7 +121,7 @@ class Posterior:
         mean = (trace * arc).sum((2, 3), keepdim=True) / arc.sum((2, 3), keepdim=True).clamp(min=1)
         displacement = share / mean.clamp(min=1e-30).sqrt()
         fine = camera.grid.resampled(camera.supersampling)
-        steep = problem.source_gradient(x, fine).norm(dim=1, keepdim=True) * fine.pixel_area
+        steep = Brightness(problem, x, fine).source_gradient.norm(dim=1, keepdim=True) * fine.pixel_area
         return (camera.expose(steep) * displacement).square()
 
     def constrained(self, priors: FieldPriors, grid: PixelGrid) -> Tensor:
@@ -147,7 +150,7 @@ class Posterior:
         """Fisher information of the deflection in each pixel of the image, (B, 3, H, W) [arcsec^-2]: xx, yy, xy."""
         problem, x = self.fitted.problem, self.fitted.x
         weight = problem.whitening(problem.render(x))
-        slope = problem.source_gradient(x, problem.fine) * problem.fine.pixel_area
+        slope = Brightness(problem, x, problem.fine).source_gradient * problem.fine.pixel_area
         slope = block_sum(slope, problem.observation.camera.grid) * weight
         by_x, by_y = slope[:, :1], slope[:, 1:]
         return torch.cat([by_x.square(), by_y.square(), by_x * by_y], dim=1)

@@ -13,7 +13,8 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import linear_evidence
 from lensphys.fitting.newton import Stop, minimised
-from lensphys.fitting.problem import LensProblem, PotentialCorrection
+from lensphys.fitting.parametrised import PotentialCorrection
+from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
 from lensphys.model import CosineBasis, FieldPrior
 

@@ -14,7 +14,8 @@ from lensphys.basics.rows import Rows, chosen_rows
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
 from lensphys.fitting.newton import AtOptimum, Normal, Optimum, Stop, minimised
-from lensphys.fitting.problem import FreeField, LensProblem
+from lensphys.fitting.parametrised import FreeField
+from lensphys.fitting.problem import LensProblem
 from lensphys.model import Envelope, Frame, Modes, SourcePrior
 
 _SURVEY = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6, 1.2, 2.4) for k in (6.0, 12.0, 24.0))

@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
+from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import Normal, Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
@@ -309,7 +310,7 @@ def places(problem: LensProblem, search: Search) -> Tensor:
 def whitened_bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     """Return the whitened derivatives of one image by the strength of a body at each place, (1, C, N)."""
     grid = problem.coarse
-    theta, slope = problem.positions(grid), problem.source_gradient(x, grid)
+    theta, slope = problem.positions(grid), Brightness(problem, x, grid).source_gradient
     weight = problem.whitening(problem.render(x))
     size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]
