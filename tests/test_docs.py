@@ -148,9 +148,7 @@ def user(tmp_path_factory) -> Path:
     sharp = np.zeros((9, 9), "f4")
     sharp[3:6, 3:6] = np.outer([1, 2, 1], [1, 2, 1]) / 16
     fits.writeto(folder / "hst_psf.fits", sharp)
-    names = {"VIS_FLUX": "SCI", "VIS_RMS": "ERR", "VIS_PSF": "PSF", "NIR_H_FLUX": "SCI", "NIR_H_RMS": "ERR"}
-    bands = [fits.ImageHDU(*parts[part], name=name) for name, part in names.items()]
-    fits.HDUList([fits.PrimaryHDU(), *bands]).writeto(folder / "euclid.fits")
+    write_several(folder)
     lensphys_("simulate", "model_2", "-n", "2", "--classes", "no_sub", "--seed", "5", "-o", "made.h5", cwd=folder)
     import h5py
 
@@ -163,6 +161,34 @@ def user(tmp_path_factory) -> Path:
                             "num_exposures": 4}}  # fmt: skip
     (folder / "mine.yaml").write_text(yaml.safe_dump(instrument))
     return folder
+
+
+def write_several(folder: Path) -> None:
+    """The files of several images of one lens, each with noise of its own: exposures, and bands in one file or many."""
+    import numpy as np
+    from astropy.io import fits
+
+    lens = lensphys.SIE(theta_E=1.0, e1=0.1, e2=0.05) + lensphys.Shear(gamma1=0.02, gamma2=-0.03)
+    source = lensphys.Sersic(amp=20.0, R_sersic=0.15, n_sersic=1.2, center_x=0.1, center_y=0.05)
+
+    def planes(seed: int) -> dict[str, fits.ImageHDU]:
+        seen = lensphys.observe(lens, source, "hst_wfc3_f160w", height=44, width=44, seed=seed)
+        scale, psf_scale = fits.Header({"PIXSCALE": seen.pixel_scale}), fits.Header({"PIXSCALE": seen.psf_scale})
+        values = {"SCI": (seen.image, scale), "ERR": (seen.noise, scale), "PSF": (seen.psf, psf_scale)}
+        return {name: fits.ImageHDU(np.asarray(image), head, name=name) for name, (image, head) in values.items()}
+
+    for seed, name in enumerate(("exposure_1", "exposure_2", "exposure_3", "hsc_i", "hst_f814w")):
+        fits.HDUList([fits.PrimaryHDU(), *planes(seed).values()]).writeto(folder / f"{name}.fits")
+    bands = fits.HDUList([fits.PrimaryHDU()])
+    for seed, band in enumerate(("VIS", "NIR_Y", "NIR_J", "NIR_H")):
+        for name, hdu in zip(("FLUX", "RMS", "PSF"), planes(seed).values(), strict=True):
+            hdu.name = f"{band}_{name}"
+            bands.append(hdu)
+    bands.writeto(folder / "euclid.fits")
+    for seed, band in enumerate(("F277W", "F444W")):
+        (folder / band).mkdir()
+        for name, hdu in zip(("data", "noise_map", "psf"), planes(seed).values(), strict=True):
+            fits.writeto(folder / band / f"{name}.fits", hdu.data)
 
 
 def lensphys_(*words: str, cwd: Path) -> str:

@@ -109,7 +109,7 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
     assert abs(float(found.lens_light.sum() / galaxy.sum()) - 1) < 0.2
     assert abs(float(found.parameters["theta_E"]) / 1.1 - 1) < 0.03
     assert float(found.parameters["subhalos"]) == 0
-    smooth = FitModel.parse({"subhalos": None, "potential": None}, "smooth")
+    smooth = FitModel.parse({"source": {"kind": "sersic"}, "subhalos": None, "potential": None}, "smooth")
     without = RefinedFit(lens_light=None, model=smooth).predict(observation, 2)
     assert without.verdicts[0].quality == "bad"
 

@@ -80,6 +80,7 @@ def test_a_key_without_a_value_is_as_if_it_were_not_there(tmp_path, key):
     assert Recipe.named(tmp_path / "mine.yaml") == Recipe.named("model_3")
 
 
+@pytest.mark.usefixtures("few_points")
 def test_the_yaml_of_the_documentation_is_right(tmp_path):
     text = (Path(__file__).parents[1] / "simulations" / "README.md").read_text()
     recipe, parts, instrument, target = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

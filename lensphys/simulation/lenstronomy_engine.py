@@ -75,18 +75,25 @@ class LenstronomyEngine:
         rows = []
         for i, scene in enumerate(scenes):
             taken = conditions.rows(torch.tensor([i]))
-            rows.append([self._image(camera, scene) for camera in self._cameras.under(self._instrument, taken)])
+            rows.append(_images(scene, self._cameras.under(self._instrument, taken)))
             x, y = _positions(self._cameras.hr.grid)
             rows[-1].append(torch.from_numpy(_alpha(scene, x, y)).reshape(1, 2, *self._cameras.hr.grid.shape))
         return Rendered(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
-    def _image(self, camera: Camera, scene: Scene) -> Tensor:
-        fine = camera.grid.resampled(camera.supersampling)
-        x, y = _positions(fine)
-        alpha = _alpha(scene, x, y)
-        light = _light(scene.source_light_model_list, scene.kwargs_source, x - alpha[0], y - alpha[1])
-        light = light + _light(scene.lens_light_model_list, scene.kwargs_lens_light, x, y)
-        return camera.expose(torch.from_numpy(light * fine.pixel_area).reshape(1, 1, *fine.shape))
+
+def _images(scene: Scene, cameras: Sequence[Camera]) -> list[Tensor]:
+    """What the cameras see, each (1, 1, H, W); light on points that two of them share is computed once."""
+    grids = [camera.grid.resampled(camera.supersampling) for camera in cameras]
+    flux = {grid: _flux(scene, grid) for grid in dict.fromkeys(grids)}
+    return [camera.expose(flux[grid]) for camera, grid in zip(cameras, grids, strict=True)]
+
+
+def _flux(scene: Scene, grid: PixelGrid) -> Tensor:
+    x, y = _positions(grid)
+    alpha = _alpha(scene, x, y)
+    light = _light(scene.source_light_model_list, scene.kwargs_source, x - alpha[0], y - alpha[1])
+    light = light + _light(scene.lens_light_model_list, scene.kwargs_lens_light, x, y)
+    return torch.from_numpy(light * grid.pixel_area).reshape(1, 1, *grid.shape)
 
 
 def _positions(grid: PixelGrid) -> Array:

@@ -119,14 +119,24 @@ def with_enough_points(
 
 def _enough(lenses: Rendering, settings: LightSampling) -> int:
     top, below = settings.fewest, settings.fewest - 1
-    while top <= POINTS[-1]:
+    while top < POINTS[-1]:
         errors = lenses.errors([points for points in POINTS if below < points <= top], 2 * top)
         for points, chi2 in errors.items():
             if bool((chi2 <= settings.unseen).all()):
                 return points
         lenses = lenses.rows(torch.nonzero(errors[top] > settings.unseen).flatten())  # the others have enough
         top, below = 2 * top, top
-    return POINTS[-1]
+    return _enough_at_last(lenses, [points for points in POINTS[:-1] if points > below], settings)
+
+
+def _enough_at_last(lenses: Rendering, counts: Sequence[int], settings: LightSampling) -> int:
+    """The first of some numbers that is enough for all lenses, else the last of `POINTS`: the sharpest alone may tell."""
+    for row in reversed(range(len(lenses))):
+        if not counts:
+            break
+        errors = lenses.rows(torch.tensor([row])).errors(counts, 2 * POINTS[-1])
+        counts = [points for points in counts if bool((errors[points] <= settings.unseen).all())]
+    return counts[0] if counts else POINTS[-1]
 
 
 def _sharpest(recipe: Recipe, instrument: Instrument, build: Build, settings: LightSampling) -> Rendering:
