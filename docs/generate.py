@@ -1,4 +1,6 @@
-"""Write all tables of README and docs from the committed results: ``python docs/generate.py``.
+"""Write all tables of README and docs from the committed results, and what ``lensphys list`` says from the registries.
+
+    python docs/generate.py
 
 A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->``. Where its results are missing it is left empty.
 """
@@ -40,6 +42,7 @@ from summary_tables import (
 )
 
 from lensphys.basics.outputs import whole_file
+from lensphys.cli.listing import LISTS, lists
 from lensphys.evaluation.tables import lenses_table, replace_between_markers
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +149,8 @@ def main(root: Path = ROOT) -> None:
     for path, text in generated(root).items():
         with whole_file(root / path) as temporary:
             temporary.write_text(text)
+    with whole_file(LISTS) as temporary:
+        temporary.write_text(json.dumps(lists(), indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

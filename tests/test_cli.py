@@ -19,6 +19,7 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 from lensphys.cli import app
+from lensphys.cli.listing import LISTS, lists
 from lensphys.data.lens_file import LensFile
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +120,15 @@ def test_list_names_everything():
     described = r"model_3 +legacy Model 3.* LR images, pixels of 0\.08\", .*; .* parameters, .* MB"
     assert re.search(described, lensphys("list", "weights")[1])
     assert "unknown kind 'telescope'" in refused("list", "telescope")
+
+
+def test_the_lists_are_those_of_the_registries_and_need_no_torch():
+    assert json.loads(LISTS.read_text()) == lists(), "run python docs/generate.py"
+    code = (
+        "import sys; from lensphys.cli import app; app(['list'], standalone_mode=False); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "refine" in done.stdout and done.stdout.splitlines()[-1] == "False", done.stderr
 
 
 def test_simulate_writes_what_was_asked(work):
