@@ -53,7 +53,7 @@ class Prediction:
         fitted: how many numbers were fitted to each image, one for all or (B,).
         sigma: standard deviation of ``image``, (B, 1, sH, sW) [flux per pixel]; None for methods without one.
         constrained: share of the deflection's prior variance that the data remove, (B, 1, sH, sW), 0 (prior) to 1.
-        errors: standard deviations of parameters, by the same names.
+        errors: standard deviations of parameters, by the same names, each (B,), in the same units.
         bodies: the sub-halos, (B, K, 7), the columns of `BODY`, NaN where an image has fewer; None for methods that
             look for none.
         verdicts: what each image's fit says of itself; empty for methods that cannot tell.
@@ -116,7 +116,7 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
 
     Args:
         parts: one each.
-        rows: which images of the batch each part is of; one after the other if None.
+        rows: which images of the batch each part is of, (n,) each; one after the other if None.
     """
     if len(parts) == 1 and (rows is None or bool((rows[0].diff() > 0).all())):
         return parts[0]

@@ -37,7 +37,14 @@ from lensphys.downstream.measures import (
     over_seeds,
 )
 from lensphys.downstream.network_training import NetworkTraining
-from lensphys.downstream.readers import CNNReader, EquivariantReader, Lesson, LinearReader, ResNet18Reader, TreesReader
+from lensphys.downstream.readers import (
+    CNNReader,
+    EquivariantReader,
+    LinearReader,
+    ResNet18Reader,
+    TrainingSet,
+    TreesReader,
+)
 from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
 from lensphys.losses.physics import min_max
 from lensphys.methods import Batch
@@ -250,7 +257,7 @@ def test_intervals_are_students():
 # --- readers ---------------------------------------------------------------------------------------------------------
 
 
-def lesson(kind: str, classes: int = 2) -> Lesson:
+def training_set(kind: str, classes: int = 2) -> TrainingSet:
     """Images whose brightness, or numbers whose first one, tells the class or is the number."""
     random = np.random.default_rng(0)
     y = random.integers(2, size=60) if classes else random.normal(size=60)
@@ -261,7 +268,7 @@ def lesson(kind: str, classes: int = 2) -> Lesson:
         x[::7, 2] = np.nan
         x[:, 1] = np.nan  # what no lens of a small budget has
     x = x.astype(np.float32)
-    return Lesson(x[:40], y[:40], x[40:], y[40:], classes, 0)
+    return TrainingSet(x[:40], y[:40], x[40:], y[40:], classes, 0)
 
 
 TRAINING = NetworkTraining(steps=40, batch_size=20, looks=4)
@@ -276,7 +283,7 @@ READERS = [
 
 @pytest.mark.parametrize(("reader", "kind"), READERS, ids=[reader.kind for reader, _ in READERS])
 def test_a_reader_learns_what_there_is_and_comes_back_from_its_state(reader, kind):
-    known = lesson(kind)
+    known = training_set(kind)
     trained = reader.learn(known)
     answers = trained(known.held_x)
     assert (answers.argmax(1) == known.held_y).mean() > 0.85
@@ -284,13 +291,13 @@ def test_a_reader_learns_what_there_is_and_comes_back_from_its_state(reader, kin
     again = reader.restored(trained.state(), 2)
     again.temperature = trained.temperature
     assert again(known.held_x) == pytest.approx(answers, abs=1e-6)
-    number = lesson(kind, classes=0)
+    number = training_set(kind, classes=0)
     told = reader.learn(number)(number.held_x)
     assert ((told - number.held_y) ** 2).mean() < 0.7 * number.held_y.var()
 
 
 def test_a_class_that_a_reader_never_saw_gets_no_probability():
-    known = lesson("numbers", classes=3)
+    known = training_set("numbers", classes=3)
     for reader, _ in READERS[:2]:
         assert reader.learn(known)(known.held_x)[:, 2].max() < 1e-2
 
@@ -300,7 +307,7 @@ def test_the_temperature_takes_back_what_is_boasted():
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 20)).astype(np.float32)
     y = (x[:, 0] + 2 * random.normal(size=400) > 0).astype(int)
-    known = Lesson(x[:30], y[:30], x[30:200], y[30:200], 2, 0)
+    known = TrainingSet(x[:30], y[:30], x[30:200], y[30:200], 2, 0)
     trained = reader.learn(known)
     loss = of_classes(trained(x[200:]), y[200:], ["a", "b"])["log_loss"]
     assert trained.temperature > 3

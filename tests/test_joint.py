@@ -281,7 +281,7 @@ def test_four_dithered_exposures_of_a_spiral_are_sharper_than_one():
 
     def judged(count: int) -> tuple[JointPrediction, float]:
         method = JointRefinedFit(fit=RefinedFit(search=Search(rounds=0), search_free=Search(rounds=0)))
-        found = method.told(method.fitted([one for one, _ in seen[:count]]), 2)
+        found = method.prediction(method.fitted([one for one, _ in seen[:count]]), 2)
         fine, place = found.bands[""].camera, {one.name: p for one, p in seen}[found.first]
         field = DeflectionField.from_lens(PlacedMass(MASS, place), fine.grid, like=place.numbers)
         return found, float(psnr(found.bands[""].image, fine.render(PlacedLight(source, place), field)))

@@ -83,7 +83,7 @@ def test_a_psfex_model_is_evaluated(tmp_path):
     kernel = read_kernel("PSF file", psfex(tmp_path / "a.psf"))
     np.testing.assert_allclose(kernel.values, 1.02 * star(25, 6.0), rtol=1e-5, atol=1e-7)
     assert kernel.scale is None and kernel.scale_on(0.2) == pytest.approx(0.1)
-    told = usable(kernel).told(kernel.label, 0.1)
+    told = usable(kernel).sentence(kernel.label, 0.1)
     assert told == (
         'PSF: a.psf[PSF_DATA], 25 x 25 pixels of 0.1": a PSFEx model, evaluated in the middle of its field; divided by '
         "its sum, 1.02"

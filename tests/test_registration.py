@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.registration import Registration, _Pair, registration
+from lensphys.data.registration import Registration, RegistrationSettings, _Pair, registration
 from lensphys.observation import Conditions, GaussianPSF, Instrument
 from lensphys.simulation import Plan, Recipe, simulate
 from lensphys.simulation.sample import render
@@ -75,7 +75,7 @@ def test_shift_gain_and_offset_of_clean_pairs(shift):
 @pytest.mark.parametrize("shift", [(2.8, -2.6), (-2.5, -1.5), (1.0, 2.9)])
 def test_the_fit_starts_where_the_images_correlate(shift):
     lr, hr = pair(shift, noise=0.02)
-    start = _Pair.from_images(lr, hr, 2, SCALE, None).rough_shift(3.0)
+    start = _Pair.from_images(lr, hr, 2, SCALE, None, RegistrationSettings()).rough_shift()
     assert np.abs(np.subtract(start, shift)).max() < 0.2
 
 
@@ -122,7 +122,7 @@ def test_undone_images_lie_on_their_lr_image_and_do_not_wrap():
 
 def test_without_a_shift_the_flux_alone_is_fitted():
     lr, hr = pair((0, 0), gain=4.0, offset=0.5)
-    found = registration(lr, hr, SCALE, largest_shift=0)
+    found = registration(lr, hr, SCALE, settings=RegistrationSettings().unshifted)
     assert (found.shift_x, found.shift_y, found.sigma) == (0, 0, 0)
     assert found.gain == pytest.approx(4.0, rel=0.01) and found.unscaled.gain == 1.0 and found.unscaled.offset == 0
 
@@ -134,7 +134,7 @@ def test_pairs_that_do_not_belong_together_are_refused():
     with pytest.raises(LensphysError, match=r"do not show the same object"):
         registration(lr, np.random.default_rng(0).normal(size=hr.shape), SCALE)
     with pytest.raises(LensphysError, match=r"shifted by \(.*\) LR pixels or more, expected at most 1: align the pair"):
-        registration(lr, pair((1.6, 0))[1], SCALE, largest_shift=1)
+        registration(lr, pair((1.6, 0))[1], SCALE, settings=RegistrationSettings(largest_shift=1.0))
     with pytest.raises(LensphysError, match=r"must be \(s H, s W\) of an LR image .* got \(80, 95\) and \(40, 48\)"):
         registration(lr, hr[:, 1:], SCALE)
     with pytest.raises(LensphysError, match="only .* pixels of the pair are good, too few to register it"):

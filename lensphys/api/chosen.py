@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lensphys.methods import Method
     from lensphys.observation import Instrument
 
+    Asked = str | Path | Mapping[str, Any] | FitModel  # a YAML file, what such a file holds, or what was read of it
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -61,16 +63,49 @@ def network(run: Path | None, weights: str | None, method: str | None) -> Path |
     return weights if run is None else run
 
 
-def asked_for(model: str | Path | Mapping[str, Any] | FitModel, **others: object) -> Chosen:
-    """Return the fit of a user's own model.
-
-    Args:
-        model: a YAML file, what such a file holds, or what was read of it: see `lensphys.fitting.FitModel`.
-        others: what else was asked for, by the names of the options.
+def chosen_for(
+    weights: str | Path | Method | None,
+    method: str | Method | None,
+    model: Asked | None,
+    refine: int | None,
+    device: str,
+) -> Chosen:
+    """Return what super-resolves: a fit, if nothing is said.
 
     Raises:
-        LensphysError: if that is another method, or the file is faulty.
+        LensphysError: if two things are asked for, or one is not there.
     """
+    if model is not None:
+        return _fit_of(model, weights=weights, method=method, refine=refine)
+    if weights is not None and method is not None:
+        raise LensphysError("give one of --weights and --method")
+    match weights, method:
+        case None, None | str():
+            return _ready(method or "refine", refine)
+        case str() | Path(), None:
+            return _trained(weights, refine, device)
+    made: Any = weights or method
+    return _refined(made.to(device) if hasattr(made, "to") else made, type(made).__name__, refine)
+
+
+def fit_model(model: Asked) -> FitModel:
+    """Return the model that a YAML file, or what such a file holds, asks for; one that was read before as it is.
+
+    Raises:
+        LensphysError: naming each faulty key.
+    """
+    from lensphys.fitting import FitModel
+
+    match model:
+        case str() | Path():
+            return FitModel.named(model)
+        case Mapping():
+            return FitModel.parse(dict(model), "model")
+    return model
+
+
+def _fit_of(model: Asked, **others: object) -> Chosen:
+    """The fit of a user's own model, beside which nothing ``others``, by the names of options, can be asked for."""
     from lensphys.methods import RefinedFit
 
     method = others.pop("method", None)
@@ -84,25 +119,27 @@ def asked_for(model: str | Path | Mapping[str, Any] | FitModel, **others: object
     return Chosen(fit, "refine", record={"model": fit.model.resolved})
 
 
-def fit_model(model: str | Path | Mapping[str, Any] | FitModel) -> FitModel:
-    """Return the model that a YAML file, or what such a file holds, asks for.
+def _ready(method: str, refine: int | None) -> Chosen:
+    """The method of a name that needs no training."""
+    from lensphys.methods import READY
 
-    Raises:
-        LensphysError: naming each faulty key.
-    """
-    from lensphys.fitting import FitModel
-
-    if isinstance(model, FitModel):
-        return model
-    return FitModel.named(model) if isinstance(model, str | Path) else FitModel.parse(dict(model), "model")
+    check_choice("method", method, list(READY))
+    if refine is not None:
+        raise LensphysError("--refine starts from a network's answer: give --weights or a run, not --method")
+    return Chosen(READY[method], method)
 
 
-def refined(method: Method, name: str, refine: int | None, folder: Path | None = None) -> Chosen:
-    """Return a method, refined where it can be and ``refine`` is not 0.
+def _trained(weights: str | Path, refine: int | None, device: str) -> Chosen:
+    """The network of a run folder, or of weights by their name."""
+    from lensphys.training.experiment import load_run
 
-    Raises:
-        LensphysError: if ``refine`` is given and means nothing to it.
-    """
+    folder = run_of(weights)
+    name = folder.name if folder == Path(weights) else f"{weights} weights"
+    return _refined(load_run(folder).to(device), name, refine, folder)
+
+
+def _refined(method: Method, name: str, refine: int | None, folder: Path | None = None) -> Chosen:
+    """A method, refined where it can be and ``refine`` is not 0."""
     from lensphys.methods import Refinable
 
     scale = int(getattr(method, "scale", 2))
@@ -116,44 +153,6 @@ def refined(method: Method, name: str, refine: int | None, folder: Path | None =
         return Chosen(method, f"{name}, one pass", folder, scale)
     how = "refined" if refine is None else f"refined {refine} x"
     return Chosen(method.refined(refine), f"{name}, {how}", folder, scale)
-
-
-def chosen_for(
-    weights: str | Path | Method | None,
-    method: str | Method | None,
-    model: str | Path | Mapping[str, Any] | FitModel | None,
-    refine: int | None,
-    device: str,
-) -> Chosen:
-    """Return what super-resolves: a fit, if nothing is said.
-
-    Raises:
-        LensphysError: if two things are asked for, or one is not there.
-    """
-    if model is not None:
-        return asked_for(model, weights=weights, method=method, refine=refine)
-    if weights is not None and method is not None:
-        raise LensphysError("give one of --weights and --method")
-    if weights is None and (method is None or isinstance(method, str)):
-        return _ready(method or "refine", refine)
-    if isinstance(weights, str | Path):
-        from lensphys.training.experiment import load_run
-
-        folder = run_of(weights)
-        name = folder.name if folder == Path(weights) else f"{weights} weights"
-        return refined(load_run(folder).to(device), name, refine, folder)
-    made = weights or method
-    return refined(made.to(device) if hasattr(made, "to") else made, type(made).__name__, refine)  # type: ignore[arg-type, union-attr]
-
-
-def _ready(method: str, refine: int | None) -> Chosen:
-    """The method of a name."""
-    from lensphys.methods import READY
-
-    check_choice("method", method, list(READY))
-    if refine is not None:
-        raise LensphysError("--refine starts from a network's answer: give --weights or a run, not --method")
-    return Chosen(READY[method], method)
 
 
 def run_of(weights: str | Path) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lensphys.api.chosen import fit_model
 from lensphys.api.device import device_of
-from lensphys.api.images import File, Images, read
+from lensphys.api.images import File, Images, as_images
 from lensphys.api.resolve import Model
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
@@ -57,7 +57,7 @@ class Fit:
     def super_resolve(self, scale: int = 2) -> Result:
         """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted anew."""
         observation = self.images.set.observation.to(self.device)
-        planes = described(self.method.told(self.fits, scale), observation)
+        planes = described(self.method.prediction(self.fits, scale), observation)
         record = {"read": self.images.remarks, "model": self.method.model.resolved}
         origin = provenance(input=self.images.name, method="refine", scale=scale, **record)
         return Result(self.images, planes, scale, origin)
@@ -161,7 +161,7 @@ def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, dev
         print(fit.table, fit.quality)
         fit.lens.critical_curves()
     """
-    given = images if isinstance(images, Images) else read(images)
+    given = as_images(images)
     with in_python():
         method = RefinedFit() if model is None else RefinedFit(model=fit_model(model))
         where = device_of(device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import singledispatch
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +137,11 @@ class Images:
         return array[0] if self.single else array
 
 
+def as_images(given: Images | File | Array) -> Images:
+    """Return images that were read as they are, and any others as `read` does without further words."""
+    return given if isinstance(given, Images) else read(given)
+
+
 def read(
     path: File | Array | LensFile,
     *,
@@ -178,72 +185,77 @@ def read(
         1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
     """
     with in_python():
-        _check_kinds(path, noise, pixel_scale, instrument)
-        source = _Source.from_given(path, mask)
+        if not isinstance(pixel_scale, Real | None):
+            raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
+        given = _given(path, mask, noise)
         images = read_images(
-            source.contents,
+            given.contents,
             instrument=None if instrument is None else telescope(instrument),
             psf=kernel(psf, "the PSF given"),
-            error=_noise_map(noise, path),
-            mask=source.mask,
+            error=_noise_map(given.noise),
+            mask=given.mask,
             pixel_scale=pixel_scale,
             sky=sky,
             choice=choice_of(None if ext is None else str(ext), band, mask_means),
         )
     tell(images.remarks)
-    return Images(images, source.single or (images.header is not None and len(images.index) == 1), source.name)
+    return Images(images, given.single or (images.header is not None and len(images.index) == 1), given.name)
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Given:
     """Where images come from.
 
     Args:
         contents: a file, or arrays with their mask.
+        noise: of each pixel.
         mask: file of a mask beside a file.
         name: for provenance.
         single: whether it is an array of one image; of a file its contents tell.
     """
 
     contents: Path | InMemory
+    noise: File | Array | None
     mask: File | None
     name: str
     single: bool = False
 
-    @classmethod
-    def from_given(cls, path: File | Array | LensFile, mask: File | Array | None) -> _Source:
-        """Return what is given, an array or a file.
 
-        Raises:
-            LensphysError: if one of image and mask is an array, and the other a file.
-        """
-        if isinstance(path, np.ndarray) and not isinstance(mask, File):
-            return cls(InMemory(path, mask), None, "array", path.ndim == 2)
-        if isinstance(path, np.ndarray) or isinstance(mask, np.ndarray):
-            raise LensphysError("give a mask as the image is given: an array for an array, a file for a file")
-        file = path.path if isinstance(path, LensFile) else Path(path)
-        return cls(file, mask, file.name)
+@singledispatch
+def _given(images: object, mask: Any, noise: Any) -> _Given:
+    """What is given: an array, a file, or simulated lenses."""
+    raise LensphysError(f"images are a file or a NumPy array, got {type(images).__name__}: give numpy.asarray of it")
 
 
-def _check_kinds(path: object, noise: object, pixel_scale: object, instrument: object) -> None:
-    """Raise where an argument is of a kind that cannot be meant."""
-    if not isinstance(path, str | Path | np.ndarray | LensFile):
-        raise LensphysError(f"images are a file or a NumPy array, got {type(path).__name__}: give numpy.asarray of it")
-    if isinstance(noise, float | int) and not isinstance(path, np.ndarray):
+@_given.register(np.ndarray)
+def _(images: Array, mask: Any, noise: Any) -> _Given:
+    if isinstance(mask, File):
+        raise LensphysError(_MASK_OF_ANOTHER_KIND)
+    each = np.full(images.shape[-2:], noise) if isinstance(noise, float | int) else noise
+    return _Given(InMemory(images, mask), each, None, "array", images.ndim == 2)
+
+
+@_given.register(str)
+@_given.register(Path)
+def _(images: File, mask: Any, noise: Any) -> _Given:
+    if isinstance(mask, np.ndarray):
+        raise LensphysError(_MASK_OF_ANOTHER_KIND)
+    if isinstance(noise, float | int):
         raise LensphysError("one number for the noise is for arrays: give a file or an array of the noise of a file")
-    if pixel_scale is not None and not isinstance(pixel_scale, float | int | np.number):
-        raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
-    if instrument is not None and not isinstance(instrument, str | Path | Instrument):
-        raise LensphysError(f"instrument must be a preset, a YAML file or an Instrument, got {instrument!r}")
+    return _Given(Path(images), noise, mask, Path(images).name)
 
 
-def _noise_map(noise: File | Array | float | None, path: object) -> File | NoiseMap | None:
-    """The noise as it is read: an array, or one number for all pixels of one, becomes a map, a file stays one."""
-    if isinstance(noise, float | int) and isinstance(path, np.ndarray):
-        noise = np.full(path.shape[-2:], noise)
-    if isinstance(noise, np.ndarray):
-        return NoiseMap(noise.astype(np.float32), where="the noise")
-    return None if isinstance(noise, float | int) else noise
+@_given.register
+def _(images: LensFile, mask: Any, noise: Any) -> _Given:
+    return _given(images.path, mask, noise)
+
+
+_MASK_OF_ANOTHER_KIND = "give a mask as the image is given: an array for an array, a file for a file"
+
+
+def _noise_map(noise: File | Array | None) -> File | NoiseMap | None:
+    """The noise as it is read: an array becomes a map, a file stays one."""
+    return NoiseMap(noise.astype(np.float32), where="the noise") if isinstance(noise, np.ndarray) else noise
 
 
 def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choice:
@@ -258,10 +270,26 @@ def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choi
 
 
 def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
-    """Return a PSF as it is read: an array becomes a kernel of this name, a file stays one."""
+    """Return a PSF as it is read: an array (K, K), of sum 1, becomes a kernel of this name, a file stays one."""
     return Kernel(np.asarray(given, np.float64), where=name) if isinstance(given, np.ndarray) else given
 
 
-def telescope(given: File | Instrument) -> Instrument:
-    """Return an instrument: of a preset's name, of a YAML file, or as it is."""
-    return given if isinstance(given, Instrument) else Instrument.named(str(given))
+@singledispatch
+def telescope(given: object) -> Instrument:
+    """Return an instrument: of a preset's name, of a YAML file, or as it is.
+
+    Raises:
+        LensphysError: if it is something else, or faulty.
+    """
+    raise LensphysError(f"instrument must be a preset, a YAML file or an Instrument, got {given!r}")
+
+
+@telescope.register
+def _(given: Instrument) -> Instrument:
+    return given
+
+
+@telescope.register(str)
+@telescope.register(Path)
+def _(given: File) -> Instrument:
+    return Instrument.named(str(given))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lensphys.api.images import Array, File, Images, read
-from lensphys.api.result import Result, Written, in_a_line, parameter_table, with_masses
+from lensphys.api.images import Array, File, Images, as_images
+from lensphys.api.result import Result, Writable, parameter_table, summary_line, with_masses
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted, readable
@@ -68,14 +68,14 @@ class Dataset:
     @classmethod
     def exposures(cls, images: Sequence[One]) -> Dataset:
         """Return the data set of exposures of one band: what `lensphys.read` returned, or files."""
-        return cls([_read(one) for one in images], [""] * len(images))
+        return cls([as_images(one) for one in images], [""] * len(images))
 
     @classmethod
     def bands(cls, images: Mapping[str, One | Sequence[One]]) -> Dataset:
         """Return the data set of an image, or several exposures, in each band by its name."""
         lists = {band: [one] if isinstance(one, Images | str | Path) else list(one) for band, one in images.items()}
         pairs = [(band, one) for band, some in lists.items() for one in some]
-        return cls([_read(one) for _, one in pairs], [band for band, _ in pairs])
+        return cls([as_images(one) for _, one in pairs], [band for band, _ in pairs])
 
     @property
     def names(self) -> list[str]:
@@ -121,7 +121,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class JointResult(Written):
+class JointResult(Writable):
     """Super-resolved images of one lens, one for each band, and what all of them say together.
 
     Args:
@@ -188,7 +188,7 @@ class JointResult(Written):
     @property
     def summary(self) -> str:
         """Chi^2 and Einstein radius in a line."""
-        return in_a_line(self.chi2, self.theta_E)
+        return summary_line(self.chi2, self.theta_E)
 
     @property
     def verdict(self) -> list[str]:
@@ -231,7 +231,7 @@ def super_resolved(
         device: ``cpu`` or ``cuda``.
     """
     seen = [replace(one, observation=one.observation.to(device)) for one in dataset.seen]
-    found = method.told(method.fitted(seen), scale)
+    found = method.prediction(method.fitted(seen), scale)
     by = dict(zip(dataset.names, dataset.images, strict=True))
     origin = provenance(
         input=dict(zip(dataset.names, [one.name for one in dataset.images], strict=True)),
@@ -259,7 +259,3 @@ def joint_method(method: Method, name: str) -> JointRefinedFit:
     if not isinstance(method, RefinedFit):
         raise LensphysError(f"several images of a lens are fitted together by refine alone, not by {name}")
     return JointRefinedFit(fit=method)
-
-
-def _read(one: One) -> Images:
-    return one if isinstance(one, Images) else read(one)

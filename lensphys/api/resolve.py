@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lensphys.api.chosen import Chosen, chosen_for
 from lensphys.api.device import device_of
-from lensphys.api.images import File, Images, kernel, read
+from lensphys.api.images import File, Images, as_images, kernel
 from lensphys.api.joint import Dataset, JointResult, joint_method, super_resolved
 from lensphys.api.result import Outcome, Result, with_masses
 from lensphys.api.words import in_python, tell
@@ -103,7 +103,7 @@ def super_resolve(
         result.plot().savefig("lens.png")
         result.write("lens_sr.fits")
     """
-    given = images if isinstance(images, Images | Dataset) else read(images)
+    given = images if isinstance(images, Dataset) else as_images(images)
     with in_python():
         solar, where = solar_radius(z_lens, z_source), device_of(device)
         chosen = chosen_for(weights, method, model, refine, where)
@@ -119,8 +119,8 @@ def super_resolve(
             tell(r for r in ready.remarks if r not in given.remarks)
             record["target_psf"] = ready.psf
         found = resolved(ready, chosen, factor, solar=solar, workers=workers, device=where, record=record)
-    if found.lost is not None:
-        tell([found.lost])
+    if found.without_theta_E is not None:
+        tell([found.without_theta_E])
     return Result(replace(given, set=ready), found.planes, factor, found.provenance)
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-class Written(ABC):
-    """What can be written to a file."""
+class Writable(ABC):
+    """What can be written to a file: FITS, npz or HDF5."""
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
@@ -58,7 +58,7 @@ class Written(ABC):
 
 
 @dataclass(frozen=True)
-class Outcome(Written):
+class Outcome(Writable):
     """What a method made of images, to be told and written; they may lie in their file still.
 
     Args:
@@ -94,10 +94,10 @@ class Outcome(Written):
         }
         known = {name: values[~np.isnan(values)] for name, values in found.items()}
         median = {name: float(np.median(values)) for name, values in known.items() if len(values)}
-        return ("" if len(self.images.index) == 1 else "median ") + in_a_line(**median)
+        return ("" if len(self.images.index) == 1 else "median ") + summary_line(**median)
 
     @property
-    def lost(self) -> str | None:
+    def without_theta_E(self) -> str | None:
         """In which images no Einstein radius was found; None where all have one."""
         index = self.images.index
         lost = index[np.isnan(self.planes.get("theta_E", np.zeros(len(index))))]
@@ -233,7 +233,7 @@ class Result(Outcome):
         """Return a figure of one image: LR, SR, residual in units of the noise, sigma, kappa and source.
 
         Args:
-            index: which image of a stack.
+            index: which image of a stack, counted from 0.
         """
         from lensphys.api.plot import result_figure
 
@@ -275,15 +275,15 @@ def with_masses(planes: dict[str, Any], solar: float | None) -> dict[str, Any]:
     return planes | {"body_masses": (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2}
 
 
-def in_a_line(
+def summary_line(
     chi2: float = float("nan"), theta_E: float | None = None, noise_scale: float = 1.0, left_out: float = 0.0
 ) -> str:
     """Return chi^2 per degree of freedom and Einstein radius [arcsec], and what became of an image, for a terminal.
 
     Example:
-        >>> in_a_line(0.98, 1.1964)
+        >>> summary_line(0.98, 1.1964)
         'chi^2 0.98, theta_E 1.196"'
-        >>> in_a_line(0.98, 1.1964, 0.47, 312)
+        >>> summary_line(0.98, 1.1964, 0.47, 312)
         'chi^2 0.98, theta_E 1.196", noise of the sky 0.47 times what was given, 312 pixels of other objects left out'
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'

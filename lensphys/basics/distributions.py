@@ -29,7 +29,7 @@ class Knowledge:
     """What a distribution says of a value that is to be fitted.
 
     Args:
-        low: below which it never is.
+        low: below which it never is, in the unit of the value, as ``high`` and ``mean``.
         high: above which it never is.
         mean: of a Gaussian; the median where it is logarithmic; the middle where nothing is preferred.
         sigma: of the Gaussian, in e-folds where it is logarithmic; infinite where nothing is preferred.

@@ -121,7 +121,7 @@ def _remove_unless_held(left: Path) -> None:
             shutil.rmtree(left)
 
 
-def put(made: Path, path: Path) -> None:
+def move_into_place(made: Path, path: Path) -> None:
     """Move a file or folder to its place, on the disk before it is seen: a power failure leaves the old or the new."""
     for part in [made, *made.rglob("*")]:
         _sync(part)
@@ -148,7 +148,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary = folder / path.name
         temporary.touch()
         yield temporary
-        put(temporary, path)
+        move_into_place(temporary, path)
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         shutil.rmtree(path, ignore_errors=True)
-        put(temporary, path)
+        move_into_place(temporary, path)
 
 
 def checksum(*paths: Path) -> str:

@@ -56,7 +56,7 @@ class Panel:
 
 
 def percentile(x: np.ndarray, q: float) -> float:
-    """Return a percentile of the finite values, 0 if there is none."""
+    """Return the ``q``-th percentile, 0 to 100, of the finite values of any shape; 0 if there is none."""
     finite = x[np.isfinite(x)]
     return float(np.percentile(finite, q)) if finite.size else 0.0
 

@@ -1,4 +1,4 @@
-"""What belongs to a batch of images, image by image: cut with the batch."""
+"""What belongs to a batch of images, image by image: chosen_rows with the batch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Rows:
     """A frozen dataclass whose tensors, and parts that are `Rows`, have one entry for each image of a batch."""
 
     def rows(self, index: Tensor) -> Self:
-        """Return it for some images (indices)."""
+        """Return it for some images, by their indices (n,)."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **{name: cut(part, index) for name, part in parts.items()})  # type: ignore[type-var]
+        return replace(self, **{name: chosen_rows(part, index) for name, part in parts.items()})  # type: ignore[type-var]
 
 
-def cut(part: Any, index: Tensor) -> Any:
-    """Return what some images (indices) have of a part of a batch; what has no rows is that of all images."""
+def chosen_rows(part: Any, index: Tensor) -> Any:
+    """Return what some images, by their indices (n,), have of a part of a batch; what has no rows is of all images."""
     if isinstance(part, Tensor):
         return part[index]
     return part.rows(index) if isinstance(part, Rows) else part

@@ -171,7 +171,7 @@ def _some(client: Any, pending: set[Any]) -> Any:
         return set(), pending
 
 
-def lead(
+def run_parts(
     runner: Runner, job: Callable[[T], R], parts: Sequence[T], take: Callable[[R], None], note: Callable[[], None]
 ) -> None:
     """Have a job done for each of some parts, and keep account of it.

@@ -147,6 +147,7 @@ class _Part:
         self.seconds: list[float] = []
 
     def make(self) -> None:
+        """Super-resolve the lenses of the shard; write rows, pictures and seconds into its folder, the rows last."""
         for piece in self.task.pieces:
             self._take(piece)
         write_strip(self.folder / PICTURES, self.pairs)

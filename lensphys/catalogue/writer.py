@@ -15,7 +15,7 @@ from typing import Any
 from lensphys.basics.checks import LensphysError, MissingExtraError
 from lensphys.basics.lock import LOCK, sole_run
 from lensphys.basics.outputs import check_writable, remove_leftovers, write_json
-from lensphys.basics.runners import Processes, Runner, lead, progress_bar
+from lensphys.basics.runners import Processes, Runner, progress_bar, run_parts
 from lensphys.basics.terminal import progress_console
 from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Entry, Task, tasks
@@ -182,6 +182,7 @@ class _Manifest:
         return [task for task in self.survey.tasks if task.shard not in self.finished]
 
     def write(self) -> None:
+        """Write which shards are finished, with their checksums, whole or not at all."""
         parts = {str(k): asdict(self.finished[k]) for k in sorted(self.finished)}
         for part in parts.values():
             del part["shard"]
@@ -217,7 +218,7 @@ def _run(manifest: _Manifest, runner: Runner) -> None:
             manifest.finished[done.shard] = done
             progress.advance(bar, done.lenses)
 
-        lead(runner, work, missing, take, manifest.write)
+        run_parts(runner, work, missing, take, manifest.write)
     remove_leftovers(manifest.folder / SHARDS)  # of workers that were killed
 
 

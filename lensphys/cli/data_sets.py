@@ -25,7 +25,7 @@ _WORTH_IT = 200  # samples of a class: fewer are made while processes start
 @one_sentence
 def simulate(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the bare name of one in simulations/.")],
-    n: Annotated[int, typer.Option("-n", help="Samples of each class.")] = 9,
+    n: Annotated[int, typer.Option("-n", help="Lenses of each class.")] = 9,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),
@@ -171,7 +171,7 @@ def _duration(seconds: float) -> str:
 @app.command()
 @one_sentence
 def merge(
-    folder: Annotated[Path, typer.Argument(help="Of `lensphys simulate -o FOLDER`.")],
+    folder: Annotated[Path, typer.Argument(help="The folder that `lensphys simulate -o FOLDER` wrote.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
     virtual: Annotated[
         bool, typer.Option("--virtual", help="Refer to the shards, which must stay, instead of copying them.")

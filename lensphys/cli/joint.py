@@ -20,7 +20,7 @@ KINDS = ("exposures", "bands")
 
 
 @dataclass(frozen=True)
-class Several:
+class SeveralImages:
     """What was typed: the files, and what goes with them, once for all images or once for each.
 
     Args:
@@ -106,7 +106,7 @@ def alone(name: str, values: Sequence[T]) -> T | None:
 
 
 def super_resolve_together(
-    several: Several, chosen: Chosen, scale: int, out: Path, solar: float | None, device: str
+    several: SeveralImages, chosen: Chosen, scale: int, out: Path, solar: float | None, device: str
 ) -> None:
     """Fit all images of a lens together, write the result, and say what was found.
 

@@ -30,7 +30,7 @@ def list_(
     for title in _KINDS if kind == "all" else [kind]:
         console.print(f"[bold]{title}[/]", markup=True)
         for name, line in lists[title].items():
-            console.print(f"  {name:24s} {line}")
+            console.print(f"  {name:30s} {line}")
 
 
 def lists() -> dict[str, dict[str, str]]:

@@ -18,7 +18,7 @@ _SHOWN = 10  # lenses that a terminal lists
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What was typed, beside the method and how files are read."""
 
     source: Path
@@ -46,7 +46,7 @@ def check_folder(source: Path, out: Path, reading: Reading) -> None:
             check_file("the file of all lenses", path)
 
 
-def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
+def make_catalogue(request: Request, chosen: Chosen, reading: Reading) -> None:
     """Super-resolve all lenses, and say what became of them.
 
     Raises:
@@ -56,14 +56,14 @@ def make_catalogue(order: Order, chosen: Chosen, reading: Reading) -> None:
     from lensphys.basics.runners import Cluster, Processes
     from lensphys.catalogue import Survey, listed, super_resolve_all
 
-    origin = provenance(method=chosen.name, scale=order.scale, **chosen.record)
+    origin = provenance(method=chosen.name, scale=request.scale, **chosen.record)
     survey = Survey(
-        listed(order.source), chosen.method, chosen.identity, order.scale, reading, origin, order.shard_size,
-        order.device,
+        listed(request.source), chosen.method, chosen.identity, request.scale, reading, origin, request.shard_size,
+        request.device,
     )  # fmt: skip
-    runner = Processes(order.workers) if order.scheduler is None else Cluster(order.scheduler)
-    rows = super_resolve_all(survey, order.out, runner, overwrite=order.overwrite)
-    _tell(order.out, rows)
+    runner = Processes(request.workers) if request.scheduler is None else Cluster(request.scheduler)
+    rows = super_resolve_all(survey, request.out, runner, overwrite=request.overwrite)
+    _tell(request.out, rows)
 
 
 def _tell(out: Path, rows: list[Row]) -> None:

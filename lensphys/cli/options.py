@@ -87,7 +87,7 @@ Refine = Annotated[
 ]
 TargetPSF = Annotated[
     Path | None,
-    _of_method("FILE", "PSF that the result shall have, FITS or .npy, on its pixels; if not given, the image's own."),
+    _of_method("FILE", "PSF of the result, FITS or .npy, on its pixels; if not given, the image's own."),
 ]
 LensRedshift = Annotated[float | None, _of_method("Z", "Redshift of the lens: with --z-source, sub-halos get masses.")]
 SourceRedshift = Annotated[float | None, _of_method("Z", "Redshift of the source, likewise.")]

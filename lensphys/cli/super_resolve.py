@@ -13,8 +13,8 @@ from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import options
 from lensphys.cli.base import allow, app, claim, note, one_sentence, option, tell_result
-from lensphys.cli.joint import Several, alone, super_resolve_together
-from lensphys.cli.many import Order, check_folder, make_catalogue
+from lensphys.cli.joint import SeveralImages, alone, super_resolve_together
+from lensphys.cli.many import Request, check_folder, make_catalogue
 from lensphys.cli.rows import rows_of
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Way:
+class Mode:
     """One of the things that the command does.
 
     Args:
         what: it is.
-        foreign: options that mean nothing there, by the names of the arguments.
+        meaningless: options that mean nothing there, by the names of the arguments.
         remedy: what to do if one is given.
     """
 
     what: str
-    foreign: tuple[str, ...]
+    meaningless: tuple[str, ...]
     remedy: str = "take it away"
 
     def check(self, given: Mapping[str, Any]) -> None:
@@ -42,15 +42,15 @@ class Way:
         Raises:
             LensphysError: with the remedy.
         """
-        wrong = [option(name) for name in self.foreign if given[name] not in (None, [], ())]
+        wrong = [option(name) for name in self.meaningless if given[name] not in (None, [], ())]
         if wrong:
             raise LensphysError(f"{', '.join(wrong)} cannot be given for {self.what}: {self.remedy}")
 
 
 _OF_MANY = ("scheduler", "shard_size")
-_ONE_FILE = Way("one file", _OF_MANY, "it is for catalogues, give a folder as --out")
-_CATALOGUE = Way("a catalogue", ("rows", "z_lens", "z_source", "mask"), "take it away, or name one file")
-_TOGETHER = Way("several images of one lens", ("rows", "run", "weights", "refine", "target_psf", *_OF_MANY))
+_ONE_FILE = Mode("one file", _OF_MANY, "it is for catalogues, give a folder as --out")
+_CATALOGUE = Mode("a catalogue", ("rows", "z_lens", "z_source", "mask"), "take it away, or name one file")
+_TOGETHER = Mode("several images of one lens", ("rows", "run", "weights", "refine", "target_psf", *_OF_MANY))
 
 
 @app.command("super-resolve")
@@ -72,7 +72,7 @@ def super_resolve(
             "-o",
             "--out",
             metavar="FILE",
-            help=".fits of FITS, .npz of .npy and .npz, .h5 of .h5; of many lenses a folder, the catalogue.",
+            help=".fits for FITS, .npz for .npy and .npz, .h5 for .h5; for many lenses a folder, the catalogue.",
         ),
     ],
     scale: options.Scale = None,
@@ -161,7 +161,7 @@ def super_resolve(
     files = [*inputs, *beside["psf"], *beside["error"], *beside["mask"], target_psf, model]
     if len(inputs) > 1 or len(bands) > 1 or kind is not None:
         _TOGETHER.check(context.params)
-        several = Several(inputs, kind or ("bands" if len(bands) > 1 else None), bands, beside, reading)
+        several = SeveralImages(inputs, kind or ("bands" if len(bands) > 1 else None), bands, beside, reading)
         several.check()
         claim(out, *files, overwrite=overwrite)
         super_resolve_together(several, chosen_for(None, method, model, None, where), scale or 2, out, solar, where)
@@ -177,11 +177,11 @@ def super_resolve(
         check_output(source, out, _is_fits_stack(source, reading, out, rows))
     chosen = chosen_for(network(run, weights, method), method, model, refine, where)
     reading = replace(reading, fallback=None if preset is not None else chosen.instrument)
-    order = Order(source, out, scale or chosen.scale, where, workers, scheduler, shard_size, overwrite)
+    request = Request(source, out, scale or chosen.scale, where, workers, scheduler, shard_size, overwrite)
     if many:
-        make_catalogue(order, chosen, reading)
+        make_catalogue(request, chosen, reading)
     else:
-        _super_resolve_file(order, chosen, reading, rows, solar)
+        _super_resolve_file(request, chosen, reading, rows, solar)
 
 
 def _is_fits_stack(source: Path, reading: Reading, out: Path, rows: str | None) -> bool:
@@ -201,23 +201,25 @@ def _is_fits_stack(source: Path, reading: Reading, out: Path, rows: str | None) 
     return False
 
 
-def _super_resolve_file(order: Order, chosen: Chosen, reading: Reading, rows: str | None, solar: float | None) -> None:
+def _super_resolve_file(
+    request: Request, chosen: Chosen, reading: Reading, rows: str | None, solar: float | None
+) -> None:
     """Super-resolve the images of one file, and say what was found."""
     from lensphys.api.resolve import resolved
     from lensphys.data.contents import images_in
     from lensphys.data.stack import open_images
 
-    chosen_rows = None if rows is None else rows_of(rows, images_in(order.source, reading.choice, planes=True) or 1)
-    images = open_images(order.source, reading, order.scale, chosen_rows)
+    chosen_rows = None if rows is None else rows_of(rows, images_in(request.source, reading.choice, planes=True) or 1)
+    images = open_images(request.source, reading, request.scale, chosen_rows)
     for sentence in images.remarks:
         note(sentence)
-    record = {"input": order.source.name}
+    record = {"input": request.source.name}
     record |= {} if reading.target_psf is None else {"target_psf": reading.target_psf.name}
     result = resolved(
-        images, chosen, order.scale, solar=solar, workers=order.workers, device=order.device, record=record,
-        beside=order.out,
+        images, chosen, request.scale, solar=solar, workers=request.workers, device=request.device, record=record,
+        beside=request.out,
     )  # fmt: skip
-    if result.lost is not None:
-        note(result.lost)
-    result.save(order.out)
-    tell_result(order.out, result)
+    if result.without_theta_E is not None:
+        note(result.without_theta_E)
+    result.save(request.out)
+    tell_result(request.out, result)

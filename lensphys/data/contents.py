@@ -66,7 +66,7 @@ class Carried:
         return replace(told[0], columns=columns)
 
     def rows(self, place: Array) -> Carried:
-        """Return what it says of some images, by their places."""
+        """Return what it says of some images, by their places (n,), counted from 0."""
         return replace(self, columns={name: column[place] for name, column in self.columns.items()})
 
 
@@ -106,7 +106,7 @@ class Contents:
         return None if self.carried is None else self.carried.instrument
 
     def rows(self, place: Array) -> Contents:
-        """Return what it says of some of the images, by their places here."""
+        """Return what it says of some of the images, by their places here (n,), counted from 0."""
         if len(place) == len(self.pixels):
             return self
         carried = None if self.carried is None else self.carried.rows(place)

@@ -45,8 +45,8 @@ def _galaxy(path: Path, pixel_scale: float | None, changed: int) -> Pixels:
     if image.max() <= 0:
         raise LensphysError(f"source image {path} has no positive pixel: there is no galaxy in it")
     check_positive(f"pixel_scale of {path}", scale)
-    told = {"file": path.name, "pixel_scale": scale, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
-    return Pixels.from_image(image, scale, told)
+    origin = {"file": path.name, "pixel_scale": scale, "sha256": hashlib.sha256(image.tobytes()).hexdigest()}
+    return Pixels.from_image(image, scale, origin)
 
 
 def _read(path: Path, pixel_scale: float | None) -> tuple[NDArray[Any], float]:

@@ -166,7 +166,7 @@ def _check_source(path: Path, source: Path) -> None:
 
 
 def rows_of(dataset: h5py.Dataset, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
-    """Return rows of a dataset, in any order."""
+    """Return rows (n, ...) of a dataset (N, ...), by a slice or by indices (n,) in any order."""
     if isinstance(rows, slice):
         return dataset[rows]
     rising, back = np.unique(rows, return_inverse=True)

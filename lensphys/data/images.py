@@ -83,7 +83,7 @@ class ImageSet:
         return hashlib.sha256(b"".join(x.contiguous().numpy().tobytes() for x in parts)).hexdigest()
 
     def only(self, index: Array) -> ImageSet:
-        """Return those images whose numbers in the file are in ``index``.
+        """Return those images whose numbers in the file are in ``index``, (n,).
 
         Raises:
             LensphysError: if there is none.
@@ -232,7 +232,7 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
     wanted = centred_psf(sharp)
-    remarks = [*images.remarks, f"target {star.told(kernel.label, sharp.scale)}"]
+    remarks = [*images.remarks, f"target {star.sentence(kernel.label, sharp.scale)}"]
     if own is not camera.psf or wanted is not sharp:
         remarks.append("the kernels are centred, so that nothing moves on the sky")
     observation = replace(images.observation, camera=replace(camera, psf=own)).with_target_psf(wanted)
@@ -262,7 +262,7 @@ def _psf(
         kernel = read_kernel("PSF file", Path(kernel), contents.band)
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
-        remarks.append(star.told(kernel.label, pixel))
+        remarks.append(star.sentence(kernel.label, pixel))
         remarks += _other_filter(kernel, contents)
         _check_kernel_scale(kernel.where, pixel, scale)
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label

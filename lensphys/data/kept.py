@@ -77,17 +77,17 @@ class Kept:
         return [i for i in range(self.count) if not self._path(i).exists()]
 
     def keep(self, index: int, planes: Mapping[str, Array]) -> None:
-        """Write one chunk."""
+        """Write one chunk: arrays (n, ...) by name, n images in the order of the stack."""
         with whole_file(self._path(index)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **planes)
 
     def chunk(self, index: int) -> dict[str, Array]:
-        """Return one chunk."""
+        """Return one chunk: arrays (n, ...) by name."""
         with np.load(self._path(index), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 
     def chunks_of(self, name: str) -> Iterator[Array]:
-        """Yield one array of all chunks, in order."""
+        """Yield the parts (n, ...) of one array, a chunk each, in order."""
         for i in range(self.count):
             with np.load(self._path(i), allow_pickle=False) as file:
                 yield file[name]

@@ -11,10 +11,12 @@ import torch
 from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.units import UnitBase
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
+from lensphys.basics.settings import Strict
 from lensphys.data.npy import mapped_npy
 from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
 from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
@@ -32,10 +34,34 @@ _OF_WEIGHT = {INVERSE_WEIGHT: INVERSE_VARIANCE, VARIANCE_WEIGHT: VARIANCE}
 _POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's unit
 _NAMED = {DEVIATION: "ERR", VARIANCE: "VARIANCE", INVERSE_VARIANCE: "IVAR"}
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
-# A standard deviation over the scatter of the sky: what neighbours share (drizzling) lowers the scatter to 0.4 of it
-_ALIKE = (0.8, 2.5)
-_QUESTIONED = 5.0  # as far as a standard deviation may lie from the sky's scatter before that is told,
-_IMPLAUSIBLE = 10.0  # and before another reading is tried
+
+
+class NoiseChecks(Strict):
+    """How near a standard deviation must be to the scatter of the sky.
+
+    Args:
+        least: of their ratio, where a weight is taken for what its name does not say.
+        largest: likewise: what neighbours share (drizzling) lowers the scatter to 0.4 of the standard deviation.
+        questioned: as many times as they may differ before that is told.
+        implausible: as many times as they may differ before another reading is tried.
+    """
+
+    least: PositiveFloat = 0.8
+    largest: PositiveFloat = 2.5
+    questioned: PositiveFloat = 5.0
+    implausible: PositiveFloat = 10.0
+
+    def off_the_sky(self, level: float, sky: float, white: float) -> str:
+        """Return by how much noise is off the sky's scatter, in words; none where that is plausible, or without sky.
+
+        Args:
+            level: of the noise, and of the next two [unit of the image].
+            sky: scatter of the sky, whatever neighbours share.
+            white: its white part.
+        """
+        if sky == 0 or any(_near(level, scatter, self.questioned) for scatter in (sky, white)):
+            return ""
+        return f"over {self.questioned:g} times {'larger' if level > sky else 'smaller'} than the scatter of the sky"
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,9 @@ class Deviation:
     how: str
 
 
-def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> Deviation:
+def deviation(
+    noise: NoiseMap, image: Tensor, unit: UnitBase | None = None, checks: NoiseChecks = NoiseChecks()
+) -> Deviation:
     """Return a noise map as standard deviations; where it says nothing, they are not positive or not finite.
 
     Its unit is brought to the image's where it can be, and tells its kind where no name does. A weight is an inverse
@@ -56,6 +84,7 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
         noise: of the shape of the image.
         image: (N, 1, H, W), finite.
         unit: of the image, None if it is not known.
+        checks: what is plausible.
 
     Raises:
         LensphysError: if the map is the image itself, or can hardly be what its file is taken for.
@@ -65,7 +94,7 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
     conflict = _other_unit(noise, unit)
     noise = _in_unit(noise, unit)
     if noise.kind == WEIGHT:
-        noise = weight_told(noise, image)
+        noise = weight_as_noise(noise, image, checks)
     if noise.kind in _OF_WEIGHT:
         how = f"a weight, taken for {_article(_OF_WEIGHT[noise.kind])}: so the sky scatters"
         return Deviation(_converted(noise.values, _OF_WEIGHT[noise.kind]), how)
@@ -73,17 +102,17 @@ def deviation(noise: NoiseMap, image: Tensor, unit: UnitBase | None = None) -> D
         return _of_exposure(noise.values, image)
     values = _converted(noise.values, noise.kind)
     how = "standard deviations" if noise.kind == DEVIATION else f"{_article(noise.kind)}, made standard deviations"
-    return Deviation(values, how + conflict + _question(noise, values, image))
+    return Deviation(values, how + conflict + _question(noise, values, image, checks))
 
 
 def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
     """The map in the unit of the image, or in the power of it that its kind has; as it is, where units do not tell."""
     if unit is None or noise.unit is None:
         return noise
-    for kind in (noise.kind,) if noise.told else _POWER:
+    for kind in (noise.kind,) if noise.named else _POWER:
         if kind in _POWER and noise.unit.is_equivalent(unit ** _POWER[kind]):
             factor = noise.unit.to(unit ** _POWER[kind])
-            return replace(noise, values=noise.values * np.float32(factor), kind=kind, told=True)
+            return replace(noise, values=noise.values * np.float32(factor), kind=kind, named=True)
     return noise
 
 
@@ -104,16 +133,17 @@ def _converted(values: Array, kind: str) -> Array:
         return np.asarray(_UNCERTAINTY[kind](values, copy=False).represent_as(StdDevUncertainty).array, np.float32)
 
 
-def weight_told(noise: NoiseMap, image: Tensor) -> NoiseMap:
+def weight_as_noise(noise: NoiseMap, image: Tensor, checks: NoiseChecks = NoiseChecks()) -> NoiseMap:
     """Return a weight as what it is, by the scatter of the sky: an inverse variance, a variance, or an exposure map.
 
     Args:
         noise: a weight, of the shape of the images.
         image: (N, 1, H, W), finite.
+        checks: what is plausible.
     """
     white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
-    low, high = _ALIKE[0] * white, _ALIKE[1] * sky_scatter(image.numpy())
-    fitting = (told for told, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
+    low, high = checks.least * white, checks.largest * sky_scatter(image.numpy())
+    fitting = (means for means, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
     return replace(noise, kind=next(fitting, EXPOSURE))
 
 
@@ -127,7 +157,7 @@ def _of_exposure(exposure: Array, image: Tensor) -> Deviation:
     return Deviation(values, f"a weight, taken for an exposure map and scaled to the noise of the sky{told}")
 
 
-def _question(noise: NoiseMap, sigma: Array, image: Tensor) -> str:
+def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks) -> str:
     """What is asked of a map that gives standard deviations far off the sky's scatter; nothing, of a plausible one.
 
     Of an image without any sky, light scatters; what is white in it does not know of light.
@@ -136,12 +166,12 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor) -> str:
         LensphysError: if the map is close to the sky only as another kind.
     """
     sky, white, level = sky_scatter(image.numpy()), _white(image), _median(sigma)
-    off = _off_the_sky(level, sky, white)
+    off = checks.off_the_sky(level, sky, white)
     if not off:
         return ""
-    implausible = not any(_near(level, scatter, _IMPLAUSIBLE) for scatter in (sky, white))
+    implausible = not any(_near(level, scatter, checks.implausible) for scatter in (sky, white))
     for kind in (kind for kind in _NAMED if implausible and kind != noise.kind):
-        if _ALIKE[0] / 2 <= _median(_converted(noise.values, kind)) / sky <= _ALIKE[1]:
+        if checks.least / 2 <= _median(_converted(noise.values, kind)) / sky <= checks.largest:
             raise LensphysError(
                 f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, name "
                 f"its extension {_NAMED[kind]}"
@@ -149,18 +179,11 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor) -> str:
     return f", {off}: are they in the unit of the image?"
 
 
-def questioned_law(law: Noise, image: Tensor) -> list[str]:
+def questioned_law(law: Noise, image: Tensor, checks: NoiseChecks = NoiseChecks()) -> list[str]:
     """Return the question that an instrument's noise calls for, far off the sky's scatter of images (N, 1, H, W)."""
     level = _median(law.variance(torch.zeros_like(image)).sqrt().numpy())
-    off = _off_the_sky(level, sky_scatter(image.numpy()), _white(image))
+    off = checks.off_the_sky(level, sky_scatter(image.numpy()), _white(image))
     return [f"the instrument's noise is {off}: is the image in the instrument's unit?"] if off else []
-
-
-def _off_the_sky(level: float, sky: float, white: float) -> str:
-    """By how much noise is off the sky's scatter, in words; nothing where that is plausible, or there is no sky."""
-    if sky == 0 or any(_near(level, scatter, _QUESTIONED) for scatter in (sky, white)):
-        return ""
-    return f"over {_QUESTIONED:g} times as {'large' if level > sky else 'small'} as the scatter of the sky"
 
 
 def _plainly(kind: str) -> str:
@@ -181,9 +204,9 @@ def _white(image: Tensor) -> float:
 
 
 def sky_scatter(image: Array) -> float:
-    """Return the standard deviation of the sky, whatever neighbours share: of the side of the median without light.
+    """Return the standard deviation of the sky of an image (H, W), in its unit, whatever neighbours share.
 
-    That is the fainter one, but of an image that somebody inverted.
+    It is that of the side of the median without light: the fainter one, but of an image that somebody inverted.
     """
     above = image - np.median(image)
     sides = [np.abs(above[side]) for side in (above < 0, above > 0)]
@@ -210,7 +233,9 @@ def noise_map_in(path: Path, band: str) -> NoiseMap:
     return noise_by_file_name(mapped_npy("error map", path), path)
 
 
-def error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str]) -> tuple[ErrorMap, Tensor]:
+def error_map(
+    noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str], checks: NoiseChecks = NoiseChecks()
+) -> tuple[ErrorMap, Tensor]:
     """Return the standard deviation that a noise map gives images, and where it is known.
 
     Args:
@@ -218,11 +243,12 @@ def error_map(noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: li
         image: (N, 1, H, W).
         unit: of the images, if their header has one.
         remarks: gets a sentence on what was made of the map.
+        checks: what is plausible.
 
     Raises:
         LensphysError: if it is the image itself, can hardly be noise, or no value is positive and finite.
     """
-    found = deviation(noise, image, unit)
+    found = deviation(noise, image, unit, checks)
     remarks.append(f"noise: {noise.label}, {found.how}")
     values = torch.from_numpy(found.values).reshape(-1, 1, *image.shape[-2:])
     known = torch.isfinite(values) & (values > 0)

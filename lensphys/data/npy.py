@@ -31,7 +31,7 @@ def read_npy(name: str, path: Path) -> NDArray[np.float32]:
 
 
 def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a copy of numbers as native float32; what overflows becomes infinite, and is masked or refused so."""
+    """Return a copy of numbers of any shape as float32; what overflows becomes infinite, and is masked or refused."""
     with np.errstate(over="ignore"):
         return np.array(array, dtype=np.float32, order="C")
 
@@ -54,7 +54,7 @@ def mapped_npy(name: str, path: Path, kinds: str = REAL) -> NDArray[Any]:
 
 
 def open_npy(name: str, path: Path, kinds: str = REAL) -> NDArray[Any] | None:
-    """Return the array of an .npy file as `mapped_npy` does; None if it holds Python objects.
+    """Return the array of an .npy file, of any shape, as `mapped_npy` does; None if it holds Python objects.
 
     Args and errors as there.
     """

@@ -43,7 +43,8 @@ def check_size(name: object, images: Array) -> None:
     """
     if min(images.shape) < 1 or min(images.shape[-2:]) < SMALLEST_SIDE:
         raise LensphysError(
-            f"{name}: images (N, H, W) must have {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more, got {images.shape}"
+            f"{name}: images (N, H, W) must have {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more, got {images.shape}: "
+            "the last two axes are those of an image"
         )
 
 

@@ -10,19 +10,42 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.basics.settings import Strict
 from lensphys.observation import PSF, Instrument, NoPSF
 
 Array = NDArray[np.floating[Any]]
 
-LARGEST_SHIFT = 3.0  # LR pixels
-LEAST_CORRELATION = 0.8  # pairs of one lens have 0.9 or more, of two lenses mostly less
-_WIDEST = 4.0  # sigma of the blur between both telescopes [LR pixels]
-_MOST_WINGS = 0.5  # of its light, in a Gaussian twice as wide
-_OUTLIER, _MODEL_ERROR = 3.0, 0.05  # sigma, and a share of the peak: from the larger one on a pixel counts less
-_EDGE = 2  # LR pixels at each side that are not compared: what is blurred or shifted into them is not known
-_LEAST_PIXELS = 0.2  # of the image
+
+class RegistrationSettings(Strict):
+    """How the images of a pair are compared.
+
+    Args:
+        largest_shift: in x and in y [LR pixels]; with 0, gain and offset alone are fitted.
+        least_correlation: of the images; pairs of one lens have 0.9 or more, of two lenses mostly less.
+        widest: sigma of the blur between both telescopes, at most [LR pixels].
+        most_wings: share of its light, at most, that is in a Gaussian twice as wide.
+        outlier: sigma from which on a pixel counts less, ...
+        model_error: ... or this share of the peak, which two PSFs may differ by; the larger of both.
+        edge: pixels at each side that are not compared, for what lies beyond is not known [LR pixels].
+        least_good: share of the pixels that must be good.
+    """
+
+    largest_shift: NonNegativeFloat = 3.0
+    least_correlation: PositiveFloat = 0.8
+    widest: PositiveFloat = 4.0
+    most_wings: PositiveFloat = 0.5
+    outlier: PositiveFloat = 3.0
+    model_error: PositiveFloat = 0.05
+    edge: PositiveInt = 2
+    least_good: PositiveFloat = 0.2
+
+    @property
+    def unshifted(self) -> RegistrationSettings:
+        """The same, but that gain and offset alone are fitted."""
+        return self.model_copy(update={"largest_shift": 0.0})
 
 
 @dataclass(frozen=True)
@@ -33,9 +56,9 @@ class Registration:
         shift_x: by which the sky is displaced in the HR image [arcsec].
         shift_y: [arcsec].
         sigma: standard deviation of both shifts [arcsec].
-        gain: HR flux over LR flux.
+        gain: HR flux over LR flux, without unit.
         offset: [HR unit per HR pixel].
-        correlation: of the LR image, but for its noise, and what the HR image says of it.
+        correlation: of the LR image, but for its noise, and what the HR image says of it, -1 to 1.
         residual: root of their mean squared difference [LR unit per LR pixel].
         scale: side of an HR pixel [arcsec].
     """
@@ -81,25 +104,27 @@ class Matching:
         shift: whether HR images are shifted onto their LR images.
         flux: whether they are put into the unit of their LR images.
         hr_psf: of the HR images, if it is known: used where that of the LR images is known, too.
+        settings: how pairs are compared.
     """
 
     shift: bool
     flux: bool
     hr_psf: PSF | None = None
+    settings: RegistrationSettings = RegistrationSettings()
     _known: dict[str, Registration] = field(default_factory=dict, repr=False)
 
     def register(self, lr: Array, hr: Array, telescope: Instrument) -> Registration:
-        """Return what is to be undone for a pair whose LR image a telescope took.
+        """Return what is to be undone for a pair, LR (H, W) and HR (sH, sW), whose LR image a telescope took.
 
         Raises:
             LensphysError: as `registration` does.
         """
         key = hashlib.sha256(lr.tobytes() + hr.tobytes()).hexdigest()
         if key not in self._known:
-            largest = LARGEST_SHIFT if self.shift else 0.0
+            settings = self.settings if self.shift else self.settings.unshifted
             lr_psf = telescope.psf_of()
             psfs = None if self.hr_psf is None or isinstance(lr_psf, NoPSF) else (lr_psf, self.hr_psf)
-            self._known[key] = registration(lr, hr, telescope.pixel_scale, psfs=psfs, largest_shift=largest)
+            self._known[key] = registration(lr, hr, telescope.pixel_scale, psfs=psfs, settings=settings)
         return self._known[key] if self.flux else self._known[key].unscaled
 
     def columns(self, found: Sequence[Registration]) -> dict[str, NDArray[np.float64]]:
@@ -126,7 +151,7 @@ def registration(
     pixel_scale: float,
     *,
     psfs: tuple[PSF, PSF] | None = None,
-    largest_shift: float = LARGEST_SHIFT,
+    settings: RegistrationSettings = RegistrationSettings(),
 ) -> Registration:
     """Return the shift, gain and offset of an HR image, by robust least squares against its LR image.
 
@@ -141,26 +166,26 @@ def registration(
         hr: (sH, sW), s any whole number; NaN does not count.
         pixel_scale: of the LR image [arcsec].
         psfs: of the LR and of the HR image.
-        largest_shift: in x and in y [LR pixels]; with 0, gain and offset alone are fitted.
+        settings: how they are compared.
 
     Raises:
         LensphysError: if the shapes do not fit, the images do not show the same object or the shift is too large.
     """
     check_positive("pixel_scale", pixel_scale)
-    factor = _factor(lr, hr)
-    pair = _Pair.from_images(lr, hr, factor, pixel_scale, psfs)
-    start = pair.rough_shift(largest_shift) if largest_shift else (0.0, 0.0)
-    x, variance = _fitted(pair, start, largest_shift, free_width=psfs is None)
+    factor, largest_shift = _factor(lr, hr), settings.largest_shift
+    pair = _Pair.from_images(lr, hr, factor, pixel_scale, psfs, settings)
+    start = pair.rough_shift() if largest_shift else (0.0, 0.0)
+    x, variance = _fitted(pair, start, free_width=psfs is None)
     model = pair.model(*x)
     slope, level = pair.line(model)
     difference = (pair.lr - slope * model - level)[pair.good]
     # the blur hides the noise of the HR image, but not from the shift, which is what it has in common with smooth light
     noise = np.hypot(_scatter(difference), slope * factor * _white_noise(hr))
     correlation = _correlation(model[pair.good], pair.lr[pair.good], _white_noise(np.where(pair.good, lr, np.nan)))
-    if not (correlation >= LEAST_CORRELATION and slope > 0):
+    if not (correlation >= settings.least_correlation and slope > 0):
         raise LensphysError(
             f"LR and HR image do not show the same object: their correlation is {correlation:.2f} at the best shift, "
-            f"expected {LEAST_CORRELATION} or more: pair the right files, or leave this one out"
+            f"expected {settings.least_correlation} or more: pair the right files, or leave this one out"
         )
     if largest_shift and max(abs(x[0]), abs(x[1])) > 0.99 * largest_shift:
         raise LensphysError(
@@ -197,15 +222,25 @@ class _Pair:
         spectrum: of the HR image, mirrored at its edges so that it goes on smoothly, (2 sH, sW + 1).
         good: LR pixels that count, (H, W).
         factor: s.
+        settings: how they are compared.
     """
 
     lr: Array
     spectrum: NDArray[np.complex128]
     good: NDArray[np.bool_]
     factor: int
+    settings: RegistrationSettings
 
     @classmethod
-    def from_images(cls, lr: Array, hr: Array, factor: int, pixel_scale: float, psfs: tuple[PSF, PSF] | None) -> _Pair:
+    def from_images(
+        cls,
+        lr: Array,
+        hr: Array,
+        factor: int,
+        pixel_scale: float,
+        psfs: tuple[PSF, PSF] | None,
+        settings: RegistrationSettings,
+    ) -> _Pair:
         """Return the pair with its bad pixels filled, blurred alike where both PSFs, LR and HR, are known.
 
         Args:
@@ -214,6 +249,7 @@ class _Pair:
             factor: s.
             pixel_scale: of the LR image [arcsec].
             psfs: of the LR and of the HR image.
+            settings: how they are compared.
 
         Raises:
             LensphysError: if an image shows nothing, or too few pixels are good.
@@ -225,15 +261,15 @@ class _Pair:
         bad |= binary_dilation(_blocks(hr_bad, factor) > 0, iterations=3)
         if psfs is not None:
             lr, hr = _blurred(lr, psfs[1], pixel_scale), _blurred(hr, psfs[0], pixel_scale / factor)
-        good = np.zeros(lr.shape, bool)
-        good[_EDGE:-_EDGE, _EDGE:-_EDGE] = ~bad[_EDGE:-_EDGE, _EDGE:-_EDGE]
-        if good.sum() < _LEAST_PIXELS * good.size:
+        good, inner = np.zeros(lr.shape, bool), (slice(settings.edge, -settings.edge),) * 2
+        good[inner] = ~bad[inner]
+        if good.sum() < settings.least_good * good.size:
             raise LensphysError(
                 f"only {good.sum()} of {good.size} pixels of the pair are good, too few to register it: leave it out"
             )
         height, width = hr.shape
         mirrored = np.pad(hr, ((0, height), (0, width)), mode="symmetric")
-        return cls(lr, np.fft.rfft2(mirrored), good, factor)
+        return cls(lr, np.fft.rfft2(mirrored), good, factor, settings)
 
     def model(self, x: float, y: float, width: float, wings: float) -> Array:
         """The LR pixels (H, W) by the HR image shifted back by (x, y) and blurred; lengths in LR pixels."""
@@ -246,13 +282,14 @@ class _Pair:
         fine = np.fft.irfft2(self.spectrum * change, s=(rows, columns))
         return _blocks(fine[: rows // 2, : columns // 2], self.factor)
 
-    def rough_shift(self, largest: float) -> tuple[float, float]:
+    def rough_shift(self) -> tuple[float, float]:
         """The shift (x, y) in tenths of an LR pixel, by the peak of the cross-correlation of both images."""
         from skimage.registration import phase_cross_correlation
 
         images = [np.where(self.good, image - np.median(image), 0) for image in (self.model(0, 0, 1, 0), self.lr)]
         # without whitening: what both PSFs cut off is noise alone
         (y, x), _, _ = phase_cross_correlation(*images, upsample_factor=10, normalization=None)
+        largest = self.settings.largest_shift
         return float(np.clip(x, -largest, largest)), float(np.clip(y, -largest, largest))
 
     def line(self, model: Array) -> tuple[float, float]:
@@ -269,16 +306,18 @@ class _Pair:
     def outlier(self, residual: Array) -> float:
         """The residual from which on a pixel counts less: no noise, and more than two PSFs may differ by."""
         low, high = np.quantile(self.lr[self.good], [0.5, 0.995])
-        return max(_OUTLIER * _scatter(residual), _MODEL_ERROR * float(high - low), 1e-300)
+        allowed = self.settings.model_error * float(high - low)
+        return max(self.settings.outlier * _scatter(residual), allowed, 1e-300)
 
 
 def _fitted(
-    pair: _Pair, start: tuple[float, float], largest_shift: float, *, free_width: bool
+    pair: _Pair, start: tuple[float, float], *, free_width: bool
 ) -> tuple[tuple[float, float, float, float], float]:
     """Shift in x and y, width of the blur [LR pixels], its wings; and the variance of a shift, for noise of 1."""
     from scipy.optimize import least_squares
 
-    moves = largest_shift > 0
+    settings = pair.settings
+    moves = settings.largest_shift > 0
 
     def full(p: Array) -> tuple[float, float, float, float]:
         x, y = p[:2] if moves else (0.0, 0.0)
@@ -293,7 +332,8 @@ def _fitted(
     p = np.array([*(start if moves else ()), *((1.0, 0.1) if free_width else ())])
     if not len(p):
         return full(p), 0.0
-    bound = np.array([*((largest_shift,) * 2 if moves else ()), *((_WIDEST, _MOST_WINGS) if free_width else ())])
+    shifts, blur = (settings.largest_shift,) * 2, (settings.widest, settings.most_wings)
+    bound = np.array([*(shifts if moves else ()), *(blur if free_width else ())])
     low = np.where(np.arange(len(p)) < 2 * moves, -bound, 0.0)
     outlier = pair.outlier(residuals(p))
     found = least_squares(

@@ -77,6 +77,6 @@ def _told(off: Sequence[SkyLevel], count: int) -> str:
 
 def _range(levels: Sequence[SkyLevel]) -> str:
     if len(levels) == 1:
-        return levels[0].told
+        return levels[0].text
     found = np.array([level.level for level in levels])
     return f"{np.median(found):.3g} in the median, {found.min():.3g} to {found.max():.3g}"

@@ -17,7 +17,7 @@ from lensphys.basics.remarks import of_all
 from lensphys.data.contents import Carried, contents_of, images_in
 from lensphys.data.images import ImageSet, read_images, with_target_psf
 from lensphys.data.masks import mask_in
-from lensphys.data.noise_maps import noise_map_in, weight_told
+from lensphys.data.noise_maps import noise_map_in, weight_as_noise
 from lensphys.data.npy import as_float32
 from lensphys.data.pixels import check_size, check_some_left, cleaned, faults_of, left_out, without_holes
 from lensphys.data.sky_levels import KEEP
@@ -97,7 +97,7 @@ class Reading:
         if error is not None and error.kind == WEIGHT:
             own = replace(error, values=as_float32(contents.maps(error.values, error.where)))
             image, good = cleaned(contents.pixels, [])
-            error = replace(error, kind=weight_told(own, without_holes(image, good)).kind)
+            error = replace(error, kind=weight_as_noise(own, without_holes(image, good)).kind)
         return replace(self, error=error, mask=mask, choice=replace(self.choice, mask_means=means))
 
 
@@ -150,7 +150,7 @@ class ImageStack:
     header: Header | None = None
 
     def only(self, index: Array) -> ImageStack:
-        """Return those images whose numbers in the file are in ``index``."""
+        """Return those images whose numbers in the file are in ``index``, (n,)."""
         place = np.flatnonzero(np.isin(self.index, index))
         stored = self.observation
         carried = None if self.carried is None else self.carried.rows(place)

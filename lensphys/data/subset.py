@@ -19,7 +19,7 @@ def write_rows(source: Path, rows: NDArray[np.int64], out: Path) -> Path:
 
     Args:
         source: a file or a folder of shards.
-        rows: which lenses, in ascending order.
+        rows: which lenses, (n,), in ascending order.
         out: the new file, replaced where it is there.
 
     Raises:

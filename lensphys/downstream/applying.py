@@ -86,7 +86,7 @@ def save_reader(
         temperature=trained.temperature,
         labelled=bool(settings.labelled_products(name)),
         code=source_hash(*CODE),
-        provenance=provenance(title=settings.title, budget=budget, seed=seed, data=train.told),
+        provenance=provenance(title=settings.title, budget=budget, seed=seed, data=train.provenance),
     )
     with whole_file(folder / _STATE) as temporary, temporary.open("wb") as file:
         arrays: dict[str, Any] = trained.state()

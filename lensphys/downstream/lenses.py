@@ -37,7 +37,7 @@ class Lenses:
         groups: a name that dependent lenses share, one each.
         in_file: where each stands in its file.
         rows: which of them count.
-        told: how the set came about, for the report.
+        provenance: how the set came about, for the report.
     """
 
     material: Material
@@ -45,7 +45,7 @@ class Lenses:
     groups: list[str]
     in_file: Rows
     rows: Rows
-    told: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 class Collection:
@@ -86,18 +86,21 @@ class Collection:
         free = np.array([i for i in train.rows if train.groups[i] not in seen], dtype=np.int64)
         if not len(free):
             raise LensphysError(
-                f"every lens of {train.told['file']} shares its source with a test set: give other test lenses, or "
-                "test: null, which keeps a part of the data back"
+                f"every lens of {train.provenance['file']} shares its source with a test set: give other test lenses, "
+                "or test: null, which keeps a part of the data back"
             )
-        told = train.told | {"shares_source_with_test": len(train.rows) - len(free), "lenses": len(free)}
-        return {"train": replace(train, rows=free, told=told), **found}
+        origin = train.provenance | {"shares_source_with_test": len(train.rows) - len(free), "lenses": len(free)}
+        return {"train": replace(train, rows=free, provenance=origin), **found}
 
     def _split(self, lenses: Lenses) -> dict[str, Lenses]:
         """Training and test set of one file, which share no source."""
         split = GroupShuffleSplit(1, test_size=self.settings.test_share, random_state=0)
         learn, judge = next(split.split(lenses.rows, groups=[lenses.groups[i] for i in lenses.rows]))
         parts = {"train": lenses.rows[learn], PLAIN: lenses.rows[judge]}
-        return {n: replace(lenses, rows=rows, told=lenses.told | {"lenses": len(rows)}) for n, rows in parts.items()}
+        return {
+            n: replace(lenses, rows=rows, provenance=lenses.provenance | {"lenses": len(rows)})
+            for n, rows in parts.items()
+        }
 
     def _path(self, data: DataSettings) -> Path:
         name = hashlib.sha256(data.model_dump_json(exclude={"workers"}).encode()).hexdigest()[:12]
@@ -120,17 +123,17 @@ class Collection:
             target = classes_of(file, like) if settings.target is None else number_of(file, settings.target)
             faulty = unusable(file, np.arange(len(file)))
             rows = np.setdiff1d(target.known, np.array(list(faulty), dtype=np.int64))
-            told: dict[str, Any] = {"file": data.recipe or Path(str(data.file)).name, "identity": file.identity}
-            told |= {"in_file": len(file), "unusable": len(faulty), "not_known": len(file) - len(target.known)}
+            origin: dict[str, Any] = {"file": data.recipe or Path(str(data.file)).name, "identity": file.identity}
+            origin |= {"in_file": len(file), "unusable": len(faulty), "not_known": len(file) - len(target.known)}
             if settings.matched is not None:
                 rows = rows[_alike(settings.matched, file.observation(rows), target.values[rows])]
-            told |= {"lenses": len(rows), "order": file.classes != list(target.classes) and bool(target.classes)}
+            origin |= {"lenses": len(rows), "order": file.classes != list(target.classes) and bool(target.classes)}
             observation = _observation(file, rows, believed)
             truth = true_images(file, rows) if settings.needs_hr else None
             every = groups_of(file)
             groups = [every[i] for i in rows]
         material = Material(name, observation, lambda product: self.product(name, product), truth, settings.half_field)
-        return Lenses(material, Target(target.values[rows], target.classes), groups, rows, np.arange(len(rows)), told)
+        return Lenses(material, Target(target.values[rows], target.classes), groups, rows, np.arange(len(rows)), origin)
 
     def origin(self, name: str) -> Product:
         """Return a product whose method is there: what the experiment trains is trained first, if not done yet."""
@@ -185,7 +188,7 @@ class Collection:
 
 def _alike(matched: Matched, observation: Observation, labels: NDArray[Any]) -> Rows:
     known = nuisances(observation)
-    return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper)
+    return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper, fewest=matched.fewest)
 
 
 def true_images(file: LensFile, rows: Rows) -> torch.Tensor:

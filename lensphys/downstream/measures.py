@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 from scipy.stats import rankdata
 from scipy.stats import t as student
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, r2_score, roc_auc_score, roc_curve
 
+from lensphys.basics.settings import Strict
+from lensphys.evaluation.statistics import Bootstrap
+
 Array = NDArray[Any]
 Measured = dict[str, Any]
 
-_BINS = 10  # of a reliability diagram
-_RESAMPLES = 500
 _POINTS = 101  # of a stored ROC curve
-_FALSE_ALARMS = 0.9  # completeness at which they are stated
 
 
-def of_classes(probability: Array, label: Array, classes: Sequence[str]) -> Measured:
+class Judgement(Strict):
+    """How readers and scores are measured.
+
+    Args:
+        bins: of a reliability diagram, and of the calibration error.
+        completeness: at which the false alarms of a score are stated.
+        bootstrap: of the AUC of a score.
+    """
+
+    bins: PositiveInt = 10
+    completeness: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    bootstrap: Bootstrap = Bootstrap(resamples=500)
+
+
+def of_classes(
+    probability: Array, label: Array, classes: Sequence[str], judgement: Judgement = Judgement()
+) -> Measured:
     """Return what probabilities (N, K) are worth, given the true classes (N,).
 
     ``auc`` one class against the rest, by name, and its mean as ``all``; ``auc_if_right``, the same by `auc_if_right`;
@@ -38,8 +55,8 @@ def of_classes(probability: Array, label: Array, classes: Sequence[str]) -> Meas
         "accuracy": float(accuracy_score(label, probability.argmax(1))),
         "log_loss": float(log_loss(label, probability, labels=every)),
         "confusion": confusion_matrix(label, probability.argmax(1), labels=every, normalize="true").tolist(),
-        "ece": expected_calibration_error(sure, right),
-        "reliability": _reliability(sure, right),
+        "ece": expected_calibration_error(sure, right, judgement.bins),
+        "reliability": _reliability(sure, right, judgement.bins),
         "roc": {name: roc_points(label == k, probability[:, k]) for k, name in enumerate(classes)},
     }
 
@@ -73,24 +90,24 @@ def of_numbers(predicted: Array, true: Array) -> Measured:
     }
 
 
-def expected_calibration_error(sure: Array, right: Array) -> float:
+def expected_calibration_error(sure: Array, right: Array, bins: int = 10) -> float:
     """Return the mean gap between stated probability (N,) and share that is right, over bins, by their lenses.
 
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
-    share, stated = calibration_curve(right, sure, n_bins=_BINS)
-    edges = np.linspace(0, 1, _BINS + 1)
-    counts = np.bincount(np.searchsorted(edges[1:-1], sure), minlength=_BINS)
+    share, stated = calibration_curve(right, sure, n_bins=bins)
+    edges = np.linspace(0, 1, bins + 1)
+    counts = np.bincount(np.searchsorted(edges[1:-1], sure), minlength=bins)
     return float((np.abs(share - stated) * counts[counts > 0]).sum() / len(sure))
 
 
-def _reliability(sure: Array, right: Array) -> list[list[float]]:
-    share, stated = calibration_curve(right, sure, n_bins=_BINS)
+def _reliability(sure: Array, right: Array, bins: int) -> list[list[float]]:
+    share, stated = calibration_curve(right, sure, n_bins=bins)
     return np.stack([stated, share], axis=1).tolist()
 
 
 def roc_points(is_it: Array, score: Array) -> list[float]:
-    """Return the completeness at `_POINTS` evenly spaced shares of false alarms, 0 to 1."""
+    """Return the completeness, 0 to 1, at `_POINTS` evenly spaced shares of false alarms; labels and scores (N,)."""
     false_alarms, completeness, _ = roc_curve(is_it, score)
     return np.interp(np.linspace(0, 1, _POINTS), false_alarms, completeness).tolist()
 
@@ -101,24 +118,24 @@ def _fast_auc(is_it: Array, score: Array) -> float:
     return float((rankdata(score)[is_it].sum() - ones * (ones + 1) / 2) / (ones * (len(score) - ones)))
 
 
-def of_score(is_it: Array, score: Array, seed: int = 0) -> Measured:
-    """Return what a score (N,) without training is worth: ``auc`` with its 95 % bootstrap interval, and false alarms.
+def of_score(is_it: Array, score: Array, seed: int = 0, judgement: Judgement = Judgement()) -> Measured:
+    """Return what a score (N,) without training is worth: ``auc`` with its bootstrap interval, and false alarms.
 
-    ``false_alarms``: share of the others above the score that 90 % of the true ones reach. What has no score (NaN)
-    counts as the lowest.
+    ``false_alarms``: share of the others above the score that ``completeness`` of the true ones, 90 %, reach. What has
+    no score (NaN) counts as the lowest.
     """
     score = np.where(np.isfinite(score), score, np.nanmin(score) - 1 if np.isfinite(score).any() else 0.0)
     random, aucs = np.random.default_rng(seed), []
-    for _ in range(_RESAMPLES):
+    for _ in range(judgement.bootstrap.resamples):
         rows = random.integers(len(score), size=len(score))
         if 0 < is_it[rows].sum() < len(rows):
             aucs.append(_fast_auc(is_it[rows], score[rows]))
-    low, high = np.quantile(aucs, [0.025, 0.975])
-    threshold = np.quantile(score[is_it], 1 - _FALSE_ALARMS, method="lower")
+    low, high = judgement.bootstrap.interval(aucs)
+    threshold = np.quantile(score[is_it], 1 - judgement.completeness, method="lower")
     return {
         "auc": float(roc_auc_score(is_it, score)),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "false_alarms": float((score[~is_it] >= threshold).mean()),
         "n": [int(is_it.sum()), int((~is_it).sum())],
         "roc": roc_points(is_it, score),

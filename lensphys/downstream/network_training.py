@@ -41,7 +41,7 @@ class NetworkTraining(Strict):
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedNetwork:
     """A network with its weights, and how its images and answers are scaled.
 
     Args:
@@ -72,17 +72,17 @@ class Learned:
         return torch.cat(parts).double().numpy() * self.target[1] + self.target[0]
 
     def standardised(self, x: Array) -> Tensor:
-        """Return images as the network takes them."""
+        """Return images (N, C, H, W) as the network takes them: each channel less its mean, over its scatter."""
         scaled = (x - self.mean[:, None, None]) / self.std[:, None, None]
         return torch.from_numpy(scaled.astype(np.float32))
 
     def state(self) -> dict[str, Array]:
-        """Return all that `restored` needs, but the network's settings."""
+        """Return all that `restored` needs, but the network's settings: weights and channels' statistics by name."""
         weights = {f"network.{name}": x.detach().cpu().numpy() for name, x in self.network.state_dict().items()}
         return weights | {"mean": self.mean, "std": self.std, "target": self.target}
 
     @classmethod
-    def restored(cls, network: nn.Module, state: dict[str, Array], device: str = "cpu") -> Learned:
+    def restored(cls, network: nn.Module, state: dict[str, Array], device: str = "cpu") -> TrainedNetwork:
         """Return what had a state.
 
         Raises:
@@ -108,7 +108,7 @@ def learned(
     *,
     classifies: bool,
     device: str = "cpu",
-) -> Learned:
+) -> TrainedNetwork:
     """Return a network trained on images, in the state in which the held-out ones are read best.
 
     Args:
@@ -123,7 +123,7 @@ def learned(
     """
     mean, std = x.mean((0, 2, 3)), np.maximum(x.std((0, 2, 3)), 1e-9)
     target = np.array([0.0, 1.0]) if classifies else np.array([y.mean(), max(float(y.std()), 1e-9)])
-    found = Learned(network.to(device), mean, std, target, device)
+    found = TrainedNetwork(network.to(device), mean, std, target, device)
     images, held = (found.standardised(part).to(device) for part in (x, held_x))
     truth, held_truth = (_truth(part, target, classifies).to(device) for part in (y, held_y))
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)

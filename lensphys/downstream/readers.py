@@ -22,7 +22,7 @@ from torch import nn
 
 from lensphys.basics.settings import Strict
 from lensphys.downstream.inputs import Kind
-from lensphys.downstream.network_training import Learned, NetworkTraining, learned
+from lensphys.downstream.network_training import NetworkTraining, TrainedNetwork, learned
 from lensphys.networks.base import Depth, Width
 from lensphys.networks.classifier import SubstructureClassifier
 from lensphys.networks.group_convolution import Group
@@ -34,7 +34,7 @@ _MISSING = -1e3  # stands for a missing number in trees, below all that there ar
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """What a reader learns from.
 
     Args:
@@ -61,27 +61,27 @@ class Trained(ABC):
 
     @abstractmethod
     def raw(self, x: Array) -> Array:
-        """Return ln probabilities (N, K) before calibration, or numbers (N,)."""
+        """Return ln probabilities (N, K) before calibration, or numbers (N,), of inputs (N, ...)."""
 
     @abstractmethod
     def state(self) -> dict[str, Array]:
-        """Return what `ReaderSettings.restored` makes it from: plain arrays."""
+        """Return what `ReaderSettings.restored` makes it from: plain arrays, by name, of any shape."""
 
     def __call__(self, x: Array) -> Array:
-        """Return calibrated probabilities (N, K), or numbers (N,)."""
+        """Return calibrated probabilities (N, K), or numbers (N,), of inputs (N, ...)."""
         found = self.raw(x)
         return softmax(found / self.temperature, axis=1) if found.ndim == 2 else found
 
-    def calibrated(self, lesson: Lesson) -> Trained:
+    def calibrated(self, training_set: TrainingSet) -> Trained:
         """Return itself with the temperature at which the held-out lenses are likeliest.
 
         Source: Guo et al. 2017, arXiv:1706.04599.
         """
-        if lesson.classes:
-            logits, rows = self.raw(lesson.held_x), np.arange(len(lesson.held_y))
+        if training_set.classes:
+            logits, rows = self.raw(training_set.held_x), np.arange(len(training_set.held_y))
 
             def loss(log_t: float) -> float:
-                return float(-log_softmax(logits / np.exp(log_t), axis=1)[rows, lesson.held_y].mean())
+                return float(-log_softmax(logits / np.exp(log_t), axis=1)[rows, training_set.held_y].mean())
 
             best = minimize_scalar(loss, bounds=(np.log(0.2), np.log(20.0)), method="bounded")
             self.temperature = float(np.exp(best.x))
@@ -99,8 +99,8 @@ class ReaderSettings(Strict, ABC):
     inputs: Annotated[list[str], Field(min_length=1)] | None = None
 
     @abstractmethod
-    def learn(self, lesson: Lesson, device: str = "cpu") -> Trained:
-        """Return what has learned a lesson, calibrated."""
+    def learn(self, training_set: TrainingSet, device: str = "cpu") -> Trained:
+        """Return what has learned a training_set, calibrated."""
 
     @abstractmethod
     def restored(self, state: dict[str, Array], classes: int, device: str = "cpu") -> Trained:
@@ -111,21 +111,21 @@ class ReaderSettings(Strict, ABC):
 
 
 class _Estimator(Trained):
-    """One of scikit-learn's, and the lesson that makes it again: no pickle is written or read."""
+    """One of scikit-learn's, and the training_set that makes it again: no pickle is written or read."""
 
-    def __init__(self, model: Any, lesson: Lesson, choice: int) -> None:
-        self.model, self.lesson, self.choice = model, lesson, choice
+    def __init__(self, model: Any, training_set: TrainingSet, choice: int) -> None:
+        self.model, self.training_set, self.choice = model, training_set, choice
 
     def raw(self, x: Array) -> Array:
-        if not self.lesson.classes:
+        if not self.training_set.classes:
             return np.asarray(self.model.predict(x))
-        found = np.zeros((len(x), self.lesson.classes))
+        found = np.zeros((len(x), self.training_set.classes))
         found[:, self.model.classes_] = self.model.predict_proba(x)  # of a class that it never saw it says nothing
         return np.log(np.clip(found, 1e-9, 1.0))
 
     def state(self) -> dict[str, Array]:
-        lesson = self.lesson
-        return {"x": lesson.x, "y": lesson.y, "choice": np.array(self.choice), "seed": np.array(lesson.seed)}
+        known = self.training_set
+        return {"x": known.x, "y": known.y, "choice": np.array(self.choice), "seed": np.array(known.seed)}
 
 
 class _EstimatorSettings(ReaderSettings, ABC):
@@ -142,22 +142,23 @@ class _EstimatorSettings(ReaderSettings, ABC):
     def model(self, choice: int, classes: int, seed: int) -> Any:
         """Return one of them, untrained."""
 
-    def learn(self, lesson: Lesson, device: str = "cpu") -> Trained:
-        tried = [_Estimator(self.model(c, lesson.classes, lesson.seed).fit(lesson.x, lesson.y), lesson, c)
-                 for c in range(self.choices)]  # fmt: skip
-        return min(tried, key=lambda trained: _loss(trained, lesson)).calibrated(lesson)
+    def learn(self, training_set: TrainingSet, device: str = "cpu") -> Trained:
+        x, y, classes, seed = training_set.x, training_set.y, training_set.classes, training_set.seed
+        models = [self.model(choice, classes, seed).fit(x, y) for choice in range(self.choices)]
+        tried = [_Estimator(model, training_set, choice) for choice, model in enumerate(models)]
+        return min(tried, key=lambda trained: _loss(trained, training_set)).calibrated(training_set)
 
     def restored(self, state: dict[str, Array], classes: int, device: str = "cpu") -> Trained:
         seed, choice = int(state["seed"]), int(state["choice"])
-        lesson = Lesson(state["x"], state["y"], state["x"][:0], state["y"][:0], classes, seed)
-        return _Estimator(self.model(choice, classes, seed).fit(lesson.x, lesson.y), lesson, choice)
+        training_set = TrainingSet(state["x"], state["y"], state["x"][:0], state["y"][:0], classes, seed)
+        return _Estimator(self.model(choice, classes, seed).fit(training_set.x, training_set.y), training_set, choice)
 
 
-def _loss(trained: Trained, lesson: Lesson) -> float:
-    found = trained(lesson.held_x)
-    if lesson.classes:
-        return float(log_loss(lesson.held_y, found, labels=list(range(lesson.classes))))
-    return float(((found - lesson.held_y) ** 2).mean())
+def _loss(trained: Trained, training_set: TrainingSet) -> float:
+    found = trained(training_set.held_x)
+    if training_set.classes:
+        return float(log_loss(training_set.held_y, found, labels=list(range(training_set.classes))))
+    return float(((found - training_set.held_y) ** 2).mean())
 
 
 class LinearReader(_EstimatorSettings):
@@ -220,7 +221,7 @@ class TreesReader(_EstimatorSettings):
 class _Network(Trained):
     """A network that has learned."""
 
-    def __init__(self, learned: Learned, classes: int) -> None:
+    def __init__(self, learned: TrainedNetwork, classes: int) -> None:
         self.learned, self.classes = learned, classes
 
     def raw(self, x: Array) -> Array:
@@ -244,19 +245,19 @@ class _NetworkSettings(ReaderSettings, ABC):
     def network(self, in_channels: int, outputs: int) -> nn.Module:
         """Return it with fresh weights: (B, in_channels, H, W) -> (B, outputs)."""
 
-    def learn(self, lesson: Lesson, device: str = "cpu") -> Trained:
+    def learn(self, training_set: TrainingSet, device: str = "cpu") -> Trained:
         with torch.random.fork_rng():
-            torch.manual_seed(lesson.seed)
-            network = self.network(lesson.x.shape[1], lesson.classes or 1)
+            torch.manual_seed(training_set.seed)
+            network = self.network(training_set.x.shape[1], training_set.classes or 1)
             found = learned(
-                network, lesson.x, lesson.y, lesson.held_x, lesson.held_y, self.training,
-                classifies=lesson.classes > 0, device=device,
+                network, training_set.x, training_set.y, training_set.held_x, training_set.held_y, self.training,
+                classifies=training_set.classes > 0, device=device,
             )  # fmt: skip
-        return _Network(found, lesson.classes).calibrated(lesson)
+        return _Network(found, training_set.classes).calibrated(training_set)
 
     def restored(self, state: dict[str, Array], classes: int, device: str = "cpu") -> Trained:
         network = self.network(len(state["mean"]), classes or 1)
-        return _Network(Learned.restored(network, state, device), classes)
+        return _Network(TrainedNetwork.restored(network, state, device), classes)
 
 
 class CNNReader(_NetworkSettings):

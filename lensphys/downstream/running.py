@@ -19,7 +19,7 @@ from lensphys.downstream.applying import save_reader
 from lensphys.downstream.label_free import judged_scores
 from lensphys.downstream.lenses import Collection, identity
 from lensphys.downstream.measures import of_classes, of_numbers
-from lensphys.downstream.readers import Lesson
+from lensphys.downstream.readers import TrainingSet
 from lensphys.downstream.report import write_downstream_report
 from lensphys.downstream.sampling import Rows, drawn, held_out
 from lensphys.downstream.settings import PLAIN, SEEN, Downstream, check_downstream, check_label_free, slug
@@ -70,7 +70,7 @@ class _Run:
         """Do everything; return the tree of results."""
         for name, lenses in self.collection.sets.items():
             told = ", ".join(
-                f"{key.replace('_', ' ')} {value}" for key, value in lenses.told.items() if key != "identity"
+                f"{key.replace('_', ' ')} {value}" for key, value in lenses.provenance.items() if key != "identity"
             )
             self.console.print(f"{name}: {told}", markup=False, highlight=False)
         check_label_free(self.settings, self.collection.sets["train"].target.classes)
@@ -128,8 +128,8 @@ class _Run:
         labelled = drawn(train.target, train.rows, budget, seed)
         learn, held = held_out(train.target, labelled, train.groups, self.settings.held_out, seed)
         x, y = self.collection.seen("train", name).values, train.target.values
-        lesson = Lesson(x[learn], y[learn], x[held], y[held], len(train.target.classes), seed)
-        trained = self.settings.readers[reader].learn(lesson, self.device)
+        training_set = TrainingSet(x[learn], y[learn], x[held], y[held], len(train.target.classes), seed)
+        trained = self.settings.readers[reader].learn(training_set, self.device)
         if budget == max(self.settings.budgets) and seed == 0:
             save_reader(
                 trained, self.settings, case, self.collection, self.folder / "readers" / slug(f"{reader} {name}")
@@ -161,7 +161,7 @@ class _Run:
             "task": settings.task,
             "target": settings.target,
             "classes": list(sets["train"].target.classes),
-            "sets": {name: lenses.told for name, lenses in sets.items()},
+            "sets": {name: lenses.provenance for name, lenses in sets.items()},
             "budgets": settings.budgets,
             "seeds": settings.seeds,
             "kinds": {name: settings.kind_of(name) for name in settings.inputs},

@@ -20,8 +20,6 @@ from lensphys.data.lens_file import LensFile
 
 Rows = NDArray[np.int64]
 
-_FEWEST = 10  # lenses of a class that can be matched: five folds of two
-
 
 @dataclass(frozen=True)
 class Target:
@@ -130,7 +128,9 @@ def groups_of(file: LensFile) -> list[str]:
     return found
 
 
-def matched_rows(labels: NDArray[Any], nuisances: Mapping[str, NDArray[np.float64]], caliper: float) -> Rows:
+def matched_rows(
+    labels: NDArray[Any], nuisances: Mapping[str, NDArray[np.float64]], caliper: float, *, fewest: int = 10
+) -> Rows:
     """Return lenses of which each has one like it in every class, in ascending order.
 
     Alike is what the nuisances, taken together, make as likely of each class: by the odds of a logistic regression of
@@ -149,8 +149,8 @@ def matched_rows(labels: NDArray[Any], nuisances: Mapping[str, NDArray[np.float6
     """
     members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     first, *others = sorted(members, key=len)
-    if len(first) < _FEWEST:
-        raise LensphysError(f"classes are matched among {_FEWEST} lenses of each or more, and one has {len(first)}")
+    if len(first) < fewest:
+        raise LensphysError(f"classes are matched among {fewest} lenses of each or more, and one has {len(first)}")
     odds = _odds(labels, np.stack(list(nuisances.values()), axis=1))
     kept, sets = np.ones(len(first), dtype=bool), [first]
     for other in others:

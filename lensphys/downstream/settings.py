@@ -61,10 +61,17 @@ class Shift(Strict):
 
 
 class Matched(Strict):
-    """Classes are brought to be alike in what must not tell them apart: see `sampling.matched_rows`."""
+    """Classes are brought to be alike in what must not tell them apart: see `sampling.matched_rows`.
+
+    Args:
+        on: what they are alike in.
+        caliper: difference of the ln odds of two lenses that count as alike.
+        fewest: lenses of a class that can be matched: five folds of two.
+    """
 
     on: Annotated[list[Nuisance], Field(min_length=1)] = ["flux", "arc_radius", "signal_to_noise"]
     caliper: PositiveFloat = 0.5
+    fewest: PositiveInt = 10
 
 
 class LabelFree(Strict):
@@ -104,8 +111,8 @@ class Downstream(Strict):
         task: ``classify``, or ``regress`` the ``target``.
         target: a number that simulated files tell.
         data: the lenses whose labels readers learn from.
-        test: others, which judge them; null to keep back ``test_share`` of the data, by source.
-        test_share: see there.
+        test: others, which judge them; null to keep back a part of the data.
+        test_share: share of the sources that is kept back where ``test`` is null, 0 to 1.
         shifts: other test sets, by name.
         products: what methods make of the images, by name.
         inputs: what readers look at, by name.

@@ -332,7 +332,7 @@ class Truth:
 
     @classmethod
     def read(cls, file: LensFile, names: frozenset[str], index: np.ndarray) -> Truth:
-        """Return the truth of some lenses; ``names`` are what the file holds of it."""
+        """Return the truth of some lenses, by their indices (n,); ``names`` are what the file holds of it."""
         found: dict[str, Tensor | None] = dict.fromkeys(_TRUTH)
         for name in names - {_SCENE}:
             x = torch.as_tensor(np.asarray(file.read(name, index)), dtype=torch.float64)
@@ -353,7 +353,7 @@ def _held(file: LensFile) -> frozenset[str]:
 
 
 def first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
-    """Return the first ``limit`` indices of each label, in ascending order (as HDF5 wants them).
+    """Return the first ``limit`` indices (n,) of each label of (N,), in ascending order (as HDF5 wants them).
 
     Raises:
         LensphysError: if there are none.

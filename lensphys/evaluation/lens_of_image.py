@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.checks import check_images, check_same_shape
+from lensphys.basics.settings import Strict
 from lensphys.fitting import LensProblem, Stop, minimised
 from lensphys.fitting.starts import multistart
 from lensphys.observation import Camera, ErrorMap, Observation, block_sum
 
-_SEARCHED = 36  # pixels along the shorter side, or a few more, on which the lens is searched
-_FINISHED = 120  # and on which it is finished: point-sampled, theta_E moves by less than 0.1 %
-_NOISE = 0.01  # of the peak, the same in all pixels: only the priors' weight depends on it
-_EXPLAINED = 0.5  # of the image's variance: a fit that leaves more than half of it has found no lens
-_LAST = 3  # steps that finish a fit
 _AT_ONCE = 16  # images
 
 
-def theta_E_of(image: Tensor, camera: Camera, *, starts: int = 2, steps: int = 10) -> Tensor:
+class MeasuredLens(Strict):
+    """How the lens is measured that an image shows.
+
+    Args:
+        starts: how many starts are optimised for each image, at most 8.
+        steps: at most so many Jacobians a start.
+        searched: pixels along the shorter side, or a few more, on which the lens is searched.
+        finished: pixels on which it is finished: point-sampled, theta_E moves by less than 0.1 %.
+        last: steps that finish a fit.
+        noise: of the peak, the same in all pixels: only the priors' weight depends on it.
+        explained: of the image's variance: a fit that explains less has found no lens.
+    """
+
+    starts: Annotated[int, Field(ge=1, le=8)] = 2
+    steps: PositiveInt = 10
+    searched: PositiveInt = 36
+    finished: PositiveInt = 120
+    last: PositiveInt = 3
+    noise: PositiveFloat = 0.01
+    explained: PositiveFloat = 0.5
+
+
+def theta_E_of(image: Tensor, camera: Camera, settings: MeasuredLens = MeasuredLens()) -> Tensor:
     """Return the Einstein radius of the lens in each image, (B,) [arcsec], float64.
 
     SIE + shear + Sersic, by Levenberg-Marquardt with white noise: searched on the image binned, finished on the image
@@ -32,8 +52,7 @@ def theta_E_of(image: Tensor, camera: Camera, *, starts: int = 2, steps: int = 1
     Args:
         image: (B, 1, H, W) [flux per pixel], such as ``Prediction.image``.
         camera: its pixels and PSF, such as ``Prediction.camera``.
-        starts: how many starts are optimised for each image, at most 8.
-        steps: at most so many Jacobians a start.
+        settings: how it is measured.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -45,29 +64,31 @@ def theta_E_of(image: Tensor, camera: Camera, *, starts: int = 2, steps: int = 1
     """
     check_images("image", image)
     check_same_shape("image", image.shape[-2:], "camera grid", camera.grid.shape)
-    flux, camera = _binned(image.detach().float(), camera, _FINISHED)
+    flux, camera = _binned(image.detach().float(), camera, settings.finished)
     peak = flux.flatten(1).amax(1)
     found = torch.full_like(peak, math.nan, dtype=torch.float64)
     usable = (image.isfinite().flatten(1).all(1) & (peak > 0)).nonzero()[:, 0]
     with torch.no_grad():
         for rows in usable.split(_AT_ONCE) if len(usable) else ():
-            found[rows] = _fitted(flux[rows] / peak[rows, None, None, None], camera.rows(rows), starts, steps).double()
+            scaled = flux[rows] / peak[rows, None, None, None]
+            found[rows] = _fitted(scaled, camera.rows(rows), settings).double()
     return found
 
 
-def _fitted(flux: Tensor, camera: Camera, starts: int, steps: int) -> Tensor:
+def _fitted(flux: Tensor, camera: Camera, settings: MeasuredLens) -> Tensor:
     """Return theta_E (B,) of images (B, 1, H, W) with their peaks at 1."""
-    x = multistart(_problem(*_binned(flux, camera, _SEARCHED)), starts, steps)
-    problem = _problem(flux, camera)
-    x = minimised(problem, x, Stop(_LAST), damping=1e-4).x
+    coarse = _problem(*_binned(flux, camera, settings.searched), settings.noise)
+    problem = _problem(flux, camera, settings.noise)
+    x = multistart(coarse, settings.starts, settings.steps)
+    x = minimised(problem, x, Stop(settings.last), damping=1e-4).x
     left = (flux - problem.render(x)).square().flatten(1).mean(1)
     explained = 1 - left / flux.flatten(1).var(1).clamp(min=1e-30)
-    return torch.where(explained > _EXPLAINED, problem.values(x)["lens.theta_E"], torch.nan)
+    return torch.where(explained > settings.explained, problem.values(x)["lens.theta_E"], torch.nan)
 
 
-def _problem(flux: Tensor, camera: Camera) -> LensProblem:
+def _problem(flux: Tensor, camera: Camera, noise: float) -> LensProblem:
     peak = flux.flatten(1).amax(1)[:, None, None, None]
-    return LensProblem.from_observation(Observation(flux, camera, ErrorMap(_NOISE * peak.expand_as(flux))))
+    return LensProblem.from_observation(Observation(flux, camera, ErrorMap(noise * peak.expand_as(flux))))
 
 
 def _binned(flux: Tensor, camera: Camera, fewest: int) -> tuple[Tensor, Camera]:

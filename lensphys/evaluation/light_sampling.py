@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 
+from lensphys.basics.settings import Strict
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import VerdictSettings
 from lensphys.simulation.light_sampling import POINTS, Rendering, sharpness
@@ -17,10 +19,21 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.scene import Scene
 from lensphys.simulation.torch_engine import TorchEngine
 
-_EXAMPLES = 8  # lenses, those with the sharpest sources
-_WORST = 2  # of them, that tell how many points would do
-_TRUTH = 12  # points that stand for infinitely many, or twice the file's own
-_TOLERATED = 2 * VerdictSettings().gain  # in chi^2: what makes a fit believe in a sub-halo
+
+class SamplingCheck(Strict):
+    """How it is found out whether light was summed from enough points.
+
+    Args:
+        examples: lenses that are looked at, those with the sharpest sources.
+        worst: of them, that tell how many points would do.
+        truth: points along the side of a pixel that stand for infinitely many, or twice the file's own.
+        tolerated: error that may be added to the chi^2 of a lens: what makes a fit believe in a sub-halo.
+    """
+
+    examples: PositiveInt = 8
+    worst: PositiveInt = 2
+    truth: PositiveInt = 12
+    tolerated: PositiveFloat = 2 * VerdictSettings().gain
 
 
 class Coarse(NamedTuple):
@@ -39,31 +52,35 @@ class Coarse(NamedTuple):
     chi2: NDArray[np.floating]
 
 
-def coarse_light(file: LensFile) -> Coarse | None:
+def coarse_light(file: LensFile, check: SamplingCheck = SamplingCheck()) -> Coarse | None:
     """Return the lenses with the sharpest sources of a file if their light was sampled too coarsely.
 
     None where it was sampled well, or where the file does not say what it shows.
+
+    Args:
+        file: the data set.
+        check: how it is found out.
     """
     if not file.has("lens_model") or _recipe(file) is None:
         return None
     own = file.instrument.points
     try:
-        index = _sharpest(file)
+        index = _sharpest(file, check.examples)
         lenses = _rendering(file, index)
-        chi2 = lenses.errors([own], max(_TRUTH, 2 * own))[own]
+        chi2 = lenses.errors([own], max(check.truth, 2 * own))[own]
     except (ValueError, KeyError, TypeError):  # a profile or an image that is not here, or not one of ours
         return None
-    bad = chi2 > _TOLERATED
+    bad = chi2 > check.tolerated
     if not bad.any():
         return None
-    worst = chi2.argsort(descending=True)[:_WORST]
-    return Coarse(index[bad.numpy()], own, _needed(lenses.rows(worst), own), chi2[bad].numpy())
+    worst = chi2.argsort(descending=True)[: check.worst]
+    return Coarse(index[bad.numpy()], own, _needed(lenses.rows(worst), own, check.tolerated), chi2[bad].numpy())
 
 
-def _needed(lenses: Rendering, own: int) -> int | None:
+def _needed(lenses: Rendering, own: int, tolerated: float) -> int | None:
     finer = [points for points in POINTS if points > own]
     errors = lenses.errors(finer, 2 * POINTS[-1])
-    return next((points for points in finer if bool((errors[points] <= _TOLERATED).all())), None)
+    return next((points for points in finer if bool((errors[points] <= tolerated).all())), None)
 
 
 def _recipe(file: LensFile) -> dict[str, Any] | None:
@@ -72,9 +89,9 @@ def _recipe(file: LensFile) -> dict[str, Any] | None:
     return None if found is None else dict(json.loads(found))
 
 
-def _sharpest(file: LensFile) -> NDArray[np.int64]:
+def _sharpest(file: LensFile, count: int) -> NDArray[np.int64]:
     found = [sharpness(json.loads(text)["kwargs_source"]) for text in file.read("lens_model")]
-    return np.sort(np.argsort(found)[-_EXAMPLES:])
+    return np.sort(np.argsort(found)[-count:])
 
 
 def _rendering(file: LensFile, index: NDArray[np.int64]) -> Rendering:

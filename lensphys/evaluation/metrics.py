@@ -17,8 +17,6 @@ from lensphys.basics.checks import LensphysError, check_images, check_same_shape
 
 Image = Tensor | np.ndarray
 
-_ARC = 0.05  # of the peak: what is brighter belongs to the arcs
-
 
 def mse(image: Image, target: Image) -> Tensor:
     """Return the mean squared difference of images (B, 1, H, W), (B,), in their unit squared.
@@ -102,8 +100,8 @@ def flux_bias(image: Image, target: Image) -> Tensor:
     return image.flatten(1).sum(1) / target.flatten(1).sum(1) - 1
 
 
-def coverage(image: Image, sigma: Image, target: Image) -> dict[str, Tensor]:
-    """Return how honest an error bar is on the arcs (target above 5 % of its peak).
+def coverage(image: Image, sigma: Image, target: Image, *, arc: float = 0.05) -> dict[str, Tensor]:
+    """Return how honest an error bar is on the arcs.
 
     ``coverage`` is the share of these pixels with |image - target| < sigma, 0.683 for Gaussian errors, and
     ``sigma_ratio`` the rms of (image - target) / sigma, 1 for errors of the stated size; each (B,).
@@ -112,17 +110,18 @@ def coverage(image: Image, sigma: Image, target: Image) -> dict[str, Tensor]:
         image: SR, (B, 1, H, W) [flux per pixel].
         sigma: its stated standard deviation, (B, 1, H, W), in the same unit.
         target: noise-free HR, (B, 1, H, W), in the same unit.
+        arc: share of its peak above which the target belongs to the arcs.
     """
     image, target = _pair(image, target)
     sigma = _images("sigma", sigma)
     check_same_shape("sigma", sigma.shape, "target", target.shape)
     # comparing NaN gives False: an image without a number must not count as covered, nor as missed
     deviation = ((image - target) / sigma).abs()
-    arc = target > _ARC * target.flatten(1).amax(1)[:, None, None, None]
+    bright = target > arc * target.flatten(1).amax(1)[:, None, None, None]
     inside = torch.where(deviation.isnan(), torch.nan, (deviation < 1).double())
 
     def mean(x: Tensor) -> Tensor:
-        return torch.where(arc, x, 0).flatten(1).sum(1) / arc.flatten(1).sum(1)
+        return torch.where(bright, x, 0).flatten(1).sum(1) / bright.flatten(1).sum(1)
 
     return {"coverage": mean(inside), "sigma_ratio": mean(deviation**2).sqrt()}
 

@@ -14,12 +14,10 @@ from lensphys.prediction import Prediction
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
-_FWHM = 3.0  # pixels: a sub-halo is a point, which no image shows
 
-
-def soft_kappa(field: DeflectionField) -> Tensor:
-    """Return kappa, smoothed by three pixels (FWHM), so that point masses can be seen, (B, 1, H, W)."""
-    return GaussianPSF(_FWHM * field.grid.scale).blur(field.kappa, field.grid.scale)
+def soft_kappa(field: DeflectionField, fwhm: float = 3.0) -> Tensor:
+    """Return kappa, smoothed by a Gaussian of ``fwhm`` [pixels], so that point masses can be seen, (B, 1, H, W)."""
+    return GaussianPSF(fwhm * field.grid.scale).blur(field.kappa, field.grid.scale)
 
 
 def beyond_macro(prediction: Prediction) -> Tensor | None:

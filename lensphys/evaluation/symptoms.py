@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import observations
 from lensphys.observation import Noise
@@ -21,25 +24,54 @@ from lensphys.tracing.orientation import transformed
 
 Symptoms = dict[str, NDArray[np.floating]]
 
-_FEWEST_CLIPPED = 4  # pixels at one extreme value
-_CLIPPED_SHARE = 0.01
-_FLUX_TOLERANCE = 0.3
-_NOISE_FREE = 0.3  # of the scatter that the law expects; tiny fields full of an arc have some scatter without noise
-_NOISE_FREE_PEAK = 1e-4  # of the brightest pixel: no lens was ever observed at S/N 10^4
-_ALPHA_TOLERANCE = 0.33  # a shear of 0.1 and sub-halos stay within 0.1
-# Legacy pixels are sampled at their centre, so a healthy LR image differs from the binned HR image where the source has
-# a cusp. These are left out and this much is allowed; what remains is below 0.015 in all recipes, and above 0.1 where
-# an HR image belongs to another lens.
-_WORST_PIXELS, _MODEL_ERROR, _PEAK_ERROR = 0.05, 0.1, 0.01
-_LARGEST_MISFIT = {True: 0.1, False: 1.0}  # with clean LR images, with noisy ones alone
-_MUCH_BETTER, _SMALLEST_MISFIT = 0.3, 1e-3
-_LEAST_CORRELATION = 0.5
+
+class SymptomSettings(Strict):
+    """When something is odd about an image.
+
+    Legacy pixels are sampled at their centre, so a healthy LR image differs from the binned HR image where the source
+    has a cusp: ``worst_pixels`` are left out, ``model_error`` and ``peak_error`` are allowed. What remains as misfit is
+    below 0.015 in all recipes, and above 0.1 where an HR image belongs to another lens.
+
+    Args:
+        fewest_clipped: pixels at one extreme value ...
+        clipped_share: ... and share of all pixels, above which an image is clipped.
+        flux_tolerance: by which the flux may differ from that of the clean image, as a share of it.
+        noise_free: scatter over that of the noise law, below which there is no noise; tiny fields full of an arc have
+            some scatter without any.
+        noise_free_peak: scatter over the brightest pixel, likewise: no lens was ever observed at S/N 10^4.
+        alpha_tolerance: by which the deflection about the ring may differ from theta_E, as a share of it; a shear of
+            0.1 and sub-halos stay within 0.1.
+        worst_pixels: share of the pixels that do not count.
+        model_error: allowed in a pixel, as a share of the brightest pixel beside it.
+        peak_error: allowed in each pixel, as a share of the brightest one.
+        largest_misfit: above which an HR image is of another lens, beside a clean LR image [of what is allowed^2].
+        largest_noisy_misfit: the same beside a noisy LR image.
+        smallest_misfit: below which an image need not be turned about.
+        much_better: misfit of a turned or shifted image over its own, below which it was turned or shifted.
+        least_correlation: of observed pairs, below which they do not show the same lens.
+    """
+
+    fewest_clipped: PositiveInt = 4
+    clipped_share: PositiveFloat = 0.01
+    flux_tolerance: PositiveFloat = 0.3
+    noise_free: PositiveFloat = 0.3
+    noise_free_peak: PositiveFloat = 1e-4
+    alpha_tolerance: PositiveFloat = 0.33
+    worst_pixels: PositiveFloat = 0.05
+    model_error: PositiveFloat = 0.1
+    peak_error: PositiveFloat = 0.01
+    largest_misfit: PositiveFloat = 0.1
+    largest_noisy_misfit: PositiveFloat = 1.0
+    smallest_misfit: PositiveFloat = 1e-3
+    much_better: PositiveFloat = 0.3
+    least_correlation: PositiveFloat = 0.5
 
 
 @dataclass(frozen=True)
 class _Images:
     """Some images of a file, (n, 1, H, W) each; None where the file has none."""
 
+    settings: SymptomSettings
     file: LensFile
     index: NDArray[np.int64]
     lr: Tensor
@@ -49,7 +81,7 @@ class _Images:
     hr: Tensor | None
 
     @classmethod
-    def read(cls, file: LensFile, held: set[str], index: NDArray[np.int64]) -> _Images:
+    def read(cls, file: LensFile, held: set[str], index: NDArray[np.int64], settings: SymptomSettings) -> _Images:
         """Return some images of a file; what it does not hold is None."""
 
         def images(name: str) -> Tensor | None:
@@ -59,11 +91,12 @@ class _Images:
         scale = torch.ones(len(index), dtype=torch.float64) if scale is None else scale
         lr_clean, hr_clean = images("lr_clean"), images("hr_clean")
         hr = images("hr") if hr_clean is None else None
-        return cls(file, index, file.lr(index).double(), scale.reshape(-1, 1, 1, 1), lr_clean, hr_clean, hr)
+        return cls(settings, file, index, file.lr(index).double(), scale.reshape(-1, 1, 1, 1), lr_clean, hr_clean, hr)
 
     def rows(self, chosen: Tensor) -> _Images:
-        part = [None if x is None else x[chosen] for x in (self.lr_clean, self.hr_clean, self.hr)]
-        return _Images(self.file, self.index[chosen.numpy()], self.lr[chosen], self.flux_scale[chosen], *part)
+        names = ("lr", "flux_scale", "lr_clean", "hr_clean", "hr")
+        part: dict[str, Any] = {name: None if (x := getattr(self, name)) is None else x[chosen] for name in names}
+        return replace(self, index=self.index[chosen.numpy()], **part)
 
     @property
     def clean(self) -> Tensor | None:
@@ -73,15 +106,18 @@ class _Images:
         return None if flux is None else flux * self.flux_scale
 
 
-def symptoms(file: LensFile, held: set[str], index: NDArray[np.int64]) -> Symptoms:
+def symptoms(
+    file: LensFile, held: set[str], index: NDArray[np.int64], settings: SymptomSettings = SymptomSettings()
+) -> Symptoms:
     """Return what is odd about some images: for each symptom a number for the images that show it, NaN for the others.
 
     Args:
         file: the data set.
         held: names of its datasets.
-        index: of the images.
+        index: of the images, (n,), ascending.
+        settings: what counts as odd.
     """
-    images = _Images.read(file, held, index)
+    images = _Images.read(file, held, index, settings)
     found = _of_pixels(images)
     usable = torch.from_numpy(np.isnan(found["not_finite"]) & np.isnan(found["constant"]))
     factor = images.flux_scale.flatten()
@@ -105,7 +141,7 @@ def symptoms(file: LensFile, held: set[str], index: NDArray[np.int64]) -> Sympto
         for name, values in _of_light(images.rows(bright), law).items() if len(bright) else ():
             found.setdefault(name, np.full(len(index), np.nan))[bright.numpy()] = values
     if "alpha_hr" in held and "theta_E" in held:
-        found["alpha_theta_E"] = _of_deflection(file, index)
+        found["alpha_theta_E"] = _of_deflection(file, index, settings)
     return found
 
 
@@ -128,7 +164,8 @@ def _of_pixels(images: _Images) -> Symptoms:
     top, bottom = torch.zeros(len(flat)), torch.zeros(len(flat))
     for i in torch.nonzero(varied).flatten().tolist():
         values = flat[i][~border[i]]
-        top[i], bottom[i] = _piled_up(values), 0 if cut_at_zero[i] else _piled_up(-values)
+        top[i] = _piled_up(values, images.settings)
+        bottom[i] = 0 if cut_at_zero[i] else _piled_up(-values, images.settings)
     return {
         "not_finite": _where(bad > 0, bad),
         "constant": _where(constant, low),
@@ -140,13 +177,13 @@ def _of_pixels(images: _Images) -> Symptoms:
     }
 
 
-def _piled_up(values: Tensor) -> float:
+def _piled_up(values: Tensor, settings: SymptomSettings) -> float:
     """The share of pixels at exactly the highest value, if they are many and far more than at the next one."""
     _, counts = values.unique(return_counts=True)
     if len(counts) < 2:
         return 0.0
     at, below = int(counts[-1]), int(counts[-2])
-    many = at >= max(_FEWEST_CLIPPED, _CLIPPED_SHARE * len(values)) and at > 2 * below
+    many = at >= max(settings.fewest_clipped, settings.clipped_share * len(values)) and at > 2 * below
     return at / len(values) if many else 0.0
 
 
@@ -158,8 +195,8 @@ def _is_known(images: _Images) -> bool:
 
 def _of_light(images: _Images, law: Noise) -> Symptoms:
     """Symptoms that show beside a noise law, and beside clean or finer images where there are any."""
-    clean, known = images.clean, _is_known(images)
-    quiet, share = _quiet(images.lr, law if known else None)
+    clean, known, settings = images.clean, _is_known(images), images.settings
+    quiet, share = _quiet(images.lr, law if known else None, settings)
     if clean is None:
         return {"noise_free": _where(quiet, share)}
     if not known:  # what is estimated from the image is estimated anew beside the clean one
@@ -167,40 +204,41 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
     variance, mean = law.variance(clean).double(), law.expected(clean).double()
     missing = (images.lr - mean).flatten(1).sum(1)
     ratio = 1 + missing / mean.flatten(1).sum(1)
-    dim = (ratio - 1).abs() > _FLUX_TOLERANCE
+    dim = (ratio - 1).abs() > settings.flux_tolerance
     dim &= missing.abs() > 5 * variance.flatten(1).sum(1).sqrt()
     found = {"flux_ratio": _where(dim, ratio)}
     if images.lr_clean is not None:
         chi2 = ((images.lr - mean) ** 2 / variance).flatten(1).mean(1)
-        quiet |= chi2 < _NOISE_FREE**2
-        share = torch.where(chi2 < _NOISE_FREE**2, chi2.sqrt(), share)
+        flat = chi2 < settings.noise_free**2
+        quiet |= flat
+        share = torch.where(flat, chi2.sqrt(), share)
         margin = 6 * (2 / images.lr[0].numel()) ** 0.5
         odd = (chi2 - 1).abs() > 0.05 + margin if known else (chi2 < 0.4) | (chi2 > 2.5)
         found["noise_law"] = _where(odd & ~quiet & ~dim, chi2)
     return found | {"noise_free": _where(quiet, share)} | _beside_truth(images, law, excluded=dim)
 
 
-def _quiet(image: Tensor, law: Noise | None) -> tuple[Tensor, Tensor]:
+def _quiet(image: Tensor, law: Noise | None, settings: SymptomSettings) -> tuple[Tensor, Tensor]:
     """Which images have hardly any noise, and how much they have: of a known law's, else of the peak; (B,) each."""
     smooth = F.avg_pool2d(image, 3, stride=1)
     sigma, faint = _faint_scatter(image, smooth)
     share = sigma / image.flatten(1).abs().amax(1)
-    quiet = share < _NOISE_FREE_PEAK
+    quiet = share < settings.noise_free_peak
     if law is None:
         return quiet, share
     expected = law.variance(F.pad(smooth, (1, 1, 1, 1), mode="replicate"))[..., 1:-1, 1:-1].double().sqrt()
     share = sigma / (expected * faint).flatten(1).sum(1) * faint.flatten(1).sum(1)
-    return quiet | (share < _NOISE_FREE), share
+    return quiet | (share < settings.noise_free), share
 
 
 def _beside_truth(images: _Images, law: Noise, *, excluded: Tensor) -> Symptoms:
     """Symptoms of LR images beside their HR images, where there are any."""
     if images.file.target is not None:  # another PSF: the truth is neither binned nor sampled in the LR image
         recorded = images.hr if images.hr is not None else images.hr_clean
-        return {} if recorded is None else _of_observed_pairs(images.lr, recorded)
+        return {} if recorded is None else _of_observed_pairs(images.lr, recorded, images.settings)
     if images.hr_clean is not None:
         return _of_pairs(images, images.hr_clean, law, excluded=excluded)
-    return {} if images.hr is None else _of_observed_pairs(images.lr, images.hr)
+    return {} if images.hr is None else _of_observed_pairs(images.lr, images.hr, images.settings)
 
 
 def _faint_scatter(image: Tensor, smooth: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,7 +260,7 @@ def _faint_scatter(image: Tensor, smooth: Tensor) -> tuple[Tensor, Tensor]:
 
 def _of_pairs(images: _Images, hr: Tensor, law: Noise, *, excluded: Tensor) -> Symptoms:
     """LR images that are neither the binned nor the sampled HR image, and those that fit it turned or shifted."""
-    scale = images.flux_scale
+    scale, settings = images.flux_scale, images.settings
     known_clean = images.lr_clean is not None
     given = images.lr if images.lr_clean is None else images.lr_clean * scale
 
@@ -230,16 +268,16 @@ def _of_pairs(images: _Images, hr: Tensor, law: Noise, *, excluded: Tensor) -> S
     binned = block_sum(hr, grid)
     sampled = fine.sample(hr, grid.positions(like=hr), mode="bicubic", padding="border") * images.file.upscale**2
     noise = None if known_clean else law
-    by_bins, by_samples = (_misfit(given, model * scale, noise) for model in (binned, sampled))
+    by_bins, by_samples = (_misfit(given, model * scale, noise, settings) for model in (binned, sampled))
     own = torch.minimum(by_bins, by_samples)
     best = own.clone()
-    asked = torch.nonzero(own > _SMALLEST_MISFIT).flatten()  # most of a healthy file need not be turned about
+    asked = torch.nonzero(own > settings.smallest_misfit).flatten()  # most of a healthy file need not be turned about
     if len(asked):
         part = None if noise is None else noise.rows(asked)
         others = (block_sum(other, grid) * scale[asked] for other in _rearranged(hr[asked]))
-        best[asked] = torch.stack([_misfit(given[asked], other, part) for other in others]).amin(0)
-    limit = _LARGEST_MISFIT[known_clean]
-    moved = (best < _MUCH_BETTER * own) & (best < limit) & ~excluded
+        best[asked] = torch.stack([_misfit(given[asked], other, part, settings) for other in others]).amin(0)
+    limit = settings.largest_misfit if known_clean else settings.largest_noisy_misfit
+    moved = (best < settings.much_better * own) & (best < limit) & ~excluded
     foreign = (own > limit) & ~moved & ~excluded
     sigma = law.variance(binned * scale).double().sqrt()
     apart = torch.minimum(
@@ -254,31 +292,33 @@ def _of_pairs(images: _Images, hr: Tensor, law: Noise, *, excluded: Tensor) -> S
     }
 
 
-def _misfit(given: Tensor, model: Tensor, law: Noise | None) -> Tensor:
+def _misfit(given: Tensor, model: Tensor, law: Noise | None, settings: SymptomSettings) -> Tensor:
     """Mean square of the difference of two images (B,) in units of what is allowed, without the worst pixels.
 
     Args:
         given: (B, 1, H, W).
         model: (B, 1, H, W), without noise.
         law: of the noise in ``given``; None if that is clean as well.
+        settings: what is allowed.
     """
-    allowed = _MODEL_ERROR * F.max_pool2d(model, 3, stride=1, padding=1)
-    variance = allowed**2 + (_PEAK_ERROR * model.abs().flatten(1).amax(1)[:, None, None, None]) ** 2
+    allowed = settings.model_error * F.max_pool2d(model, 3, stride=1, padding=1)
+    variance = allowed**2 + (settings.peak_error * model.abs().flatten(1).amax(1)[:, None, None, None]) ** 2
     mean = model
     if law is not None:
         mean, variance = law.expected(model).double(), variance + law.variance(model).double()
     z2 = ((given - mean) ** 2 / variance.clamp(min=1e-300)).flatten(1)
-    worst = max(1, int(_WORST_PIXELS * z2.shape[1]))
+    worst = max(1, int(settings.worst_pixels * z2.shape[1]))
     return (z2.sum(1) - z2.topk(worst, dim=1).values.sum(1)) / (z2.shape[1] - worst)
 
 
-def _of_observed_pairs(lr: Tensor, hr: Tensor) -> Symptoms:
+def _of_observed_pairs(lr: Tensor, hr: Tensor, settings: SymptomSettings) -> Symptoms:
     """Observed HR images have their own noise, PSF and unit: they can only be asked whether they show the same sky."""
     coarse = F.avg_pool2d(hr, hr.shape[-1] // lr.shape[-1])
     own = _correlation(lr, coarse)
     best = torch.stack([_correlation(lr, F.avg_pool2d(x, x.shape[-1] // lr.shape[-1])) for x in _turned(hr)]).amax(0)
-    moved = (1 - best < _MUCH_BETTER * (1 - own)) & (best > _LEAST_CORRELATION)
-    return {"pair_moved": _where(moved, own), "pair_foreign": _where((own < _LEAST_CORRELATION) & ~moved, own)}
+    least = settings.least_correlation
+    moved = (1 - best < settings.much_better * (1 - own)) & (best > least)
+    return {"pair_moved": _where(moved, own), "pair_foreign": _where((own < least) & ~moved, own)}
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -298,7 +338,7 @@ def _rearranged(image: Tensor) -> list[Tensor]:
     return _turned(image) + [image.roll(step, (-2, -1)) for step in steps]
 
 
-def _of_deflection(file: LensFile, index: NDArray[np.int64]) -> NDArray[np.floating]:
+def _of_deflection(file: LensFile, index: NDArray[np.int64], settings: SymptomSettings) -> NDArray[np.floating]:
     """Median deflection about the Einstein ring over theta_E, where it is far from 1."""
     alpha, theta_E = (
         torch.as_tensor(file.read("alpha_hr", index)).double(),
@@ -311,4 +351,4 @@ def _of_deflection(file: LensFile, index: NDArray[np.int64]) -> NDArray[np.float
         near = (radius[0] - value).abs() < 0.2 * value
         if near.any():
             ratio[i] = size[i][near].median() / value
-    return _where((ratio - 1).abs() > _ALPHA_TOLERANCE, ratio)
+    return _where((ratio - 1).abs() > settings.alpha_tolerance, ratio)

@@ -108,12 +108,12 @@ class Hdu:
         return len(self.shape) == 3 and len(shape) > 3 and shape[-3] == 1
 
     def image(self) -> Array:
-        """Return the array as float32; what overflows becomes infinite, and is masked or refused as such."""
+        """Return the array, (H, W) or (N, H, W), as float32; what overflows is infinite, to be masked or refused."""
         with np.errstate(over="ignore"):
             return self.array().astype(np.float32)
 
     def column(self, name: str) -> Array:
-        """Return a column of a table.
+        """Return a column (rows, ...) of a table, in the unit of the file.
 
         Raises:
             LensphysError: if there is none, or it is damaged.
@@ -122,7 +122,7 @@ class Hdu:
             return np.asarray(self._hdu.data[name], dtype=np.float64)
 
     def texts(self, name: str) -> list[str]:
-        """Return a column of texts of a table.
+        """Return a column of texts of a table, one a row.
 
         Raises:
             LensphysError: if there is none, or it is damaged.

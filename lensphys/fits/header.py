@@ -11,8 +11,10 @@ from astropy import log as astropy_log
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
+from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.settings import Strict
 from lensphys.fits.file import shown
 
 # what describes the array in the file that was read, not the image
@@ -31,7 +33,6 @@ SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1")
 _SIDE = re.compile("|".join((*SCALE_KEYS, "PIXSCAL2", "SECPIX2", r"(CD[12]_[12]|CDELT[12])[A-Z]?")))
 _POINT, _SIP = re.compile(r"CRPIX[12][A-Z]?"), re.compile(r"[AB]P?_(\d)_(\d)")
 _AREA = re.compile("PIXAR_SR|PIXAR_A2")  # JWST
-_SCALES = {"questioned": (1e-3, 10.0), "refused": (1e-4, 60.0)}  # [arcsec]: no telescope that sees lenses has others
 
 
 def pixel_scale(header: fits.Header, where: str) -> float | None:
@@ -92,24 +93,37 @@ def scale_key(header: fits.Header) -> str:
     return sky if sky and _sky_scale(header, sky) is not None else stated
 
 
-def questioned_scale(scale: float, key: str, where: str) -> str | None:
+class UsualScales(Strict):
+    """Which pixel scales an image of a lens can have [arcsec]: no telescope that sees lenses has others.
+
+    Args:
+        questioned: below the first and above the second one, it is asked whether the unit is right.
+        refused: below the first and above the second one, an image is not read.
+    """
+
+    questioned: tuple[PositiveFloat, PositiveFloat] = (1e-3, 10.0)
+    refused: tuple[PositiveFloat, PositiveFloat] = (1e-4, 60.0)
+
+
+def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = UsualScales()) -> str | None:
     """Return the question that a strange pixel scale calls for, None for a usual one.
 
     Args:
         scale: [arcsec].
         key: the card or the option that gave it.
         where: what the image is called in messages.
+        usual: scales.
 
     Raises:
         LensphysError: if it is none that an image of a lens can have.
     """
     unit = "arcsec" if key in SCALE_KEYS or key.startswith("-") else "degrees"
-    low, high = _SCALES["refused"]
+    low, high = usual.refused
     if not low <= scale <= high:
         raise LensphysError(
             f'{where} has pixels of {scale:.4g}" by {key}: repair {key} ({unit}), or give --pixel-scale'
         )
-    low, high = _SCALES["questioned"]
+    low, high = usual.questioned
     return None if low <= scale <= high else f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?'
 
 

@@ -46,14 +46,14 @@ class NoiseMap:
         values: (H, W) or (N, H, W) float32.
         kind: standard deviation, variance, inverse variance or weight: see `lensphys.fits.names`.
         where: what it is called in messages.
-        told: whether the kind is said by a name, not assumed.
+        named: whether the kind is said by a name, not assumed.
         unit: of the values, None if it is not known.
     """
 
     values: Array
     kind: str = DEVIATION
     where: str = "ERR"
-    told: bool = True
+    named: bool = True
     unit: UnitBase | None = None
 
     @property
@@ -274,9 +274,9 @@ def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
 
 
 def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
-    """Return an array of a file of its own as the noise map that the file's name says: standard deviations, if none."""
+    """Return (H, W) or (N, H, W) values as the noise map that their file's name says: standard deviations, if none."""
     role = meaning_of_file(path).role
-    return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), told=False)
+    return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), named=False)
 
 
 def read_mask(name: str, path: Path, band: str = "", telescope: str = "") -> Mask:

@@ -10,17 +10,31 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
+from lensphys.basics.settings import Strict
 from lensphys.fits.file import Hdu
 from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK, MASKS
 
 Array = NDArray[Any]
 
-_CLEAR = (0.3, 0.7)  # shares of the lens under the ones of a mask: between them either sense cuts it in two
 _LARGEST_BITS = 2.0**53  # above it a float skips whole numbers
-_BRIGHT = 5.0  # sigma over the sky
+
+
+class MaskReading(Strict):
+    """How the sense of a mask is told that does not say it.
+
+    Args:
+        fewest: share of the lens under the ones of a mask, up to which they are bad; ...
+        most: ... and from which on they are good: between both, either sense cuts the lens in two.
+        bright: sigma over the sky, from which on a pixel shows light.
+    """
+
+    fewest: PositiveFloat = 0.3
+    most: PositiveFloat = 0.7
+    bright: PositiveFloat = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class Mask:
         role: what its name says: flags, mask or good pixels.
         planes: names and bits of its planes.
         telescope: whose bits they are.
+        reading: how its sense is told.
     """
 
     values: Array
@@ -42,13 +57,23 @@ class Mask:
     role: str = MASK
     planes: Mapping[str, int] = field(default_factory=dict)
     telescope: str = ""
+    reading: MaskReading = MaskReading()
 
     @classmethod
     def from_hdu(cls, hdu: Hdu, telescope: str = "", values: Array | None = None) -> Mask:
-        """Return that of an extension, or some planes of it; TELESCOP of its header goes before ``telescope``."""
+        """Return that of an extension, or some (H, W) of it; TELESCOP of its header goes before ``telescope``."""
         telescope = str(hdu.header.get("TELESCOP") or telescope)
         role = str(hdu.meaning.role) if hdu.meaning.role in MASKS else MASK
         return cls(hdu.array() if values is None else values, hdu.name, hdu.where, role, _planes(hdu.header), telescope)
+
+    def light(self, image: Array) -> Array:
+        """Return where pixels stand out of the sky of their image, (H, W) or (N, H, W) bool, as the image."""
+        known = np.where(np.isfinite(image), image, np.nan)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an image without a number has no sky, and no light
+            sky = np.nanmedian(known, (-2, -1), keepdims=True)
+            scatter = 1.4826 * np.nanmedian(np.abs(known - sky), (-2, -1), keepdims=True)
+        return known > sky + self.reading.bright * scatter
 
 
 def sense(mask: Mask, image: Array) -> str | None:
@@ -101,9 +126,9 @@ def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array
         good: where pixels count without it, (H, W) bool; None for everywhere.
     """
     marked = _numbers(mask) != 0
-    light = _light(image) & _middle(image.shape)
+    light = mask.light(image) & _middle(image.shape)
     share = float(marked[light].mean()) if light.any() else 0.0
-    if share > _CLEAR[0]:
+    if share > mask.reading.fewest:
         return good, f"{mask.name} is not used: it marks {100 * share:.0f} % of the lens's own light, in the middle"
     counts = ~marked if good is None else good & ~marked
     return counts, f"{mask.name}: {int(marked.sum())} pixels of objects are masked"
@@ -164,14 +189,13 @@ def _by_lens(mask: Mask, values: Array, image: Array) -> tuple[str, str]:
             f"{mask.where} is a bit mask {held} without names of its bits (MP_...): give --mask-means bad if each of "
             "them is a fault, else good"
         )
-    ones, light = (values != 0) & np.ones(image.shape, bool), _light(image)
+    ones, light = (values != 0) & np.ones(image.shape, bool), mask.light(image)
     middle = np.broadcast_to(_middle(image.shape[-2:]), image.shape)
-    low, high = _CLEAR
     share = float(ones[middle].mean())
-    if share >= high:
+    if share >= mask.reading.most:
         return "good", f"those where it is {{}} ({100 * share:.0f} % of the middle, where the lens is)"
     share = max(share, float(ones[middle & light].mean()) if (middle & light).any() else 0.0)
-    if share <= low:
+    if share <= mask.reading.fewest:
         return "bad", f"those where it is {{}} ({100 * (1 - share):.0f} % of the middle, where the lens is)"
     raise LensphysError(
         f"{mask.where} is not zero on {100 * share:.0f} % of the lens: give --mask-means good or --mask-means bad"
@@ -184,13 +208,3 @@ def _middle(shape: tuple[int, ...]) -> Array:
     middle = np.zeros(shape, bool)
     middle[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
     return middle
-
-
-def _light(image: Array) -> Array:
-    """Where pixels stand out of the sky of their image, (H, W) or (N, H, W) bool."""
-    known = np.where(np.isfinite(image), image, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an image without a number has no sky, and no light
-        sky = np.nanmedian(known, (-2, -1), keepdims=True)
-        scatter = 1.4826 * np.nanmedian(np.abs(known - sky), (-2, -1), keepdims=True)
-    return known > sky + _BRIGHT * scatter

@@ -180,7 +180,7 @@ class FitModel(Strict):
     @property
     def resolved(self) -> dict[str, Any]:
         """All of it: of each parameter its number, whose value it takes over, or its unit, bounds and prior."""
-        members = {name: _told(member) for name, member in self.lens_model.members.items()}
+        members = {name: _as_dict(member) for name, member in self.lens_model.members.items()}
         others = self.model_dump(mode="json", include={"subhalos", "freer_mass", "potential"})
         return members | {"source_freed": self.source.freed} | others
 
@@ -201,7 +201,7 @@ def _about(settings: MemberSettings, lens: Member) -> Member:
     return settings.member({name: f"lens.{name}" for name in CENTRE if name not in held}, held)
 
 
-def _told(member: Member) -> dict[str, Any]:
-    free = {p.name: p.told for p in member.free}
-    fixed = {name: getattr(value, "told", value) for name, value in member.fixed.items()}
+def _as_dict(member: Member) -> dict[str, Any]:
+    free = {p.name: p.as_dict for p in member.free}
+    fixed = {name: getattr(value, "provenance", value) for name, value in member.fixed.items()}
     return {"component": member.component.__name__} | fixed | dict(member.tied) | free

@@ -26,7 +26,7 @@ class MemberSettings(Declared):
     """
 
     @classmethod
-    def told(cls, component: type[Component]) -> dict[str, Any]:
+    def parameter_fields(cls, component: type[Component]) -> dict[str, Any]:
         """Return what may be said of each parameter, all of it optional."""
         return {
             p.name: (Annotated[distribution_of(p) | None, AfterValidator(partial(_possible, p))], None)

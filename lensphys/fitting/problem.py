@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_finite
-from lensphys.basics.rows import cut
+from lensphys.basics.rows import chosen_rows
 from lensphys.fitting.bodies import Bodies, PointBodies
 from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.broad_light import BroadLight, BroadLightFilter
@@ -78,9 +78,9 @@ class LensProblem(Parametrised):
     def __getitem__(self, rows: Tensor) -> LensProblem:
         """Return the problem of some images (rows, indices) of the batch."""
         own = ("unit", "inverse_sigma", "inflation", "free", "potential", "front", "broad", "placement")
-        parts = {name: cut(getattr(self, name), rows) for name in own}
+        parts = {name: chosen_rows(getattr(self, name), rows) for name in own}
         part = replace(self, observation=self.observation[rows], **parts)
-        part.__dict__["filter"] = cut(self.filter, rows)  # it costs much to find
+        part.__dict__["filter"] = chosen_rows(self.filter, rows)  # it costs much to find
         return part
 
     @property

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.basics.rows import Rows, cut
+from lensphys.basics.rows import Rows, chosen_rows
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, evidence, reweighed, reweighed_normal
 from lensphys.fitting.newton import AtOptimum, Normal, Optimum, Stop, minimised
@@ -116,7 +116,9 @@ class Fitted(AtOptimum[LensProblem]):
         """Return the fits of some images (indices)."""
         own = self.problem[index]
         end = self.end.rows(index, own if self.end.problem is self.problem else None)
-        return Fitted(own, end, *(cut(part, index) for part in (self.shown, self.rival, self.told, self.determined)))
+        return Fitted(
+            own, end, *(chosen_rows(part, index) for part in (self.shown, self.rival, self.told, self.determined))
+        )
 
     def with_noise_of(self, other: LensProblem) -> Fitted:
         """Return the fit where it is, judged with the noise of another problem of the same images."""

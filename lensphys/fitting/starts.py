@@ -15,7 +15,7 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.model import Parameter, ParameterSpace, centre_of
-from lensphys.observation.darkness import SEEN
+from lensphys.observation.darkness import Darkness
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
 from lensphys.tracing.rays import reconstruct_source
@@ -233,14 +233,14 @@ def significant_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, the rest zero; and if it is any.
 
     Returns:
-        light (B, 1, H, W) and whether anything stands `SEEN` sigma out (B,), as for `darkness.shows_light`.
+        light (B, 1, H, W) and whether anything stands out of the noise (B,), as for `darkness.shows_light`.
         Of an image where nothing does, all positive light.
     """
     observation = problem.arcs
     pedestal = observation.noise.expected(torch.zeros_like(observation.image))
     above = replace(observation, image=observation.image - pedestal)
     light, significance = above.smoothed, above.significance(problem.inverse_sigma)
-    seen = significance.flatten(1).amax(1) >= SEEN
+    seen = significance.flatten(1).amax(1) >= Darkness().seen
     faint = seen[:, None, None, None] & (significance < 3)
     return torch.where(faint, torch.zeros_like(light), light.clamp(min=0)), seen
 

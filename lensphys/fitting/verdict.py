@@ -19,7 +19,7 @@ from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
 from lensphys.model import centre_of
-from lensphys.observation.darkness import SEEN
+from lensphys.observation.darkness import Darkness
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
 
@@ -89,7 +89,7 @@ def verdicts(
         rival: the best other lens that was found, if any was looked for.
     """
     look = Remains.from_fit(fitted)
-    found = _listed(~seen, "bad", [f"nothing stands {SEEN:g} sigma out of the noise"] * len(fitted.x))
+    found = _listed(~seen, "bad", [f"nothing stands {Darkness().seen:g} sigma out of the noise"] * len(fitted.x))
     for check in (_chi2, _white, _sky, _bounds, _bodies, _shear, _twice, _covered, _centre):
         found = _plus(found, check(look, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
@@ -224,7 +224,7 @@ class _Skies:
         """
         level, left = sky_level(self.image, self.counts), sky_level(self.residual, self.outside, max(self.image.shape))
         if far and level is not None and level.off:
-            return f"the borders are not at zero ({level.told})"
+            return f"the borders are not at zero ({level.text})"
         if left is not None and abs(left.level) > max(settings.sky, settings.scatter * left.error):
             return f"the sky is not at zero: it is {left.level:+.2f} sigma off"
         darkest = darkest_border(self.image / self.sigma, self.counts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lensphys.basics.checks import LensphysError, check_choice
-from lensphys.basics.outputs import check_output, put, scratch
+from lensphys.basics.outputs import check_output, move_into_place, scratch
 from lensphys.data.hdf5 import files_of
 from lensphys.data.lens_file import LensFile
 from lensphys.interop.caustics import write_caustics
@@ -112,7 +112,7 @@ def _replace(made: Path, out: Path, before: Path) -> None:
     """Put a folder into its place; what is there is put aside."""
     if out.is_dir():
         os.replace(out, before)
-    put(made, out)
+    move_into_place(made, out)
 
 
 def _move(made: Path, out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
@@ -124,4 +124,4 @@ def _move(made: Path, out: Path, inputs: Sequence[Path], *, overwrite: bool) -> 
             raise LensphysError(f"{beside} exists, and would be written beside {out.name}: remove it")
         check_output(beside, inputs, overwrite=overwrite)
     for path in files:
-        put(path, out.parent / path.name)
+        move_into_place(path, out.parent / path.name)

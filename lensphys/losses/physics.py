@@ -157,7 +157,7 @@ class PhysicsLossSettings(Strict):
         return {name: term for name in type(self).model_fields if (term := getattr(self, name)) is not None}
 
     def evaluate(self, prediction: Prediction, observation: Observation, epoch: int) -> dict[str, Tensor]:
-        """Return each unweighted term by its name, and ``loss``, their weighted sum at an epoch."""
+        """Return each unweighted term, a scalar, by its name, and ``loss``, their weighted sum at an epoch."""
         values = {name: term(prediction, observation) for name, term in self.terms.items()}
         total = observation.image.new_zeros(())
         for name, term in self.terms.items():
@@ -187,7 +187,7 @@ def scaled_grid(grid: PixelGrid, factor: float) -> PixelGrid:
 
 
 def with_lens(prediction: Prediction) -> tuple[DeflectionField, Callable[[Tensor], Tensor]]:
-    """Return the deflection and the source behind a prediction.
+    """Return the deflection, and the source, beta (B, 2, H, W) [arcsec] -> (B, 1, H, W), behind a prediction.
 
     Raises:
         LensphysError: if its method yields none.

@@ -185,7 +185,7 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
 
 
 def typical() -> Tensor:
-    """Unconstrained parameters of a lens with half the field's radius at its Einstein radius or so."""
+    """Unconstrained parameters (P,) of a lens whose Einstein radius is about half the field's radius."""
     with torch.device("cpu"):  # a network is built on the meta device to be counted, where arithmetic loads a compiler
         model, one = LensModel.smooth(), torch.ones(1)
         values = model.typical(one) | {"lens.theta_E": one, "source.amp": one, "source.n_sersic": one}

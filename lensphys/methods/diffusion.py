@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -26,7 +26,6 @@ from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 
 _VALIDATION_STEPS = 4  # noise levels at which a validation image is judged
-_LARGEST = 20.0  # of a residual, in units of the residuals' spread: what epsilon-prediction may begin with
 
 
 class DiffusionSettings(Strict):
@@ -35,7 +34,8 @@ class DiffusionSettings(Strict):
     ``patch``: so many LR pixels squared are one pixel of the U-Net, with the more channels: 2 is four times as fast as
     1. ``attention`` adds self-attention at the coarsest level. ``epsilon`` predicts the noise, ``v_prediction`` a mix
     of noise and image that is well defined up to pure noise. ``decay`` is that of the moving average of the weights,
-    which are those that predict. ``samples`` HR images of ``ddim_steps`` each make one prediction; ``seed`` is that
+    which are those that predict. ``largest`` is the largest residual that ``epsilon`` may begin with, in units of the
+    residuals' spread. ``samples`` HR images of ``ddim_steps`` each make one prediction; ``seed`` is that
     of their noise.
     """
 
@@ -51,6 +51,7 @@ class DiffusionSettings(Strict):
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     ddim_steps: PositiveInt = 10
     samples: Annotated[int, Field(ge=2)] = 8
+    largest: PositiveFloat = 20.0
     seed: int = 0
 
     @model_validator(mode="after")
@@ -77,7 +78,7 @@ class DiffusionSettings(Strict):
             timestep_spacing="trailing",
             rescale_betas_zero_snr=v,
             clip_sample=not v,  # epsilon: the first step divides by almost zero
-            clip_sample_range=_LARGEST,
+            clip_sample_range=self.largest,
         )
 
 
@@ -203,7 +204,7 @@ class DiffusionMethod(TrainableMethod):
         return {"loss": self._error(self.network, condition, residual / self.spread, noise, step)}
 
     def validation_score(self, batch: Batch) -> Tensor:
-        """Return the error of the averaged weights at fixed noise levels, with fixed noise."""
+        """Return the mean error, a scalar, of the averaged weights at fixed noise levels, with fixed noise."""
         residual, condition = self._residual(batch) / self.spread, self._condition(batch.observation)
         levels = (torch.arange(_VALIDATION_STEPS) + 0.5) * (self.settings.steps / _VALIDATION_STEPS)
         generator = torch.Generator().manual_seed(self.settings.seed)

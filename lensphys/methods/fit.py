@@ -71,7 +71,7 @@ def one_by_one(observation: Observation, one: Callable[[Observation], Prediction
 
 
 class PerImageFit(Strict):
-    """SIE + shear + Sersic fitted to each image through tracing and observation: see `fitting.fit_lens`.
+    """SIE + shear + Sersic fitted to each image, through ray tracing, PSF, pixels and noise.
 
     Args:
         starts: how many starts are optimised for each image.
@@ -154,14 +154,14 @@ class RefinedFit(Strict):
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the super-resolved batch with its standard deviation, parameters and verdicts."""
-        return self.told(self.fits(observation), scale)
+        return self.prediction(self.fits(observation), scale)
 
     def fits(self, observation: Observation) -> list[LensFit]:
         """Return the fit of each image."""
         with torch.no_grad():
             return each(observation, lambda part: self.refinement(self.problem(part)))
 
-    def told(self, fits: list[LensFit], scale: float) -> Prediction:
+    def prediction(self, fits: list[LensFit], scale: float) -> Prediction:
         """Return what the fits of some images say of them, on pixels ``scale`` times as small."""
         with torch.no_grad(), on_one_thread():
             return joined([full_prediction(fit, scale, self.report) for fit in fits])

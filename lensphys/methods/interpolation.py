@@ -16,7 +16,7 @@ _LOBES = 3  # of the Lanczos kernel
 
 
 class Interpolation(Strict):
-    """Interpolation of the pixels, by a kernel of this name; each image's total flux is kept.
+    """Interpolation by the kernel of this name; each image's total flux is kept.
 
     Example:
         >>> import torch

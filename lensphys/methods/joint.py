@@ -25,9 +25,9 @@ class Row:
 
     Args:
         name: ``member.parameter``; of a band or an image, with its name before it.
-        value: of it.
-        error: its standard deviation.
-        unit: of both.
+        value: in ``unit``.
+        error: its standard deviation, in ``unit``.
+        unit: arcsec, flux and the like; empty where there is none.
     """
 
     name: str
@@ -48,8 +48,8 @@ class JointPrediction:
         chi2: per degree of freedom, of all images together.
         each: per degree of freedom, of each image by its name.
         verdict: on all of them.
-        correlation: of the fields of two bands' sources, by the evidence; None where there is nothing to correlate.
-        evidence: ln, of all images together.
+        correlation: of the fields of two bands' sources, 0 to 1, by the evidence; None where there are not two.
+        evidence: its natural logarithm, of all images together.
     """
 
     bands: dict[str, Prediction]
@@ -83,7 +83,7 @@ class JointRefinedFit(Strict):
         with on_one_thread():
             return JointRefinement(self.fit.refinement, self.joint, self.fit.problem)(images)
 
-    def told(self, fit: JointFit, scale: float) -> JointPrediction:
+    def prediction(self, fit: JointFit, scale: float) -> JointPrediction:
         """Return what a joint fit says, each band on pixels ``scale`` times as small."""
         with torch.no_grad():
             return self._told(fit, fit.views(), scale)

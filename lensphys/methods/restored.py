@@ -17,12 +17,9 @@ from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.observation import Observation, block_sum
 from lensphys.prediction import Prediction
 
-_PEDESTAL = 2.0  # of the noise: noise is not positive, but the algorithm wants positive images
-_POINTS = 4  # squared, in a super-resolved pixel: the cores of real sources are steep
-
 
 class Restoration(Strict):
-    """The fitted lens with a source of any shape, and an image that knows no lens: weighed by how well it explains.
+    """The fitted lens, and an image that assumes none, weighed by how well the lens explains the data.
 
     The share of the lens is 1 / chi^2 per degree of freedom, at most 1. The rest is bicubic interpolation, or where
     another PSF is asked for Richardson-Lucy towards it, with as many iterations as the noise allows; there the lens
@@ -33,6 +30,8 @@ class Restoration(Strict):
         iterations: of Richardson-Lucy, at most: a half, a fifth or a fourteenth of them where more fit the noise.
         poor: sigma of chi^2 above its expectation, where the lens model needs the sharpening.
         overfitted: chi^2 per pixel below which a deconvolution explains noise: fewer iterations do.
+        pedestal: added to the image [mean sigma]: noise is not positive, but the algorithm wants positive images.
+        points: along the side of a super-resolved pixel, of the lens model: the cores of real sources are steep.
 
     Source: Richardson (1972), Lucy (1974).
     """
@@ -42,6 +41,8 @@ class Restoration(Strict):
     iterations: PositiveInt = 140
     poor: PositiveFloat = 3.0
     overfitted: PositiveFloat = 0.7
+    pedestal: PositiveFloat = 2.0
+    points: PositiveInt = 4
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the restored images on the target PSF, with the lens that was fitted on the way."""
@@ -68,12 +69,12 @@ class Restoration(Strict):
         target, camera = lens.camera, observation.camera
         if lens.source is None or lens.deflection is None or lens.deflection.formula is None:
             return lens.image, lens.observed
-        fine = target.grid.resampled(_POINTS)
+        fine = target.grid.resampled(self.points)
         theta = fine.positions(like=observation.image)
         light = lens.source(theta - lens.deflection.formula(theta))
         image = block_sum(light * fine.pixel_area, target.grid).clamp(min=0)
         variance, weight = observation.noise.variance(observation.smoothed), observation.weight
-        pedestal = _PEDESTAL * variance.mean((1, 2, 3), keepdim=True).sqrt()
+        pedestal = self.pedestal * variance.mean((1, 2, 3), keepdim=True).sqrt()
         seen = (observation.image + pedestal).clamp(min=1e-3 * pedestal) * weight
         adjoint = torch.func.vjp(camera.expose, image)[1]
         everywhere = adjoint(weight)[0].clamp(min=1e-6)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -15,8 +15,6 @@ from lensphys.methods.interpolation import interpolate
 from lensphys.observation import PSF, Observation, block_sum
 from lensphys.prediction import Prediction
 from lensphys.tracing.grid import PixelGrid
-
-_LOST = 1e-4  # of the kernel's flux may be cut off with its faint edge, for speed
 
 
 class RichardsonLucy(Strict):
@@ -27,6 +25,7 @@ class RichardsonLucy(Strict):
 
     Args:
         iterations: the more, the sharper and the noisier.
+        cut: share of the PSF's flux that may be left out with its faint edge, for speed.
 
     Source: Richardson (1972), Lucy (1974), as scikit-image has it.
 
@@ -39,6 +38,7 @@ class RichardsonLucy(Strict):
 
     name: Literal["richardson_lucy"] = "richardson_lucy"
     iterations: PositiveInt = 10
+    cut: PositiveFloat = 1e-4
 
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the deconvolved images, blurred again to the target PSF, or to the image's own where none is set."""
@@ -48,7 +48,7 @@ class RichardsonLucy(Strict):
         pedestal = (-masked.flatten(1).amin(1)).clamp(min=0)[:, None, None, None]
         pedestal = pedestal.where(pedestal.isfinite(), torch.zeros_like(pedestal))
         fine = interpolate(observation.image, scale, "bicubic") + pedestal / scale**2
-        kernels = psf_kernels(camera.psf, target.grid, like=fine)
+        kernels = psf_kernels(camera.psf, target.grid, like=fine, cut=self.cut)
         image = self._deconvolved(fine.clamp(min=0), kernels) - pedestal / scale**2
         observed = block_sum(camera.psf.blur(image, target.grid.scale), camera.grid)
         return Prediction(target.psf.blur(image, target.grid.scale), target, observed)
@@ -68,19 +68,20 @@ class RichardsonLucy(Strict):
         return torch.from_numpy(np.ascontiguousarray(inner)).to(images) * unit
 
 
-def psf_kernels(psf: PSF, grid: PixelGrid, *, like: Tensor) -> Tensor:
+def psf_kernels(psf: PSF, grid: PixelGrid, *, like: Tensor, cut: float = 1e-4) -> Tensor:
     """Return what a PSF makes of a star on the pixels of a grid, (B, 1, K, K) [share of the flux], K odd, in the grid.
 
     Args:
         psf: any.
         grid: pixels; its shorter side limits the kernel.
         like: (B, 1, H, W), for the batch, the dtype and the device.
+        cut: share of the flux that may be left out with the faint edge.
     """
     half = (min(grid.shape) - 1) // 2
     star = torch.zeros(len(like), 1, 2 * half + 1, 2 * half + 1, dtype=like.dtype, device=like.device)
     star[..., half, half] = 1.0
     kernels = psf.blur(star, grid.scale).clamp(min=0)
-    radius = next(r for r in range(half + 1) if r == half or bool((_inner(kernels, r) > 1 - _LOST).all()))
+    radius = next(r for r in range(half + 1) if r == half or bool((_inner(kernels, r) > 1 - cut).all()))
     kernels = kernels[..., half - radius : half + radius + 1, half - radius : half + radius + 1]
     return kernels / kernels.sum((2, 3), keepdim=True)
 

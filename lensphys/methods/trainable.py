@@ -63,12 +63,12 @@ class Trainable(nn.Module, ABC, Generic[B]):
         return {"": self}
 
     def terms_of(self, player: str, batch: B, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of a player's loss of a batch, and ``loss``, their weighted sum."""
+        """Return the named terms, scalars, of a player's loss of a batch, and ``loss``, their weighted sum."""
         return self.training_terms(batch, epoch)
 
     @abstractmethod
     def training_terms(self, batch: B, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of the (first player's) loss of a batch, and ``loss``, their weighted sum.
+        """Return the named terms, scalars, of the (first player's) loss of a batch, and ``loss``, their weighted sum.
 
         Args:
             batch: the images.

@@ -74,6 +74,12 @@ class Component:
         """Return the names of all that scenes say of it."""
         return (*cls.whole, *(p.name for p in cls.scene_parameters()))
 
+    @classmethod
+    def places(cls, names: Sequence[str]) -> list[int]:
+        """Return where some of the parameters stand in their declaration."""
+        order = [p.name for p in cls.parameters]
+        return [order.index(name) for name in names]
+
     @property
     def values(self) -> dict[str, Any]:
         """The values by their names."""
@@ -107,6 +113,19 @@ class Component:
             value, slope = torch.func.jvp(at, chosen, along)[:2]
             columns.append(slope)
         return value, torch.stack(columns, dim=1)
+
+
+def chosen(by: Mapping[str, Tensor], names: Sequence[str], value: Tensor) -> Tensor:
+    """Return the derivatives by some parameters, (B, len(names), C, H, W).
+
+    Args:
+        by: the derivatives by all of them, of the shape of ``value`` each, or of one that broadcasts to it.
+        names: of the parameters.
+        value: of the formula, (B, C, H, W).
+    """
+    if not names:
+        return value.new_zeros(len(value), 0, *value.shape[1:])
+    return torch.stack([by[name].expand_as(value) for name in names], dim=1)
 
 
 def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
@@ -257,8 +276,8 @@ class MassProfile(Component):
         A singular lens (isothermal, or a point mass) has a cut in place of a radial caustic, which is none of them.
 
         Args:
-            half_width: see `critical_curves`.
-            step: likewise.
+            half_width: of the square that is searched [arcsec], as of `critical_curves`.
+            step: curves smaller than this are missed [arcsec], likewise.
         """
         return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
 
@@ -347,7 +366,7 @@ class LightProfile(Component):
         """Return the total flux with amp = 1 [arcsec^2]: what magnitudes need.
 
         Args:
-            values: of the other parameters.
+            values: of the other parameters, in the units that they declare.
 
         Raises:
             LensphysError: if it is not known.

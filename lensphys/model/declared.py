@@ -22,7 +22,7 @@ class Declared(Strict):
     component: ClassVar[type[Component]]
 
     @classmethod
-    def told(cls, component: type[Component]) -> dict[str, Any]:
+    def parameter_fields(cls, component: type[Component]) -> dict[str, Any]:
         """Return what is said of each parameter: name -> its type and default; ``...`` where it must be given."""
         return {p.name: (distribution_of(p), ...) for p in component.scene_parameters()}
 
@@ -38,7 +38,7 @@ def settings_of(base: type[D], kind: str, component: type[Component]) -> type[D]
     """Return the class of the settings of a component: always the same one.
 
     Args:
-        base: has the parameters that are given in another way than `Declared.told` says.
+        base: has the parameters that are given in another way than `Declared.parameter_fields` says.
         kind: what YAML files call it.
         component: declares the others.
     """
@@ -50,7 +50,7 @@ def settings_of(base: type[D], kind: str, component: type[Component]) -> type[D]
 def _made(base: Any, kind: str, component: Any) -> Any:
     parts: dict[str, Any] = {"kind": (Literal.__getitem__(kind), kind)}
     parts |= {name: (Annotated[int, Field(ge=least)], ...) for name, least in component.whole.items()}
-    parts |= {name: told for name, told in base.told(component).items() if name not in base.model_fields}
+    parts |= {name: field for name, field in base.parameter_fields(component).items() if name not in base.model_fields}
     parts["component"] = (ClassVar[type[Component]], component)
     return create_model(component.__name__, __base__=base, __module__=__name__, __doc__=component.__doc__, **parts)
 

@@ -127,9 +127,9 @@ class LensModel:
         return replace(self, mass={**self.mass, **members})
 
     def deflector(self, values: Mapping[str, Tensor]) -> MassProfile:
-        """Return the sum of the mass components."""
+        """Return the sum of the mass components; values (B,) by ``member.parameter``, in the parameters' units."""
         return reduce(add, [cast(MassProfile, member.made(name, values)) for name, member in self.mass.items()])
 
     def lights(self, values: Mapping[str, Tensor]) -> dict[str, LightProfile]:
-        """Return the sources by name."""
+        """Return the sources by name; values (B,) by ``member.parameter``, in the parameters' units."""
         return {name: cast(LightProfile, member.made(name, values)) for name, member in self.source.items()}

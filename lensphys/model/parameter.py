@@ -26,8 +26,8 @@ class Parameter:
         name: the field's name for it.
         unit: of its value.
         low: lower bound, in that unit or in `HalfWidths` or `Peaks`.
-        high: upper bound, likewise.
-        mean: of the prior.
+        high: upper bound, in the unit of ``low``.
+        mean: of the prior, in that unit.
         sigma: of the prior; infinite for none. For a logarithmic parameter both are in its logarithm's value space:
             ``mean`` is the median and ``sigma`` is in e-folds.
         logarithmic: whether the logarithm is what is uniform between the bounds, and normal in the prior; such a
@@ -56,7 +56,7 @@ class Parameter:
         return -math.inf if low else self.low, math.inf if high else self.high
 
     @property
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Unit, bounds and prior, for files."""
         words = {HalfWidths: " half widths of the field of view", Peaks: " peaks"}
         bounds = {
@@ -91,6 +91,10 @@ GALAXY_CENTRE = (
 ANYWHERE = (
     Parameter("center_x", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
     Parameter("center_y", "arcsec", HalfWidths(-1.5), HalfWidths(1.5), 0.0, 4.0),
+)
+SOURCE_CENTRE = (
+    Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+    Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
 )
 ELLIPTICITY = (Parameter("e1", "", -0.6, 0.6, 0.0, 0.2), Parameter("e2", "", -0.6, 0.6, 0.0, 0.2))
 

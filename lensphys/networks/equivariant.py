@@ -59,19 +59,29 @@ class EquivariantFSRCNN(nn.Module):
         super().__init__()
         self.scale = scale
         self.features = EquivariantFeatures(in_channels, channels, shrunk, layers, group)
-        self.upsample = UpscalingProjection(channels, out_channels, fine_kernel(scale), scale, group)
+        self.upsample = self.upscaling(channels, out_channels, scale, group)
+
+    @staticmethod
+    def upscaling(channels: int, out_channels: int, scale: int, group: Group) -> nn.Module:
+        """Return the last layer: fields (B, channels, G, H, W) -> maps (B, out_channels, scale H, scale W)."""
+        return UpscalingProjection(channels, out_channels, fine_kernel(scale), scale, group)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return maps (B, out_channels, scale H, scale W) of images (B, in_channels, H, W)."""
         return self.upsample(self.features(image))
 
 
-class EquivariantSettings(NetworkSettings):
-    """FSRCNN of group convolutions: turns (c4), or turns and reflections (d4), of the image turn the answer."""
+class GroupSettings(NetworkSettings):
+    """What FSRCNNs with equivariant features share: see `EquivariantFSRCNN`."""
 
-    module = EquivariantFSRCNN
-    name: Literal["equivariant"] = "equivariant"
     channels: Width = 28
     shrunk: Width = 6
     layers: Depth = 4
     group: Group = "c4"
+
+
+class EquivariantSettings(GroupSettings):
+    """FSRCNN of group convolutions: turns (c4), or turns and reflections (d4), of the image turn the answer."""
+
+    module = EquivariantFSRCNN
+    name: Literal["equivariant"] = "equivariant"

@@ -56,7 +56,7 @@ class LiftingConv(_Weighted):
         self.group = group
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the fields: the image seen through the kernel in every orientation."""
+        """Return the fields (B, out, G, H, W): the image (B, in, H, W) through the kernel in every orientation."""
         kernels = orientations(self.weight, self.group).flatten(0, 1)
         maps = F.conv2d(image, kernels, padding=kernels.shape[-1] // 2)
         return maps.unflatten(1, (-1, ORDER[self.group])) + self.bias[:, None, None, None]
@@ -96,7 +96,7 @@ class UpscalingProjection(_Weighted):
         self.scale, self.group = scale, group
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the maps: what each element of the group adds, through the kernel in its orientation."""
+        """Return the maps (B, out, scale H, scale W): what each element of the group adds, in its orientation."""
         kernels = orientations(self.weight, self.group).flatten(0, 1)
         padding = (kernels.shape[-1] - self.scale) // 2
         return F.conv_transpose2d(maps.flatten(1, 2), kernels, self.bias, stride=self.scale, padding=padding)

@@ -58,7 +58,7 @@ class Camera:
         return replace(self, grid=self.grid.resampled(factor), psf=psf, supersampling=points)
 
     def rows(self, index: Tensor) -> Camera:
-        """Return the camera of some images (indices) of a batch, with their PSF widths."""
+        """Return the camera of some images of a batch, by their indices (n,), with their PSF widths."""
         return self._with(lambda psf: psf.rows(index))
 
     def to(self, device: torch.device | str) -> Camera:

@@ -5,23 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.observation.camera import Observation
 
-SEEN = 5.0  # sigma of a 3 x 3 mean: of the thousands of pixels of an image some pass 3 by chance
+
+class Darkness(Strict):
+    """When an image shows nothing.
+
+    Args:
+        seen: sigma of a 3 x 3 mean from which on something is seen: of thousands of pixels some pass 3 by chance.
+    """
+
+    seen: PositiveFloat = 5.0
 
 
-def shows_light(observation: Observation) -> Tensor:
-    """Return whether anything stands 5 sigma out of the noise of a 3 x 3 mean, (B,) bool.
+def shows_light(observation: Observation, darkness: Darkness = Darkness()) -> Tensor:
+    """Return whether anything stands out of the noise of a 3 x 3 mean, by 5 sigma if not said otherwise, (B,) bool.
 
     A law whose numbers are guessed from the arcs themselves cannot deny them: there, any positive pixel is light.
 
     Args:
         observation: images and how they were taken.
+        darkness: what counts as dark.
     """
     dark, noise = torch.zeros_like(observation.image), observation.noise
     if not noise.known:
         return observation.peak > 0
     above = replace(observation, image=observation.image - noise.expected(dark))
-    return above.significance(noise.variance(dark).rsqrt()).flatten(1).amax(1) >= SEEN
+    return above.significance(noise.variance(dark).rsqrt()).flatten(1).amax(1) >= darkness.seen

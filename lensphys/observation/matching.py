@@ -8,10 +8,8 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.observation.psf import PSF
 
-_FLOOR = 1e-3  # of the sharp transfer function: below it the ratio is noise
 
-
-def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Tensor) -> Tensor:
+def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Tensor, floor: float = 1e-3) -> Tensor:
     """Return the kernel which, convolved with ``sharp``, gives ``wide``.
 
     The ratio of their transfer functions, regularised where the sharp one vanishes.
@@ -22,6 +20,7 @@ def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Ten
         scale: pixel scale [arcsec].
         size: pixels of the kernel, odd.
         like: gives dtype and device.
+        floor: of the sharp transfer function, a share of its peak: below it the ratio is noise.
 
     Returns:
         (1 or B, 1, size, size), sum 1.
@@ -36,6 +35,6 @@ def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Ten
     point = torch.zeros(1, 1, size, size, dtype=torch.float64, device=like.device)
     point[..., size // 2, size // 2] = 1
     have, want = (torch.fft.rfft2(torch.fft.ifftshift(psf.blur(point, scale), dim=(-2, -1))) for psf in (sharp, wide))
-    ratio = want * have.conj() / (have.abs().square() + _FLOOR**2)
+    ratio = want * have.conj() / (have.abs().square() + floor**2)
     kernel = torch.fft.fftshift(torch.fft.irfft2(ratio, s=(size, size)), dim=(-2, -1))
     return (kernel / kernel.sum((-2, -1), keepdim=True)).to(like)

@@ -23,7 +23,7 @@ class MoffatPSF(Blurring):
 
     Args:
         fwhm: full width at half maximum [arcsec]: a number, or a tensor (B,) with one for each image.
-        beta: how fast the wings fall, 2 or more; 4.765 is turbulent air, a large one a Gaussian.
+        beta: how fast the wings fall, without unit, 2 or more; 4.765 is turbulent air, a large one a Gaussian.
 
     Raises:
         LensphysError: if a width is not positive and finite, or beta is below 2.

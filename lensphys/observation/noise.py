@@ -15,12 +15,11 @@ from lensphys.basics.checks import LensphysError, check_images, check_positive
 from lensphys.observation.per_image import PerImage
 
 # torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat
-_SKY_PIXELS = 100  # fewer tell no scatter
 Randomness = torch.Generator | np.random.Generator
 
 
 class Noise(Protocol):
-    """A noise law. Images are (B, 1, H, W) in the unit of the data.
+    """A noise law. Images are (B, 1, H, W) in the unit of the data; variances (B, 1, H, W) in its square.
 
     ``known``: whether the instrument knows its numbers; else they are estimated from the image itself, and chi^2 says
     little.
@@ -32,15 +31,15 @@ class Noise(Protocol):
         ...
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the mean of the noisy image, given the clean one."""
+        """Return the mean (B, 1, H, W) of the noisy image, given the clean one."""
         ...
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the variance of the noisy image, given the clean one."""
+        """Return the variance (B, 1, H, W) of the noisy image, given the clean one."""
         ...
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return a noisy image."""
+        """Return a noisy image (B, 1, H, W)."""
         ...
 
     def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
@@ -51,11 +50,11 @@ class Noise(Protocol):
         ...
 
     def merged(self, index: Tensor, part: Self) -> Self:
-        """Return the law with that of some images (indices) replaced by ``part``."""
+        """Return the law with that of some images, by their indices (n,), replaced by ``part``."""
         ...
 
     def rows(self, index: Tensor) -> Self:
-        """Return the law of some images (indices) of the batch."""
+        """Return the law of some images of the batch, by their indices (n,)."""
         ...
 
     def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
@@ -118,7 +117,7 @@ class ExposureNoise(KnownNoise):
         Args:
             read_noise: [e-] per pixel and read-out.
             sky_brightness: [mag / arcsec^2].
-            zero_point: magnitude of 1 e-/s.
+            zero_point: of 1 e-/s [mag].
             exposure_time: of one exposure [s].
             num_exposures: how many are added.
             pixel_scale: [arcsec].
@@ -130,11 +129,11 @@ class ExposureNoise(KnownNoise):
         return cls(math.sqrt(num_exposures * read_noise**2 + total * sky) / total, total)
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the clean image: this noise has no bias."""
+        """Return the clean image (B, 1, H, W): this noise has no bias."""
         return clean
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return background_rms^2 + I / t."""
+        """Return background_rms^2 + I / t, (B, 1, H, W) [(e-/s)^2]."""
         return self.background_rms**2 + clean.clamp(min=0) / self.exposure_time
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
@@ -160,28 +159,28 @@ class ModelErrorNoise:
         return self.law.known
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the mean of the noisy image, given the clean one."""
+        """Return the mean (B, 1, H, W) of the noisy image, given the clean one."""
         return self.law.expected(clean)
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the sum of the variances."""
+        """Return the sum of the variances, (B, 1, H, W) [unit of the image squared]."""
         return self.law.variance(clean) + self.extra
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return a noisy image: of the detector alone."""
+        """Return a noisy image (B, 1, H, W): of the detector alone."""
         return self.law.sample(clean, generator)
 
     def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
-        """Return the law with its unknown numbers estimated anew."""
+        """Return the law with its unknown numbers estimated anew, from images (B, 1, H, W)."""
         return replace(self, law=self.law.updated(image, clean, weight))
 
     def merged(self, index: Tensor, part: Self) -> Self:
-        """Return the law with that of some images (indices) replaced by ``part``."""
+        """Return the law with that of some images, by their indices (n,), replaced by ``part``."""
         extra = self.extra.index_copy(0, index, part.extra)
         return replace(self, law=self.law.merged(index, part.law), extra=extra)
 
     def rows(self, index: Tensor) -> Self:
-        """Return the law of some images (indices) of the batch."""
+        """Return the law of some images of the batch, by their indices (n,)."""
         return replace(self, law=self.law.rows(index), extra=self.extra[index])
 
     def inner(self, shape: tuple[int, int], rows: slice, columns: slice) -> Self:
@@ -204,11 +203,13 @@ class RectifiedCountNoise(PerImage):
     Args:
         background_rms: s, (B, 1, 1, 1) [unit of the image].
         shot: photon variance per unit flux, (B, 1, 1, 1) [unit of the image].
+        fewest: pixels that tell a number anew; by fewer it stays as it is.
     """
 
     known: ClassVar[bool] = False
     background_rms: Tensor
     shot: Tensor
+    fewest: int = 100
 
     @classmethod
     def from_image(cls, image: Tensor) -> RectifiedCountNoise:
@@ -253,12 +254,13 @@ class RectifiedCountNoise(PerImage):
         ratio = (image * faint).sum((1, 2, 3), keepdim=True) / (self.expected(clean) * faint).sum(
             (1, 2, 3), keepdim=True
         ).clamp(min=1e-30)
-        background = torch.where(pixels >= 100, self.background_rms * ratio, self.background_rms)
+        background = torch.where(pixels >= self.fewest, self.background_rms * ratio, self.background_rms)
         bright = (clean > 2 * background).to(image) * weight
         pixels = bright.sum((1, 2, 3), keepdim=True)
         excess = ((image - clean) ** 2 - background**2) * bright
         shot = excess.sum((1, 2, 3), keepdim=True) / (clean * bright).sum((1, 2, 3), keepdim=True).clamp(min=1e-30)
-        return RectifiedCountNoise(background, torch.where((pixels >= 100) & (shot > 0), shot, self.shot))
+        shot = torch.where((pixels >= self.fewest) & (shot > 0), shot, self.shot)
+        return replace(self, background_rms=background, shot=shot)
 
     def _cut_gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         m = clean.clamp(min=0)
@@ -273,7 +275,7 @@ class RectifiedCountNoise(PerImage):
         return self._cut_gaussian(clean)[0]
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the variance of the cut Gaussian plus the photon noise of what it lets through."""
+        """Return the variance (B, 1, H, W) of the cut Gaussian plus the photon noise of what it lets through."""
         mean, square = self._cut_gaussian(clean)
         return square - mean**2 + 0.5 * self.shot * mean
 
@@ -291,7 +293,7 @@ class _OfOneSigma(PerImage):
     sigma: Tensor
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return the clean image: this noise has no bias."""
+        """Return the clean image (B, 1, H, W): this noise has no bias."""
         return clean
 
     def variance(self, clean: Tensor) -> Tensor:
@@ -329,10 +331,12 @@ class SkyNoise(_OfOneSigma):
 
     Args:
         sigma: (B, 1, 1, 1) [unit of the image].
+        fewest: pixels of the sky that tell it anew; by fewer it stays as it is.
     """
 
     known: ClassVar[bool] = False
     sigma: Tensor
+    fewest: int = 100
 
     @classmethod
     def from_image(cls, image: Tensor) -> SkyNoise:
@@ -360,8 +364,8 @@ class SkyNoise(_OfOneSigma):
         """Return the scatter of what a clean model, (B, 1, H, W), leaves where it shines less than the noise."""
         sky = (clean < 0.5 * self.sigma) & (weight > 0)
         found = _scatter(image - clean, sky)
-        enough = (sky.sum((1, 2, 3), keepdim=True) >= _SKY_PIXELS) & (found > 0)
-        return SkyNoise(torch.where(enough, found, self.sigma))
+        enough = (sky.sum((1, 2, 3), keepdim=True) >= self.fewest) & (found > 0)
+        return replace(self, sigma=torch.where(enough, found, self.sigma))
 
 
 def _scatter(values: Tensor, where: Tensor) -> Tensor:

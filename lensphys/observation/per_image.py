@@ -15,7 +15,7 @@ class PerImage:
     """An object whose tensors have one entry for each image of a batch (B, ...), or a single one for all (1, ...)."""
 
     def rows(self, index: Tensor) -> Self:
-        """Return the object for some images (indices) of the batch."""
+        """Return the object for some images of the batch, by their indices (n,)."""
         return self._changed(lambda x: x[index] if x.ndim and len(x) > 1 else x)
 
     def to(self, device: torch.device | str) -> Self:
@@ -27,7 +27,7 @@ class PerImage:
         return self._changed(lambda x: x[..., rows, columns] if x.shape[-2:] == shape else x)
 
     def merged(self, index: Tensor, part: Self) -> Self:
-        """Return the object with the entries of some images (indices) replaced by those of ``part``."""
+        """Return the object with the entries of some images, by their indices (n,), replaced by those of ``part``."""
         if len(index) == 0:
             return self
         theirs = iter(x for x in vars(part).values() if isinstance(x, Tensor))

@@ -41,7 +41,7 @@ class PSF(Protocol):
         ...
 
     def rows(self, index: Tensor) -> Self:
-        """Return the PSF of some images (indices) of the batch."""
+        """Return the PSF of some images of the batch, by their indices (n,)."""
         ...
 
     def to(self, device: torch.device | str) -> Self:
@@ -59,7 +59,7 @@ class NoPSF(Blurring):
         return 0.0
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
-        """Return the image as it is."""
+        """Return the image (B, 1, H, W) as it is."""
         return image
 
 
@@ -264,7 +264,7 @@ def widest(fwhm: float | Tensor) -> float:
 
 
 def check_widths(fwhm: float | Tensor) -> None:
-    """Raise unless every width is positive and finite.
+    """Raise unless every width, a number or (B,) [arcsec], is positive and finite.
 
     Raises:
         LensphysError: with the value that came.

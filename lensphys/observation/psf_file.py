@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError, check_file, check_positive
+from lensphys.basics.settings import Strict
 from lensphys.observation.psf import PixelPSF
 
 if TYPE_CHECKING:
@@ -19,10 +21,24 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 LARGEST_SIDE = 4095  # pixels, 64 MiB
-_NORMALISABLE = (0.9, 1.1)  # kernels on disk lack some of the wings
-_ROUNDING = 1e-3  # a sum that differs by less is not worth a word
-_CUT = 0.1  # of the peak, at the edge: a star is fainter there, but in a kernel that is far too small
-_OFF_CENTRE = 0.1  # kernel pixels; below it the centroid is as good as the pixel
+
+
+class KernelChecks(Strict):
+    """What a kernel in a file may be off by.
+
+    Args:
+        least_sum: below it a kernel is refused; above, it is divided by its sum: on disk some of the wings are missing.
+        largest_sum: above it, likewise.
+        rounding: difference of a sum from 1 that is not worth a word.
+        edge: brightness at the edge, over the peak, above which a kernel is far too small, or no star.
+        off_centre: of the centroid [kernel pixels], below which the middle pixel is as good.
+    """
+
+    least_sum: PositiveFloat = 0.9
+    largest_sum: PositiveFloat = 1.1
+    rounding: PositiveFloat = 1e-3
+    edge: PositiveFloat = 0.1
+    off_centre: PositiveFloat = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,7 @@ class Star:
     kernel: Array
     remarks: tuple[str, ...] = ()
 
-    def told(self, where: str, scale: float) -> str:
+    def sentence(self, where: str, scale: float) -> str:
         """Return the sentence for the user on a kernel of this file and extension, and pixel scale [arcsec]."""
         done = f": {'; '.join(self.remarks)}" if self.remarks else ""
         return f'PSF: {where}, {len(self.kernel)} x {len(self.kernel)} pixels of {scale:.4g}"{done}'
@@ -64,24 +80,24 @@ def read_kernel(name: str, path: Path, band: str = "") -> Kernel:
         return kernel_in(file, band)
 
 
-def usable(kernel: Kernel) -> Star:
+def usable(kernel: Kernel, checks: KernelChecks = KernelChecks()) -> Star:
     """Return a kernel with the sum 1 and an odd number of pixels.
 
     Raises:
         LensphysError: if it is no image of a star: not square, not finite, or its sum is not 1 within 10 %.
     """
     values, remarks = kernel.values, list(kernel.remarks)
-    _check(kernel)
+    _check(kernel, checks)
     total = float(values.sum())
     values = values / total
-    if abs(total - 1) > _ROUNDING:
+    if abs(total - 1) > checks.rounding:
         remarks.append(f"divided by its sum, {total:.4g}")
     if len(values) % 2 == 0:
-        values = centred(values, len(values) - 1)
+        values = centred(values, len(values) - 1, checks)
         remarks.append(f"recentred from {len(kernel.values)} pixels a side onto {len(values)}")
-    elif (off := float(np.abs(offset(values)).max())) > _OFF_CENTRE:
+    elif (off := float(np.abs(offset(values)).max())) > checks.off_centre:
         remarks.append(f"its centroid is {off:.2g} of its pixels off its middle")
-    if (edge := edge_over_peak(values)) > _CUT:
+    if (edge := edge_over_peak(values)) > checks.edge:
         remarks.append(f"it is cut off where it still has {100 * edge:.0f} % of its peak: is it a star?")
     return Star(values, tuple(remarks))
 
@@ -102,7 +118,7 @@ def edge_over_peak(kernel: Array) -> float:
     return float(edge.mean() / kernel.max()) if len(kernel) > 1 else 0.0
 
 
-def centred(kernel: Array, size: int) -> Array:
+def centred(kernel: Array, size: int, checks: KernelChecks = KernelChecks()) -> Array:
     """Return a kernel with its centroid on the middle pixel, (size, size), sum 1.
 
     Whole pixels are cut off; only what is left of the way, if it is worth it, is a cubic spline's.
@@ -110,22 +126,22 @@ def centred(kernel: Array, size: int) -> Array:
     from scipy.ndimage import map_coordinates
 
     centre = (len(kernel) - 1) / 2 + offset(kernel)
-    centre = np.where(np.abs(centre - np.round(centre)) < _OFF_CENTRE, np.round(centre), centre)
+    centre = np.where(np.abs(centre - np.round(centre)) < checks.off_centre, np.round(centre), centre)
     steps = np.arange(size) - (size - 1) / 2
     rows, columns = np.meshgrid(centre[0] + steps, centre[1] + steps, indexing="ij")
     moved = map_coordinates(kernel, [rows, columns], order=3, mode="constant")
     return moved / moved.sum()
 
 
-def centred_psf(psf: PixelPSF) -> PixelPSF:
+def centred_psf(psf: PixelPSF, checks: KernelChecks = KernelChecks()) -> PixelPSF:
     """Return a kernel PSF whose centroid is its middle pixel: what it blurs stays where it is."""
     values = psf.kernel.double().cpu().numpy()
-    if np.abs(offset(values)).max() <= _OFF_CENTRE:
+    if np.abs(offset(values)).max() <= checks.off_centre:
         return psf
-    return replace(psf, kernel=torch.from_numpy(centred(values, len(values))).to(psf.kernel))
+    return replace(psf, kernel=torch.from_numpy(centred(values, len(values), checks)).to(psf.kernel))
 
 
-def _check(kernel: Kernel) -> None:
+def _check(kernel: Kernel, checks: KernelChecks) -> None:
     values, where = kernel.values, kernel.where
     if max(values.shape, default=0) > LARGEST_SIDE:
         raise LensphysError(
@@ -137,10 +153,10 @@ def _check(kernel: Kernel) -> None:
         check_positive(f"the pixel scale of {where}", kernel.scale)
     if not np.isfinite(values).all():
         raise LensphysError(f"{where} holds NaN or infinite values: a PSF kernel must be finite")
-    total, (low, high) = float(values.sum()), _NORMALISABLE
+    total = float(values.sum())
     if total <= 0:
         raise LensphysError(f"{where} sums to {total:.4g}: a PSF kernel must have light, and sum to 1")
-    if not low <= total <= high:
+    if not checks.least_sum <= total <= checks.largest_sum:
         raise LensphysError(
             f"{where} sums to {total:.4g}, a PSF kernel must sum to 1 within 10 %: divide it by its sum"
         )

@@ -7,11 +7,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+
+from lensphys.basics.settings import Strict
 
 Array = NDArray[Any]
 
-_BORDER = 8  # of the shorter side: how wide the border is
-_FEWEST = 32  # pixels of the border that tell a level
+
+class SkyBorder(Strict):
+    """Where the level of the sky is measured, and when it is off zero.
+
+    Args:
+        share: of the shorter side that the border is wide, one in so many.
+        fewest: pixels of the border that tell a level.
+        clip: sigma beyond which a pixel is light, or a fault, and no sky.
+        significant: sigma of the level that count as one.
+        tolerated: share of a pixel's scatter that a level may have: the wings of PSF and galaxies leave some.
+    """
+
+    share: PositiveInt = 8
+    fewest: PositiveInt = 32
+    clip: PositiveFloat = 3.0
+    significant: PositiveFloat = 5.0
+    tolerated: PositiveFloat = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,29 +40,29 @@ class SkyLevel:
         level: [flux per pixel].
         error: of the level, for noise that is white [flux per pixel].
         scatter: of a pixel [flux per pixel].
-        significant: sigma of the level that count as one.
-        tolerated: share of a pixel's scatter that a level may have: the wings of PSF and galaxies leave some.
+        border: how it was measured, and when it counts.
     """
 
     level: float
     error: float
     scatter: float
-    significant: float = 5.0
-    tolerated: float = 0.5
+    border: SkyBorder = SkyBorder()
 
     @property
     def off(self) -> bool:
         """Whether the sky is not at zero."""
-        return abs(self.level) > max(self.significant * self.error, self.tolerated * self.scatter)
+        return abs(self.level) > max(self.border.significant * self.error, self.border.tolerated * self.scatter)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The level, for messages."""
         share = self.level / self.scatter if self.scatter else 0.0
         return f"{self.level:.3g}, {share:+.2f} sigma of a pixel's noise"
 
 
-def sky_level(image: Array, where: Array | None = None, width: int | None = None) -> SkyLevel | None:
+def sky_level(
+    image: Array, where: Array | None = None, width: int | None = None, border: SkyBorder = SkyBorder()
+) -> SkyLevel | None:
     """Return the level of the sky along the borders of an image, by sigma clipping; None if too little is seen of it.
 
     What stands out of the border in the mean of 3 x 3 pixels is light, or a fault, and is left out.
@@ -52,28 +70,30 @@ def sky_level(image: Array, where: Array | None = None, width: int | None = None
     Args:
         image: (H, W).
         where: the pixels that count, (H, W) bool; all if None.
-        width: of the border [pixels]; an eighth of the shorter side if None.
+        width: of the border [pixels]; as ``border`` says if None.
+        border: how it is measured.
     """
     from astropy.stats import sigma_clip, sigma_clipped_stats  # slow to import
     from scipy.ndimage import uniform_filter
 
     counted = np.isfinite(image) if where is None else np.isfinite(image) & where
-    border = _border(image.shape, width or max(2, min(image.shape) // _BORDER)) & counted
-    if border.sum() < _FEWEST:
+    edge = _border(image.shape, width or _width(image.shape, border)) & counted
+    if edge.sum() < border.fewest:
         return None
-    filled = np.where(counted, image, np.median(image[border]))
-    smooth = np.ma.array(uniform_filter(filled.astype(np.float64), 3), mask=~border)
-    clipped = sigma_clip(smooth, sigma=3.0)
-    dark = border & ~np.ma.getmaskarray(clipped)
+    filled = np.where(counted, image, np.median(image[edge]))
+    smooth = np.ma.array(uniform_filter(filled.astype(np.float64), 3), mask=~edge)
+    clipped = sigma_clip(smooth, sigma=border.clip)
+    dark = edge & ~np.ma.getmaskarray(clipped)
     values = image[dark].astype(np.float64)
-    if values.size < _FEWEST:
+    if values.size < border.fewest:
         return None
-    scatter = float(sigma_clipped_stats(values, sigma=3.0)[2])
+    scatter = float(sigma_clipped_stats(values, sigma=border.clip)[2])
     # the mean of what was averaged: of counts, or of a sky cut at zero, clipped pixels would have another
-    return SkyLevel(float(clipped.mean()), scatter / values.size**0.5, scatter) if scatter > 0 else None
+    level, error = float(clipped.mean()), scatter / values.size**0.5
+    return SkyLevel(level, error, scatter, border) if scatter > 0 else None
 
 
-def darkest_border(image: Array, where: Array | None = None) -> float | None:
+def darkest_border(image: Array, where: Array | None = None, border: SkyBorder = SkyBorder()) -> float | None:
     """Return the level of the darkest of the eight parts of the borders, of corners and sides, as `sky_level` has them.
 
     Arcs and a source's wings are somewhere along the borders, a sky everywhere. None if too little is seen of them.
@@ -81,16 +101,21 @@ def darkest_border(image: Array, where: Array | None = None) -> float | None:
     Args:
         image: (H, W), in any unit.
         where: the pixels that count, (H, W) bool; all if None.
+        border: how wide it is.
     """
     counted = np.isfinite(image) if where is None else np.isfinite(image) & where
-    width = max(2, min(image.shape) // _BORDER)
+    width = _width(image.shape, border)
     bands = [(slice(0, width), slice(width, n - width), slice(n - width, n)) for n in image.shape]
     parts = [(y, x) for i, y in enumerate(bands[0]) for j, x in enumerate(bands[1]) if (i, j) != (1, 1)]
     levels = [float(image[part][counted[part]].mean()) for part in parts if counted[part].any()]
     return min(levels) if len(levels) > len(parts) // 2 else None
 
 
+def _width(shape: tuple[int, ...], border: SkyBorder) -> int:
+    return max(2, min(shape) // border.share)
+
+
 def _border(shape: tuple[int, ...], width: int) -> Array:
-    border = np.ones(shape, bool)
-    border[width : shape[0] - width, width : shape[1] - width] = False
-    return border
+    edge = np.ones(shape, bool)
+    edge[width : shape[0] - width, width : shape[1] - width] = False
+    return edge

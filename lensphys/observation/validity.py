@@ -28,7 +28,7 @@ class Span(Strict):
 
     @classmethod
     def from_values(cls, values: Tensor) -> Span:
-        """Return the span of some values, to six digits."""
+        """Return the span of some values (N,), in their unit, to six digits."""
         low, high = (float(f"{float(x):.6g}") for x in values.aminmax())
         return cls(low=low, high=high)
 

@@ -25,7 +25,7 @@ class Drawn(Declared):
     defaults: ClassVar[dict[str, Distribution]] = {}
 
     @classmethod
-    def told(cls, component: type[Component]) -> dict[str, Any]:
+    def parameter_fields(cls, component: type[Component]) -> dict[str, Any]:
         """Return a distribution for each parameter that scenes give."""
         own = component.scene_parameters()
         return {p.name: (distribution_of(p), cls.defaults.get(p.name, ...)) for p in own}

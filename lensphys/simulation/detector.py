@@ -83,11 +83,11 @@ class ExposureDetector:
     flux_scale: float = 1.0
 
     def lr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the noisy LR image."""
+        """Return the noisy LR image (B, 1, H, W), in its unit."""
         return self.lr_noise.sample(clean, rng)
 
     def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the HR image with the noise of a detector of such pixels."""
+        """Return the HR image (B, 1, sH, sW) with the noise of a detector of such pixels."""
         return self.hr_noise.sample(clean, rng)
 
 

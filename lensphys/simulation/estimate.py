@@ -18,7 +18,7 @@ class Estimate:
     """The cost of a simulation.
 
     Args:
-        bytes: of the finished samples.
+        bytes: of the finished samples, on the disk.
         seconds: of one worker, by class, for all samples of the class.
         shards: number of shards.
     """

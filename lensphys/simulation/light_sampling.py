@@ -130,7 +130,7 @@ def _enough(lenses: Rendering, settings: LightSampling) -> int:
 
 
 def _enough_at_last(lenses: Rendering, counts: Sequence[int], settings: LightSampling) -> int:
-    """The first of some numbers that is enough for all lenses, else the last of `POINTS`: one lens alone may tell."""
+    """The first of some numbers that is enough for all lenses, else the last of `POINTS`: the sharpest may tell."""
     for row in reversed(range(len(lenses))):
         if not counts:
             break

@@ -22,7 +22,7 @@ from lensphys.simulation.galaxies import galaxy_images
 
 
 @dataclass(frozen=True)
-class Eye:
+class Photometer:
     """What sees the light: it turns magnitudes into flux.
 
     Args:
@@ -61,22 +61,22 @@ class LightSettings(Strict, ABC):
         return ()
 
     @abstractmethod
-    def draw(self, key: str, draws: Draws, eye: Eye) -> Named:
+    def draw(self, key: str, draws: Draws, photometer: Photometer) -> Named:
         """Return lenstronomy's name of a light and its values, drawn; ``amp`` in flux / arcsec^2.
 
         Args:
             key: what the recipe calls it.
             draws: of the sample.
-            eye: what sees it.
+            photometer: what sees it.
 
         Raises:
             LensphysError: if a value has no meaning.
         """
 
-    def flux_of(self, key: str, draws: Draws, eye: Eye, magnitude: Distribution) -> float:
+    def flux_of(self, key: str, draws: Draws, photometer: Photometer, magnitude: Distribution) -> float:
         """Return the flux of a magnitude that is drawn."""
         drawn = draws(f"{key}.magnitude", magnitude)
-        return eye.instrument.flux(drawn + self.color.get(Path(eye.name).name, 0.0))
+        return photometer.instrument.flux(drawn + self.color.get(Path(photometer.name).name, 0.0))
 
 
 class DeclaredLight(Drawn, LightSettings):
@@ -104,11 +104,11 @@ class DeclaredLight(Drawn, LightSettings):
         """Whether the brightness is given as a magnitude."""
         return self.magnitude is not None
 
-    def draw(self, key: str, draws: Draws, eye: Eye) -> Named:
+    def draw(self, key: str, draws: Draws, photometer: Photometer) -> Named:
         """Return lenstronomy's name and the values, drawn."""
         values = self.draw_rest(key, draws, ["amp"])
         if self.magnitude is not None:
-            amp = self.flux_of(key, draws, eye, self.magnitude) / self.component.unit_flux(values)
+            amp = self.flux_of(key, draws, photometer, self.magnitude) / self.component.unit_flux(values)
         elif self.amp is not None:
             amp = draws.positive(f"{key}.amp", self.amp)
         return self.component.lenstronomy, {"amp": amp} | values
@@ -154,7 +154,7 @@ class ImageLight(LightSettings):
         """The files of images that it draws from."""
         return (self.file,)
 
-    def draw(self, key: str, draws: Draws, eye: Eye) -> Named:
+    def draw(self, key: str, draws: Draws, photometer: Photometer) -> Named:
         """Return lenstronomy's name and the values, drawn; ``file`` and ``index`` in place of the image."""
         index = int(draws.rng.integers(len(galaxy_images(self.file))))
         scale = draws.positive(f"{key}.pixel_scale", self.pixel_scale)
@@ -163,7 +163,7 @@ class ImageLight(LightSettings):
         if self.flux is not None:
             flux = draws.positive(f"{key}.flux", self.flux)
         elif self.magnitude is not None:
-            flux = self.flux_of(key, draws, eye, self.magnitude)
+            flux = self.flux_of(key, draws, photometer, self.magnitude)
         values = {"file": self.file, "index": index, "amp": flux / scale**2} | place | turned
         return ImageSource.lenstronomy, values
 
@@ -185,13 +185,13 @@ class AnyLight(LightSettings):
         """Whether the brightness is given as a magnitude."""
         return "magnitude" in self.parameters
 
-    def draw(self, key: str, draws: Draws, eye: Eye) -> Named:
+    def draw(self, key: str, draws: Draws, photometer: Photometer) -> Named:
         """Return lenstronomy's name and the values, drawn."""
         key, rest = f"{key}.parameters", dict(self.parameters)
         amp, magnitude = rest.pop("amp", None), rest.pop("magnitude", None)
         values = draws.all_of(key, rest)
         if magnitude is not None:
-            amplitude = self.flux_of(key, draws, eye, magnitude) / _unit_flux(self.profile, values)
+            amplitude = self.flux_of(key, draws, photometer, magnitude) / _unit_flux(self.profile, values)
         elif amp is not None:
             amplitude = draws.positive(f"{key}.amp", amp)
         else:

@@ -41,7 +41,7 @@ class PowerLaw:
         return (self.heaviest**power - self.lightest**power) / power
 
     def mean(self, value: Callable[[Array], Array]) -> float:
-        """Return the mean of ``value(mass)`` over the halos, by Gauss-Legendre quadrature in ln M."""
+        """Return the mean over the halos of ``value(mass [solar masses])``, by Gauss-Legendre quadrature in ln M."""
         nodes, weights = _legendre_nodes()
         span = np.log(self.heaviest / self.lightest)
         scaled = np.exp(span * (nodes + 1) / 2)  # masses in units of the lightest: no power of them overflows

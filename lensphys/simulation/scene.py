@@ -14,7 +14,7 @@ from lensphys.observation import Instrument
 from lensphys.simulation.bodies import Host
 from lensphys.simulation.declared import Keywords, Named
 from lensphys.simulation.draws import Draws
-from lensphys.simulation.lights import Eye
+from lensphys.simulation.lights import Photometer
 from lensphys.simulation.recipe import Recipe
 
 # lenstronomy's names of what bends the arcs smoothly, and those that begin with them
@@ -115,8 +115,8 @@ def draw_scene(
     host = Host(main.get("center_x", 0.0), main.get("center_y", 0.0), recipe.masses)
     bodies = recipe.classes[class_name].sample(rng if substructure_rng is None else substructure_rng, host)
     lenses += [(bodies.profile, keywords) for keywords in bodies.keywords()]
-    eye = Eye(recipe.instrument, instrument)
-    light = {key: settings.draw(key, draws, eye) for key, settings in recipe.lights.items()}
+    photometer = Photometer(recipe.instrument, instrument)
+    light = {key: settings.draw(key, draws, photometer) for key, settings in recipe.lights.items()}
     draws.check_used()
     sources = [component for key, component in light.items() if not key.startswith("lens_light")]
     lens_light = [component for key, component in light.items() if key.startswith("lens_light")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, remove_leftovers
-from lensphys.basics.runners import Processes, Runner, lead, progress_bar
+from lensphys.basics.runners import Processes, Runner, progress_bar, run_parts
 from lensphys.basics.terminal import progress_console
 from lensphys.data.lens_file import LensFile
 from lensphys.data.merging import merge_shards
@@ -117,7 +117,7 @@ def _run(manifest: Manifest, runner: Runner, device: str, report: Callable[[int]
         report(finished.samples)
 
     job = partial(write_shard, manifest.plan, manifest.folder.resolve(), device)
-    lead(runner, job, manifest.missing, take, manifest.write)
+    run_parts(runner, job, manifest.missing, take, manifest.write)
 
 
 def _check_same(plan: Plan, out: Path) -> None:

@@ -53,7 +53,7 @@ class DeflectionField:
         like: Tensor | None = None,
         centre: Tensor | None = None,
     ) -> DeflectionField:
-        """Return the field of a mass profile (any callable theta -> alpha) on a grid; dtype and device of ``like``."""
+        """Return the field of a mass profile (any theta -> alpha [arcsec]) on a grid; dtype and device of ``like``."""
         return cls(formula(grid.positions(like=like)), grid, centre, formula)
 
     @classmethod
@@ -81,7 +81,7 @@ class DeflectionField:
         return DeflectionField.from_polar(radial, tangential, grid, self.centre)
 
     def plus(self, formula: Callable[[Tensor], Tensor]) -> DeflectionField:
-        """Return the field with the deflection of a mass profile (any callable theta -> alpha) added."""
+        """Return the field with the deflection of a mass profile (any theta -> alpha [arcsec]) added."""
         own = self.formula
         total = None if own is None else (lambda theta: own(theta) + formula(theta))
         return DeflectionField(self.alpha + formula(self.theta), self.grid, self.centre, total)

@@ -50,15 +50,15 @@ class TrainingData(Protocol[B]):
     validity: Validity | None
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
         ...
 
     def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of the validation batches of one process."""
+        """Return the indices (n,) of the validation batches of one process."""
         ...
 
     def read(self, index: Tensor, device: torch.device) -> B:
-        """Return some images, as the method wants them."""
+        """Return some images, by their indices (n,), as the method wants them."""
         ...
 
 
@@ -83,14 +83,14 @@ class _Split:
         self.name, self.seed, self.size = name, seed, settings.batch_size
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
         mixed = self.training[torch.randperm(len(self.training), generator=generator)]
         count = len(mixed) // (self.size * ranks)
         return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
 
     def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of the validation batches of one process."""
+        """Return the indices (n,) of the validation batches of one process."""
         return _shared(self.validation, rank, ranks, self.size)
 
 
@@ -147,7 +147,7 @@ class RankBatches(_Split):
         self.ranked, self.identity = ranked, ranked.identity
 
     def read(self, index: Tensor, device: torch.device) -> RankBatch:
-        """Return some patches by all networks, and their NIQE."""
+        """Return some patches, by their indices (n,), of all networks, and their NIQE."""
         image, niqe = self.ranked.read(index.tolist())
         return RankBatch(image.to(device), niqe.to(device))
 
@@ -179,13 +179,13 @@ class FreshBatches:
         self.validity = Validity.from_observations(examples)
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of each batch of one process; every process has the same number of full batches."""
+        """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
         count = len(self.stream) // (self.size * ranks)
         index = epoch * len(self.stream) + torch.arange(count * self.size * ranks)
         return list(index.reshape(count, ranks, self.size)[:, rank])
 
     def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
-        """Return the indices of the validation batches of one process."""
+        """Return the indices (n,) of the validation batches of one process."""
         return _shared(_HELD_OUT + torch.arange(self.held_out), rank, ranks, self.size)
 
     def read(self, index: Tensor, device: torch.device) -> Batch:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.outputs import put, scratch, whole_file
+from lensphys.basics.outputs import move_into_place, scratch, whole_file
 from lensphys.viewer.catalogue import Entry, catalogue_page
 from lensphys.viewer.library import Library
 from lensphys.viewer.page import lens_page
@@ -66,7 +66,7 @@ def write_pages(results: Results, page: Path, told: Callable[[range], Iterable[i
         ]
         if folder.is_dir():
             shutil.rmtree(folder)
-        put(new, folder)
+        move_into_place(new, folder)
     _write(page, catalogue_page(results.path.name, entries, Library(_CATALOGUE), results.skipped))
     return len(entries)
 

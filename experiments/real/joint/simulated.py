@@ -148,7 +148,7 @@ def fitted(seen: list[tuple[Seen, Placement]]) -> tuple[JointPrediction, float]:
     """Return the joint fit of some images, and the CPU seconds that it took."""
     started = time.process_time()
     method = JointRefinedFit()
-    found = method.told(method.fitted([one for one, _ in seen]), 2)
+    found = method.prediction(method.fitted([one for one, _ in seen]), 2)
     return found, time.process_time() - started
 
 

@@ -21,7 +21,7 @@ from skimage.metrics import structural_similarity
 from lensphys.basics.outputs import write_json
 from lensphys.basics.panels import save_figure
 from lensphys.basics.provenance import provenance
-from lensphys.data.registration import registration
+from lensphys.data.registration import RegistrationSettings, registration
 from lensphys.observation import Camera, ErrorMap, Observation, block_sum
 from lensphys.tracing.grid import PixelGrid
 
@@ -89,7 +89,7 @@ def main(folder: Path, out: Path) -> None:
     lr, hr = (np.load(folder / name).astype(np.float64).squeeze() for name in NAMES)
     found = registration(lr, hr, SCALE)
     # for a comparison of like with like, before has its flux matched, too: at the shift zero
-    unshifted = registration(lr, hr, SCALE, largest_shift=0)
+    unshifted = registration(lr, hr, SCALE, settings=RegistrationSettings().unshifted)
     before, after = unshifted.undone(hr), found.undone(hr)
     left, left_after = (smoothed_residual(lr, x) for x in (before, after))
     rms, rms_after = ({"image": float(x.std()), "object": float(x[about(lr)].std())} for x in (left, left_after))

@@ -51,7 +51,7 @@ class Judge:
     def judged(self, method: Method, name: str) -> tuple[Row, dict[str, np.ndarray]]:
         """Return what a method reached (``results``), says of itself (``verdicts``) and costs, and some of its images.
 
-        The images are of one lens of each class.
+        The images, ``image_0 ...`` (1, sH, sW), are of one lens of each class, ``psnr`` [dB] (n,) is theirs.
         """
         evaluation = evaluate(
             method,

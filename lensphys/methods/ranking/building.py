@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import PositiveFloat
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.provenance import provenance
+from lensphys.basics.settings import Strict
 from lensphys.basics.terminal import progress_console
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import Method
@@ -23,9 +25,22 @@ from lensphys.methods.ranking.niqe import NIQE
 from lensphys.methods.ranking.rank_set import RankSet, write_rank_set
 
 _BATCH = 16
-_DARK = 0.02  # of an image's light: a patch with less shows sky
-_RMS = (10**-3.5, 10**-2.2)  # of the patterns in distorted images [LR peak]: about that by which methods differ
-_WIDTH = (0.0, 1.2)  # standard deviation of the noise's correlation [HR pixels]
+
+
+class PatchSettings(Strict):
+    """Which patches are ranked, and how some are distorted.
+
+    Args:
+        dark: share of an image's light below which a patch shows sky, and is left out.
+        weakest: rms of the patterns in distorted images [LR peak], at least ...
+        strongest: ... and at most: about that by which methods differ.
+        widest: standard deviation of the noise's correlation, at most [HR pixels].
+    """
+
+    dark: PositiveFloat = 0.02
+    weakest: PositiveFloat = 10**-3.5
+    strongest: PositiveFloat = 10**-2.2
+    widest: PositiveFloat = 1.2
 
 
 def clean_niqe(lenses: LensFile, block: int = 32, limit: int = 600) -> NIQE:
@@ -55,6 +70,7 @@ def build_rank_set(
     limit: int | None = None,
     mixtures: int = 0,
     distorted: int = 0,
+    settings: PatchSettings = PatchSettings(),
     device: str = "cpu",
 ) -> None:
     """Super-resolve images by each method, cut them to patches, rank these by NIQE, and write the rank set.
@@ -75,6 +91,7 @@ def build_rank_set(
         limit: at most so many images; all if None.
         mixtures: how many weighted means of the methods' images join each patch.
         distorted: how many copies of these, with faint noise or a faint grid, join them.
+        settings: which patches are ranked, and how they are distorted.
         device: where the methods compute.
 
     Raises:
@@ -88,7 +105,12 @@ def build_rank_set(
     count = min(limit or len(lenses), len(lenses))
     added = {"mixture": mixtures, "distorted": distorted}
     prints = [_fingerprint(method, lenses, count) for method in methods.values()]
-    judge = [*(x.round(decimals=6).tolist() for x in (niqe.mean, niqe.covariance)), niqe.block, niqe.sharpness]
+    judge = [
+        *(x.round(decimals=6).tolist() for x in (niqe.mean, niqe.covariance)),
+        niqe.block,
+        niqe.sharpness,
+        settings.model_dump(),
+    ]
     made_from = hashlib.sha256(json.dumps([list(methods), prints, patch, added, judge]).encode()).hexdigest()
     with sole_run(out):
         if out.exists():
@@ -101,9 +123,9 @@ def build_rank_set(
                 with whole_file(part) as temporary, temporary.open("wb") as stream:
                     np.save(stream, found.numpy())
         whole = torch.stack([torch.from_numpy(np.load(part)) for part in parts.values()], 1)  # (N, K, H, W)
-        patches, row = (whole, torch.arange(count)) if patch is None else _patches(whole, patch)
+        patches, row = (whole, torch.arange(count)) if patch is None else _patches(whole, patch, settings.dark)
         patches = torch.cat([patches, _mixed(patches, mixtures)], 1)
-        patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale)], 1)
+        patches = torch.cat([patches, _distorted(patches, distorted, lenses.upscale, settings)], 1)
         names = [*methods, *(f"{kind} {k + 1}" for kind in added for k in range(added[kind]))]
         scores = _scores(niqe, patches)
         usable = scores.isfinite().all(1)
@@ -152,13 +174,13 @@ def _super_resolved(method: Method, lenses: LensFile, count: int, title: str, de
     return torch.cat(parts)
 
 
-def _patches(images: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _patches(images: Tensor, side: int, dark: float) -> tuple[Tensor, Tensor]:
     """The patches of images (N, K, H, W) in which there is light, (M, K, side, side), and of which image each is."""
     cut = images.unfold(2, side, side).unfold(3, side, side)  # (N, K, rows, columns, side, side)
     flat = cut.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     per_image = cut.shape[2] * cut.shape[3]
     total = images.abs().mean(1).sum((1, 2)).repeat_interleave(per_image)
-    lit = flat.abs().mean(1).sum((1, 2)) > _DARK * total
+    lit = flat.abs().mean(1).sum((1, 2)) > dark * total
     return flat[lit], torch.arange(len(images)).repeat_interleave(per_image)[lit]
 
 
@@ -168,7 +190,7 @@ def _mixed(patches: Tensor, count: int) -> Tensor:
     return torch.einsum("mck, mkhw -> mchw", torch.from_numpy(share).to(patches), patches)
 
 
-def _distorted(patches: Tensor, count: int, upscale: int) -> Tensor:
+def _distorted(patches: Tensor, count: int, upscale: int, settings: PatchSettings) -> Tensor:
     """Copies of random ones of patches (M, K, h, w) with a faint pattern, (M, count, h, w).
 
     The pattern is noise of any width, or a grid with the period of the upscaling, which upsampling layers are prone to
@@ -184,12 +206,12 @@ def _distorted(patches: Tensor, count: int, upscale: int) -> Tensor:
     found = patches[torch.arange(len(patches))[:, None], which]
     for image in found.flatten(0, 1):
         if generator.integers(2):
-            pattern = gaussian_filter(generator.standard_normal(image.shape), generator.uniform(*_WIDTH))
+            pattern = gaussian_filter(generator.standard_normal(image.shape), generator.uniform(0.0, settings.widest))
         else:
             period = max(2, upscale)
             tile = generator.standard_normal((period, period))
             pattern = (tile - tile.mean())[np.ix_(*(np.arange(n) % period for n in image.shape))]
-        strength = np.exp(generator.uniform(*np.log(_RMS)))
+        strength = np.exp(generator.uniform(*np.log([settings.weakest, settings.strongest])))
         light = (image / image.max().clamp(min=1e-30)).clamp(min=0) ** (0.5 * generator.integers(3))
         image += light * torch.from_numpy(strength * pattern / pattern.std()).to(image)
     return found

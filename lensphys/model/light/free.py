@@ -36,12 +36,12 @@ class Envelope(Strict):
     bend: PositiveFloat = 4.0
 
     def bounded(self, field: Tensor) -> Tensor:
-        """Return the field, bent into its bounds: a fit that has run into them finds its way back."""
+        """Return the field [e-folds], of any shape, bent into its bounds: a fit that ran into them finds back."""
         low, high = -self.fainter, self.brighter
         return low + softplus(field - low, self.bend) - softplus(field - high, self.bend)
 
     def slope(self, field: Tensor) -> Tensor:
-        """Return the derivative of `bounded` by the field."""
+        """Return the derivative of `bounded` by the field [e-folds], of the field's shape."""
         low, high = -self.fainter, self.brighter
         return torch.sigmoid(self.bend * (field - low)) - torch.sigmoid(self.bend * (field - high))
 

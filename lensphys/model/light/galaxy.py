@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.model.component import CENTRE, LightProfile, Value, as_planes, offset
-from lensphys.model.parameter import HalfWidths, Parameter, Peaks
+from lensphys.model.component import CENTRE, LightProfile, Value, as_planes, chosen, offset
+from lensphys.model.parameter import SOURCE_CENTRE, Parameter, Peaks
 
 _DARK = 8  # pixels of sky about an image: a cubic spline has forgotten its edge there to 3e-5
 
@@ -24,26 +24,26 @@ class Pixels:
     Args:
         coefficients: (h, w) float64 of its B-splines, with a dark border.
         scale: of its pixels [arcsec].
-        told: what it is, for files.
+        provenance: file, pixel scale and checksum, for records.
     """
 
     coefficients: Tensor
     scale: float
-    told: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_image(cls, image: NDArray[Any], scale: float, told: Mapping[str, Any] | None = None) -> Pixels:
+    def from_image(cls, image: NDArray[Any], scale: float, provenance: Mapping[str, Any] | None = None) -> Pixels:
         """Return an image (H, W) in units of its brightest pixel.
 
         Args:
-            image: rows are y, upwards; some of it is positive.
+            image: (H, W) in any unit, rows are y, upwards; some of it is positive.
             scale: of its pixels [arcsec].
-            told: what it is, for files.
+            provenance: file, pixel scale and checksum, for records.
         """
         from scipy.ndimage import spline_filter
 
         dark = np.pad(np.asarray(image, dtype=np.float64) / np.max(image), _DARK)
-        return cls(torch.from_numpy(spline_filter(dark, order=3, mode="mirror")), scale, told or {})
+        return cls(torch.from_numpy(spline_filter(dark, order=3, mode="mirror")), scale, provenance or {})
 
     @property
     def half_side(self) -> float:
@@ -55,7 +55,7 @@ class Pixels:
 
         Args:
             x: (B, H, W) [pixels of the image].
-            y: likewise.
+            y: (B, H, W) [pixels of the image].
 
         Returns:
             Brightness [of the brightest pixel] and its derivatives by x and y [per pixel], (B, H, W) each.
@@ -92,7 +92,7 @@ def brightness_galaxy(
     """Return the surface brightness (B, 1, H, W) of an image at beta (B or 1, 2, H, W) [arcsec].
 
     Args:
-        beta: positions.
+        beta: positions, (B or 1, 2, H, W) [arcsec].
         image: the pixels.
         amp: brightness of the brightest pixel [flux / arcsec^2].
         scale: of the image: 1 for its own pixel scale.
@@ -131,8 +131,7 @@ class GalaxyImage(LightProfile):
     parameters = (
         Parameter("amp", "flux / arcsec^2", Peaks(1e-4), Peaks(1e3), logarithmic=True),
         Parameter("scale", "", 0.2, 5.0, 1.0, 0.3, logarithmic=True),
-        Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
-        Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+        *SOURCE_CENTRE,
     )
 
     @property
@@ -149,9 +148,8 @@ class GalaxyImage(LightProfile):
             CENTRE[0]: -along_x,
             CENTRE[1]: -along_y,
         }
-        columns = [by[name].expand_as(light) for name in names]
-        stacked = torch.stack(columns, dim=1) if columns else light.new_zeros(len(light), 0, *light.shape[1:])
-        return light[:, None], stacked[:, :, None]
+        value = light[:, None]
+        return value, chosen({name: column[:, None] for name, column in by.items()}, names, value)
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""

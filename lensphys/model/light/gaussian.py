@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import LightProfile, Value, as_planes
+from lensphys.model.component import LightProfile, Value, as_planes, chosen
 from lensphys.model.light.ellipse import Ellipse
-from lensphys.model.parameter import ELLIPTICITY, HalfWidths, Parameter, Peaks
+from lensphys.model.parameter import ELLIPTICITY, SOURCE_CENTRE, HalfWidths, Parameter, Peaks
 
 
 def brightness_gaussian(
@@ -74,22 +74,18 @@ class Gaussian(LightProfile):
         Parameter("amp", "flux", Peaks(1e-8), Peaks(1e6), logarithmic=True),
         Parameter("sigma", "arcsec", 0.003, HalfWidths(2.0), 0.3, 1.0, logarithmic=True),
         *ELLIPTICITY,
-        Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
-        Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+        *SOURCE_CENTRE,
     )
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the brightness and its derivatives in closed form."""
+        """Return the brightness and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
         light, width = self(position), as_planes(self.sigma, position)
         ellipse = Ellipse.at(position, self.e1, self.e2, self.center_x, self.center_y)
         plane, steep = light[:, 0], ellipse.radius2 / width.square()
         by_shape = ellipse.slopes(-0.5 * plane / width.square()) if set(names) - {"amp", "sigma"} else [plane] * 4
         columns = [plane / as_planes(self.amp, position), plane * (steep - 2) / width, *by_shape]
-        order = [p.name for p in self.parameters]
-        if not names:
-            return light, light.new_zeros(len(light), 0, *light.shape[1:])
-        chosen = torch.broadcast_tensors(*(columns[order.index(name)] for name in names))
-        return light, torch.stack(chosen, dim=1)[:, :, None]
+        by = {p.name: column[:, None] for p, column in zip(self.parameters, columns, strict=True)}
+        return light, chosen(by, names, light)
 
     @classmethod
     def unit_flux(cls, values: Mapping[str, float]) -> float:

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from lensphys.model.component import LightProfile, Value, as_planes
 from lensphys.model.light.ellipse import Ellipse
-from lensphys.model.parameter import HalfWidths, Parameter, Peaks
+from lensphys.model.parameter import SOURCE_CENTRE, HalfWidths, Parameter, Peaks
 
 _REACH = 8.0  # R_sersic: beyond it a Sersic is dark
 SMOOTHING = 1e-5  # arcsec: keeps d(R^(1/n))/dR finite at the centre, lenstronomy's own value
 
 
 def sersic_b(n_sersic: Tensor) -> Tensor:
-    """Return b_n = 1.9992 n - 0.3271, which makes R_sersic the half-light radius (lenstronomy's approximation)."""
+    """Return b_n = 1.9992 n - 0.3271, of the shape of ``n_sersic``, which makes R_sersic the half-light radius.
+
+    Source: Capaccioli 1989, for 0.5 < n < 10; lenstronomy uses it too.
+    """
     return (1.9992 * n_sersic - 0.3271).clamp(min=1e-5)
 
 
@@ -126,8 +129,7 @@ class Sersic(LightProfile):
         Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
         Parameter("e1", "", -0.6, 0.6, 0.0, 0.3),
         Parameter("e2", "", -0.6, 0.6, 0.0, 0.3),
-        Parameter("center_x", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
-        Parameter("center_y", "arcsec", HalfWidths(-0.6), HalfWidths(0.6)),
+        *SOURCE_CENTRE,
     )
 
     @property
@@ -138,8 +140,7 @@ class Sersic(LightProfile):
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness and its derivatives in closed form: see `brightness_sersic_derivatives`."""
         light, columns = brightness_sersic_derivatives(position, **self.values)
-        order = [p.name for p in self.parameters]
-        return light, columns[:, [order.index(name) for name in names], None]
+        return light, columns[:, self.places(names), None]
 
     @classmethod
     def unit_flux(cls, values: Mapping[str, float]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import ScaleFree, Value, as_planes, offset
+from lensphys.model.component import ScaleFree, Value, as_planes, chosen, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
@@ -70,7 +70,7 @@ class Shear(ScaleFree):
         return 2.0
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection and its derivatives in closed form."""
+        """Return the deflection and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
         x, y = offset(position, self.center_x, self.center_y)
         g1, g2 = (as_planes(g, position).expand_as(x) for g in (self.gamma1, self.gamma2))
         columns = {
@@ -80,6 +80,4 @@ class Shear(ScaleFree):
             "center_y": torch.stack([-g2, g1], dim=1),
         }
         alpha = self(position)
-        if not names:
-            return alpha, alpha.new_zeros(len(alpha), 0, *alpha.shape[1:])
-        return alpha, torch.stack(torch.broadcast_tensors(*(columns[name] for name in names)), dim=1)
+        return alpha, chosen(columns, names, alpha)

@@ -28,7 +28,7 @@ SIE_NUMERATOR, SIE_DENOMINATOR = _arctangent_fraction(10)
 
 
 def polynomial(coefficients: list[float] | list[Tensor], p: Tensor) -> Tensor:
-    """Return the polynomial of at least two coefficients, the highest power first, at ``p``."""
+    """Return the polynomial of at least two coefficients, the highest power first, at ``p`` of any shape."""
     value = coefficients[0] * p + coefficients[1]
     for coefficient in coefficients[2:]:
         value = value * p + coefficient
@@ -172,5 +172,4 @@ class SIE(ScaleFree):
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form: see `deflection_sie_derivatives`."""
         alpha, columns = deflection_sie_derivatives(position, **self.values)
-        order = [p.name for p in self.parameters]
-        return alpha, columns[:, [order.index(name) for name in names]]
+        return alpha, columns[:, self.places(names)]
