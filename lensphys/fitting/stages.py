@@ -112,8 +112,11 @@ class Refinement:
                 whole.smooth_theta_E[rows] = own.smooth_theta_E
                 whole.rival.theta_E[rows], whole.rival.behind[rows] = own.rival.theta_E, own.rival.behind
             sampled = each(lit, self._well_sampled)
-            doubts = {int(rows[i]): why for rows, group in sampled for i, why in doubtful(group, self.verdict).items()}
-            groups = parted(smooth, whole.seen, lambda _: [], as_it_is) + each(sampled, self._explained)
+            groups, doubts = parted(smooth, whole.seen, lambda _: [], as_it_is), dict[int, str]()
+            for rows, group in sampled:
+                unsure = doubtful(group, self.verdict)
+                doubts |= {int(rows[i]): why for i, why in unsure.items()}
+                groups += [(rows[part], fit) for part, fit in self._explained(group, list(unsure))]
             left_out = problem.observation.n_unmasked
             for rows, group in groups:
                 left_out[rows] -= group.problem.observation.n_unmasked
@@ -139,14 +142,14 @@ class Refinement:
     def _well_sampled(self, smooth: Fitted) -> Groups:
         return well_sampled(smooth, self.sampling)
 
-    def _explained(self, smooth: Fitted) -> Groups:
-        """What explains images; without sub-halos where sky or noise is not known."""
-        unsure = torch.zeros(len(smooth.x), dtype=torch.bool, device=smooth.x.device)
-        unsure[list(doubtful(smooth, self.verdict))] = True
+    def _explained(self, smooth: Fitted, unsure: list[int]) -> Groups:
+        """What explains images; without sub-halos in those rows in which sky or noise is not known."""
+        those = torch.zeros(len(smooth.x), dtype=torch.bool, device=smooth.x.device)
+        those[unsure] = True
         without = self.beyond.without_subhalos()
         return parted(
             smooth,
-            unsure,
+            those,
             lambda some: self._near_the_arcs(some, without),
             lambda some: self._near_the_arcs(some, self.beyond),
         )
