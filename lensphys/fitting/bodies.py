@@ -11,6 +11,7 @@ from operator import add
 import torch
 from torch import Tensor
 
+from lensphys.basics.constants import constant
 from lensphys.model import TNFW, MassProfile, PointSwarm
 from lensphys.model.component import CORE
 from lensphys.model.mass.tnfw import enclosed_tnfw, truncated_mass
@@ -53,8 +54,8 @@ class Bodies(ABC):
     def prior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (value - mean) / width and 1 / width of each entry of a vector (B, 3 K)."""
         count = x.shape[1] // 3
-        mean = x.new_tensor([self.strength[0], 0.0, 0.0]).repeat(count)
-        width = x.new_tensor([self.strength[1], self.reach, self.reach]).repeat(count)
+        mean = constant((self.strength[0], 0.0, 0.0), x).repeat(count)
+        width = constant((self.strength[1], self.reach, self.reach), x).repeat(count)
         return (x - mean) / width, (1 / width).expand_as(x)
 
     @property

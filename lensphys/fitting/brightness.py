@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lensphys.basics.constants import constant
 from lensphys.fitting.parametrised import Lens, Parametrised
 from lensphys.fitting.placement import PLACED, Placement
 from lensphys.model import Component, CosineBasis, FreeSource
@@ -109,7 +110,7 @@ class Brightness:
             else:
                 where = self._beta if name in model.source else self._theta
                 columns = self.of.light_of(name, values, g).derivatives(where, tuple(moving))[1][:, :, 0]
-            total.index_add_(1, torch.tensor([place[t] for t in moving.values()], device=slope.device), columns)
+            total.index_add_(1, constant(tuple(place[t] for t in moving.values()), slope, torch.long), columns)
         return total
 
     def _by_mass(self, mass: Component, names: tuple[str, ...]) -> Tensor:

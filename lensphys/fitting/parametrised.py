@@ -11,6 +11,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor
 
+from lensphys.basics.constants import constant
 from lensphys.basics.rows import Rows
 from lensphys.fitting.bodies import Bodies
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
@@ -182,7 +183,7 @@ class Parametrised:
 
     def steepness(self, own: Tensor) -> Tensor:
         """d value / d parameter, (B, P)."""
-        peaks = torch.tensor([p.in_peaks for p in self.model.parameters], device=own.device)
+        peaks = constant(tuple(p.in_peaks for p in self.model.parameters), own, torch.bool)
         slopes = self.space.slopes(own)
         return torch.where(peaks, slopes * self.unit[:, None], slopes)
 

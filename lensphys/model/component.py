@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images
+from lensphys.basics.constants import constant
 from lensphys.model.parameter import Parameter
 from lensphys.model.points import Points, Values, quadrature
 from lensphys.tracing.critical import curves_of_formula, determinant
@@ -26,6 +27,8 @@ Value = float | Tensor  # of a parameter: a number, or one for each lens (B,)
 
 def as_planes(value: Value, theta: Tensor) -> Tensor:
     """Return a value, number or (B,), in a shape that broadcasts with (B, H, W)."""
+    if isinstance(value, int | float):
+        return constant((float(value),), theta).reshape(1, 1, 1)
     return torch.as_tensor(value, dtype=theta.dtype, device=theta.device).reshape(-1, 1, 1)
 
 
@@ -75,10 +78,10 @@ class Component:
         return (*cls.whole, *(p.name for p in cls.scene_parameters()))
 
     @classmethod
-    def places(cls, names: Sequence[str]) -> list[int]:
-        """Return where some of the parameters stand in their declaration."""
+    def places(cls, names: Sequence[str], like: Tensor) -> Tensor:
+        """Return where some of the parameters stand in their declaration, (n,), on the device of a tensor."""
         order = [p.name for p in cls.parameters]
-        return [order.index(name) for name in names]
+        return constant(tuple(order.index(name) for name in names), like, torch.long)
 
     @property
     def values(self) -> dict[str, Any]:

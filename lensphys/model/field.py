@@ -18,6 +18,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.constants import constant
 from lensphys.basics.settings import Strict
 from lensphys.model.component import MassProfile
 from lensphys.tracing.grid import PixelGrid
@@ -131,6 +132,16 @@ class Modes:
         kept = (x.square() + y.square()) < self.count**2
         return x[kept], y[kept]
 
+    def _pairs_near(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`pairs` on the device of a tensor."""
+        x, y = self._numbers
+        return constant(x, like, torch.long), constant(y, like, torch.long)
+
+    @cached_property
+    def _numbers(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        x, y = self.pairs
+        return tuple(x.tolist()), tuple(y.tolist())
+
     @cached_property
     def rows(self) -> list[int]:
         """How many modes there are of each number of half waves along y: those with 0, 1, ... along x, in order."""
@@ -144,13 +155,13 @@ class Modes:
 
     def square(self, coefficients: Tensor) -> Tensor:
         """Return coefficients (B, M) in a square, (B, count, count): rows are half waves along y."""
-        x, y = (pair.to(coefficients.device) for pair in self.pairs)
+        x, y = self._pairs_near(coefficients)
         full = coefficients.new_zeros(len(coefficients), self.count**2)
         return full.index_copy(1, y * self.count + x, coefficients).reshape(-1, self.count, self.count)
 
     def grown(self, square: Tensor) -> Tensor:
         """Return the coefficients (B, M) of a field of fewer modes, given in a square (B, n, n)."""
-        x, y = (pair.to(square.device) for pair in self.pairs)
+        x, y = self._pairs_near(square)
         return torch.nn.functional.pad(square, (0, max(0, self.count - square.shape[-1])) * 2)[:, y, x]
 
     def field(self, coefficients: Tensor, place: Tensor) -> Tensor:
@@ -180,7 +191,7 @@ class Modes:
 
     def sigma(self, prior: Spectrum, side: Tensor) -> Tensor:
         """Return the prior standard deviation of each coefficient, (B, M), in a frame of a side (B,) [arcsec]."""
-        x, y = (pair.to(side) for pair in self.pairs)
+        x, y = (pair.to(side) for pair in self._pairs_near(side))
         k = math.pi * (x.square() + y.square()).sqrt() / side[:, None]
         shape = (1 + (k / prior.scale).square()) ** (-prior.slope / 2)
         return prior.amplitude * shape / shape.square().sum(1, keepdim=True).sqrt()

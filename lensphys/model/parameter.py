@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lensphys.basics.constants import constant
+
 
 class HalfWidths(float):
     """A bound in half widths of the field of view: `Parameter.seen_in` turns it into arcsec."""
@@ -109,20 +111,19 @@ class ParameterSpace:
         def inner(p: Parameter, value: float) -> float:
             return math.log(value) if p.logarithmic else value
 
-        self._low = torch.tensor([inner(p, p.low) for p in parameters], dtype=torch.float64)
-        self._span = torch.tensor([inner(p, p.high) for p in parameters], dtype=torch.float64) - self._low
-        self._log = [p.logarithmic for p in parameters]
-        self._informed = [i for i, p in enumerate(parameters) if p.sigma < math.inf]
-        self._mean = torch.tensor(
-            [inner(parameters[i], parameters[i].mean) for i in self._informed], dtype=torch.float64
-        )
-        self._sigma = torch.tensor([parameters[i].sigma for i in self._informed], dtype=torch.float64)
+        informed = [p for p in parameters if p.sigma < math.inf]
+        self._low = tuple(inner(p, p.low) for p in parameters)
+        self._span = tuple(inner(p, p.high) - inner(p, p.low) for p in parameters)
+        self._log = tuple(p.logarithmic for p in parameters)
+        self._informed = tuple(i for i, p in enumerate(parameters) if p.sigma < math.inf)
+        self._mean = tuple(inner(p, p.mean) for p in informed)
+        self._sigma = tuple(p.sigma for p in informed)
 
     def __len__(self) -> int:
         return len(self.parameters)
 
     def _inner(self, u: Tensor) -> Tensor:
-        return self._low.to(u) + self._span.to(u) * torch.sigmoid(u)
+        return constant(self._low, u) + constant(self._span, u) * torch.sigmoid(u)
 
     def physical(self, u: Tensor) -> dict[str, Tensor]:
         """Return the named values, each (B,), of unconstrained vectors (B, P)."""
@@ -132,15 +133,14 @@ class ParameterSpace:
     def slopes(self, u: Tensor) -> Tensor:
         """Return d value / d u of each parameter at unconstrained vectors (B, P), (B, P)."""
         fraction = torch.sigmoid(u)
-        inner = self._span.to(u) * fraction * (1 - fraction)
-        logarithmic = torch.tensor(self._log, device=u.device)
-        return torch.where(logarithmic, inner * self._inner(u).exp(), inner)
+        inner = constant(self._span, u) * fraction * (1 - fraction)
+        return torch.where(constant(self._log, u, torch.bool), inner * self._inner(u).exp(), inner)
 
     def unconstrained(self, values: dict[str, Tensor]) -> Tensor:
         """Return the vectors (B, P) of named values (B,); values at or outside of a bound move just inside."""
         columns = [torch.log(values[n]) if log else values[n] for n, log in zip(self.names, self._log, strict=True)]
         inner = torch.stack(torch.broadcast_tensors(*columns), dim=1)
-        fraction = (inner - self._low.to(inner)) / self._span.to(inner)
+        fraction = (inner - constant(self._low, inner)) / constant(self._span, inner)
         return torch.logit(fraction.clamp(1e-3, 1 - 1e-3))
 
     def at_bounds(self, u: Tensor, edge: float) -> Tensor:
@@ -150,19 +150,24 @@ class ParameterSpace:
 
     def prior_residual(self, u: Tensor) -> Tensor:
         """Return (value - mean) / sigma of the parameters that have a prior, (B, number of priors)."""
-        inner = self._inner(u)[:, self._informed]
-        return (inner - self._mean.to(u)) / self._sigma.to(u)
+        inner = self._inner(u)[:, self._places(u)]
+        return (inner - constant(self._mean, u)) / constant(self._sigma, u)
 
     def pulls(self, u: Tensor) -> Tensor:
         """Return `prior_residual` of every parameter, (B, P), 0 of those without a prior."""
         pulls = torch.zeros_like(u)
-        pulls[:, self._informed] = self.prior_residual(u)
+        pulls[:, self._places(u)] = self.prior_residual(u)
         return pulls
 
     def prior_slopes(self, u: Tensor) -> Tensor:
         """Return the Jacobian of `prior_residual`, (B, P, number of priors)."""
-        fraction = torch.sigmoid(u[:, self._informed])
-        slopes = self._span.to(u)[self._informed] * fraction * (1 - fraction) / self._sigma.to(u)
-        jacobian = u.new_zeros(len(u), len(self), len(self._informed))
-        jacobian[:, self._informed, torch.arange(len(self._informed))] = slopes
+        places = self._places(u)
+        fraction = torch.sigmoid(u[:, places])
+        slopes = constant(self._span, u)[places] * fraction * (1 - fraction) / constant(self._sigma, u)
+        jacobian = u.new_zeros(len(u), len(self), len(places))
+        jacobian[:, places, torch.arange(len(places), device=u.device)] = slopes
         return jacobian
+
+    def _places(self, u: Tensor) -> Tensor:
+        """Where the parameters that have a prior stand."""
+        return constant(self._informed, u, torch.long)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images, check_positive
+from lensphys.basics.constants import constant
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ class PixelGrid:
         return PixelGrid(self.height - 2 * cut_y, self.width - 2 * cut_x, self.scale)
 
     def positions(self, *, like: Tensor | None = None) -> Tensor:
-        """Return the pixel centres, (1, 2, H, W) [arcsec], channel 0 = x; dtype and device of ``like``."""
-        dtype, device = (like.dtype, like.device) if like is not None else (torch.float32, None)
-        x = (torch.arange(self.width, dtype=torch.float64) - (self.width - 1) / 2) * self.scale
-        y = (torch.arange(self.height, dtype=torch.float64) - (self.height - 1) / 2) * self.scale
-        yy, xx = torch.meshgrid(y, x, indexing="ij")
-        return torch.stack([xx, yy])[None].to(dtype=dtype, device=device)
+        """Return the pixel centres, (1, 2, H, W) [arcsec], channel 0 = x; dtype and device of ``like``.
+
+        They are made once and shared: not to be written to.
+        """
+        dtype, device = (like.dtype, like.device) if like is not None else (torch.float32, torch.device("cpu"))
+        return _positions(self, dtype, device)
 
     def normalised(self, position: Tensor) -> Tensor:
         """Return positions as ``grid_sample`` wants them: u = 2 x / (W scale), for ``align_corners=False``.
@@ -91,7 +93,7 @@ class PixelGrid:
         Returns:
             (B, H', W', 2), -1 and 1 at the outer edges of the grid.
         """
-        side = position.new_tensor([self.width * self.scale, self.height * self.scale])
+        side = constant((self.width * self.scale, self.height * self.scale), position)
         return 2 * position.movedim(1, -1) / side
 
     def sample(self, image: Tensor, position: Tensor, *, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
@@ -118,6 +120,14 @@ class PixelGrid:
         u = self.normalised(position).expand(batch, -1, -1, -1)
         image = image.expand(batch, -1, -1, -1)
         return F.grid_sample(image, u, mode=mode, padding_mode=padding, align_corners=False)
+
+
+@lru_cache(maxsize=16)
+def _positions(grid: PixelGrid, dtype: torch.dtype, device: torch.device) -> Tensor:
+    x = (torch.arange(grid.width, dtype=torch.float64) - (grid.width - 1) / 2) * grid.scale
+    y = (torch.arange(grid.height, dtype=torch.float64) - (grid.height - 1) / 2) * grid.scale
+    yy, xx = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([xx, yy])[None].to(dtype=dtype, device=device)
 
 
 def polar_from_cartesian(vector: Tensor, theta: Tensor, centre: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -140,7 +140,7 @@ class Sersic(LightProfile):
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness and its derivatives in closed form: see `brightness_sersic_derivatives`."""
         light, columns = brightness_sersic_derivatives(position, **self.values)
-        return light, columns[:, self.places(names), None]
+        return light, columns[:, self.places(names, columns), None]
 
     @classmethod
     def unit_flux(cls, values: Mapping[str, float]) -> float:

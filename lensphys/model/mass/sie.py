@@ -172,4 +172,4 @@ class SIE(ScaleFree):
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form: see `deflection_sie_derivatives`."""
         alpha, columns = deflection_sie_derivatives(position, **self.values)
-        return alpha, columns[:, self.places(names)]
+        return alpha, columns[:, self.places(names, columns)]
