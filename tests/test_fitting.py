@@ -205,6 +205,13 @@ def test_a_damped_step():
     assert finite(damped_step(gradient * torch.tensor([1.0, 1.0, 0.0], dtype=D), flat, none + 1e-3))
 
 
+def test_a_matrix_that_rounding_made_indefinite_is_factored():
+    single = torch.diag(torch.tensor([1e8, 1.0, -1e-3]))[None]  # what is left of 1 beside 1e8, in float32
+    factor = factored(torch.cat([single, torch.eye(3)[None]]))
+    assert finite(factor) and torch.allclose(factor[1], torch.eye(3), atol=1e-6)
+    assert torch.allclose((factor[0] @ factor[0].T).diagonal()[:2], single[0].diagonal()[:2], rtol=0.02)
+
+
 def test_a_matrix_is_factored_even_if_singular():
     a = random(2, 3, 5)
     full = a @ a.transpose(1, 2)

@@ -13,6 +13,7 @@ from torch import Tensor
 from lensphys.basics.rows import Rows
 
 Residual = Callable[[Tensor, Tensor], Tensor]  # (x, rows) -> residuals (B, N)
+_HAIRS = 4  # times that what is added to a diagonal grows a hundredfold, where rounding asks for more
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ def usable(gradient: Tensor, hessian: Tensor) -> Tensor:
 
 
 def factored(hessian: Tensor) -> Tensor:
-    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones.
+    """Return the Cholesky factors of positive matrices (B, Q, Q), a hair above singular ones, more where rounding asks.
 
     Of what are no numbers, and of zero, which is the curvature of a model that shows no light: those of 1.
     """
@@ -319,4 +320,10 @@ def factored(hessian: Tensor) -> Tensor:
     hessian = torch.where(told, hessian, torch.eye(hessian.shape[-1]).to(hessian))
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
     hair = 1e-10 * diagonal + 1e-14 * diagonal.amax(1, keepdim=True)
-    return torch.linalg.cholesky(hessian + torch.diag_embed(hair))
+    factor, failed = torch.linalg.cholesky_ex(hessian + torch.diag_embed(hair))
+    for _ in range(_HAIRS):
+        if not failed.any():
+            break
+        hair = torch.where((failed > 0)[:, None], 100 * hair, hair)  # rounding made it indefinite
+        factor, failed = torch.linalg.cholesky_ex(hessian + torch.diag_embed(hair))
+    return torch.where((failed == 0)[:, None, None], factor, torch.nan)
