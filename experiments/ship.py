@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from lensphys.basics.checks import LensphysError, check_choice, check_file
 from lensphys.basics.outputs import check_writable, write_json
@@ -36,11 +37,11 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
     if not name.isidentifier():
         raise LensphysError(f"weights cannot be called {name!r}: use letters, digits and _, as in model_3")
     load_run(run)
-    for file in (INSTRUMENT, PROVENANCE, VALIDITY):
+    for file in (PROVENANCE, VALIDITY):
         check_file(f"{file} of the run", run / file)
     origin = run_provenance(run) or {}
     _check_shippable(run, Experiment.from_yaml(run / CONFIG, []), origin)
-    files = (WEIGHTS, CONFIG, INSTRUMENT, VALIDITY)
+    files = [WEIGHTS, CONFIG, VALIDITY, *([INSTRUMENT] if (run / INSTRUMENT).exists() else [])]
     others = [path for path in into.glob(f"*/{WEIGHTS}") if path.parent.name != name]
     total = sum(path.stat().st_size for path in [*others, run / WEIGHTS])
     if total > LIMIT:
@@ -60,15 +61,17 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
         return made.rename(into / name)
 
 
-def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, dict[str, dict[str, object]]]) -> None:
+def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, Any]) -> None:
     """Others must be able to make the weights again, and a path of this machine is nobody's business."""
     if experiment.method.name not in _METHODS:
         raise LensphysError(
             f"{run} was trained by the method {experiment.method.name}: only {' and '.join(_METHODS)} runs ship"
         )
-    if experiment.data.recipe is None or origin["experiment"]["data"]["recipe"] is None:
-        raise LensphysError(f"{run} was trained on a file: weights ship if data.recipe says how to simulate theirs")
-    check_choice("recipe", experiment.data.recipe, recipe_names())
+    recorded = [origin["experiment"]["data"], *origin["experiment"].get("more_data", [])]
+    for recipe in [data.recipe for data in experiment.named_data.values()] + [data["recipe"] for data in recorded]:
+        if recipe is None:
+            raise LensphysError(f"{run} was trained on a file: weights ship if data.recipe says how to simulate theirs")
+        check_choice("recipe", recipe, recipe_names())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from lensphys.data import LensFile
 from lensphys.simulation import Recipe, simulate
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.stream import LensStream
-from lensphys.training.batches import BatchSettings, FreshBatches
+from lensphys.training.batches import BatchSettings, FreshBatches, Together
 from lensphys.training.experiment import Experiment, load_run, train
 
 SMALL = ["height=32", "width=24"]
@@ -59,10 +59,41 @@ def test_an_epoch_shorter_than_a_batch_is_refused():
         FreshBatches(stream(), BatchSettings(batch_size=20), needs_truth=False)
 
 
-def experiment(**data) -> Experiment:
+def test_data_sets_of_two_telescopes_train_one_network(tmp_path):
+    wide = [*SMALL, "height=40"]
+    other = {"recipe": "model_3", "n": 4, "set": wide, "seed": 5}
+    settings = experiment(more_data=[other], recipe="model_3", n=8, set=SMALL)
+    train(settings, tmp_path / "a")
+    assert sorted(p.name for p in (tmp_path / "a").glob("*.h5")) == ["train.h5", "train_2.h5"]
+    method = load_run(tmp_path / "a")
+    assert method.validity is not None and method.validity.images == 36
+    assert method.validity.height.low == pytest.approx(2.56) and method.validity.height.high == pytest.approx(3.2)
+    assert (tmp_path / "a" / "instrument.yaml").exists()  # they share it
+
+
+def test_a_batch_is_of_one_data_set_and_an_epoch_has_all_of_both():
+    one = FreshBatches(stream(), BatchSettings(batch_size=4), needs_truth=False)
+    recipe = Recipe.named("varied", ["height=40", "width=40"])
+    two = FreshBatches(LensStream(Plan.from_recipe(recipe, 4, seed=3)), BatchSettings(batch_size=4), needs_truth=False)
+    both = Together([one, two], seed=0)
+    epoch = both.of_epoch(1, 0, 1)
+    assert len(epoch) == len(one.of_epoch(1, 0, 1)) + len(two.of_epoch(1, 0, 1))
+    assert len(torch.cat(epoch).unique()) == sum(map(len, epoch))
+    heights = [both.read(index, CPU).observation.image.shape[-2] for index in epoch]
+    assert sorted(heights) == [32] * 4 + [40] * 3 and heights != sorted(heights)
+    halves = [both.of_epoch(1, rank, 2) for rank in (0, 1)]
+    assert len(halves[0]) == len(halves[1]) and not set(torch.cat(halves[0]).tolist()) & set(
+        torch.cat(halves[1]).tolist()
+    )
+    assert len(torch.cat(both.of_validation(0, 1))) == one.held_out + two.held_out
+    assert both.validity is not None and both.validity.images == one.validity.images + two.validity.images
+
+
+def experiment(more_data=(), **data) -> Experiment:
     method = {"name": "supervised", "network": {"name": "srresnet", "channels": 4, "blocks": 1}}
     training = {"epochs": 3, "batch_size": 6, "accelerator": "cpu", "learning_rate": 1e-2}
-    return Experiment.parse({"data": data, "method": method, "training": training}, "test")
+    tree = {"data": data, "more_data": list(more_data), "method": method, "training": training}
+    return Experiment.parse(tree, "test")
 
 
 def test_training_on_fresh_data_leaves_no_file_and_goes_on_where_it_was(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -82,14 +83,14 @@ class Validity(Strict):
     def from_observations(cls, parts: Iterable[Observation]) -> Validity | None:
         """Return what all images of some batches span; None if there are none."""
         found = [cls._of_one(part) for part in parts if len(part)]
-        return reduce(cls._with, found) if found else None
+        return reduce(or_, found) if found else None
 
     @classmethod
     def _of_one(cls, observation: Observation) -> Validity:
         spans: dict[str, Any] = {name: Span.from_values(x) for name, x in _measured(observation).items()}
         return cls(images=len(observation), **spans)
 
-    def _with(self, other: Validity) -> Validity:
+    def __or__(self, other: Validity) -> Validity:
         spans = {name: span | getattr(other, name) for name, span in self if isinstance(span, Span)}
         return self.model_copy(update=spans | {"images": self.images + other.images})
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, TypeVar
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Annotated, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from lensphys.simulation.stream import LensStream
 
 _ROWS = 256  # images at a time, where all are looked at
 _HELD_OUT = 1 << 40  # the first validation image of a stream: no epoch comes there
+_APART = 1 << 48  # between the indices of data sets that train together: none has so many images
 
 
 class BatchSettings(Strict):
@@ -48,6 +52,11 @@ class TrainingData(Protocol[B]):
     name: str
     unusable: dict[int, str]
     validity: Validity | None
+
+    @property
+    def parts(self) -> Sequence[TrainingData[B]]:
+        """The data sets that these are made of: itself, where it is one."""
+        ...
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
@@ -81,6 +90,11 @@ class _Split:
                 "simulate more or lower training.batch_size"
             )
         self.name, self.seed, self.size = name, seed, settings.batch_size
+
+    @property
+    def parts(self) -> Sequence[Self]:
+        """Itself: one data set."""
+        return (self,)
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
@@ -178,6 +192,11 @@ class FreshBatches:
         examples = (stream.read(index.tolist(), "cpu")[0] for index in self.of_validation(0, 1))
         self.validity = Validity.from_observations(examples)
 
+    @property
+    def parts(self) -> Sequence[Self]:
+        """Itself: one data set."""
+        return (self,)
+
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
         count = len(self.stream) // (self.size * ranks)
@@ -193,6 +212,43 @@ class FreshBatches:
         observation, truth = self.stream.read(index.tolist(), device)
         label = torch.tensor(self.stream.labels(index.tolist()), device=device)
         return Batch(observation, truth if self.needs_truth else None, label)
+
+
+class Together(Generic[B]):
+    """Several data sets, of other telescopes say, as one: images of a batch share pixels and field, so it is of one.
+
+    Args:
+        parts: the data sets.
+        seed: of the order of their batches.
+    """
+
+    unusable: dict[int, str] = {}
+
+    def __init__(self, parts: Sequence[TrainingData[B]], seed: int) -> None:
+        self.parts, self.seed = parts, seed
+        self.name = ", ".join(part.name for part in parts)
+        self.identity = "+".join(part.identity for part in parts)
+        known = [part.validity for part in parts if part.validity is not None]
+        self.validity = reduce(or_, known) if len(known) == len(parts) else None
+
+    def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices (n,) of each batch of one process, the data sets mixed; all processes mix them alike."""
+        found = [_placed(k, index) for k, x in enumerate(self.parts) for index in x.of_epoch(epoch, rank, ranks)]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
+        return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
+
+    def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
+        """Return the indices (n,) of the validation batches of one process."""
+        return [_placed(k, index) for k, x in enumerate(self.parts) for index in x.of_validation(rank, ranks)]
+
+    def read(self, index: Tensor, device: torch.device) -> B:
+        """Return some images of one data set, by their indices (n,)."""
+        return self.parts[int(index[0]) // _APART].read(index % _APART, device)
+
+
+def _placed(k: int, index: Tensor) -> Tensor:
+    """The indices of the k-th data set among those of all."""
+    return k * _APART + index
 
 
 def _shared(index: Tensor, rank: int, ranks: int, size: int) -> list[Tensor]:

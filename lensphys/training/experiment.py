@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
 from lensphys.simulation.writer import simulate
 from lensphys.training import loop
-from lensphys.training.batches import Batches, FreshBatches, RankBatches, TrainingData
+from lensphys.training.batches import Batches, FreshBatches, RankBatches, Together, TrainingData
 from lensphys.training.loop import TrainingSettings
 
 if TYPE_CHECKING:
@@ -84,11 +84,13 @@ class Experiment(Strict):
     """A training: data, method and how it is trained.
 
     ``start``: a run folder whose weights the training starts from; what its method does not have stays fresh.
+    ``more_data``: of other telescopes, pixels or fields, say; each batch is of one data set.
     """
 
     seed: int = 0
     start: str | None = None
     data: DataSettings
+    more_data: list[DataSettings] = []
     method: TrainableSettings
     training: TrainingSettings
 
@@ -106,6 +108,11 @@ class Experiment(Strict):
         """
         with trusting(trust):
             return super().from_yaml(path, assignments)
+
+    @property
+    def named_data(self) -> dict[str, DataSettings]:
+        """All data sets, by the names that their files have where they are simulated."""
+        return {"train": self.data} | {f"train_{i}": data for i, data in enumerate(self.more_data, 2)}
 
     @property
     def runs(self) -> list[Path]:
@@ -181,22 +188,27 @@ def _task(base: str | None) -> str:
     return "makes the whole image" if base is None else f"corrects a {base} image"
 
 
-def training_data(settings: DataSettings, run: Path) -> Path:
+def training_data(settings: DataSettings, run: Path, name: str = "train") -> Path:
     """Return the file of an experiment's data; those of a recipe are simulated into the run folder, if not done yet.
+
+    Args:
+        settings: of the data.
+        run: the folder.
+        name: of the file that is simulated, without its suffix.
 
     Raises:
         LensphysError: if the recipe is faulty, or the folder holds other data.
     """
-    path = data_path(settings, run)
+    path = data_path(settings, run, name)
     if settings.recipe is not None:
         recipe = Recipe.named(settings.recipe, settings.set)
         simulate(recipe, settings.n, path, classes=settings.classes, seed=settings.seed, workers=settings.workers)
     return path
 
 
-def data_path(settings: DataSettings, run: Path) -> Path:
-    """Return where the data of an experiment lie, or will lie."""
-    return Path(settings.file) if settings.file is not None else run / "train.h5"
+def data_path(settings: DataSettings, run: Path, name: str = "train") -> Path:
+    """Return where the data of an experiment lie, or will lie: see `training_data`."""
+    return Path(settings.file) if settings.file is not None else run / f"{name}.h5"
 
 
 def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:
@@ -233,13 +245,15 @@ def _claimed(run: Path) -> Iterator[None]:
 def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: Path, *, resume: bool) -> None:
     if fabric.is_global_zero:  # the others find the data whole and the folder ready
         check_run(run, experiment, resume=resume)
-        if not experiment.data.fresh:
-            training_data(experiment.data, run)
+        for name, data in experiment.named_data.items():
+            if not data.fresh:
+                training_data(data, run, name)
     fabric.barrier()
     with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
-            for sentence in sentences(batches.unusable, batches.name):
-                print(f"note: {sentence}", file=sys.stderr)
+            for part in batches.parts:
+                for sentence in sentences(part.unusable, part.name):
+                    print(f"note: {sentence}", file=sys.stderr)
             describe_run(run, experiment, instrument, batches)
         with torch.random.fork_rng():  # noise of the training itself: each process has its own
             torch.manual_seed(experiment.seed + 1 + fabric.global_rank)
@@ -256,18 +270,31 @@ def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: 
 def _batches(
     experiment: Experiment, run: Path, method: Trainable[Any]
 ) -> Iterator[tuple[TrainingData[Any], Instrument | None]]:
-    """The data of an experiment, and the instrument of its images, where they come straight from one."""
-    data, settings = experiment.data, experiment.training
+    """The data of an experiment, and the instrument of its images, where they come straight from a single one."""
+    with ExitStack() as files:
+        found = [_data_set(data, name, experiment, run, method, files) for name, data in experiment.named_data.items()]
+        first, instrument = found[0]
+        if len(found) == 1:
+            yield first, instrument
+        else:
+            same = all(other == instrument for _, other in found)
+            yield Together([part for part, _ in found], experiment.seed), instrument if same else None
+
+
+def _data_set(
+    data: DataSettings, name: str, experiment: Experiment, run: Path, method: Trainable[Any], files: ExitStack
+) -> tuple[TrainingData[Any], Instrument | None]:
+    settings = experiment.training
     if data.fresh:
-        recipe = Recipe.named(str(data.recipe), data.set)
-        stream = LensStream(Plan.from_recipe(recipe, data.n, classes=data.classes, seed=data.seed))
-        yield FreshBatches(stream, settings, needs_truth=method.needs_truth), stream.instrument
-    elif method.reads == "rank_set":
-        with RankSet(data_path(data, run)) as ranked:
-            yield RankBatches(ranked, settings, experiment.seed), None
-    else:
-        with LensFile(data_path(data, run)) as lenses:
-            yield Batches(lenses, settings, experiment.seed, needs_truth=method.needs_truth), lenses.instrument
+        stream = LensStream(
+            Plan.from_recipe(Recipe.named(str(data.recipe), data.set), data.n, classes=data.classes, seed=data.seed)
+        )
+        return FreshBatches(stream, settings, needs_truth=method.needs_truth), stream.instrument
+    if method.reads == "rank_set":
+        ranked = files.enter_context(RankSet(data_path(data, run, name)))
+        return RankBatches(ranked, settings, experiment.seed), None
+    lenses = files.enter_context(LensFile(data_path(data, run, name)))
+    return Batches(lenses, settings, experiment.seed, needs_truth=method.needs_truth), lenses.instrument
 
 
 def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
@@ -303,16 +330,19 @@ def describe_run(run: Path, experiment: Experiment, instrument: Instrument | Non
     for name, (comment, values) in described.items():
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
-    write_json(run / PROVENANCE, provenance(experiment=tree, left_out=batches.unusable))
+    named = zip(experiment.named_data, batches.parts, strict=True)
+    left_out = {name: part.unusable for name, part in named if part.unusable}
+    write_json(run / PROVENANCE, provenance(experiment=tree, left_out=left_out))
 
 
-def run_instrument(run: Path) -> Instrument:
-    """Return the instrument whose images a run was trained on.
+def run_instrument(run: Path) -> Instrument | None:
+    """Return the instrument whose images a run was trained on; None where there were several, or none.
 
     Raises:
-        LensphysError: if the folder does not say.
+        LensphysError: if the file is faulty.
     """
-    return Instrument.from_yaml(run / INSTRUMENT)
+    path = run / INSTRUMENT
+    return Instrument.from_yaml(path) if path.exists() else None
 
 
 def run_validity(run: Path) -> Validity | None:
@@ -363,5 +393,5 @@ def _without_hardware(experiment: Experiment) -> Experiment:
     """A run may go on with other devices or for longer, but not with another method or other data."""
     machine = {"devices": 1, "nodes": 1, "accelerator": "auto", "epochs": 1, "minutes": None, "tracker": "tensorboard"}
     settings = experiment.training.model_copy(update=machine)
-    data = experiment.data.model_copy(update={"workers": 1})
-    return experiment.model_copy(update={"training": settings, "data": data})
+    data, *more = (data.model_copy(update={"workers": 1}) for data in experiment.named_data.values())
+    return experiment.model_copy(update={"training": settings, "data": data, "more_data": more})
