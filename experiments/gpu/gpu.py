@@ -1,24 +1,30 @@
 """All that a GPU is for, in one script of under nine minutes whose parts are ordered by worth.
 
-    python experiments/gpu/gpu.py [OUT] [--device cuda] [--miniature] [--parts tests,speed]
+    python experiments/gpu/gpu.py [OUT] [--device cuda] [--miniature] [--parts tests,speed,waits,weights]
 
 tests: the suite's `cuda` marker, GPU beside CPU. speed: simulator (in memory), one pass, refined fit, free source and a
-training step, each on the GPU and on one CPU core in the same run. Each part writes its JSON into OUT (by default the
-folder of this script) as it ends, so a lease that runs out loses only what was not done. ``--device cpu --miniature``
-runs the same code where there is no GPU, to know that it works. The supervised networks as rows of a table are
+training step, each on the GPU and on one CPU core in the same run. waits: where the CPU waits for the GPU in a fit, by
+line. weights: the networks of `experiments/network`, trained side by side for ``--minutes`` into OUT/runs; their
+images are simulated on the CPUs from the start on. Each part writes its JSON into OUT (by default the folder of this
+script) as it ends, so a lease that runs out loses only what was not done. ``--device cpu --miniature`` runs the same
+code where there is no GPU, to know that it works. The supervised networks as rows of a table are
 `experiments/any_source/zoo.yaml`, trained on a GPU where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
+import warnings
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +42,12 @@ from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.stream import LensStream
-from lensphys.training.experiment import load_run
+from lensphys.training.experiment import Experiment, load_run, training_data
 from lensphys.weights import weights_folder
 
 REPOSITORY = Path(__file__).parents[2]
+NETWORKS, TRAINED = REPOSITORY / "experiments" / "network", ("hst_acs", "varied", "euclid_vis")
+WORKERS = max(1, (os.cpu_count() or 1) // 3)  # that simulate; the others are for what is timed
 
 
 @dataclass(frozen=True)
@@ -51,21 +59,26 @@ class Sizes:
         passed: images of a forward pass.
         fitted: images of a batch of fits.
         repetitions: of which the fastest counts.
+        changes: to the trainings.
+        minutes: of the trainings.
     """
 
     simulated: tuple[int, ...] = (64, 512, 2048)
     passed: tuple[int, ...] = (32, 256)
-    fitted: tuple[int, ...] = (1, 16, 64)
+    fitted: tuple[int, ...] = (1, 32, 256)
     repetitions: int = 3
+    changes: tuple[str, ...] = ()
+    minutes: float = 5.0
 
 
-MINIATURE = Sizes((2,), (2,), (1,), 1)
+MINIATURE = Sizes((2,), (2,), (1,), 1, ("training.epochs=1", "training.batch_size=4", "data.n=4", "more_data=[]"), 0.2)
+LONG = 20.0  # seconds of a batch of fits, after which no larger one is begun
 
 
 def tests(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
     """Run the tests that compare a device with the CPU."""
     report = out / "tests.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", f"--junitxml={report}", "tests/test_cuda.py"]
+    command = [sys.executable, "-m", "pytest", "-n4", "-m", "cuda", f"--junitxml={report}", "tests/test_cuda.py"]
     environment = os.environ | {"LENSPHYS_TEST_DEVICE": device}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout[-3000:], flush=True)
@@ -124,14 +137,63 @@ def refined(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 def _fits(what: str, method: RefinedFit, device: str, sizes: Sizes, recipe: str) -> Iterator[dict[str, Any]]:
     once = Sizes(repetitions=1)
-    for where, counts in ((device, sizes.fitted), ("cpu", (min(8, max(sizes.fitted)),))):
+    for where, counts in ((device, sizes.fitted), ("cpu", (min(4, max(sizes.fitted)),))):
         for n in counts:
             seen = observed(recipe, "no_sub", n).to(where)
-            batch = timed(
-                what, where, n, once,
-                lambda o=seen: full_prediction(method.refinement(method.problem(o)), 2, method.report).image,
-            )  # fmt: skip
-            yield batch
+            row = timed(what, where, n, once, lambda o=seen: fitted(method, o))
+            yield row
+            if n * row["ms_an_image"] > 1e3 * LONG:
+                break
+
+
+def fitted(method: RefinedFit, seen: Observation) -> torch.Tensor:
+    """Return the images of a batch of fits."""
+    return full_prediction(method.refinement(method.problem(seen)), 2, method.report).image
+
+
+def waits(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
+    """Count where the CPU waits for the GPU in a batch of fits with a free source."""
+    method, seen = READY["refine"], observed("model_4", "no_sub", min(32, max(sizes.fitted))).to(device)
+    assert isinstance(method, RefinedFit)
+    method = method.shortened(0)
+    with torch.no_grad(), warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("warn")
+        fitted(method, seen)
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    told = [w for w in found if "synchronizing" in str(w.message)]
+    lines = Counter(f"{w.filename.removeprefix(f'{REPOSITORY}/')}:{w.lineno}" for w in told)
+    return {"images": len(seen), "waits": sum(lines.values()), "lines": dict(lines.most_common())}
+
+
+def weights(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
+    """Train the networks for real galaxies, side by side."""
+    accelerator = "gpu" if device == "cuda" else "cpu"
+    changes = [*sizes.changes, f"training.minutes={sizes.minutes}", f"training.accelerator={accelerator}"]
+    command, environment = [sys.executable, "-m", "lensphys", "train"], os.environ | {"OMP_NUM_THREADS": "1"}
+    assignments = [part for change in changes for part in ("--set", change)]
+    running = [
+        subprocess.Popen(
+            [*command, NETWORKS / f"{name}.yaml", "-o", out / "runs" / name, *assignments],
+            cwd=REPOSITORY, env=environment,
+        )
+        for name in TRAINED
+    ]  # fmt: skip
+    ended = [process.wait() for process in running]
+    logs = (out / "runs" / name / "log.jsonl" for name in TRAINED)
+    epochs = [[json.loads(line) for line in log.read_text().splitlines()] if log.exists() else [] for log in logs]
+    return {"minutes": sizes.minutes, "exit": dict(zip(TRAINED, ended, strict=True)),
+            "epochs": dict(zip(TRAINED, epochs, strict=True))}  # fmt: skip
+
+
+def images(sizes: Sizes, out: Path) -> None:
+    """Simulate the images of the trainings."""
+    for name in TRAINED:
+        experiment = Experiment.from_yaml(NETWORKS / f"{name}.yaml", sizes.changes)
+        for each, data in experiment.named_data.items():
+            training_data(data.model_copy(update={"workers": WORKERS}), out / "runs" / name, each)
 
 
 def training_step(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
@@ -175,7 +237,7 @@ def timed(what: str, device: str, n: int, sizes: Sizes, do: Callable[[], torch.T
     return row
 
 
-PARTS = {"tests": tests, "speed": speed}
+PARTS = {"tests": tests, "speed": speed, "waits": waits, "weights": weights}
 
 
 def main() -> None:
@@ -185,12 +247,20 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--miniature", action="store_true")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--minutes", type=float, default=5.0, help="of the trainings")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.parts.split(","):
-        found = PARTS[name](arguments.device, MINIATURE if arguments.miniature else Sizes(), arguments.out)
-        write_json(arguments.out / f"{name}.json", {"provenance": provenance()} | found)
+    out, sizes = arguments.out.resolve(), MINIATURE if arguments.miniature else Sizes(minutes=arguments.minutes)
+    out.mkdir(parents=True, exist_ok=True)
+    parts = arguments.parts.split(",")
+    simulating = get_context("spawn").Process(target=images, args=(sizes, out))
+    if "weights" in parts:
+        simulating.start()
+    for name in parts:
+        if name == "weights":
+            simulating.join()
+        found = PARTS[name](arguments.device, sizes, out)
+        write_json(out / f"{name}.json", {"provenance": provenance()} | found)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,8 @@ class SurveyPriors(nn.Module):
         source: the field's prior to begin with.
     """
 
+    far = 4.0
+
     def __init__(self, space: ParameterSpace, mean: Tensor, width: float, source: SourcePrior) -> None:
         super().__init__()
         self.mean = nn.Parameter(mean.clone())
@@ -208,10 +210,13 @@ class SurveyPriors(nn.Module):
     def misfit(self, guess: Tensor, log_sigma: Tensor) -> Tensor:
         """Return the expectation of minus ln of the prior over guesses and their errors, (B,): for the prior alone.
 
-        With the errors counted, a prior does not shrink about lenses that it has pulled to its middle itself.
+        With the errors counted, a prior does not shrink about lenses that it has pulled to its middle itself. Guesses
+        further off than ``far`` standard deviations, errors counted, are failures, which widen it less (Huber 1964).
         """
         spread = (guess.detach() - self.mean).square() + (2 * log_sigma.detach()).exp()
-        return (0.5 * spread * (-2 * self.log_width).exp() + self.log_width).sum(1)
+        away = spread * (-2 * self.log_width).exp()
+        beyond = self.far * away.clamp(min=self.far**2).sqrt() - 0.5 * self.far**2
+        return (torch.where(away < self.far**2, 0.5 * away, beyond) + self.log_width).sum(1)
 
     def drawn(self, count: int) -> Tensor:
         """Return unconstrained vectors of lenses, (count, P)."""
@@ -254,7 +259,9 @@ class MarginalisedMethod(Refinable):
         image, significance = (
             transformed(x, g) for x in (light / observation.peak_unit, light * problem.inverse_sigma)
         )
-        mean, spread = self.network(image, significance, instrument_numbers(problem))
+        grid = observation.camera.grid
+        half_side = grid.scale * max(grid.shape) / 2
+        mean, spread = self.network(image, significance, instrument_numbers(problem), half_side)
         back = TurnedBack(problem.model.names, g)
         centre, width = self.priors.mean.detach(), self.priors.log_width.detach()
         return back(centre + mean * width.exp()), back.spread(spread + width)
@@ -301,7 +308,7 @@ class MarginalisedMethod(Refinable):
         return {
             "evidence": evidence(found, near.observation.n_unmasked),
             "prior": (self.priors.pull(guess) / n_unmasked).mean(),
-            "survey": self.priors.misfit(guess, spread).mean(),
+            "survey": (self.priors.misfit(guess, spread) / n_unmasked).mean(),
         }
 
     def _near(self, problem: LensProblem, evidence: EvidenceLoss, floor: float) -> LensProblem:
