@@ -67,6 +67,16 @@ class Posterior:
         steps = torch.linalg.solve_triangular(upper, noise.to(upper).movedim(0, 2), upper=True)
         return x + steps.movedim(2, 0).to(x)
 
+    def whole_variance(self, camera: Camera, unresolved_subhalos: float) -> Tensor:
+        """Return the variance of the image, of what the model leaves out too, (B, 1, H, W) [flux^2].
+
+        Args:
+            camera: its pixels.
+            unresolved_subhalos: see `unresolved_subhalo_variance`.
+        """
+        left_out = self.unresolved_subhalo_variance(camera, unresolved_subhalos) + self.outside(camera)
+        return self.variance(camera) + left_out
+
     def variance(self, camera: Camera) -> Tensor:
         """Return the variance of the image on a camera's pixels, (B, 1, H, W) [flux^2]."""
         problem, x = self.fitted.problem, self.fitted.x

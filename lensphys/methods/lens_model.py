@@ -62,7 +62,7 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
         model, posterior = _model(group, fit.seen[rows], scale), Posterior.from_fit(group)
         observation = group.problem.observation
         own = observation.camera.at(1)
-        variance = posterior.variance(own) + posterior.unresolved_subhalo_variance(own, report.unresolved_subhalos)
+        variance = posterior.whole_variance(own, report.unresolved_subhalos)
         spread = replace(observation, image=variance.sqrt()).interpolated(model.camera.grid, mode="bilinear")
         whole = _completed(group, model, posterior, spread.square(), report)
         parts.append(replace(whole, verdicts=_judged(fit, rows, group, report)))
@@ -141,10 +141,7 @@ def _judged(fit: LensFit, rows: Tensor, group: Fitted, report: Report) -> list[V
 def _reported(group: Fitted, model: Prediction, report: Report) -> Prediction:
     """Everything of images that share a model."""
     posterior = Posterior.from_fit(group, report.spread)
-    variance = posterior.variance(model.camera) + posterior.unresolved_subhalo_variance(
-        model.camera, report.unresolved_subhalos
-    )
-    variance = variance + posterior.outside(model.camera)
+    variance = posterior.whole_variance(model.camera, report.unresolved_subhalos)
     whole = _completed(group, model, posterior, variance, report)
     return replace(
         whole,
