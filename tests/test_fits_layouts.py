@@ -453,7 +453,11 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
         Choice(band="NIR"),
         "no image of the band NIR: choose one of VIS",
     ),
-    "no band": (lambda: [primary(), sci()], Choice(band="r"), r"no image of the band r: it holds SCI \(24, 28\)"),
+    "no band": (
+        lambda: [primary(), sci()],
+        Choice(band="r"),
+        r"no image of the band r: no image in it says its band \(it holds SCI \(24, 28\)",
+    ),
     "half of the lens": (
         lambda: [primary(), sci(), ext("MASK", (np.indices(SHAPE)[1] < W // 2).astype("u1"))],
         Choice(),

@@ -194,6 +194,14 @@ def test_the_table_of_bodies(truth):
 # ---------------------------------------------------------------- sub-halos unseen, and what is constrained
 
 
+def test_where_a_free_source_is_dark_its_floor_is_the_error(truth):
+    problem, x = freed_problem(truth[0], truth[1], half_side=0.3)
+    posterior, camera = about(problem, x), at(problem, 2)
+    floor = posterior.outside(camera)
+    assert float(posterior.variance(camera).amin()) == 0 < float(floor.amin())
+    assert bool((posterior.whole_variance(camera, 0.25) >= floor).all())
+
+
 def test_undetected_subhalos_widen_the_bar_only_where_there_are_others(truth):
     problem, x = truth
     camera = at(problem, 2)

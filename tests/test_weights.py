@@ -52,7 +52,7 @@ def test_the_names():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("model_2", "no_sub"), ("euclid_vis", "no_sub"), *(pytest.param(n, "cdm", marks=pytest.mark.slow) for n in weights_names())],
+    [("model_2", "no_sub"), *(pytest.param(n, "cdm", marks=pytest.mark.slow) for n in weights_names())],
 )
 def test_weights_super_resolve_an_image_of_their_recipe(name, kind, tmp_path):
     folder = weights_folder(name)

@@ -31,7 +31,7 @@ from lensphys.observation.instrument import CONDITIONS
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-from lensphys.data.pixels import as_stack
+from lensphys.data.pixels import as_stack, check_size
 
 Array = NDArray[Any]
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
@@ -235,6 +235,7 @@ def contents_of(
             conditions = file.conditions(numbers)
             return Contents(pixels, numbers, len(file), scale=scale, carried=carried, conditions=conditions)
     stack = as_stack(path, mapped_npy("input", path))
+    check_size(path, stack)
     numbers = np.arange(len(stack)) if rows is None else rows
     return Contents(as_float32(stack[numbers]), numbers, len(stack))
 

@@ -359,7 +359,7 @@ def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
 
 def _bands(hdu: Hdu) -> set[str]:
     """What an image may be asked for by: the band in its name, its filter, its name where that says nothing else."""
-    own = hdu.name.upper() if hdu.meaning.role is None else ""
+    own = hdu.name.upper() if hdu.meaning.role is None and hdu.name.upper() != "PRIMARY" else ""
     return {band for band in (hdu.meaning.band, filter_of(hdu.header), own) if band}
 
 
@@ -373,7 +373,8 @@ def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], i
         if len(hdu.shape) == 3 and len(bands) == hdu.shape[0] and band.lower() in bands:
             return [hdu], bands.index(band.lower())
     known = ", ".join(sorted({band for hdu in images for band in _bands(hdu)})[:12])
-    remedy = f"choose one of {known}" if known else f"it holds {file.contents}"
+    silent = f"no image in it says its band (it holds {file.contents}); leave the band out"
+    remedy = f"choose one of {known}" if known else silent
     raise LensphysError(f"{file.path} has no image of the band {shown(band)}: {remedy}")
 
 

@@ -15,6 +15,7 @@ from lensphys.networks.pyramid import coordinates
 
 Places = Literal["field", "arcsec"]
 _HALF_SIDE = 3.0  # arcsec: the unit of places, about that of most cut-outs
+_FAR = 3.0  # standard deviations of the survey's prior, beyond which no lens is likely
 _SURE = -9.0, 2.0  # ln of a standard deviation, at least and at most
 
 
@@ -59,7 +60,13 @@ class LensLook(nn.Module):
         planes = torch.cat([image, torch.asinh(significance / 3) / 3, where], dim=1)
         maps = self.cells(self.stages(planes))
         seen = self.trunk(torch.cat([maps.flatten(1), instrument], dim=1))
-        return self.mean(seen), self.spread(seen).clamp(*_SURE)
+        return _within(self.mean(seen)), self.spread(seen).clamp(*_SURE)
+
+
+def _within(mean: Tensor) -> Tensor:
+    """Guesses as they are where they are likely, and never more than `_FAR` + 1 off."""
+    size = mean.abs()
+    return torch.where(size > _FAR, mean.sign() * (_FAR + torch.tanh(size - _FAR)), mean)
 
 
 class LookSettings(Strict):
