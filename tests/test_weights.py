@@ -46,7 +46,7 @@ def changed(run: Path, folder: Path, **sections) -> Path:
 
 def test_the_names():
     assert {"model_1", "model_2", "model_3"} <= set(weights_names())
-    with pytest.raises(LensphysError, match=r"unknown weights 'model_9': choose one of euclid_vis, model_1, model_2"):
+    with pytest.raises(LensphysError, match=r"unknown weights 'model_9': choose one of euclid_vis, hst_acs, model_1"):
         weights_folder("model_9")
 
 

@@ -1,10 +1,12 @@
 """Why train? One forward pass against the fit from scratch, on the same images of real galaxies that no training saw.
 
     python experiments/network/table.py "Euclid VIS" euclid_vis euclid.h5 -o experiments/network/table.json
+    python experiments/network/table.py "Euclid VIS, many" euclid_vis many.h5 --rows fits.json -o ...
     python experiments/network/table.py "Euclid VIS, faint" euclid_vis faint.h5 --fit -o experiments/network/table.json
 
 The data sets are those of `experiments/any_source/collect.py`, whose table has the rows of the fit from scratch; with
-``--fit`` it is run here. Faint sources:
+``--fit`` it is run here, and ``--rows`` has them from `any_source/judge.py`. many.h5 is euclid.h5 with -n 200 --seed
+103: as many of them as 16 cores fitted in five minutes. Faint sources:
 
     lensphys simulate model_4 -n 8 -o faint.h5 --seed 102 --set source.file=g.npy
         --set "source.pixel_scale={kind: uniform, low: 0.010, high: 0.022}"
@@ -100,9 +102,8 @@ def told(methods: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def from_scratch(name: str, rows: list[int]) -> list[dict[str, Any]]:
-    """Return the rows of the committed table of the fit from scratch."""
-    (entry,) = (s for s in json.loads(SCRATCH.read_text())["sets"] if s["name"] == NAMES[name])
+def from_scratch(fits: list[dict[str, Any]], rows: list[int]) -> list[dict[str, Any]]:
+    """Return what a table says of the fit from scratch of some images, of the rows of `judge.py`."""
     kept = (
         "row",
         "class",
@@ -115,7 +116,13 @@ def from_scratch(name: str, rows: list[int]) -> list[dict[str, Any]]:
         "quality",
         "seconds",
     )
-    return [{key: row[key] for key in kept} for row in entry["rows"] if row["row"] in rows]
+    return [{key: row[key] for key in kept} for row in fits if row["row"] in rows]
+
+
+def committed(name: str) -> list[dict[str, Any]]:
+    """Return the rows of the committed table of the fit from scratch."""
+    (entry,) = (s for s in json.loads(SCRATCH.read_text())["sets"] if s["name"] == NAMES[name])
+    return entry["rows"]
 
 
 def main() -> None:
@@ -127,6 +134,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("-n", type=int, help="images of each class; all by default")
     parser.add_argument("--fit", action="store_true", help="run the fit from scratch here")
+    parser.add_argument("--rows", type=Path, help="what `judge.py` wrote of some images: those are judged")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = weights_folder(arguments.weights) if arguments.weights in weights_names() else Path(arguments.weights)
@@ -135,6 +143,9 @@ def main() -> None:
     with LensFile(arguments.data) as lenses, torch.no_grad():
         labels = lenses.labels
         rows = sorted(int(i) for k in range(len(lenses.classes)) for i in np.flatnonzero(labels == k)[: arguments.n])
+        if not arguments.fit:
+            known = json.loads(arguments.rows.read_text())["rows"] if arguments.rows else committed(arguments.name)
+            rows = sorted({row["row"] for row in known} & set(rows))
         methods = {
             "bicubic": judged(lenses, rows, lambda o: READY["bicubic"].predict(o, 2), BATCH),
             "one forward pass": judged(lenses, rows, lambda o: method.predict(o, 2), BATCH),
@@ -142,7 +153,7 @@ def main() -> None:
         if arguments.fit:
             methods["fit from scratch"] = judged(lenses, rows, lambda o: READY["refine"].predict(o, 2), 1)
         else:
-            methods["fit from scratch"] = from_scratch(arguments.name, rows)
+            methods["fit from scratch"] = from_scratch(known, rows)
     before = json.loads(arguments.out.read_text())["sets"] if arguments.out.exists() else []
     entry = {"name": arguments.name, "weights": folder.name, "table": told(methods), "rows": methods}
     entry["made"] = provenance()

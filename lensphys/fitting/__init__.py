@@ -11,6 +11,7 @@ from lensphys.fitting.parametrised import FreeField, Lens, PotentialCorrection
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import LensProblem
+from lensphys.fitting.psf_moments import PSFMoments
 from lensphys.fitting.sersic import (
     joint_through_lens,
     sersic_brightest_pixel,
@@ -40,6 +41,7 @@ __all__ = [
     "LensProblem",
     "Normal",
     "Optimum",
+    "PSFMoments",
     "PointBodies",
     "Posterior",
     "PotentialCorrection",

@@ -11,6 +11,7 @@ from lensphys.fitting.doubts import explains_little
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
+from lensphys.fitting.psf_moments import PSFMoments
 from lensphys.fitting.remains import astray, poor
 from lensphys.fitting.shown import evidence_ratio, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct
@@ -29,6 +30,7 @@ class BeyondSmooth:
         source: how a source is freed; None for Sersics alone.
         search_free: for sub-halos behind a free source.
         freer_mass: what else the smooth mass may be; None for that which is asked for alone.
+        psf: how far the PSF may be off; None to believe it.
         steps: Newton steps with everything free.
         starts: of images in a false minimum.
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
@@ -44,6 +46,7 @@ class BeyondSmooth:
     source: FreeSourceSettings | None = FreeSourceSettings()
     search_free: Search = Search(kept=0.8, candidates_per_round=1)
     freer_mass: FreerMass | None = FreerMass()
+    psf: PSFMoments | None = PSFMoments()
     steps: int = 30
     starts: int = 4
     unexplained: float = 1.2
@@ -118,8 +121,11 @@ class BeyondSmooth:
             best = plain  # something else is there
         gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
         shown = Shown(gain, evidence_ratio(best, plain))
+        beside = smooth if best.problem.free is None else free[0]
         if self.freer_mass is not None:
-            best = self._against(self.freer_mass, best, smooth if best.problem.free is None else free[0])
+            best = self._against(self.freer_mass, best, beside)
+        if self.psf is not None and best.problem.subhalos:
+            best = self._beside_psf(self.psf, best, beside)
         return replace(best, shown=shown)
 
     def _against(self, mass: FreerMass, best: Fitted, plain: Fitted) -> Fitted:
@@ -143,6 +149,27 @@ class BeyondSmooth:
             if claims:
                 tried.append(pruned(self._optimum(mass.freed(best, multipoles)), search))
         return likeliest(tried)
+
+    def _beside_psf(self, psf: PSFMoments, best: Fitted, plain: Fitted) -> Fitted:
+        """A fit with the sub-halos that remain when its PSF may be off, or without any where that explains them.
+
+        Args:
+            psf: how far it may be off.
+            best: the fit, with sub-halos.
+            plain: a fit without them, of the same source.
+        """
+        plain = Fitted.at(*plain.problem.with_model(best.problem.model, plain.x)).with_noise_of(best.problem)
+        off = psf.integrated(plain)
+        gained = off.evidence + off.end.normal.promise - plain.evidence - plain.end.normal.promise
+        if float(gained) < psf.share * float(evidence_ratio(best, plain)):
+            return best
+        search = self.search if best.problem.free is None else self.search_free
+        kept = pruned(self._optimum(psf.integrated(best)), search)
+        found = max((self._optimum(off), kept), key=lambda fit: float(fit.evidence))
+        if found.problem.subhalos == best.problem.subhalos:
+            return best
+        fewer = self._optimum(Fitted.at(replace(found.problem, broad=best.problem.broad), found.x))
+        return replace(fewer, psf_wider=psf.wider(found))
 
     def _let_go(self, smooth: Fitted) -> Fitted:
         """The smooth fit with nothing held."""

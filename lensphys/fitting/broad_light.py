@@ -117,11 +117,14 @@ class BroadLight(Rows):
             rest: (B, 1, H, W) [flux per pixel].
             inverse_sigma: one over the noise, (B, 1, H, W), 0 where pixels do not count.
         """
+        return (self.coefficients(rest, inverse_sigma)[:, None] @ self.modes.flatten(2)).reshape_as(rest)
+
+    def coefficients(self, rest: Tensor, inverse_sigma: Tensor) -> Tensor:
+        """Return those of the `likeliest` field, (B, K), in prior standard deviations."""
         columns = (self.modes * inverse_sigma).flatten(2).double()
         right = columns @ (rest * inverse_sigma).flatten(1).double()[:, :, None]
         matrix = columns @ columns.transpose(1, 2) + torch.eye(columns.shape[1]).to(columns)
-        found = torch.linalg.solve(matrix, right)[:, :, 0].to(rest)
-        return (found[:, None] @ self.modes.flatten(2)).reshape_as(rest)
+        return torch.linalg.solve(matrix, right)[:, :, 0].to(rest)
 
 
 def _waves(count: int, side: float, length: float) -> tuple[Tensor, Tensor]:

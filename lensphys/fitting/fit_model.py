@@ -27,6 +27,7 @@ from lensphys.fitting.members import (
     MemberSettings,
     SourceSettings,
 )
+from lensphys.fitting.psf_moments import PSFMoments
 from lensphys.fitting.subhalos import Search
 from lensphys.model import SIE, FieldPrior, LensModel, Member, Sersic, Shear
 from lensphys.model.component import CENTRE, MassProfile
@@ -120,6 +121,7 @@ class FitModel(Strict):
         lens_light: light in the plane of the lens, not deflected.
         subhalos: what is looked for; null for nothing.
         freer_mass: what else the smooth mass may be where the evidence wants it; null for the mass said here alone.
+        psf_moments: how far the PSF may be off where sub-halos are found; null to believe it.
         potential: prior of a correction to the potential where something is left; null for none.
 
     Example:
@@ -135,6 +137,7 @@ class FitModel(Strict):
     lens_light: list[AnyLight] = []
     subhalos: Subhalos | None = PointSubhalos()
     freer_mass: FreerMass | None = FreerMass()
+    psf_moments: PSFMoments | None = PSFMoments()
     potential: PotentialChange | None = PotentialChange()
 
     @classmethod
@@ -181,7 +184,7 @@ class FitModel(Strict):
     def resolved(self) -> dict[str, Any]:
         """All of it: of each parameter its number, whose value it takes over, or its unit, bounds and prior."""
         members = {name: _as_dict(member) for name, member in self.lens_model.members.items()}
-        others = self.model_dump(mode="json", include={"subhalos", "freer_mass", "potential"})
+        others = self.model_dump(mode="json", include={"subhalos", "freer_mass", "psf_moments", "potential"})
         return members | {"source_freed": self.source.freed} | others
 
 

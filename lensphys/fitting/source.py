@@ -91,12 +91,15 @@ class Fitted(AtOptimum[LensProblem]):
         told: the evidence, (B,), and
         determined: how many numbers the data of each image determine, (B,), where the curvature is not of its own data
             alone: of one of several images of a lens.
+        psf_wider: share of its width by which a PSF that is off explains what sub-halos would, (B,); None where none
+            does.
     """
 
     shown: Shown | None = None
     rival: Rival | None = None
     told: Tensor | None = None
     determined: Tensor | None = None
+    psf_wider: Tensor | None = None
 
     @property
     def index(self) -> Tensor:
@@ -116,9 +119,8 @@ class Fitted(AtOptimum[LensProblem]):
         """Return the fits of some images (indices)."""
         own = self.problem[index]
         end = self.end.rows(index, own if self.end.problem is self.problem else None)
-        return Fitted(
-            own, end, *(chosen_rows(part, index) for part in (self.shown, self.rival, self.told, self.determined))
-        )
+        parts = (self.shown, self.rival, self.told, self.determined, self.psf_wider)
+        return Fitted(own, end, *(chosen_rows(part, index) for part in parts))
 
     def with_noise_of(self, other: LensProblem) -> Fitted:
         """Return the fit where it is, judged with the noise of another problem of the same images."""

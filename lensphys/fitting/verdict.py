@@ -90,7 +90,7 @@ def verdicts(
     """
     look = Remains.from_fit(fitted)
     found = _listed(~seen, "bad", [f"nothing stands {Darkness().seen:g} sigma out of the noise"] * len(fitted.x))
-    for check in (_chi2, _white, _sky, _bounds, _bodies, _shear, _twice, _covered, _centre):
+    for check in (_chi2, _white, _sky, _bounds, _bodies, _psf, _shear, _twice, _covered, _centre):
         found = _plus(found, check(look, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
     return [_worst(mine) for mine in (found if rival is None else _plus(found, _rivals(look, rival, settings)))]
@@ -304,6 +304,18 @@ def _bodies(look: Remains, settings: VerdictSettings) -> Reasons:
     weak = (gain < settings.gain).sum(1)
     words = [f"{counted(n, 'sub-halo gains', 'sub-halos gain')} less than {settings.gain:g}" for n in weak.tolist()]
     return _listed(weak > 0, "suspect", words)
+
+
+def _psf(look: Remains, settings: VerdictSettings) -> Reasons:
+    """A PSF that is off, in place of sub-halos."""
+    wider = look.fitted.psf_wider
+    if wider is None:
+        return [[] for _ in range(len(look.residual))]
+    words = [
+        f"a PSF about {100 * abs(w):.0f} % {'wider' if w > 0 else 'narrower'} than said explains what sub-halos would"
+        for w in wider.tolist()
+    ]
+    return _listed(torch.ones_like(wider, dtype=torch.bool), "suspect", words)
 
 
 def _shear(look: Remains, settings: VerdictSettings) -> Reasons:

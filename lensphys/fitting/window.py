@@ -58,7 +58,8 @@ class Window:
 def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
     """The fit of the middle of images, as one of the whole images with the noise of its model."""
     problem = whole_problem(fitted.problem, whole, fitted.x)
-    return replace(Fitted(problem, fitted.end.at_cost(problem.cost(fitted.x))), shown=fitted.shown)
+    end = fitted.end.at_cost(problem.cost(fitted.x))
+    return Fitted(problem, end, shown=fitted.shown, psf_wider=fitted.psf_wider)
 
 
 def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensProblem:

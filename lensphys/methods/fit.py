@@ -124,8 +124,9 @@ class RefinedFit(Strict):
         """The optimiser."""
         search, search_free = (self.model.searched(s) for s in (self.search, self.search_free))
         source = self.source if self.model.source.freed else None
+        model = self.model
         beyond = BeyondSmooth(
-            search, self._priors, source, search_free, freer_mass=self.model.freer_mass, starts=self.starts
+            search, self._priors, source, search_free, model.freer_mass, model.psf_moments, starts=self.starts
         )
         return Refinement(beyond, SmoothFit(starts=self.starts), self.lens_light, verdict=self.verdict)
 

@@ -121,7 +121,8 @@ class MarginalisedSettings(Strict):
         drawn: the other one; null for none.
         prior: weight of the lens's learned prior in the loss.
         width: standard deviation, unconstrained, that learning begins with for parameters without a declared prior.
-        source: the field's prior that learning begins with.
+        source: the field's prior that learning begins with,
+        source_learned: and whether it is learned. In long trainings the few modes of the evidence make it too strong.
         loss: further terms of the multi-scale physics loss, for the Sersic alone.
         looks: orientations that a forward pass looks at, 8 at most; the best by evidence goes on.
         levels: of Gauss-Newton that it ends with.
@@ -140,6 +141,7 @@ class MarginalisedSettings(Strict):
     prior: NonNegativeFloat = 1.0
     width: PositiveFloat = 0.6
     source: SourcePrior = SourcePrior()
+    source_learned: bool = True
     loss: PhysicsLossSettings = PhysicsLossSettings()
     looks: Annotated[int, Field(ge=1, le=ORIENTATIONS)] = ORIENTATIONS
     levels: Annotated[list[Level], Field(min_length=1)] = [
@@ -239,6 +241,7 @@ class MarginalisedMethod(Refinable):
         self.network = settings.network.build(len(names), INSTRUMENT_NUMBERS)
         with torch.device("cpu"):
             self.priors = SurveyPriors(model.space(2.5), typical(), settings.width, settings.source)
+        self.priors.log_source.requires_grad_(settings.source_learned)
 
     @property
     def without_network(self) -> RefinedFit:

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from lensphys.basics.checks import check_choice
 from lensphys.basics.runs import CONFIG, WEIGHTS
 from lensphys.simulation.recipe import Recipe
-from lensphys.training.experiment import Experiment, run_validity
+from lensphys.training.experiment import Experiment, run_instrument, run_validity
 
 FOLDER = Path(__file__).parent
 
@@ -43,4 +43,7 @@ def weights_description(name: str) -> str:
     with safe_open(folder / WEIGHTS, "pt") as tensors:  # their shapes alone: that takes no network
         parameters = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     size = (folder / WEIGHTS).stat().st_size / 1e6
-    return f"{recipe.description}: {images} LR images, {run_validity(folder)}; {parameters} parameters, {size:.1f} MB"
+    seen_by, usual = run_instrument(folder), Recipe.named(str(data.recipe)).instrument
+    other = seen_by is not None and recipe.instrument != usual
+    what = f"{data.recipe} seen by {seen_by.description}" if other else recipe.description  # type: ignore[union-attr]
+    return f"{what}: {images} LR images, {run_validity(folder)}; {parameters} parameters, {size:.1f} MB"
