@@ -1,12 +1,12 @@
 """Why train? One forward pass against the fit from scratch, on the same images of real galaxies that no training saw.
 
-    python experiments/network/table.py "Euclid VIS" euclid_vis euclid.h5 -o experiments/network/table.json
-    python experiments/network/table.py "Euclid VIS, many" euclid_vis many.h5 --rows fits.json -o ...
-    python experiments/network/table.py "Euclid VIS, faint" euclid_vis faint.h5 --fit -o experiments/network/table.json
+    python experiments/network/table.py "Euclid VIS" euclid_vis many.h5 --rows fits.json -o TABLE
+    python experiments/network/table.py "HST ACS F814W" hst_acs hst.h5 -o TABLE
+    python experiments/network/table.py "Euclid VIS, faint" euclid_vis faint.h5 --fit -o TABLE
 
-The data sets are those of `experiments/any_source/collect.py`, whose table has the rows of the fit from scratch; with
-``--fit`` it is run here, and ``--rows`` has them from `any_source/judge.py`. many.h5 is euclid.h5 with -n 200 --seed
-103: as many of them as 16 cores fitted in five minutes. Faint sources:
+TABLE: experiments/network/table.json. The data sets are those of `experiments/any_source/collect.py`, whose table has
+the rows of the fit from scratch; with ``--fit`` it is run here, and ``--rows`` has them from `any_source/judge.py`.
+many.h5 is euclid.h5 with -n 200 --seed 103: as many of them as 16 cores fitted in five minutes. Faint sources:
 
     lensphys simulate model_4 -n 8 -o faint.h5 --seed 102 --set source.file=g.npy
         --set "source.pixel_scale={kind: uniform, low: 0.010, high: 0.022}"
