@@ -77,12 +77,9 @@ class PixelGrid:
         return PixelGrid(self.height - 2 * cut_y, self.width - 2 * cut_x, self.scale)
 
     def positions(self, *, like: Tensor | None = None) -> Tensor:
-        """Return the pixel centres, (1, 2, H, W) [arcsec], channel 0 = x; dtype and device of ``like``.
-
-        They are made once and shared: not to be written to.
-        """
+        """Return the pixel centres, (1, 2, H, W) [arcsec], channel 0 = x; dtype and device of ``like``."""
         dtype, device = (like.dtype, like.device) if like is not None else (torch.float32, torch.device("cpu"))
-        return _positions(self, dtype, device)
+        return _positions(self, dtype, device).clone()
 
     def normalised(self, position: Tensor) -> Tensor:
         """Return positions as ``grid_sample`` wants them: u = 2 x / (W scale), for ``align_corners=False``.

@@ -331,8 +331,9 @@ def describe_run(run: Path, experiment: Experiment, instrument: Instrument | Non
         with whole_file(run / name) as temporary:
             temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
     named = zip(experiment.named_data, batches.parts, strict=True)
-    left_out = {name: part.unusable for name, part in named if part.unusable}
-    write_json(run / PROVENANCE, provenance(experiment=tree, left_out=left_out))
+    left_out = {name: part.unusable for name, part in named}
+    alone = len(left_out) == 1
+    write_json(run / PROVENANCE, provenance(experiment=tree, left_out=batches.unusable if alone else left_out))
 
 
 def run_instrument(run: Path) -> Instrument | None:
