@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,17 @@ def test_moments_pay_where_the_psf_is_off_and_only_there(told, pays):
     assert float(moments.wider(off)) == pytest.approx(0.19 if pays else 0.0, abs=0.06)
     with pytest.raises(ValueError, match="integrated"):
         moments.wider(fit)
+
+
+@pytest.mark.parametrize(("told", "words"), [(0.17, "wider"), (0.23, "narrower"), (0.2, "")])
+def test_the_verdict_says_that_the_psf_is_off(told, words):
+    fit = smooth_fit(seen(0.2, told))
+    radius = fit.problem.values(fit.x)["lens.theta_E"]
+    (verdict,) = verdicts(fit, torch.tensor([True]), radius)
+    (believed,) = verdicts(fit, torch.tensor([True]), radius, VerdictSettings(psf=None))
+    pattern = rf"a PSF about [12]\d % {words} than said explains the image better"
+    assert sum(bool(re.fullmatch(pattern, why)) for why in verdict.reasons) == bool(words)
+    assert not any("a PSF" in why for why in believed.reasons)
 
 
 @pytest.mark.slow

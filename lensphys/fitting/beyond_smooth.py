@@ -159,13 +159,11 @@ class BeyondSmooth:
             plain: a fit without them, of the same source.
         """
         plain = Fitted.at(*plain.problem.with_model(best.problem.model, plain.x)).with_noise_of(best.problem)
-        off = psf.integrated(plain)
-        gained = off.evidence + off.end.normal.promise - plain.evidence - plain.end.normal.promise
-        if float(gained) < psf.share * float(evidence_ratio(best, plain)):
+        if float(psf.promised(plain)) < psf.share * float(evidence_ratio(best, plain)):
             return best
         search = self.search if best.problem.free is None else self.search_free
         kept = pruned(self._optimum(psf.integrated(best)), search)
-        found = max((self._optimum(off), kept), key=lambda fit: float(fit.evidence))
+        found = max((self._optimum(psf.integrated(plain)), kept), key=lambda fit: float(fit.evidence))
         if found.problem.subhalos == best.problem.subhalos:
             return best
         fewer = self._optimum(Fitted.at(replace(found.problem, broad=best.problem.broad), found.x))

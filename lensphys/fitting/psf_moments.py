@@ -39,6 +39,11 @@ class PSFMoments(Strict):
         problem = replace(problem, broad=broad)
         return replace(fit, problem=problem, end=Optimum(problem, fit.x))
 
+    def promised(self, fit: Fitted) -> Tensor:
+        """Return what other moments promise to gain in ln of the evidence of fits at their optimum, (B,)."""
+        off = self.integrated(fit)
+        return off.evidence + off.end.normal.promise - fit.evidence - fit.end.normal.promise
+
     def wider(self, fit: Fitted) -> Tensor:
         """Return by what share of its width the PSF is likely to be wider than said, (B,): of an `integrated` fit."""
         problem = fit.problem

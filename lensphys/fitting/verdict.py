@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.sentences import counted, readable
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
+from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.posterior import Posterior
+from lensphys.fitting.psf_moments import PSFMoments
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
@@ -43,6 +45,8 @@ class VerdictSettings(Strict):
         near_borders: in units of a pixel's noise, the light in the darkest part of nearer borders that is called a sky.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
+        psf: ln of the evidence that another width or elongation of the PSF must promise to be told; null to believe it.
+        psf_steps: in which its width is found then.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
@@ -63,6 +67,8 @@ class VerdictSettings(Strict):
     near_borders: PositiveFloat = 1.0
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
+    psf: PositiveFloat | None = 12.0
+    psf_steps: PositiveInt = 8
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
     rival: PositiveFloat = 30.0
@@ -307,15 +313,24 @@ def _bodies(look: Remains, settings: VerdictSettings) -> Reasons:
 
 
 def _psf(look: Remains, settings: VerdictSettings) -> Reasons:
-    """A PSF that is off, in place of sub-halos."""
-    wider = look.fitted.psf_wider
-    if wider is None:
-        return [[] for _ in range(len(look.residual))]
-    words = [
-        f"a PSF about {100 * abs(w):.0f} % {'wider' if w > 0 else 'narrower'} than said explains what sub-halos would"
-        for w in wider.tolist()
-    ]
-    return _listed(torch.ones_like(wider, dtype=torch.bool), "suspect", words)
+    """A PSF that is off: in place of sub-halos, or simply."""
+    return [_psf_of(one, settings) for _, one in look.fitted.apart()]
+
+
+def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
+    if fit.psf_wider is not None:
+        return [("suspect", f"{_other_psf(fit.psf_wider)} explains what sub-halos would")]
+    alone = fit.told is None and fit.problem.observation.noise.known
+    if settings.psf is None or not alone or float(PSFMoments().promised(fit)) < settings.psf:
+        return []
+    off = PSFMoments().integrated(fit)
+    off = replace(off, end=minimised(off.problem, off.x, Stop(settings.psf_steps)))
+    return [("suspect", f"{_other_psf(PSFMoments().wider(off))} explains the image better")]
+
+
+def _other_psf(wider: Tensor) -> str:
+    share = float(wider)
+    return f"a PSF about {100 * abs(share):.0f} % {'wider' if share > 0 else 'narrower'} than said"
 
 
 def _shear(look: Remains, settings: VerdictSettings) -> Reasons:

@@ -56,7 +56,11 @@ def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
 
 
 def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
-    """Return the models, what of the residuals is signal, verdicts, and the standard deviation by interpolation."""
+    """Return the models, what of the residuals is signal, verdicts, and the standard deviation by interpolation.
+
+    Whether the PSF is right is not asked: that takes as long as all the rest.
+    """
+    quick = report.model_copy(update={"verdict": report.verdict.model_copy(update={"psf": None})})
     parts = []
     for rows, group in fit.groups:
         model, posterior = _model(group, fit.seen[rows], scale), Posterior.from_fit(group)
@@ -65,7 +69,7 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
         variance = posterior.whole_variance(own, report.unresolved_subhalos)
         spread = replace(observation, image=variance.sqrt()).interpolated(model.camera.grid, mode="bilinear")
         whole = _completed(group, model, posterior, spread.square(), report)
-        parts.append(replace(whole, verdicts=_judged(fit, rows, group, report)))
+        parts.append(replace(whole, verdicts=_judged(fit, rows, group, quick)))
     return joined(parts, [rows for rows, _ in fit.groups])
 
 
