@@ -46,6 +46,7 @@ class VerdictSettings(Strict):
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
         psf: ln of the evidence that another width or elongation of the PSF must promise to be told; null to believe it.
+        psf_share: and of what the fit leaves beyond the noise: of whatever else is wrong a PSF takes a part, too.
         psf_steps: in which its width is found then.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
@@ -68,6 +69,7 @@ class VerdictSettings(Strict):
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
     psf: PositiveFloat | None = 12.0
+    psf_share: PositiveFloat = 0.25
     psf_steps: PositiveInt = 8
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
@@ -320,8 +322,10 @@ def _psf(look: Remains, settings: VerdictSettings) -> Reasons:
 def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
     if fit.psf_wider is not None:
         return [("suspect", f"{_other_psf(fit.psf_wider)} explains what sub-halos would")]
-    alone = fit.told is None and fit.problem.observation.noise.known
-    if settings.psf is None or not alone or float(PSFMoments().promised(fit)) < settings.psf:
+    if settings.psf is None or fit.told is not None or not fit.problem.observation.noise.known:
+        return []
+    left = 0.5 * float((fit.problem.chi2(fit.x) - 1) * fit.problem.observation.n_unmasked)
+    if float(PSFMoments().promised(fit)) < max(settings.psf, settings.psf_share * left):
         return []
     off = PSFMoments().integrated(fit)
     off = replace(off, end=minimised(off.problem, off.x, Stop(settings.psf_steps)))
