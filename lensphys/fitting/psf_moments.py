@@ -54,10 +54,14 @@ class PSFMoments(Strict):
         return self.sigma * (xx + yy) / 4  # half of the mean of both
 
     def modes(self, fit: Fitted) -> Tensor:
-        """Return what one standard deviation of each moment changes in the image, (B, 3, H, W): xx, yy, xy."""
+        """Return what one standard deviation of each moment changes in the arcs, (B, 3, H, W): xx, yy, xy.
+
+        A galaxy in front makes good for its own, as its Gaussians take any width.
+        """
         problem = fit.problem
         variance = psf_width(problem.observation).square() / (4 * math.pi)  # of a Gaussian that is as wide [pixels^2]
-        clean = pad(problem.render(fit.x), (1, 1, 1, 1), mode="replicate")
+        arcs = replace(problem, broad=None).without_front(problem.render(fit.x), fit.x)
+        clean = pad(arcs, (1, 1, 1, 1), mode="replicate")
         middle = clean[..., 1:-1, 1:-1]
         xx = clean[..., 1:-1, 2:] - 2 * middle + clean[..., 1:-1, :-2]
         yy = clean[..., 2:, 1:-1] - 2 * middle + clean[..., :-2, 1:-1]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.sentences import counted, readable
@@ -47,7 +47,8 @@ class VerdictSettings(Strict):
         gain: what a sub-halo must gain in ln likelihood with all else free.
         psf: ln of the evidence that another width or elongation of the PSF must promise to be told; null to believe it.
         psf_share: and of what the fit leaves beyond the noise: of whatever else is wrong a PSF takes a part, too.
-        psf_steps: in which its width is found then.
+        psf_steps: in which its width is found then,
+        psf_off: and the share of its width by which it must be off.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
@@ -71,6 +72,7 @@ class VerdictSettings(Strict):
     psf: PositiveFloat | None = 12.0
     psf_share: PositiveFloat = 0.25
     psf_steps: PositiveInt = 8
+    psf_off: NonNegativeFloat = 0.05
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
     rival: PositiveFloat = 30.0
@@ -329,7 +331,10 @@ def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
         return []
     off = PSFMoments().integrated(fit)
     off = replace(off, end=minimised(off.problem, off.x, Stop(settings.psf_steps)))
-    return [("suspect", f"{_other_psf(PSFMoments().wider(off))} explains the image better")]
+    wider = PSFMoments().wider(off)
+    if float(wider.abs()) < settings.psf_off:
+        return []
+    return [("suspect", f"{_other_psf(wider)} explains the image better")]
 
 
 def _other_psf(wider: Tensor) -> str:
