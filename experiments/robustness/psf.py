@@ -18,7 +18,9 @@ import torch
 
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.fitting import Fitted, PSFMoments, Stop, VerdictSettings, minimised, verdicts
+from lensphys.fitting import verdicts
+from lensphys.fitting.psf_moments import optimum, promised
+from lensphys.fitting.verdict import PSFCheck
 from lensphys.methods import READY
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "any_source")]
@@ -32,20 +34,19 @@ def asked(path: Path, row: int, width: float) -> dict[str, Any]:
         seen = lenses.observation([row])
     if width != 1:
         seen = with_wrong_psf(seen, width)
-    moments, steps = PSFMoments(), VerdictSettings().psf_steps
+    check = PSFCheck()
     with torch.no_grad():
         (fit,) = READY["refine"].fits(seen)  # type: ignore[attr-defined]
         ((rows, found),) = fit.groups
         (verdict,) = verdicts(found, fit.seen[rows], fit.smooth_theta_E[rows], rival=fit.rival.rows(rows))
-        off = moments.integrated(found)
-        off = Fitted(off.problem, minimised(off.problem, off.x, Stop(steps)))
+        off = check.moments.integrated(found)
         return {
             "data": path.name,
             "row": row,
             "width": width,
             "free_source": found.problem.free is not None,
-            "promised": float(moments.promised(found)),
-            "wider": float(moments.wider(off)),
+            "promised": float(promised(found, off)),
+            "wider": float(check.moments.wider(optimum(off, check.steps))),
             "told": any(why.startswith("a PSF about") for why in verdict.reasons),
         }
 

@@ -11,7 +11,7 @@ from lensphys.fitting.doubts import explains_little
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
-from lensphys.fitting.psf_moments import PSFMoments
+from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import astray, poor
 from lensphys.fitting.shown import evidence_ratio, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct
@@ -159,11 +159,12 @@ class BeyondSmooth:
             plain: a fit without them, of the same source.
         """
         plain = Fitted.at(*plain.problem.with_model(best.problem.model, plain.x)).with_noise_of(best.problem)
-        if float(psf.promised(plain)) < psf.share * float(evidence_ratio(best, plain)):
+        off = psf.integrated(plain)
+        if float(promised(plain, off)) < psf.share * float(evidence_ratio(best, plain)):
             return best
         search = self.search if best.problem.free is None else self.search_free
-        kept = pruned(self._optimum(psf.integrated(best)), search)
-        found = max((self._optimum(psf.integrated(plain)), kept), key=lambda fit: float(fit.evidence))
+        kept = pruned(optimum(psf.integrated(best), self.steps), search)
+        found = max((optimum(off, self.steps), kept), key=lambda fit: float(fit.evidence))
         if found.problem.subhalos == best.problem.subhalos:
             return best
         fewer = self._optimum(Fitted.at(replace(found.problem, broad=best.problem.broad), found.x))

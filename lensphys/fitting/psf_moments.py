@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.newton import Optimum
+from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.source import Fitted
 from lensphys.observation.validity import psf_width
 
@@ -39,11 +39,6 @@ class PSFMoments(Strict):
         problem = replace(problem, broad=broad)
         return replace(fit, problem=problem, end=Optimum(problem, fit.x))
 
-    def promised(self, fit: Fitted) -> Tensor:
-        """Return what other moments promise to gain in ln of the evidence of fits at their optimum, (B,)."""
-        off = self.integrated(fit)
-        return off.evidence + off.end.normal.promise - fit.evidence - fit.end.normal.promise
-
     def wider(self, fit: Fitted) -> Tensor:
         """Return by what share of its width the PSF is likely to be wider than said, (B,): of an `integrated` fit."""
         problem = fit.problem
@@ -67,3 +62,18 @@ class PSFMoments(Strict):
         yy = clean[..., 2:, 1:-1] - 2 * middle + clean[..., :-2, 1:-1]
         xy = (clean[..., 2:, 2:] - clean[..., 2:, :-2] - clean[..., :-2, 2:] + clean[..., :-2, :-2]) / 4
         return self.sigma * variance[:, None, None, None] * torch.cat([xx / 2, yy / 2, xy], dim=1)
+
+
+def promised(fit: Fitted, off: Fitted) -> Tensor:
+    """Return what the moments promise to gain in ln of the evidence, (B,).
+
+    Args:
+        fit: at its optimum.
+        off: the same, `PSFMoments.integrated`.
+    """
+    return off.evidence + off.end.normal.promise - fit.evidence - fit.end.normal.promise
+
+
+def optimum(off: Fitted, steps: int) -> Fitted:
+    """Return the optimum that is nearest to an `integrated` fit, in so many Newton steps at most."""
+    return replace(off, end=minimised(off.problem, off.x, Stop(steps), start=off.end.normal))

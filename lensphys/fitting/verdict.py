@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,9 +14,8 @@ from torch import Tensor
 from lensphys.basics.sentences import counted, readable
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
-from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.posterior import Posterior
-from lensphys.fitting.psf_moments import PSFMoments
+from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
@@ -26,6 +25,24 @@ from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
 
 Array = NDArray[Any]
+
+
+class PSFCheck(Strict):
+    """When a PSF is told to be off.
+
+    Args:
+        moments: how far it may be.
+        gain: ln of the evidence that another width or elongation must promise,
+        share: and of what the fit leaves beyond the noise: of whatever else is wrong a PSF takes a part, too.
+        steps: in which its width is found then,
+        off: and the share of its width by which it must be off.
+    """
+
+    moments: PSFMoments = PSFMoments()
+    gain: PositiveFloat = 12.0
+    share: PositiveFloat = 0.25
+    steps: PositiveInt = 8
+    off: NonNegativeFloat = 0.05
 
 
 class VerdictSettings(Strict):
@@ -45,10 +62,7 @@ class VerdictSettings(Strict):
         near_borders: in units of a pixel's noise, the light in the darkest part of nearer borders that is called a sky.
         edge: share of a parameter's range next to a bound that counts as the bound.
         gain: what a sub-halo must gain in ln likelihood with all else free.
-        psf: ln of the evidence that another width or elongation of the PSF must promise to be told; null to believe it.
-        psf_share: and of what the fit leaves beyond the noise: of whatever else is wrong a PSF takes a part, too.
-        psf_steps: in which its width is found then,
-        psf_off: and the share of its width by which it must be off.
+        psf: when a PSF is told to be off; null to believe it.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
@@ -69,10 +83,7 @@ class VerdictSettings(Strict):
     near_borders: PositiveFloat = 1.0
     edge: PositiveFloat = 0.01
     gain: PositiveFloat = 12.0
-    psf: PositiveFloat | None = 12.0
-    psf_share: PositiveFloat = 0.25
-    psf_steps: PositiveInt = 8
-    psf_off: NonNegativeFloat = 0.05
+    psf: PSFCheck | None = PSFCheck()
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
     rival: PositiveFloat = 30.0
@@ -324,17 +335,15 @@ def _psf(look: Remains, settings: VerdictSettings) -> Reasons:
 def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
     if fit.psf_wider is not None:
         return [("suspect", f"{_other_psf(fit.psf_wider)} explains what sub-halos would")]
-    if settings.psf is None or fit.told is not None or not fit.problem.observation.noise.known:
+    check, observation = settings.psf, fit.problem.observation
+    if check is None or fit.told is not None or not observation.noise.known:
         return []
-    left = 0.5 * float((fit.problem.chi2(fit.x) - 1) * fit.problem.observation.n_unmasked)
-    if float(PSFMoments().promised(fit)) < max(settings.psf, settings.psf_share * left):
+    left = 0.5 * float((fit.problem.chi2(fit.x) - 1) * observation.n_unmasked)
+    off = check.moments.integrated(fit)
+    if float(promised(fit, off)) < max(check.gain, check.share * left):
         return []
-    off = PSFMoments().integrated(fit)
-    off = replace(off, end=minimised(off.problem, off.x, Stop(settings.psf_steps)))
-    wider = PSFMoments().wider(off)
-    if float(wider.abs()) < settings.psf_off:
-        return []
-    return [("suspect", f"{_other_psf(wider)} explains the image better")]
+    wider = check.moments.wider(optimum(off, check.steps))
+    return [("suspect", f"{_other_psf(wider)} explains the image better")] if float(wider.abs()) >= check.off else []
 
 
 def _other_psf(wider: Tensor) -> str:

@@ -98,8 +98,7 @@ class _Split:
 
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices (n,) of each batch of one process; every process has the same number of full batches."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
-        mixed = self.training[torch.randperm(len(self.training), generator=generator)]
+        mixed = self.training[_order(len(self.training), self.seed, epoch)]
         count = len(mixed) // (self.size * ranks)
         return list(mixed[: count * self.size * ranks].reshape(count, ranks, self.size)[:, rank].sort(1).values)
 
@@ -234,8 +233,7 @@ class Together(Generic[B]):
     def of_epoch(self, epoch: int, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices (n,) of each batch of one process, the data sets mixed; all processes mix them alike."""
         found = [_placed(k, index) for k, x in enumerate(self.parts) for index in x.of_epoch(epoch, rank, ranks)]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
-        return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
+        return [found[i] for i in _order(len(found), self.seed, epoch).tolist()]
 
     def of_validation(self, rank: int, ranks: int) -> list[Tensor]:
         """Return the indices (n,) of the validation batches of one process."""
@@ -244,6 +242,11 @@ class Together(Generic[B]):
     def read(self, index: Tensor, device: torch.device) -> B:
         """Return some images of one data set, by their indices (n,)."""
         return self.parts[int(index[0]) // _APART].read(index % _APART, device)
+
+
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch, (count,): the same in all processes."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch + 1))
 
 
 def _placed(k: int, index: Tensor) -> Tensor:

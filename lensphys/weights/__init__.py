@@ -44,6 +44,7 @@ def weights_description(name: str) -> str:
         parameters = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     size = (folder / WEIGHTS).stat().st_size / 1e6
     seen_by, usual = run_instrument(folder), Recipe.named(str(data.recipe)).instrument
-    other = seen_by is not None and recipe.instrument != usual
-    what = f"{data.recipe} seen by {seen_by.description}" if other else recipe.description  # type: ignore[union-attr]
+    what = recipe.description
+    if seen_by is not None and recipe.instrument != usual:
+        what = f"{data.recipe} seen by {seen_by.description}"
     return f"{what}: {images} LR images, {run_validity(folder)}; {parameters} parameters, {size:.1f} MB"
