@@ -131,6 +131,24 @@ def test_matched_classes_cannot_be_told_by_what_they_are_matched_in():
     assert abs(auc(rows) - 0.5) < 0.07
 
 
+def test_classes_on_thin_sheets_are_matched_too():
+    """As in Models 1-3, where the place of the source makes both flux and radius, and substructure adds a little."""
+    random = np.random.default_rng(0)
+    label = np.repeat([0, 1], 1500)
+    place = random.uniform(-3, 3, size=3000)
+    other = {"flux": place, "radius": np.sin(2 * place) + 0.1 * random.normal(size=3000) + 0.15 * label}
+    x = np.stack(list(other.values()), axis=1)
+    rows = matched_rows(label, other, 0.05)
+    assert len(rows) > 600
+    model = HistGradientBoostingClassifier(max_iter=60, max_depth=4)
+    told = [
+        roc_auc_score(label[part], cross_val_predict(model, x[part], label[part], cv=5, method="predict_proba")[:, 1])
+        for part in (np.arange(3000), rows)
+    ]
+    assert told[0] > 0.75
+    assert abs(told[1] - 0.5) < 0.06
+
+
 def test_classes_that_share_nothing_cannot_be_matched():
     label = np.repeat([0, 1], 40)
     with pytest.raises(LensphysError, match="widen the caliper"):

@@ -65,12 +65,12 @@ class Matched(Strict):
 
     Args:
         on: what they are alike in.
-        caliper: difference of the ln odds of two lenses that count as alike.
+        caliper: largest distance of two lenses that count as alike, in standard deviations within a class.
         fewest: lenses of a class that can be matched: five folds of two.
     """
 
     on: Annotated[list[Nuisance], Field(min_length=1)] = ["flux", "arc_radius", "signal_to_noise"]
-    caliper: PositiveFloat = 0.5
+    caliper: PositiveFloat = 0.25
     fewest: PositiveInt = 10
 
 
