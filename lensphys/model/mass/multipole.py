@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -50,15 +49,9 @@ def deflection_multipole(
     Source: Xu et al. 2013 (arXiv 1307.4220), eq. B12; lenstronomy ``MULTIPOLE``.
     """
     _check_order(m)
-    x, y = offset(theta, center_x, center_y)
-    r = (x**2 + y**2 + CORE**2).sqrt()
-    u = torch.complex(x / r, y / r)
     phase = m * as_planes(phi_m, theta)
-    power = torch.complex(phase.cos(), -phase.sin())
-    for _ in range(m):  # a product, not a power: finite gradients at u = 0
-        power = power * u
-    alpha = as_planes(a_m, theta) / (1 - m**2) * (u * torch.complex(power.real, -m * power.imag))
-    return torch.stack([alpha.real, alpha.imag], dim=1)
+    a_m = as_planes(a_m, theta)
+    return deflection_multipole_waves(theta, m, a_m * phase.cos(), a_m * phase.sin(), center_x, center_y)
 
 
 def deflection_multipole_waves(
@@ -79,8 +72,61 @@ def deflection_multipole_waves(
     Returns:
         (B, 2, H, W) [arcsec].
     """
-    even = deflection_multipole(theta, m, a_cos, 0.0, center_x, center_y)
-    return even + deflection_multipole(theta, m, a_sin, 0.5 * math.pi / m, center_x, center_y)
+    _check_order(m)
+    _, u, wave = _waves(theta, m, a_cos, a_sin, center_x, center_y)
+    alpha = u * torch.complex(wave.real, -m * wave.imag) / (1 - m**2)
+    return torch.stack([alpha.real, alpha.imag], dim=1)
+
+
+def deflection_multipole_waves_derivatives(
+    theta: Tensor, m: int, a_cos: Value, a_sin: Value, center_x: Value, center_y: Value
+) -> tuple[Tensor, Tensor]:
+    """Return the deflection of a circular multipole by its waves, and its derivatives in closed form.
+
+    With u = z/r and P = (a_cos - i a_sin) u^m it is u (Re P - i m Im P) / (1 - m^2), and i u Re P its derivative by
+    the angle about the centre, which is all that it depends on.
+
+    Args:
+        theta: (B or 1, 2, H, W) [arcsec].
+        m: order, 2 or more, one for the whole batch.
+        a_cos: [arcsec].
+        a_sin: [arcsec].
+        center_x: [arcsec].
+        center_y: [arcsec].
+
+    Returns:
+        alpha (B, 2, H, W) [arcsec] and its derivatives by a_cos, a_sin, center_x, center_y, (B, 4, 2, H, W).
+    """
+    r, u, wave = _waves(theta, m, a_cos, a_sin, center_x, center_y)
+    even = _power(u, m)
+    turned = torch.complex(-u.imag, u.real) * wave.real / r
+    columns = [
+        u * torch.complex(even.real, -m * even.imag) / (1 - m**2),
+        u * torch.complex(even.imag, m * even.real) / (1 - m**2),
+        turned * u.imag,
+        -turned * u.real,
+    ]
+    alpha = u * torch.complex(wave.real, -m * wave.imag) / (1 - m**2)
+    both = torch.view_as_real(torch.stack(torch.broadcast_tensors(alpha, *columns), dim=1)).movedim(-1, 2)
+    return both[:, 0], both[:, 1:]
+
+
+def _power(u: Tensor, m: int) -> Tensor:
+    power = u
+    for _ in range(m - 1):  # a product, not a power: finite gradients at u = 0
+        power = power * u
+    return power
+
+
+def _waves(
+    theta: Tensor, m: int, a_cos: Value, a_sin: Value, center_x: Value, center_y: Value
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return r [arcsec], u = z/r and (a_cos - i a_sin) u^m [arcsec], (B, H, W) each."""
+    x, y = offset(theta, center_x, center_y)
+    r = (x**2 + y**2 + CORE**2).sqrt()
+    u = torch.complex(x / r, y / r)
+    cosine, sine = torch.broadcast_tensors(as_planes(a_cos, theta), as_planes(a_sin, theta))
+    return r, u, torch.complex(cosine, -sine) * _power(u, m)
 
 
 @dataclass(frozen=True)
@@ -109,6 +155,11 @@ class MultipoleWaves(ScaleFree):
         Parameter("a_sin", "arcsec", -0.3, 0.3, 0.0, 0.02),
         *GALAXY_CENTRE,
     )
+
+    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Return the deflection and its derivatives: see `deflection_multipole_waves_derivatives`."""
+        alpha, columns = deflection_multipole_waves_derivatives(position, **self.values)
+        return alpha, columns[:, self.places(names, columns)]
 
 
 @dataclass(frozen=True)

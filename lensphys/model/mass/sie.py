@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ def _arctangent_fraction(levels: int) -> tuple[list[float], list[float]]:
 SIE_NUMERATOR, SIE_DENOMINATOR = _arctangent_fraction(10)
 
 
-def polynomial(coefficients: list[float] | list[Tensor], p: Tensor) -> Tensor:
+def polynomial(coefficients: Sequence[float] | Sequence[Tensor], p: Tensor) -> Tensor:
     """Return the polynomial of at least two coefficients, the highest power first, at ``p`` of any shape."""
     value = coefficients[0] * p + coefficients[1]
     for coefficient in coefficients[2:]:
