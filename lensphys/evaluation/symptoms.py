@@ -52,7 +52,7 @@ class SymptomSettings(Strict):
         largest_noisy_misfit: the same beside a noisy LR image.
         smallest_misfit: below which an image need not be turned about.
         much_better: misfit of a turned or shifted image over its own, below which it was turned or shifted.
-        least_correlation: of observed pairs, below which they do not show the same lens.
+        least_correlation: of observed pairs, -1 to 1, below which they do not show the same lens.
     """
 
     fewest_clipped: PositiveInt = 4
