@@ -35,7 +35,7 @@ class BroadLightFilter(Rows):
 
     Args:
         columns: A, the modes in units of the noise, (B, K, N).
-        core: T, (B, K, K).
+        core: T, (B, K, K), without unit.
         volume: half of ln det (1 + A A^T), (B,).
         fitted: how many numbers of the field the data determine, (B,).
     """

@@ -53,11 +53,11 @@ class ForeignSettings(Strict):
 
 @dataclass(frozen=True)
 class Allowed:
-    """Where other objects may be, (1, 1, H, W) bool each.
+    """Where other objects may be, bool.
 
     Args:
-        middles: their bright middles.
-        outskirts: what is faint about these.
+        middles: where their bright middles may be, (1, 1, H, W).
+        outskirts: where what is faint about these may be, likewise.
     """
 
     middles: Tensor

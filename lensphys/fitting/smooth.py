@@ -97,7 +97,7 @@ def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factor
 
 
 def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
-    """Return the optimum, with the noise variance of the model renewed twice."""
+    """Return the optimum from a vector (B, P), with the noise variance of the model renewed twice."""
     for _ in range(2):
         problem = problem.renewed(x)
         end = minimised(problem, x, Stop(steps))
