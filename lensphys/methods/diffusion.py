@@ -118,9 +118,9 @@ class DenoisingNetwork(nn.Module):
         """Return the prediction (B, 1, sH, sW).
 
         Args:
-            noisy: residual and noise, (B, 1, sH, sW).
-            condition: LR image and its fine detail, (B, 2, H, W).
-            step: of the noise schedule, (B,).
+            noisy: residual and noise, (B, 1, sH, sW), in units of the residuals' spread.
+            condition: LR image in units of its peak, and its detail in units of the residuals, (B, 2, H, W).
+            step: of the noise schedule, a whole number, (B,).
         """
         height, width = condition.shape[-2:]
         seen = torch.cat([condition, coordinates(condition)], dim=1)

@@ -75,7 +75,7 @@ class LookSettings(Strict):
         far: standard deviations of the survey's prior beyond which no lens is likely: no guess is further off by more
             than one.
         surest: ln of a parameter's standard deviation, in units of that of the survey's prior, at least,
-        vaguest: and at most.
+        vaguest: and that ln at most.
     """
 
     name: Literal["look"] = "look"
