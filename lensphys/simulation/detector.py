@@ -32,11 +32,11 @@ class Detector(Protocol):
         ...
 
     def lr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the LR image [unit of the instrument] of a clean one [flux per pixel]."""
+        """Return the LR image (1, 1, H, W) [unit of the instrument] of a clean one [flux per pixel]."""
         ...
 
     def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the legacy noisy HR image of a clean one, both [flux per pixel]."""
+        """Return the legacy noisy HR image of a clean one, both (1, 1, sH, sW) [flux per pixel]."""
         ...
 
 
@@ -64,7 +64,7 @@ class CountDetector:
         return noise.sample(self.exposure_time * clean, rng)
 
     def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return Poisson(t I) / t [flux per pixel]."""
+        """Return Poisson(t I) / t, (1, 1, sH, sW) [flux per pixel]."""
         return poisson(self.exposure_time * clean, rng) / self.exposure_time
 
 
