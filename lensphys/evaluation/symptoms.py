@@ -19,7 +19,6 @@ from lensphys.observation import Noise
 from lensphys.observation.borders import filled_border
 from lensphys.observation.camera import block_sum
 from lensphys.observation.darkness import shows_light
-from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
 from lensphys.tracing.orientation import transformed
 
 Symptoms = dict[str, NDArray[np.floating]]
@@ -166,8 +165,7 @@ def _of_pixels(images: _Images) -> Symptoms:
     constant = finite & (low == high)
     varied = finite & ~constant
     whole = varied & (flat == flat.round()).all(1) & (high >= 2) & torch.tensor(images.file.instrument.unit != "counts")
-    kind = images.file.instrument.noise
-    cut_at_zero = (low == 0) & torch.tensor(isinstance(kind, RectifiedCountNoiseSettings))
+    cut_at_zero = (low == 0) & torch.tensor(images.file.instrument.noise.cut_at_zero)
     border = filled_border(images.lr).flatten(1)
     top, bottom = torch.zeros(len(flat)), torch.zeros(len(flat))
     for i in torch.nonzero(varied).flatten().tolist():
@@ -196,9 +194,7 @@ def _piled_up(values: Tensor, settings: SymptomSettings) -> float:
 
 
 def _is_known(images: _Images) -> bool:
-    if images.file.conditions(images.index[:1]).noise is not None:
-        return True
-    return not isinstance(images.file.instrument.noise, EstimatedNoiseSettings | RectifiedCountNoiseSettings)
+    return images.file.instrument.noise.known or images.file.conditions(images.index[:1]).noise is not None
 
 
 def _of_light(images: _Images, law: Noise) -> Symptoms:
