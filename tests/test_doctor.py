@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
+from lensphys.data.lens_file import LensFile
 from lensphys.evaluation import doctor as doctor_module
 from lensphys.evaluation.doctor import Finding, diagnose
+from lensphys.evaluation.symptoms import SymptomSettings, symptoms
 from lensphys.observation import Instrument
 from lensphys.simulation import Recipe, simulate
 
@@ -213,6 +215,17 @@ def test_a_wrong_unit(spoilt, model):
     found = only(spoilt(put("flux_scale", [0, 3], lambda x: x / 2), model), "flux_ratio", "error", [0, 3])
     # the background of counts is estimated as well, and takes up some of it
     assert float(found.message.split()[3]) == pytest.approx(2, abs=0.6 if model == "model_1" else 0.05)
+
+
+def test_a_wrong_unit_is_told_from_the_tolerance_on(spoilt):
+    path = spoilt(put("flux_scale", [3], lambda x: x / 2), "model_2")
+    held = {"lr", "lr_clean", "flux_scale"}
+    with LensFile(path) as file:
+        for tolerance, flagged in ((0.9, True), (1.1, False)):  # twice the light is a share of 1 too much
+            found = symptoms(file, held, np.array([3]), SymptomSettings(flux_tolerance=tolerance))
+            assert bool(np.isfinite(found["flux_ratio"][0])) == flagged
+        found = symptoms(file, held, np.array([3]), SymptomSettings(flux_sigma=1e9))
+        assert np.isnan(found["flux_ratio"][0])
 
 
 def test_flux_scale(spoilt):

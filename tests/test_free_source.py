@@ -171,8 +171,8 @@ def test_modes_are_orthonormal_and_the_widest_come_first():
     count = len(modes)
     maps = torch.cat([modes.field(one[None], square(20)) for one in torch.eye(count)])[:, 0].flatten(1)
     torch.testing.assert_close(maps @ maps.T / 400, torch.eye(count), rtol=0, atol=1e-12)
-    x, y = modes.pairs
-    assert int((x**2 + y**2).max()) < 36 and count == sum(a * a + b * b < 36 for a in range(6) for b in range(6))
+    assert max(x**2 + y**2 for x, y in zip(*modes.pairs, strict=True)) < 36
+    assert count == sum(a * a + b * b < 36 for a in range(6) for b in range(6))
     torch.testing.assert_close(maps[0], torch.ones(400))
 
 
@@ -185,7 +185,7 @@ def test_the_variance_of_a_field_is_that_of_its_coefficients():
         many = 600
         field = modes.field(sigma[1] * draw(many, len(modes)), square(16).expand(many, -1, -1, -1))
         assert float(field.square().mean()) == pytest.approx(prior.amplitude**2, rel=0.1)
-    k = torch.pi * (modes.pairs[0] ** 2 + modes.pairs[1] ** 2).sqrt() / 2.0
+    k = torch.pi * torch.tensor(modes.pairs).square().sum(0).sqrt() / 2.0
     ratio = sigma[1] / sigma[1, 0]
     torch.testing.assert_close(ratio, (1 + (k / 6.0) ** 2) ** -0.75)  # the spectrum falls as its law says
 
@@ -207,8 +207,7 @@ def test_field_and_gradient_are_those_of_autograd():
     torch.testing.assert_close(field, modes.field(c, place))
     (known,) = torch.autograd.grad(field.sum(), place)
     torch.testing.assert_close(gradient, known)
-    x, y = modes.pairs  # and one mode as it is written down
-    i = int(((x == 2) & (y == 1)).nonzero()[0])
+    i = list(zip(*modes.pairs, strict=True)).index((2, 1))  # and one mode as it is written down
     one = modes.field(torch.eye(len(modes))[i][None], place[:1].detach())
     px, py = place[:1].detach().unbind(1)
     torch.testing.assert_close(one[:, 0], 2 * (2 * torch.pi * px).cos() * (torch.pi * py).cos())

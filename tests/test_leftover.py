@@ -84,6 +84,15 @@ def test_the_share_grows_with_the_signal():
     assert shares[0] < shares[1] < shares[2] < shares[3]
 
 
+@pytest.mark.parametrize("reach", [0, 1, 2])
+def test_a_pixel_is_judged_with_those_within_reach(reach):
+    clean, sigma = blob(0.0, 1), ErrorMap(torch.full((1, 1, *GRID.shape), 0.05))
+    image = torch.zeros_like(clean)
+    image[0, 0, 18, 20] = 5.0
+    share = residual_signal(Observation(image, Camera(GRID, GaussianPSF(0.1)), sigma), clean, reach).share
+    assert int((share > 0).sum()) == (2 * reach + 1) ** 2
+
+
 def test_masked_pixels_contribute_nothing():
     clean = blob(0.0)
     sigma = ErrorMap(torch.full_like(clean, 0.05))

@@ -178,6 +178,27 @@ def test_a_survey_teaches_its_prior_and_errors_do_not_shrink_it():
     torch.testing.assert_close(priors.log_width.detach().exp(), width, atol=0.01, rtol=0)
 
 
+def test_failures_widen_a_prior_less():
+    """By Huber's cost: quadratic up to ``far`` standard deviations, then linear with the slope that it has there."""
+    priors = method_of(far=2.0).priors
+    mean, width = priors.mean.detach(), priors.log_width.detach().exp()
+    sure, costs = torch.full_like(mean[None], -20.0), []
+    for away in (0.0, 1.0, 2.0, 5.0):
+        costs.append(float(priors.misfit((mean + away * width)[None], sure).detach()) / len(mean))
+    assert [cost - costs[0] for cost in costs] == pytest.approx([0.0, 0.5, 2.0, 2.0 + 2.0 * 3.0], abs=1e-4)
+
+
+def test_an_answer_stays_within_what_is_told():
+    look = LookSettings(channels=8, levels=2, hidden=16, far=1.5, surest=-2.0, vaguest=0.5).build(3, 4)
+    look.mean.bias.data = torch.tensor([0.7, 1e3, -1e3])
+    look.spread.bias.data = torch.tensor([0.2, 1e3, -1e3])
+    image = torch.zeros(1, 1, 16, 16)
+    look.mean.weight.data.zero_(), look.spread.weight.data.zero_()
+    mean, spread = look(image, image, torch.zeros(1, 4), 2.0)
+    torch.testing.assert_close(mean[0], torch.tensor([0.7, 2.5, -2.5]))
+    torch.testing.assert_close(spread[0], torch.tensor([0.2, 0.5, -2.0]))
+
+
 def test_the_learned_prior_is_that_of_the_steps(lenses):
     priors, problem = method_of().priors, LensProblem.from_observation(lenses.observation)
     with torch.no_grad():

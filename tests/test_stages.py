@@ -35,7 +35,9 @@ from lensphys.fitting import (
 from lensphys.fitting.beyond_smooth import likeliest
 from lensphys.fitting.remains import left_over, poor, significant
 from lensphys.fitting.smooth import finished
+from lensphys.fitting.starts import starting_points
 from lensphys.fitting.window import Window
+from lensphys.methods.fit import RefinedFit
 from lensphys.model import FieldPrior, Modes, SourcePrior
 from lensphys.observation import ExposureNoise
 
@@ -108,6 +110,16 @@ def test_without_a_start_several_are_tried(truth):
     assert relative(theta_E(fits), problem.lens(x).values["lens.theta_E"]) < 0.01
     assert all(f.problem.subhalos == 0 and f.problem.free is None for f in fits)
     assert not any(f.x.requires_grad for f in fits)
+
+
+def test_starts_are_at_the_radii_that_are_asked_for(truth):
+    problem, _ = truth
+    radii = [problem.values(x)["lens.theta_E"] for x in starting_points(problem, 8, (0.4, 0.8)).unbind(1)]
+    assert len(radii) == 2  # as many as there are factors
+    least, most = torch.stack(radii).aminmax(dim=0)
+    torch.testing.assert_close(most / least, torch.full((2,), 2.0), rtol=1e-4, atol=0)
+    refinement = RefinedFit.parse({"name": "refine", "factors": [0.4, 0.8]}, "mine.yaml").refinement
+    assert refinement.smooth.factors == refinement.beyond.factors == (0.4, 0.8)
 
 
 def test_a_smooth_lens_with_a_sersic_gets_nothing_more(truth):

@@ -145,7 +145,8 @@ def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, dev
     """Fit a lens and its source to each image, through the PSF, the pixels and the noise of it.
 
     Args:
-        images: what `lensphys.read` returned, or a file or array that it can read without further words.
+        images: what `lensphys.read` returned, or a file, or an array (H, W) or (N, H, W), that it can read
+            without further words.
         model: what is fitted, by the names of a recipe: a YAML file, or such a tree as a dict, as ``{"lens": {"kind":
             "epl"}, "source": {"kind": "sersic"}, "subhalos": None}``. Of each component a parameter that is not given
             is free with the prior that it declares, and a number is fixed. By default an SIE with external shear, a

@@ -138,7 +138,7 @@ class Images:
 
 
 def as_images(given: Images | File | Array) -> Images:
-    """Return images that were read as they are, and any others as `read` does without further words."""
+    """Return images that were read as they are, and others, a file or an array (H, W) or (N, H, W), as `read` does."""
     return given if isinstance(given, Images) else read(given)
 
 

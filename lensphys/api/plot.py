@@ -36,8 +36,8 @@ class Look:
         residual: of ``lr``, (H, W) [flux per pixel].
         chi2: per degree of freedom.
         sr: (sH, sW) [flux per pixel].
-        sigma: of ``sr``, or None.
-        kappa: on the pixels of ``sr``, or None.
+        sigma: of ``sr``, (sH, sW) [flux per pixel], or None.
+        kappa: convergence, (sH, sW), without unit, or None.
         alpha: (2, sH, sW) [arcsec], or None.
         source: (S, S) [flux / arcsec^2], or None.
         source_scale: of its pixels [arcsec].

@@ -77,8 +77,8 @@ def super_resolve(
     """Super-resolve images; without a trained network, each one is fitted on its own.
 
     Args:
-        images: what `lensphys.read` returned, or a file or array that it can read without further words; or a
-            `lensphys.Dataset`, several images of one lens, which are fitted together.
+        images: what `lensphys.read` returned, or a file, or an array (H, W) or (N, H, W), that it can read without
+            further words; or a `lensphys.Dataset`, several images of one lens, which are fitted together.
         scale: factor by which pixels become smaller; the network's own if None, or 2.
         weights: a network: the name of one that comes with the package (``lensphys list weights``), the run folder of a
             training, or what `lensphys.load` returned. Its answer is refined by a fit where it can be.

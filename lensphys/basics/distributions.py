@@ -29,9 +29,9 @@ class Knowledge:
     """What a distribution says of a value that is to be fitted.
 
     Args:
-        low: below which it never is, in the unit of the value, as ``high`` and ``mean``.
-        high: above which it never is.
-        mean: of a Gaussian; the median where it is logarithmic; the middle where nothing is preferred.
+        low: below which it never is, in the unit of the value.
+        high: above which it never is, in that unit.
+        mean: of a Gaussian; the median where it is logarithmic; the middle where nothing is preferred; in that unit.
         sigma: of the Gaussian, in e-folds where it is logarithmic; infinite where nothing is preferred.
         logarithmic: whether all of this is about the logarithm.
     """

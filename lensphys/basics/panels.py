@@ -37,10 +37,10 @@ class Panel:
     """An image, and how it is shown.
 
     Args:
-        image: (H, W).
+        image: (H, W), in any unit.
         field: half width and half height [arcsec].
         cmap: colours.
-        low: of their scale.
+        low: of their scale, in the unit of the image.
         high: likewise.
         note: in a corner.
         logarithmic: whether the scale is.

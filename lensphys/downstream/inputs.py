@@ -63,7 +63,7 @@ class Material:
         return grid.resampled(results["image"].shape[-1] // grid.width)
 
     def in_peaks(self, image: Tensor, factor: int) -> Tensor:
-        """Return images of pixels ``factor`` times as small in units of the LR image's brightest pixel."""
+        """Return images (N, 1, sH, sW) [flux per pixel], ``factor`` times as fine, in LR images' brightest pixels."""
         return image * factor**2 / self.observation.peak_unit
 
 

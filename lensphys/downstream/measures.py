@@ -27,7 +27,7 @@ class Judgement(Strict):
 
     Args:
         bins: of a reliability diagram, and of the calibration error.
-        completeness: at which the false alarms of a score are stated.
+        completeness: at which the false alarms of a score are stated, 0 to 1.
         bootstrap: of the AUC of a score.
     """
 
@@ -64,7 +64,8 @@ def of_classes(
 def auc_if_right(probability: Array, label: Array, classes: Sequence[str]) -> dict[str, float]:
     """Return the AUC of each class where a lens of it counts only if it was told right, as S1 published them.
 
-    It says little: a reader of three classes that answers by chance reaches about 0.83, not 0.5.
+    Of probabilities (N, K) and true classes (N,). It says little: a reader of three classes that answers by chance
+    reaches about 0.83, not 0.5.
 
     A class of which no lens was told right, or all others are missing, has none; ``all``, the mean, stands there where
     each has one.

@@ -46,8 +46,8 @@ class TrainedNetwork:
 
     Args:
         network: standardised images (B, C, H, W) -> (B, outputs).
-        mean: of each channel, (C,).
-        std: of each channel, (C,).
+        mean: of each channel, (C,), in the unit of the images.
+        std: likewise.
         target: mean and standard deviation of a number that is predicted, (2,).
         device: where it computes.
     """
@@ -83,7 +83,7 @@ class TrainedNetwork:
 
     @classmethod
     def restored(cls, network: nn.Module, state: dict[str, Array], device: str = "cpu") -> TrainedNetwork:
-        """Return what had a state.
+        """Return what had a `state`: weights by their names, ``mean`` and ``std`` (C,), ``target`` (2,).
 
         Raises:
             LensphysError: if it is of another network.
@@ -115,8 +115,8 @@ def learned(
         network: with fresh weights.
         x: images (N, C, H, W).
         y: classes or numbers (N,).
-        held_x: images to choose the state by.
-        held_y: their classes or numbers.
+        held_x: images (M, C, H, W) to choose the state by.
+        held_y: their classes or numbers (M,).
         settings: of the training.
         classifies: by cross-entropy; else the mean squared error of standardised numbers.
         device: where it computes.

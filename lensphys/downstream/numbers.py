@@ -38,7 +38,7 @@ def fit_numbers(
     Args:
         observation: the images.
         results: of the product.
-        delta_kappa: convergence beyond the smooth lens, (N, 1, sH, sW), or None.
+        delta_kappa: convergence beyond the smooth lens, (N, 1, sH, sW), without unit, or None.
         fine: its pixels.
         residual: image less model in units of the noise, (N, 1, H, W).
     """

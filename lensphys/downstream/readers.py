@@ -40,8 +40,8 @@ class TrainingSet:
     Args:
         x: images (N, C, H, W) or numbers (N, F).
         y: classes (N,), or numbers (N,).
-        held_x: lenses to choose and calibrate by.
-        held_y: and their classes or numbers.
+        held_x: likewise of M lenses to choose and calibrate by.
+        held_y: and their classes or numbers, (M,).
         classes: how many; 0 to predict a number.
         seed: of everything that is drawn.
     """

@@ -164,7 +164,7 @@ def evaluate(
         baseline: judged beside the method, batch by batch; none if None.
         baseline_name: its name.
         batch_size: images at a time.
-        rows: which images of the file, in rising order; all if None.
+        rows: which images of the file, their indices (n,) in rising order; all if None.
         limit: at most this many images of each class, the first ones; all if None.
         seed: of the bootstrap.
         device: where the methods compute.

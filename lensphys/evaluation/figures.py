@@ -23,20 +23,21 @@ _LEAST_KAPPA = 0.01  # where there is no substructure, rounding errors should no
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of `sample_figure`. Images are arrays (H, W); None where a method or a file has none.
+    """One row of `sample_figure`; None where a method or a file has no such image.
 
     Args:
         title: what it shows: class and number.
         field: half width and half height of the images [arcsec].
-        lr: low-resolution image [flux per LR pixel].
-        sr: super-resolved image [flux per HR pixel].
-        hr: noise-free target [flux per HR pixel], in the same unit.
-        alpha: |alpha| [arcsec].
-        sigma: standard deviation that the method states for ``sr`` [flux per HR pixel].
-        kappa: convergence; this and the next two are best smoothed a little, for point masses to be seen.
-        substructure: convergence beyond the smooth macro lens.
-        true_substructure: the same of the truth.
-        source: [flux / arcsec^2].
+        lr: low-resolution image, (H, W) [flux per LR pixel].
+        sr: super-resolved image, (sH, sW) [flux per HR pixel].
+        hr: noise-free target, (sH, sW) [flux per HR pixel], in the same unit.
+        alpha: |alpha|, (sH, sW) [arcsec].
+        sigma: standard deviation that the method states for ``sr``, (sH, sW) [flux per HR pixel].
+        kappa: convergence, (sH, sW); this and the next two have no unit and are best smoothed a little, for point
+            masses to be seen.
+        substructure: convergence beyond the smooth macro lens, (sH, sW).
+        true_substructure: the same of the truth, (sH, sW).
+        source: (S, S) [flux / arcsec^2].
         source_field: half width and half height of the source image [arcsec].
         psnr: in the flux protocol [dB].
     """

@@ -40,7 +40,7 @@ class Coarse(NamedTuple):
     """Lenses whose light was sampled too coarsely.
 
     Args:
-        rows: the lenses.
+        rows: the lenses, by their indices in the file, (n,).
         points: along the side of a pixel, as recorded.
         needed: points that would do; more than the last of those that were tried if None.
         chi2: what the error adds to the chi^2 of each lens, (n,).

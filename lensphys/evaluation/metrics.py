@@ -52,7 +52,7 @@ def ssim(image: Image, target: Image) -> Tensor:
 
 
 def normalise_peak(image: Image, target: Image) -> tuple[Tensor, Tensor]:
-    """Return both images divided by the maximum of the target, image by image.
+    """Return both, (B, 1, H, W), divided by the maximum of the target, image by image.
 
     Raises:
         LensphysError: if a target has no positive pixel.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -19,7 +19,6 @@ from lensphys.observation import Noise
 from lensphys.observation.borders import filled_border
 from lensphys.observation.camera import block_sum
 from lensphys.observation.darkness import shows_light
-from lensphys.observation.instrument import EstimatedNoiseSettings, RectifiedCountNoiseSettings
 from lensphys.tracing.orientation import transformed
 
 Symptoms = dict[str, NDArray[np.floating]]
@@ -35,7 +34,11 @@ class SymptomSettings(Strict):
     Args:
         fewest_clipped: pixels at one extreme value ...
         clipped_share: ... and share of all pixels, above which an image is clipped.
-        flux_tolerance: by which the flux may differ from that of the clean image, as a share of it.
+        flux_tolerance: by which the flux may differ from that of the clean image, as a share of it,
+        flux_sigma: and in sigma of its own noise.
+        chi2_tolerance: by which chi^2 per pixel beside the clean image may differ from 1 where the noise is known,
+        chi2_sigma: and in sigma of its scatter.
+        chi2_guessed: between which it may be where the noise is estimated from the image.
         noise_free: scatter over that of the noise law, below which there is no noise; tiny fields full of an arc have
             some scatter without any.
         noise_free_peak: scatter over the brightest pixel, likewise: no lens was ever observed at S/N 10^4.
@@ -48,12 +51,16 @@ class SymptomSettings(Strict):
         largest_noisy_misfit: the same beside a noisy LR image.
         smallest_misfit: below which an image need not be turned about.
         much_better: misfit of a turned or shifted image over its own, below which it was turned or shifted.
-        least_correlation: of observed pairs, below which they do not show the same lens.
+        least_correlation: of observed pairs, -1 to 1, below which they do not show the same lens.
     """
 
     fewest_clipped: PositiveInt = 4
     clipped_share: PositiveFloat = 0.01
     flux_tolerance: PositiveFloat = 0.3
+    flux_sigma: PositiveFloat = 5.0
+    chi2_tolerance: PositiveFloat = 0.05
+    chi2_sigma: PositiveFloat = 6.0
+    chi2_guessed: Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)] = (0.4, 2.5)
     noise_free: PositiveFloat = 0.3
     noise_free_peak: PositiveFloat = 1e-4
     alpha_tolerance: PositiveFloat = 0.33
@@ -158,8 +165,7 @@ def _of_pixels(images: _Images) -> Symptoms:
     constant = finite & (low == high)
     varied = finite & ~constant
     whole = varied & (flat == flat.round()).all(1) & (high >= 2) & torch.tensor(images.file.instrument.unit != "counts")
-    kind = images.file.instrument.noise
-    cut_at_zero = (low == 0) & torch.tensor(isinstance(kind, RectifiedCountNoiseSettings))
+    cut_at_zero = (low == 0) & torch.tensor(images.file.instrument.noise.cut_at_zero)
     border = filled_border(images.lr).flatten(1)
     top, bottom = torch.zeros(len(flat)), torch.zeros(len(flat))
     for i in torch.nonzero(varied).flatten().tolist():
@@ -188,9 +194,7 @@ def _piled_up(values: Tensor, settings: SymptomSettings) -> float:
 
 
 def _is_known(images: _Images) -> bool:
-    if images.file.conditions(images.index[:1]).noise is not None:
-        return True
-    return not isinstance(images.file.instrument.noise, EstimatedNoiseSettings | RectifiedCountNoiseSettings)
+    return images.file.instrument.noise.known or images.file.conditions(images.index[:1]).noise is not None
 
 
 def _of_light(images: _Images, law: Noise) -> Symptoms:
@@ -205,15 +209,16 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
     missing = (images.lr - mean).flatten(1).sum(1)
     ratio = 1 + missing / mean.flatten(1).sum(1)
     dim = (ratio - 1).abs() > settings.flux_tolerance
-    dim &= missing.abs() > 5 * variance.flatten(1).sum(1).sqrt()
+    dim &= missing.abs() > settings.flux_sigma * variance.flatten(1).sum(1).sqrt()
     found = {"flux_ratio": _where(dim, ratio)}
     if images.lr_clean is not None:
         chi2 = ((images.lr - mean) ** 2 / variance).flatten(1).mean(1)
         flat = chi2 < settings.noise_free**2
         quiet |= flat
         share = torch.where(flat, chi2.sqrt(), share)
-        margin = 6 * (2 / images.lr[0].numel()) ** 0.5
-        odd = (chi2 - 1).abs() > 0.05 + margin if known else (chi2 < 0.4) | (chi2 > 2.5)
+        margin = settings.chi2_sigma * (2 / images.lr[0].numel()) ** 0.5
+        least, most = settings.chi2_guessed
+        odd = (chi2 - 1).abs() > settings.chi2_tolerance + margin if known else (chi2 < least) | (chi2 > most)
         found["noise_law"] = _where(odd & ~quiet & ~dim, chi2)
     return found | {"noise_free": _where(quiet, share)} | _beside_truth(images, law, excluded=dim)
 

@@ -16,7 +16,7 @@ from lensphys.fitting.remains import astray, poor
 from lensphys.fitting.shown import evidence_ratio, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, as_it_is, each, freed, parted, raised
-from lensphys.fitting.starts import minima
+from lensphys.fitting.starts import START_FACTORS, Factors, minima
 from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
 
 
@@ -33,6 +33,7 @@ class BeyondSmooth:
         psf: how far the PSF may be off; None to believe it.
         steps: Newton steps with everything free.
         starts: of images in a false minimum.
+        factors: Einstein radii to start from then, in units of the arcs' radius.
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
         apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
@@ -49,6 +50,7 @@ class BeyondSmooth:
     psf: PSFMoments | None = PSFMoments()
     steps: int = 30
     starts: int = 4
+    factors: Factors = START_FACTORS
     unexplained: float = 1.2
     stuck: float = 1.5
     apart: float = 0.1
@@ -100,7 +102,7 @@ class BeyondSmooth:
         """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
         tried = [levels]
         if self.source is not None and len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
-            ends = minima(at_centres(smooth.problem), 2 * self.starts, self.steps)[0]
+            ends = minima(at_centres(smooth.problem), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], self.source))
         return max(tried, key=lambda some: float(some[-1].evidence))

@@ -42,9 +42,9 @@ class Bodies(ABC):
         """Return the derivatives (B, C, H, W) of the brightness by the strength of a weak body at places (C, 2).
 
         Args:
-            place: [arcsec].
+            place: (C, 2) [arcsec].
             theta: positions (B or 1, 2, H, W) [arcsec].
-            slope: gradient of the source's brightness there, (B, 2, H, W).
+            slope: gradient of the source's brightness by beta there, (B, 2, H, W) [flux / arcsec^3].
         """
 
     @abstractmethod
@@ -114,7 +114,7 @@ class TNFWBodies(Bodies):
         return float(truncated_mass(self.truncation))
 
     def radius(self, strength: Tensor) -> Tensor:
-        """Return Rs [arcsec] of halos of some strengths [arcsec^2]."""
+        """Return Rs [arcsec] of halos of some strengths [arcsec^2], of their shape."""
         return self.size * (strength / _REFERENCE) ** (1 / 3)
 
     def made(self, x: Tensor) -> MassProfile:

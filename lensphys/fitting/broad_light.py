@@ -14,8 +14,6 @@ from lensphys.basics.rows import Rows
 from lensphys.basics.settings import Strict
 from lensphys.tracing.grid import PixelGrid
 
-_FINEST = 2.2  # wave number times correlation length beyond which the power is nothing
-
 
 class BroadLightSettings(Strict):
     """What the light that the Gaussians leave may be.
@@ -23,10 +21,12 @@ class BroadLightSettings(Strict):
     Args:
         shares: of the light of the Gaussians, prior standard deviations; the image chooses by its evidence.
         length: over which it is correlated [arcsec].
+        finest: wave number times that length beyond which it has no power.
     """
 
     shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.06, 0.12, 0.25)
     length: PositiveFloat = 0.3
+    finest: PositiveFloat = 2.2
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BroadLightFilter(Rows):
 
     Args:
         columns: A, the modes in units of the noise, (B, K, N).
-        core: T, (B, K, K).
+        core: T, (B, K, K), without unit.
         volume: half of ln det (1 + A A^T), (B,).
         fitted: how many numbers of the field the data determine, (B,).
     """
@@ -65,7 +65,7 @@ class BroadLight(Rows):
     modes: Tensor
 
     @classmethod
-    def about(cls, front: Tensor, grid: PixelGrid, share: float, length: float) -> BroadLight:
+    def about(cls, front: Tensor, grid: PixelGrid, share: float, length: float, finest: float = 2.2) -> BroadLight:
         """Return the field that is a share of some light, as strong in the mean, and correlated over a length.
 
         Args:
@@ -73,12 +73,13 @@ class BroadLight(Rows):
             grid: its pixels.
             share: prior standard deviation of the field in units of the light.
             length: over which it is correlated [arcsec].
+            finest: see `BroadLightSettings`.
         """
         sides = [n * grid.scale for n in grid.shape]
-        counts = [1 + int(_FINEST * side / (math.pi * length)) for side in sides]
+        counts = [1 + int(finest * side / (math.pi * length)) for side in sides]
         waves, powers = zip(*(_waves(n, side, length) for n, side in zip(counts, sides, strict=True)), strict=True)
         lines = [_cosines(n, size).to(front) for n, size in zip(counts, grid.shape, strict=True)]
-        kept = (waves[0][:, None].square() + waves[1].square() < (_FINEST / length) ** 2).nonzero()
+        kept = (waves[0][:, None].square() + waves[1].square() < (finest / length) ** 2).nonzero()
         power = powers[0][:, None] * powers[1]
         power = (power / power[tuple(kept.T)].sum()).sqrt()
         planes = [lines[0][j][:, None] * lines[1][i] * power[j, i] for j, i in kept.tolist()]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -15,8 +16,7 @@ from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
 
 _SQUARE = np.ones((3, 3), dtype=bool)
-_WIDTHS = np.array([0.3, 0.5, 0.8, 1.3, 2.0])  # of the Gaussians of an ellipse, in units of its own
-_LEVELS = 2.0 ** np.arange(-1, 6)  # of the least significance: the higher, the better are neighbours told apart
+Multiples = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]  # a list in YAML
 
 
 class ForeignSettings(Strict):
@@ -26,11 +26,13 @@ class ForeignSettings(Strict):
         beyond: it is further out than so many Einstein radii,
         nearest: and further than this: what is nearer must be explained [arcsec].
         signal: its signal-to-noise is above this,
+        levels: and objects are what hangs together above so many times that: at higher ones neighbours are told apart,
         explained: and the source makes less than this share of what else it leaves there.
         faintest: signal-to-noise down to which what is about its middle belongs to it,
         inside: if further out than so many Einstein radii.
         grow: by how much it is larger than what stands out [pixels].
         error: share of the light of an ellipse that counts as its error: arcs are none, galaxies and stars nearly are.
+        widths: of the Gaussians that make up an ellipse, in units of its own.
         looks: how often what is left over is looked at for such objects.
         cost: of one, in ln evidence, beside what an ellipse would leave of its pixels.
     """
@@ -38,22 +40,24 @@ class ForeignSettings(Strict):
     beyond: PositiveFloat = 1.4
     nearest: PositiveFloat = 1.6
     signal: PositiveFloat = 8.0
+    levels: Multiples = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     explained: PositiveFloat = 0.5
     faintest: PositiveFloat = 3.0
     inside: PositiveFloat = 1.15
     grow: PositiveInt = 2
     error: PositiveFloat = 0.3
+    widths: Multiples = (0.3, 0.5, 0.8, 1.3, 2.0)
     looks: PositiveInt = 3
     cost: PositiveFloat = 20.0
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Where other objects may be, (1, 1, H, W) bool each.
+    """Where other objects may be, bool.
 
     Args:
-        middles: their bright middles.
-        outskirts: what is faint about these.
+        middles: where their bright middles may be, (1, 1, H, W).
+        outskirts: where what is faint about these may be, likewise.
     """
 
     middles: Tensor
@@ -115,20 +119,20 @@ def foreign_objects(
     planes = (rest.significance(sigma), allowed.middles, allowed.outskirts, explained, rest.image)
     significance, outside, outskirts, source, left = (plane[0, 0].cpu().numpy() for plane in planes)
     middles = np.zeros(left.shape, dtype=bool)
-    for level in settings.signal * _LEVELS:
-        for own in _connected(significance > level):
+    for level in settings.levels:
+        for own in _connected(significance > settings.signal * level):
             foreign = source[own].sum() < settings.explained * left[own].sum()
             if significance[own].max() > settings.signal and outside[own].all() and foreign:
                 middles |= own
     about = middles | ((significance > settings.faintest) & outskirts)
     objects = [binary_dilation(own, _SQUARE, settings.grow) for own in _connected(about) if (own & middles).any()]
     noise = np.where(sigma[0, 0].cpu() > 0, 1 / sigma[0, 0].cpu().clamp(min=1e-30), np.inf)
-    misfit = sum(_misfit(left, own, noise, settings.error) for own in objects)
+    misfit = sum(_misfit(left, own, noise, settings) for own in objects)
     where = torch.from_numpy(np.any(objects, axis=0) if objects else middles)[None, None].to(rest.image.device)
     return Foreign(where, len(objects), misfit)
 
 
-def _misfit(light: np.ndarray, own: np.ndarray, noise: np.ndarray, error: float) -> float:
+def _misfit(light: np.ndarray, own: np.ndarray, noise: np.ndarray, settings: ForeignSettings) -> float:
     """Half of chi^2 of the pixels of an object (H, W), were it Gaussians that share centre and ellipse."""
     from scipy.optimize import nnls
 
@@ -137,9 +141,9 @@ def _misfit(light: np.ndarray, own: np.ndarray, noise: np.ndarray, error: float)
     away = place - centre
     spread = (weight[:, None, None] * away[:, :, None] * away[:, None]).sum(0) / max(weight.sum(), 1e-30)
     radius = np.einsum("ni,ij,nj->n", away, np.linalg.inv(spread + np.eye(2) / 12), away)
-    planes = np.exp(-0.5 * radius / _WIDTHS[:, None] ** 2)
+    planes = np.exp(-0.5 * radius / np.array(settings.widths)[:, None] ** 2)
     ellipse = nnls((planes / noise[own]).T, light[own] / noise[own])[0] @ planes
-    variance = noise[own] ** 2 + (error * ellipse) ** 2
+    variance = noise[own] ** 2 + (settings.error * ellipse) ** 2
     return float(0.5 * ((light[own] - ellipse) ** 2 / variance).sum())
 
 

@@ -69,7 +69,7 @@ class JointProblem:
     Args:
         views: the images; the first is the one on whose sky all positions are.
         sigma: prior standard deviation of the numbers of a placement, in the order of `PLACED`; those of 0 are known.
-        correlation: of the fields of two bands, by the prior.
+        correlation: of the fields of two bands, by the prior, 0 to 1.
     """
 
     views: tuple[View, ...]
@@ -139,7 +139,7 @@ class JointProblem:
         """Return the joint vector of the images' own (1, Q) each; of what they share that of the first of them.
 
         Args:
-            vectors: of the images.
+            vectors: of the images, (1, Q) each.
             placements: of all of them.
         """
         x = vectors[0].new_zeros(1, self.size)
@@ -158,17 +158,17 @@ class JointProblem:
         return self.cost_of(x, range(len(self.views)))
 
     def cost_of(self, x: Tensor, images: Iterable[int]) -> Tensor:
-        """Return the same where some images alone count."""
+        """Return the `cost` (1,) of a vector (1, Q) where some images alone count."""
         seen = self.seen(x)
         chi2 = [seen[i][0].residual(seen[i][1]).double().square().sum(1) for i in images]
         return 0.5 * torch.stack(chi2).sum(0) + self._prior_cost(x)
 
     def normal(self, x: Tensor) -> Normal:
-        """Return the normal equations, in float64."""
+        """Return the normal equations at a vector (1, Q), in float64."""
         return self.normal_of(x, range(len(self.views)))
 
     def normal_of(self, x: Tensor, images: Iterable[int]) -> Normal:
-        """Return the normal equations where some images alone count."""
+        """Return the normal equations at a vector (1, Q) where some images alone count."""
         gradient, hessian = self.prior_terms(x)
         cost, seen = self._prior_cost(x), self.seen(x)
         for spot, (problem, own) in ((self.spots[i], seen[i]) for i in images):
@@ -212,7 +212,7 @@ class JointProblem:
         return -end.cost - end.half_logdet - volume - fields
 
     def renewed(self, x: Tensor) -> JointProblem:
-        """Return the problem with the noise of the model in each image."""
+        """Return the problem with the noise of the model, that of a vector (1, Q), in each image."""
         renewed = [problem.renewed(own) for problem, own in self.seen(x)]
         return replace(self, views=_with_problems(self.views, renewed))
 
@@ -257,7 +257,7 @@ class Part:
     Args:
         problem: of all images.
         x: where all entries are, (1, Q).
-        free: which of them are free, (F,).
+        free: which of them are free, their indices, (F,).
         images: which images count.
     """
 
@@ -278,7 +278,7 @@ class Part:
         return self.problem.cost_of(self.whole(x), self.images)
 
     def normal(self, x: Tensor) -> Normal:
-        """Return the normal equations, in float64."""
+        """Return the normal equations at some values (1, F) of the free entries, in float64."""
         normal = self.problem.normal_of(self.whole(x), self.images)
         hessian = normal.hessian[:, self.free[:, None], self.free]
         return Normal.from_derivatives(normal.cost, normal.gradient[:, self.free], hessian)

@@ -11,8 +11,6 @@ from torch import Tensor
 from lensphys.observation import Observation
 from lensphys.tracing.grid import PixelGrid
 
-_WINDOW = 5  # pixels
-
 
 @dataclass(frozen=True)
 class ResidualSignal:
@@ -35,30 +33,31 @@ class ResidualSignal:
         return signal, sigma
 
 
-def residual_signal(observation: Observation, clean: Tensor) -> ResidualSignal:
+def residual_signal(observation: Observation, clean: Tensor, reach: int = 2) -> ResidualSignal:
     """Return what of y - E[model] stands out of the noise, by block thresholding.
 
-    In a window of L = 25 pixels (those of them that count) the residual is multiplied by (1 - lambda / chi^2)+, chi^2
-    the window's mean squared residual in units of the noise: the Wiener factor estimated from the data, with
-    lambda - ln lambda = 1 + 2 ln(N) / L so that pure noise passes in none of the N pixels' windows. Where the model is
-    right nothing is added; nor where the noise is only estimated and the model is dark.
+    In a window of L = (2 reach + 1)^2 pixels (those of them that count) the residual is multiplied by
+    (1 - lambda / chi^2)+, chi^2 the window's mean squared residual in units of the noise: the Wiener factor estimated
+    from the data, with lambda - ln lambda = 1 + 2 ln(N) / L so that pure noise passes in none of the N pixels' windows.
+    Where the model is right nothing is added; nor where the noise is only estimated and the model is dark.
 
     Args:
         observation: images (B, 1, H, W).
-        clean: their models.
+        clean: their models, (B, 1, H, W) [flux per pixel].
+        reach: pixels from the middle of the window to its edge.
 
     Source: Cai 1999 (BlockJS), with the threshold for any block size of Cai & Silverman 2001.
     """
     residual = (observation.image - observation.noise.expected(clean)) * observation.weight
     variance = observation.noise.variance(clean)
-    pad = (_WINDOW // 2,) * 4
+    pad, window = (reach,) * 4, 2 * reach + 1
 
     def local(x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(x, pad), _WINDOW, stride=1)
+        return F.avg_pool2d(F.pad(x, pad), window, stride=1)
 
-    unmasked = local(observation.weight).clamp(min=1 / _WINDOW**2)
+    unmasked = local(observation.weight).clamp(min=1 / window**2)
     chi2 = local(residual.square() / variance) / unmasked
-    threshold = _threshold(observation.weight[0].numel(), _WINDOW**2 * unmasked)
+    threshold = _threshold(observation.weight[0].numel(), window**2 * unmasked)
     share = (1 - threshold / chi2.clamp(min=1e-6)).clamp(min=0) * observation.weight
     if not observation.noise.known:
         share = share * (clean > 2 * variance.sqrt())

@@ -134,7 +134,12 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
 
 
 def star_width(camera: Camera, like: Tensor) -> float:
-    """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec]."""
+    """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec].
+
+    Args:
+        camera: pixels and PSF.
+        like: gives dtype and device, any shape.
+    """
     peak = float(star(camera, like).amax())
     return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
 

@@ -18,7 +18,7 @@ _HAIRS = 4  # times that what is added to a diagonal grows a hundredfold, where 
 
 @dataclass(frozen=True)
 class Normal(Rows):
-    """The normal equations of a batch of least-squares problems at a point.
+    """The normal equations of a batch of least-squares problems at a point; residuals and entries have no unit.
 
     Args:
         cost: half of the sum of squared residuals, (B,).
@@ -34,7 +34,7 @@ class Normal(Rows):
 
     @classmethod
     def from_derivatives(cls, cost: Tensor, gradient: Tensor, hessian: Tensor) -> Normal:
-        """Return them with the cosine that they have."""
+        """Return them with the cosine that they have, of cost (B,), gradient (B, Q) and Hessian (B, Q, Q)."""
         size = torch.diagonal(hessian, dim1=1, dim2=2).sqrt() * (2 * cost).sqrt()[:, None]
         return cls(cost, gradient, hessian, (gradient.abs() / size.clamp(min=1e-300)).amax(1))
 
@@ -72,7 +72,7 @@ class Problem(Protocol):
         ...
 
     def normal(self, x: Tensor) -> Normal:
-        """Return the normal equations, in float64."""
+        """Return the normal equations at vectors (B, Q), in float64."""
         ...
 
 
@@ -82,7 +82,7 @@ class Differentiated:
 
     Args:
         residual: (x (b, P), rows (b,)) -> (b, N); sample b depends on x[b] alone.
-        rows: which samples of the whole batch they are.
+        rows: which samples of the whole batch they are, (B,).
     """
 
     residual: Residual
@@ -96,7 +96,7 @@ class Differentiated:
         return 0.5 * self.residual(x, self.rows).double().square().sum(1)
 
     def normal(self, x: Tensor) -> Normal:
-        """Return the normal equations, in float64: a column may be a million times as long as another."""
+        """Return the normal equations at vectors (B, P), in float64: columns may differ a millionfold."""
         r, j = (t.double() for t in value_and_jacobian(self.residual, x, self.rows))
         return Normal.from_derivatives(0.5 * r.square().sum(1), torch.einsum("bpn,bn->bp", j, r), j @ j.transpose(1, 2))
 
@@ -183,7 +183,7 @@ class AtOptimum(Generic[P]):
 
     @classmethod
     def at(cls, problem: P, x: Tensor) -> Self:
-        """Return a fit that stays where it is."""
+        """Return a fit that stays where it is, at vectors (B, Q)."""
         return cls(problem, Optimum(problem, x))
 
     @property
@@ -197,7 +197,7 @@ def value_and_jacobian(residual: Residual, x: Tensor, rows: Tensor) -> tuple[Ten
 
     Args:
         residual: (x (B, P), rows (B,)) -> (B, N); sample b depends on x[b] alone.
-        x: (B, P).
+        x: parameters, unconstrained, (B, P).
         rows: (B,), which sample of the whole batch each row of ``x`` is; handed on to ``residual``.
     """
     basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)

@@ -139,7 +139,7 @@ class Parametrised:
         return x.split(self.sizes, dim=1)
 
     def lens(self, x: Tensor) -> Lens:
-        """Return the lens and the source of a vector."""
+        """Return the lens and the source of a vector (B, Q)."""
         own, bodies, g, psi = self.parts(x)
         values = self.values(own)
         mass = self.model.deflector(values)
@@ -151,7 +151,7 @@ class Parametrised:
         return Lens(values, mass, self._sum(self.model.source, values, g), light)
 
     def seen_lens(self, x: Tensor) -> Lens:
-        """Return the lens and the source of a vector as the images see them, wherever they lie."""
+        """Return the lens and the source of a vector (B, Q) as the images see them, wherever they lie."""
         return self.lens(x).from_place(self.placement)
 
     def positions(self, grid: PixelGrid) -> Tensor:
@@ -160,13 +160,13 @@ class Parametrised:
         return theta if self.placement is None else self.placement.sky(theta)
 
     def first_source(self, x: Tensor) -> LightProfile:
-        """Return the first source, without its field."""
+        """Return the first source of a vector (B, Q), without its field."""
         values = self.values(self.parts(x)[0])
         name, member = next(iter(self.model.source.items()))
         return cast(LightProfile, member.made(name, values))
 
     def sersic(self, x: Tensor) -> Sersic:
-        """Return the Sersic of the first source."""
+        """Return the Sersic of the first source of a vector (B, Q)."""
         return Sersic(**self.first_source(x).values)
 
     def values(self, own: Tensor) -> dict[str, Tensor]:
@@ -231,7 +231,7 @@ class Parametrised:
 
         Args:
             model: with all parameters of this one, which keep their bounds and priors.
-            x: the vector, with nothing held.
+            x: the vector, with nothing held, (B, Q).
         """
         known = {p.name: p for p in self.space.parameters}
         space = ParameterSpace([known.get(p.name, p.seen_in(self.radius)) for p in model.parameters])
@@ -275,7 +275,7 @@ class Parametrised:
         return reduce(add, [self.light_of(name, values, g) for name in names])
 
     def light_of(self, name: str, values: dict[str, Tensor], g: Tensor) -> LightProfile:
-        """A source or lens light, with its field where it is free."""
+        """A source or lens light of parameters (B,) each, with its field of coefficients (B, M) where it is free."""
         light = self.model.members[name].made(name, values)
         if self.free is not None and name == next(iter(self.model.source)):
             light = FreeSource(Sersic(**light.values), g * self.free.sigma, self.free.modes, self.free.frame)

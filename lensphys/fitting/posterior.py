@@ -16,7 +16,6 @@ from lensphys.model import CosineBasis
 from lensphys.observation import Camera, block_sum
 from lensphys.tracing.grid import PixelGrid
 
-_ARC = 0.05  # of the brightest pixel: where the arcs are
 _PIXELS_AT_ONCE = 1 << 12
 
 
@@ -30,16 +29,18 @@ class Posterior:
         fitted: the optimum.
         factor: lower Cholesky factor of the curvature, (B, Q, Q), float64.
         spread: factor on the standard deviation of images of a free source, whose posterior is no Gaussian.
+        arc: share of the brightest pixel's light above which a pixel is one of the arcs.
     """
 
     fitted: Fitted
     factor: Tensor
     spread: float = 1.0
+    arc: float = 0.05
 
     @classmethod
-    def from_fit(cls, fitted: Fitted, spread: float = 1.0) -> Posterior:
-        """Return the posterior about an optimum."""
-        return cls(fitted, fitted.end.normal.factor, spread)
+    def from_fit(cls, fitted: Fitted, spread: float = 1.0, arc: float = 0.05) -> Posterior:
+        """Return the posterior about an optimum; ``spread`` and ``arc`` as in `Posterior`."""
+        return cls(fitted, fitted.end.normal.factor, spread, arc)
 
     def errors(self) -> dict[str, Tensor]:
         """Return the standard deviations of the model's parameters, each (B,)."""
@@ -127,7 +128,7 @@ class Posterior:
         information = self._information()
         trace = information[:, :1] + information[:, 1:2]
         clean = problem.render(x)
-        arc = (clean > _ARC * clean.amax((2, 3), keepdim=True)).to(clean)
+        arc = (clean > self.arc * clean.amax((2, 3), keepdim=True)).to(clean)
         mean = (trace * arc).sum((2, 3), keepdim=True) / arc.sum((2, 3), keepdim=True).clamp(min=1)
         displacement = share / mean.clamp(min=1e-30).sqrt()
         fine = camera.grid.resampled(camera.supersampling)

@@ -112,11 +112,11 @@ class LensProblem(Parametrised):
         return self.residual(x).square().sum(1) / self.observation.n_unmasked
 
     def normal(self, x: Tensor) -> Normal:
-        """Return the normal equations at a vector, in float64."""
+        """Return the normal equations at a vector (B, Q), in float64."""
         return self.normal_of(x, *self.system(x))
 
     def normal_of(self, x: Tensor, residual: Tensor, columns: Tensor) -> Normal:
-        """Return the normal equations at a vector, from its `system`."""
+        """Return the normal equations at a vector (B, Q), from its `system`."""
         gradient, hessian = products(residual, columns)
         pull, precision = self.prior_terms(x)
         hessian = hessian + torch.diag_embed(precision)
@@ -158,7 +158,10 @@ class LensProblem(Parametrised):
         return self.filtered((exposed(self.observation.camera, maps) * weight).flatten(2))
 
     def renewed(self, x: Tensor) -> LensProblem:
-        """Return the problem with the noise of the model: its numbers too, where the instrument does not know them."""
+        """Return the problem with the noise of the model of a vector (B, Q).
+
+        With that law's numbers too, where the instrument does not know them.
+        """
         clean = self.shown(x)
         observation = self.observation.renewed(clean)
         sigma = inverse_sigma(observation, clean) / self.inflation.sqrt()[:, None, None, None]

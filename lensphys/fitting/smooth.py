@@ -12,7 +12,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.remains import poor
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted, Groups, as_it_is, parted
-from lensphys.fitting.starts import arc_centre, multistart
+from lensphys.fitting.starts import START_FACTORS, Factors, arc_centre, multistart
 
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
@@ -22,8 +22,9 @@ class SmoothFit:
     """How the smooth lens with a Sersic source of each image is found.
 
     Args:
-        starts: how many are optimised for each image, at most 8.
+        starts: how many are optimised for each image, at most as many as ``factors``.
         steps: at most so many Newton steps a start.
+        factors: Einstein radii to start from, in units of the arcs' radius.
         sky: how its noise is compared with the error map.
         off_centre: how far from the middle of the field the centre of the arcs is, for a badly explained image to be
             fitted about it as well [arcsec],
@@ -32,6 +33,7 @@ class SmoothFit:
 
     starts: int = 4
     steps: int = 30
+    factors: Factors = START_FACTORS
     sky: SharedNoise = SharedNoise()
     off_centre: float = 0.3
     wander: float = 0.1
@@ -55,7 +57,7 @@ class SmoothFit:
         )
 
     def _anywhere(self, problem: LensProblem) -> Fitted:
-        return smooth_fit(problem, starts=self.starts, steps=self.steps)
+        return smooth_fit(problem, starts=self.starts, steps=self.steps, factors=self.factors)
 
     def _from(self, problem: LensProblem, x: Tensor) -> Fitted:
         """The fit from a state, or from other starts where that explains an image badly: a false minimum."""
@@ -82,19 +84,20 @@ class SmoothFit:
         return other if bool(other.end.cost < smooth.end.cost) else smooth
 
 
-def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30) -> Fitted:
+def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factors: Factors = START_FACTORS) -> Fitted:
     """Return the best smooth lens with a Sersic source, from several starts with each pixel at its centre.
 
     Args:
         problem: without sub-halos or fields.
-        starts: how many starts are optimised for each image, at most 8.
+        starts: how many starts are optimised for each image, at most as many as ``factors``.
         steps: at most so many Newton steps a start.
+        factors: Einstein radii to start from, in units of the arcs' radius.
     """
-    return finished(problem, multistart(at_centres(problem), starts, steps), steps)
+    return finished(problem, multistart(at_centres(problem), starts, steps, factors), steps)
 
 
 def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
-    """Return the optimum, with the noise variance of the model renewed twice."""
+    """Return the optimum from a vector (B, P), with the noise variance of the model renewed twice."""
     for _ in range(2):
         problem = problem.renewed(x)
         end = minimised(problem, x, Stop(steps))

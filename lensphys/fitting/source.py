@@ -29,11 +29,11 @@ class FreeSourceSettings(Strict):
         priors: of the field; the image chooses by its evidence.
         bright: signal-to-noise of a 3 x 3 mean above which a pixel shows the source: those set the frame.
         within: share of these pixels that the frame holds.
-        margin: of the frame beyond them.
+        margin: by what factor the frame is larger than that.
         largest: half side of a frame, at most [arcsec].
         envelope: what the field multiplies, and how far.
-        fall: of the cost in a step, below which the last level has converged.
-        fall_between: and the levels before it.
+        fall: of the cost, half of chi^2 and priors, in a step, below which the last level has converged,
+        fall_between: and below which the levels before it have.
     """
 
     modes: Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)] = (10, 18, 32)
@@ -131,7 +131,7 @@ class Fitted(AtOptimum[LensProblem]):
         return Fitted.at(replace(self.problem, inverse_sigma=inverse_sigma, observation=observation), self.x)
 
     def normal_of(self, residual: Tensor, columns: Tensor) -> Normal:
-        """Return the normal equations, from the `LensProblem.system` there where they are not known yet."""
+        """Return the normal equations, from `LensProblem.system` (B, N) and (B, Q, N) there if not known yet."""
         if self.end.problem is not self.problem:
             return self.problem.normal_of(self.x, residual, columns)
         return self.end.kept(lambda: self.problem.normal_of(self.x, residual, columns))
@@ -158,7 +158,7 @@ def as_it_is(fitted: Fitted) -> Groups:
 
 
 def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) -> Frame:
-    """Return the square about each Sersic that holds what the bright pixels show of the source."""
+    """Return the square about each Sersic of a fit (B, Q) that holds what the bright pixels show of the source."""
     lens, theta = problem.lens(x), problem.positions(problem.observation.camera.grid)
     sersic = problem.sersic(x)
     centre = torch.stack([torch.as_tensor(c) for c in (sersic.center_x, sersic.center_y)], dim=1)[:, :, None, None]

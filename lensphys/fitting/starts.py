@@ -20,7 +20,8 @@ from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
 from lensphys.tracing.rays import reconstruct_source
 
-START_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
+Factors = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]  # a list in YAML
+START_FACTORS: Factors = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
 
 
 class RingSearch(Strict):
@@ -51,18 +52,19 @@ class RingSearch(Strict):
     finalists: PositiveInt = 4
 
 
-def multistart(problem: LensProblem, starts: int, steps: int) -> Tensor:
+def multistart(problem: LensProblem, starts: int, steps: int, factors: Factors = START_FACTORS) -> Tensor:
     """Return the best smooth state of each image, (B, P), after ``steps`` from its ``starts`` best starting points.
 
     The lens is found with the first source; further ones are added one after the other.
 
     Args:
         problem: of a smooth lens, without sub-halos or fields.
-        starts: at most 8.
+        starts: at most as many as ``factors``.
         steps: at most so many Jacobians a start.
+        factors: Einstein radii to start from, in units of the arcs' radius.
     """
     names = list(problem.model.source)
-    x = _best_start(_of_sources(problem, names[:1]), starts, steps)
+    x = minima(_of_sources(problem, names[:1]), starts, steps, factors)[:, 0]
     for count in range(2, len(names) + 1):
         start = _with_source(_of_sources(problem, names[: count - 1]), x, _of_sources(problem, names[:count]))
         x = minimised(_of_sources(problem, names[:count]), start, Stop(steps, cosine=1e-3)).x
@@ -76,15 +78,10 @@ def _of_sources(problem: LensProblem, names: list[str]) -> LensProblem:
     return replace(problem, model=model, space=ParameterSpace(own))
 
 
-def _best_start(problem: LensProblem, starts: int, steps: int) -> Tensor:
-    """The best state of each image, (B, P), for a lens and one source."""
-    return minima(problem, starts, steps)[:, 0]
-
-
-def minima(problem: LensProblem, starts: int, steps: int) -> Tensor:
-    """Return where several starts end for a lens and one source, (B, starts, P): the best first."""
-    starts = min(starts, len(START_FACTORS))
-    points = starting_points(problem, starts)
+def minima(problem: LensProblem, starts: int, steps: int, factors: Factors = START_FACTORS) -> Tensor:
+    """Return where several starts end for a lens and one source, (B, starts, P): the best first; see `multistart`."""
+    starts = min(starts, len(factors))
+    points = starting_points(problem, starts, factors)
     rows = torch.arange(len(problem), device=points.device).repeat_interleave(starts)
     first = minimised(problem[rows], points.flatten(0, 1), Stop(steps, cosine=1e-3))
     order = first.cost.reshape(-1, starts).argsort(1)
@@ -92,10 +89,10 @@ def minima(problem: LensProblem, starts: int, steps: int) -> Tensor:
     return torch.gather(ends, 1, order[:, :, None].expand_as(ends))
 
 
-def starting_points(problem: LensProblem, count: int) -> Tensor:
-    """Return the ``count`` best starts of each image, (B, count, P), unconstrained."""
+def starting_points(problem: LensProblem, count: int, factors: Factors = START_FACTORS) -> Tensor:
+    """Return the ``count`` best starts of each image, (B, count, P), unconstrained; see `multistart`."""
     arc = significant_light(problem)[0]
-    costs, points = zip(*(_start(problem, arc, factor) for factor in START_FACTORS), strict=True)
+    costs, points = zip(*(_start(problem, arc, factor) for factor in factors), strict=True)
     order = torch.stack(costs, dim=1).argsort(1)[:, :count]
     stacked = torch.stack(points, dim=1)
     return torch.gather(stacked, 1, order[:, :, None].expand(-1, -1, stacked.shape[-1]))

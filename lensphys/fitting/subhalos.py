@@ -78,7 +78,7 @@ class Candidates:
         place: (C, 2) [arcsec].
         strength: theta_E^2 that the data want there, (C,) [arcsec^2].
         gain: what it would gain in ln likelihood, all else free, (C,).
-        response: how all else would move, (C, Q).
+        response: how all else would move, unconstrained, (C, Q).
     """
 
     place: Tensor
@@ -235,9 +235,9 @@ class Answer:
     """How the residuals and everything that is fitted answer to weak bodies at C places, in float64.
 
     Args:
-        pull: c^T r, (C,).
-        own: c^T c, (C,).
-        cross: J^T c, (Q, C).
+        pull: c^T r, (C,) [arcsec^-2].
+        own: c^T c, (C,) [arcsec^-4].
+        cross: J^T c, (Q, C) [arcsec^-2].
     """
 
     pull: Tensor
@@ -308,7 +308,13 @@ def places(problem: LensProblem, search: Search) -> Tensor:
 
 
 def whitened_bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
-    """Return the whitened derivatives of one image by the strength of a body at each place, (1, C, N)."""
+    """Return the whitened derivatives of one image by the strength of a body, (1, C, N) [arcsec^-2].
+
+    Args:
+        problem: of one image.
+        x: its fit, (1, Q).
+        place: of the bodies, (C, 2) [arcsec].
+    """
     grid = problem.coarse
     theta, slope = problem.positions(grid), Brightness(problem, x, grid).source_gradient
     weight = problem.whitening(problem.render(x))

@@ -63,7 +63,7 @@ def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:
 
 
 def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensProblem:
-    """Return the problem of the middle of images with all pixels of the whole images, and the noise of a vector."""
+    """Return the problem of the middle of images with all their pixels, and the noise of a vector (B, Q)."""
     noise = whole.observation.noise if inside.observation.noise.known else inside.observation.noise
     observation = replace(whole.observation, noise=noise)
     problem = replace(inside, observation=observation, inverse_sigma=whole.inverse_sigma, broad=whole.broad)

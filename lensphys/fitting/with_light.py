@@ -114,7 +114,8 @@ class LitLens:
         """The broad light that is likeliest where no arcs are."""
         grid, rest = problem.observation.camera.grid, problem.observation.image - light.image
         settings = self.settings.broad
-        fields = [BroadLight.about(light.image, grid, share, settings.length) for share in settings.shares]
+        length, finest = settings.length, settings.finest
+        fields = [BroadLight.about(light.image, grid, share, length, finest) for share in settings.shares]
         widest = self._front(replace(problem, broad=fields[-1]), light)
         above = replace(problem.observation, image=problem.observation.image - widest)
         dark = ~grown(above.significance(problem.inverse_sigma) > self.settings.clip, 1)

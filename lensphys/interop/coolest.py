@@ -19,7 +19,6 @@ from lensphys.interop.sample import Component, Truth, shape_of, unsupported_prof
 from lensphys.model import EPL, SIE, SIS, Sersic, Shear
 from lensphys.model.component import CENTRE
 from lensphys.observation import GaussianPSF
-from lensphys.observation.instrument import ExposureNoiseSettings
 from lensphys.observation.kernel import psf_kernel
 
 # lenstronomy's name: that of COOLEST; read back, it is the last one
@@ -190,13 +189,12 @@ def _observation(template: Any, path: Path, truth: Truth) -> Any:
     zero_point = instrument.zero_point
     if zero_point is not None and instrument.gain is not None:
         zero_point += 2.5 * math.log10(instrument.gain)  # COOLEST's is that of 1 e-/s
-    known = isinstance(instrument.noise, ExposureNoiseSettings)
     return template.Observation(
         pixels=_grid(template, path, "image", truth.lr / truth.flux_scale, scale),
         exposure_time=truth.exposure_time,
         noise=template.NoiseMap(_grid(template, path, "noise", truth.error / truth.flux_scale, scale)),
         mag_zero_point=zero_point,
-        mag_sky_brightness=getattr(instrument.noise, "sky_brightness", None) if known else None,
+        mag_sky_brightness=getattr(instrument.noise, "sky_brightness", None),
     )
 
 

@@ -53,7 +53,7 @@ class SourceConsistency(LossTerm):
     extent: PositiveFloat = 1.0
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the sum over scales."""
+        """Return the sum over scales, a scalar."""
         field, source = with_lens(prediction)
         total = observation.image.new_zeros(())
         for scale in self.scales:
@@ -71,7 +71,7 @@ class ImageConsistency(LossTerm):
     """MSE between the interpolated LR image and the re-lensed source at the fine scale, min-max normalised (S1)."""
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the mean squared difference."""
+        """Return the mean squared difference, a scalar."""
         field, source = with_lens(prediction)
         relensed = trace(field, source)
         target = observation.interpolated(field.grid) / field.grid.pixel_area
@@ -86,7 +86,7 @@ class IntensityConservation(LossTerm):
     """
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the mean over the batch."""
+        """Return the mean over the batch, a scalar."""
         expected = (observation.noise.expected(prediction.observed) * observation.weight).flatten(1).sum(1)
         seen = (observation.image * observation.weight).flatten(1).sum(1)
         return ((expected - seen) / seen.abs().clamp(min=1e-30)).square().mean()
@@ -96,7 +96,7 @@ class Positivity(LossTerm):
     """Mean of max(0, -alpha_r) in arcsec: a lens pulls inwards. Zero by construction for a bounded radial head."""
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the mean."""
+        """Return the mean, a scalar."""
         return torch.relu(-with_lens(prediction)[0].radial).mean()
 
 
@@ -109,7 +109,7 @@ class VariationDensity(LossTerm):
     weight: Weight = 0.5
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the sum over both parts and both directions [arcsec / pixel]."""
+        """Return the sum over both parts and both directions, a scalar [arcsec / pixel]."""
         field = with_lens(prediction)[0]
         parts = torch.cat([field.radial, field.tangential], dim=1)
         along_x, along_y = parts.diff(dim=-1).abs(), parts.diff(dim=-2).abs()
@@ -129,7 +129,7 @@ class ObservationConsistency(LossTerm):
     floor: Weight = 0.0
 
     def __call__(self, prediction: Prediction, observation: Observation) -> Tensor:
-        """Return the mean over the batch; 1/2 (or 1/2 log 2) where the model is right and the noise known.
+        """Return the mean over the batch, a scalar; 1/2 (or 1/2 log 2) where the model is right and the noise known.
 
         The variance is taken from the model but not differentiated: a larger variance is no way to a better fit.
         """

@@ -25,8 +25,6 @@ from lensphys.networks.pyramid import coordinates
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 
-_VALIDATION_STEPS = 4  # noise levels at which a validation image is judged
-
 
 class DiffusionSettings(Strict):
     """A diffusion of the residual between the HR image and the interpolated LR image.
@@ -35,8 +33,8 @@ class DiffusionSettings(Strict):
     1. ``attention`` adds self-attention at the coarsest level. ``epsilon`` predicts the noise, ``v_prediction`` a mix
     of noise and image that is well defined up to pure noise. ``decay`` is that of the moving average of the weights,
     which are those that predict. ``largest`` is the largest residual that ``epsilon`` may begin with, in units of the
-    residuals' spread. ``samples`` HR images of ``ddim_steps`` each make one prediction; ``seed`` is that
-    of their noise.
+    residuals' spread. A validation image is judged at so many noise levels as ``validation_levels`` says. ``samples``
+    HR images of ``ddim_steps`` each make one prediction; ``seed`` is that of their noise.
     """
 
     name: Literal["diffusion"]
@@ -52,6 +50,7 @@ class DiffusionSettings(Strict):
     ddim_steps: PositiveInt = 10
     samples: Annotated[int, Field(ge=2)] = 8
     largest: PositiveFloat = 20.0
+    validation_levels: PositiveInt = 4
     seed: int = 0
 
     @model_validator(mode="after")
@@ -119,9 +118,9 @@ class DenoisingNetwork(nn.Module):
         """Return the prediction (B, 1, sH, sW).
 
         Args:
-            noisy: residual and noise, (B, 1, sH, sW).
-            condition: LR image and its fine detail, (B, 2, H, W).
-            step: of the noise schedule, (B,).
+            noisy: residual and noise, (B, 1, sH, sW), in units of the residuals' spread.
+            condition: LR image in units of its peak, and its detail in units of the residuals, (B, 2, H, W).
+            step: of the noise schedule, a whole number, (B,).
         """
         height, width = condition.shape[-2:]
         seen = torch.cat([condition, coordinates(condition)], dim=1)
@@ -206,7 +205,8 @@ class DiffusionMethod(TrainableMethod):
     def validation_score(self, batch: Batch) -> Tensor:
         """Return the mean error, a scalar, of the averaged weights at fixed noise levels, with fixed noise."""
         residual, condition = self._residual(batch) / self.spread, self._condition(batch.observation)
-        levels = (torch.arange(_VALIDATION_STEPS) + 0.5) * (self.settings.steps / _VALIDATION_STEPS)
+        count = self.settings.validation_levels
+        levels = (torch.arange(count) + 0.5) * (self.settings.steps / count)
         generator = torch.Generator().manual_seed(self.settings.seed)
         errors = []
         for level in levels.long().to(residual.device):

@@ -24,6 +24,7 @@ from lensphys.fitting import (
     VerdictSettings,
     fit_lens,
 )
+from lensphys.fitting.starts import START_FACTORS, Factors
 from lensphys.methods.lens_model import Report, full_prediction, smooth_prediction
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, joined
@@ -103,6 +104,7 @@ class RefinedFit(Strict):
         unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`; by calibration on simulated lenses.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
         starts: how many starts are optimised for each image.
+        factors: Einstein radii to start from, in units of the arcs' radius.
         verdict: where a fit is suspect or bad.
         lens_light: how the light of a lens galaxy is found; null to look for none.
     """
@@ -116,6 +118,7 @@ class RefinedFit(Strict):
     unresolved_subhalos: NonNegativeFloat = 0.25
     spread: PositiveFloat = 1.05
     starts: PositiveInt = 4
+    factors: Factors = START_FACTORS
     verdict: VerdictSettings = VerdictSettings()
     lens_light: LensLightSettings | None = LensLightSettings()
 
@@ -126,9 +129,17 @@ class RefinedFit(Strict):
         source = self.source if self.model.source.freed else None
         model = self.model
         beyond = BeyondSmooth(
-            search, self._priors, source, search_free, model.freer_mass, model.psf_moments, starts=self.starts
+            search,
+            self._priors,
+            source,
+            search_free,
+            model.freer_mass,
+            model.psf_moments,
+            starts=self.starts,
+            factors=self.factors,
         )
-        return Refinement(beyond, SmoothFit(starts=self.starts), self.lens_light, verdict=self.verdict)
+        smooth = SmoothFit(starts=self.starts, factors=self.factors)
+        return Refinement(beyond, smooth, self.lens_light, verdict=self.verdict)
 
     def problem(self, observation: Observation) -> LensProblem:
         """Return what is fitted to a batch of images."""

@@ -60,7 +60,7 @@ def lanczos(image: Tensor, scale: int) -> Tensor:
     At the edge the kernel is cut off and its weights are normalised anew, as Pillow does.
 
     Args:
-        image: (B, C, H, W).
+        image: (B, C, H, W) [any unit].
         scale: factor by which pixels become smaller; a whole number.
 
     Source: Duchon 1979, Journal of Applied Meteorology 18, 1016.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -27,12 +27,16 @@ class Report(Strict):
         unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`; by calibration on simulated lenses.
         priors: of the potential, for the map of what the data constrain.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
+        arc: see `Posterior`.
+        reach: see `residual_signal`.
         verdict: where a fit is suspect or bad.
         false_alarms: sub-halos claimed in a lens that has none, by calibration: `experiments/any_source/table.json`.
     """
 
     unresolved_subhalos: NonNegativeFloat = 0.25
     spread: PositiveFloat = 1.05
+    arc: PositiveFloat = 0.05
+    reach: NonNegativeInt = 2
     priors: FieldPriors = FieldPriors()
     verdict: VerdictSettings = VerdictSettings()
     false_alarms: NonNegativeFloat = 0.015
@@ -63,7 +67,7 @@ def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
     quick = report.model_copy(update={"verdict": report.verdict.model_copy(update={"psf": None})})
     parts = []
     for rows, group in fit.groups:
-        model, posterior = _model(group, fit.seen[rows], scale), Posterior.from_fit(group)
+        model, posterior = _model(group, fit.seen[rows], scale), Posterior.from_fit(group, arc=report.arc)
         observation = group.problem.observation
         own = observation.camera.at(1)
         variance = posterior.whole_variance(own, report.unresolved_subhalos)
@@ -115,7 +119,7 @@ def _broad_light(problem: LensProblem, x: Tensor, camera: Camera) -> Tensor | fl
 def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance: Tensor, report: Report) -> Prediction:
     """The model with what is left over, its standard deviation, and the errors of its parameters."""
     problem = group.problem
-    rest = residual_signal(problem.observation, model.observed)
+    rest = residual_signal(problem.observation, model.observed, report.reach)
     signal, spread = rest.upsampled(problem.observation, model.camera.grid)
     errors = posterior.errors()
     main = f"{problem.model.main}.theta_E"
@@ -144,7 +148,7 @@ def _judged(fit: LensFit, rows: Tensor, group: Fitted, report: Report) -> list[V
 
 def _reported(group: Fitted, model: Prediction, report: Report) -> Prediction:
     """Everything of images that share a model."""
-    posterior = Posterior.from_fit(group, report.spread)
+    posterior = Posterior.from_fit(group, report.spread, report.arc)
     variance = posterior.whole_variance(model.camera, report.unresolved_subhalos)
     whole = _completed(group, model, posterior, variance, report)
     return replace(

@@ -121,6 +121,7 @@ class MarginalisedSettings(Strict):
         drawn: the other one; null for none.
         prior: weight of the lens's learned prior in the loss.
         width: standard deviation, unconstrained, that learning begins with for parameters without a declared prior.
+        far: standard deviations of the prior beyond which a guess is a failure, which widens the prior less.
         source: the field's prior that learning begins with,
         source_learned: and whether it is learned. In long trainings the few modes of the evidence make it too strong.
         loss: further terms of the multi-scale physics loss, for the Sersic alone.
@@ -140,6 +141,7 @@ class MarginalisedSettings(Strict):
     drawn: DrawnLenses | None = DrawnLenses()
     prior: NonNegativeFloat = 1.0
     width: PositiveFloat = 0.6
+    far: PositiveFloat = 4.0
     source: SourcePrior = SourcePrior()
     source_learned: bool = True
     loss: PhysicsLossSettings = PhysicsLossSettings()
@@ -173,14 +175,14 @@ class SurveyPriors(nn.Module):
     Args:
         space: of the parameters.
         mean: unconstrained, (P,).
-        width: standard deviation of those without a declared prior.
+        width: standard deviation of those without a declared prior, unconstrained.
         source: the field's prior to begin with.
+        far: see `MarginalisedSettings`.
     """
 
-    far = 4.0
-
-    def __init__(self, space: ParameterSpace, mean: Tensor, width: float, source: SourcePrior) -> None:
+    def __init__(self, space: ParameterSpace, mean: Tensor, width: float, source: SourcePrior, far: float) -> None:
         super().__init__()
+        self.far = far
         self.mean = nn.Parameter(mean.clone())
         self.log_width = nn.Parameter(torch.full_like(mean, math.log(width)))
         self.log_source = nn.Parameter(torch.tensor([source.amplitude, source.scale, source.slope]).log())
@@ -240,7 +242,7 @@ class MarginalisedMethod(Refinable):
         self.settings = settings
         self.network = settings.network.build(len(names), INSTRUMENT_NUMBERS)
         with torch.device("cpu"):
-            self.priors = SurveyPriors(model.space(2.5), typical(), settings.width, settings.source)
+            self.priors = SurveyPriors(model.space(2.5), typical(), settings.width, settings.source, settings.far)
         self.priors.log_source.requires_grad_(settings.source_learned)
 
     @property

@@ -32,7 +32,7 @@ class RankBatch:
 
     Args:
         image: (B, K, h, w) [units of the LR peak].
-        niqe: how natural each looks, (B, K), lower is better.
+        niqe: how natural each looks, (B, K), without unit, lower is better.
     """
 
     def __init__(self, image: Tensor, niqe: Tensor) -> None:

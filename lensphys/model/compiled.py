@@ -64,9 +64,9 @@ def brightness_sersic_points(
         alpha: (B or 1, 2, P) [arcsec], float64; may be the first points of a longer one, it is not copied.
         amp: surface brightness at R_sersic, (B,) [flux / arcsec^2], float64 as all that follow.
         R_sersic: half-light radius on the intermediate axis (B,) [arcsec].
-        n_sersic: (B,).
-        e1: (B,).
-        e2: (B,).
+        n_sersic: Sersic index, (B,).
+        e1: ellipticity (1-q)/(1+q) cos 2 phi, (B,).
+        e2: ellipticity (1-q)/(1+q) sin 2 phi, (B,).
         center_x: (B,) [arcsec].
         center_y: (B,) [arcsec].
         total: (B, P) [flux / arcsec^2], float32, to be added to in place and returned; without it a new one is.

@@ -124,7 +124,7 @@ def chosen(by: Mapping[str, Tensor], names: Sequence[str], value: Tensor) -> Ten
     Args:
         by: the derivatives by all of them, of the shape of ``value`` each, or of one that broadcasts to it.
         names: of the parameters.
-        value: of the formula, (B, C, H, W).
+        value: of the formula, (B, C, H, W), in its unit.
     """
     if not names:
         return value.new_zeros(len(value), 0, *value.shape[1:])

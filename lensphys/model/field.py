@@ -125,27 +125,21 @@ class Modes:
         return len(self.pairs[0])
 
     @cached_property
-    def pairs(self) -> tuple[Tensor, Tensor]:
-        """Half waves along x and along y of each mode, (M,) each."""
-        a = torch.arange(self.count)
-        y, x = torch.meshgrid(a, a, indexing="ij")
-        kept = (x.square() + y.square()) < self.count**2
-        return x[kept], y[kept]
+    def pairs(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Half waves along x and along y of each mode, M numbers each."""
+        a = range(self.count)
+        x, y = zip(*((x, y) for y in a for x in a if x**2 + y**2 < self.count**2), strict=True)
+        return x, y
 
     def _pairs_near(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """`pairs` on the device of a tensor."""
-        x, y = self._numbers
-        return constant(x, like, torch.long), constant(y, like, torch.long)
-
-    @cached_property
-    def _numbers(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """`pairs` on the device of a tensor, (M,) each."""
         x, y = self.pairs
-        return tuple(x.tolist()), tuple(y.tolist())
+        return constant(x, like, torch.long), constant(y, like, torch.long)
 
     @cached_property
     def rows(self) -> list[int]:
         """How many modes there are of each number of half waves along y: those with 0, 1, ... along x, in order."""
-        return torch.bincount(self.pairs[1]).tolist()
+        return [self.pairs[1].count(y) for y in range(self.count)]
 
     def along(self, place: Tensor) -> Tensor:
         """Return n_a cos(pi a x) along both axes, (B, 2, count, H, W), at places (B, 2, H, W), 0 to 1."""

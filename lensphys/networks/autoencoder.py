@@ -55,8 +55,8 @@ class Autoencoder(nn.Module):
         """Return images (B, 1, H, W) of latent vectors (B, latent).
 
         Args:
-            latent: the vectors.
-            size: H and W.
+            latent: the vectors, (B, latent).
+            size: H and W [pixels].
         """
         sizes = [[-(-n // 2**level) for n in size] for level in range(len(self.up))]
         x = self.outward(latent).unflatten(1, (-1, _CELLS, _CELLS))

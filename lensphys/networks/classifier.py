@@ -33,7 +33,7 @@ class ClassifierBlock(nn.Module):
         self.skip = nn.Identity() if same else joint
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps (B, out_channels, ceil(H / stride), ceil(W / stride))."""
+        """Return maps (B, out_channels, H', W') of maps (B, in_channels, H, W): H' = ceil(H / stride), likewise W'."""
         return (self.skip(x) + self.body(x)).relu()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from lensphys.basics.settings import Strict
@@ -14,9 +14,6 @@ from lensphys.networks.encoder import CELLS, halvings, trunk
 from lensphys.networks.pyramid import coordinates
 
 Places = Literal["field", "arcsec"]
-_HALF_SIDE = 3.0  # arcsec: the unit of places, about that of most cut-outs
-_FAR = 3.0  # standard deviations of the survey's prior, beyond which no lens is likely
-_SURE = -9.0, 2.0  # ln of a standard deviation, at least and at most
 
 
 class LensLook(nn.Module):
@@ -25,22 +22,17 @@ class LensLook(nn.Module):
     Args:
         parameters: how many numbers a lens has.
         instrument: how many numbers describe how the image was taken.
-        channels: width of the first level; it doubles at each of the first two halvings.
-        levels: how often the image is halved.
-        hidden: width of the trunk.
-        places: what it is told of where a pixel is: see `LookSettings`.
+        settings: its size, and what it is told and may answer.
     """
 
-    def __init__(
-        self, *, parameters: int, instrument: int, channels: int, levels: int, hidden: int, places: Places
-    ) -> None:
+    def __init__(self, *, parameters: int, instrument: int, settings: LookSettings) -> None:
         super().__init__()
-        self.places = places
-        self.stages, width = halvings(4, channels, levels)
+        self.settings = settings
+        self.stages, width = halvings(4, settings.channels, settings.levels)
         self.cells = nn.AdaptiveAvgPool2d(CELLS)
-        self.trunk = trunk(width * CELLS**2 + instrument, hidden)
-        self.mean = nn.Linear(hidden, parameters)
-        self.spread = nn.Linear(hidden, parameters)
+        self.trunk = trunk(width * CELLS**2 + instrument, settings.hidden)
+        self.mean = nn.Linear(settings.hidden, parameters)
+        self.spread = nn.Linear(settings.hidden, parameters)
         for head in (self.mean, self.spread):  # the first answer is the same for every image
             head.weight.data.mul_(0.1)
             nn.init.zeros_(head.bias)
@@ -56,24 +48,34 @@ class LensLook(nn.Module):
             instrument: (B, instrument) numbers of order 1.
             half_side: of the longer side of the field [arcsec].
         """
-        where = coordinates(image) * (half_side / _HALF_SIDE if self.places == "arcsec" else 1)
+        settings = self.settings
+        where = coordinates(image) * (half_side / settings.half_side if settings.places == "arcsec" else 1)
         planes = torch.cat([image, torch.asinh(significance / 3) / 3, where], dim=1)
         maps = self.cells(self.stages(planes))
         seen = self.trunk(torch.cat([maps.flatten(1), instrument], dim=1))
-        return _within(self.mean(seen)), self.spread(seen).clamp(*_SURE)
+        return _within(self.mean(seen), settings.far), self.spread(seen).clamp(settings.surest, settings.vaguest)
 
 
-def _within(mean: Tensor) -> Tensor:
-    """Guesses as they are where they are likely, and never more than `_FAR` + 1 off."""
+def _within(mean: Tensor, far: float) -> Tensor:
+    """Guesses as they are where they are likely, and never more than ``far`` + 1 off."""
     size = mean.abs()
-    return torch.where(size > _FAR, mean.sign() * (_FAR + torch.tanh(size - _FAR)), mean)
+    return torch.where(size > far, mean.sign() * (far + torch.tanh(size - far)), mean)
 
 
 class LookSettings(Strict):
     """Encoder that says what a lens is and how sure it is, told the instrument.
 
-    ``places``: whether it is told where pixels are in units of the ``field``, or in ``arcsec``, which lenses are
-    measured in: for fields of several sizes.
+    Args:
+        channels: width of the first level; it doubles at each of the first two halvings.
+        levels: how often the image is halved.
+        hidden: width of the trunk.
+        places: whether it is told where pixels are in units of the ``field``, or in ``arcsec``, which lenses are
+            measured in: for fields of several sizes.
+        half_side: the unit of ``arcsec`` places, about that of most cut-outs [arcsec].
+        far: standard deviations of the survey's prior beyond which no lens is likely: no guess is further off by more
+            than one.
+        surest: ln of a parameter's standard deviation, in units of that of the survey's prior, at least,
+        vaguest: and that ln at most.
     """
 
     name: Literal["look"] = "look"
@@ -81,14 +83,11 @@ class LookSettings(Strict):
     levels: Annotated[int, Field(ge=2, le=6)] = 4
     hidden: Width = 256
     places: Places = "field"
+    half_side: PositiveFloat = 3.0
+    far: PositiveFloat = 3.0
+    surest: float = -9.0
+    vaguest: float = 2.0
 
     def build(self, parameters: int, instrument: int) -> LensLook:
         """Return the network."""
-        return LensLook(
-            parameters=parameters,
-            instrument=instrument,
-            channels=self.channels,
-            levels=self.levels,
-            hidden=self.hidden,
-            places=self.places,
-        )
+        return LensLook(parameters=parameters, instrument=instrument, settings=self)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, PlainValidator, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -23,7 +24,23 @@ from lensphys.tracing.grid import PixelGrid
 _FOLDER = Path(__file__).parent / "instruments"
 
 
-class ExposureNoiseSettings(Strict):
+class NoiseSettings(Strict, ABC):
+    """What an instrument says of its noise.
+
+    Attributes:
+        known: whether it knows the numbers; else they are estimated from each image.
+        cut_at_zero: whether values below zero are recorded as zero.
+    """
+
+    known: ClassVar[bool] = False
+    cut_at_zero: ClassVar[bool] = False
+
+    @abstractmethod
+    def law(self, image: Tensor, instrument: Instrument) -> Noise:
+        """Return the law of images (B, 1, H, W) [unit of the instrument] of the instrument that says so."""
+
+
+class ExposureNoiseSettings(NoiseSettings):
     """The noise of an exposure: read-out, sky and light.
 
     Args:
@@ -33,23 +50,54 @@ class ExposureNoiseSettings(Strict):
         num_exposures: how many are added.
     """
 
+    known: ClassVar[bool] = True
+
     kind: Literal["exposure"]
     read_noise: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     sky_brightness: FiniteFloat
     exposure_time: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     num_exposures: PositiveInt = 1
 
+    def law(self, image: Tensor, instrument: Instrument) -> Noise:
+        """Return that of these numbers, whatever the images.
 
-class RectifiedCountNoiseSettings(Strict):
+        Raises:
+            LensphysError: if the instrument has no zero point.
+        """
+        if instrument.zero_point is None:
+            raise LensphysError(f"{instrument.description}: exposure noise needs a zero_point for its sky brightness")
+        # in electrons; e- = gain * ADU, so that a variance b^2 + I / t in e-/s is (b / gain)^2 + I / (gain t) in ADU/s
+        gain = instrument.gain or 1.0
+        electrons = ExposureNoise.from_instrument(
+            **self.model_dump(exclude={"kind"}),
+            zero_point=instrument.zero_point + 2.5 * math.log10(gain),
+            pixel_scale=instrument.pixel_scale,
+        )
+        if instrument.gain is None:
+            return electrons
+        return ExposureNoise(electrons.background_rms / gain, electrons.exposure_time * gain)
+
+
+class RectifiedCountNoiseSettings(NoiseSettings):
     """Counts cut at zero; the numbers are estimated from each image."""
+
+    cut_at_zero: ClassVar[bool] = True
 
     kind: Literal["rectified_counts"]
 
+    def law(self, image: Tensor, instrument: Instrument) -> Noise:
+        """Return that of each image (B, 1, H, W)."""
+        return RectifiedCountNoise.from_image(image)
 
-class EstimatedNoiseSettings(Strict):
+
+class EstimatedNoiseSettings(NoiseSettings):
     """White noise, estimated from each image."""
 
     kind: Literal["estimated"]
+
+    def law(self, image: Tensor, instrument: Instrument) -> Noise:
+        """Return that of each image (B, 1, H, W)."""
+        return SkyNoise.from_image(image)
 
 
 @dataclass(frozen=True)
@@ -186,24 +234,9 @@ class Instrument(Strict):
 
     def noise_of(self, image: Tensor, conditions: Conditions = _PRESET) -> Noise:
         """Return the noise law of images (B, 1, H, W): from known numbers, or estimated from the images."""
-        gain = self.gain or 1.0
         if (known := conditions.noise) is not None:
-            return replace(known, exposure_time=known.exposure_time * gain) if self.gain else known
-        settings = self.noise
-        if isinstance(settings, RectifiedCountNoiseSettings):
-            return RectifiedCountNoise.from_image(image)
-        if isinstance(settings, EstimatedNoiseSettings):
-            return SkyNoise.from_image(image)
-        if self.zero_point is None:
-            raise LensphysError(f"{self.description}: exposure noise needs a zero_point for its sky brightness")
-        numbers = settings.model_dump(exclude={"kind"})
-        # in electrons; e- = gain * ADU, so that a variance b^2 + I / t in e-/s is (b / gain)^2 + I / (gain t) in ADU/s
-        electrons = ExposureNoise.from_instrument(
-            **numbers, zero_point=self.zero_point + 2.5 * math.log10(gain), pixel_scale=self.pixel_scale
-        )
-        if self.gain is None:
-            return electrons
-        return ExposureNoise(electrons.background_rms / gain, electrons.exposure_time * gain)
+            return replace(known, exposure_time=known.exposure_time * self.gain) if self.gain else known
+        return self.noise.law(image, self)
 
     def observation(self, image: Tensor, conditions: Conditions = _PRESET) -> Observation:
         """Return images (B, 1, H, W) of this instrument as an `Observation`, with what is known of each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -28,14 +29,22 @@ def psf_kernel(camera: Camera) -> tuple[Array, float] | None:
     return kernel / kernel.sum(), scale
 
 
+@singledispatch
 def _kernel(psf: PSF, scale: float) -> torch.Tensor:
-    if isinstance(psf, PixelPSF):
-        return psf.at(scale)
-    if isinstance(psf, MoffatPSF):
-        return psf.kernel(scale, like=torch.empty(0, dtype=torch.float64))[0, 0]
+    """The kernel (K, K) of a PSF on pixels of a scale [arcsec]: what it makes of a star, if it has none itself."""
     half = math.ceil(3 * psf.extent / scale) + 1  # 5 sigma are 2.1 FWHM
     star = torch.zeros(1, 1, 2 * half + 1, 2 * half + 1, dtype=torch.float64)
     star[..., half, half] = 1
     image = psf.blur(star, scale)[0, 0]
     edge = int((image[half] > 0).nonzero()[0])
     return image[edge : len(image) - edge, edge : len(image) - edge]
+
+
+@_kernel.register
+def _(psf: PixelPSF, scale: float) -> torch.Tensor:
+    return psf.at(scale)
+
+
+@_kernel.register
+def _(psf: MoffatPSF, scale: float) -> torch.Tensor:
+    return psf.kernel(scale, like=torch.empty(0, dtype=torch.float64))[0, 0]

@@ -72,7 +72,7 @@ class KnownNoise(PerImage):
     known: ClassVar[bool] = True
 
     def updated(self, image: Tensor, clean: Tensor, weight: Tensor) -> Self:
-        """Return the law as it is."""
+        """Return the law as it is, whatever the images (B, 1, H, W)."""
         return self
 
 
@@ -137,7 +137,7 @@ class ExposureNoise(KnownNoise):
         return self.background_rms**2 + clean.clamp(min=0) / self.exposure_time
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return the clean image plus Gaussian noise of this variance."""
+        """Return the clean image (B, 1, H, W) [e-/s] plus Gaussian noise of this variance."""
         return clean + self.variance(clean).sqrt() * _normal(clean, generator)
 
 
@@ -147,7 +147,7 @@ class ModelErrorNoise:
 
     Args:
         law: of the detector.
-        extra: variance of that part, (B, 1, H, W).
+        extra: variance of that part, (B, 1, H, W) [flux^2].
     """
 
     law: Noise
@@ -271,7 +271,7 @@ class RectifiedCountNoise(PerImage):
         return m * below + sigma * density, (m**2 + sigma**2) * below + m * sigma * density
 
     def expected(self, clean: Tensor) -> Tensor:
-        """Return m Phi(m/sigma) + sigma phi(m/sigma): the mean of a Gaussian cut at zero."""
+        """Return m Phi(m/sigma) + sigma phi(m/sigma), (B, 1, H, W): the mean of a Gaussian cut at zero."""
         return self._cut_gaussian(clean)[0]
 
     def variance(self, clean: Tensor) -> Tensor:
@@ -280,7 +280,7 @@ class RectifiedCountNoise(PerImage):
         return square - mean**2 + 0.5 * self.shot * mean
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
-        """Return Poisson(max(0, N(m, s^2 + m))), in the unit of the image."""
+        """Return Poisson(max(0, N(m, s^2 + m))), (B, 1, H, W), in the unit of the image."""
         unit = 0.5 * self.shot
         sigma = (self.background_rms**2 + unit * clean.clamp(min=0)).sqrt()
         cut = (clean + sigma * _normal(clean, generator)).clamp(min=0)

@@ -62,5 +62,5 @@ class Blurring(PerImage):
         return not any(isinstance(x, Tensor) for x in vars(self).values())
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
-        """Return the blurred image summed into pixels ``points`` times as large, (B, 1, H / points, W / points)."""
+        """Return the blurred image summed: see `PSF.summed`, (B, 1, H / points, W / points)."""
         return F.avg_pool2d(self.blur(image, scale), points) * points**2

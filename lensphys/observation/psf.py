@@ -37,7 +37,10 @@ class PSF(Protocol):
         ...
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
-        """Return the blurred image summed into pixels ``points`` times as large, (B, 1, H / points, W / points)."""
+        """Return the blurred image of an image (B, 1, H, W) with pixels of ``scale`` [arcsec], on larger pixels.
+
+        Summed into pixels ``points`` times as large, (B, 1, H / points, W / points).
+        """
         ...
 
     def rows(self, index: Tensor) -> Self:
@@ -115,7 +118,7 @@ class GaussianPSF(Blurring):
         return F.conv2d(planes, kernel[:, None, None, :], groups=len(image)).transpose(0, 1)
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
-        """Return the blurred image summed into pixels ``points`` times as large: one matrix an axis does both."""
+        """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: one matrix an axis does both."""
         if max(image.shape[-2:]) > _LARGEST_MATRIX:
             return super().summed(image, scale, points)
         if isinstance(self.fwhm, Tensor):
@@ -161,7 +164,7 @@ class PixelPSF(Blurring):
     Its pixels need not be those of the image: `at` resamples it.
 
     Args:
-        kernel: (K, K), K odd, sum 1.
+        kernel: (K, K), K odd, sum 1 [share of a point's flux].
         scale: pixel scale of the kernel [arcsec].
 
     Raises:
@@ -259,7 +262,7 @@ def _fast_size(size: int) -> int:
 
 
 def widest(fwhm: float | Tensor) -> float:
-    """Return the largest of some widths [arcsec]."""
+    """Return the largest of some widths, a number or any shape [arcsec]."""
     return float(fwhm.detach().max()) if isinstance(fwhm, Tensor) else float(fwhm)
 
 

@@ -27,9 +27,10 @@ class KernelChecks(Strict):
     """What a kernel in a file may be off by.
 
     Args:
-        least_sum: below it a kernel is refused; above, it is divided by its sum: on disk some of the wings are missing.
+        least_sum: of its pixels, where 1 is right: below it a kernel is refused; above, it is divided by its sum: on
+            disk some of the wings are missing.
         largest_sum: above it, likewise.
-        rounding: difference of a sum from 1 that is not worth a word.
+        rounding: difference of the sum from 1 that is not worth a word.
         edge: brightness at the edge, over the peak, above which a kernel is far too small, or no star.
         off_centre: of the centroid [kernel pixels], below which the middle pixel is as good.
     """
@@ -46,7 +47,7 @@ class Star:
     """A kernel that can blur: odd-sized, finite, with the sum 1; and what was done to it.
 
     Args:
-        kernel: (K, K) float64.
+        kernel: (K, K) float64 [share of a point's flux].
         remarks: what was done, or is to be said, in words that follow the kernel's name.
     """
 

@@ -106,7 +106,7 @@ class KernelPSFSettings(Strict):
         return cls(kind="kernel", pixel_scale=pixel_scale, side=len(kernel), pixels=pixels)
 
     def build(self, fwhm: Tensor | None = None) -> PSF:
-        """Return the PSF; no widths [arcsec] can be given.
+        """Return the PSF; no widths (B,) [arcsec] can be given.
 
         Raises:
             LensphysError: if widths are given, which a kernel does not have, or the kernel is damaged.

@@ -68,7 +68,7 @@ def sky_level(
     What stands out of the border in the mean of 3 x 3 pixels is light, or a fault, and is left out.
 
     Args:
-        image: (H, W).
+        image: (H, W) [any unit], that of the level.
         where: the pixels that count, (H, W) bool; all if None.
         width: of the border [pixels]; as ``border`` says if None.
         border: how it is measured.

@@ -20,8 +20,8 @@ class Span(Strict):
     """A smallest and a largest value, in a unit that whoever has it says.
 
     Args:
-        low: the smallest.
-        high: the largest.
+        low: the smallest, in that unit.
+        high: the largest, in that unit.
     """
 
     low: NonNegativeFloat

@@ -12,12 +12,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.observation import Conditions, ExposureNoise, Instrument, Noise, RectifiedCountNoise
-from lensphys.observation.instrument import (
-    CONDITIONS,
-    EstimatedNoiseSettings,
-    ExposureNoiseSettings,
-    RectifiedCountNoiseSettings,
-)
+from lensphys.observation.instrument import CONDITIONS
 from lensphys.observation.noise import poisson
 from lensphys.simulation.draws import Draws
 from lensphys.simulation.recipe import Recipe
@@ -32,11 +27,11 @@ class Detector(Protocol):
         ...
 
     def lr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the LR image [unit of the instrument] of a clean one [flux per pixel]."""
+        """Return the LR image (1, 1, H, W) [unit of the instrument] of a clean one [flux per pixel]."""
         ...
 
     def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the legacy noisy HR image of a clean one, both [flux per pixel]."""
+        """Return the legacy noisy HR image of a clean one, both (1, 1, sH, sW) [flux per pixel]."""
         ...
 
 
@@ -64,7 +59,7 @@ class CountDetector:
         return noise.sample(self.exposure_time * clean, rng)
 
     def hr(self, clean: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return Poisson(t I) / t [flux per pixel]."""
+        """Return Poisson(t I) / t, (1, 1, sH, sW) [flux per pixel]."""
         return poisson(self.exposure_time * clean, rng) / self.exposure_time
 
 
@@ -99,9 +94,9 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
     """
     where = f"recipe '{recipe.description}' with the instrument {recipe.instrument}"
     drawn = recipe.conditions is not None and recipe.conditions.exposure_time is not None
-    if isinstance(instrument.noise, EstimatedNoiseSettings) and not drawn:
+    in_counts = instrument.noise.cut_at_zero
+    if not (instrument.noise.known or in_counts or drawn):
         raise LensphysError(f"{where}: noise that is estimated from images cannot be simulated: give its numbers")
-    in_counts = isinstance(instrument.noise, RectifiedCountNoiseSettings)
     if in_counts and recipe.counts is None:
         raise LensphysError(f"{where}: missing key 'counts' (exposure_time and background_rms)")
     if in_counts and drawn:
@@ -124,7 +119,7 @@ def check_detector(recipe: Recipe, instrument: Instrument) -> None:
 def _check_target(where: str, instrument: Instrument, name: str) -> None:
     target = Instrument.named(name)
     for which, telescope in (("instrument", instrument), (f"target {name}", target)):
-        if not isinstance(telescope.noise, ExposureNoiseSettings) or telescope.zero_point is None:
+        if not telescope.noise.known or telescope.zero_point is None:
             raise LensphysError(
                 f"{where}: with a target, its {which} needs noise of the kind exposure and a zero point, because one "
                 "telescope is simulated in the flux of the other"

@@ -39,5 +39,5 @@ def warm_concentration_ratio(mass: Array, redshift: Array | float, half_mode_mas
 
 
 def nfw_mass(concentration: Array) -> Array:
-    """Return M200 of an NFW halo in units of 4 pi rho_s r_s^3: ln(1 + c) - c / (1 + c)."""
+    """Return M200 of NFW halos (K,) of concentration c in units of 4 pi rho_s r_s^3: ln(1 + c) - c / (1 + c)."""
     return np.log1p(concentration) - concentration / (1 + concentration)

@@ -51,7 +51,7 @@ class HaloList:
     y: Array
 
     def parameters(self, host: Host) -> dict[str, Array]:
-        """Return the parameters of lenstronomy's TNFW in the plane of the lens [arcsec].
+        """Return the parameters of lenstronomy's TNFW, (K,) each, in the plane of the lens [arcsec].
 
         alpha_Rs is the reduced deflection that the halo without its truncation has at its scale radius,
         theta_E^2(M0) (1 - ln 2) / Rs with M0 = 4 pi rho_s r_s^3 and the distances of the halo's own redshift. What
@@ -113,7 +113,7 @@ class Halos(MassRange):
     Args:
         lightest: M200 at infall [solar masses].
         heaviest: M200 at infall [solar masses].
-        slope: of dN/dM.
+        slope: of dN/dM, the power of M.
         fraction: mean convergence of the cold sub-halos between lightest and heaviest, 0 to below 1: their bound
             (truncated) mass over that of a lens with mean kappa = 1, pi theta_E^2 critical_density inside of theta_E.
             The number density on the sky is fraction critical_density / <bound mass>, and warm dark matter takes from

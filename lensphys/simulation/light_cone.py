@@ -51,7 +51,7 @@ class LightCone:
         return np.interp(redshift, self.redshift, self.comoving)
 
     def width(self, redshift: Array) -> Array:
-        """Return the angle under which the cone is seen, in units of that of the disc: one up to the lens.
+        """Return the angle of the cone at (K,) redshifts, in units of that of the disc: one up to the lens.
 
         Behind the lens that is 1 - D_Lz D_S / (D_z D_LS), what a sheet with kappa = 1 in the plane of the lens leaves
         of a position.
@@ -64,7 +64,7 @@ class LightCone:
         return np.minimum(beyond, 1)
 
     def weight(self, redshift: Array) -> Array:
-        """Return what a deflection counts before the lens, 1 - D_zL D_S / (D_L D_zS); one from the lens on."""
+        """Return what a deflection at (K,) redshifts counts, 1 - D_zL D_S / (D_L D_zS); one from the lens on."""
         distance, source = self.distance(redshift), self.comoving[-1]
         before = distance * (source - self.lens) / (self.lens * (source - np.minimum(distance, self.lens)))
         return np.minimum(before, 1)
@@ -88,7 +88,7 @@ class LightCone:
         return np.concatenate([[0.0], np.cumsum(steps)])
 
     def quantile(self, u: Array) -> Array:
-        """Return the redshifts that fractions ``u`` of the field halos stay below."""
+        """Return the redshifts (K,) that fractions ``u`` (K,) of the field halos stay below."""
         return np.interp(u, self._cumulative / self._cumulative[-1], self.redshift)
 
     def expected_number(self, law: PowerLaw, radius: float) -> float:

@@ -23,7 +23,7 @@ class PowerLaw:
     Args:
         lightest: [solar masses, M200].
         heaviest: [solar masses, M200].
-        slope: of dN/dM.
+        slope: of dN/dM, the power of M.
     """
 
     lightest: float
@@ -31,7 +31,7 @@ class PowerLaw:
     slope: float
 
     def quantile(self, u: Array) -> Array:
-        """Return the masses [solar masses] that fractions ``u`` of the halos stay below."""
+        """Return the masses (K,) [solar masses] that fractions ``u`` (K,) of the halos stay below."""
         power = self.slope + 1
         return self.lightest * (1 + u * ((self.heaviest / self.lightest) ** power - 1)) ** (1 / power)
 
@@ -60,7 +60,7 @@ class MassRange(Strict):
     Args:
         lightest: [solar masses].
         heaviest: [solar masses].
-        slope: of dN/dM.
+        slope: of dN/dM, the power of M.
     """
 
     lightest: PositiveFloat
@@ -94,7 +94,7 @@ class Cutoff:
     c: float
 
     def survival(self, mass: Array, half_mode_mass: float) -> Array:
-        """Return N_WDM / N_CDM at each mass; both in solar masses."""
+        """Return N_WDM / N_CDM at masses (K,), which are in solar masses like the half-mode mass."""
         return (1 + (self.a * half_mode_mass / mass) ** self.b) ** self.c
 
 

@@ -12,7 +12,7 @@ def gradient(field: Tensor, scale: float) -> Tensor:
     """Return the gradient of a scalar field.
 
     Args:
-        field: (B, 1, H, W), H and W at least 3.
+        field: (B, 1, H, W) [any unit], H and W at least 3.
         scale: pixel scale [arcsec].
 
     Returns:
@@ -27,11 +27,11 @@ def jacobian(vector: Tensor, scale: float) -> Tensor:
     """Return dv_i/dx_j of a vector field.
 
     Args:
-        vector: (B, 2, H, W).
+        vector: (B, 2, H, W) [any unit].
         scale: pixel scale [arcsec].
 
     Returns:
-        (B, 2, 2, H, W), [:, i, j] = dv_i / dx_j.
+        (B, 2, 2, H, W), [:, i, j] = dv_i / dx_j [unit of the field / arcsec].
     """
     check_images("vector", vector, channels=2)
     return torch.stack([gradient(vector[:, :1], scale), gradient(vector[:, 1:], scale)], dim=1)

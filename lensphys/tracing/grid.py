@@ -131,7 +131,7 @@ def polar_from_cartesian(vector: Tensor, theta: Tensor, centre: Tensor | None = 
     """Return the radial and tangential parts of a vector field about a centre.
 
     Args:
-        vector: (B, 2, H, W).
+        vector: (B, 2, H, W) [any unit].
         theta: (B or 1, 2, H, W) [arcsec], where the vectors stand.
         centre: (B, 2) [arcsec]; the origin if None.
 
@@ -147,8 +147,8 @@ def cartesian_from_polar(radial: Tensor, tangential: Tensor, theta: Tensor, cent
     """Return radial * r_hat + tangential * t_hat, with t_hat = (-sin phi, cos phi), as (B, 2, H, W).
 
     Args:
-        radial: (B, 1, H, W).
-        tangential: (B, 1, H, W).
+        radial: (B, 1, H, W) [any unit].
+        tangential: (B, 1, H, W) [the same unit].
         theta: (B or 1, 2, H, W) [arcsec].
         centre: (B, 2) [arcsec]; the origin if None.
     """

@@ -133,7 +133,7 @@ class Batches(_Split):
         self.lenses, self.needs_truth, self.identity = lenses, needs_truth, lenses.identity
 
     def read(self, index: Tensor, device: torch.device) -> Batch:
-        """Return some images: their observation, classes and, if needed, HR images in the LR images' unit."""
+        """Return some images, by indices (n,): observation, classes and, if needed, HR images in the unit of LR."""
         rows, truth, label = index.numpy(), None, None
         if self.needs_truth:
             factor = torch.as_tensor(self.lenses.read("flux_scale", rows))[:, None, None, None]
@@ -207,7 +207,7 @@ class FreshBatches:
         return _shared(_HELD_OUT + torch.arange(self.held_out), rank, ranks, self.size)
 
     def read(self, index: Tensor, device: torch.device) -> Batch:
-        """Return some images: their observation, classes and, if needed, HR images in the LR images' unit."""
+        """Return some images, by indices (n,): observation, classes and, if needed, HR images in the unit of LR."""
         observation, truth = self.stream.read(index.tolist(), device)
         label = torch.tensor(self.stream.labels(index.tolist()), device=device)
         return Batch(observation, truth if self.needs_truth else None, label)

@@ -48,7 +48,8 @@ class Entry:
         address: of its page.
         quality: of its verdict.
         reasons: of the verdict.
-        numbers: ``theta_E, error, chi2, subhalos``, NaN for what there is not.
+        numbers: ``theta_E`` and its ``error`` [arcsec], ``chi2`` per degree of freedom, ``subhalos``, how many; NaN for
+            what there is not.
         images: small ones, (H, W) each, of the image that was read (None without one) and the super-resolved one.
     """
 

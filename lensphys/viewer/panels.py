@@ -33,7 +33,7 @@ class Panel:
         key: which plane it is.
         title: above it.
         group: panels of a group share one colour scale: ``light, arcs, residual, sigma, kappa, beyond, share``.
-        values: (H, W).
+        values: (H, W): light as the surface brightness of `LensResult`, all else without unit.
         scale: pixel scale [arcsec].
         about: a sentence for who wonders what it is.
     """

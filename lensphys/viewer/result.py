@@ -131,7 +131,7 @@ def surface_brightness(planes: Mapping[str, Array], pixel_scale: float, scale: i
     """Return the planes with flux per pixel divided by the pixel's area [arcsec^2]; the source is so already.
 
     Args:
-        planes: by name.
+        planes: by their names, of the shapes in `LensResult`, light [flux per pixel].
         pixel_scale: of the super-resolved image [arcsec].
         scale: s, the factor by which pixels are smaller.
     """

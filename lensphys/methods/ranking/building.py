@@ -33,7 +33,7 @@ class PatchSettings(Strict):
     Args:
         dark: share of an image's light below which a patch shows sky, and is left out.
         weakest: rms of the patterns in distorted images [LR peak], at least ...
-        strongest: ... and at most: about that by which methods differ.
+        strongest: ... and at most [LR peak]: about that by which methods differ.
         widest: standard deviation of the noise's correlation, at most [HR pixels].
     """
 

@@ -22,8 +22,8 @@ def margin_ranking(score: Tensor, niqe: Tensor, margin: float) -> Tensor:
     low score.
 
     Args:
-        score: of K images of each patch, (B, K).
-        niqe: their quality, (B, K), lower is better.
+        score: of K images of each patch, (B, K), without unit.
+        niqe: their NIQE, (B, K), without unit, lower is better.
         margin: by how much scores shall differ.
 
     Source: Zhang et al. 2019, arXiv:1908.06382, eq. 3.

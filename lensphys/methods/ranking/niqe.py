@@ -96,7 +96,7 @@ class NIQE:
         NaN for an image that is not finite, has no positive pixel, or nothing that varies.
 
         Args:
-            images: (B, 1, H, W).
+            images: (B, 1, H, W) [any unit].
 
         Raises:
             LensphysError: if they are smaller than a block.

@@ -100,7 +100,7 @@ def write_rank_set(
     Args:
         path: the HDF5 file.
         image: (N, K, h, w) [units of the LR peak].
-        niqe: (N, K).
+        niqe: (N, K), without unit, lower is better.
         row: which image of the data each patch is of, (N,).
         names: of the K networks.
         origin: `provenance.provenance` of what made it.

@@ -17,7 +17,7 @@ class Ellipse:
         x: about the centre, (B, H, W) [arcsec].
         y: about the centre, (B, H, W) [arcsec].
         e1: ellipticity (1-q)/(1+q) cos 2 phi, (B, 1, 1).
-        e2: ellipticity (1-q)/(1+q) sin 2 phi.
+        e2: ellipticity (1-q)/(1+q) sin 2 phi, (B, 1, 1).
     """
 
     x: Tensor

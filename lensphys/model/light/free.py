@@ -92,7 +92,7 @@ class FreeSource(LightProfile):
 
     Args:
         sersic: the profile, each of its values (B,).
-        g: coefficients of the field, (B, M).
+        g: coefficients of the field, (B, M) [e-folds].
         modes: of the field.
         frame: where it is.
     """

@@ -22,7 +22,7 @@ class Pixels:
     """An image as a cubic spline, smooth to its second derivatives; zero outside of it.
 
     Args:
-        coefficients: (h, w) float64 of its B-splines, with a dark border.
+        coefficients: (h, w) float64 of its B-splines, in units of its brightest pixel, with a dark border.
         scale: of its pixels [arcsec].
         provenance: file, pixel scale and checksum, for records.
     """

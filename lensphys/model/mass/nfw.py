@@ -40,7 +40,7 @@ def deflection_nfw(theta: Tensor, Rs: Value, alpha_Rs: Value, center_x: Value = 
 def nfw_functions(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return F = arccosh(1/x) / sqrt(1 - x^2), and (ln(x/2) + F) / x^2, to the last digits at every x > 0.
 
-    The second is the mass inside x over x^2, both without unit, where x is R / Rs.
+    The second is the mass inside x over x^2. Both have the shape of x = R / Rs, and no unit.
     """
     square = (1 - x) * (1 + x)
     near, inside = square.abs() < _NEAR, square >= _NEAR

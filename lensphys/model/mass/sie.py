@@ -43,7 +43,7 @@ def elliptic_direction(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor) -> tuple[Te
         x: about the centre, (B, H, W) [arcsec].
         y: likewise.
         e1: ellipticity (1-q)/(1+q) cos 2 phi, (B, 1, 1).
-        e2: ellipticity (1-q)/(1+q) sin 2 phi.
+        e2: ellipticity (1-q)/(1+q) sin 2 phi, (B, 1, 1).
     """
     wx, wy = x - (e1 * x + e2 * y), y - (e2 * x - e1 * y)
     norm = (wx**2 + wy**2 + CORE**2).sqrt()

@@ -18,7 +18,8 @@ from lensphys.model.parameter import ANYWHERE, Parameter
 def enclosed_tnfw(x: Tensor, tau: Tensor) -> Tensor:
     """Return the mass g(x) inside x, over x^2: Baltz's formula with its cancelling terms joined by hand.
 
-    With s = sqrt(tau^2 + x^2), s - tau is x^2 / (s + tau), and ln tau + s/tau ln(x / (tau + s)) + F is x^2 log_part.
+    Without unit, of the shape of x = R / Rs, with which tau = r_trunc / Rs broadcasts. With s = sqrt(tau^2 + x^2),
+    s - tau is x^2 / (s + tau), and ln tau + s/tau ln(x / (tau + s)) + F is x^2 log_part.
     """
     F, nfw = nfw_functions(x)
     s = (tau**2 + x**2).sqrt()
@@ -68,7 +69,7 @@ def truncated_mass(tau: NDArray[np.float64] | float) -> NDArray[np.float64]:
     The density is NFW times tau^2 / (tau^2 + (r / r_s)^2).
 
     Args:
-        tau: truncation radius [r_s].
+        tau: truncation radius, any shape, that of the answer [r_s].
 
     Source:
         Baltz, Marshall & Oguri (2009), JCAP 01, 015, appendix A.
