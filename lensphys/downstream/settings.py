@@ -28,8 +28,9 @@ _NAME = re.compile(r"[^a-z0-9]+")
 
 
 def slug(name: str) -> str:
-    """Return a name as a file name."""
-    return _NAME.sub("_", name.lower()).strip("_")
+    """Return a name as a file name; "PSF + 10 %" and "PSF - 10 %" have two."""
+    spoken = name.lower().replace("+", " plus ").replace(" -", " minus ")
+    return _NAME.sub("_", spoken).strip("_")
 
 
 class Shift(Strict):
@@ -159,7 +160,12 @@ class Downstream(Strict):
         return self
 
     def _check_names(self) -> None:
-        for what, names in (("product", self.products), ("input", self.inputs), ("reader", self.readers)):
+        for what, names in (
+            ("product", self.products),
+            ("input", self.inputs),
+            ("reader", self.readers),
+            ("shift", self.shifts),
+        ):
             slugs = [slug(name) for name in names]
             if "" in slugs or len(set(slugs)) < len(slugs):
                 raise ValueError(f"two {what}s share a file name, or one has no letter: rename it")
