@@ -80,6 +80,9 @@ class Choice:
     given: frozenset[str] = frozenset()
 
 
+PIXELS = Choice(given=frozenset(("noise", "mask", "PSF")))  # of the image, and nothing beside it
+
+
 @dataclass(frozen=True)
 class FitsImage:
     """What a FITS cut-out holds.
@@ -167,6 +170,7 @@ class FitsStack:
         noise: one map for all (H, W), or that of each (n, H, W); None if there is none.
         mask: (1 or n, 1, H, W) bool, True where a pixel counts, or None.
         psf: or None.
+        unused: names of the other extensions that hold arrays.
         remarks: sentences for the user.
     """
 
@@ -176,6 +180,7 @@ class FitsStack:
     noise: NoiseMap | None
     mask: Array | None
     psf: Kernel | None
+    unused: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -240,6 +245,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
             None if noise is None else _noise_map(noise, noise.where, _rows_of(noise, rows, hdu)),
             good,
             None if psf is None else kernel_of(psf, file),
+            unused,
             (_sentence(path, used, unused), *remarks, *how),
         )
 
