@@ -14,12 +14,12 @@ from torch import Tensor
 from lensphys.basics.sentences import counted, readable
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
-from lensphys.fitting.galaxy_alone import GalaxyAlone
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
+from lensphys.fitting.without_lens import WithoutLens
 from lensphys.model import centre_of
 from lensphys.observation.darkness import Darkness
 from lensphys.observation.sky import darkest_border, sky_level
@@ -71,7 +71,7 @@ class VerdictSettings(Strict):
         covered: share of the arc's light that must be inside the mask.
         centre: of the Einstein radius: where no bright image of the source can be.
         unlensed: sigma of the light there that the model does not explain.
-        alone: when a galaxy explains an image without a lens; null to believe that it shows arcs.
+        without_lens: when galaxies explain an image without a lens; null to believe that it shows arcs.
     """
 
     scatter: PositiveFloat = 3.0
@@ -93,7 +93,7 @@ class VerdictSettings(Strict):
     covered: PositiveFloat = 0.5
     centre: PositiveFloat = 0.35
     unlensed: PositiveFloat = 5.0
-    alone: GalaxyAlone | None = GalaxyAlone()
+    without_lens: WithoutLens | None = WithoutLens()
 
 
 def verdicts(
@@ -405,12 +405,14 @@ def _unlensed(look: Remains, seen: Tensor, settings: VerdictSettings) -> Reasons
 
 
 def _unlensed_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
-    if settings.alone is None or fit.told is not None:  # of several images of a lens one may show no arc
+    if settings.without_lens is None or fit.told is not None:  # of several images of a lens one may show no arc
         return []
-    arcs = settings.alone.faint(fit, float(effective(fit)))
-    if arcs is None:
+    found = settings.without_lens.explains(fit, float(effective(fit)))
+    if found is None:
         return []
-    gain = f"arcs would gain {arcs.gain:.3g} in ln likelihood"
+    gain = f"a lens would gain {found.gain:.3g} in ln likelihood"
+    if found.others:
+        return [("suspect", f"no second image is found: a galaxy and one beside it explain the image ({gain})")]
     return [("bad", f"no arc is found: the light of one galaxy explains the image ({gain})")]
 
 

@@ -9,11 +9,10 @@ import torch
 from lenses import one_thread, small_lenses, small_problem  # noqa: F401
 
 from lensphys.fitting import Fitted, LensProblem, VerdictSettings, verdicts
-from lensphys.fitting.galaxy_alone import GalaxyAlone
+from lensphys.fitting.without_lens import WithoutLens
 from lensphys.methods import READY
-from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic, Shear
+from lensphys.model import Gaussian, LensModel, Member, Sersic
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
-from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
 CAMERA = Camera(PixelGrid(44, 40, 0.08), GaussianPSF(0.12), supersampling=2)
@@ -26,40 +25,51 @@ TRUTH = {
     "lens_light.0.center_y": -0.02,
 }  # fmt: skip
 
+# a source so far from the axis of a weak lens that it has one image
+ONE_IMAGE = {"lens.theta_E": 0.15, "source.center_x": 0.9, "source.center_y": -0.1}
 
-def lit(signal: float, seed: int = 0) -> Fitted:
-    """A galaxy, a Gaussian, with arcs of so much signal-to-noise in all: the true lens."""
+
+def lit(signal: float, seed: int = 0, **changed: float) -> Fitted:
+    """A galaxy, a Gaussian, with images of a source of so much signal-to-noise in all: the true lens."""
     like = torch.zeros(1)
-    values = {name: torch.full_like(like, x) for name, x in TRUTH.items()}
-    mass = SIE(0.9, 0.1, -0.05, 0.03, -0.02) + Shear(0.02, -0.02, 0.03, -0.02)
-    source = Sersic(1.0, 0.15, 1.0, 0.1, 0.1, 0.12, -0.05)
-    arcs = CAMERA.render(source, DeflectionField.from_lens(mass, CAMERA.grid, like=like))
-    fine = CAMERA.grid.resampled(2)
-    galaxy = CAMERA.expose(Gaussian(2.0, 0.4, 0.1, -0.1, 0.03, -0.02)(fine.positions(like=like)) * fine.pixel_area)
-    share = signal * SIGMA / float(arcs.norm())
-    noise = ErrorMap(torch.full_like(arcs, SIGMA))
-    image = noise.sample(galaxy + share * arcs, torch.Generator().manual_seed(seed))
+    values = {name: torch.full_like(like, x) for name, x in (TRUTH | changed).items()}
     model = replace(LensModel.smooth(), lens_light={"lens_light.0": Member.from_component(Gaussian)})
-    problem = LensProblem.from_observation(Observation(image, CAMERA, noise), model)
+    noise = ErrorMap(torch.full((1, 1, *CAMERA.grid.shape), SIGMA))
+    problem = LensProblem.from_observation(Observation(torch.ones_like(noise.sigma), CAMERA, noise), model)
+    none, one = (problem.unconstrained(values | {"source.amp": torch.full_like(like, x)}) for x in (1e-6, 1.0))
+    share = signal * SIGMA / float((problem.render(one) - problem.render(none)).norm())
     x = problem.unconstrained(values | {"source.amp": torch.full_like(like, max(share, 1e-6))})
-    return Fitted.at(problem, x)
+    image = noise.sample(problem.render(x), torch.Generator().manual_seed(seed))
+    problem = LensProblem.from_observation(Observation(image, CAMERA, noise), model)  # in the unit of its own image
+    return Fitted.at(problem, problem.unconstrained(values | {"source.amp": torch.full_like(like, max(share, 1e-6))}))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_galaxy_without_arcs_explains_itself(seed):
-    found = GalaxyAlone().faint(lit(0.0, seed), 20.0)
-    assert found is not None and abs(found.gain) < 1 and found.numbers == 14  # 6 are the galaxy's
+    found = WithoutLens().explains(lit(0.0, seed), 20.0)
+    assert found is not None and found.others == 0 and abs(found.gain) < 1
 
 
 @pytest.mark.parametrize("signal", [20.0, 50.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_faint_arcs_are_no_galaxy(signal, seed):
-    assert GalaxyAlone().faint(lit(signal, seed), 20.0) is None
+    assert WithoutLens().explains(lit(signal, seed), 20.0) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_image_is_another_galaxy(seed):
+    found = WithoutLens().explains(lit(15.0, seed, **ONE_IMAGE), 20.0)
+    assert found is not None and found.others == 1
 
 
 def test_arcs_about_a_dark_middle_are_no_galaxy():
     problem, x = small_problem(small_lenses(1))
-    assert GalaxyAlone(gain=1e9).faint(Fitted.at(problem, x), 10.0) is None
+    assert WithoutLens(gain=1e9).explains(Fitted.at(problem, x), 10.0) is None
+
+
+def test_the_verdict_says_that_no_second_image_is_found():
+    (verdict,) = verdicts(lit(15.0, **ONE_IMAGE), torch.tensor([True]), torch.tensor([0.9]))
+    assert any(reason.startswith("no second image is found: a galaxy and") for reason in verdict.reasons)
 
 
 def test_the_verdict_says_that_no_arc_is_found():
@@ -72,7 +82,7 @@ def test_the_verdict_says_that_no_arc_is_found():
             if reason.startswith("no arc is found: the light of one galaxy explains")
         ]
         assert bool(told) == words and (verdict.quality == "bad") == words
-    (verdict,) = verdicts(lit(0.0), seen, smooth, VerdictSettings(psf=None, alone=None))
+    (verdict,) = verdicts(lit(0.0), seen, smooth, VerdictSettings(psf=None, without_lens=None))
     assert not any("no arc" in reason for reason in verdict.reasons)
 
 
