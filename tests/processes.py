@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -23,6 +24,19 @@ def on_a_full_disk(limit: int, call: Callable, *arguments: Any) -> Any:
 def _limited(limit: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def killed(call: Callable, *arguments: Any) -> bool:
+    """Whether a call ended by SIGKILL: see `kill_me`."""
+    child = get_context("fork").Process(target=call, args=arguments)
+    child.start()
+    child.join(60)
+    return child.exitcode == -signal.SIGKILL
+
+
+def kill_me() -> None:
+    """End this process as the kernel does that is out of memory: nothing is tidied up."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def command(*arguments: object) -> tuple[int, str]:

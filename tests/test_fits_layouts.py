@@ -96,6 +96,12 @@ def scaled_integers() -> fits.PrimaryHDU:
     return hdu
 
 
+def blanked() -> fits.ImageHDU:
+    hdu = fits.ImageHDU(np.where(BAD, -32768, np.round(1000 * IMAGE)).astype("i2"), fits.Header(HEAD), name="SCI")
+    hdu.header.update({"BLANK": -32768, "BSCALE": 1e-3})
+    return hdu
+
+
 @dataclass(frozen=True)
 class Layout:
     """HDUs, and what they mean: where the image is, sigma if it is known, bad pixels, the scale of the PSF."""
@@ -247,6 +253,42 @@ LAYOUTS: dict[str, Layout] = {
                  HDUCLAS3="INVRMSE"), ext("C", 1 - BAD, HDUCLAS2="QUALITY", HDUCLAS3="MASKZERO")], "A", None, FAULTS,
     ),
     "spectrograph": Layout(lambda: [primary(), sci(name="FLUX"), ext("VAR", ERR**2), ext("SKY", OTHER)], "FLUX", 0.1),
+    "spitzer": Layout(
+        lambda: [primary(IMAGE, BUNIT="MJy/sr", **HEAD), ext("UNC", ERR), ext("COV", EXPOSED)], "PRIMARY", 0.1,
+        says="image PRIMARY, noise UNC; not used: COV",
+    ),
+    "spitzer, coverage alone": Layout(
+        lambda: [primary(IMAGE, **HEAD), ext("COV", EXPOSED)], "PRIMARY", 0.1, says="taken for an exposure map"
+    ),
+    "vista, confidence map": Layout(
+        lambda: [primary(), sci(), ext("CONF", np.full(SHAPE, 95, "i2"))], sigma=0.1, says="a.fits[CONF], a weight"
+    ),
+    "hst flt of the infrared": Layout(
+        lambda: [primary(TELESCOP="HST"), sci(BUNIT="ELECTRONS/S"), ext("ERR", ERR), ext("DQ", (BAD * 16).astype("i2")),
+                 ext("SAMP", OTHER), ext("TIME", EXPOSED)], sigma=0.1, bad=FAULTS,
+    ),
+    "euclid, one detector": Layout(
+        lambda: [primary(), sci(name="3-4-E.SCI"), ext("3-4-E.RMS", ERR), ext("3-4-E.FLG", BAD)], "3-4-E.SCI", 0.1,
+        FAULTS,
+    ),
+    "decam, chips by name": Layout(
+        lambda: [primary(), sci(name="S29"), sci(IMAGE[::-1], "S30"), sci(name="N1")], "S29",
+        says="3 arrays of no known name (S29, S30, N1): the first is taken",
+    ),
+    "calibrations before the image": Layout(
+        lambda: [primary(), ext("FLAT", IMAGE[::-1], **HEAD), ext("DARK", IMAGE.T, **HEAD), ext("GAINMAP", OTHER),
+                 ext("SEGM", DETECTED), ext("SNR", IMAGE / ERR), sci(name="FRAME")], "FRAME",
+        says="image FRAME; not used: FLAT, DARK, GAINMAP, SEGM, SNR",
+    ),
+    "a flat-fielded image is one": Layout(lambda: [primary(), sci(name="FLAT_SCI")], "FLAT_SCI"),
+    "a small picture beside": Layout(
+        lambda: [primary(), sci(name="FULL"), sci(IMAGE[::2, ::2].copy(), "SMALL")], "FULL",
+        says="2 arrays of no known name (FULL (24, 28), SMALL (12, 14)): the first is taken, else give --ext",
+    ),
+    "galfit": Layout(
+        lambda: [primary(), sci(name="INPUT"), ext("MODEL", OTHER), ext("RESIDUAL", IMAGE - OTHER)], "INPUT",
+        says="not used: MODEL, RESIDUAL",
+    ),
     # modellers
     "pyautolens": Layout(lambda: [primary(), sci(name="DATA"), ext("NOISE_MAP", ERR), ext("PSF", STAR)], "DATA", 0.1,
                          psf=SCALE),
@@ -275,6 +317,11 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "bad pixel map": Layout(lambda: [primary(), sci(), ext("BPM", BAD.astype("u1"))], bad=FAULTS),
     "good pixels": Layout(lambda: [primary(), sci(), ext("GOODPIX", 1 - BAD)], bad=FAULTS),
+    "good pixels in other words": Layout(lambda: [primary(), sci(), ext("VALIDPIX", 1 - BAD)], bad=FAULTS),
+    "good pixels in a mask": Layout(
+        lambda: [primary(), sci(), ext("GOOD_PIXEL_MASK", 1 - BAD)], bad=FAULTS, says="those where it is not zero"
+    ),
+    "cosmic rays": Layout(lambda: [primary(), sci(), ext("COSMICS", BAD.astype("u1"))], bad=FAULTS),
     "our own result": Layout(
         lambda: [primary(IMAGE, **HEAD), ext("SIGMA", ERR), ext("KAPPA", OTHER), ext("ALPHA", np.ones((2, *SHAPE)))],
         "PRIMARY", 0.1, says="not used: KAPPA, ALPHA",
@@ -285,6 +332,8 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(), tiled(IMAGE, "", quantize_level=0, compression_type="GZIP_2")], "1"
     ),
     "scaled integers": Layout(lambda: [scaled_integers()], "PRIMARY", almost=1e-3),
+    "integers with a blank": Layout(lambda: [primary(), blanked()], bad=FAULTS, almost=0.25),
+    "five axes": Layout(lambda: [primary(IMAGE[None, None, None], **HEAD)], "PRIMARY"),
     "doubles": Layout(lambda: [primary(), sci(IMAGE.astype("f8"))]),
     "one plane": Layout(lambda: [primary(IMAGE[None], **HEAD)], "PRIMARY"),
     "radio": Layout(lambda: [primary(IMAGE[None, None], **HEAD)], "PRIMARY"),
@@ -424,8 +473,38 @@ def test_layouts(tmp_path, layout):
         assert torch.isclose(seen.camera.psf.kernel.sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
+def test_what_was_lost_of_integers_is_masked_though_no_blank_says_so(tmp_path):
+    """-32768, the end of the integers, in two columns and a patch inside of the image."""
+    stored = np.where(BAD, -32768, np.round(100 * IMAGE)).astype("i2")
+    seen = read_images(written(tmp_path / "a.fits", [primary(stored, **HEAD)])).observation
+    np.testing.assert_array_equal(seen.weight[0, 0].numpy() == 0, BAD > 0)
+
+
 REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
     "nothing": (lambda: [primary()], Choice(), r"a.fits has no image \(H, W\): save .* \(it holds nothing\)"),
+    "an event list": (
+        lambda: [primary(), table("EVENTS"), table("GTI")],
+        Choice(),
+        r"no image \(H, W\).*it holds EVENTS \(a table\), GTI \(a table\)",
+    ),
+    "exposures and planes": (
+        lambda: [primary(np.stack([np.stack([IMAGE] * 3)] * 2), **HEAD)],
+        Choice(),
+        r"has the shape \(2, 3, 24, 28\), expected one image \(H, W\): save one plane",
+    ),
+    "no pixels": (lambda: [primary(), ext("SCI", np.zeros((0, 5), "f4"))], Choice(), "expected one image"),
+    "flags alone": (lambda: [primary(), ext("DQ", BAD), ext("SNR", IMAGE)], Choice(), r"no image \(H, W\)"),
+    "err on its side": (
+        lambda: [primary(), sci(), ext("ERR", ERR.T)],
+        Choice(),
+        r"ERR\] must have the shape of the image, \(24, 28\), got \(28, 24\)",
+    ),
+    "oblong pixels": (
+        lambda: [primary(), ext("SCI", IMAGE, CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CDELT1=-1e-5, CDELT2=2e-5)],
+        Choice(),
+        r'pixels of 0.036" x 0.072": resample it onto square ones',
+    ),
+    "psf that peaks at one": (lambda: [primary(), sci(), ext("PSF", STAR / STAR.max())], Choice(), "divide it by its"),
     "noise alone": (lambda: [primary(), ext("ERR", ERR)], Choice(), r"no image \(H, W\).*it holds ERR \(24, 28\)"),
     "a cube": (
         lambda: [primary(np.stack([IMAGE] * 3), **HEAD)],

@@ -274,6 +274,26 @@ def test_fits_cutouts(tmp_path):
         assert file.instrument.pixel_scale == file.grid_lr.scale == 0.1
 
 
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.fits.fz"])
+def test_fits_stacks(tmp_path, name):
+    stack = np.stack([image(i) for i in range(5)]).astype(np.float32)
+    head = fits.Header({"PIXSCALE": 0.05})
+    kind = fits.CompImageHDU if name.endswith("fz") else fits.ImageHDU
+    maps = [fits.ImageHDU(np.full(stack.shape, 0.1), name="ERR")]
+    lossless = {"quantize_level": 0.0, "compression_type": "GZIP_1"} if kind is fits.CompImageHDU else {}
+    for shape in ((5, 1, *SHAPE), (5, *SHAPE)):
+        sci = kind(stack.reshape(shape), head, name="SCI", **lossless)
+        fits.HDUList([fits.PrimaryHDU(), sci, *maps]).writeto(tmp_path / name, overwrite=True)
+        if len(shape) == 4:
+            done = import_images([tmp_path / name], tmp_path / "b.h5")
+    assert done.count == 5 and "ERR of the files are not stored" in done.remarks[-1]
+    with LensFile(tmp_path / "b.h5") as file:
+        assert file.grid_lr.scale == pytest.approx(0.05)
+        np.testing.assert_array_equal(file.lr(np.arange(5))[:, 0].numpy(), stack)
+    with pytest.raises(LensphysError, match=rf"{name} is a cube: save it as \(N, 1, H, W\) if each plane is a lens"):
+        import_images([tmp_path / name], tmp_path / "c.h5")
+
+
 def test_bad_images_are_refused_or_left_out(folder, tmp_path):
     bad = image(1)
     bad[3, 4] = np.nan

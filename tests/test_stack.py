@@ -10,6 +10,7 @@ import pytest
 import torch
 from astropy.io import fits
 from lenses import small_lenses
+from processes import command, kill_me, killed
 from typer.testing import CliRunner
 
 import lensphys as lp
@@ -17,6 +18,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally, of_all
 from lensphys.cli import app
 from lensphys.data.images import read_images
+from lensphys.data.kept import Kept
 from lensphys.data.lens_file import LensFile
 from lensphys.data.stack import ImageStack, Reading, open_images
 from lensphys.fits.image import Choice
@@ -136,14 +138,14 @@ def test_what_a_fits_cube_is_must_be_said(tmp_path):
     head = fits.Header({"PIXSCALE": 0.1})
     path = tmp_path / "a.fits"
     fits.PrimaryHDU(images()[:4], head).writeto(path)
-    command = ["super-resolve", str(path), "--method", "bicubic", "-o"]
+    asked = ["super-resolve", str(path), "--method", "bicubic", "-o"]
     for out, words in (
         ("b.npz", "a.fits is a cube: give --rows : if"),
         ("b.fits", "or give --rows : if each is a lens"),
     ):
-        done = CliRunner().invoke(app, [*command, str(tmp_path / out)])
+        done = CliRunner().invoke(app, [*asked, str(tmp_path / out)])
         assert done.exit_code == 2 and words in done.output
-    done = CliRunner().invoke(app, [*command, str(tmp_path / "b.npz"), "--rows", "1:3"])
+    done = CliRunner().invoke(app, [*asked, str(tmp_path / "b.npz"), "--rows", "1:3"])
     assert done.exit_code == 0, done.output
     assert np.load(tmp_path / "b.npz")["index"].tolist() == [1, 2]
     for name, values, words in (("WHT", 1.0, "is a weight of a stack"), ("MASK", 0.0, "give --mask-means")):
@@ -157,6 +159,28 @@ def test_what_a_fits_cube_is_must_be_said(tmp_path):
     path.write_bytes(changed)
     with pytest.raises(LensphysError, match="a.fits does not match its own checksum"):
         open_images(path, Reading(), 2)
+
+
+@pytest.mark.parametrize("way", ["(N, 1, H, W)", "(N, H, W)", "tiles"])
+def test_a_killed_fits_stack_goes_on(tmp_path, monkeypatch, way):
+    cube = np.concatenate([images()] * 5)[:, None]
+    head = fits.Header({"PIXSCALE": 0.1})
+    array = cube if way == "(N, 1, H, W)" else cube[:, 0]
+    hdus = [fits.PrimaryHDU(), (fits.CompImageHDU if way == "tiles" else fits.ImageHDU)(array, head, name="SCI")]
+    path = tmp_path / ("a.fits.fz" if way == "tiles" else "a.fits")
+    fits.HDUList(hdus).writeto(path)
+    rows = [] if way == "(N, 1, H, W)" else ["--rows", ":"]
+    asked = ["super-resolve", path, "--method", "bicubic", *rows, "-o"]
+    assert command(*asked, tmp_path / "whole.npz")[0] == 0
+    keep = Kept.keep
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "keep", lambda self, i, planes: kill_me() if i == 2 else keep(self, i, planes))
+        assert killed(command, *asked, tmp_path / "b.npz")
+    assert len(list((tmp_path / ".b.npz.parts").glob("0*.npz"))) == 2 and not (tmp_path / "b.npz").exists()
+    done: list[int] = []
+    monkeypatch.setattr(Kept, "keep", lambda self, i, planes: (done.append(i), keep(self, i, planes)))
+    assert command(*asked, tmp_path / "b.npz")[0] == 0
+    assert done == [2] and (tmp_path / "b.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
 def test_some_rows_of_a_stack(folder):

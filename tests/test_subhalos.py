@@ -21,6 +21,7 @@ from torch import Tensor
 from lensphys.fitting import Fitted, LensProblem, Search, Stop, minimised
 from lensphys.fitting.source import Groups
 from lensphys.fitting.subhalos import Candidates, add_subhalos, candidates, places, pruned
+from lensphys.observation import PixelPSF
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -212,8 +213,14 @@ def test_places_lie_near_the_arc(planted):
     assert places(replace(planted.problem, observation=dark)[row(0)], search).shape == (0, 2)
 
 
-def test_an_image_where_no_pixel_is_bright_has_no_candidates(planted):
-    dark = replace(planted.problem, inverse_sigma=1e-4 * planted.problem.inverse_sigma)
+@pytest.mark.parametrize("kernel", [False, True], ids=["its own PSF", "a kernel"])
+def test_an_image_where_no_pixel_is_bright_has_no_candidates(planted, kernel):
+    problem = planted.problem
+    if kernel:  # an FFT, and there is none of no place
+        camera = problem.observation.camera
+        psf = PixelPSF(torch.ones(3, 3) / 9, camera.grid.scale)
+        problem = replace(problem, observation=replace(problem.observation, camera=replace(camera, psf=psf)))
+    dark = replace(problem, inverse_sigma=1e-4 * problem.inverse_sigma)
     fit = Fitted.at(dark, planted.x)
     assert len(candidates(fit.rows(row(0)), Search()).place) == 0
     ((rows, same),) = add_subhalos(fit, Search())

@@ -18,6 +18,8 @@ from lensphys.cli.many import Request, check_folder, make_catalogue
 from lensphys.cli.rows import rows_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lensphys.api.chosen import Chosen
     from lensphys.data.stack import Reading
 
@@ -174,43 +176,50 @@ def super_resolve(
         check_folder(source, out, reading)
     else:
         claim(out, *files, overwrite=overwrite)
-        check_output(source, out, _is_fits_stack(source, reading, out, rows))
+        count = _count(source, reading, out, rows)
+        check_output(source, out, count is not None)
     chosen = chosen_for(network(run, weights, method), method, model, refine, where)
     reading = replace(reading, fallback=None if preset is not None else chosen.instrument)
     request = Request(source, out, scale or chosen.scale, where, workers, scheduler, shard_size, overwrite)
     if many:
         make_catalogue(request, chosen, reading)
     else:
-        _super_resolve_file(request, chosen, reading, rows, solar)
+        _super_resolve_file(request, chosen, reading, _wanted(rows, count), solar)
 
 
-def _is_fits_stack(source: Path, reading: Reading, out: Path, rows: str | None) -> bool:
-    """Whether a file is a FITS cube whose planes are images of lenses.
+def _count(source: Path, reading: Reading, out: Path, rows: str | None) -> int | None:
+    """How many images of lenses a file holds, once for all that asks; None of a file of one image.
 
     Raises:
-        LensphysError: if the output says so, and nothing else does.
+        LensphysError: if the file is faulty, or is a FITS cube of which the output alone says that it is a stack.
     """
     from lensphys.data.contents import READ, images_in, kind_of
 
-    if kind_of(source, READ) != "FITS" or not source.exists():
-        return False
-    if images_in(source, reading.choice, planes=rows is not None) is not None:
-        return True
-    if out.suffix.lower() == ".npz" and images_in(source, reading.choice, planes=True) is not None:
+    count = images_in(source, reading.choice, planes=rows is not None)
+    maybe = count is None and out.suffix.lower() == ".npz" and kind_of(source, READ) == "FITS"
+    if maybe and images_in(source, reading.choice, planes=True) is not None:
         raise LensphysError(f"{source} is a cube: give --rows : if each plane is a lens of its own, else --ext of one")
-    return False
+    return count
+
+
+def _wanted(rows: str | None, count: int | None) -> NDArray[Any] | None:
+    """Which images of a stack are asked for, all if nothing is said; None of a file of one image."""
+    import numpy as np
+
+    asked = None if rows is None else rows_of(rows, 1 if count is None else count)
+    if count is None:
+        return None
+    return np.arange(count) if asked is None else asked
 
 
 def _super_resolve_file(
-    request: Request, chosen: Chosen, reading: Reading, rows: str | None, solar: float | None
+    request: Request, chosen: Chosen, reading: Reading, rows: NDArray[Any] | None, solar: float | None
 ) -> None:
     """Super-resolve the images of one file, and say what was found."""
     from lensphys.api.resolve import resolved
-    from lensphys.data.contents import images_in
     from lensphys.data.stack import open_images
 
-    chosen_rows = None if rows is None else rows_of(rows, images_in(request.source, reading.choice, planes=True) or 1)
-    images = open_images(request.source, reading, request.scale, chosen_rows)
+    images = open_images(request.source, reading, request.scale, rows)
     for sentence in images.remarks:
         note(sentence)
     record = {"input": request.source.name}

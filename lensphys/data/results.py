@@ -59,13 +59,14 @@ def check_output(source: str | Path, path: str | Path, stack: bool = False) -> N
     Args:
         source: the file that is read.
         path: the file to be written.
-        stack: whether it is a FITS cube of several images.
+        stack: whether it holds several images; those of a FITS cube become an .npz.
 
     Raises:
         LensphysError: if the suffixes do not fit, both are one file, or the folder cannot be written.
     """
     source, path = Path(source), Path(path)
-    allowed = WRITTEN[".npy" if stack else kind_of(source, READ)]
+    kind = kind_of(source, READ)
+    allowed = WRITTEN[".npy" if stack and kind == "FITS" else kind]
     if not path.name.lower().endswith(allowed):
         raise LensphysError(f"the output of {source.name} must be named *{' or *'.join(allowed)}, got {path}")
     outputs.check_file(path, [source], overwrite=True)

@@ -12,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
+from lensphys.data.contents import READ
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 from lensphys.data.pixels import as_stack, check_size
 from lensphys.data.restricted_pickle import Fields, read_fields
+from lensphys.fits.header import pixel_scale
+from lensphys.fits.image import PIXELS, Choice, fits_images, read_fits_image, read_fits_stack
 from lensphys.observation import Instrument
 from lensphys.observation.instrument import CONDITIONS
 
-_FITS = (".fits", ".fit", ".fits.gz")
+_FITS = READ["FITS"]
 _OURS = (".h5", ".hdf5")
 _SUFFIXES = (".npy", *_FITS, *_OURS)
 _SINGLE_CLASS = "lens"
@@ -82,6 +85,22 @@ class _FileImages:
 
 
 @dataclass(frozen=True)
+class _FitsImages:
+    """Images of a FITS stack as if they were an array (N, H, W), read when they are asked for."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        rows = np.arange(len(self))[part]
+        images: NDArray[Any] = read_fits_stack(self.path, PIXELS, rows).images
+        return images
+
+
+@dataclass(frozen=True)
 class Contents:
     """What a file holds.
 
@@ -93,7 +112,7 @@ class Contents:
         instrument: what took the images, if the file says so.
     """
 
-    images: NDArray[Any] | _FileImages
+    images: NDArray[Any] | _FileImages | _FitsImages
     pixel_scale: float | None = None
     instrument: Instrument | None = None
     axion_mass: float = float("nan")
@@ -243,12 +262,22 @@ def _own_contents(source: Source, dataset: str) -> Contents:
 
 
 def _fits_contents(path: Path) -> Contents:
-    from lensphys.fits.header import pixel_scale
-    from lensphys.fits.image import Choice, read_fits_image
-
+    if fits_images(path, PIXELS, planes=True) is not None:
+        return _stack_contents(path)
     found = read_fits_image(path, Choice(mask_means="good"))  # whatever it means: it is not stored
     left_out = [name for what, name in found.used.items() if what != "image"]
     return Contents(_images(path, found.image), pixel_scale(found.header, str(path)), left_out=left_out)
+
+
+def _stack_contents(path: Path) -> Contents:
+    if fits_images(path, PIXELS, planes=False) is None:
+        raise LensphysError(
+            f"{path} is a cube: save it as (N, 1, H, W) if each plane is a lens of its own, else one plane as (H, W)"
+        )
+    first = read_fits_stack(path, PIXELS, np.arange(1))
+    check_size(path, first.images)
+    images = _FitsImages(path, (first.total, *first.images.shape[1:]))
+    return Contents(images, pixel_scale(first.header, str(path)), left_out=list(first.unused))
 
 
 def _image_of(path: Path, fields: Fields, chosen: int | str | None) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from lensphys.data.noise_maps import noise_map_in, weight_as_noise
 from lensphys.data.npy import as_float32
 from lensphys.data.pixels import check_size, check_some_left, cleaned, faults_of, left_out, without_holes
 from lensphys.data.sky_levels import KEEP
-from lensphys.fits.image import Choice, NoiseMap
+from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.masks import Mask, sense
 from lensphys.fits.names import WEIGHT
 from lensphys.observation import Camera, Instrument, Observation
@@ -62,7 +62,7 @@ class Reading:
     @property
     def plain(self) -> Choice:
         """What of a FITS file is asked for, of its pixels alone."""
-        return replace(self.choice, mask_means=None, given=frozenset(("noise", "mask", "PSF")))
+        return replace(self.choice, mask_means=None, given=PIXELS.given)
 
     def images(self, path: Path, scale: int, rows: Array | None = None) -> ImageSet:
         """Return the images of a file.
@@ -169,16 +169,17 @@ def open_images(
         path: FITS, .npy, .npz or HDF5.
         reading: how.
         scale: factor by which pixels will become smaller.
-        rows: which images of a stack, (n,) in rising order; None for all.
+        rows: which images of a stack, (n,) in rising order; None for all, or of a file of one image.
         pixels: that are looked at together; a stack of more of them is a long one.
 
     Raises:
         LensphysError: if a file is faulty, or no image can be used.
     """
-    count = images_in(path, reading.choice, planes=rows is not None)
-    if count is None:
-        return reading.images(path, scale)
-    rows = np.arange(count) if rows is None else rows
+    if rows is None:
+        count = images_in(path, reading.choice)
+        if count is None:
+            return reading.images(path, scale)
+        rows = np.arange(count)
     first = contents_of(path, None, reading.plain, rows[:1], []).pixels
     check_size(path, first)
     size = max(1, pixels // first[0].size)

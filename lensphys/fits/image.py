@@ -80,6 +80,9 @@ class Choice:
     given: frozenset[str] = frozenset()
 
 
+PIXELS = Choice(given=frozenset(("noise", "mask", "PSF")))  # of the image, and nothing beside it
+
+
 @dataclass(frozen=True)
 class FitsImage:
     """What a FITS cut-out holds.
@@ -167,6 +170,7 @@ class FitsStack:
         noise: one map for all (H, W), or that of each (n, H, W); None if there is none.
         mask: (1 or n, 1, H, W) bool, True where a pixel counts, or None.
         psf: or None.
+        unused: names of the other extensions that hold arrays.
         remarks: sentences for the user.
     """
 
@@ -176,6 +180,7 @@ class FitsStack:
     noise: NoiseMap | None
     mask: Array | None
     psf: Kernel | None
+    unused: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -240,6 +245,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
             None if noise is None else _noise_map(noise, noise.where, _rows_of(noise, rows, hdu)),
             good,
             None if psf is None else kernel_of(psf, file),
+            unused,
             (_sentence(path, used, unused), *remarks, *how),
         )
 
@@ -344,16 +350,21 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
 
 def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
     """What to say where the file has more images of the same name, or of no known one."""
+    means = hdu.meaning
+    if means.role is None:
+        nameless = [other for other in images if other.meaning.role is None and len(other.shape) == len(hdu.shape)]
+        apart = {other.shape for other in nameless} != {hdu.shape}  # a thumbnail, perhaps
+        names = ", ".join(f"{label(other)} {other.shape}" if apart else label(other) for other in nameless[:6])
+        many = f"{len(nameless)} arrays of no known name ({names}): the first is taken, else give --ext"
+        return [many] if len(nameless) > 1 else []
     same = [
         label(other)
         for other in images
-        if (other.meaning.role, other.meaning.name, other.shape) == (hdu.meaning.role, hdu.meaning.name, hdu.shape)
+        if (other.meaning.role, other.meaning.name, other.shape) == (means.role, means.name, hdu.shape)
     ]
     if len(same) < 2:
         return []
-    remedy = "--band" if hdu.meaning.band else "--ext"
-    if hdu.meaning.role is None:
-        return [f"{len(same)} arrays of no known name ({', '.join(same[:6])}): the first is taken, else give --ext"]
+    remedy = "--band" if means.band else "--ext"
     return [f"{len(same)} images ({', '.join(same[:6])}): the first is taken, choose another one with {remedy}"]
 
 

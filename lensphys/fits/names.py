@@ -20,7 +20,8 @@ MASKS = (MASK, FLAGS, GOOD)
 
 # Who writes it: ARC lensphys and lens modellers; SCI, ERR, DQ HST and JWST; WHT, DRZ, DRC, CTX drizzled images; IMAGE,
 # VARIANCE, MASK Rubin and HSC; SCI, WGT, MSK DES; INVVAR, MASKBITS Legacy Surveys and unWISE; IVAR SDSS and MaNGA;
-# FLUX, RMS Euclid (VIS_FLUX); SCIDATA, ERRDATA, QUALDATA, STAT the ESO; PSF_DATA PSFEx; OVERSAMP, DET_DIST STPSF.
+# FLUX, RMS Euclid (VIS_FLUX); SCIDATA, ERRDATA, QUALDATA, STAT the ESO; COV Spitzer; CONF VISTA and the INT; PSF_DATA
+# PSFEx; OVERSAMP, DET_DIST STPSF.
 NAMES: dict[str, tuple[str, ...]] = {
     IMAGE: (
         "ARC", "SCI", "SCIENCE", "SCIDATA", "IMAGE", "IMG", "FLUX", "DATA", "DRZ", "DRC", "SIGNAL", "COADD", "BGSUB",
@@ -32,14 +33,19 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     VARIANCE: ("VAR", "VARIANCE", "VARIANCES", "STAT"),
     INVERSE_VARIANCE: ("IVAR", "IVM", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "WGT"),
-    WEIGHT: ("WHT", "WT", "WEIGHT", "WEIGHTS", "EXP", "EXPOSURE", "EXPTIME", "NEXP", "COVERAGE"),
+    WEIGHT: (
+        "WHT", "WT", "WEIGHT", "WEIGHTS", "EXP", "EXPOSURE", "EXPTIME", "NEXP", "COVERAGE", "COV", "CONF", "CONFIDENCE",
+    ),
     FLAGS: (
         "DQ", "DATA_QUALITY", "QUALITY", "QUALDATA", "FLAG", "FLAGS", "FLG", "MSK", "MASKBITS", "BITMASK", "BPM",
         "BADPIX", "BAD_PIXELS", "BAD_PIXEL", "BAD_PIXEL_MASK", "BADMASK", "BAD_MASK", "MASK_BAD", "BPMASK", "CRMASK",
-        "CR_MASK", "SATMASK", "SAT_MASK", "COSMIC_MASK",
+        "CR_MASK", "SATMASK", "SAT_MASK", "COSMIC_MASK", "COSMICS", "COSMIC_RAYS", "SATURATED", "HOTPIX", "DEADPIX",
     ),
     MASK: ("MASK",),
-    GOOD: ("GOOD", "GOODPIX", "GOOD_PIXELS", "GOODMASK", "GOOD_MASK", "MASK_GOOD", "VALID", "VALID_MASK", "USE"),
+    GOOD: (
+        "GOOD", "GOODPIX", "GOOD_PIXEL", "GOOD_PIXELS", "GOODMASK", "GOOD_MASK", "GOOD_PIXEL_MASK", "MASK_GOOD",
+        "VALID", "VALID_MASK", "VALIDPIX", "VALID_PIXELS", "USE",
+    ),
     OBJECTS: (
         "OBJMASK", "OBJ_MASK", "OBJECT_MASK", "OBJECTS_MASK", "MASK_OBJECTS", "STARMASK", "STAR_MASK", "MASK_STARS",
         "NEIGHBOUR_MASK", "NEIGHBOR_MASK", "COMPANION_MASK", "CONTAMINANT_MASK", "SOURCE_MASK", "SRCMASK",
@@ -55,7 +61,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     OTHER: (
         "CTX", "CON", "CONTEXT", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "VAR_RES", "AREA", "MODEL", "RESIDUAL",
         "RESID", "CHI2", "BKG", "BACKGROUND", "SKY", "SEG", "SEGMAP", "SEGMENTATION", "DETECTED", "SOURCE", "ALPHA",
-        "KAPPA", "CONSTRAINED", "TRUTH", "NIMAGE", "LENSLIGHT", "LENS_LIGHT",
+        "KAPPA", "CONSTRAINED", "TRUTH", "NIMAGE", "LENSLIGHT", "LENS_LIGHT", "SEGM", "SNR", "S2N", "SAMP",
+        "WAVELENGTH", "FLAT", "DARK", "BIAS", "GAIN",
     ),
 }  # fmt: skip
 _ROLES = {name: role for role, names in NAMES.items() for name in names}
@@ -64,8 +71,8 @@ FILLERS = frozenset(
     ("MAP", "IMAGE", "IMG", "DATA", "ARRAY", "PIXEL", "MODEL", "STAR", "BKG", "BACKGROUND", "SKY", "TOTAL")
 )
 # Of several names in one the surest tells: MODEL_IMAGE is no image, ERROR_IMAGE a noise map. What may as well be said
-# of an image (EXP_1_SCI, GOOD_IMAGE) goes no further than the name of an image does.
-_ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID")
+# of an image (EXP_1_SCI, GOOD_IMAGE, FLAT_SCI) goes no further than the name of an image does.
+_ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID", "FLAT", "DARK", "BIAS", "GAIN")
 _NOISES = frozenset(name for role in NOISE for name in NAMES[role]).difference(_ALSO_SAID_OF_IMAGES)  # and of no band
 
 # ESO data interface: HDUCLAS2 says what an extension is, HDUCLAS3 how it is written

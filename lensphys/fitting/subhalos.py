@@ -319,5 +319,7 @@ def whitened_bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     theta, slope = problem.positions(grid), Brightness(problem, x, grid).source_gradient
     weight = problem.whitening(problem.render(x))
     size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
+    if len(place) == 0:  # nothing is bright beside the galaxy, and no FFT is of nothing
+        return x.new_zeros(1, 0, weight.numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]
-    return torch.cat(columns, dim=1) if columns else x.new_zeros(1, 0, weight.numel())
+    return torch.cat(columns, dim=1)

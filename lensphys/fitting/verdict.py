@@ -19,6 +19,7 @@ from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, Rival
+from lensphys.fitting.without_lens import WithoutLens
 from lensphys.model import centre_of
 from lensphys.observation.darkness import Darkness
 from lensphys.observation.sky import darkest_border, sky_level
@@ -70,6 +71,7 @@ class VerdictSettings(Strict):
         covered: share of the arc's light that must be inside the mask.
         centre: of the Einstein radius: where no bright image of the source can be.
         unlensed: sigma of the light there that the model does not explain.
+        without_lens: when galaxies explain an image without a lens; null to believe that it shows arcs.
     """
 
     scatter: PositiveFloat = 3.0
@@ -91,6 +93,7 @@ class VerdictSettings(Strict):
     covered: PositiveFloat = 0.5
     centre: PositiveFloat = 0.35
     unlensed: PositiveFloat = 5.0
+    without_lens: WithoutLens | None = WithoutLens()
 
 
 def verdicts(
@@ -113,6 +116,7 @@ def verdicts(
     found = _listed(~seen, "bad", [f"nothing stands {Darkness().seen:g} sigma out of the noise"] * len(fitted.x))
     for check in (_chi2, _white, _sky, _bounds, _bodies, _psf, _shear, _twice, _covered, _centre):
         found = _plus(found, check(look, settings))
+    found = _plus(found, _unlensed(look, seen, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
     return [_worst(mine) for mine in (found if rival is None else _plus(found, _rivals(look, rival, settings)))]
 
@@ -392,6 +396,24 @@ def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     bright = share > 0.5
     words = ["light in the middle of the lens that is not lensed: is the lens galaxy still there?"] * len(share)
     return _plus(_listed(unexplained & ~bright, "suspect", words), _listed(bright, "bad", words))
+
+
+def _unlensed(look: Remains, seen: Tensor, settings: VerdictSettings) -> Reasons:
+    """Images that show something, but no arc."""
+    shown = zip(seen.tolist(), look.fitted.apart(), strict=True)
+    return [_unlensed_of(one, settings) if flag else [] for flag, (_, one) in shown]
+
+
+def _unlensed_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
+    if settings.without_lens is None or fit.told is not None:  # of several images of a lens one may show no arc
+        return []
+    found = settings.without_lens.explains(fit, float(effective(fit)))
+    if found is None:
+        return []
+    gain = f"a lens would gain {found.gain:.3g} in ln likelihood"
+    if found.others:
+        return [("suspect", f"no second image is found: a galaxy and one beside it explain the image ({gain})")]
+    return [("bad", f"no arc is found: the light of one galaxy explains the image ({gain})")]
 
 
 def _radii(look: Remains, smooth: Tensor, settings: VerdictSettings) -> Reasons:

@@ -62,9 +62,10 @@ def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
 def quick_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
     """Return the models, what of the residuals is signal, verdicts, and the standard deviation by interpolation.
 
-    Whether the PSF is right is not asked: that takes as long as all the rest.
+    Whether the PSF is right, and whether galaxies would do, is not asked: that takes as long as all the rest.
     """
-    quick = report.model_copy(update={"verdict": report.verdict.model_copy(update={"psf": None})})
+    sure = {"psf": None, "without_lens": None}
+    quick = report.model_copy(update={"verdict": report.verdict.model_copy(update=sure)})
     parts = []
     for rows, group in fit.groups:
         model, posterior = _model(group, fit.seen[rows], scale), Posterior.from_fit(group, arc=report.arc)

@@ -66,7 +66,7 @@ def filled_patches(image: Tensor, fills: Fills = Fills()) -> Tensor:
 
     Gaps between chips, saturated cores, holes that were filled with zeros. Noise does not give neighbours one value; in
     images of counts, whose values repeat, only those of the largest one are found, if it is far more frequent than the
-    values next to it: the detector's end.
+    values next to it, the detector's end; and those of a value that is far from all others.
 
     Args:
         image: (B, 1, H, W) [any unit]; NaN belongs to no patch.
@@ -107,16 +107,18 @@ def _inside_one(image: _Pixels, fills: Fills) -> _Chosen:
 
 
 def _end(values: _Pixels, count: _Counts, fills: Fills) -> _Pixels:
-    """The largest of some values, in rising order, if it is where a detector ends, not what was counted; else none.
+    """Those of some values, in rising order, where a detector ends or what was filled in, not what was counted.
 
-    Far more pixels have it than those next to it, or it lies farther from them than they from each other. The smallest
-    value tells nothing: counts are often cut off at zero.
+    The largest if far more pixels have it than those next to it; and either end if it lies farther from the others than
+    they from each other (-32768 for a lost pixel). How many have the smallest tells nothing: counts are often cut off
+    at zero.
     """
     if len(values) < 3:
         return values[:0]
     near = count[::-1][: fills.next_to_it + 1]
-    far = values[-1] - values[-2] > values[-2] - values[0]
-    return values[-1:] if far or near[0] >= fills.piled * near[1:].max() else values[:0]
+    low = values[1] - values[0] > values[-1] - values[1]
+    high = values[-1] - values[-2] > values[-2] - values[0] or near[0] >= fills.piled * near[1:].max()
+    return values[[end for end, found in ((0, low), (-1, high)) if found]]
 
 
 def _repeats(values: _Pixels, fills: Fills) -> bool:
