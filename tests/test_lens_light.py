@@ -13,7 +13,10 @@ from torch import Tensor
 
 from lensphys.fitting import FreeSourceSettings, LensLightSettings, LensProblem
 from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
-from lensphys.fitting.starts import RingSearch
+from lensphys.fitting.lit_or_not import LitOrNot
+from lensphys.fitting.shared_noise import SharedNoise
+from lensphys.fitting.source import Fitted
+from lensphys.fitting.starts import RingSearch, starting_points
 from lensphys.fitting.with_light import LitLens as FitLitLens
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic, Shear
@@ -112,3 +115,16 @@ def test_the_light_is_found_where_the_mass_is_known():
     assert light is not None
     faint = lens.arcs < 0.02 * lens.arcs.max()
     assert float((light - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1
+
+
+@pytest.mark.parametrize(("galaxy", "arc"), [(True, False), (False, True)])
+def test_a_galaxy_is_no_arc_of_a_false_lens_beside_it(galaxy, arc):
+    """A fit without the galaxy may stand an Einstein radius from it: its light is looked for all the same."""
+    lens = lit_lens()
+    seen = lens.observation if galaxy else replace(lens.observation, image=lens.arcs)
+    problem = LensProblem.from_observation(seen)
+    values = {**problem.values(starting_points(problem, 1)[:, 0]), "lens.theta_E": torch.tensor([1.1])}
+    if galaxy:
+        values["lens.center_x"] = torch.tensor([1.0])
+    choice = LitOrNot(LensLightSettings(), None, 5, SharedNoise(), 0.01)
+    assert choice.arc_is_brightest(Fitted.at(problem, problem.unconstrained(values))) is arc

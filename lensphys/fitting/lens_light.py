@@ -43,7 +43,8 @@ class LensLightSettings(Strict):
         inner: how far from its middle the shape of the galaxy is measured [half widths of the field of view].
         search: how far from the middle of the field the galaxy may be [half widths].
         peak: signal-to-noise that its middle must have.
-        arc: where the brightest light is an arc, from the centre of a lens that is found without it [Einstein radii].
+        arc: where the brightest light is an arc, from the centre of a lens that is found without it [Einstein radii];
+            as far as the first of these from the middle of the field, too.
         centre: how far the mass may be from the light, a Gaussian prior [arcsec].
         tilt: how far the ellipticity of the mass may be from that of the light, a Gaussian prior.
         shear: of the mass elsewhere, standard deviation of a Gaussian prior of each component.

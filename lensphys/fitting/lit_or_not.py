@@ -57,7 +57,7 @@ class LitOrNot:
         if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, self.light):
             return None
         lost_before = astray(smooth, self.edge)
-        if not lost_before and self._arc_is_brightest(smooth):
+        if not lost_before and self.arc_is_brightest(smooth):
             return None
         plain = self._coarse(smooth)
         if not lost_before and not left_over(plain):
@@ -71,12 +71,16 @@ class LitOrNot:
         no_lens = lost_before and not lost
         return lit if no_lens or _likelier(self._coarse(lit), plain) else None
 
-    def _arc_is_brightest(self, smooth: Fitted) -> bool:
-        """Whether the brightest light of one image is as far from the lens as its arcs are."""
+    def arc_is_brightest(self, smooth: Fitted) -> bool:
+        """Whether the brightest light of one image is as far from the lens as its arcs are, and from the middle.
+
+        What is in the middle of the field is looked at: a false lens beside a galaxy would call it an arc.
+        """
         problem, main = smooth.problem, smooth.problem.model.main
         values, (least, most) = problem.values(problem.parts(smooth.x)[0]), self.light.arc
-        away = (brightest(problem.observation).to(smooth.x) - centre_of(values, main)[0]).norm()
-        return least < float(away / values[f"{main}.theta_E"]) < most
+        theta_E, place = float(values[f"{main}.theta_E"]), brightest(problem.observation).to(smooth.x)
+        away = float((place - centre_of(values, main)[0]).norm())
+        return least < away / theta_E < most and float(place.norm()) > least * theta_E
 
     def _coarse(self, smooth: Fitted) -> Fitted:
         """The middle of one image behind a source that is free in few modes, each pixel at its centre."""
