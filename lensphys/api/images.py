@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.remote import local
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory
 from lensphys.data.images import ImageSet, read_images
@@ -242,7 +243,7 @@ def _(images: File, mask: Any, noise: Any) -> _Given:
         raise LensphysError(_MASK_OF_ANOTHER_KIND)
     if isinstance(noise, float | int):
         raise LensphysError("one number for the noise is for arrays: give a file or an array of the noise of a file")
-    return _Given(Path(images), noise, mask, Path(images).name)
+    return _Given(local(images), noise, mask, Path(images).name)
 
 
 @_given.register

@@ -8,6 +8,7 @@ from typing import Any
 
 from lensphys.api.chosen import run_of
 from lensphys.api.words import in_python
+from lensphys.basics.remote import local
 from lensphys.basics.trust import trusting
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import TrainableMethod
@@ -51,7 +52,7 @@ def train(
         network = lp.train(data, "runs/mine", epochs=48, batch_size=8, learning_rate=3e-3)
         result = lp.super_resolve(data.images[0], weights=network)
     """
-    path = data.path if isinstance(data, LensFile) else Path(data)
+    path = data.path if isinstance(data, LensFile) else local(data)
     tree = {
         "seed": seed,
         "data": {"file": str(path)},

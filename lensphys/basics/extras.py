@@ -14,6 +14,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "train": ("tensorboard", "matplotlib"),
     "wandb": ("wandb",),
     "cluster": ("distributed",),
+    "s3": ("s3fs",),
     "viewer": ("bokeh", "regions"),
     "diffusion": ("diffusers",),
     "coolest": ("coolest",),

@@ -17,7 +17,10 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 @app.command("import")
 @one_sentence
 def import_(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders, .npy files and stacks, FITS.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", parser=options.place, help="Folders, .npy files, FITS."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
     hr: Annotated[Path | None, typer.Option(help="Folder or file of HR images, same names or same order.")] = None,
     instrument: options.Instrument = None,
@@ -95,10 +98,19 @@ def import_(
 @app.command()
 @one_sentence
 def doctor(
-    file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate` or `lensphys import`.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=options.place, help="An HDF5 file of `lensphys simulate` or `lensphys import`."
+        ),
+    ],
     others: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[OTHER_FILES...]", help="Other splits, which must not share a sample with FILE."),
+        typer.Argument(
+            metavar="[OTHER_FILES...]",
+            parser=options.place,
+            help="Other splits, without a sample of FILE.",
+        ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
     overwrite: options.Overwrite = False,

@@ -16,7 +16,7 @@ from lensphys.cli.base import app, console, one_sentence
 @app.command()
 @one_sentence
 def export(
-    file: Annotated[Path, typer.Argument(help="An HDF5 file of `lensphys simulate`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", parser=options.place, help="An HDF5 file of `simulate`.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A new folder, or for one sample a new file.")],
     kind: Annotated[str, typer.Option("--format", help="lenstronomy, coolest, caustics or fits.")],
     index: Annotated[str | None, typer.Option(metavar="I[,J..]", help="Which samples, counted from 0.")] = None,

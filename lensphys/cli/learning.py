@@ -67,7 +67,12 @@ def train(
 @app.command()
 @one_sentence
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="An HDF5 file of `lensphys simulate`, with its truth.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="FILE", parser=options.place, help="An HDF5 file of `lensphys simulate`, with its truth."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder for metrics.json, table.md and figures.")],
     run: Annotated[Path | None, typer.Argument(help="A run folder of `lensphys train`.")] = None,
     weights: options.Weights = None,

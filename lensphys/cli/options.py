@@ -7,6 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from lensphys.basics.checks import LensphysError
+from lensphys.basics.remote import local
+
+
+def place(text: str) -> Path:
+    """Return where a file or folder lies on this machine: what the address of a remote one names is copied."""
+    try:
+        return local(text)
+    except LensphysError as error:
+        raise typer.BadParameter(str(error)) from None
+
 
 def _of_image(metavar: str, help: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel="The images")

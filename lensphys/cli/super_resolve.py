@@ -63,9 +63,10 @@ def super_resolve(
         list[Path],
         typer.Argument(
             metavar="INPUT",
+            parser=options.place,
             show_default=False,
             help="FITS, an .npz of named arrays, an .npy stack (N, H, W), our .h5; or many: a folder of such files, or "
-            "a text with a path a line; or several images of ONE lens, with --as.",
+            "a text with a path a line; or several images of ONE lens, with --as. A path may be s3://bucket/name.",
         ),
     ],
     out: Annotated[

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, shortened
+from lensphys.basics.remote import local
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
 from lensphys.data.merging import virtual_file
 from lensphys.data.recomputed import LEFT_OUT, alpha_hr
@@ -40,7 +41,8 @@ class LensFile:
     simulation left out (/alpha_hr, unless it was asked to store it) is computed when it is read.
 
     Args:
-        path: the HDF5 file, or a folder of shards of `lensphys simulate`, which are read as one file.
+        path: the HDF5 file, or a folder of shards of `lensphys simulate`, which are read as one file; or the address of
+            one of them on a server, see `lensphys.basics.remote.local`.
 
     Raises:
         LensphysError: if the file is missing, cut short, or was not written by lensphys.
@@ -52,7 +54,7 @@ class LensFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = local(path)
         self._file: h5py.File | None = None
         self._process = 0
         try:

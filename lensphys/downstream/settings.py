@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from lensphys.basics.checks import LensphysError, check_choice, check_file
+from lensphys.basics.remote import local
 from lensphys.basics.runs import check_trained
 from lensphys.basics.settings import Strict
 from lensphys.downstream.inputs import AnyInput, Kind, TogetherInput
@@ -290,7 +291,7 @@ def check_downstream(settings: Downstream) -> None:
 
 def _check_data(data: DataSettings, settings: Downstream) -> None:
     if data.recipe is None:
-        check_file("data set", Path(str(data.file)))
+        check_file("data set", local(str(data.file)))
         return
     plan = Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
     if settings.task == "classify" and len(plan.classes) < 2:

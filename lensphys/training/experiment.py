@@ -18,6 +18,7 @@ from lensphys.basics.extras import need
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
 from lensphys.basics.provenance import provenance
+from lensphys.basics.remote import local
 from lensphys.basics.runs import (
     CHECKPOINT,
     CONFIG,
@@ -208,7 +209,7 @@ def training_data(settings: DataSettings, run: Path, name: str = "train") -> Pat
 
 def data_path(settings: DataSettings, run: Path, name: str = "train") -> Path:
     """Return where the data of an experiment lie, or will lie: see `training_data`."""
-    return Path(settings.file) if settings.file is not None else run / f"{name}.h5"
+    return local(settings.file) if settings.file is not None else run / f"{name}.h5"
 
 
 def train(experiment: Experiment, run: Path, *, resume: bool = False) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lensphys.basics.checks import LensphysError, MissingExtraError, check_choice, check_file
+from lensphys.basics.remote import local
 from lensphys.basics.runs import check_trained, misfits
 from lensphys.evaluation.comparison.settings import ENDLESS, Comparison, Entry, references
 from lensphys.losses.perceptual import EXTRACTORS
@@ -59,7 +60,7 @@ def check_comparison(comparison: Comparison) -> None:
 
 def _check_data(data: DataSettings) -> None:
     if data.recipe is None:
-        check_file("data set", Path(str(data.file)))
+        check_file("data set", local(str(data.file)))
     else:
         Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
 
