@@ -123,13 +123,12 @@ def table(lenses: dict[str, Any]) -> str:
     ]
     for name, found in lenses.items():
         known = "" if found["published"] is None else f"{found['published']:.3f}"
-        together = found["jointly"]
-        each = ", ".join(f"{band} {chi2:.2f}" for band, chi2 in together["chi2_of_bands"].items())
-        for band, row in [*found["alone"].items(), ("all", together)]:
-            chi2 = f"{row['chi2']:.2f}" + (f" ({each})" if band == "all" else "")
+        for band, row in [*found["alone"].items(), *(("all", found[key]) for key in ("jointly",) if key in found)]:
+            each = ", ".join(f"{name} {chi2:.2f}" for name, chi2 in row.get("chi2_of_bands", {}).items())
+            theta_E = f"{row['theta_E']:.3f} +- {row['error']:.3f}" if row["error"] < row["theta_E"] else "not known"
             lines.append(
-                f"| {name} | {band} | {row['theta_E']:.3f} +- {row['error']:.3f} | {known} | {chi2} | {row['quality']} "
-                f"| {row['cpu_seconds']:.0f} |"
+                f"| {name} | {band} | {theta_E} | {known} | {row['chi2']:.2f}{f' ({each})' if each else ''} "
+                f"| {row['quality']} | {row['cpu_seconds']:.0f} |"
             )
     return "\n".join(lines)
 
