@@ -38,6 +38,7 @@ from summary_tables import (
     pair_sentence,
     real_lenses,
     short_table,
+    survey_cost_table,
     zoo_table,
 )
 
@@ -69,6 +70,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/results/dark_matter.md": ("downstream",),
     "docs/where_it_fails.md": ("doors", "fuzz"),
     "docs/files.md": ("memory",),
+    "docs/survey.md": ("survey_cost",),
 }
 # what a table is made from, below experiments/, and by what
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
@@ -105,6 +107,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "pair": (("real/pair/table.json",), pair_sentence),
     "studies": (("amortised/studies.json",), studies_tables),
     "speed": (("speed/speed.json",), speed_table),
+    "survey_cost": (("survey/cost.json", "any_source/table.json"), survey_cost_table),
     "fits": (("speed/fits.json",), lambda tree: _script(ROOT / "experiments/speed/fits.py").table(tree)),
     "simulation": (("speed/simulation.json",), simulation_table),
     "overfit": (("comparisons/overfit.json",), overfit_table),

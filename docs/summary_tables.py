@@ -33,6 +33,29 @@ def short_table(tree: Tree) -> str:
     return markdown(head, body)
 
 
+def survey_cost_table(cost: Tree, galaxies: Tree) -> str:
+    """Return what 1e5 lenses take: the measured seconds of one core times 1e5, over 100 cores.
+
+    Args:
+        cost: ``survey/cost.json``, of Sersic sources.
+        galaxies: ``any_source/table.json``.
+    """
+
+    def row(what: str, seconds: float, kind: str) -> list[str]:
+        return [what, f"{seconds:.1f} s, {kind}", f"{seconds * 1e5 / 100 / 3600:.1f} h"]
+
+    rows = [row("Euclid VIS, Sersic sources, smooth", cost["mean_processor_seconds"], "mean")]
+    for data in (data for data in galaxies["sets"] if data["name"].endswith("real galaxies")):
+        rows += [
+            row(f"{data['name']}, {_CLASSES[label]}", of["seconds_median"], "median")
+            for label, of in data["table"].items()
+        ]
+    table = markdown(["lenses", "one core, an image", "1e5 on 100 cores"], rows)
+    return (
+        f"{table}\n\nResults take {cost['bytes_a_lens'] / 1e6:.2f} MB a lens, {cost['of_100000']['GB']:.0f} GB of 1e5."
+    )
+
+
 def gain_caption(tree: Tree) -> str:
     """Return what stands below the first picture.
 
