@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.basics.runs import CONFIG, load_weights, run_settings
@@ -61,7 +62,7 @@ class PerceptualSettings(Strict):
             network = run_extractor(Path(self.run))
         else:
             network = vgg19_imagenet(None if self.weights is None else Path(self.weights))
-        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        return convert_conv2d_weight_memory_format(network, torch.channels_last).eval().requires_grad_(False)
 
 
 class PerceptualLoss:
