@@ -174,9 +174,9 @@ class Multipole(ScaleFree):
         center_y: [arcsec].
 
     Example:
-        >>> ax, ay = Multipole(m=4, a_m=0.02, phi_m=0.0).deflection(1.0, 0.0)  # arcsec
+        >>> ax, ay = Multipole(m=4, a_m=0.02, phi_m=0.0).deflection(1.0, 0.5)  # arcsec
         >>> ax.round(4).item(), ay.round(4).item()
-        (-0.0013, 0.0)
+        (-0.002, 0.0047)
     """
 
     m: int
