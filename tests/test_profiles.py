@@ -31,6 +31,10 @@ MASS: dict[str, tuple[Any, dict[str, tuple[float, float]]]] = {
     "PointMass": (PointMass, {"theta_E": (0.3, 0.1), **CENTRE}),
     "NFW": (NFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), **CENTRE}),
     "EPL": (model.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ELLIPTICITY, **CENTRE}),
+    "EPL nearly round": (
+        model.EPL,
+        {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), "e1": (7e-4, 0.0), "e2": (-3e-4, 5e-4), **CENTRE},
+    ),
     "EPL round": (model.EPL, {"theta_E": (1.2, 0.8), "gamma": (1.7, 2.3), **ROUND, **CENTRE}),
     "TNFW": (model.TNFW, {"Rs": (0.7, 0.4), "alpha_Rs": (0.3, 0.5), "r_trunc": (2.0, 0.3), **CENTRE}),
     "Multipole": (partial(model.Multipole, 4), {"a_m": (0.04, 0.02), "phi_m": (0.3, -0.4), **CENTRE}),

@@ -133,7 +133,7 @@ def deflection_epl_derivatives(
     near = p.abs() < 1e-3  # where the difference below would lose its digits
     away = torch.where(near, torch.ones_like(p), p)
     first = t / (t - 4)
-    small = first * (1 - p * (4 * (t + 2) / (6 - t)))
+    small = first * (1 - p * (2 * (t + 2) / (6 - t)))
     steep = torch.where(near, small, ((1 - t / 2) * (1 - fraction) - t / 2 * p * fraction) / (away * (1 + p)))
     turn, bend, flat = 1j * (alpha + 2 * ku * p * steep), ku * squared * steep, (1 - t) * alpha
 
