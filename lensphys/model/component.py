@@ -131,6 +131,21 @@ def chosen(by: Mapping[str, Tensor], names: Sequence[str], value: Tensor) -> Ten
     return torch.stack([by[name].expand_as(value) for name in names], dim=1)
 
 
+def vectors(value: Tensor, columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return complex deflections and their derivatives, (B, H, W) each, as `Component.derivatives` gives them.
+
+    Args:
+        value: alpha_x + i alpha_y [arcsec].
+        columns: P derivatives of it, each in units of arcsec over that of its parameter.
+
+    Returns:
+        (B, 2, H, W) and (B, P, 2, H, W).
+    """
+    stacked = torch.stack(torch.broadcast_tensors(value, *columns), dim=1)
+    both = torch.view_as_real(stacked).movedim(-1, 2)
+    return both[:, 0], both[:, 1:]
+
+
 def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
     """Raise where a parameter, given as a number, has no meaning; those given as tensors are left to whoever made them.
 

@@ -123,8 +123,9 @@ def table(lenses: dict[str, Any]) -> str:
     ]
     for name, found in lenses.items():
         known = "" if found["published"] is None else f"{found['published']:.3f}"
-        for band, row in [*found["alone"].items(), *(("all", found[key]) for key in ("jointly",) if key in found)]:
-            each = ", ".join(f"{name} {chi2:.2f}" for name, chi2 in row.get("chi2_of_bands", {}).items())
+        together = {"all": found["jointly"]} if "jointly" in found else {}
+        for band, row in (found["alone"] | together).items():
+            each = ", ".join(f"{one} {chi2:.2f}" for one, chi2 in row.get("chi2_of_bands", {}).items())
             theta_E = f"{row['theta_E']:.3f} +- {row['error']:.3f}" if row["error"] < row["theta_E"] else "not known"
             lines.append(
                 f"| {name} | {band} | {theta_E} | {known} | {row['chi2']:.2f}{f' ({each})' if each else ''} "

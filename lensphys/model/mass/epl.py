@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.constants import constant
-from lensphys.model.component import ScaleFree, Value, as_planes, offset
+from lensphys.model.component import ScaleFree, Value, as_planes, offset, vectors
 from lensphys.model.mass.sie import elliptic_direction, polynomial
 from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
@@ -148,9 +148,7 @@ def deflection_epl_derivatives(
         moved(e1 - 1, e2),
         moved(e2, -1 - e1),
     ]
-    stacked = torch.stack(torch.broadcast_tensors(alpha, *columns), dim=1)
-    both = torch.view_as_real(stacked).movedim(-1, 2)
-    return both[:, 0], both[:, 1:]
+    return vectors(alpha, columns)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
+from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset, vectors
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 LEAST = 2  # order: that of a dipole moves the centre
@@ -74,7 +74,7 @@ def deflection_multipole_waves(
     """
     _check_order(m)
     _, u, wave = _waves(theta, m, a_cos, a_sin, center_x, center_y)
-    alpha = u * torch.complex(wave.real, -m * wave.imag) / (1 - m**2)
+    alpha = _along(u, wave, m)
     return torch.stack([alpha.real, alpha.imag], dim=1)
 
 
@@ -100,15 +100,13 @@ def deflection_multipole_waves_derivatives(
     r, u, wave = _waves(theta, m, a_cos, a_sin, center_x, center_y)
     even = _power(u, m)
     turned = torch.complex(-u.imag, u.real) * wave.real / r
-    columns = [
-        u * torch.complex(even.real, -m * even.imag) / (1 - m**2),
-        u * torch.complex(even.imag, m * even.real) / (1 - m**2),
-        turned * u.imag,
-        -turned * u.real,
-    ]
-    alpha = u * torch.complex(wave.real, -m * wave.imag) / (1 - m**2)
-    both = torch.view_as_real(torch.stack(torch.broadcast_tensors(alpha, *columns), dim=1)).movedim(-1, 2)
-    return both[:, 0], both[:, 1:]
+    columns = [_along(u, even, m), _along(u, -1j * even, m), turned * u.imag, -turned * u.real]
+    return vectors(_along(u, wave, m), columns)
+
+
+def _along(u: Tensor, wave: Tensor, m: int) -> Tensor:
+    """Return the deflection of a wave P [arcsec] in directions u, u (Re P - i m Im P) / (1 - m^2), (B, H, W) each."""
+    return u * torch.complex(wave.real, -m * wave.imag) / (1 - m**2)
 
 
 def _power(u: Tensor, m: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset
+from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset, vectors
 from lensphys.model.parameter import ELLIPTICITY, GALAXY_CENTRE, HalfWidths, Parameter
 
 
@@ -134,9 +134,7 @@ def deflection_sie_derivatives(
         turned(e1 - 1, e2),
         turned(e2, -1 - e1),
     ]
-    stacked = torch.stack(torch.broadcast_tensors(alpha, *columns), dim=1)
-    both = torch.view_as_real(stacked).movedim(-1, 2)
-    return both[:, 0], both[:, 1:]
+    return vectors(alpha, columns)
 
 
 @dataclass(frozen=True)
