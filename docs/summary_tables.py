@@ -208,7 +208,7 @@ def gpu_table(tree: Tree) -> str:
     """
     rows = [
         [row["what"], row["device"], str(row["batch"]), f"{row['ms_an_image']:.3g}",
-         "–" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"]
+         "–" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}", row["commit"][:7]]
         for row in tree["rows"]
     ]  # fmt: skip
-    return markdown(["what", "device", "batch", "ms an image", "peak memory [MiB]"], rows)
+    return markdown(["what", "device", "batch", "ms an image", "peak memory [MiB]", "commit"], rows)

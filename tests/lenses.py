@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from lensphys.fitting import FreeField, LensProblem
-from lensphys.model import SIE, SIS, Frame, MassProfile, Modes, Sersic, Shear, SourcePrior
+from lensphys.model import SIE, SIS, Frame, Gaussian, MassProfile, Modes, Sersic, Shear, SourcePrior
 from lensphys.model.mass import deflection_shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Instrument, Noise, Observation, RectifiedCountNoise
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
 THETA_E = {"model_1": 1.2814906, "model_2": 0.8128249, "model_3": 0.8128249}
+CENTRE = (0.04, -0.06)  # of a lens with its galaxy [arcsec]
 SIZE = {"model_1": (75, 71), "model_2": (48, 52), "model_3": (48, 52)}
 
 # Settings of each network that are enough for a test.
@@ -182,3 +183,31 @@ def freed_problem(problem: LensProblem, x: Tensor, count: int = 6, g: Tensor | N
     half = torch.full_like(problem.unit, half_side)
     free = FreeField(modes, Frame.from_sersic(problem.sersic(x), half), modes.sigma(prior, 2 * half))
     return replace(problem, free=free), torch.cat([x, torch.zeros_like(free.sigma) if g is None else g], dim=1)
+
+
+@dataclass(frozen=True)
+class LitLens:
+    """A lens with its galaxy, as a camera saw it, and the parts it is made of, (1, 1, H, W) [flux per pixel]."""
+
+    observation: Observation
+    arcs: Tensor
+    galaxy: Tensor
+
+
+def lit_lens(neighbour: bool = False) -> LitLens:
+    camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.15), supersampling=4)
+    like = torch.zeros(1)
+    mass = SIE(1.1, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
+    source = Sersic(8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05)
+    arcs = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
+    fine = camera.grid.resampled(4)
+    light = Sersic(3.0, 0.8, 4.0, 0.12, -0.06, *CENTRE)(fine.positions(like=like))
+    galaxy = camera.expose(light * fine.pixel_area)
+    whole = arcs + galaxy
+    if neighbour:
+        whole = whole + camera.expose(
+            Gaussian(0.8, 0.08, 0.0, 0.0, 1.9, 1.7)(fine.positions(like=like)) * fine.pixel_area
+        )
+    sigma = (0.0006**2 + 0.0004 * whole).sqrt() * 0.5
+    image = ErrorMap(sigma).sample(whole, torch.Generator().manual_seed(3))
+    return LitLens(Observation(image, camera, ErrorMap(sigma)), arcs, galaxy)

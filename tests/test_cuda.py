@@ -9,7 +9,7 @@ import os
 
 import pytest
 import torch
-from lenses import SMALL, one_thread, small_lenses  # noqa: F401
+from lenses import SMALL, lit_lens, one_thread, small_lenses  # noqa: F401
 from test_profiles import PROFILES, tensors, theta
 
 from lensphys.fitting import FreeSourceSettings, LensProblem, freed
@@ -102,7 +102,14 @@ def test_methods(name):
         assert close(there.parameters[key], here.parameters[key], 1e-3)
 
 
-@pytest.mark.parametrize("name", ["model_2", "varied"])
+def test_a_lens_with_its_galaxy():
+    observation = lit_lens().observation
+    here, there = (READY["refine"].predict(observation.to(device), 2) for device in ("cpu", DEVICE))
+    assert close(there.image, here.image, 5e-3)
+    assert close(there.parameters["theta_E"], here.parameters["theta_E"], 1e-3)
+
+
+@pytest.mark.parametrize("name", ["model_2", "euclid_vis", "varied"])
 def test_shipped_weights(name):
     observation = small_lenses(3).observation
     with torch.no_grad():

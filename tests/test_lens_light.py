@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from lenses import one_thread, small_lenses  # noqa: F401
+from lenses import CENTRE, LitLens, lit_lens, one_thread, small_lenses  # noqa: F401
 from lenstronomy.LightModel.light_model import LightModel
-from torch import Tensor
 
 from lensphys.fitting import FreeSourceSettings, LensLightSettings, LensProblem
 from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
@@ -19,40 +18,7 @@ from lensphys.fitting.source import Fitted
 from lensphys.fitting.starts import RingSearch, starting_points
 from lensphys.fitting.with_light import LitLens as FitLitLens
 from lensphys.methods import READY, RefinedFit
-from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic, Shear
-from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
-from lensphys.tracing.deflection import DeflectionField
-from lensphys.tracing.grid import PixelGrid
-
-CENTRE = (0.04, -0.06)
-
-
-@dataclass(frozen=True)
-class LitLens:
-    """A lens with its galaxy, as a camera saw it, and the parts it is made of, (1, 1, H, W) [flux per pixel]."""
-
-    observation: Observation
-    arcs: Tensor
-    galaxy: Tensor
-
-
-def lit_lens(neighbour: bool = False) -> LitLens:
-    camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.15), supersampling=4)
-    like = torch.zeros(1)
-    mass = SIE(1.1, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
-    source = Sersic(8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05)
-    arcs = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
-    fine = camera.grid.resampled(4)
-    light = Sersic(3.0, 0.8, 4.0, 0.12, -0.06, *CENTRE)(fine.positions(like=like))
-    galaxy = camera.expose(light * fine.pixel_area)
-    whole = arcs + galaxy
-    if neighbour:
-        whole = whole + camera.expose(
-            Gaussian(0.8, 0.08, 0.0, 0.0, 1.9, 1.7)(fine.positions(like=like)) * fine.pixel_area
-        )
-    sigma = (0.0006**2 + 0.0004 * whole).sqrt() * 0.5
-    image = ErrorMap(sigma).sample(whole, torch.Generator().manual_seed(3))
-    return LitLens(Observation(image, camera, ErrorMap(sigma)), arcs, galaxy)
+from lensphys.model import SIE, Gaussian, LensModel, Member
 
 
 def test_a_gaussian_is_lenstronomys():

@@ -1,13 +1,14 @@
 """All that a GPU is for, in one script of under nine minutes whose parts are ordered by worth.
 
     python experiments/gpu/gpu.py [OUT] [--device cuda] [--miniature] [--parts tests,speed,waits,weights]
+        [--kinds one_pass,simulator] [--networks hst_acs,varied] [--minutes 5] [--set KEY=VALUE]
 
-tests: the suite's `cuda` marker, GPU beside CPU. speed: simulator (in memory), one pass, refined fit, free source and a
-training step, each on the GPU and on one CPU core in the same run. waits: where the CPU waits for the GPU in a fit, by
-line. weights: the networks of `experiments/network`, trained side by side for ``--minutes`` into OUT/runs; their
-images are simulated on the CPUs from the start on. Each part writes its JSON into OUT (by default the folder of this
-script) as it ends, so a lease that runs out loses only what was not done. ``--device cpu --miniature`` runs the same
-code where there is no GPU, to know that it works. The supervised networks as rows of a table are
+tests: the suite's `cuda` marker, GPU beside CPU. speed: one pass, smooth fit, free source, a training step, the default
+fit and the simulator (in memory), each on the GPU and on one CPU core in the same run. waits: where the CPU waits for
+the GPU in a fit, by line. weights: the networks of `experiments/network`, trained side by side for ``--minutes`` into
+OUT/runs; their images are simulated on the CPUs from the start on. Each part writes its JSON into OUT (by default the
+folder of this script) as it ends, so a lease that runs out loses only what was not done. ``--device cpu --miniature``
+runs the same code where there is no GPU, to know that it works. The supervised networks as rows of a table are
 `experiments/any_source/zoo.yaml`, trained on a GPU where there is one.
 """
 
@@ -32,6 +33,8 @@ import torch
 
 from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
+from lensphys.fitting import Fitted, FreeSourceSettings, LensProblem, freed
+from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import READY, RefinedFit
 from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.supervised import SupervisedSettings
@@ -57,22 +60,30 @@ class Sizes:
     Args:
         simulated: scenes at once.
         passed: images of a forward pass.
-        fitted: images of a batch of fits.
+        fitted: images that are fitted together.
+        defaults: images of a batch of the default fit, which looks at much of each image alone.
         repetitions: of which the fastest counts.
         changes: to the trainings.
         minutes: of the trainings.
+        networks: that are trained.
+        kinds: of what is timed.
     """
 
     simulated: tuple[int, ...] = (64, 512, 2048)
     passed: tuple[int, ...] = (32, 256)
     fitted: tuple[int, ...] = (1, 32, 256)
+    defaults: tuple[int, ...] = (1, 8)
     repetitions: int = 3
     changes: tuple[str, ...] = ()
     minutes: float = 5.0
+    networks: tuple[str, ...] = TRAINED
+    kinds: tuple[str, ...] = ("one_pass", "smooth_and_free", "training_step", "refined", "simulator")
 
 
-MINIATURE = Sizes((2,), (2,), (1,), 1, ("training.epochs=1", "training.batch_size=4", "data.n=4", "more_data=[]"), 0.2)
-LONG = 20.0  # seconds of a batch of fits, after which no larger one is begun
+MINIATURE = Sizes(
+    (2,), (2,), (1,), (1,), 1, ("training.epochs=1", "training.batch_size=4", "data.n=4", "more_data=[]"), 0.2
+)
+ONCE = Sizes(repetitions=1)
 
 
 def tests(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
@@ -91,12 +102,16 @@ def tests(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
 
 def speed(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
     """Time everything, on the device and on one CPU core."""
-    rows = []
+    rows, file = [], out / "speed.json"
+    before = json.loads(file.read_text())["rows"] if file.exists() else []
     with torch.no_grad():
-        for kind in (simulator, one_pass, free_source, refined):
-            rows += list(kind(device, sizes))
-            write_json(out / "speed.json", {"provenance": provenance(), "rows": rows})
-    return {"rows": rows + list(training_step(device, sizes))}
+        for name in sizes.kinds:
+            with torch.set_grad_enabled(name == "training_step"):
+                rows += [row | {"commit": provenance()["commit"]} for row in KINDS[name](device, sizes)]
+            measured = {row["what"] for row in rows}
+            kept = [row for row in before if row["what"] not in measured]
+            write_json(file, {"provenance": provenance(), "rows": kept + rows})
+    return {"rows": kept + rows}
 
 
 def simulator(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
@@ -121,29 +136,35 @@ def one_pass(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
             yield timed("one pass, model_2", where, n, sizes, lambda m=network, o=seen: m.predict(o, 2).image)
 
 
-def free_source(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The default fit of drawn galaxies behind smooth lenses: a free source, no sub-halos looked for."""
-    method = READY["refine"]
-    assert isinstance(method, RefinedFit)
-    yield from _fits("free source, no sub-halos", method.shortened(0), device, sizes, "model_4")
+def smooth_and_free(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """A smooth lens with a Sersic, then with a free source: drawn galaxies behind smooth lenses, fitted together."""
+    for where, n in _batches(device, sizes.fitted):
+        seen, ends = observed("model_4", "no_sub", n).to(where), list[Fitted]()
+
+        def smooth(seen=seen, ends=ends) -> torch.Tensor:
+            ends.append(smooth_fit(LensProblem.from_observation(seen)))
+            return ends[-1].x
+
+        def free(ends=ends) -> torch.Tensor:
+            return freed(ends[-1].problem, ends[-1].x, FreeSourceSettings())[-1].x
+
+        yield timed("smooth fit", where, n, ONCE, smooth)
+        yield timed("free source", where, n, ONCE, free)
 
 
 def refined(device: str, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The default fit of Sersic galaxies behind smooth lenses."""
+    """The default fit with its verdict, of Sersic galaxies and of drawn ones behind smooth lenses."""
     method = READY["refine"]
     assert isinstance(method, RefinedFit)
-    yield from _fits("default fit, Sersic", method, device, sizes, "model_2")
-
-
-def _fits(what: str, method: RefinedFit, device: str, sizes: Sizes, recipe: str) -> Iterator[dict[str, Any]]:
-    once = Sizes(repetitions=1)
-    for where, counts in ((device, sizes.fitted), ("cpu", (min(4, max(sizes.fitted)),))):
-        for n in counts:
+    for what, recipe in (("default fit, Sersic", "model_2"), ("default fit, drawn galaxy", "model_4")):
+        for where, n in _batches(device, sizes.defaults):
             seen = observed(recipe, "no_sub", n).to(where)
-            row = timed(what, where, n, once, lambda o=seen: fitted(method, o))
-            yield row
-            if n * row["ms_an_image"] > 1e3 * LONG:
-                break
+            yield timed(what, where, n, ONCE, lambda o=seen: fitted(method, o))
+
+
+def _batches(device: str, counts: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Where so many images are fitted together."""
+    return [*((device, n) for n in counts), ("cpu", min(4, max(counts)))]
 
 
 def fitted(method: RefinedFit, seen: Observation) -> torch.Tensor:
@@ -152,15 +173,14 @@ def fitted(method: RefinedFit, seen: Observation) -> torch.Tensor:
 
 
 def waits(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
-    """Count where the CPU waits for the GPU in a batch of fits with a free source."""
-    method, seen = READY["refine"], observed("model_4", "no_sub", min(32, max(sizes.fitted))).to(device)
-    assert isinstance(method, RefinedFit)
-    method = method.shortened(0)
+    """Count where the CPU waits for the GPU while free sources are fitted together."""
+    seen = observed("model_4", "no_sub", min(32, max(sizes.fitted))).to(device)
     with torch.no_grad(), warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("warn")
-        fitted(method, seen)
+        smooth = smooth_fit(LensProblem.from_observation(seen))
+        freed(smooth.problem, smooth.x, FreeSourceSettings())
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")
     told = [w for w in found if "synchronizing" in str(w.message)]
@@ -169,7 +189,7 @@ def waits(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
 
 
 def weights(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
-    """Train the networks for real galaxies, side by side."""
+    """Train networks for real galaxies, side by side."""
     accelerator = "gpu" if device == "cuda" else "cpu"
     changes = [*sizes.changes, f"training.minutes={sizes.minutes}", f"training.accelerator={accelerator}"]
     command, environment = [sys.executable, "-m", "lensphys", "train"], os.environ | {"OMP_NUM_THREADS": "1"}
@@ -179,18 +199,18 @@ def weights(device: str, sizes: Sizes, out: Path) -> dict[str, Any]:
             [*command, NETWORKS / f"{name}.yaml", "-o", out / "runs" / name, *assignments],
             cwd=REPOSITORY, env=environment,
         )
-        for name in TRAINED
+        for name in sizes.networks
     ]  # fmt: skip
     ended = [process.wait() for process in running]
-    logs = (out / "runs" / name / "log.jsonl" for name in TRAINED)
+    logs = (out / "runs" / name / "log.jsonl" for name in sizes.networks)
     epochs = [[json.loads(line) for line in log.read_text().splitlines()] if log.exists() else [] for log in logs]
-    return {"minutes": sizes.minutes, "exit": dict(zip(TRAINED, ended, strict=True)),
-            "epochs": dict(zip(TRAINED, epochs, strict=True))}  # fmt: skip
+    return {"minutes": sizes.minutes, "exit": dict(zip(sizes.networks, ended, strict=True)),
+            "epochs": dict(zip(sizes.networks, epochs, strict=True))}  # fmt: skip
 
 
 def images(sizes: Sizes, out: Path) -> None:
     """Simulate the images of the trainings."""
-    for name in TRAINED:
+    for name in sizes.networks:
         experiment = Experiment.from_yaml(NETWORKS / f"{name}.yaml", sizes.changes)
         for each, data in experiment.named_data.items():
             training_data(data.model_copy(update={"workers": WORKERS}), out / "runs" / name, each)
@@ -237,6 +257,13 @@ def timed(what: str, device: str, n: int, sizes: Sizes, do: Callable[[], torch.T
     return row
 
 
+KINDS = {
+    "one_pass": one_pass,
+    "smooth_and_free": smooth_and_free,
+    "training_step": training_step,
+    "refined": refined,
+    "simulator": simulator,
+}
 PARTS = {"tests": tests, "speed": speed, "waits": waits, "weights": weights}
 
 
@@ -248,9 +275,22 @@ def main() -> None:
     parser.add_argument("--miniature", action="store_true")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--minutes", type=float, default=5.0, help="of the trainings")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of what is timed; rows of others in OUT stay")
+    parser.add_argument("--networks", default=",".join(TRAINED), help="that are trained")
+    parser.add_argument("--set", action="append", default=[], help="change to the trainings, KEY=VALUE; repeatable")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    out, sizes = arguments.out.resolve(), MINIATURE if arguments.miniature else Sizes(minutes=arguments.minutes)
+    out, sizes = (
+        arguments.out.resolve(),
+        MINIATURE
+        if arguments.miniature
+        else Sizes(
+            minutes=arguments.minutes,
+            networks=tuple(arguments.networks.split(",")),
+            kinds=tuple(arguments.kinds.split(",")),
+            changes=tuple(arguments.set),
+        ),
+    )
     out.mkdir(parents=True, exist_ok=True)
     parts = arguments.parts.split(",")
     simulating = get_context("spawn").Process(target=images, args=(sizes, out))

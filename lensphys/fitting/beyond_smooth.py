@@ -13,11 +13,11 @@ from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import astray, poor
-from lensphys.fitting.shown import evidence_ratio, largest_gain, told
+from lensphys.fitting.shown import evidence_ratio, first_look, largest_gain, told
 from lensphys.fitting.smooth import at_centres, distinct
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, as_it_is, each, freed, parted, raised
 from lensphys.fitting.starts import START_FACTORS, Factors, minima
-from lensphys.fitting.subhalos import Search, add_subhalos, candidates, pruned
+from lensphys.fitting.subhalos import Candidates, Search, add_subhalos, candidates, pruned
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,35 @@ class BeyondSmooth:
             smooth: fits of a smooth lens and a Sersic, at their optimum.
         """
         if self.source is None:
-            return told(self._with_substructure(smooth, self.search), smooth, self.search)
-        return parted(smooth, self._fine(smooth), self._nothing_more, self._of_any_shape)
+            looks = first_look(smooth, self.search)
+            return told(self._with_substructure(smooth, self.search, first=looks), smooth, largest_gain(looks))
+        fine, gain = self._fine(smooth)
+        return parted(smooth, fine, lambda some: self._nothing_more(some, gain[fine]), self._of_any_shape)
 
     def without_subhalos(self) -> BeyondSmooth:
         """Return the same without any search for sub-halos."""
         search, search_free = (s.model_copy(update={"rounds": 0}) for s in (self.search, self.search_free))
         return replace(self, search=search, search_free=search_free)
 
-    def _fine(self, smooth: Fitted) -> Tensor:
-        """Which images a smooth lens and a Sersic explain: nothing left, no sub-halo and no freer source pays, (B,)."""
-        fine = ~poor(smooth)
+    def _fine(self, smooth: Fitted) -> tuple[Tensor, Tensor]:
+        """Which images a smooth lens and a Sersic explain, and what a sub-halo would gain in those, (B,) each.
+
+        Nothing is left in them, no sub-halo and no freer source pays.
+        """
+        fine, gain = ~poor(smooth), torch.zeros_like(smooth.evidence)
         for row in fine.nonzero().flatten().tolist():
             fit = smooth.rows(smooth.index[row : row + 1])
-            if len(candidates(fit, self.search).best(1, 0.0, self.search.gain)):
+            found = candidates(fit, self.search)
+            gain[row] = found.largest
+            if len(found.best(1, 0.0, self.search.gain)):
                 fine[row] = False
             elif self.source is not None:
                 coarse = freed(fit.problem, fit.x, self.source.model_copy(update={"modes": self.source.modes[:1]}))[-1]
                 fine[row] = coarse.evidence <= fit.evidence
-        return fine
+        return fine, gain
 
-    def _nothing_more(self, smooth: Fitted) -> Groups:
-        return told(as_it_is(self._let_go(smooth)), smooth, self.search)
+    def _nothing_more(self, smooth: Fitted, gain: Tensor) -> Groups:
+        return told(as_it_is(self._let_go(smooth)), smooth, gain)
 
     def _of_any_shape(self, smooth: Fitted) -> Groups:
         """What explains images that need more than a smooth lens and a Sersic."""
@@ -116,12 +123,14 @@ class BeyondSmooth:
         # where the noise is unknown each fit has its own, and evidences do not compare
         known = smooth.problem.observation.noise.known
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
-        ((_, sersic),) = self._with_substructure(smooth, self.search, target)
+        looks = first_look(smooth, self.search)
+        ((_, sersic),) = self._with_substructure(smooth, self.search, target, looks)
         best, plain = likeliest([sersic, *free]), likeliest([smooth, free[0]])
         left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
         if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
             best = plain  # something else is there
-        gain = largest_gain(smooth, self.search) if free[0].shown is None or plain is smooth else free[0].shown.gain
+        seen = None if plain is smooth else free[0].shown
+        gain = largest_gain(looks) if seen is None else seen.gain
         shown = Shown(gain, evidence_ratio(best, plain))
         beside = smooth if best.problem.free is None else free[0]
         if self.freer_mass is not None:
@@ -201,15 +210,18 @@ class BeyondSmooth:
         ((_, fit),) = self._with_potential(fit)
         return [smooth, fit]
 
-    def _with_substructure(self, fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
+    def _with_substructure(
+        self, fitted: Fitted, search: Search, target: Tensor | None = None, first: list[Candidates] | None = None
+    ) -> Groups:
         """Sub-halos that stand when all of them are there, then a potential where something is left.
 
         Args:
             fitted: without.
             search: for sub-halos.
             target: evidence of another model of one image, (1,): the search ends where this one cannot come near it.
+            first: the candidates of each image, where they are known.
         """
-        found = each(add_subhalos(fitted, search, target), lambda group: one_by_one(group, search))
+        found = each(add_subhalos(fitted, search, target, first), lambda group: one_by_one(group, search))
         return each(found, lambda group: self._with_potential(group, target))
 
     def _with_potential(self, fitted: Fitted, target: Tensor | None = None) -> Groups:

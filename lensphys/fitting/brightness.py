@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lensphys.basics.blocks import block
 from lensphys.basics.constants import constant
 from lensphys.fitting.parametrised import Lens, Parametrised
 from lensphys.fitting.placement import PLACED, Placement
@@ -90,7 +91,7 @@ class Brightness:
         yield self._by_values() * self.of.steepness(own)[:, :, None, None]
         if self.of.subhalos:
             yield self.of.bodies.columns(bodies, self._theta, self._slope)
-        size = max(1, _MAPS_AT_ONCE // (len(self.x) * self._theta[0, 0].numel()))
+        size = max(1, block(_MAPS_AT_ONCE, self.x) // (len(self.x) * self._theta[0, 0].numel()))
         yield from self._by_field(size)
         yield from self._by_potential(size)
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lensphys.basics.blocks import block
 from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
@@ -87,7 +88,7 @@ class Posterior:
         ).flatten(2)
         unit = torch.eye(x.shape[1]).to(self.factor)
         inverse = torch.linalg.solve_triangular(self.factor, unit[None], upper=False).to(columns)
-        parts = [(inverse @ part).square().sum(1) for part in columns.split(_PIXELS_AT_ONCE, 2)]
+        parts = [(inverse @ part).square().sum(1) for part in columns.split(block(_PIXELS_AT_ONCE, columns), 2)]
         variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *lit.grid.shape)
         top, left = ((n - m) // 2 for n, m in zip(camera.grid.shape, lit.grid.shape, strict=True))
         whole = F.pad(variance, (left, left, top, top))

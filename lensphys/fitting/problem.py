@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lensphys.basics.blocks import block
 from lensphys.basics.checks import LensphysError, check_finite
 from lensphys.basics.rows import chosen_rows
 from lensphys.fitting.bodies import Bodies, PointBodies
@@ -228,7 +229,8 @@ def products(residual: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     residual, columns = _lit(residual, columns)
     gradient = residual.new_zeros(columns.shape[:2], dtype=torch.float64)
     hessian = gradient.new_zeros(*gradient.shape, gradient.shape[1])
-    for r, j in zip(residual.split(_PIXELS_AT_ONCE, 1), columns.split(_PIXELS_AT_ONCE, 2), strict=True):
+    size = block(_PIXELS_AT_ONCE, columns)
+    for r, j in zip(residual.split(size, 1), columns.split(size, 2), strict=True):
         j = j.double()
         gradient -= (j @ r.double()[:, :, None])[:, :, 0]
         _add_gram(hessian, j)

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.blocks import block
 from lensphys.basics.settings import Strict
 from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import Normal, Stop, minimised
@@ -109,16 +110,19 @@ class Candidates:
         return self[chosen]
 
 
-def add_subhalos(fitted: Fitted, search: Search, target: Tensor | None = None) -> Groups:
+def add_subhalos(
+    fitted: Fitted, search: Search, target: Tensor | None = None, first: list[Candidates] | None = None
+) -> Groups:
     """Return the fits with the sub-halos that pay, in groups of images with as many of them.
 
     Args:
         fitted: images that share a model, at their optimum.
         search: how to look.
         target: evidence of another model of each image, (B,): where this one cannot come near it the search ends.
+        first: the `candidates` of each image, where they are known.
     """
     done: Groups = []
-    lookout = _Lookout(search)
+    lookout = _Lookout(search, dict(enumerate(first or [])))
     active: Groups = [(torch.arange(len(fitted.problem), device=fitted.x.device), fitted)]
     for left in range(search.rounds, 0, -1):
         following: Groups = []
@@ -145,17 +149,18 @@ class _Lookout:
 
     Args:
         search: how to look.
+        first: the candidates of some images, before anything is added.
     """
 
-    def __init__(self, search: Search) -> None:
-        self.search = search
+    def __init__(self, search: Search, first: dict[int, Candidates]) -> None:
+        self.search, self._first = search, first
         self._promising: dict[int, Tensor] = {}
 
     def best(self, row: int, fitted: Fitted) -> Candidates:
         """Return the candidates of a round: among the places of an image that promised some gain, else among all."""
         tries = [self._promising[row], None] if row in self._promising else [None]
         for place in tries:
-            found = candidates(fitted, self.search, place)
+            found = self._first.pop(row) if row in self._first else candidates(fitted, self.search, place)
             if place is None:
                 self._promising[row] = found.place[found.gain > self.search.promising * self.search.gain]
             apart = self.search.apart * fitted.problem.observation.camera.grid.scale
@@ -225,7 +230,7 @@ def candidates(fitted: Fitted, search: Search, place: Tensor | None = None) -> C
     residual, columns = problem.system(x)
     normal = fitted.normal_of(residual, columns)
     body = whitened_bodies(problem, x, place)[0]  # (C, N)
-    own, pull = body.double().square().sum(1), (body @ residual[0]).double()
+    own, pull = torch.linalg.vector_norm(body, dim=1).double().square(), (body @ residual[0]).double()
     answer = Answer(pull, own, (columns[0] @ body.T).double())
     return candidates_of(place, normal, answer, search, x)
 
@@ -318,7 +323,7 @@ def whitened_bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     grid = problem.coarse
     theta, slope = problem.positions(grid), Brightness(problem, x, grid).source_gradient
     weight = problem.whitening(problem.render(x))
-    size = max(1, _POINTS_AT_ONCE // theta[0, 0].numel())
+    size = max(1, block(_POINTS_AT_ONCE, theta) // theta[0, 0].numel())
     if len(place) == 0:  # nothing is bright beside the galaxy, and no FFT is of nothing
         return x.new_zeros(1, 0, weight.numel())
     columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]

@@ -14,7 +14,7 @@ from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, 
 from lensphys.fitting.newton import damped_step
 from lensphys.fitting.potential import corrected, proposed
 from lensphys.fitting.remains import significant
-from lensphys.fitting.shown import told
+from lensphys.fitting.shown import first_look, largest_gain, told
 from lensphys.fitting.source import Groups
 from lensphys.fitting.subhalos import add_subhalos
 from lensphys.losses.physics import ObservationConsistency, PhysicsLossSettings
@@ -120,7 +120,10 @@ class AmortisedMethod(Refinable):
         if settings.priors.potential.amplitude == 0 or not problem.observation.noise.known:
             tried = torch.zeros_like(tried)
         rows, others = tried.nonzero()[:, 0], (~tried).nonzero()[:, 0]
-        groups: Groups = []
+        search = Search(
+            rounds=settings.rounds, candidates_per_round=settings.candidates_per_round, steps=settings.polish
+        )
+        groups, looks = list[tuple[Tensor, Fitted]](), first_look(smooth, search)
         if len(rows):
             part = smooth.rows(rows)
             bent = corrected(part, settings.priors, torch.ones_like(part.problem.unit), 1, start=psi[rows])
@@ -130,12 +133,9 @@ class AmortisedMethod(Refinable):
             if len(kept):
                 groups.append((rows[kept], bent.rows(kept)))
         if len(others):
-            search = Search(
-                rounds=settings.rounds, candidates_per_round=settings.candidates_per_round, steps=settings.polish
-            )
-            found = add_subhalos(smooth.rows(others), search)
+            found = add_subhalos(smooth.rows(others), search, first=[looks[i] for i in others.tolist()])
             groups += [(others[part], group) for part, group in found]
-        return told(groups, smooth, Search())
+        return told(groups, smooth, largest_gain(looks))
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Return the physics terms and the priors of a batch, all from the LR images."""

@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.blocks import block
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.constants import constant
 from lensphys.basics.settings import Strict
@@ -161,7 +162,7 @@ class Modes:
     def field(self, coefficients: Tensor, place: Tensor) -> Tensor:
         """Return the field, (B, 1, H, W)."""
         square, parts = self.square(coefficients).transpose(1, 2), []
-        size = max(1, _WAVES_AT_ONCE // (len(place) * self.count))
+        size = max(1, block(_WAVES_AT_ONCE, place) // (len(place) * self.count))
         for some in place.flatten(2)[..., None].split(size, dim=2):
             x, y = self.along(some)[..., 0].unbind(1)
             parts.append((square @ y * x).sum(1))
