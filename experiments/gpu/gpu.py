@@ -24,7 +24,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Sizes:
     changes: tuple[str, ...] = ()
     minutes: float = 5.0
     networks: tuple[str, ...] = TRAINED
-    kinds: tuple[str, ...] = ("one_pass", "smooth_and_free", "training_step", "refined", "simulator")
+    kinds: tuple[str, ...] = ()
 
 
 MINIATURE = Sizes(
@@ -280,16 +280,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="change to the trainings, KEY=VALUE; repeatable")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    out, sizes = (
-        arguments.out.resolve(),
-        MINIATURE
-        if arguments.miniature
-        else Sizes(
-            minutes=arguments.minutes,
-            networks=tuple(arguments.networks.split(",")),
-            kinds=tuple(arguments.kinds.split(",")),
-            changes=tuple(arguments.set),
-        ),
+    out = arguments.out.resolve()
+    sizes = MINIATURE if arguments.miniature else Sizes(minutes=arguments.minutes)
+    sizes = replace(
+        sizes,
+        kinds=tuple(arguments.kinds.split(",")),
+        networks=tuple(arguments.networks.split(",")),
+        changes=(*sizes.changes, *arguments.set),
     )
     out.mkdir(parents=True, exist_ok=True)
     parts = arguments.parts.split(",")
