@@ -222,7 +222,7 @@ class _Clipped:
         fine = camera.grid.resampled(camera.supersampling)
         theta = fine.positions(like=self.observation.image)
         one = _gaussians(shape, widths, fine.pixel_area)
-        planes = torch.cat([camera.expose(light(theta)).flatten(1) for light in one]).double()
+        planes = torch.cat([camera.expose(light(theta)) for light in one]).flatten(1).double()
         return self._amplitudes(planes), planes
 
     def _amplitudes(self, planes: Tensor) -> np.ndarray:
@@ -233,7 +233,7 @@ class _Clipped:
     def _blurred(self, shape: np.ndarray, widths: np.ndarray, theta: Tensor) -> Tensor:
         """Each Gaussian with the flux 1, as wide as the PSF makes it, (K, N)."""
         one = _gaussians(shape, np.hypot(widths, self.blur), self.observation.camera.grid.pixel_area)
-        return torch.cat([light(theta).flatten(1) for light in one])
+        return torch.cat([light(theta) for light in one]).flatten(1)
 
     def _near(self, shape: np.ndarray) -> Tensor:
         """Which pixels are near the middle of the galaxy, (H, W)."""
@@ -251,10 +251,10 @@ class _Clipped:
 
 
 def _gaussians(shape: np.ndarray, widths: np.ndarray, flux: float) -> list[Gaussian]:
-    """One of each width for each pair of ellipticities behind the centre."""
+    """Those of all widths, (K,), for each pair of ellipticities behind the centre."""
     x, y, *ellipticities = shape.tolist()
-    pairs = zip(ellipticities[::2], ellipticities[1::2], strict=True)
-    return [Gaussian(flux, width, e1, e2, x, y) for e1, e2 in pairs for width in widths.tolist()]
+    sigma = torch.from_numpy(widths)
+    return [Gaussian(flux, sigma, e1, e2, x, y) for e1, e2 in zip(ellipticities[::2], ellipticities[1::2], strict=True)]
 
 
 def _solved(columns: Tensor, data: Tensor) -> np.ndarray:

@@ -42,6 +42,8 @@ class Search(Strict):
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         largest: strength theta_E^2 beyond which it is no sub-halo [arcsec^2].
         apart: pixels between two candidates of a round.
+        falling: what all rounds to come gain, in units of the last: each finds less than the one before. Where that is
+            too little beside another model the search ends.
         doubtful: of the weakest sub-halos, so many are tried without,
         sure: but none that by its error gains so many times what it must.
         shares: of the strength that the linear estimate gives, to start from: where the first falls short of what it
@@ -60,6 +62,7 @@ class Search(Strict):
     bright: PositiveFloat = 4.0
     largest: PositiveFloat = 0.02
     apart: PositiveFloat = 3.0
+    falling: PositiveFloat = 5.0
     doubtful: PositiveInt = 2
     sure: PositiveFloat = 3.0
     shares: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.3)  # a list in YAML
@@ -133,7 +136,7 @@ def add_subhalos(
                 before = group.evidence[torch.isin(rows, part)]
                 hopeful = torch.ones_like(part, dtype=torch.bool)
                 if target is not None:
-                    hopeful = fit.evidence + (left - 1) * (fit.evidence - before) > target[part]
+                    hopeful = fit.evidence + min(left - 1, search.falling) * (fit.evidence - before) > target[part]
                 for kept, place in ((hopeful, following), (~hopeful, done)):
                     index = kept.nonzero()[:, 0]
                     if len(index):

@@ -76,17 +76,15 @@ class WithoutLens(Strict):
         alone = Unlensed(0, 0.5 * (seen.chi2(seen.galaxy(self.light).image) - beside) / error)
         if alone.gain < least:
             return alone
-        light, size = self._two(seen)
-        two = Unlensed(1, 0.5 * (seen.chi2(light) - beside) / error)
-        return two if two.gain < max(self.gain, least - self.number * size) else None
-
-    def _two(self, seen: _Seen) -> tuple[Tensor, int]:
-        """The light of a galaxy and another object, (1, 1, H, W) [flux per pixel]; how many numbers the latter has."""
-        galaxy = seen.galaxy(self.first)
-        for _ in range(self.turns):
+        galaxy, gain = seen.galaxy(self.first), alone.gain
+        for turn in range(self.turns):
             other = seen.galaxy(self.other, galaxy.image)
             galaxy = seen.galaxy(self.light, other.image)
-        return galaxy.image + other.image, len(other.values)
+            before, gain = gain, 0.5 * (seen.chi2(galaxy.image + other.image) - beside) / error
+            enough = max(self.gain, least - self.number * len(other.values))
+            if gain - (self.turns - 1 - turn) * (before - gain) > enough:  # each turn brings less than the one before
+                return None
+        return Unlensed(1, gain)
 
 
 @dataclass(frozen=True)
