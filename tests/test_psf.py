@@ -55,6 +55,15 @@ def test_a_gaussian_psf_is_scipys(fwhm, shape):
         np.testing.assert_allclose(found[row, 0].numpy(), expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("points", [1, 3])
+def test_a_large_image_is_blurred_in_blocks(points, monkeypatch):
+    image, psf = rand(2, 1, 75, 123), GaussianPSF(torch.tensor([0.2, 0.35]))
+    whole, summed = psf.blur(image, 0.07), psf.summed(image, 0.07, points)
+    monkeypatch.setattr("lensphys.observation.psf._LARGEST_MATRIX", 20)
+    torch.testing.assert_close(psf.blur(image, 0.07), whole, rtol=0, atol=1e-14)
+    torch.testing.assert_close(psf.summed(image, 0.07, points), summed, rtol=0, atol=1e-13)
+
+
 def test_each_image_may_have_its_own_width():
     image = rand(2, 1, 17, 29)
     found = GaussianPSF(torch.tensor([0.2, 0.35])).blur(image, 0.07)

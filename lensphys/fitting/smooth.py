@@ -79,8 +79,11 @@ class SmoothFit:
         """The fit of one image, about the centre of its arcs where that is better."""
         centre = arc_centre(smooth.problem)[0]
         places = (centre + _STEPS.to(centre) * self.wander).tolist()
-        tried = [self._anywhere(smooth.problem.centred_on(*place)) for place in places]
-        other = self.sky.counted(min(tried, key=lambda fit: float(fit.end.cost)))
+        tried = [smooth.problem.centred_on(*place) for place in places]
+        found = [multistart(at_centres(problem), self.starts, self.steps, self.factors) for problem in tried]
+        costs = [float(at_centres(problem).cost(x)) for problem, x in zip(tried, found, strict=True)]
+        best = costs.index(min(costs))
+        other = self.sky.counted(finished(tried[best], found[best], self.steps))
         return other if bool(other.end.cost < smooth.end.cost) else smooth
 
 

@@ -16,7 +16,8 @@ from lensphys.basics.checks import LensphysError, check_finite, check_positive
 from lensphys.observation.per_image import Blurring
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
-_LARGEST_MATRIX = 384  # pixels along a side: up to here matrices are faster than a convolution
+_LARGEST_MATRIX = 384  # pixels along a side of what is made: up to here by one matrix, else a block at a time
+_BLOCK = 32  # pixels
 
 
 class PSF(Protocol):
@@ -112,15 +113,12 @@ class GaussianPSF(Blurring):
             return image
         if max(image.shape[-2:]) <= _LARGEST_MATRIX:
             return _along_both(image, *(_band(kernel, n) for n in image.shape[-2:]))
-        kernel = kernel.expand(len(image), -1)
-        planes = F.pad(image, (radius,) * 4, mode="replicate").transpose(0, 1)
-        planes = F.conv2d(planes, kernel[:, None, :, None], groups=len(image))
-        return F.conv2d(planes, kernel[:, None, None, :], groups=len(image)).transpose(0, 1)
+        return _in_blocks(image, kernel, 1)
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
         """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: one matrix an axis does both."""
-        if max(image.shape[-2:]) > _LARGEST_MATRIX:
-            return super().summed(image, scale, points)
+        if max(image.shape[-2:]) > _LARGEST_MATRIX * points:
+            return _in_blocks(image, self.profiles(scale, image), points)
         if isinstance(self.fwhm, Tensor):
             kernel = self.profiles(scale, image)
             return _along_both(image, *(_summing(kernel, n, points) for n in image.shape[-2:]))
@@ -146,6 +144,35 @@ def _known_summing(
 ) -> Tensor:
     """The matrix (1, n / points, n) of a Gaussian of one width."""
     return _summing(psf.profiles(scale, torch.empty(0, dtype=dtype, device=device)), n, points)
+
+
+def _in_blocks(image: Tensor, kernel: Tensor, points: int) -> Tensor:
+    """Images (B, 1, H, W) convolved with kernels (B or 1, K) along both axes, then summed by so many pixels.
+
+    The edge pixels are repeated outside. Each block of pixels is a matrix times those that it sees.
+    """
+    blocks = _block(kernel, points)[:, None, None]
+    for _ in range(2):
+        image = _along_rows(image, blocks, kernel.shape[1] // 2, points).transpose(-1, -2)
+    return image
+
+
+def _along_rows(image: Tensor, block: Tensor, radius: int, points: int) -> Tensor:
+    """Images (B, 1, H, W) convolved and summed along their rows, (B, 1, H, W / points): see `_block`."""
+    width = image.shape[-1]
+    step = _BLOCK * points
+    missing = -width % step
+    seen = F.pad(image, (radius, missing + radius, 0, 0), mode="replicate").unfold(-1, block.shape[-2], step)
+    return (seen @ block).flatten(-2)[..., : width // points]
+
+
+def _block(kernel: Tensor, points: int) -> Tensor:
+    """The matrices (B, S, n) that make n summed pixels of the S that they see, for kernels (B, K)."""
+    wide = F.conv1d(kernel[:, None], kernel.new_ones(1, 1, points), padding=points - 1)[:, 0]
+    first = points * torch.arange(_BLOCK, device=kernel.device)
+    seen = torch.arange(wide.shape[1], device=kernel.device)[:, None] + first
+    blank = kernel.new_zeros(len(kernel), _BLOCK * points + kernel.shape[1] - 1, _BLOCK)
+    return blank.scatter_(1, seen.expand(len(kernel), -1, -1), wide[:, :, None].expand(-1, -1, _BLOCK))
 
 
 def _band(kernel: Tensor, n: int) -> Tensor:
