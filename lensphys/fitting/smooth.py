@@ -13,6 +13,7 @@ from lensphys.fitting.remains import poor
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted, Groups, as_it_is, parted
 from lensphys.fitting.starts import START_FACTORS, Factors, arc_centre, multistart
+from lensphys.fitting.window import Window, seen_whole
 
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
@@ -29,6 +30,7 @@ class SmoothFit:
         off_centre: how far from the middle of the field the centre of the arcs is, for a badly explained image to be
             fitted about it as well [arcsec],
         wander: and about places so far from it on each side [arcsec]: it is the source that arcs are centred on.
+        window: pixels that are fitted.
     """
 
     starts: int = 4
@@ -37,6 +39,7 @@ class SmoothFit:
     sky: SharedNoise = SharedNoise()
     off_centre: float = 0.3
     wander: float = 0.1
+    window: Window = Window()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> Fitted:
         """Return the fit, with the noise of the sky that neighbouring pixels share.
@@ -57,11 +60,21 @@ class SmoothFit:
         )
 
     def _anywhere(self, problem: LensProblem) -> Fitted:
-        return smooth_fit(problem, starts=self.starts, steps=self.steps, factors=self.factors)
+        return self._finished(problem, self._started(problem))
+
+    def _started(self, problem: LensProblem) -> Tensor:
+        """Where the best start ends, (B, P), with each pixel at its centre."""
+        return multistart(at_centres(self.window.middle(problem)), self.starts, self.steps, self.factors)
+
+    def _finished(self, problem: LensProblem, x: Tensor) -> Fitted:
+        """The optimum from a vector (B, P)."""
+        inner = self.window.middle(problem)
+        fitted = finished(inner, x, self.steps)
+        return fitted if inner is problem else seen_whole(fitted, problem)
 
     def _from(self, problem: LensProblem, x: Tensor) -> Fitted:
         """The fit from a state, or from other starts where that explains an image badly: a false minimum."""
-        fit = finished(problem, x, self.steps)
+        fit = self._finished(problem, x)
         rows = poor(fit).nonzero()[:, 0]
         if len(rows) == 0:
             return fit
@@ -80,10 +93,10 @@ class SmoothFit:
         centre = arc_centre(smooth.problem)[0]
         places = (centre + _STEPS.to(centre) * self.wander).tolist()
         tried = [smooth.problem.centred_on(*place) for place in places]
-        found = [multistart(at_centres(problem), self.starts, self.steps, self.factors) for problem in tried]
+        found = [self._started(problem) for problem in tried]
         costs = [float(at_centres(problem).cost(x)) for problem, x in zip(tried, found, strict=True)]
         best = costs.index(min(costs))
-        other = self.sky.counted(finished(tried[best], found[best], self.steps))
+        other = self.sky.counted(self._finished(tried[best], found[best]))
         return other if bool(other.end.cost < smooth.end.cost) else smooth
 
 

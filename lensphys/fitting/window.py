@@ -9,7 +9,6 @@ from torch import Tensor
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
-from lensphys.fitting.with_light import wide_light_held
 
 
 @dataclass(frozen=True)
@@ -26,21 +25,16 @@ class Window:
     margin: float = 6.0
     crop: float = 0.8
 
-    def middle(self, whole: LensProblem, x: Tensor, light: LensLightSettings | None) -> LensProblem:
+    def middle(self, whole: LensProblem, light: LensLightSettings | None = None) -> LensProblem:
         """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many.
 
         Args:
             whole: images of any size.
-            x: a fit to them, (B, Q).
             light: how the light of a lens galaxy is found: beyond its reach are other objects; None where none is.
         """
         height, width = self.shape(whole, light)
-        if height * width > self.crop * whole.observation.image[0].numel():
-            return whole
-        inner = whole.inner(height, width)
-        if light is not None and whole.model.lens_light:
-            inner = wide_light_held(inner, x, light.held)
-        return inner
+        few = height * width <= self.crop * whole.observation.image[0].numel()
+        return whole.inner(height, width) if few else whole
 
     def shape(self, problem: LensProblem, light: LensLightSettings | None) -> tuple[int, int]:
         """Return how many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""

@@ -161,28 +161,44 @@ class Modes:
 
     def field(self, coefficients: Tensor, place: Tensor) -> Tensor:
         """Return the field, (B, 1, H, W)."""
-        square, parts = self.square(coefficients).transpose(1, 2), []
-        size = max(1, block(_WAVES_AT_ONCE, place) // (len(place) * self.count))
-        for some in place.flatten(2)[..., None].split(size, dim=2):
-            x, y = self.along(some)[..., 0].unbind(1)
-            parts.append((square @ y * x).sum(1))
-        return torch.cat(parts, dim=1).unflatten(1, (1, *place.shape[2:]))
+        square, found = self._scaled(coefficients), []
+        for some in self._shares(place):
+            x, y = torch.cos(self._angles(some)).unbind(1)
+            found.append((square @ y * x).sum(1))
+        return torch.cat(found, dim=1).unflatten(1, (1, *place.shape[2:]))
 
     def field_and_gradient(self, coefficients: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Return the field (B, 1, H, W) and its gradient by the place, (B, 2, H, W) [1 / side]."""
-        x, y = self.along(place).unbind(1)
-        a = math.pi * torch.arange(self.count, dtype=place.dtype, device=place.device)[:, None, None]
-        norm = torch.where(a > 0, math.sqrt(2), 1.0)
-        sx, sy = (-norm * a * torch.sin(a * place[:, axis, None]) for axis in (0, 1))
-        rows = self._rows(coefficients, y)
-        field = (rows * x).sum(1, keepdim=True)
-        by_x = (rows * sx).sum(1)
-        by_y = (self._rows(coefficients, sy) * x).sum(1)
-        return field, torch.stack([by_x, by_y], dim=1)
+        square, found = self._scaled(coefficients), []
+        a = self._waves(place)
+        for some in self._shares(place):
+            angles = self._angles(some)
+            x, y = torch.cos(angles).unbind(1)
+            slope_x, slope_y = (torch.sin(angles) * -a).unbind(1)
+            rows = square @ y
+            parts = rows * x, rows * slope_x, square @ slope_y * x
+            found.append(torch.stack([part.sum(1) for part in parts], dim=1))
+        whole = torch.cat(found, dim=2).unflatten(2, place.shape[2:])
+        return whole[:, :1], whole[:, 1:]
 
-    def _rows(self, coefficients: Tensor, y: Tensor) -> Tensor:
-        """Sums over the half waves along y, (B, count, H, W)."""
-        return (self.square(coefficients).transpose(1, 2) @ y.flatten(2)).reshape(y.shape)
+    def _scaled(self, coefficients: Tensor) -> Tensor:
+        """The coefficients in a square (B, count, count) with the norms of the waves: rows are half waves along x."""
+        norm = torch.full((self.count,), math.sqrt(2), dtype=coefficients.dtype, device=coefficients.device)
+        norm[:1] = 1.0
+        return self.square(coefficients).transpose(1, 2) * (norm[:, None] * norm)
+
+    def _waves(self, like: Tensor) -> Tensor:
+        """pi a, (count, 1)."""
+        return math.pi * torch.arange(self.count, dtype=like.dtype, device=like.device)[:, None]
+
+    def _angles(self, place: Tensor) -> Tensor:
+        """pi a x along both axes, (B, 2, count, N), at places (B, 2, N)."""
+        return self._waves(place) * place[:, :, None]
+
+    def _shares(self, place: Tensor) -> tuple[Tensor, ...]:
+        """Places (B, 2, H, W) some at a time, (B, 2, N): as many as there are caches for."""
+        size = max(1, block(_WAVES_AT_ONCE, place) // (len(place) * self.count))
+        return place.flatten(2).split(size, dim=2)
 
     def sigma(self, prior: Spectrum, side: Tensor) -> Tensor:
         """Return the prior standard deviation of each coefficient, (B, M), in a frame of a side (B,) [arcsec]."""
