@@ -11,6 +11,7 @@ from lenstronomy.Util.kernel_util import degrade_kernel, kernel_moffat
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from lensphys.basics.checks import LensphysError
 from lensphys.observation import (
@@ -62,6 +63,17 @@ def test_a_large_image_is_blurred_in_blocks(points, monkeypatch):
     monkeypatch.setattr("lensphys.observation.psf._LARGEST_MATRIX", 20)
     torch.testing.assert_close(psf.blur(image, 0.07), whole, rtol=0, atol=1e-14)
     torch.testing.assert_close(psf.summed(image, 0.07, points), summed, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("shape", "points"), [((30, 42), 1), ((30, 42), 2), ((30, 42), 3), ((35, 25), 5), ((28, 36), 4)]
+)
+def test_a_kernel_blurs_and_sums_at_once(shape, points):
+    kernel = rand(7, 7)
+    psf, image = PixelPSF(kernel / kernel.sum(), 0.05), rand(2, 1, *shape)
+    for scale in (0.05, 0.03):
+        expected = avg_pool2d(psf.blur(image, scale), points) * points**2
+        torch.testing.assert_close(psf.summed(image, scale, points), expected, rtol=0, atol=1e-13)
 
 
 def test_each_image_may_have_its_own_width():

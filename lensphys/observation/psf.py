@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, Self
@@ -200,6 +201,7 @@ class PixelPSF(Blurring):
 
     kernel: Tensor
     scale: float
+    _known: dict[Hashable, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         k = self.kernel
@@ -247,6 +249,40 @@ class PixelPSF(Blurring):
     def blur(self, image: Tensor, scale: float) -> Tensor:
         """Return the blurred image (B, 1, H, W); scale in arcsec."""
         return convolved(image, self.at(scale).to(image)[None, None])
+
+    def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
+        """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: an FFT makes no pixel that is not asked for."""
+        seen = image.shape[-2:]
+        shape = [points * _fast_size(math.ceil((n + len(self.at(scale)) - 1) / points)) for n in seen]
+        key = (scale, points, *shape, image.dtype, image.device)
+        if key not in self._known:  # a fit asks for the same few thousands of times
+            self._known[key] = _response(self.at(scale).to(image.device), shape, points).to(image.dtype.to_complex())
+        spectrum = torch.fft.rfft2(image, s=shape) * self._known[key]
+        rows = torch.fft.ifft(spectrum.unflatten(-2, (points, -1)).mean(-3), dim=-2)[..., : seen[0] // points, :]
+        return torch.fft.irfft(_folded(rows, shape[1], points), n=shape[1] // points)[..., : seen[1] // points]
+
+
+def _response(kernel: Tensor, shape: list[int], points: int) -> Tensor:
+    """What convolves with a kernel (K, K) and adds each pixel up with the next: a half spectrum (H, W / 2 + 1)."""
+    reach = torch.arange(points, device=kernel.device) + len(kernel) // 2
+    spectrum = torch.fft.rfft2(kernel.double(), s=shape)
+    y, x = (
+        torch.exp(2j * math.pi * waves(n, dtype=torch.float64, device=kernel.device)[:, None] * reach).sum(1)
+        for waves, n in zip((torch.fft.fftfreq, torch.fft.rfftfreq), shape, strict=True)
+    )
+    return spectrum * y[:, None] * x
+
+
+def _folded(spectrum: Tensor, width: int, points: int) -> Tensor:
+    """The half spectrum of rows of which every so manieth number is kept, from theirs (..., width / 2 + 1)."""
+    fewer = width // points
+    last, total = fewer // 2, torch.zeros((), device=spectrum.device)
+    for first in range(0, width, fewer):
+        if 2 * first < width:
+            total = total + spectrum[..., first : first + last + 1]
+        else:  # of a real row, which is the mirror image of the other half
+            total = total + spectrum[..., width - first - last : width - first + 1].flip(-1).conj()
+    return total / points
 
 
 @lru_cache(maxsize=64)  # a fit asks for the same few thousands of times
