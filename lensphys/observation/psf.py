@@ -251,7 +251,7 @@ class PixelPSF(Blurring):
         return convolved(image, self.at(scale).to(image)[None, None])
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
-        """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: an FFT makes no pixel that is not asked for."""
+        """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: by an FFT, only the pixels that count."""
         seen = image.shape[-2:]
         shape = [points * _fast_size(math.ceil((n + len(self.at(scale)) - 1) / points)) for n in seen]
         key = (scale, points, *shape, image.dtype, image.device)
