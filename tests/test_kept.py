@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from lenses import small_lenses
+from results import PIXEL, SMOOTH, Known, noisy
 from typer.testing import CliRunner
 
 from lensphys.cli import app
+from lensphys.data.images import read_images
 from lensphys.data.kept import Kept, Stack
 from lensphys.data.npy import write_npz
 from lensphys.methods import READY
@@ -65,6 +68,35 @@ def test_stacks_are_written_as_arrays_are(tmp_path):
     with np.load(tmp_path / "a.npz", allow_pickle=False) as made:
         np.testing.assert_array_equal(made["a"], np.concatenate(parts))
         assert made["b"].tolist() == ["good", "bad"] and float(made["c"]) == 2.5
+
+
+class Freer:
+    """Knows a lens, and of every second call the slope of its mass too, which stands first in the table."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def predict(self, observation, scale):
+        found, self.calls = Known().predict(observation, scale), self.calls + 1
+        if self.calls % 2:
+            return found
+        slope = {"lens.gamma": torch.full_like(found.parameters["theta_E"], 2.1)}
+        return replace(found, parameters=slope | found.parameters | {"best_gain": slope["lens.gamma"]},
+                       errors=slope | found.errors)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["memory", "kept"])
+def test_models_of_different_parts_may_differ(tmp_path, way):
+    np.save(tmp_path / "stack.npy", noisy(3))
+    seen = read_images(tmp_path / "stack.npy", pixel_scale=PIXEL).observation
+    kept = Kept(tmp_path / "parts", {"a": 1}, 3) if way == "kept" else None
+    found = super_resolve(Freer(), seen, 2, batch_size=1, kept=kept)
+    table = dict(zip(found["parameter_names"].tolist(), found["parameters"].T, strict=True))
+    np.testing.assert_allclose(table["lens.gamma"], [np.nan, 2.1, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(table["lens.theta_E"], 3 * [SMOOTH["theta_E"]], rtol=1e-6)
+    np.testing.assert_allclose(table["lens.e2"], 3 * [SMOOTH["e2"]], rtol=1e-6)
+    assert len(found["parameter_units"]) == len(table) and found["errors"].shape == found["parameters"].shape
+    np.testing.assert_allclose(found["best_gain"], [np.nan, 2.1, np.nan], rtol=1e-6)
 
 
 def test_workers_change_no_digit(observation):

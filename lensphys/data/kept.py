@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,10 @@ class Kept:
         with whole_file(self._path(index)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **planes)
 
-    def chunk(self, index: int) -> dict[str, Array]:
-        """Return one chunk: arrays (n, ...) by name."""
+    def chunk(self, index: int, without: Collection[str] = ()) -> dict[str, Array]:
+        """Return one chunk: arrays (n, ...) by name, but for some that are not read."""
         with np.load(self._path(index), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files if name not in without}
 
     def chunks_of(self, name: str) -> Iterator[Array]:
         """Yield the parts (n, ...) of one array, a chunk each, in order."""

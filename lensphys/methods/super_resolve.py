@@ -23,6 +23,7 @@ from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
+_TABLE = ("parameters", "errors", "parameter_names", "parameter_units", "body_columns")
 _NUMBERS = ("false_subhalos", "best_gain", "substructure_evidence", "noise_scale", "left_out")  # of each image
 
 
@@ -143,27 +144,53 @@ def _finished(waiting: dict[Future[Planes], int]) -> Iterator[tuple[int, Planes]
 
 
 def _whole(chunks: list[Planes]) -> dict[str, Any]:
-    return {name: _together(name, [chunk[name] for chunk in chunks]) for name in chunks[0]}
+    """The arrays of all chunks as one: those that all have, and numbers that some have, NaN for the others."""
+    kinds = {name: array.dtype for chunk in chunks for name, array in chunk.items() if name not in _TABLE}
+    whole = {name: [chunk.get(name) for chunk in chunks] for name in kinds}
+    counts = [len(chunk["chi2"]) for chunk in chunks]
+    result: dict[str, Any] = {}
+    for name, parts in whole.items():
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts) and known[0].ndim == 1 and kinds[name].kind == "f":
+            known = [np.full(n, np.nan) if p is None else p for n, p in zip(counts, parts, strict=True)]
+        if len(known) == len(parts):
+            result[name] = _padded(known) if name == "bodies" else np.concatenate(known)
+    return result | _whole_table(chunks)
 
 
 def _stacked(kept: Kept) -> dict[str, Any]:
     """The arrays of all chunks: small ones whole, large ones to be read as they are wanted."""
     first = kept.chunk(0)
     large = [name for name, array in first.items() if array.ndim > 2 and name != "bodies"]
-    result: dict[str, Any] = {n: _together(n, list(kept.chunks_of(n))) for n in first if n not in large}
+    result = _whole([kept.chunk(i, without=large) for i in range(kept.count)])
     count = len(result["chi2"])
     for name in large:
         result[name] = Stack((count, *first[name].shape[1:]), first[name].dtype, partial(kept.chunks_of, name))
     return result
 
 
-def _together(name: str, parts: list[np.ndarray]) -> np.ndarray:
-    if name in ("parameter_names", "parameter_units", "body_columns"):
-        return parts[0]
-    if name == "bodies":
-        most = max(part.shape[1] for part in parts)
-        parts = [np.pad(p, ((0, 0), (0, most - p.shape[1]), (0, 0)), constant_values=np.nan) for p in parts]
-    return np.concatenate(parts)
+def _padded(bodies: list[np.ndarray]) -> np.ndarray:
+    """Sub-halos of all chunks, NaN where an image has fewer."""
+    most = max(part.shape[1] for part in bodies)
+    return np.concatenate([np.pad(p, ((0, 0), (0, most - p.shape[1]), (0, 0)), constant_values=np.nan) for p in bodies])
+
+
+def _whole_table(chunks: list[Planes]) -> dict[str, Any]:
+    """The parameters of all chunks under their names: models differ, and NaN stands where an image's has none."""
+    if not all("parameter_names" in chunk for chunk in chunks):
+        return {}
+    units = {n: u for c in chunks for n, u in zip(c["parameter_names"], c["parameter_units"], strict=True)}
+    place = {name: column for column, name in enumerate(units)}
+    table: dict[str, Any] = {}
+    for key in ("parameters", "errors"):
+        table[key] = np.full((sum(len(chunk[key]) for chunk in chunks), len(units)), np.nan, chunks[0][key].dtype)
+        row = 0
+        for chunk in chunks:
+            columns = [place[name] for name in chunk["parameter_names"]]
+            table[key][row : row + len(chunk[key]), columns] = chunk[key]
+            row += len(chunk[key])
+    names = {"parameter_names": np.array(list(units)), "parameter_units": np.array(list(units.values()))}
+    return table | names | {"body_columns": chunks[0]["body_columns"]}
 
 
 def _table(prediction: Prediction) -> dict[str, np.ndarray]:
