@@ -72,13 +72,20 @@ class Fit:
         """The mass: `deflection`, `convergence`, `critical_curves` and all the others at any position [arcsec].
 
         Sub-halos and the correction to the potential are part of it.
+
+        Raises:
+            LensphysError: if there are several fits: choose one, as ``fit[0]``.
         """
         fitted = self._one("lens")
         return plain(fitted.problem.lens(fitted.x).mass)
 
     @property
     def source(self) -> LightProfile:
-        """The source: its `brightness` at any position of the source plane [arcsec]."""
+        """The source: its `brightness` at any position of the source plane [arcsec].
+
+        Raises:
+            LensphysError: if there are several fits: choose one, as ``fit[0]``.
+        """
         fitted = self._one("source")
         return plain(fitted.problem.lens(fitted.x).source)
 

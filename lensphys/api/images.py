@@ -88,7 +88,7 @@ class Images:
 
     @property
     def noise(self) -> Array:
-        """Standard deviation of each pixel, as estimated from the smoothed image, (H, W) or (N, H, W)."""
+        """Standard deviation of each pixel, by the smoothed image, (H, W) or (N, H, W) [flux per pixel]."""
         seen = self.set.observation
         return self._of(seen.noise.variance(seen.smoothed).sqrt().expand_as(seen.image))
 

@@ -145,12 +145,20 @@ class JointResult(Writable):
 
     @property
     def image(self) -> Array:
-        """The super-resolved image of exposures of one band, (sH, sW) [flux per pixel]."""
+        """The super-resolved image of exposures of one band, (sH, sW) [flux per pixel].
+
+        Raises:
+            LensphysError: if there are several bands: choose one, as ``result["VIS"]``.
+        """
         return self._only.image
 
     @property
     def sigma(self) -> Array | None:
-        """Standard deviation of ``image``, (sH, sW) [flux per pixel]."""
+        """Standard deviation of ``image``, (sH, sW) [flux per pixel].
+
+        Raises:
+            LensphysError: if there are several bands.
+        """
         return self._only.sigma
 
     @property

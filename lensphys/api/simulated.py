@@ -46,7 +46,7 @@ class Lenses(LensFile):
 
     @property
     def images(self) -> Images:
-        """The low-resolution images, as the telescope recorded them."""
+        """The low-resolution images (N, H, W), as the telescope recorded them."""
         return read(self)
 
     @property

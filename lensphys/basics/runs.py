@@ -92,7 +92,7 @@ def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]
 
 
 def read_weights(run: Path) -> dict[str, Tensor]:
-    """Return the weights that a run kept, by name.
+    """Return the weights that a run kept, by name, each of its own shape, on the CPU.
 
     Raises:
         LensphysError: if there are none, or the file is damaged, by its checksum too, or holds NaN.

@@ -53,6 +53,9 @@ class Survey:
         origin: where the results come from: it goes into every file.
         shard_size: lenses of a part; None for 16, or fewer if there would not be 64 parts.
         device: where the method computes.
+
+    Raises:
+        LensphysError: if shard_size is below 1.
     """
 
     entries: Sequence[Entry]

@@ -182,7 +182,11 @@ def is_image_file(path: Path) -> bool:
 
 
 def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
-    """Return which kind of file a name stands for: a key of ``suffixes``, `READ` or `WRITTEN`."""
+    """Return which kind of file a name stands for: a key of ``suffixes``, `READ` or `WRITTEN`.
+
+    Raises:
+        LensphysError: if it stands for none of them.
+    """
     for kind, endings in suffixes.items():
         if path.name.lower().endswith(endings):
             return kind
@@ -217,7 +221,18 @@ def images_in(path: Path, choice: Choice = Choice(), planes: bool = False) -> in
 def contents_of(
     path: Path, pixel_scale: float | None, choice: Choice, rows: Array | None, remarks: list[str]
 ) -> Contents:
-    """Return what a file says by itself: see `lensphys.data.images.read_images`."""
+    """Return what a file says by itself: see `lensphys.data.images.read_images`.
+
+    Args:
+        path: the file.
+        pixel_scale: [arcsec], before that of the header; None for the header's.
+        choice: what of a FITS file is asked for.
+        rows: which images of a stack are read, (n,) in rising order; None for all of them.
+        remarks: sentences for the user are added here.
+
+    Raises:
+        LensphysError: if the file is faulty, or is not of a kind that is read.
+    """
     kind = kind_of(path, READ)
     if kind == "FITS" and rows is None and (count := fits_images(path, choice, planes=False)) is not None:
         rows = np.arange(count)

@@ -31,7 +31,7 @@ class JointFile:
 
     Args:
         bands: the images of each band that its result is of, and the result, as for `write_images`.
-        table: of all parameters: ``name``, ``value``, ``error`` and ``unit``.
+        table: of all P parameters: ``name``, ``value``, ``error`` and ``unit``, (P,) each, in the units that it says.
         numbers: of all images together: ``theta_E`` [arcsec], ``chi2``, ``evidence``, ``correlation``.
         words: ``quality`` and ``reasons``.
         scale: factor by which pixels are smaller.

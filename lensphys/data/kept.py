@@ -26,7 +26,7 @@ class Stack:
     Args:
         shape: (N, ...).
         dtype: of its numbers.
-        chunks: yields its parts, in order.
+        chunks: yields its parts, (n, ...) each, in order.
     """
 
     shape: tuple[int, ...]

@@ -75,7 +75,11 @@ def merge(folder: str | Path, out: str | Path, *, way: Way = COPIED, overwrite: 
 def merge_shards(
     folder: Path, out: Path, *, way: Way = COPIED, report: Callable[[int], None] = lambda samples: None
 ) -> None:
-    """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done."""
+    """Merge as `merge` does, over whatever stands at ``out``; ``report`` is told how many samples are done.
+
+    Raises:
+        LensphysError: if shards are missing or damaged.
+    """
     manifest = _read(folder)
     starts = _starts(folder, manifest)
     with whole_file(out) as temporary, way.new(temporary) as file:

@@ -66,7 +66,12 @@ class NoiseChecks(Strict):
 
 @dataclass(frozen=True)
 class Deviation:
-    """The standard deviation of each pixel, and what was made of the map to find it, in words that follow its name."""
+    """The standard deviation of each pixel, and how it was found.
+
+    Args:
+        values: (H, W) or (N, H, W), as the map [unit of the image].
+        how: what was made of the map, in words that follow its name.
+    """
 
     values: Array
     how: str

@@ -72,7 +72,11 @@ class Collection:
 
     @cached_property
     def sets(self) -> dict[str, Lenses]:
-        """The training set, ``train``, and all test sets by their names."""
+        """The training set, ``train``, and all test sets by their names.
+
+        Raises:
+            LensphysError: if a set cannot be made, or every lens of the training shares its source with a test set.
+        """
         settings = self.settings
         train = self._made("train", settings.data, None, None)
         like = train.target.classes or None

@@ -47,7 +47,7 @@ class TrainedNetwork:
     Args:
         network: standardised images (B, C, H, W) -> (B, outputs).
         mean: of each channel, (C,), in the unit of the images.
-        std: likewise.
+        std: standard deviation of each channel, (C,), in that unit.
         target: mean and standard deviation of a number that is predicted, (2,).
         device: where it computes.
     """
@@ -77,7 +77,10 @@ class TrainedNetwork:
         return torch.from_numpy(scaled.astype(np.float32))
 
     def state(self) -> dict[str, Array]:
-        """Return all that `restored` needs, but the network's settings: weights and channels' statistics by name."""
+        """Return all that `restored` needs, but the network's settings.
+
+        Weights by their names, as they are shaped, ``mean`` and ``std`` (C,), ``target`` (2,).
+        """
         weights = {f"network.{name}": x.detach().cpu().numpy() for name, x in self.network.state_dict().items()}
         return weights | {"mean": self.mean, "std": self.std, "target": self.target}
 

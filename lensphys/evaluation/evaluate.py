@@ -320,10 +320,20 @@ def _judged_batch(
 
 @dataclass(frozen=True)
 class Truth:
-    """What a file knows of some lenses, in float64; None where it does not."""
+    """What a file knows of some lenses, in float64; None where it does not.
 
-    index: np.ndarray  # which lenses of the file, (n,)
-    flux_scale: Tensor  # (n, 1, 1, 1), flux units -> unit of the LR image
+    Args:
+        index: which lenses of the file, (n,).
+        flux_scale: from the unit of the HR images to that of the LR images, (n, 1, 1, 1).
+        hr: HR images as they were recorded, (n, 1, sH, sW) [flux per HR pixel].
+        hr_clean: those without noise, (n, 1, sH, sW) [flux per HR pixel].
+        lr_clean: LR images without noise, (n, 1, H, W) [flux per LR pixel], in the unit of the HR images.
+        alpha: reduced deflection, (n, 2, sH, sW) [arcsec].
+        theta_E: Einstein radius of the main lens, (n,) [arcsec].
+    """
+
+    index: np.ndarray
+    flux_scale: Tensor
     hr: Tensor | None
     hr_clean: Tensor | None
     lr_clean: Tensor | None

@@ -73,7 +73,7 @@ class Hdu:
         return f"{self._file.path}[{shown(self.name)}{f',{self.version}' if self.version > 1 else ''}]"
 
     def array(self) -> Array:
-        """Return the array in the machine's byte order, leading axes of one taken off.
+        """Return the array in the machine's byte order, of ``shape``: leading axes of one are taken off.
 
         Raises:
             LensphysError: if it is larger than `MOST_PIXELS`, or damaged.
@@ -152,7 +152,11 @@ class FitsFile:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Turn whatever astropy meets into one sentence."""
+        """Turn whatever astropy meets into one sentence.
+
+        Raises:
+            LensphysError: in place of what astropy raised in the block.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -49,7 +49,11 @@ def pixel_scale(header: fits.Header, where: str) -> float | None:
 
 
 def kernel_scale(header: fits.Header, where: str) -> float | None:
-    """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS, which may be its image's, else None."""
+    """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS, which may be its image's, else None.
+
+    Raises:
+        LensphysError: if what is stated is no positive number, or the WCS is faulty.
+    """
     return _stated_scale(header, where) or _sky_scale(header, where)
 
 
@@ -87,7 +91,11 @@ def reason(error: Exception) -> str:
 
 
 def scale_key(header: fits.Header) -> str:
-    """Return the card that gives the pixel scale of an image: of its WCS, else PIXSCALE or the like."""
+    """Return the card that gives the pixel scale of an image: of its WCS, else PIXSCALE or the like.
+
+    Raises:
+        LensphysError: if the WCS is faulty.
+    """
     sky = next((key for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1") if key in header), "")
     stated = next((key for key in SCALE_KEYS if key in header), "")
     return sky if sky and _sky_scale(header, sky) is not None else stated
@@ -128,7 +136,11 @@ def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = Us
 
 
 def scale_conflict(header: fits.Header, where: str) -> str | None:
-    """Return what is to be said where the WCS of an image and its PIXSCALE, or the like, are not of one mind."""
+    """Return what is to be said where the WCS of an image and its PIXSCALE, or the like, are not of one mind.
+
+    Raises:
+        LensphysError: if one of the two is faulty.
+    """
     sky, stated = _sky_scale(header, where), _stated_scale(header, where)
     if sky is None or stated is None or abs(stated / sky - 1) <= 0.01:
         return None

@@ -70,7 +70,11 @@ def holds_kernel(hdu: Hdu) -> bool:
 
 
 def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
-    """Return the kernel in an extension; what it does not say of its pixels, the primary header may."""
+    """Return the kernel in an extension; what it does not say of its pixels, the primary header may.
+
+    Raises:
+        LensphysError: if it is no image (K, K), or its header is faulty.
+    """
     if not hdu.shape:
         return _evaluated(hdu)
     if len(hdu.shape) != 2:

@@ -35,7 +35,11 @@ class Frame:
 
     @property
     def wcs(self) -> WCS | None:
-        """Of the sky; None where the header has none."""
+        """Of the sky; None where the header has none.
+
+        Raises:
+            LensphysError: if it is faulty.
+        """
         if not has_steps(self.header):
             return None
         try:

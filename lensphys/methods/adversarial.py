@@ -64,7 +64,7 @@ class AdversarialMethod(SupervisedMethod):
         return {"discriminator": self.discriminator, "generator": self.network}
 
     def terms_of(self, player: str, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of a player's loss of a batch, and ``loss``."""
+        """Return the named terms, scalars, of a player's loss of a batch, and ``loss``."""
         if player == "generator":
             return self.training_terms(batch, epoch)
         prediction = self.predict(batch.observation)
@@ -73,7 +73,7 @@ class AdversarialMethod(SupervisedMethod):
         return {"loss": self.game.adversarial.of_discriminator(real, fake), "accuracy": told}
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the terms of the generator: those of supervised learning, ``adversarial`` and ``rank``."""
+        """Return the generator's terms, scalars: of supervised learning, ``adversarial``, ``rank`` and ``loss``."""
         prediction = self.predict(batch.observation)
         terms = self.terms_against_truth(prediction, batch, epoch)
         real, fake = self._logits(prediction, batch)
@@ -85,7 +85,7 @@ class AdversarialMethod(SupervisedMethod):
         return terms | {"loss": loss}
 
     def validation_score(self, batch: Batch) -> Tensor:
-        """Return the pixel loss, to be watched: it does not choose the weights."""
+        """Return the pixel loss, a scalar, to be watched: it does not choose the weights."""
         return self.terms_against_truth(self.predict(batch.observation), batch, 0)["pixel"]
 
     def _logits(self, prediction: Prediction, batch: Batch, *, detached: bool = False) -> tuple[Tensor, Tensor]:

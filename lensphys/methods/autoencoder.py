@@ -54,7 +54,7 @@ class AutoencoderMethod(Trainable[Batch]):
         return {"autoencoder": self.network, "discriminator": self.discriminator}
 
     def terms_of(self, player: str, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of a player's loss of a batch, and ``loss``.
+        """Return the named terms, scalars, of a player's loss of a batch, and ``loss``.
 
         Raises:
             LensphysError: if there are no HR images.
@@ -64,7 +64,7 @@ class AutoencoderMethod(Trainable[Batch]):
         return self.training_terms(batch, epoch)
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return ``reconstruction``, ``adversarial`` and ``loss``, the auto-encoder's.
+        """Return ``reconstruction``, ``adversarial`` and ``loss``, scalars, the auto-encoder's.
 
         Raises:
             LensphysError: if there are no HR images.
@@ -78,7 +78,11 @@ class AutoencoderMethod(Trainable[Batch]):
         return terms | {"loss": terms["reconstruction"] + self.settings.adversarial * terms["adversarial"]}
 
     def validation_score(self, batch: Batch) -> Tensor:
-        """Return the mean squared error of the images as they come back."""
+        """Return the mean squared error of the images as they come back, a scalar.
+
+        Raises:
+            LensphysError: if there are no HR images.
+        """
         images = hr_images(batch, self.settings.scale)
         return F.mse_loss(self.network(images)[0].float(), images)
 

@@ -46,7 +46,7 @@ class ClassifierMethod(Trainable[Batch]):
         self.network = settings.network.build()
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the ``accuracy`` and ``loss``, the cross-entropy.
+        """Return the ``accuracy``, 0 to 1, and ``loss``, the cross-entropy, both scalars.
 
         Raises:
             LensphysError: if there are no labels, or other ones than the network's, or no images of the asked kind.

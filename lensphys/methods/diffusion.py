@@ -203,7 +203,11 @@ class DiffusionMethod(TrainableMethod):
         return {"loss": self._error(self.network, condition, residual / self.spread, noise, step)}
 
     def validation_score(self, batch: Batch) -> Tensor:
-        """Return the mean error, a scalar, of the averaged weights at fixed noise levels, with fixed noise."""
+        """Return the mean error, a scalar, of the averaged weights at fixed noise levels, with fixed noise.
+
+        Raises:
+            LensphysError: if there is no truth, or its shape does not fit.
+        """
         residual, condition = self._residual(batch) / self.spread, self._condition(batch.observation)
         count = self.settings.validation_levels
         levels = (torch.arange(count) + 0.5) * (self.settings.steps / count)

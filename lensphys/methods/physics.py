@@ -114,11 +114,11 @@ class PhysicsMethod(TrainableMethod):
         )
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of the loss, and ``loss``; the truth is not looked at."""
+        """Return the named terms, scalars, of the loss, and ``loss``; the truth is not looked at."""
         return self.terms_of_physics(self.predict(batch.observation), batch.observation, epoch)
 
     def terms_of_physics(self, prediction: Prediction, observation: Observation, epoch: int) -> dict[str, Tensor]:
-        """Return the terms of a prediction, ``perceptual`` among them if it is asked for, and ``loss``."""
+        """Return the terms of a prediction, scalars, ``perceptual`` among them if it is asked for, and ``loss``."""
         terms, perceptual = self.settings.loss.evaluate(prediction, observation, epoch), self.settings.perceptual
         if perceptual is not None and self._perceptual is not None:
             unit = observation.peak_unit

@@ -50,7 +50,7 @@ class PhysicsAdversarialMethod(PhysicsMethod):
         return {"discriminator": self.discriminators, "generator": self.network}
 
     def terms_of(self, player: str, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the named terms of a player's loss of a batch, and ``loss``."""
+        """Return the named terms, scalars, of a player's loss of a batch, and ``loss``."""
         if player == "generator":
             return self.training_terms(batch, epoch)
         with torch.no_grad():
@@ -60,7 +60,7 @@ class PhysicsAdversarialMethod(PhysicsMethod):
         return {"loss": torch.stack(losses).mean()}
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the terms of the physics, and ``adversarial``, the mean over the scales."""
+        """Return the terms of the physics, ``adversarial``, the mean over the scales, and ``loss``, all scalars."""
         prediction = self.predict(batch.observation)
         terms = self.terms_of_physics(prediction, batch.observation, epoch)
         logits = self._logits(prediction, batch.observation)
@@ -69,7 +69,7 @@ class PhysicsAdversarialMethod(PhysicsMethod):
         return terms | {"loss": terms["loss"] + self.game.adversarial.weight * terms["adversarial"]}
 
     def validation_score(self, batch: Batch) -> Tensor:
-        """Return the loss of the physics."""
+        """Return the loss of the physics, a scalar."""
         return self.terms_of_physics(self.predict(batch.observation), batch.observation, 0)["loss"]
 
     def _logits(self, prediction: Prediction, observation: Observation) -> list[tuple[Tensor, Tensor]]:

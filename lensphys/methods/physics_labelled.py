@@ -74,7 +74,7 @@ class PhysicsLabelledMethod(PhysicsMethod):
         return DeflectionField(first.alpha + second.alpha, first.grid, first.centre)
 
     def training_terms(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Return the terms of the physics, ``accuracy`` and ``labels``, the cross-entropy, and ``loss``.
+        """Return the terms of the physics, ``accuracy`` and ``labels``, the cross-entropy, and ``loss``, all scalars.
 
         Raises:
             LensphysError: if there are no labels, or other ones than the classifier's.

@@ -63,7 +63,10 @@ class LiftingConv(_Weighted):
 
 
 class GroupConv(_Weighted):
-    """Fields (B, in, G, H, W) -> fields (B, out, G, H, W); ``kernel`` is odd."""
+    """Fields (B, in, G, H, W) -> fields (B, out, G, H, W); ``kernel`` is odd.
+
+    ``quotients``: the number of g^-1 h in the group, (G, G).
+    """
 
     quotients: Tensor
 
@@ -74,7 +77,11 @@ class GroupConv(_Weighted):
         self.register_buffer("quotients", table, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the fields: the kernel of (g, h) is that of g^-1 h, turned by g."""
+        """Return the fields (B, out, G, H, W): the kernel of (g, h) is that of g^-1 h, turned by g.
+
+        Args:
+            maps: fields (B, in, G, H, W).
+        """
         by_element = self.weight.unflatten(1, (-1, len(self.quotients)))
         by_pair = by_element[:, :, self.quotients]  # (out, in, g, h, k, k)
         turned = torch.stack([transformed(k, g) for g, k in enumerate(by_pair.unbind(2))], dim=1)

@@ -29,6 +29,9 @@ class Camera:
         supersampling: each pixel is the sum of this many squared points; 1 evaluates it at its centre (legacy data).
         target_psf: the PSF that a super-resolved image shall have; the camera's own if None.
 
+    Raises:
+        LensphysError: if the supersampling is below 1.
+
     Example:
         >>> from lensphys.model import SIS, Sersic
         >>> from lensphys.observation import GaussianPSF
@@ -96,6 +99,12 @@ class Camera:
 
         Args:
             flux: (B, 1, sH, sW) [flux per pixel], s any whole number.
+
+        Returns:
+            (B, 1, H, W) [flux per pixel].
+
+        Raises:
+            LensphysError: if they are not s times those of the camera.
         """
         points = _points(flux, self.grid)
         return self.psf.summed(flux, self.grid.scale / points, points)

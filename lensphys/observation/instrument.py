@@ -59,7 +59,7 @@ class ExposureNoiseSettings(NoiseSettings):
     num_exposures: PositiveInt = 1
 
     def law(self, image: Tensor, instrument: Instrument) -> Noise:
-        """Return that of these numbers, whatever the images.
+        """Return that of these numbers, whatever the images (B, 1, H, W); its variance is in the instrument's unit.
 
         Raises:
             LensphysError: if the instrument has no zero point.

@@ -79,7 +79,11 @@ class Cameras:
         return cls(lr, replace(hr, psf=Instrument.named(recipe.target.instrument).psf_of()), same_psf=False)
 
     def under(self, instrument: Instrument, conditions: Conditions) -> tuple[Camera, ...]:
-        """Return both cameras with the PSFs of some samples; a target telescope keeps its own."""
+        """Return both cameras with the PSFs of some samples; a target telescope keeps its own.
+
+        Raises:
+            LensphysError: if a PSF is wider than the image.
+        """
         if conditions.psf_fwhm is None:
             return self.lr, self.hr
         side, widest = min(self.lr.grid.shape) * self.lr.grid.scale, float(conditions.psf_fwhm.max())

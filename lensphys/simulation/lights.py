@@ -186,7 +186,11 @@ class AnyLight(LightSettings):
         return "magnitude" in self.parameters
 
     def draw(self, key: str, draws: Draws, photometer: Photometer) -> Named:
-        """Return lenstronomy's name and the values, drawn."""
+        """Return lenstronomy's name and the values, drawn.
+
+        Raises:
+            LensphysError: if neither amp nor magnitude is among the parameters.
+        """
         key, rest = f"{key}.parameters", dict(self.parameters)
         amp, magnitude = rest.pop("amp", None), rest.pop("magnitude", None)
         values = draws.all_of(key, rest)

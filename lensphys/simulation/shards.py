@@ -190,7 +190,7 @@ def _bytes(arrays: Arrays) -> int:
 
 
 def describe(file: h5py.File, plan: Plan, arrays: Arrays, count: int) -> None:
-    """Give a new file its attributes and its empty datasets, of ``count`` samples, like those of ``arrays``."""
+    """Give a new file its attributes and its empty datasets, (count, ...), like those of ``arrays``, (n, ...)."""
     file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "identity": plan.identity})
     file.attrs.update(plan.attributes())
     if plan.left_out:

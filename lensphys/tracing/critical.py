@@ -125,6 +125,9 @@ def curves_of_formula(
         reach: how far from the origin, along an axis, its components lie [arcsec].
         half_width: of the square that is searched [arcsec].
         step: of the grid [arcsec].
+
+    Raises:
+        LensphysError: if half_width or step is not positive.
     """
     half = _beyond(jacobian, reach) if half_width is None else half_width
     step = half / _STEPS if step is None else step

@@ -159,6 +159,9 @@ def block_features(images: Tensor, block: int, sharpness: float) -> Tensor:
         images: (B, 1, H, W), in any unit.
         block: side of a block [pixels], even.
         sharpness: see `NIQE`.
+
+    Raises:
+        LensphysError: if the images are smaller than a block.
     """
     check_images("images", images)
     rows, columns = (size // block for size in images.shape[-2:])

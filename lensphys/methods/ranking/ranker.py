@@ -44,12 +44,12 @@ class RankerMethod(Trainable[RankBatch]):
         self.network = settings.network.build()
 
     def training_terms(self, batch: RankBatch, epoch: int) -> dict[str, Tensor]:
-        """Return the margin-ranking loss and the ranking accuracy of a batch."""
+        """Return ``ranking``, the margin-ranking loss, ``accuracy``, 0 to 1, and ``loss`` of a batch, all scalars."""
         image = reoriented(batch.image) if self.training else batch.image
         score = self.network(image.flatten(0, 1)[:, None]).float().reshape(batch.niqe.shape)
         ranking, accuracy = margin_ranking(score, batch.niqe, self.settings.margin), ranking_accuracy(score, batch.niqe)
         return {"ranking": ranking, "accuracy": accuracy, "loss": ranking}
 
     def validation_score(self, batch: RankBatch) -> Tensor:
-        """Return the share of pairs in the wrong order: 1 - validation is the ranking accuracy."""
+        """Return the share of pairs in the wrong order, a scalar: 1 - validation is the ranking accuracy."""
         return 1 - self.training_terms(batch, 0)["accuracy"]

@@ -138,7 +138,10 @@ class Sersic(LightProfile):
         return _REACH * torch.as_tensor(self.R_sersic)
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the brightness and its derivatives in closed form: see `brightness_sersic_derivatives`."""
+        """Return the brightness (B, 1, H, W) [flux / arcsec^2] and its derivatives, (B, len(names), 1, H, W).
+
+        In closed form: see `brightness_sersic_derivatives`; arguments as of `Component.derivatives`.
+        """
         light, columns = brightness_sersic_derivatives(position, **self.values)
         return light, columns[:, self.places(names, columns), None]
 

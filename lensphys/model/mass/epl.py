@@ -186,7 +186,10 @@ class EPL(ScaleFree):
     )
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection and its derivatives in closed form: see `deflection_epl_derivatives`."""
+        """Return the deflection (B, 2, H, W) [arcsec] and its derivatives, (B, len(names), 2, H, W), in closed form.
+
+        See `deflection_epl_derivatives`; arguments as of `Component.derivatives`.
+        """
         alpha, columns = deflection_epl_derivatives(position, **self.values)
         return alpha, columns[:, self.places(names, columns)]
 

@@ -71,6 +71,9 @@ def deflection_multipole_waves(
 
     Returns:
         (B, 2, H, W) [arcsec].
+
+    Raises:
+        LensphysError: if the order is no integer of 2 or more.
     """
     _check_order(m)
     _, u, wave = _waves(theta, m, a_cos, a_sin, center_x, center_y)
@@ -155,7 +158,10 @@ class MultipoleWaves(ScaleFree):
     )
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection and its derivatives: see `deflection_multipole_waves_derivatives`."""
+        """Return the deflection (B, 2, H, W) [arcsec] and its derivatives, (B, len(names), 2, H, W), in closed form.
+
+        See `deflection_multipole_waves_derivatives`; arguments as of `Component.derivatives`.
+        """
         alpha, columns = deflection_multipole_waves_derivatives(position, **self.values)
         return alpha, columns[:, self.places(names, columns)]
 

@@ -169,6 +169,9 @@ class SIE(ScaleFree):
     )
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection and its derivatives in closed form: see `deflection_sie_derivatives`."""
+        """Return the deflection (B, 2, H, W) [arcsec] and its derivatives, (B, len(names), 2, H, W), in closed form.
+
+        See `deflection_sie_derivatives`; arguments as of `Component.derivatives`.
+        """
         alpha, columns = deflection_sie_derivatives(position, **self.values)
         return alpha, columns[:, self.places(names, columns)]
