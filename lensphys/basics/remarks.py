@@ -49,16 +49,10 @@ def of_all(parts: Iterable[Sequence[str]]) -> list[str]:
     Args:
         parts: remarks of each; equal ones are told once, and `Remark` of one key together.
     """
-    found: dict[tuple[type, str], list[str]] = {}
+    found: dict[tuple[type, str], list[Remark]] = {}
     for remark in (remark for part in parts for remark in part):
-        same = found.setdefault((type(remark), remark.key if isinstance(remark, Remark) else remark), [])
-        if isinstance(remark, Remark) or not same:
-            same.append(remark)
-    return [_together(same) for same in found.values()]
-
-
-def _together(same: Sequence[str]) -> str:
-    first, *others = same
-    if not isinstance(first, Remark):
-        return first
-    return first.with_others([other for other in others if isinstance(other, Remark)])
+        if isinstance(remark, Remark):
+            found.setdefault((type(remark), remark.key), []).append(remark)
+        else:
+            found.setdefault((str, remark), [])
+    return [same[0].with_others(same[1:]) if same else text for (_, text), same in found.items()]

@@ -173,10 +173,7 @@ def _pixels(observation: Observations) -> Stack:
 
 
 def _write_hdf5(path: Path, results: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-    stacks = {
-        name: array if isinstance(array, Stack) else Stack.from_array(np.asarray(array))
-        for name, array in results.items()
-    }
+    stacks = {name: Stack.from_array(array) for name, array in results.items()}
     size = sum(stack.nbytes for stack in stacks.values())
     with whole_file(path) as temporary, new_file(temporary) as file, reserved(file, size):
         file.attrs["kind"] = RESULT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from lensphys.basics.provenance import provenance, source_hash
 from lensphys.basics.runs import READER
 from lensphys.basics.settings import Strict
 from lensphys.data.images import read_images
-from lensphys.downstream.inputs import AnyInput, Material, Seen, TogetherInput, joined
+from lensphys.downstream.inputs import AnyInput, Material, Seen
 from lensphys.downstream.measures import of_classes
 from lensphys.downstream.products import CODE, Product, Results, computed, fingerprint
 from lensphys.downstream.readers import AnyReader, Trained
@@ -175,7 +176,7 @@ def answered(
     _check_pixels(saved, observation, path)
     results = {name: computed(product, observation, fingerprint(observation), None, device=device, workers=workers)
                for name, product in saved.products.items()}  # fmt: skip
-    seen = _seen(saved, Material(str(path), observation, results.__getitem__, hr, saved.half_field))
+    seen = _seen(saved, Material(str(path), observation, results.__getitem__, hr, saved.half_field), saved.input)
     if list(seen.names) != saved.names:
         raise LensphysError(
             f"{path} gives the reader {', '.join(seen.names)}, and it learned from {', '.join(saved.names)}: train it "
@@ -193,11 +194,9 @@ def _check_pixels(saved: SavedReader, observation: Observation, path: Path) -> N
         )
 
 
-def _seen(saved: SavedReader, material: Material) -> Seen:
-    wanted = saved.inputs[saved.input]
-    if isinstance(wanted, TogetherInput):
-        return joined([(name, saved.inputs[name].read(material)) for name in wanted.of_inputs])
-    return wanted.read(material)
+def _seen(saved: SavedReader, material: Material, name: str) -> Seen:
+    """An input of a reader, by its name."""
+    return saved.inputs[name].seen(material, partial(_seen, saved, material))
 
 
 def _listed(saved: SavedReader, answers: Any, index: Any, results: dict[str, Results]) -> list[dict[str, Any]]:

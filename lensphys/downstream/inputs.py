@@ -100,6 +100,31 @@ class InputSettings(Strict, ABC):
         """Whether it looks at the truth."""
         return False
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the inputs that it puts together; none of a simple one."""
+        return ()
+
+    @abstractmethod
+    def seen(self, material: Material, part: Callable[[str], Seen]) -> Seen:
+        """Return it, images (N, C, H, W) or numbers (N, F).
+
+        Args:
+            material: what it is made of.
+            part: what the inputs that it puts together are, by their names.
+
+        Raises:
+            LensphysError: if the material lacks what it is made of.
+        """
+
+
+class SimpleInput(InputSettings):
+    """What is made of the material alone."""
+
+    def seen(self, material: Material, part: Callable[[str], Seen]) -> Seen:
+        """Return what `read` does."""
+        return self.read(material)
+
     @abstractmethod
     def read(self, material: Material) -> Seen:
         """Return it.
@@ -109,7 +134,7 @@ class InputSettings(Strict, ABC):
         """
 
 
-class LRInput(InputSettings):
+class LRInput(SimpleInput):
     """The low-resolution image, in units of its brightest pixel."""
 
     kind: Literal["lr"]
@@ -120,7 +145,7 @@ class LRInput(InputSettings):
         return _images(material, seen.image * seen.weight / seen.peak_unit, "lr")
 
 
-class HRInput(InputSettings):
+class HRInput(SimpleInput):
     """The true high-resolution image: the ceiling, which no user has."""
 
     kind: Literal["hr"]
@@ -131,14 +156,18 @@ class HRInput(InputSettings):
         return True
 
     def read(self, material: Material) -> Seen:
-        """Return images (N, 1, sH, sW)."""
+        """Return images (N, 1, sH, sW).
+
+        Raises:
+            LensphysError: if there are none.
+        """
         if material.hr is None:
             raise LensphysError(f"{material.name} has no HR images: take the inputs of kind hr away")
         factor = material.hr.shape[-1] // material.observation.image.shape[-1]
         return _images(material, material.in_peaks(material.hr, factor), "hr")
 
 
-class PlaneInput(InputSettings):
+class PlaneInput(SimpleInput):
     """An image that a product holds.
 
     Args:
@@ -171,7 +200,7 @@ class PlaneInput(InputSettings):
         )
 
 
-class NumbersInput(InputSettings):
+class NumbersInput(SimpleInput):
     """The numbers of a fit: its parameters, chi^2, sub-halos, convergence beyond the smooth lens, and residual.
 
     Args:
@@ -190,7 +219,11 @@ class NumbersInput(InputSettings):
         return (self.of_product,)
 
     def read(self, material: Material) -> Seen:
-        """Return numbers (N, F)."""
+        """Return numbers (N, F).
+
+        Raises:
+            LensphysError: if the product has no number of a name that is asked for.
+        """
         results = material.product(self.of_product)
         found = fit_numbers(material.observation, results, *_planes(material, results))
         if missing := [name for name in self.only or [] if name not in found]:
@@ -200,7 +233,7 @@ class NumbersInput(InputSettings):
         return _numbers({name: found[name] for name in self.only or found})
 
 
-class NuisanceInput(InputSettings):
+class NuisanceInput(SimpleInput):
     """Flux, radius of the arcs and signal-to-noise of the LR image: what must not tell the classes apart."""
 
     gives = "numbers"
@@ -221,9 +254,18 @@ class TogetherInput(InputSettings):
     kind: Literal["together"]
     of_inputs: Annotated[list[str], Field(alias="of", min_length=2)]
 
-    def read(self, material: Material) -> Seen:
-        """Not made of the material alone: see `seen_by`."""
-        raise LensphysError("an input of several is made of the others")
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The others."""
+        return tuple(self.of_inputs)
+
+    def seen(self, material: Material, part: Callable[[str], Seen]) -> Seen:
+        """Return the others as one.
+
+        Raises:
+            LensphysError: if the material lacks what they are made of, or some are images and others numbers.
+        """
+        return joined([(name, part(name)) for name in self.of_inputs])
 
 
 AnyInput = Annotated[

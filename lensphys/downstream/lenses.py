@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.data.subset import write_rows
 from lensphys.data.unusable import unusable
-from lensphys.downstream.inputs import Material, Seen, TogetherInput, joined
+from lensphys.downstream.inputs import Material, Seen
 from lensphys.downstream.numbers import nuisances
 from lensphys.downstream.products import Product, Results, computed, fingerprint
 from lensphys.downstream.sampling import Rows, Target, classes_of, groups_of, matched_rows, number_of
@@ -182,11 +182,7 @@ class Collection:
         material = self.sets[lenses].material
         key = (material.name, name)
         if key not in self._seen:
-            found = self.settings.inputs[name]
-            if isinstance(found, TogetherInput):
-                self._seen[key] = joined([(part, self.seen(lenses, part)) for part in found.of_inputs])
-            else:
-                self._seen[key] = found.read(material)
+            self._seen[key] = self.settings.inputs[name].seen(material, partial(self.seen, lenses))
         return self._seen[key]
 
 

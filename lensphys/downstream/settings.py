@@ -13,7 +13,7 @@ from lensphys.basics.checks import LensphysError, check_choice, check_file
 from lensphys.basics.remote import local
 from lensphys.basics.runs import check_trained
 from lensphys.basics.settings import Strict
-from lensphys.downstream.inputs import AnyInput, Kind, TogetherInput
+from lensphys.downstream.inputs import AnyInput, Kind
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
 from lensphys.methods import READY, TrainableMethod
@@ -177,11 +177,10 @@ class Downstream(Strict):
         if missing := [name for name in asked if name not in self.products]:
             raise ValueError(f"{missing[0]!r} is none of the products: {', '.join(self.products) or 'there are none'}")
         self._check_starts()
-        for name, part in self.inputs.items():
-            others = part.of_inputs if isinstance(part, TogetherInput) else []
-            if wrong := [n for n in others if n not in self.inputs or isinstance(self.inputs[n], TogetherInput)]:
+        for name, own in self.inputs.items():
+            if wrong := [n for n in own.parts if n not in self.inputs or self.inputs[n].parts]:
                 raise ValueError(f"{name!r} puts {wrong[0]!r} together, which is no simple input")
-            if len({self.kind_of(n) for n in others}) > 1:
+            if len({self.kind_of(n) for n in own.parts}) > 1:
                 raise ValueError(f"{name!r} puts images and numbers together, which no reader looks at")
         for name, reader in self.readers.items():
             if not self.inputs_of(reader):
@@ -201,7 +200,7 @@ class Downstream(Strict):
     def kind_of(self, name: str) -> Kind:
         """Return whether an input is images or numbers."""
         found = self.inputs[name]
-        return self.kind_of(found.of_inputs[0]) if isinstance(found, TogetherInput) else found.gives
+        return self.kind_of(found.parts[0]) if found.parts else found.gives
 
     def inputs_of(self, reader: ReaderSettings) -> list[str]:
         """Return the names of the inputs that a reader looks at."""
@@ -210,9 +209,7 @@ class Downstream(Strict):
 
     def closure(self, name: str) -> dict[str, AnyInput]:
         """Return an input and those that it is made of, by their names."""
-        found = self.inputs[name]
-        others = found.of_inputs if isinstance(found, TogetherInput) else []
-        return {n: self.inputs[n] for n in [*others, name]}
+        return {n: self.inputs[n] for n in [*self.inputs[name].parts, name]}
 
     @property
     def shifted(self) -> dict[str, DataSettings]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,12 +12,27 @@ from torch import Tensor
 from lensphys.basics.constants import constant
 
 
-class HalfWidths(float):
+class OfImage(float):
+    """A bound in a unit that an image gives."""
+
+    words: ClassVar[str]
+
+    @property
+    def told(self) -> str:
+        """The number and its unit, for files."""
+        return f"{self:g} {self.words}"
+
+
+class HalfWidths(OfImage):
     """A bound in half widths of the field of view: `Parameter.seen_in` turns it into arcsec."""
 
+    words = "half widths of the field of view"
 
-class Peaks(float):
+
+class Peaks(OfImage):
     """A bound in units of an image's brightest pixel."""
+
+    words = "peaks"
 
 
 @dataclass(frozen=True)
@@ -54,16 +69,13 @@ class Parameter:
     @property
     def plain_bounds(self) -> tuple[float, float]:
         """The bounds that are plain numbers; infinite ones in place of those that depend on the image."""
-        low, high = (isinstance(b, HalfWidths | Peaks) for b in (self.low, self.high))
+        low, high = (isinstance(b, OfImage) for b in (self.low, self.high))
         return -math.inf if low else self.low, math.inf if high else self.high
 
     @property
     def as_dict(self) -> dict[str, Any]:
         """Unit, bounds and prior, for files."""
-        words = {HalfWidths: " half widths of the field of view", Peaks: " peaks"}
-        bounds = {
-            k: f"{b:g}{words[type(b)]}" if type(b) in words else b for k, b in (("low", self.low), ("high", self.high))
-        }
+        bounds = {k: b.told if isinstance(b, OfImage) else b for k, b in (("low", self.low), ("high", self.high))}
         prior = {"mean": self.mean, "sigma": self.sigma} if self.sigma < math.inf else {}
         return {"unit": self.unit} | bounds | prior | {"logarithmic": self.logarithmic}
 
