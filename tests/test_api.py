@@ -193,6 +193,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.super_resolve(HST, method="best"), "unknown method 'best'"),
     (lambda: lp.super_resolve(HST, weights="model_9"), "weights model_9 not found: it is no run folder"),
     (lambda: lp.super_resolve(HST, model=PLAIN, weights="model_1"), "model says what .* and weights asks for another"),
+    (lambda: lp.super_resolve(HST, method="bicubic", batch_size=0), "batch_size must be 1 or more, got 0"),
     (lambda: lp.super_resolve(HST, 2.5, method="bicubic"), "scale must be a whole number from 1 to 16, got 2.5"),
     (lambda: lp.super_resolve(HST, method="bicubic", z_lens=0.5), "give z_lens and z_source, or neither"),
     (lambda: lp.super_resolve(HST, method="bicubic", device="tpu"), "unknown device 'tpu'"),
@@ -391,11 +392,14 @@ def test_a_result_is_drawn_with_all_that_it_has(fitted, hst, tmp_path):
     assert len(ring) == 1 and np.isclose(np.ptp(ring[0].get_xdata()), 2.4, atol=0.3)  # the critical curve alone
     figure.savefig(tmp_path / "a.png")
     assert [ax.get_title() for ax in fitted.plot().axes][1] == 'model, 0.101" pixels'
+    assert figure.axes[2].images[0].get_clim() == (-4.0, 4.0)  # sigma of the noise
+    assert fitted.plot(sigmas=2.5).axes[2].images[0].get_clim() == (-2.5, 2.5)
     assert len([ax for ax in lp.super_resolve(hst, method="bicubic").plot().axes if ax.get_title()]) == 3
 
 
 def test_images_are_drawn(data, hst):
     assert [ax.get_title() for ax in data.images.plot().axes if ax.get_title()] == ["image 0", "image 1", "image 2"]
+    assert [ax.get_title() for ax in data.images.plot(most=1).axes if ax.get_title()] == ["image 0"]
     assert hst.plot().axes[0].get_title() == "hst_like_lens.fits"
 
 

@@ -46,6 +46,7 @@ from lensphys.downstream.readers import (
     TreesReader,
 )
 from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
+from lensphys.downstream.tables import tables
 from lensphys.losses.physics import min_max
 from lensphys.methods import Batch
 from lensphys.methods.physics_labelled import PhysicsLabelledMethod, PhysicsLabelledSettings
@@ -652,6 +653,17 @@ def test_counting_only_what_was_told_right_makes_chance_look_like_knowledge():
     assert found["auc"]["all"] == pytest.approx(0.5, abs=0.01)
     assert found["auc_if_right"]["all"] == pytest.approx(0.83, abs=0.01)
     assert auc_if_right(np.eye(3)[[0, 0, 2]], np.array([0, 1, 2]), ["a", "b", "c"]) == {"a": 0.75, "c": 1.0}
+
+
+def test_a_wide_interval_of_nuisances_tells_nothing():
+    tree = json.loads((CONFIGS / "model_2" / "metrics.json").read_text())
+
+    def verdicts(vague: float) -> set[str]:
+        leak = next(table for table in tables(tree, vague) if table.title.startswith("Leak"))
+        return {line.cells[1].text for line in leak.lines}
+
+    assert verdicts(0.0) == {"too few seeds to tell"}  # no interval has no width
+    assert verdicts(1.0) <= {"at chance", "above chance: the sets leak"}
 
 
 @pytest.fixture(scope="module")

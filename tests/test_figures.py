@@ -73,6 +73,10 @@ def test_sample_figure_leaves_out_columns_that_nobody_has():
     assert r"$|\alpha|$ [arcsec]" not in shown  # its place is taken
     ours, true = shown[r"$\delta\kappa$"], shown[r"true $\delta\kappa$"]
     assert ours.get_clim() == true.get_clim() == (-1.0, 1.0)
+    smooth = replace(full, substructure=0 * sr)
+    for least, reach in ((0.01, sample_figure([smooth])), (0.2, sample_figure([smooth], least_kappa=0.2))):
+        limits = [ax.images[0].get_clim() for ax in reach.axes if ax.get_title() == r"$\delta\kappa$"]
+        assert limits == [(-least, least)]
     with pytest.raises(LensphysError, match="at least one sample, got none"):
         sample_figure([])
 

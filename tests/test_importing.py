@@ -511,6 +511,7 @@ def test_files_of_our_own_are_paired_row_by_row(tmp_path):
     wide = simulate(Recipe.named("model_2", small), 3, tmp_path / "wide.h5")
     refused([made[0]], out, r'wide.h5: HR pixels of 0.0505" in 2 times as many .* pixels of 0.08": cut both', hr=wide,
             pixel_scale=None)  # fmt: skip
+    assert import_images([made[0]], out, hr=wide, scale_tolerance=0.3).count == 9  # 2 x 0.0505" for 0.08": 26 % off
 
 
 def test_the_observed_pair(shared, tmp_path):

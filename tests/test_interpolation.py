@@ -57,6 +57,14 @@ def test_nearest_repeats_each_pixel():
     torch.testing.assert_close(found, image.repeat_interleave(3, -1).repeat_interleave(3, -2) / 9)
 
 
+@pytest.mark.parametrize("lobes", [1, 2, 3])
+def test_a_lanczos_kernel_ends_after_its_lobes(lobes):
+    point = torch.zeros(1, 1, 1, 15, dtype=torch.float64)
+    point[..., 7] = 1
+    seen = torch.nonzero(lanczos(point, 3, lobes)[0, 0, 0])
+    assert (int(seen.min()), int(seen.max())) == (22 - 3 * lobes + 1, 22 + 3 * lobes - 1)  # pixels of a third
+
+
 def test_lanczos_passes_through_the_pixels_it_is_given():
     image = noise()
     torch.testing.assert_close(lanczos(image, 3)[..., 1::3, 1::3], image)  # the middle one of three is where it was

@@ -65,6 +65,8 @@ def test_each_phase_has_a_cosine_of_its_own():
     assert settings.rate_at(1.0) == pytest.approx(1e-2 * (0.01 + 0.99 / 2))
     assert settings.rate_at(2.0) == pytest.approx(1e-3)
     assert settings.rate_at(4.0) == pytest.approx(1e-3 * (0.01 + 0.99 / 2))
+    assert TrainingSettings(epochs=6, last_rate=0.5).rate_at(6.0) == pytest.approx(0.5e-3)
+    assert TrainingSettings(epochs=6, last_rate=1.0).rate_at(3.7) == pytest.approx(1e-3)
 
 
 def test_a_run_cut_between_phases_goes_on_with_the_same_losses(file, tmp_path):

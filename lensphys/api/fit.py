@@ -124,9 +124,14 @@ class Fit:
         """Image less its model, (H, W) [flux per pixel]; 0 where masked."""
         return self.result.residual
 
-    def plot(self, index: int = 0) -> Figure:
-        """Return a figure of one image: data, model, residual, sigma, kappa and source."""
-        return self.result.plot(index)
+    def plot(self, index: int = 0, *, sigmas: float = 4.0) -> Figure:
+        """Return a figure of one image: data, model, residual, sigma, kappa and source.
+
+        Args:
+            index: which image of a stack, counted from 0.
+            sigmas: where the colours of the residual end [sigma of the noise].
+        """
+        return self.result.plot(index, sigmas=sigmas)
 
     def __len__(self) -> int:
         return len(self.fits)

@@ -125,12 +125,16 @@ class Images:
         """What was used, masked, assumed or estimated."""
         return self.set.remarks
 
-    def plot(self) -> Figure:
-        """Return a figure of the first images, at most eight."""
+    def plot(self, *, most: int = 8) -> Figure:
+        """Return a figure of the first images.
+
+        Args:
+            most: how many of a stack.
+        """
         from lensphys.api.plot import images_figure
 
-        titles = [f"image {i}" for i in self.index] if len(self) > 1 else [self.name]
-        shown = dict(zip(titles, self.set.observation.image[:, 0].cpu().numpy(), strict=True))
+        titles = [f"image {i}" for i in self.index[:most]] if len(self) > 1 else [self.name]
+        shown = dict(zip(titles, self.set.observation.image[:most, 0].cpu().numpy(), strict=True))
         return images_figure(shown, self.set.observation.camera.grid)
 
     def _of(self, planes: torch.Tensor) -> Array:

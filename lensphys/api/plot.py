@@ -20,8 +20,6 @@ from lensphys.tracing.grid import PixelGrid
 Array = NDArray[Any]
 
 _KAPPA = "$\\kappa$"
-_MOST = 8  # images of a stack
-_SIGMAS = 4.0  # of the noise: the scale of residuals
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,22 @@ class Look:
 
 
 def images_figure(images: Mapping[str, Array], grid: PixelGrid) -> Figure:
-    """Return a figure of some images (H, W) on a pixel grid, at most eight, by their titles."""
-    shown = dict(list(images.items())[:_MOST])
-    panels = {t: Panel(x, _field(grid), "inferno", 0.0, percentile(x, 99.9)) for t, x in shown.items()}
+    """Return a figure of some images (H, W) [flux per pixel] on a pixel grid, by their titles."""
+    panels = {t: Panel(x, _field(grid), "inferno", 0.0, percentile(x, 99.9)) for t, x in images.items()}
     return _figure(panels, min(4, len(panels)))
 
 
-def result_figure(look: Look) -> Figure:
+def result_figure(look: Look, sigmas: float = 4.0) -> Figure:
     """Return a figure of the result of one image: LR, SR, residual, sigma, kappa and source, as far as there are any.
 
     LR and SR share a colour scale of surface brightness; the residual is in units of the noise. Over the image and
     kappa lie the critical curves.
+
+    Args:
+        look: what is shown.
+        sigmas: where the colours of the residual end [sigma of the noise].
     """
-    figure = _figure(_panels(look), 3)
+    figure = _figure(_panels(look, sigmas), 3)
     if look.alpha is not None:
         for ax in figure.axes:
             if ax.get_title().startswith((look.name, _KAPPA)):
@@ -86,7 +87,7 @@ def result_figure(look: Look) -> Figure:
     return figure
 
 
-def _panels(look: Look) -> dict[str, Panel]:
+def _panels(look: Look, sigmas: float) -> dict[str, Panel]:
     field, fine = _field(look.grid), look.grid.scale / look.scale
     ratio = look.scale**2  # a large pixel holds the flux of so many small ones
     peak = percentile(look.sr, 99.9) * ratio
@@ -94,7 +95,7 @@ def _panels(look: Look) -> dict[str, Panel]:
     panels = {
         f'LR, {look.grid.scale:.3g}" pixels': Panel(look.lr, field, "inferno", 0.0, peak),
         f'{look.name}, {fine:.3g}" pixels': Panel(look.sr * ratio, field, "inferno", 0.0, peak),
-        left: Panel(look.residual / look.noise, field, "RdBu_r", -_SIGMAS, _SIGMAS),
+        left: Panel(look.residual / look.noise, field, "RdBu_r", -sigmas, sigmas),
     }
     if look.sigma is not None:
         sigma = look.sigma * ratio

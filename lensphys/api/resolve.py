@@ -24,8 +24,7 @@ from lensphys.fitting import FitModel
 from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve as computed
 
-_CHUNK = 16  # images: what is lost of a run that is killed
-_FINEST = 16  # times as fine
+_FINEST = 16  # times as fine: more is a slip of the hand
 
 Model = File | Mapping[str, Any] | FitModel
 
@@ -56,6 +55,7 @@ def super_resolve(
     z_lens: float | None = None,
     z_source: float | None = None,
     workers: int = 1,
+    batch_size: int = 16,
     device: str = "auto",
 ) -> Result: ...
 
@@ -72,6 +72,7 @@ def super_resolve(
     z_lens: float | None = None,
     z_source: float | None = None,
     workers: int = 1,
+    batch_size: int = 16,
     device: str = "auto",
 ) -> Result | JointResult:
     """Super-resolve images; without a trained network, each one is fitted on its own.
@@ -92,6 +93,7 @@ def super_resolve(
         z_lens: redshift of the lens; with ``z_source``, sub-halos get masses.
         z_source: redshift of the source.
         workers: processes that fit images of a stack side by side.
+        batch_size: images of a stack at a time: on a GPU, the more the faster, as far as its memory goes.
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
 
     Raises:
@@ -118,7 +120,9 @@ def super_resolve(
             ready = with_target_psf(ready, target, factor)
             tell(r for r in ready.remarks if r not in given.remarks)
             record["target_psf"] = ready.psf
-        found = resolved(ready, chosen, factor, solar=solar, workers=workers, device=where, record=record)
+        found = resolved(
+            ready, chosen, factor, solar=solar, workers=workers, batch_size=batch_size, device=where, record=record
+        )
     if found.without_theta_E is not None:
         tell([found.without_theta_E])
     return Result(replace(given, set=ready), found.planes, factor, found.provenance)
@@ -131,6 +135,7 @@ def resolved(
     *,
     solar: float | None = None,
     workers: int = 1,
+    batch_size: int = 16,
     device: str = "cpu",
     record: Mapping[str, Any] | None = None,
     beside: Path | None = None,
@@ -143,12 +148,18 @@ def resolved(
         scale: factor by which pixels become smaller.
         solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
         workers: processes side by side.
+        batch_size: images at a time, fewer where workers share a short stack: a chunk.
         device: ``cpu`` or ``cuda``.
         record: for the provenance.
         beside: the file that the result goes to: of a long stack the finished chunks are kept beside it.
+
+    Raises:
+        LensphysError: if batch_size is below 1.
     """
+    if batch_size < 1:
+        raise LensphysError(f"batch_size must be 1 or more, got {batch_size}")
     origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
-    chunk = _CHUNK if workers == 1 else max(1, min(_CHUNK, len(images.index) // (2 * workers)))
+    chunk = batch_size if workers == 1 else max(1, min(batch_size, len(images.index) // (2 * workers)))
     kept = None if beside is None else _kept(images, beside, origin | {"method": chosen.identity}, chunk)
     planes = computed(
         chosen.method, images.observation, scale, batch_size=chunk, device=device, workers=workers, kept=kept

@@ -229,15 +229,16 @@ class Result(Outcome):
         head = f'{many} of {height} x {width} pixels of {self.pixel_scale:.4g}", {self.scale} times as fine'
         return "\n".join([f"{head}: {self.summary}", *self.verdict])
 
-    def plot(self, index: int = 0) -> Figure:
+    def plot(self, index: int = 0, *, sigmas: float = 4.0) -> Figure:
         """Return a figure of one image: LR, SR, residual in units of the noise, sigma, kappa and source.
 
         Args:
             index: which image of a stack, counted from 0.
+            sigmas: where the colours of the residual end [sigma of the noise].
         """
         from lensphys.api.plot import result_figure
 
-        return result_figure((self if self.images.single else self[index])._look)
+        return result_figure((self if self.images.single else self[index])._look, sigmas)
 
     @property
     def _look(self) -> Look:

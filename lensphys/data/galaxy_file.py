@@ -16,7 +16,7 @@ from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.image import read_fits_image
 from lensphys.model import Pixels
 
-_SMALLEST = 4  # pixels along a side
+_SMALLEST = 4  # pixels along a side: a cubic spline goes through so many
 
 
 def galaxy_in(path: Path, pixel_scale: float | None = None) -> Pixels:
@@ -38,7 +38,10 @@ def _galaxy(path: Path, pixel_scale: float | None, changed: int) -> Pixels:
     """What `galaxy_in` returns, read once while the file is not changed."""
     image, scale = _read(path, pixel_scale)
     if image.ndim != 2 or min(image.shape) < _SMALLEST:
-        raise LensphysError(f"source image {path} must be one image (H, W) of 4 x 4 pixels or more, got {image.shape}")
+        raise LensphysError(
+            f"source image {path} must be one image (H, W) of {_SMALLEST} x {_SMALLEST} pixels or more, got "
+            f"{image.shape}"
+        )
     if not np.isfinite(image).all():
         bad = int((~np.isfinite(image)).sum())
         raise LensphysError(f"source image {path} holds {bad} NaN or infinite pixels: replace them")

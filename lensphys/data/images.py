@@ -21,7 +21,7 @@ from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
-from lensphys.fits.header import filter_of, questioned_scale, scale_key
+from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
@@ -181,7 +181,7 @@ def read_images(
     contents = contents.rows(usable_images(path, contents.pixels, contents.numbers, remarks))
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
-    if instrument is not None and abs(scale / instrument.pixel_scale - 1) > 0.01:
+    if instrument is not None and not same_scale(scale, instrument.pixel_scale):
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good = cleaned(contents.pixels, remarks)

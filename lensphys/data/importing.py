@@ -32,6 +32,7 @@ from lensphys.data.sources import (
     matched,
     read_contents,
 )
+from lensphys.fits.header import same_scale
 from lensphys.observation import Instrument
 
 Faulty = Literal["refuse", "leave out"]
@@ -41,7 +42,6 @@ Arrays = dict[str, NDArray[Any]]
 
 _BATCH = 64  # images
 _LISTED = 20  # inputs
-_SAME_SCALE = 0.01
 
 
 @dataclass
@@ -96,6 +96,7 @@ class _Job:
         faulty: what becomes of bad images.
         matching: how HR images are laid on their LR images; None if they stay as they are.
         telescope: of the LR images.
+        scale_tolerance: share by which pixel scales may differ, of LR images, and of HR pixels that show one field.
     """
 
     sources: list[Source]
@@ -107,6 +108,7 @@ class _Job:
     faulty: Faulty
     matching: Matching | None
     telescope: Instrument
+    scale_tolerance: float
 
 
 @dataclass
@@ -132,6 +134,7 @@ def import_images(
     faulty: Faulty = "refuse",
     matching: Matching | None = None,
     target: Instrument | None = None,
+    scale_tolerance: float = 0.01,
     overwrite: bool = False,
 ) -> Imported:
     """Import .npy files, stacks, FITS cut-outs and files of our own into one HDF5 file; a batch at a time in memory.
@@ -150,6 +153,8 @@ def import_images(
         matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
             /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
         target: what took the HR images, if it is known: super-resolved images have its PSF.
+        scale_tolerance: share by which the pixel scales of LR images may differ, and HR pixels from the ones that show
+            the field of their LR image.
         overwrite: a file that is there is replaced.
 
     Returns:
@@ -171,7 +176,9 @@ def import_images(
         if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
             done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
         scale = None if pixel_scale is not None else telescope.pixel_scale
-        job = _Job(sources, targets, picked, scale, done.classes, flux_scale, faulty, matching, telescope)
+        job = _Job(
+            sources, targets, picked, scale, done.classes, flux_scale, faulty, matching, telescope, scale_tolerance
+        )
         columns = _survey(job, done)
         attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
         attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
@@ -199,7 +206,7 @@ def _instrument(
     if scale is None:
         raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
     if given is not None:
-        if abs(scale / given.pixel_scale - 1) > _SAME_SCALE:
+        if not same_scale(scale, given.pixel_scale):
             remarks.append(f'the pixels have {scale:.4g}", not the {given.pixel_scale:.4g}" of the instrument')
         return given.model_copy(update={"pixel_scale": float(scale)})
     remarks.append("no PSF is known and the noise is estimated from each image: give --instrument for better")
@@ -318,7 +325,7 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
             shape = shape or own
             if own != shape:
                 raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
-            if job.scale and lr.pixel_scale and abs(lr.pixel_scale / job.scale - 1) > _SAME_SCALE:
+            if job.scale and lr.pixel_scale and not same_scale(lr.pixel_scale, job.scale, job.scale_tolerance):
                 raise LensphysError(
                     f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
                     "it apart, or give --pixel-scale"
@@ -328,10 +335,12 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
                     f"{target.path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
                 )
             left_out.update(lr.left_out)
-            yield from _batches(source, lr, hr, None if target is None else target.path)
+            yield from _batches(source, lr, hr, None if target is None else target.path, job.scale_tolerance)
 
 
-def _batches(source: Source, lr: Contents, hr: Contents | None, target: Path | None) -> Iterator[_Rows]:
+def _batches(
+    source: Source, lr: Contents, hr: Contents | None, target: Path | None, scale_tolerance: float
+) -> Iterator[_Rows]:
     if hr is None:
         for k, coarse in enumerate(lr.batches(_BATCH)):
             yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, None, lr.axion_mass)
@@ -341,10 +350,11 @@ def _batches(source: Source, lr: Contents, hr: Contents | None, target: Path | N
         raise LensphysError(
             f"{target}: HR images of {(height, width)} are no whole multiple of the LR images {(h, w)} of {source.path}"
         )
-    if lr.pixel_scale and hr.pixel_scale and abs(hr.pixel_scale * width / w / lr.pixel_scale - 1) > _SAME_SCALE:
+    large, small = lr.pixel_scale, hr.pixel_scale
+    if large and small and not same_scale(small * width / w, large, scale_tolerance):
         raise LensphysError(
-            f'{target}: HR pixels of {hr.pixel_scale:.4g}" in {width // w} times as many along a side do not '
-            f'show the field of {source.path}, pixels of {lr.pixel_scale:.4g}": cut both to the same field'
+            f'{target}: HR pixels of {small:.4g}" in {width // w} times as many along a side do not '
+            f'show the field of {source.path}, pixels of {large:.4g}": cut both to the same field'
         )
     for k, (coarse, fine) in enumerate(zip(lr.batches(_BATCH), hr.batches(_BATCH), strict=True)):
         yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, fine, lr.axion_mass)

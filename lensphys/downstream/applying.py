@@ -23,6 +23,7 @@ from lensphys.downstream.measures import of_classes
 from lensphys.downstream.products import CODE, Product, Results, computed, fingerprint
 from lensphys.downstream.readers import AnyReader, Trained
 from lensphys.downstream.settings import Downstream
+from lensphys.fits.header import same_scale
 from lensphys.observation import Instrument, Observation
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def answered(
 
 def _check_pixels(saved: SavedReader, observation: Observation, path: Path) -> None:
     scale = observation.camera.grid.scale
-    if abs(scale / saved.pixel_scale - 1) > 0.01:
+    if not same_scale(scale, saved.pixel_scale):
         raise LensphysError(
             f'{path} has pixels of {scale:.4g}", and the reader learned from pixels of {saved.pixel_scale:.4g}": train '
             "one on such images"

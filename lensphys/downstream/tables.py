@@ -14,7 +14,6 @@ Row = dict[str, Any]
 
 ALL = "all"
 _CHANCE = 0.5  # AUC of a reader that knows nothing
-_VAGUE = 0.3  # width of an interval of AUC that tells nothing
 _FIRST = "reader"
 
 
@@ -63,8 +62,13 @@ def _mean(trees: Sequence[Any]) -> Any:
     return sum(trees) / len(trees)
 
 
-def tables(tree: Row) -> list[Table]:
-    """Return all tables of an experiment; those without a line are left out."""
+def tables(tree: Row, vague: float = 0.3) -> list[Table]:
+    """Return all tables of an experiment; those without a line are left out.
+
+    Args:
+        tree: as ``metrics.json`` has it.
+        vague: width of an interval of the AUC of nuisances, 0 to 1, above which it does not tell whether sets leak.
+    """
     if tree["task"] == "regress":
         found = [_numbers_table(tree), _budget_table(tree, "mse", lambda test: test["mse"])]
     else:
@@ -74,15 +78,15 @@ def tables(tree: Row) -> list[Table]:
             _labels_table(tree),
             _shift_table(tree),
             _claims_table(tree),
-            _leak_table(tree),
+            _leak_table(tree, vague),
             *_free_tables(tree),
         ]
     return [table for table in [*found, _published_table(tree)] if table.lines]
 
 
-def downstream_table(tree: Row) -> str:
-    """Return all tables of an experiment as Markdown, each number with its interval."""
-    parts = [f"{tree['protocol']}\n", *(f"**{table.title}**\n\n{as_markdown(table)}" for table in tables(tree))]
+def downstream_table(tree: Row, vague: float = 0.3) -> str:
+    """Return all tables of an experiment as Markdown, each number with its interval; arguments as of `tables`."""
+    parts = [f"{tree['protocol']}\n", *(f"**{table.title}**\n\n{as_markdown(table)}" for table in tables(tree, vague))]
     return "\n".join([*parts, *(f"{note}\n" for note in notes(tree))])
 
 
@@ -235,19 +239,19 @@ def _optional(summary: Row | None) -> Cell:
     return Cell("–") if summary is None else _cell(summary)
 
 
-def _leak_table(tree: Row) -> Table:
+def _leak_table(tree: Row, vague: float) -> Table:
     """Nuisances alone must not tell the classes apart."""
     lines = []
     for row in tree["rows"]:
         if row["input"] in tree["nuisances"] and row["budget"] == max(tree["budgets"]):
             auc = row["tests"][PLAIN]["auc"][ALL]
-            lines.append(_line(tree, row, (_cell(auc), Cell(_leak(auc)))))
+            lines.append(_line(tree, row, (_cell(auc), Cell(_leak(auc, vague)))))
     return Table("Leak test: nuisances alone, AUC, mean of classes", ("AUC", "verdict"), tuple(lines), _FIRST)
 
 
-def _leak(auc: Row) -> str:
+def _leak(auc: Row, vague: float) -> str:
     """What the AUC of nuisances says."""
-    if auc["low"] is None or auc["high"] - auc["low"] > _VAGUE:
+    if auc["low"] is None or auc["high"] - auc["low"] > vague:
         return "too few seeds to tell"
     return "at chance" if auc["low"] <= _CHANCE else "above chance: the sets leak"
 

@@ -12,24 +12,24 @@ from torch.profiler import ProfilerActivity, profile
 from lensphys.methods import Method
 from lensphys.observation import Observation
 
-_REPEATS = 3
 _MEMORY = "[memory]"
 
 
-def cost(method: Method, observation: Observation, scale: int) -> dict[str, float | int | None]:
+def cost(method: Method, observation: Observation, scale: int, repeats: int = 3) -> dict[str, float | int | None]:
     """Return ``parameters`` of the network, if any, ``milliseconds`` an image and ``peak_mib`` of a batch.
 
-    The time is the median of three runs after a first one; the memory is what the tensors of a run take at once, on
+    The time is the median of some runs after a first one; the memory is what the tensors of a run take at once, on
     top of the images and the weights.
 
     Args:
         method: what is measured.
         observation: a batch, on the device where it shall run.
         scale: the upscaling factor.
+        repeats: how many runs.
     """
     seconds = []
     with torch.no_grad():
-        for _ in range(_REPEATS + 1):
+        for _ in range(repeats + 1):
             start = time.perf_counter()
             method.predict(observation, scale).image.cpu()
             seconds.append(time.perf_counter() - start)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _SIGMA, _ALPHA, _KAPPA = r"$\sigma$", r"$|\alpha|$ [arcsec]", r"$\kappa$"
 _BEYOND, _TRUE = r"$\delta\kappa$", r"true $\delta\kappa$"  # beyond the smooth lens
-_LEAST_KAPPA = 0.01  # where there is no substructure, rounding errors should not fill the colour scale
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Sample:
     psnr: float | None = None
 
 
-def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
+def sample_figure(samples: Sequence[Sample], *, name: str = "SR", least_kappa: float = 0.01) -> Figure:
     """Return images of some samples, a row a sample: LR, SR, HR, SR - HR, sigma, |alpha|, kappa, its parts, source.
 
     LR, SR and HR share a colour scale, surface brightness in units of the target's peak (without a target, of the SR
@@ -67,6 +66,8 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
     Args:
         samples: the rows.
         name: the method's, over the SR column.
+        least_kappa: where the colours of delta kappa end at least, without unit: where there is no substructure,
+            rounding errors should not fill them.
 
     Raises:
         LensphysError: if there is no sample.
@@ -77,7 +78,7 @@ def sample_figure(samples: Sequence[Sample], *, name: str = "SR") -> Figure:
 
     if not samples:
         raise LensphysError("a figure of samples needs at least one sample, got none")
-    rows = [_panels(sample, name) for sample in samples]
+    rows = [_panels(sample, name, least_kappa) for sample in samples]
     order = ["LR", name, "HR", f"{name} − HR", _SIGMA, _ALPHA, _KAPPA, _BEYOND, _TRUE, "source"]
     headings = [heading for heading in order if any(heading in row for row in rows)]
     with mpl.rc_context(STYLE):
@@ -133,7 +134,7 @@ def distribution_figure(
     return figure
 
 
-def _panels(sample: Sample, name: str) -> dict[str, Panel]:
+def _panels(sample: Sample, name: str, least_kappa: float) -> dict[str, Panel]:
     peak = float(np.max(sample.sr if sample.hr is None else sample.hr))
     peak = peak if math.isfinite(peak) and peak > 0 else 1.0
     # the same surface brightness fills a larger LR pixel with more flux
@@ -152,10 +153,10 @@ def _panels(sample: Sample, name: str) -> dict[str, Panel]:
             panels[_SIGMA] = Panel(sample.sigma / peak, sample.field, "viridis", 0, limit)
     elif sample.sigma is not None:
         panels[_SIGMA] = Panel(sample.sigma / peak, sample.field, "viridis", 0, percentile(sample.sigma / peak, 99.8))
-    return panels | _lens_panels(sample)
+    return panels | _lens_panels(sample, least_kappa)
 
 
-def _lens_panels(sample: Sample) -> dict[str, Panel]:
+def _lens_panels(sample: Sample, least_kappa: float) -> dict[str, Panel]:
     panels = {}
     if sample.alpha is not None and sample.substructure is None:
         low, high = percentile(sample.alpha, 1), percentile(sample.alpha, 99)
@@ -167,8 +168,7 @@ def _lens_panels(sample: Sample) -> dict[str, Panel]:
         panels[_KAPPA] = Panel(sample.kappa, sample.field, "cividis", low, high, logarithmic=True)
     pair = {_BEYOND: sample.substructure, _TRUE: sample.true_substructure}
     known = {heading: x for heading, x in pair.items() if x is not None}
-    limit = max([percentile(np.abs(x), 99.7) for x in known.values()], default=0.0)
-    limit = max(limit, _LEAST_KAPPA)
+    limit = max([least_kappa, *(percentile(np.abs(x), 99.7) for x in known.values())])
     for heading, x in known.items():
         panels[heading] = Panel(x, sample.field, "RdBu_r", -limit, limit)
     if sample.source is not None:

@@ -135,6 +135,16 @@ def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = Us
     return None if low <= scale <= high else f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?'
 
 
+def same_scale(scale: float, other: float, tolerance: float = 0.01) -> bool:
+    """Return whether two pixel scales, in the same unit, differ by a share ``tolerance`` or less: headers round them.
+
+    Example:
+        >>> same_scale(0.1005, 0.1), same_scale(0.102, 0.1)
+        (True, False)
+    """
+    return abs(scale / other - 1) <= tolerance
+
+
 def scale_conflict(header: fits.Header, where: str) -> str | None:
     """Return what is to be said where the WCS of an image and its PIXSCALE, or the like, are not of one mind.
 
@@ -142,7 +152,7 @@ def scale_conflict(header: fits.Header, where: str) -> str | None:
         LensphysError: if one of the two is faulty.
     """
     sky, stated = _sky_scale(header, where), _stated_scale(header, where)
-    if sky is None or stated is None or abs(stated / sky - 1) <= 0.01:
+    if sky is None or stated is None or same_scale(stated, sky):
         return None
     key = next(key for key in SCALE_KEYS if key in header)
     return f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)'
@@ -168,7 +178,7 @@ def _sky_scale(header: fits.Header, where: str) -> float | None:
         x, y = 3600 * proj_plane_pixel_scales(wcs)
     except Exception as error:  # wcslib and astropy raise errors of any type
         raise LensphysError(f"{where} has a faulty WCS: repair it, or give --pixel-scale ({reason(error)})") from None
-    if not (x > 0 and y > 0 and abs(x / y - 1) <= 0.01):
+    if not (x > 0 and y > 0 and same_scale(x, y)):
         raise LensphysError(f'{where} has pixels of {x:.4g}" x {y:.4g}": resample it onto square ones')
     return float(np.sqrt(x * y))
 

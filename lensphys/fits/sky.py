@@ -11,10 +11,9 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fits.header import celestial, has_steps, reason
+from lensphys.fits.header import celestial, has_steps, reason, same_scale
 
 _STEP = 10.0  # pixels from the middle, by which its axes are told
-_SCALE = 0.02  # by which two headers may disagree about the size of a pixel
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,15 @@ class Frame:
         return np.array([(self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2])
 
 
-def place_on(frame: Frame, other: Frame) -> tuple[float, float, float] | None:
+def place_on(frame: Frame, other: Frame, *, scale_tolerance: float = 0.02) -> tuple[float, float, float] | None:
     """Return where an image lies on another one: its middle, x and y [arcsec], and its rotation from x to y [rad].
 
     Both in the axes of the other one's array, from its middle. None where one of them has no WCS.
+
+    Args:
+        frame: the image.
+        other: the one that it lies on.
+        scale_tolerance: share by which they may disagree about the size of a pixel.
 
     Raises:
         LensphysError: if a WCS is faulty, one image is mirrored, or they disagree about the size of a pixel.
@@ -76,7 +80,7 @@ def place_on(frame: Frame, other: Frame) -> tuple[float, float, float] | None:
     if along_x[0] * along_y[1] - along_x[1] * along_y[0] < 0:
         raise LensphysError(f"{frame.name} is mirrored against {other.name}, by their WCS: flip one of them")
     size = math.hypot(*along_x)
-    if abs(size - 1) > _SCALE:
+    if not same_scale(size, 1, scale_tolerance):
         raise LensphysError(
             f"{frame.name} and {other.name} disagree about the size of a pixel by {100 * abs(size - 1):.0f} %: repair "
             "a WCS, or give no --pixel-scale"

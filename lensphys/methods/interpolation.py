@@ -12,8 +12,6 @@ from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
 
-_LOBES = 3  # of the Lanczos kernel
-
 
 class Interpolation(Strict):
     """Interpolation by the kernel of this name; each image's total flux is kept.
@@ -54,14 +52,15 @@ def interpolate(image: Tensor, scale: int, mode: str) -> Tensor:
     return fine * ratio[:, None, None, None]
 
 
-def lanczos(image: Tensor, scale: int) -> Tensor:
-    """Return values at pixel centres (B, C, H, W) interpolated to (B, C, sH, sW) by the Lanczos kernel of three lobes.
+def lanczos(image: Tensor, scale: int, lobes: int = 3) -> Tensor:
+    """Return values at pixel centres (B, C, H, W) interpolated to (B, C, sH, sW) by the Lanczos kernel.
 
     At the edge the kernel is cut off and its weights are normalised anew, as Pillow does.
 
     Args:
         image: (B, C, H, W) [any unit].
         scale: factor by which pixels become smaller; a whole number.
+        lobes: of the kernel, which ends so many pixels from its middle.
 
     Source: Duchon 1979, Journal of Applied Meteorology 18, 1016.
 
@@ -69,13 +68,13 @@ def lanczos(image: Tensor, scale: int) -> Tensor:
         >>> lanczos(torch.ones(1, 1, 4, 5), 3).shape
         torch.Size([1, 1, 12, 15])
     """
-    rows, columns = (_lanczos_weights(size, scale).to(image) for size in image.shape[-2:])
+    rows, columns = (_lanczos_weights(size, scale, lobes).to(image) for size in image.shape[-2:])
     return rows @ image @ columns.T
 
 
-def _lanczos_weights(size: int, scale: int) -> Tensor:
+def _lanczos_weights(size: int, scale: int, lobes: int) -> Tensor:
     """Return the share of each of ``size`` pixels in each of ``size`` x ``scale`` finer ones, (scale size, size)."""
     fine = (torch.arange(size * scale, dtype=torch.float64) + 0.5) / scale - 0.5
     distance = fine[:, None] - torch.arange(size, dtype=torch.float64)
-    weight = torch.sinc(distance) * torch.sinc(distance / _LOBES) * (distance.abs() < _LOBES)
+    weight = torch.sinc(distance) * torch.sinc(distance / lobes) * (distance.abs() < lobes)
     return weight / weight.sum(1, keepdim=True)

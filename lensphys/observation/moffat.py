@@ -12,27 +12,28 @@ from lensphys.basics.checks import LensphysError
 from lensphys.observation.per_image import Blurring
 from lensphys.observation.psf import check_widths, convolved, widest
 
-_LOST = 1e-3  # light outside of the truncation
-
 
 @dataclass(frozen=True)
 class MoffatPSF(Blurring):
     """A circular Moffat profile, (1 + r^2 / a^2)^-beta, sampled at pixel centres and normalised.
 
-    The kernel is a square that holds 99.9 % of the light or more; nothing comes in from outside of the image.
+    The kernel is a square that holds all of the light but ``lost``, or more; nothing comes in from outside of the
+    image.
 
     Args:
         fwhm: full width at half maximum [arcsec]: a number, or a tensor (B,) with one for each image.
         beta: how fast the wings fall, without unit, 2 or more; 4.765 is turbulent air, a large one a Gaussian.
+        lost: share of the light that may be cut off with the wings, between 0 and 1.
 
     Raises:
-        LensphysError: if a width is not positive and finite, or beta is below 2.
+        LensphysError: if a width is not positive and finite, beta is below 2, or ``lost`` is not between 0 and 1.
 
     Source: Moffat 1969, A&A 3, 455; Trujillo et al. 2001, MNRAS 328, 977.
     """
 
     fwhm: float | Tensor
     beta: float
+    lost: float = 1e-3
     _widest: float = field(init=False, repr=False, compare=False)  # known here, so that no blur makes a GPU wait
 
     def __post_init__(self) -> None:
@@ -41,6 +42,8 @@ class MoffatPSF(Blurring):
             raise LensphysError(
                 f"beta of a Moffat PSF must be 2 or more and finite, got {self.beta}: below, its wings hardly end"
             )
+        if not 0 < self.lost < 1:
+            raise LensphysError(f"the light that a Moffat PSF has lost must be between 0 and 1, got {self.lost}")
         object.__setattr__(self, "_widest", widest(self.fwhm))
 
     @property
@@ -51,7 +54,7 @@ class MoffatPSF(Blurring):
     def kernel(self, scale: float, *, like: Tensor) -> Tensor:
         """Return the kernels on pixels of ``scale`` [arcsec], (B or 1, 1, K, K); dtype and device of ``like``."""
         fwhm = torch.as_tensor(self.fwhm, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1) / scale
-        radius_per_fwhm = 0.5 * math.sqrt((_LOST ** (1 / (1 - self.beta)) - 1) / (2 ** (1 / self.beta) - 1))
+        radius_per_fwhm = 0.5 * math.sqrt((self.lost ** (1 / (1 - self.beta)) - 1) / (2 ** (1 / self.beta) - 1))
         radius = math.ceil(radius_per_fwhm * self._widest / scale - 0.5)
         x = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
         r2 = x[:, None] ** 2 + x**2

@@ -57,7 +57,7 @@ class TrainingSettings(BatchSettings):
     has computed for so long, though ``epochs`` are left, and the schedule follows the time. ``phases`` (`Phase`) take
     the place of the one rate; their epochs sum up to ``epochs``. ``explosion``: the training ends where a loss is more
     than so many times the smallest one of its first epoch, or more than that where it was below 1: losses are in units
-    of the image's peak or of its noise.
+    of the image's peak or of its noise. ``last_rate``: where the cosine ends (each phase), a share of the rate.
     """
 
     epochs: PositiveInt
@@ -65,6 +65,7 @@ class TrainingSettings(BatchSettings):
     learning_rate: PositiveFloat = 1e-3
     phases: list[Phase] = []
     schedule: Literal["constant", "cosine"] = "cosine"
+    last_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     clip_gradient: PositiveFloat | None = 1.0
     explosion: PositiveFloat = 1e6
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -90,14 +91,14 @@ class TrainingSettings(BatchSettings):
         return Phase(epochs=self.epochs, learning_rate=self.learning_rate), 0
 
     def rate_at(self, epochs: float, seconds: float = 0.0) -> float:
-        """Return the learning rate after so many epochs and seconds; cosine ends (each phase) at a hundredth."""
+        """Return the learning rate after so many epochs and seconds; cosine ends (each phase) at ``last_rate``."""
         phase, first = self.phase_at(math.floor(epochs))
         if self.schedule == "constant":
             return phase.learning_rate
         progress = (epochs - first) / phase.epochs
         if self.minutes is not None:
             progress = min(1.0, max(progress, seconds / (60 * self.minutes)))
-        return phase.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        return phase.learning_rate * (self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def launch(settings: TrainingSettings, players: int = 1) -> Fabric:
