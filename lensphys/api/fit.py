@@ -55,7 +55,7 @@ class Fit:
     device: str = "cpu"
 
     def super_resolve(self, scale: int = 2) -> Result:
-        """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted anew."""
+        """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted again."""
         observation = self.images.set.observation.to(self.device)
         planes = described(self.method.prediction(self.fits, scale), observation)
         record = {"read": self.images.remarks, "model": self.method.model.resolved}
@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def lens(self) -> MassProfile:
-        """The mass: `deflection`, `convergence`, `critical_curves` and all the others at any position [arcsec].
+        """The mass: its `deflection`, `convergence` and so on at any position [arcsec], its `critical_curves`.
 
         Sub-halos and the correction to the potential are part of it.
 
@@ -96,7 +96,7 @@ class Fit:
 
     @property
     def subhalos(self) -> Table:
-        """The sub-halos that were found, a row each."""
+        """The sub-halos that were found, a row each: position, Einstein radius [arcsec], gain in ln likelihood."""
         return self.result.subhalos
 
     @property
@@ -154,11 +154,11 @@ class Fit:
 
 
 def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, device: str = "auto") -> Fit:
-    """Fit a lens and its source to each image, through the PSF, the pixels and the noise of it.
+    """Fit a lens and its source to each image, through its PSF, pixels and noise.
 
     Args:
-        images: what `lensphys.read` returned, or a file, or an array (H, W) or (N, H, W), that it can read
-            without further words.
+        images: what `lensphys.read` returned; or a file, or an array (H, W) or (N, H, W), that it reads without further
+            arguments.
         model: what is fitted, by the names of a recipe: a YAML file, or such a tree as a dict, as ``{"lens": {"kind":
             "epl"}, "source": {"kind": "sersic"}, "subhalos": None}``. Of each component a parameter that is not given
             is free with the prior that it declares, and a number is fixed. By default an SIE with external shear, a

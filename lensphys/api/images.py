@@ -88,7 +88,7 @@ class Images:
 
     @property
     def noise(self) -> Array:
-        """Standard deviation of each pixel, by the smoothed image, (H, W) or (N, H, W) [flux per pixel]."""
+        """Standard deviation of the noise, (H, W) or (N, H, W) [flux per pixel]; of photons by the smoothed image."""
         seen = self.set.observation
         return self._of(seen.noise.variance(seen.smoothed).sqrt().expand_as(seen.image))
 
@@ -105,13 +105,13 @@ class Images:
 
     @property
     def psf_scale(self) -> float | None:
-        """Pixel scale of ``psf`` [arcsec]: finer than the image's where its pixels are integrated."""
+        """Side of a pixel of ``psf`` [arcsec]; smaller than the image's where light is integrated over each pixel."""
         found = psf_kernel(self.set.observation.camera)
         return None if found is None else found[1]
 
     @property
     def pixel_scale(self) -> float:
-        """[arcsec]."""
+        """Side of a pixel [arcsec]."""
         return self.set.observation.camera.grid.scale
 
     @property
@@ -122,7 +122,7 @@ class Images:
 
     @property
     def remarks(self) -> list[str]:
-        """What was used, masked, assumed or estimated."""
+        """Sentences on what was used, masked, assumed or estimated."""
         return self.set.remarks
 
     def plot(self, *, most: int = 8) -> Figure:

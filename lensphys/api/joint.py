@@ -32,14 +32,14 @@ One = Images | File
 
 @dataclass(frozen=True)
 class Dataset:
-    """Several images of one lens, which one fit explains: `lensphys.super_resolve` takes it as it takes an image.
+    """Several images of one lens, to be fitted together: `lensphys.super_resolve` takes them as it takes one image.
 
-    Where all headers have a WCS, it tells how the images lie on each other; else their middles are the same place. In
-    both cases the fit moves and turns them within the pointing error.
+    Where all headers have a WCS, it says how the images lie on each other; else their middles are taken to be the same
+    place. In both cases the fit shifts and rotates them within the pointing error.
 
     Args:
-        images: one image each.
-        band: of each; images of the same band are exposures, which see the same source and lens light.
+        images: of the lens, each a single image (H, W).
+        band: of each, its name; images of the same band are exposures, which see the same source and lens light.
 
     Raises:
         LensphysError: if there are none, one is a stack, or their numbers differ.
@@ -72,7 +72,7 @@ class Dataset:
 
     @classmethod
     def bands(cls, images: Mapping[str, One | Sequence[One]]) -> Dataset:
-        """Return the data set of an image, or several exposures, in each band by its name."""
+        """Return the data set of several bands: to the name of each its image, or a list of its exposures."""
         lists = {band: [one] if isinstance(one, Images | str | Path) else list(one) for band, one in images.items()}
         pairs = [(band, one) for band, some in lists.items() for one in some]
         return cls([as_images(one) for _, one in pairs], [band for band, _ in pairs])
@@ -122,7 +122,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class JointResult(Writable):
-    """Super-resolved images of one lens, one for each band, and what all of them say together.
+    """Super-resolved images of one lens, one for each band, and the lens that all of them share.
 
     Args:
         found: by the fit.

@@ -78,18 +78,18 @@ def super_resolve(
     """Super-resolve images; without a trained network, each one is fitted on its own.
 
     Args:
-        images: what `lensphys.read` returned, or a file, or an array (H, W) or (N, H, W), that it can read without
-            further words; or a `lensphys.Dataset`, several images of one lens, which are fitted together.
-        scale: factor by which pixels become smaller; the network's own if None, or 2.
+        images: what `lensphys.read` returned; or a file, or an array (H, W) or (N, H, W), that it reads without further
+            arguments; or a `lensphys.Dataset`: several images of one lens, which are fitted together.
+        scale: factor by which pixels become smaller; None for the network's own, or 2 without a network.
         weights: a network: the name of one that comes with the package (``lensphys list weights``), the run folder of a
             training, or what `lensphys.load` returned. Its answer is refined by a fit where it can be.
-        method: one that needs no training, by its name (``lensphys list methods``), or any `Method`; ``refine`` if
-            nothing is said.
+        method: one that needs no training, by its name (``lensphys list methods``), or any `Method`; by default
+            ``refine``, a fit of each image.
         model: what the fit is made of: a YAML file, or such a tree as a dict; see `lensphys.fit`.
-        refine: of a network's answer: 0 is one forward pass, K rounds of refinement; None: until the fit stops
+        refine: rounds of fitting that follow a network's answer; 0 for one forward pass, None until the fit stops
             improving.
-        target_psf: kernel (K, K) with a sum of 1 on super-resolved pixels, that the result shall have, a file or an
-            array; the image's own PSF if None.
+        target_psf: PSF that the result shall have: a kernel (K, K) with a sum of 1 on super-resolved pixels, a file or
+            an array; the image's own PSF if None.
         z_lens: redshift of the lens; with ``z_source``, sub-halos get masses.
         z_source: redshift of the source.
         workers: processes that fit images of a stack side by side.

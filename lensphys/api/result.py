@@ -35,17 +35,17 @@ class Writable(ABC):
     """What can be written to a file: FITS, npz or HDF5."""
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write all of it, whole or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
+        """Write everything, in full or not at all: ``.fits`` (of FITS images, with their WCS), ``.npz`` or ``.h5``.
 
         Args:
             path: the file.
-            overwrite: replace what is there.
+            overwrite: replace a file that exists.
 
         Returns:
             The path.
 
         Raises:
-            LensphysError: if it is there, has another ending, or cannot be written.
+            LensphysError: if the file exists, has another ending, or cannot be written.
         """
         path = Path(path)
         with in_python(), claimed(path, [], overwrite=overwrite):
@@ -156,7 +156,7 @@ class Result(Outcome):
 
     @property
     def constrained(self) -> Array | None:
-        """How far the data determined the deflection, (sH, sW): 1 by the data, 0 by the prior."""
+        """How far the data determine the deflection, (sH, sW), without unit: 1 by the data alone, 0 by the prior."""
         return self._of("constrained")
 
     @property
@@ -199,7 +199,7 @@ class Result(Outcome):
 
     @property
     def subhalos(self) -> Table | None:
-        """The sub-halos that were found, a row each: place and Einstein radius [arcsec], and what it gains."""
+        """The sub-halos that were found, a row each: position, Einstein radius [arcsec], gain in ln likelihood."""
         return None if "bodies" not in self.planes else self._rows(_bodies)
 
     @property
@@ -209,7 +209,7 @@ class Result(Outcome):
 
     @property
     def pixel_scale(self) -> float:
-        """Of ``image`` [arcsec]."""
+        """Side of a pixel of ``image`` [arcsec]."""
         return self.images.pixel_scale / self.scale
 
     def __len__(self) -> int:

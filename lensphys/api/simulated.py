@@ -65,11 +65,11 @@ def simulate(
     workers: int = 1,
     engine: str = "torch",
 ) -> Lenses:
-    """Simulate lenses from a recipe: the same seed gives the same lenses, whoever computes them.
+    """Simulate lenses from a recipe: the same seed gives the same lenses on any machine.
 
     Args:
         recipe: a name (``lensphys list recipes``), a YAML file, or a `Recipe`.
-        n: lenses of EACH class.
+        n: lenses of each class.
         out: the HDF5 file; if it is there already and the same, it is read, and an interrupted run resumes.
             Without it the lenses last as long as the object.
         classes: some of the recipe's classes; all if None.
@@ -111,13 +111,13 @@ def observe(
     """Return the image that a telescope takes of a lens: through its PSF and pixels, with its noise.
 
     Args:
-        lens: in arcsec from the middle of the image.
+        lens: its mass, with positions in arcsec from the middle of the image.
         source: brightness in the unit of the instrument [flux / arcsec^2], as ``Instrument.flux`` gives it of a
             magnitude.
         instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`.
-        height: pixels.
-        width: pixels.
-        lens_light: of the lens itself, not deflected.
+        height: of the image [pixels].
+        width: of the image [pixels].
+        lens_light: light of the lens galaxy, which is not deflected.
         seed: of the noise; None for an image without noise.
 
     Example:

@@ -36,7 +36,7 @@ def train(
         epochs: how often each image is looked at.
         seed: of the fresh weights and the order of the images.
         resume: continue the run that the folder holds.
-        trust: classes of others that the settings may name, as ``module:Class``.
+        trust: classes from outside of lensphys that the settings may import, as ``module:Class``.
         training: ``batch_size``, ``learning_rate``, ``minutes``, and all else of
             `lensphys.training.loop.TrainingSettings`.
 
@@ -69,7 +69,7 @@ def load(run: str | Path, *, trust: Collection[str] = ()) -> TrainableMethod:
 
     Args:
         run: the folder, or a name of ``lensphys list weights``.
-        trust: classes of others that its config may name, as ``module:Class``.
+        trust: classes from outside of lensphys that its settings may import, as ``module:Class``.
 
     Raises:
         LensphysError: if it is neither, or damaged.

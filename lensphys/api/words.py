@@ -15,7 +15,7 @@ _OTHERWISE = {"error": "noise"}
 
 
 class Note(UserWarning):
-    """What was used, masked, assumed or estimated, and may be other than you think.
+    """What was used, masked, assumed or estimated while reading: a warning, for it may not be what you meant.
 
     Example:
         >>> import warnings

@@ -31,16 +31,21 @@ def simulate(
         typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same file, whoever computes it.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file on any machine.")] = 0,
     engine: Annotated[
         str, typer.Option(help="torch (fast) or lenstronomy (the reference, with any profile).")
     ] = "torch",
     instruments: Annotated[
         str | None,
-        typer.Option(help="The same lenses seen by several, as euclid_vis,rubin_lsst_i: a file each, OUT_name.h5."),
+        typer.Option(
+            help="Several telescopes see the same lenses, as euclid_vis,rubin_lsst_i: a file each, OUT_name.h5."
+        ),
     ] = None,
     matched: Annotated[
-        bool, typer.Option("--matched", help="Lens, source and noise are the same in every class: with and without.")
+        bool,
+        typer.Option(
+            "--matched", help="The same lenses, sources and noise in every class: substructure alone differs."
+        ),
     ] = False,
     workers: Annotated[
         int | None,
@@ -48,7 +53,7 @@ def simulate(
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Of a Dask cluster, instead of --workers, as tcp://host:8786."),
+        typer.Option(metavar="ADDRESS", help="Dask scheduler in place of --workers, as tcp://host:8786."),
     ] = None,
     shard_size: Annotated[
         int | None,
@@ -56,7 +61,7 @@ def simulate(
     ] = None,
     deflection: Annotated[
         bool,
-        typer.Option("--deflection", help="Store /alpha_hr, which else is computed when it is read: 2.3 x the bytes."),
+        typer.Option("--deflection", help="Store /alpha_hr, not compute it when it is read: 2.3 times the bytes."),
     ] = False,
     device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda or auto.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe, size and time, and stop.")] = False,
@@ -64,7 +69,7 @@ def simulate(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw nine samples, or one lens with all --instruments."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that exists.")] = False,
     assignments: options.Assignments = None,
 ) -> None:
     """Simulate lensed images with their truth; an interrupted run resumes when it is started again.

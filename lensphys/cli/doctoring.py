@@ -24,7 +24,7 @@ def import_(
     out: Annotated[Path, typer.Option("-o", "--out", help="The HDF5 file to write.")],
     hr: Annotated[Path | None, typer.Option(help="Folder or file of HR images, same names or same order.")] = None,
     instrument: options.Instrument = None,
-    pixel_scale: Annotated[float | None, typer.Option(help="Of the LR images, in arcsec.")] = None,
+    pixel_scale: Annotated[float | None, typer.Option(help="Side of an LR pixel, in arcsec.")] = None,
     class_name: Annotated[
         str | None,
         typer.Option("--class", metavar="NAME", help="The class of all images; by default the name of their folder."),
@@ -35,7 +35,7 @@ def import_(
         str | None,
         typer.Option(metavar="N|KEY", help="Which item of object arrays is the axion mass [eV]."),
     ] = None,
-    flux_scale: Annotated[float, typer.Option(help="From the unit of the HR images to that of the LR images.")] = 1.0,
+    flux_scale: Annotated[float, typer.Option(help="Factor from the unit of HR images to that of LR images.")] = 1.0,
     register: Annotated[bool, typer.Option("--register", help="Shift HR images onto their LR images.")] = False,
     match_flux: Annotated[
         bool,
@@ -43,7 +43,7 @@ def import_(
     ] = False,
     hr_instrument: Annotated[
         str | None,
-        typer.Option(help="What took the HR images: with both PSFs, --register and --match-flux need not fit a blur."),
+        typer.Option(help="Telescope of the HR images: with both PSFs known, --register and --match-flux fit no blur."),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images with NaN and pairs that do not match, and list them.")
@@ -109,7 +109,7 @@ def doctor(
         typer.Argument(
             metavar="[OTHER_FILES...]",
             parser=options.place,
-            help="Other splits, without a sample of FILE.",
+            help="Other splits, which must share no sample with FILE.",
         ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,

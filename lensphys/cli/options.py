@@ -39,7 +39,7 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting (a.b=value); may be repeated."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there under the name of the output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Scale = Annotated[
     int | None,
     typer.Option(min=1, max=16, metavar="S", help="Factor by which pixels become smaller: the network's own, or 2."),
@@ -57,11 +57,11 @@ Masks = Annotated[
     list[Path] | None,
     _of_image("FILE", "Mask, FITS or .npy: bits, or 0 and 1, read as a MASK or DQ in the image's own file is."),
 ]
-MaskMeans = Annotated[str | None, _of_image("good|bad", "What nonzero pixels of a mask are, if no file tells.")]
+MaskMeans = Annotated[str | None, _of_image("good|bad", "What nonzero pixels of a mask mean, if no file says.")]
 PixelScales = Annotated[list[float] | None, _of_image("ARCSEC", "Side of a pixel.")]
 Instrument = Annotated[
     str | None,
-    _of_image("NAME", "Telescope and camera: a preset (`list instruments`) or a YAML file; where no file tells."),
+    _of_image("NAME", "Telescope and camera: a preset (`list instruments`) or a YAML file; used where no file says."),
 ]
 Extension = Annotated[
     str | None,
@@ -73,14 +73,14 @@ Band = Annotated[
 ]
 Sky = Annotated[
     str,
-    _of_image("keep|subtract", "subtract: the level along the borders, where these show no galaxy's halo."),
+    _of_image("keep|subtract", "subtract: take off the level along the borders, if these show no halo of a galaxy."),
 ]
 Kind = Annotated[
     str | None,
     _of_image("exposures|bands", "What several images of ONE lens are, to be fitted together.", "--as"),
 ]
 
-Method = Annotated[str | None, _of_method("NAME", "refine, the fit, if not given: see `list methods`.")]
+Method = Annotated[str | None, _of_method("NAME", "By default refine, a fit of each image: see `list methods`.")]
 Model = Annotated[
     Path | None,
     _of_method("FILE", "YAML that says what refine fits: lenses, sources, sub-halos, as examples/my_model.yaml."),
@@ -109,14 +109,14 @@ Rows = Annotated[
 ]
 Workers = Annotated[int, _of_many("N", "Processes that work side by side.", min=1)]
 Scheduler = Annotated[
-    str | None, _of_many("ADDRESS", "Of a Dask cluster, instead of --workers, as tcp://host:8786; of catalogues.")
+    str | None, _of_many("ADDRESS", "Dask scheduler in place of --workers, as tcp://host:8786; for catalogues.")
 ]
 ShardSize = Annotated[
-    int | None, _of_many("N", "Lenses that are written together: 16 if not given, fewer of a small catalogue.")
+    int | None, _of_many("N", "Lenses that are written together: 16 by default, fewer in a small catalogue.")
 ]
 
 Device = Annotated[str, _of_machine("auto|cpu|cuda", "auto: a GPU where there is one.")]
 Trust = Annotated[
     list[str] | None,
-    _of_machine("MODULE:CLASS", "Your own class that a config may import; may be repeated.", "--trust"),
+    _of_machine("MODULE:CLASS", "A class of your own that a YAML file may import; may be repeated.", "--trust"),
 ]

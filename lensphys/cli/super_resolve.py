@@ -65,8 +65,9 @@ def super_resolve(
             metavar="INPUT",
             parser=options.place,
             show_default=False,
-            help="FITS, an .npz of named arrays, an .npy stack (N, H, W), our .h5; or many: a folder of such files, or "
-            "a text with a path a line; or several images of ONE lens, with --as. A path may be s3://bucket/name.",
+            help="FITS, an .npz of named arrays, an .npy stack (N, H, W), an .h5 of lensphys; or many: a folder of "
+            "such files, or a text file with a path on each line; or several images of ONE lens, with --as. A path may "
+            "be s3://bucket/name.",
         ),
     ],
     out: Annotated[
@@ -138,13 +139,13 @@ def super_resolve(
 
     `lensphys super-resolve euclid.fits -o bands_sr.fits --band VIS,NIR_Y,NIR_J,NIR_H`
 
-    Of a folder, a list, or where the output is a folder, a catalogue is made: a row a lens as ECSV, Parquet and HTML,
-    and the super-resolved images in `shards/`. A file that cannot be used costs its own row.
+    For a folder, a list, or an output that is a folder, a catalogue is made: a row for each lens as ECSV, Parquet and
+    HTML, and the super-resolved images in `shards/`. A file that cannot be used has a row that says why.
 
     A stack or a catalogue that was interrupted resumes when the same command is given again.
 
-    Several images of one lens are explained by one fit: exposures share everything, bands the mass. Each is moved and
-    turned within the pointing error about where its WCS, or its middle, puts it.
+    Several images of one lens are fitted together: exposures share everything, bands the mass. The fit shifts and
+    rotates each within the pointing error about where its WCS, or its middle, puts it.
     """
     from lensphys.api.chosen import chosen_for, network
     from lensphys.api.images import choice_of
