@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from astropy import units
 from astropy.io import fits
 from astropy.wcs import WCS
 from typer.testing import CliRunner
@@ -408,3 +409,21 @@ def test_the_drawn_lens_is_what_its_command_draws(tmp_path):
     with fits.open(tmp_path / "a.fits") as new, fits.open(HST) as ours:
         assert np.allclose(new["SCI"].data, ours["SCI"].data, atol=1e-5) and HST.stat().st_size < 200_000
         assert read_images(HST).observation.camera.grid.scale == pytest.approx(0.05)
+
+
+def test_an_array_that_masks_the_lens_is_refused():
+    ring = np.hypot(*np.mgrid[-16:16, -16:16]) - 8
+    image = np.exp(-(ring**2) / 8) + 0.01 * np.random.default_rng(1).standard_normal((32, 32))
+    good = np.abs(ring) < 6
+    given = {"pixel_scale": 0.1, "noise": 0.01, "psf": np.ones((1, 1))}
+    assert int(lp.read(image, mask=good, **given).mask.sum()) == good.sum()
+    with pytest.raises(lp.LensphysError, match="masks the lens"):
+        lp.read(image, mask=~good, **given)
+    with pytest.raises(lp.LensphysError, match=r"must be a kernel \(K, K\) or a file of one, got 0.1"):
+        lp.read(image, pixel_scale=0.1, noise=0.01, psf=0.1)
+
+
+@pytest.mark.parametrize("value", ["1", None, 1200 * units.mas])
+def test_a_value_of_a_component_is_a_number(value):
+    with pytest.raises(lp.LensphysError, match=r"SIE: theta_E takes numbers \[arcsec\], got"):
+        lp.SIE(theta_E=value)

@@ -167,6 +167,8 @@ def run_of(weights: str | Path) -> Path:
         return weights
     if str(weights) in weights_names():
         return weights_folder(str(weights))
+    if Path(weights).is_file():
+        raise LensphysError(f"{weights} is a file, and a trained network is a folder: `lensphys show` opens results")
     if not Path(weights).is_dir():
         raise LensphysError(
             f"weights {weights} not found: it is no run folder, and the package has {', '.join(weights_names())}"

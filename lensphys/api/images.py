@@ -275,8 +275,16 @@ def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choi
 
 
 def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
-    """Return a PSF as it is read: an array (K, K), of sum 1, becomes a kernel of this name, a file stays one."""
-    return Kernel(np.asarray(given, np.float64), where=name) if isinstance(given, np.ndarray) else given
+    """Return a PSF as it is read: an array (K, K), of sum 1, becomes a kernel of this name, a file stays one.
+
+    Raises:
+        LensphysError: if it is neither.
+    """
+    if isinstance(given, np.ndarray):
+        return Kernel(np.asarray(given, np.float64), where=name)
+    if isinstance(given, File | None):
+        return given
+    raise LensphysError(f"{name} must be a kernel (K, K) or a file of one, got {given!r}")
 
 
 @singledispatch

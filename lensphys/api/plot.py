@@ -40,6 +40,7 @@ class Look:
         source: (S, S) [flux / arcsec^2], or None.
         source_scale: of its pixels [arcsec].
         theta_E: [arcsec], or None.
+        lens_light: of the lens galaxy in ``lr``, (H, W) [flux per pixel], zero where there is none, or None.
     """
 
     grid: PixelGrid
@@ -55,6 +56,7 @@ class Look:
     source: Array | None = None
     source_scale: float | None = None
     theta_E: float | None = None
+    lens_light: Array | None = None
 
     @property
     def name(self) -> str:
@@ -70,6 +72,8 @@ def images_figure(images: Mapping[str, Array], grid: PixelGrid) -> Figure:
 
 def result_figure(look: Look, sigmas: float = 4.0) -> Figure:
     """Return a figure of the result of one image: LR, SR, residual, sigma, kappa and source, as far as there are any.
+
+    Where the lens galaxy is in the image, LR without it as well.
 
     LR and SR share a colour scale of surface brightness; the residual is in units of the noise. Over the image and
     kappa lie the critical curves.
@@ -95,6 +99,7 @@ def _panels(look: Look, sigmas: float) -> dict[str, Panel]:
     panels = {
         f'LR, {look.grid.scale:.3g}" pixels': Panel(look.lr, field, "inferno", 0.0, peak),
         f'{look.name}, {fine:.3g}" pixels': Panel(look.sr * ratio, field, "inferno", 0.0, peak),
+        **_arcs(look, field),
         left: Panel(look.residual / look.noise, field, "RdBu_r", -sigmas, sigmas),
     }
     if look.sigma is not None:
@@ -109,6 +114,14 @@ def _panels(look: Look, sigmas: float) -> dict[str, Panel]:
         half = 0.5 * look.source_scale * len(look.source)
         panels["source"] = Panel(look.source, (half, half), "inferno", 0.0, percentile(look.source, 99.95))
     return panels
+
+
+def _arcs(look: Look, field: tuple[float, float]) -> dict[str, Panel]:
+    """The image without the light of the lens galaxy, which outshines the arcs; nothing where there is none."""
+    if look.lens_light is None or not look.lens_light.any():
+        return {}
+    arcs = look.lr - look.lens_light
+    return {"LR without the lens galaxy": Panel(arcs, field, "inferno", 0.0, percentile(arcs, 99.5))}
 
 
 class Picture(Figure):

@@ -88,10 +88,9 @@ class Outcome(Writable):
 
     @property
     def summary(self) -> str:
-        """Chi^2, Einstein radius and the scale of the noise in a line; of many images the medians."""
-        found = {
-            name: self.planes[name] for name in ("chi2", "theta_E", "noise_scale", "left_out") if name in self.planes
-        }
+        """Chi^2, Einstein radius, sub-halos and the scale of the noise in a line; of many images the medians."""
+        names = ("chi2", "theta_E", "subhalos", "noise_scale", "left_out")
+        found = {name: self.planes[name] for name in names if name in self.planes}
         known = {name: values[~np.isnan(values)] for name, values in found.items()}
         median = {name: float(np.median(values)) for name, values in known.items() if len(values)}
         return ("" if len(self.images.index) == 1 else "median ") + summary_line(**median)
@@ -244,7 +243,8 @@ class Result(Outcome):
     def _look(self) -> Look:
         from lensphys.api.plot import Look
 
-        seen, known = self.images, ("residual", "chi2", "sigma", "kappa", "alpha", "source", "theta_E")
+        seen = self.images
+        known = ("residual", "chi2", "sigma", "kappa", "alpha", "source", "theta_E", "lens_light")
         found = {name: self._of(name) for name in known}
         grid = seen.set.observation.camera.grid
         return Look(grid, self.scale, seen.image, seen.noise, sr=self.image, source_scale=self.source_scale, **found)
@@ -277,20 +277,25 @@ def with_masses(planes: dict[str, Any], solar: float | None) -> dict[str, Any]:
 
 
 def summary_line(
-    chi2: float = float("nan"), theta_E: float | None = None, noise_scale: float = 1.0, left_out: float = 0.0
+    chi2: float = float("nan"),
+    theta_E: float | None = None,
+    subhalos: float = 0.0,
+    noise_scale: float = 1.0,
+    left_out: float = 0.0,
 ) -> str:
     """Return chi^2 per degree of freedom and Einstein radius [arcsec], and what became of an image, for a terminal.
 
     Example:
         >>> summary_line(0.98, 1.1964)
         'chi^2 0.98, theta_E 1.196"'
-        >>> summary_line(0.98, 1.1964, 0.47, 312)
-        'chi^2 0.98, theta_E 1.196", noise of the sky 0.47 times what was given, 312 pixels of other objects left out'
+        >>> summary_line(0.98, 1.1964, 2, noise_scale=0.47)
+        'chi^2 0.98, theta_E 1.196", 2 sub-halos, noise of the sky 0.47 times what was given'
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
+    bodies = "" if subhalos < 1 else f", {counted(int(subhalos), 'sub-halo')}"
     noise = "" if noise_scale == 1 else f", noise of the sky {noise_scale:.2f} times what was given"
     others = "" if left_out < 1 else f", {counted(left_out, 'pixel')} of other objects left out"
-    return f"chi^2 {chi2:.3g}{radius}{noise}{others}"
+    return f"chi^2 {chi2:.3g}{radius}{bodies}{noise}{others}"
 
 
 _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")

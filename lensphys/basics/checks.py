@@ -101,4 +101,5 @@ def check_file(name: str, path: Path) -> None:
         LensphysError: with the path.
     """
     if not path.is_file():
-        raise LensphysError(f"{name} not found: {path} is not a file")
+        why = "is a folder" if path.is_dir() else "is not a file"
+        raise LensphysError(f"{name} not found: {path} {why}")

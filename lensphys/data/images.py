@@ -268,7 +268,7 @@ def _psf(
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
         return preset.psf, preset.instrument.description
-    remarks.append("no PSF is known: none is assumed (give --psf or --instrument)")
+    remarks.append("no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)")
     return NoPSF(), "none is known"
 
 

@@ -401,6 +401,10 @@ def _asked_for(file: FitsFile, extension: str) -> tuple[Hdu, int | None]:
     ]
     if not found:
         raise LensphysError(f"{file.path} has no image {shown(extension)}: it holds {file.contents}")
+    if found[0].meaning.role in (*NOISE, *MASKS, PSF):
+        raise LensphysError(
+            f"{found[0].where} is no image by its name, but {found[0].meaning.role}: give another --ext"
+        )
     return found[0], None if plane is None else int(plane)
 
 

@@ -146,6 +146,9 @@ def vectors(value: Tensor, columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return both[:, 0], both[:, 1:]
 
 
+_NUMBERS = (int, float, np.number, np.ndarray, list, tuple, Tensor)
+
+
 def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
     """Raise where a parameter, given as a number, has no meaning; those given as tensors are left to whoever made them.
 
@@ -156,6 +159,10 @@ def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
     Raises:
         LensphysError: naming parameter and value.
     """
+    for p in component.parameters:
+        value, unit = values.get(p.name, 0.0), f" [{p.unit}]" if p.unit else ""
+        if hasattr(value, "to_value") or not isinstance(value, _NUMBERS):
+            raise LensphysError(f"{component.__name__}: {p.name} takes numbers{unit}, got {value!r}")
     numbers = {name: float(x) for name, x in values.items() if isinstance(x, int | float | np.number)}
     for name, value in numbers.items():
         if not math.isfinite(value):
