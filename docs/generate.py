@@ -29,6 +29,7 @@ from result_tables import (
 )
 from summary_tables import (
     completeness_table,
+    fits_table,
     fuzz_table,
     gain_caption,
     gpu_table,
@@ -65,7 +66,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "ground",
         "pair",
     ),
-    "docs/results/speed.md": ("speed", "gpu", "simulation"),
+    "docs/results/speed.md": ("speed", "fits", "gpu", "simulation"),
     "docs/results/comparisons.md": ("comparisons", "overfit"),
     "docs/results/dark_matter.md": ("downstream",),
     "docs/where_it_fails.md": ("doors", "fuzz"),
@@ -79,6 +80,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "any_source": (("any_source/table.json",), any_source_table),
     "zoo": (("any_source/zoo.json",), zoo_table),
     "network": (("network/table.json",), network_table),
+    "fits": (("speed/fits.json",), fits_table),
     "gpu": (("gpu/speed.json",), gpu_table),
     "lens_light": (
         ("real/lens_light/table.json",),

@@ -200,6 +200,21 @@ def zoo_table(tree: Tree) -> str:
     return markdown(["method", "parameters", *(f"{name} [dB]" for name in names)], rows)
 
 
+def fits_table(tree: Tree) -> str:
+    """Return how long stacks of real-looking galaxies take.
+
+    Args:
+        tree: ``speed/fits.json``.
+    """
+    rows = [
+        [row["kind"], f"{row['side']} x {row['side']}", str(row["images"]), str(row["workers"]),
+         f"{row['wall_seconds']:.1f}", f"{row['cpu_seconds']:.1f}", f"{row['peak_mib']:.0f}"]
+        for row in tree["rows"]
+    ]  # fmt: skip
+    head = ["lens", "pixels", "images", "workers", "s an image", "CPU s an image", "memory of a process [MiB]"]
+    return markdown(head, rows)
+
+
 def gpu_table(tree: Tree) -> str:
     """Return what was timed on a GPU beside one CPU core.
 

@@ -57,6 +57,11 @@ def demo(folder: Path) -> None:
     console.print(readme_table(tables), highlight=False, markup=False)
     _galaxy(folder, console)
     console.print(f"\nTables and figures: {', '.join(str(t.parent) for t in tables)}", highlight=False, soft_wrap=True)
+    spiral, sharp = folder / "spiral.h5", folder / "spiral_sr.h5"
+    console.print(
+        f"A page of the spiral: lensphys super-resolve {spiral} -o {sharp} && lensphys show {sharp}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _galaxy(folder: Path, console: Console) -> None:
