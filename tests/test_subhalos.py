@@ -191,6 +191,18 @@ def test_a_subhalo_that_is_not_needed_is_taken_out(planted):
     torch.testing.assert_close(left.problem.cost(left.x), left.end.cost)
 
 
+def test_a_mass_outside_of_the_field_is_no_subhalo(float64, monkeypatch):
+    problem, x = small_problem(small_lenses(dtype=torch.float64, noise=0.005))
+    index = row(0)
+    with_one, truth = with_bodies(problem[index], x[index], torch.tensor([[[0.0, 3.2, 0.3]]]))
+    edge = problem.observation.camera.grid.radius
+    assert edge < 3.2
+    fit = fitted(seen_as(with_one, truth), truth, 5)
+    assert pruned(fit, Search()).problem.subhalos == 0
+    monkeypatch.setattr("lensphys.fitting.subhalos._outside", lambda fit: [])
+    assert pruned(fit, Search()).problem.subhalos == 1  # it gains enough
+
+
 def test_places_lie_near_the_arc(planted):
     search = Search(step=0.2, reach=0.3, bright=6.0)
     observation = planted.problem.observation

@@ -272,6 +272,7 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
     """Return the fit of one image without the sub-halos that gain less than they must: by their error, or fitted anew.
 
     The weakest first: each is taken out, all else is fitted, and it stays out if the cost rises by less than the gain.
+    One that has left the field goes, whatever it gains: it stands for a shear that the model lacks.
 
     Args:
         fitted: one image, at its optimum.
@@ -282,21 +283,30 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
         own, bodies, g, psi = fitted.problem.parts(fitted.x)
         variance = fitted.end.normal.covariance[0].diagonal()
         spread = variance[own.shape[1] : own.shape[1] + bodies.shape[1] : 3]  # of ln strength
-        weakest = int(spread.argsort(descending=True)[kept])
-        if 0.5 / float(spread[weakest]) > search.sure * search.gain:
+        gone = _outside(fitted)
+        weakest = gone[0] if gone else int(spread.argsort(descending=True)[kept])
+        if not gone and 0.5 / float(spread[weakest]) > search.sure * search.gain:
             break
         index = torch.tensor([i for i in range(bodies.shape[1]) if i // 3 != weakest], dtype=torch.long)
         trial = replace(fitted.problem, subhalos=fitted.problem.subhalos - 1)
         x = torch.cat([own, bodies[:, index], g, psi], dim=1)
         end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
         uncertain = 0.5 / float(spread[weakest]) < search.gain  # by its error it may be none
-        if uncertain or float(end.cost - fitted.end.cost) < search.stands:
+        if gone or uncertain or float(end.cost - fitted.end.cost) < search.stands:
             fitted = Fitted(trial, end)
         else:
             kept += 1
             if kept >= search.doubtful:
                 break
     return fitted
+
+
+def _outside(fitted: Fitted) -> list[int]:
+    """Which sub-halos of one image are outside of its field."""
+    problem = fitted.problem
+    place = problem.parts(fitted.x)[1].unflatten(1, (-1, 3))[0, :, 1:]
+    edge = problem.positions(problem.observation.camera.grid)[0].abs().amax((1, 2))
+    return (place.abs() > edge).any(1).nonzero()[:, 0].tolist()
 
 
 def places(problem: LensProblem, search: Search) -> Tensor:
