@@ -1,8 +1,8 @@
-"""How long the default takes for real-looking galaxies: stacks of them on some workers, and one large cut-out.
+"""How long the default takes for richly drawn galaxies: stacks of them on some workers, and one large cut-out.
 
     python experiments/speed/fits.py [OUT] [--source FILE] [--images 24] [--workers 2]
 
-The images are those of model_4 (Euclid VIS, 64 x 64 pixels) with drawn galaxies, or those of a FILE, as sources; the
+The images are those of model_4 (Euclid VIS, 64 x 64 pixels) with richly drawn galaxies, or those of a FILE, as sources; the
 large one has 300 x 300. Each row is a run of ``lensphys super-resolve``, start and writing included. OUT (by default
 experiments/speed/fits.json) is written after each.
 """
