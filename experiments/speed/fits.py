@@ -2,9 +2,9 @@
 
     python experiments/speed/fits.py [OUT] [--source FILE] [--images 24] [--workers 2]
 
-The images are those of model_4 (Euclid VIS, 64 x 64 pixels) with richly drawn galaxies, or those of a FILE, as sources; the
-large one has 300 x 300. Each row is a run of ``lensphys super-resolve``, start and writing included. OUT (by default
-experiments/speed/fits.json) is written after each.
+The images are those of model_4 (Euclid VIS, 64 x 64 pixels) with richly drawn galaxies, or those of a FILE, as
+sources; the large one has 300 x 300. Each row is a run of ``lensphys super-resolve``, start and writing included. OUT
+(by default experiments/speed/fits.json) is written after each.
 """
 
 from __future__ import annotations
