@@ -145,15 +145,12 @@ def _finished(waiting: dict[Future[Planes], int]) -> Iterator[tuple[int, Planes]
 
 def _whole(chunks: list[Planes]) -> dict[str, Any]:
     """The arrays of all chunks as one: those that all have, and numbers that some have, NaN for the others."""
-    kinds = {name: array.dtype for chunk in chunks for name, array in chunk.items() if name not in _TABLE}
-    whole = {name: [chunk.get(name) for chunk in chunks] for name in kinds}
-    counts = [len(chunk["chi2"]) for chunk in chunks]
     result: dict[str, Any] = {}
-    for name, parts in whole.items():
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts) and known[0].ndim == 1 and kinds[name].kind == "f":
-            known = [np.full(n, np.nan) if p is None else p for n, p in zip(counts, parts, strict=True)]
-        if len(known) == len(parts):
+    for name in dict.fromkeys(name for chunk in chunks for name in chunk if name not in _TABLE):
+        known = [chunk[name] for chunk in chunks if name in chunk]
+        if known[0].ndim == 1 and known[0].dtype.kind == "f":
+            known = [chunk[name] if name in chunk else np.full_like(chunk["chi2"], np.nan) for chunk in chunks]
+        if len(known) == len(chunks):
             result[name] = _padded(known) if name == "bodies" else np.concatenate(known)
     return result | _whole_table(chunks)
 

@@ -201,7 +201,9 @@ class PixelPSF(Blurring):
 
     kernel: Tensor
     scale: float
-    _known: dict[Hashable, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _known: dict[Hashable, tuple[list[int], Tensor]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         k = self.kernel
@@ -253,11 +255,13 @@ class PixelPSF(Blurring):
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
         """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: by an FFT, only the pixels that count."""
         seen = image.shape[-2:]
-        shape = [points * _fast_size(math.ceil((n + len(self.at(scale)) - 1) / points)) for n in seen]
-        key = (scale, points, *shape, image.dtype, image.device)
+        key = (scale, points, *seen, image.dtype, image.device)
         if key not in self._known:  # a fit asks for the same few thousands of times
-            self._known[key] = _response(self.at(scale).to(image.device), shape, points).to(image.dtype.to_complex())
-        spectrum = torch.fft.rfft2(image, s=shape) * self._known[key]
+            kernel = self.at(scale).to(image.device)
+            shape = [points * _fast_size(math.ceil((n + len(kernel) - 1) / points)) for n in seen]
+            self._known[key] = shape, _response(kernel, shape, points).to(image.dtype.to_complex())
+        shape, response = self._known[key]
+        spectrum = torch.fft.rfft2(image, s=shape) * response
         rows = torch.fft.ifft(spectrum.unflatten(-2, (points, -1)).mean(-3), dim=-2)[..., : seen[0] // points, :]
         return torch.fft.irfft(_folded(rows, shape[1], points), n=shape[1] // points)[..., : seen[1] // points]
 
