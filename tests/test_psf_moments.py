@@ -20,7 +20,10 @@ from lensphys.fitting import (
     verdicts,
 )
 from lensphys.fitting.newton import Stop, minimised
+from lensphys.fitting.psf_moments import promised
 from lensphys.fitting.smooth import smooth_fit
+from lensphys.fitting.verdict import PSFCheck
+from lensphys.fitting.window import seen_whole
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.tracing.deflection import DeflectionField
@@ -73,6 +76,19 @@ def test_the_verdict_says_that_the_psf_is_off(told, words):
     pattern = rf"a PSF about [12]\d % {words} than said explains the image better"
     assert sum(bool(re.fullmatch(pattern, why)) for why in verdict.reasons) == bool(words)
     assert not any("a PSF" in why for why in believed.reasons)
+
+
+def test_pixels_that_were_not_fitted_say_nothing_of_the_psf():
+    whole = seen(0.2, 0.2)
+    image = torch.nn.functional.pad(whole.observation.image[..., 2:38, 2:38], (2, 2, 2, 2), value=0.02)
+    whole = replace(whole, observation=replace(whole.observation, image=image))
+    fit = seen_whole(smooth_fit(whole.inner(36, 36)), whole)
+    assert fit.where_fitted.problem.observation.image.shape[-2:] == (36, 36)
+    check = PSFCheck()
+    for one, gains in ((fit, True), (fit.where_fitted, False)):
+        assert (float(promised(one, check.moments.integrated(one))) > check.gain) == gains
+    (verdict,) = verdicts(fit, torch.tensor([True]), fit.problem.values(fit.x)["lens.theta_E"])
+    assert not any("a PSF" in why for why in verdict.reasons)
 
 
 @pytest.mark.slow

@@ -174,8 +174,8 @@ class BeyondSmooth:
         if float(promised(plain, off)) < psf.share * float(evidence_ratio(best, plain)):
             return best
         search = self.search if best.problem.free is None else self.search_free
-        kept = pruned(optimum(psf.integrated(best), self.steps), search)
-        found = max((optimum(off, self.steps), kept), key=lambda fit: float(fit.evidence))
+        kept = pruned(optimum(psf.integrated(best), Stop(self.steps)), search)
+        found = max((optimum(off, Stop(self.steps)), kept), key=lambda fit: float(fit.evidence))
         if found.problem.subhalos == best.problem.subhalos:
             return best
         fewer = self._optimum(Fitted.at(replace(found.problem, broad=best.problem.broad), found.x))

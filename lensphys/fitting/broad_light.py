@@ -51,7 +51,8 @@ class BroadLightFilter(Rows):
 
     def __call__(self, whitened: Tensor) -> Tensor:
         """Return S applied to images (B, P, N) in units of the noise."""
-        return whitened - (whitened @ self.columns.transpose(1, 2) @ self.core) @ self.columns
+        share = whitened @ self.columns.transpose(1, 2) @ self.core
+        return torch.baddbmm(whitened, share, self.columns.expand(len(share), -1, -1), alpha=-1)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class LensLightSettings(Strict):
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
         held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
+        fall: of the cost in a step, below which the fit of the whole image has converged.
         bad_pixel: signal-to-noise of a pixel that no light made.
         broad: the light that the Gaussians leave.
         others: what is taken for other objects.
@@ -86,6 +87,7 @@ class LensLightSettings(Strict):
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8
     held: PositiveFloat = 0.01
+    fall: PositiveFloat = 0.2
     bad_pixel: PositiveFloat = 5.0
     broad: BroadLightSettings = BroadLightSettings()
     others: ForeignSettings = ForeignSettings()

@@ -129,8 +129,8 @@ class LensProblem(Parametrised):
         """Return the residuals of the data (B, H W), and the derivatives of the whitened model, (B, Q, H W)."""
         clean = self.render(x)
         weight = self.whitening(clean)
-        columns = [self.whitened(maps, weight) for maps in Brightness(self, x, self.judged).jacobian()]
-        return self.whitened_rest(clean), torch.cat(columns, dim=1)
+        columns = [self.over_noise(maps, weight) for maps in Brightness(self, x, self.judged).jacobian()]
+        return self.whitened_rest(clean), self.filtered(torch.cat(columns, dim=1))  # all at once: the modes are many
 
     @property
     def judged(self) -> PixelGrid:
@@ -156,7 +156,11 @@ class LensProblem(Parametrised):
 
     def whitened(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Return the whitened changes (B, P, H W) of the expected image, for changes (B, P, sH, sW) of brightness."""
-        return self.filtered((exposed(self.observation.camera, maps) * weight).flatten(2))
+        return self.filtered(self.over_noise(maps, weight))
+
+    def over_noise(self, maps: Tensor, weight: Tensor) -> Tensor:
+        """Return the same without the broad light integrated over: see `filtered`."""
+        return (exposed(self.observation.camera, maps) * weight).flatten(2)
 
     def renewed(self, x: Tensor) -> LensProblem:
         """Return the problem with the noise of the model of a vector (B, Q).

@@ -74,6 +74,6 @@ def promised(fit: Fitted, off: Fitted) -> Tensor:
     return off.evidence + off.end.normal.promise - fit.evidence - fit.end.normal.promise
 
 
-def optimum(off: Fitted, steps: int) -> Fitted:
-    """Return the optimum that is nearest to an `integrated` fit, in so many Newton steps at most."""
-    return replace(off, end=minimised(off.problem, off.x, Stop(steps), start=off.end.normal))
+def optimum(off: Fitted, stop: Stop) -> Fitted:
+    """Return the optimum that is nearest to an `integrated` fit."""
+    return replace(off, end=minimised(off.problem, off.x, stop, start=off.end.normal))

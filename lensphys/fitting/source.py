@@ -130,6 +130,14 @@ class Fitted(AtOptimum[LensProblem]):
         observation = replace(self.problem.observation, noise=noise)
         return Fitted.at(replace(self.problem, inverse_sigma=inverse_sigma, observation=observation), self.x)
 
+    @property
+    def where_fitted(self) -> Fitted:
+        """The fit on those pixels that it was made on, where it is seen on others as well."""
+        problem = self.end.problem
+        if not isinstance(problem, LensProblem):
+            return self
+        return Fitted(problem, Optimum(problem, self.x, known=self.end.normal))
+
     def normal_of(self, residual: Tensor, columns: Tensor) -> Normal:
         """Return the normal equations, from `LensProblem.system` (B, N) and (B, Q, N) there if not known yet."""
         if self.end.problem is not self.problem:

@@ -339,5 +339,5 @@ def whitened_bodies(problem: LensProblem, x: Tensor, place: Tensor) -> Tensor:
     size = max(1, block(_POINTS_AT_ONCE, theta) // theta[0, 0].numel())
     if len(place) == 0:  # nothing is bright beside the galaxy, and no FFT is of nothing
         return x.new_zeros(1, 0, weight.numel())
-    columns = [problem.whitened(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]
-    return torch.cat(columns, dim=1)
+    columns = [problem.over_noise(problem.bodies.strengths(p, theta, slope), weight) for p in place.split(size)]
+    return problem.filtered(torch.cat(columns, dim=1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from lensphys.basics.sentences import counted, readable
 from lensphys.basics.settings import Strict
 from lensphys.fitting.compared import seen_twice
+from lensphys.fitting.newton import Stop
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import Remains
@@ -36,13 +37,15 @@ class PSFCheck(Strict):
         gain: ln of the evidence that another width or elongation must promise,
         share: and of what the fit leaves beyond the noise: of whatever else is wrong a PSF takes a part, too.
         steps: in which its width is found then,
-        off: and the share of its width by which it must be off.
+        fall: of the cost in a step, below which no more are taken,
+        off: and the share of its width by which it must be off; half of that must show in the first step.
     """
 
     moments: PSFMoments = PSFMoments()
     gain: PositiveFloat = 12.0
     share: PositiveFloat = 0.25
     steps: PositiveInt = 8
+    fall: PositiveFloat = 0.5
     off: NonNegativeFloat = 0.05
 
 
@@ -339,15 +342,20 @@ def _psf(look: Remains, settings: VerdictSettings) -> Reasons:
 def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
     if fit.psf_wider is not None:
         return [("suspect", f"{_other_psf(fit.psf_wider)} explains what sub-halos would")]
-    check, observation = settings.psf, fit.problem.observation
-    if check is None or fit.told is not None or not observation.noise.known:
+    check = settings.psf
+    if check is None or fit.told is not None or not fit.problem.observation.noise.known:
         return []
+    fit = fit.where_fitted  # elsewhere it is at no optimum, and promises something with any PSF
+    observation = fit.problem.observation
     left = 0.5 * float((fit.problem.chi2(fit.x) - 1) * observation.n_unmasked)
     off = check.moments.integrated(fit)
     if float(promised(fit, off)) < max(check.gain, check.share * left):
         return []
-    wider = check.moments.wider(optimum(off, check.steps))
-    return [("suspect", f"{_other_psf(wider)} explains the image better")] if float(wider.abs()) >= check.off else []
+    for stop, least in ((Stop(1), 0.5 * check.off), (Stop(check.steps, fall=check.fall), check.off)):
+        wider = check.moments.wider(optimum(off, stop))
+        if float(wider.abs()) < least:
+            return []
+    return [("suspect", f"{_other_psf(wider)} explains the image better")]
 
 
 def _other_psf(wider: Tensor) -> str:
