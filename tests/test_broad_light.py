@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
 from lensphys.fitting.foreign import Allowed, ForeignSettings, foreign_objects
 from lensphys.model import Gaussian, Sersic
@@ -61,16 +60,6 @@ def a_star(x: float, y: float, camera: Camera) -> torch.Tensor:
     fine = camera.grid.resampled(camera.supersampling)
     light = Gaussian(1.0, 0.01, 0.0, 0.0, x, y)(fine.positions(like=torch.zeros(1)))
     return camera.expose(light * fine.pixel_area)
-
-
-def test_cold_and_hot_pixels_are_found_and_stars_are_not():
-    camera = Camera(PixelGrid(40, 40, 0.05), GaussianPSF(0.12), supersampling=4)
-    image = 300 * (a_star(0.02, 0.31, camera) + a_star(-0.5, -0.4, camera))
-    image = image + torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
-    image[0, 0, 5, 30], image[0, 0, 30, 6] = 40.0, -12.0
-    observation = Observation(image, camera, ErrorMap(torch.ones_like(image)))
-    found = bad_pixels(observation, torch.ones_like(image), 5.0)
-    assert found[0, 0].nonzero().tolist() == [[5, 30], [30, 6]]
 
 
 def test_an_unexplained_object_is_foreign_and_an_image_of_the_source_is_not():

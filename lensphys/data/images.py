@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 from lensphys.data.contents import Carried, Contents, InMemory, check_choice_of_fits, contents_of, masked
 from lensphys.data.npy import as_float32
-from lensphys.data.pixels import cleaned, usable_images, without_filled, without_holes
+from lensphys.data.pixels import cleaned, usable_images, without_bad_pixels, without_filled, without_holes
 
 Array = NDArray[Any]
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
@@ -200,6 +200,8 @@ def read_images(
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
+    if contents.carried is None:
+        observation = without_bad_pixels(observation, remarks)
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
 
 

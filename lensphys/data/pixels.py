@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
+from lensphys.observation import Observation
+from lensphys.observation.bad_pixels import BadPixels
 from lensphys.observation.borders import filled_border, filled_patches
 
 Array = NDArray[Any]
@@ -139,6 +142,16 @@ def without_filled(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
                 Tally(f"{words} masked, images that have {_ONE[filled is border]}: {{}}", int(filled.sum()), images)
             )
     return good & ~border & ~inside
+
+
+def without_bad_pixels(observation: Observation, remarks: list[str]) -> Observation:
+    """Return images without the pixels that no light made: see `BadPixels`."""
+    bad = BadPixels().found(observation) & (observation.weight > 0)
+    if not bad.any():
+        return observation
+    words = "{} pixels that no light made (cold, hot, or hit by a cosmic ray) are masked, images that have some: {}"
+    remarks.append(Tally(words, int(bad.sum()), int(bad.flatten(1).any(1).sum())))
+    return replace(observation, mask=(observation.weight > 0) & ~bad)
 
 
 def without_holes(image: Tensor, good: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.bad_pixels import star
 from lensphys.fitting.broad_light import BroadLightSettings
 from lensphys.fitting.foreign import ForeignSettings
 from lensphys.fitting.source import FreeSourceSettings
@@ -26,6 +25,7 @@ from lensphys.model import Gaussian, Member, SourcePrior
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
 from lensphys.observation import Camera, Observation
+from lensphys.observation.bad_pixels import star
 
 _CALM = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6) for k in (6.0, 12.0, 24.0))
 
@@ -59,7 +59,6 @@ class LensLightSettings(Strict):
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
         held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
         fall: of the cost in a step, below which the fit of the whole image has converged.
-        bad_pixel: signal-to-noise of a pixel that no light made.
         broad: the light that the Gaussians leave.
         others: what is taken for other objects.
         rings: where the fit starts from.
@@ -88,7 +87,6 @@ class LensLightSettings(Strict):
     margin: PositiveFloat = 0.8
     held: PositiveFloat = 0.01
     fall: PositiveFloat = 0.2
-    bad_pixel: PositiveFloat = 5.0
     broad: BroadLightSettings = BroadLightSettings()
     others: ForeignSettings = ForeignSettings()
     rings: RingSearch = RingSearch()

@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lensphys.fitting.bad_pixels import bad_pixels
 from lensphys.fitting.broad_light import BroadLight
 from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
@@ -90,8 +89,7 @@ class LitLens:
         return problem.without(self._foreign(problem, x).where)
 
     def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
-        """The problem without bad pixels and what is too far out, its noise with the error of the light; the light."""
-        problem = problem.without(bad_pixels(problem.observation, problem.inverse_sigma, self.settings.bad_pixel))
+        """The problem without what is too far out, its noise with the error of the light; the light."""
         where = problem.unit.device
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
         values = {name: value.to(where) for name, value in light.values.items()}

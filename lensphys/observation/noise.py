@@ -340,9 +340,7 @@ class SkyNoise(_OfOneSigma):
 
     @classmethod
     def from_image(cls, image: Tensor) -> SkyNoise:
-        """Estimate it from the image itself: noise that neighbours share is still taken for less than it is.
-
-        sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
+        """Estimate it from the image itself, by `sky_scatter`.
 
         Args:
             image: (B, 1, H, W) [any unit].
@@ -350,10 +348,7 @@ class SkyNoise(_OfOneSigma):
         Raises:
             LensphysError: if an image is constant.
         """
-        neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
-        local = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)
-        difference = (image - local) / math.sqrt(1.25)
-        sigma = _scatter(difference, local <= local.flatten(1).median(1).values[:, None, None, None])
+        sigma = sky_scatter(image)
         if bool((sigma <= 0).any()):
             raise LensphysError(
                 "the noise cannot be estimated from an image without scatter: give --error or --instrument"
@@ -366,6 +361,20 @@ class SkyNoise(_OfOneSigma):
         found = _scatter(image - clean, sky)
         enough = (sky.sum((1, 2, 3), keepdim=True) >= self.fewest) & (found > 0)
         return replace(self, sigma=torch.where(enough, found, self.sigma))
+
+
+def sky_scatter(image: Tensor) -> Tensor:
+    """Return the noise of the sky of images, (B, 1, 1, 1), less than it is where neighbours share it.
+
+    sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
+
+    Args:
+        image: (B, 1, H, W) [any unit].
+    """
+    neighbours = image.new_tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]])[None, None] / 4
+    local = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), neighbours)
+    difference = (image - local) / math.sqrt(1.25)
+    return _scatter(difference, local <= local.flatten(1).median(1).values[:, None, None, None])
 
 
 def _scatter(values: Tensor, where: Tensor) -> Tensor:
