@@ -33,10 +33,11 @@ class Verdict:
     quality: Literal["good", "suspect", "bad"]
     reasons: tuple[str, ...] = ()
 
-    def doubted(self, why: str) -> Verdict:
-        """Return the verdict on a fit that has looked for no sub-halos, with the reason; it is not good."""
-        quality: Literal["suspect", "bad"] = "bad" if self.quality == "bad" else "suspect"
-        return Verdict(quality, (*self.reasons, f"no sub-halos were looked for: {why}"))
+    def doubted(self, *reasons: str) -> Verdict:
+        """Return the verdict with more reasons; with any it is not good."""
+        if not reasons:
+            return self
+        return Verdict("bad" if self.quality == "bad" else "suspect", (*self.reasons, *reasons))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import VerdictSettings, neighbour_correlation
 from lensphys.observation.sky import darkest_border
 
-SKY = "the borders are not at zero"
-NOISE = "the noise is estimated from the image, and neighbouring pixels share it"
+_NONE = "no sub-halos were looked for:"
+SKY = f"{_NONE} the borders are not at zero"
+NOISE = f"{_NONE} the noise is estimated from the image, and neighbouring pixels share it"
 
 
 def doubtful(smooth: Fitted, settings: VerdictSettings) -> dict[int, str]:

@@ -78,6 +78,11 @@ class Rival(Rows):
         """Return that no other lens was compared, for images (B,)."""
         return cls(torch.full_like(like, torch.nan), torch.full_like(like, torch.inf))
 
+    def with_another(self, rows: Tensor, other: Rival) -> Rival:
+        """Return them with others for some images (indices)."""
+        theta_E, behind = self.theta_E.index_copy(0, rows, other.theta_E), self.behind.index_copy(0, rows, other.behind)
+        return Rival(theta_E, behind)
+
 
 @dataclass(frozen=True)
 class Fitted(AtOptimum[LensProblem]):

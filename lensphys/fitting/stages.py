@@ -13,6 +13,7 @@ from lensphys.fitting.doubts import doubtful
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.lit_or_not import LitOrNot
 from lensphys.fitting.newton import Stop, minimised
+from lensphys.fitting.point_sources import PointSources
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sampling import Sampling, well_sampled
 from lensphys.fitting.smooth import SmoothFit, smooth_fit
@@ -33,7 +34,7 @@ class LensFit:
         seen: (B,), whether anything stands 5 sigma out of the noise; else the fit means nothing.
         smooth_theta_E: (B,) [arcsec], Einstein radius of the smooth lens with a Sersic that the fits went out from.
         rival: the best other lens behind a galaxy's light.
-        doubts: why no sub-halos are looked for in an image, by its row.
+        doubts: why a fit is not to be believed as it stands, sentences by the row of the image.
         left_out: (B,), how many pixels were left out of the fit: other objects and bad pixels; None if none can be.
     """
 
@@ -41,7 +42,7 @@ class LensFit:
     seen: Tensor
     smooth_theta_E: Tensor
     rival: Rival
-    doubts: Mapping[int, str] = field(default_factory=dict)
+    doubts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     left_out: Tensor | None = None
 
     @classmethod
@@ -52,6 +53,24 @@ class LensFit:
         theta_E = values.get(f"{smooth.problem.model.main}.theta_E", none)
         rival = smooth.rival or Rival.none(smooth.problem.unit)
         return cls(as_it_is(smooth) if groups is None else groups, significant_light(smooth.problem)[1], theta_E, rival)
+
+    def with_another(self, row: Tensor, other: LensFit, doubts: tuple[str, ...]) -> LensFit:
+        """Return the fits with another one of an image.
+
+        Args:
+            row: of the image, (1,).
+            other: a fit of this image alone.
+            doubts: sentences on it.
+        """
+        kept = [(rows, (rows != row).nonzero()[:, 0], fit) for rows, fit in self.groups]
+        groups = [(rows[others], fit.rows(others)) for rows, others, fit in kept if len(others)]
+        return replace(
+            self,
+            groups=groups + [(row, fit) for _, fit in other.groups],
+            smooth_theta_E=self.smooth_theta_E.index_copy(0, row, other.smooth_theta_E),
+            rival=self.rival.with_another(row, other.rival),
+            doubts={**self.doubts, int(row): doubts},
+        )
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -88,6 +107,7 @@ class Refinement:
         sampling: of the light in a pixel.
         window: pixels that are fitted where an image is not explained at once.
         verdict: what is called a sky, and noise that is not white: beside them no sub-halos are looked for.
+        points: how stars and images of a quasar are told where nothing explains an image; None to look for none.
     """
 
     beyond: BeyondSmooth = BeyondSmooth()
@@ -96,6 +116,7 @@ class Refinement:
     sampling: Sampling = Sampling()
     window: Window = Window()
     verdict: VerdictSettings = VerdictSettings()
+    points: PointSources | None = PointSources()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
         """Return the optimum of each image.
@@ -105,23 +126,44 @@ class Refinement:
             x: where to start, (B, P); several starts if None.
         """
         with torch.no_grad():
-            smooth = self.smooth(problem, x)
-            whole = LensFit.from_smooth(smooth)
-            lit = parted(smooth, whole.seen, self._centred_and_lit, lambda _: [])
-            for rows, group in lit:
-                own = LensFit.from_smooth(group)
-                whole.smooth_theta_E[rows] = own.smooth_theta_E
-                whole.rival.theta_E[rows], whole.rival.behind[rows] = own.rival.theta_E, own.rival.behind
-            sampled = each(lit, self._well_sampled)
-            groups, doubts = parted(smooth, whole.seen, lambda _: [], as_it_is), dict[int, str]()
-            for rows, group in sampled:
-                unsure = doubtful(group, self.verdict)
-                doubts |= {int(rows[i]): why for i, why in unsure.items()}
-                groups += [(rows[part], fit) for part, fit in self._explained(group, list(unsure))]
-            left_out = problem.observation.n_unmasked
-            for rows, group in groups:
-                left_out[rows] -= group.problem.observation.n_unmasked
-            return replace(whole, groups=groups, doubts=doubts, left_out=left_out)
+            found = self._found(problem, x)
+            if self.points is not None:
+                found = self._without_points(problem, found, self.points)
+        left_out = problem.observation.n_unmasked
+        for rows, group in found.groups:
+            left_out[rows] -= group.problem.observation.n_unmasked
+        return replace(found, left_out=left_out)
+
+    def _without_points(self, problem: LensProblem, found: LensFit, settings: PointSources) -> LensFit:
+        """The fits; without stars and images of a quasar where they are what is not explained."""
+        for rows, group in found.groups:
+            for row, (_, fit) in zip(rows.split(1), group.apart(), strict=True):
+                points = settings.found(fit) if bool(found.seen[row]) else None
+                if not points:
+                    continue
+                other = self._found(problem[row].without(points.where), None)
+                ((_, without),) = other.groups
+                if settings.confirmed(points, fit, without):
+                    doubts = (*other.doubts.get(0, ()), *settings.doubts(points, without))
+                    found = found.with_another(row, other, doubts)
+        return found
+
+    def _found(self, problem: LensProblem, x: Tensor | None) -> LensFit:
+        """The optimum of each image, with all that it shows."""
+        smooth = self.smooth(problem, x)
+        whole = LensFit.from_smooth(smooth)
+        lit = parted(smooth, whole.seen, self._centred_and_lit, lambda _: [])
+        for rows, group in lit:
+            own = LensFit.from_smooth(group)
+            whole.smooth_theta_E[rows] = own.smooth_theta_E
+            whole.rival.theta_E[rows], whole.rival.behind[rows] = own.rival.theta_E, own.rival.behind
+        sampled = each(lit, self._well_sampled)
+        groups, doubts = parted(smooth, whole.seen, lambda _: [], as_it_is), dict[int, tuple[str, ...]]()
+        for rows, group in sampled:
+            unsure = doubtful(group, self.verdict)
+            doubts |= {int(rows[i]): (why,) for i, why in unsure.items()}
+            groups += [(rows[part], fit) for part, fit in self._explained(group, list(unsure))]
+        return replace(whole, groups=groups, doubts=doubts)
 
     def alone(self, problem: LensProblem) -> Fitted:
         """Return the smooth fit of one image with a Sersic, and the light of its lens galaxy where it has one."""

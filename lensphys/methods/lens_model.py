@@ -143,8 +143,7 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
 def _judged(fit: LensFit, rows: Tensor, group: Fitted, report: Report) -> list[Verdict]:
     """The verdicts on images that share a model."""
     found = verdicts(group, fit.seen[rows], fit.smooth_theta_E[rows], report.verdict, fit.rival.rows(rows))
-    doubts = [fit.doubts.get(row) for row in rows.tolist()]
-    return [verdict if why is None else verdict.doubted(why) for verdict, why in zip(found, doubts, strict=True)]
+    return [verdict.doubted(*fit.doubts.get(row, ())) for verdict, row in zip(found, rows.tolist(), strict=True)]
 
 
 def _reported(group: Fitted, model: Prediction, report: Report) -> Prediction:
