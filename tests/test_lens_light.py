@@ -39,6 +39,18 @@ def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
     assert float((light.image - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1
 
 
+def test_a_star_beyond_the_reach_of_arcs_may_be_brighter_than_the_galaxy():
+    lens, settings = lit_lens(), LensLightSettings(reach=2.4)
+    image = lens.observation.image.clone()
+    image[..., 58:61, 58:61] += 3 * image.max()
+    observation = replace(lens.observation, image=image)
+    sigma = LensProblem.from_observation(observation).inverse_sigma
+    assert looks_like_a_galaxy(observation, sigma, settings)
+    light = lens_light(observation, sigma, settings)
+    assert abs(float(light.values["lens_light.0.center_x"]) - CENTRE[0]) < 0.02
+    assert not looks_like_a_galaxy(observation, sigma, LensLightSettings(reach=4.0))
+
+
 def test_arcs_alone_are_no_galaxy():
     observation = small_lenses(1).observation
     assert not looks_like_a_galaxy(

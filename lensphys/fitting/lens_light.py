@@ -58,7 +58,6 @@ class LensLightSettings(Strict):
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
         held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
-        fall: of the cost in a step, below which the fit of the whole image has converged.
         broad: the light that the Gaussians leave.
         others: what is taken for other objects.
         rings: where the fit starts from.
@@ -86,7 +85,6 @@ class LensLightSettings(Strict):
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8
     held: PositiveFloat = 0.01
-    fall: PositiveFloat = 0.2
     broad: BroadLightSettings = BroadLightSettings()
     others: ForeignSettings = ForeignSettings()
     rings: RingSearch = RingSearch()
@@ -108,9 +106,12 @@ class LensLight:
 
 
 def looks_like_a_galaxy(observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings) -> bool:
-    """Return whether the brightest light of one image is in its middle: with arcs alone it is about it."""
+    """Return whether the brightest light of one image is in its middle: with arcs alone it is about it.
+
+    Not beyond the reach of arcs: there other galaxies and stars may be brighter.
+    """
     smooth = observation.significance(inverse_sigma)
-    place = brightest(observation)
+    place = brightest(observation, settings.reach)
     middle = place.norm() < settings.search * observation.camera.grid.radius
     return bool(middle) and float(smooth.amax()) > settings.peak
 
@@ -125,7 +126,7 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
     """
     grid = observation.camera.grid
     widths = np.geomspace(settings.narrowest * grid.scale, settings.widest * grid.radius, settings.gaussians)
-    shape = np.concatenate([brightest(observation).numpy(), [0.0, 0.0]])
+    shape = np.concatenate([brightest(observation, settings.reach).numpy(), [0.0, 0.0]])
     fit = _Clipped(observation, inverse_sigma, settings)
     for _ in range(settings.rounds):
         shape = fit.shaped(shape, widths[::2])
@@ -145,12 +146,18 @@ def star_width(camera: Camera, like: Tensor) -> float:
     return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
 
 
-def brightest(observation: Observation) -> Tensor:
-    """Return where the 3 x 3 mean of one image is brightest, (2,) [arcsec], float64."""
+def brightest(observation: Observation, reach: float) -> Tensor:
+    """Return where the 3 x 3 mean of one image is brightest, (2,) [arcsec], float64.
+
+    Args:
+        observation: of one image.
+        reach: how far from the middle of the field, at most [arcsec].
+    """
     smooth = observation.smoothed[0, 0]
-    grid = observation.camera.grid
-    at = int((smooth * observation.weight[0, 0]).argmax())
-    return grid.positions(like=smooth.double())[0].flatten(1)[:, at]
+    theta = observation.camera.grid.positions(like=smooth.double())[0]
+    near = (theta.norm(dim=0) < reach) & (observation.weight[0, 0] > 0)
+    at = int(torch.where(near, smooth, -torch.inf).argmax())
+    return theta.flatten(1)[:, at]
 
 
 def _made(fit: _Clipped, shape: np.ndarray, widths: np.ndarray) -> LensLight:

@@ -78,7 +78,7 @@ class LitOrNot:
         """
         problem, main = smooth.problem, smooth.problem.model.main
         values, (least, most) = problem.values(problem.parts(smooth.x)[0]), self.light.arc
-        theta_E, place = float(values[f"{main}.theta_E"]), brightest(problem.observation).to(smooth.x)
+        theta_E, place = float(values[f"{main}.theta_E"]), brightest(problem.observation, self.light.reach).to(smooth.x)
         away = float((place - centre_of(values, main)[0]).norm())
         return least < away / theta_E < most and float(place.norm()) > least * theta_E
 

@@ -112,11 +112,11 @@ def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factor
     return finished(problem, multistart(at_centres(problem), starts, steps, factors), steps)
 
 
-def finished(problem: LensProblem, x: Tensor, steps: int, fall: float = 0.0) -> Fitted:
-    """Return the optimum from a vector (B, P), with the noise variance of the model renewed twice: see `Stop`."""
+def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
+    """Return the optimum from a vector (B, P), with the noise variance of the model renewed twice."""
     for _ in range(2):
         problem = problem.renewed(x)
-        end = minimised(problem, x, Stop(steps, fall=fall))
+        end = minimised(problem, x, Stop(steps))
         x = end.x
     return Fitted(problem, end)
 

@@ -60,11 +60,11 @@ class LitLens:
         """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""
         share, radius = self.settings.rings.held, f"{whole.model.main}.theta_E"
         start = whole.unconstrained(values)
-        free = finished(whole, start, self.steps // 3, self.settings.fall)
+        free = finished(whole, start, self.steps // 3)
         moved = free.problem.values(free.x)[radius] / values[radius] - 1
         if float(moved.abs()) < share:
             return free
-        return finished(*whole.held(start, share, mass_of(whole)), self.steps // 3, self.settings.fall)
+        return finished(*whole.held(start, share, mass_of(whole)), self.steps // 3)
 
     def _widened(self, whole: LensProblem, near: LensProblem, foreign: Foreign) -> LensProblem:
         """The whole problem with the broad light of its middle, and without other objects there."""

@@ -66,7 +66,7 @@ class WithoutLens(Strict):
         problem = fitted.problem
         dark = problem.observation.noise.expected(torch.zeros_like(problem.observation.image))
         image = replace(problem.observation, image=problem.observation.image - dark).to("cpu")
-        if float(brightest(image).norm()) > self.light.search * image.camera.grid.radius:
+        if float(brightest(image, self.light.reach).norm()) > self.light.search * image.camera.grid.radius:
             return None
         seen = _Seen(problem, image)
         arcs = problem.without_front(problem.shown(fitted.x), fitted.x)
