@@ -24,6 +24,7 @@ from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import Instrument
 from lensphys.observation.kernel import psf_kernel
+from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,12 +113,17 @@ class Images:
     @property
     def pixel_scale(self) -> float:
         """Side of a pixel [arcsec]."""
-        return self.set.observation.camera.grid.scale
+        return self.grid.scale
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The pixels, and where they are."""
+        return self.set.observation.camera.grid
 
     @property
     def positions(self) -> tuple[Array, Array]:
         """The centres of the pixels, x and y, (H, W) each [arcsec] from the middle of the image."""
-        x, y = self.set.observation.camera.grid.positions(like=torch.zeros((), dtype=torch.float64))[0].numpy()
+        x, y = self.grid.positions(like=torch.zeros((), dtype=torch.float64))[0].numpy()
         return x, y
 
     @property

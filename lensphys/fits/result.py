@@ -23,7 +23,7 @@ Array = NDArray[Any]
 # planes on the large pixels, and what they are
 _LARGE = {"lr": "the image as it was read", "model": "of the image, by the method", "residual": "image - model"}
 # numbers of an image in the header: keyword, name of the result, comment
-_NUMBERS = (
+NUMBERS = (
     ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
     ("CHI2", "chi2", "chi^2 of the LR image per degree of freedom"),
     ("NOISESCL", "noise_scale", "noise of the sky / the error map, in the fit"),
@@ -36,7 +36,7 @@ _COLUMNS = {
     "gain": ("", "ln(L/L'): all / without this one, by its error"),
     "mass": ("solMass", "total"),
 }
-_OWN = (*(key for key, _, _ in _NUMBERS), "SUBHALOS", "SUBFALSE", "QUALITY", "REASONS", "PSF")  # cards of a result
+_OWN = (*(key for key, _, _ in NUMBERS), "SUBHALOS", "SUBFALSE", "QUALITY", "REASONS", "PSF")  # cards of a result
 _OF_INPUT = "---- of the input: its cards as they were read, its WCS on these pixels"
 _OF_RESULT = "---- of the result: what lensphys found"
 
@@ -205,7 +205,7 @@ def _of_input(header: fits.Header) -> fits.Header:
 def _found(results: Mapping[str, Any], pixel_scale: float) -> list[tuple[str, Any, str]]:
     """The cards of what was found: keyword, value and comment."""
     cards: list[tuple[str, Any, str]] = [("PIXSCALE", pixel_scale, "[arcsec]")]
-    for key, name, comment in _NUMBERS:
+    for key, name, comment in NUMBERS:
         if name in results:
             value = float(results[name][0])
             cards.append((key, value if np.isfinite(value) else None, comment))  # FITS has no NaN in headers
