@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import tracked
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import symptoms
@@ -190,12 +190,10 @@ def _of_file(file: LensFile, held: set[str]) -> Iterator[Finding]:
 
 def _chunks(file: LensFile, held: set[str], title: str) -> Iterator[NDArray[np.int64]]:
     """Rows of the file, a batch at a time, with a progress bar."""
-    from rich.progress import track
-
     grid = file.grid_hr if held & {"hr", "hr_clean", "alpha_hr"} else file.grid_lr
     size = max(1, min(_ROWS, _PIXELS // (grid.height * grid.width)))
     starts = range(0, len(file), size)
-    for start in track(starts, description=title, console=progress_console(), transient=True):
+    for start in tracked(starts, title):
         yield np.arange(start, min(start + size, len(file)))
 
 
