@@ -191,7 +191,7 @@ class Result(Outcome):
 
     @property
     def reasons(self) -> Any:
-        """Why the quality is not good: a list of sentences, or one list an image."""
+        """Why the quality is not good, or what is to be known all the same: sentences, or a list of them an image."""
         found = self.planes.get("reasons")
         lists = [[r for r in str(line).split("; ") if r] for line in ([] if found is None else found)]
         return lists[0] if self.images.single and lists else lists
