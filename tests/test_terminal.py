@@ -57,6 +57,7 @@ def test_lines_end_when_the_run_fails():
         (30, 100, 20, "x: 30 of 100 (30 %), 0:10:00 so far, about 1:10:00 to go"),  # ten in ten minutes, not thirty
         (0.25, 1.0, 0.0, "x: 25 %, 0:10:00 so far, about 0:30:00 to go"),  # a share, of a training
         (3, None, 0, "x: 3, 0:10:00 so far"),
+        (0, 1, 0, "x: 0:10:00 so far"),  # of one image
     ],
 )
 def test_the_time_to_go_is_by_the_pace_of_this_run(done, total, first, told):

@@ -100,6 +100,8 @@ def progress_line(task: Task, first: float = 0.0) -> str:
     elapsed, done = task.elapsed or 0.0, task.completed
     if not task.total:
         return f"{task.description}: {done:.0f}, {_clock(elapsed)} so far"
+    if task.total == 1 and not done:
+        return f"{task.description}: {_clock(elapsed)} so far"
     share = f"{100 * done / task.total:.0f} %"
     far = share if task.total == 1 else f"{done:.0f} of {task.total:.0f} ({share})"
     pace = (done - first) / elapsed if elapsed > 0 else 0.0
