@@ -118,6 +118,14 @@ def test_a_noise_map_that_is_somewhat_too_large_is_not_taken_for_shared_noise(tr
         assert told is not None and float(told[1]) == pytest.approx(times, rel=0.05)
 
 
+def test_a_noise_map_that_was_scaled_to_the_sky_is_told_and_the_fit_is_good(truth):
+    problem, x = truth
+    twice = changed(problem, noise=ErrorMap(2 * problem.observation.noise.sigma))
+    for verdict in judged(fitted(twice.inflated(torch.full((2,), 0.25)), x)):
+        assert verdict.quality == "good"
+        found(verdict, "the noise map is 2 times too large by the sky: it was scaled to it")
+
+
 def test_chi2_of_an_estimated_noise_is_no_judge(truth):
     """Numbers that were fitted to the residuals make a chi^2 of one whatever the model."""
     problem, x = truth

@@ -157,20 +157,20 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
     told = zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True)
-    words = [_chi2_in_words(*of, settings.overstated) for of in told]
+    scaled = problem.inflation.sqrt().reciprocal()
+    whose = ["the scaled noise map" if x > 1 else "the noise map" for x in scaled.tolist()]
+    words = [_chi2_in_words(*of, settings.overstated, name) for of, name in zip(told, whose, strict=True)]
     bad = chi2 > settings.bad_chi2
     low = chi2 < settings.overstated
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
     wrong = high | (chi2 < settings.overstated)
-    found = _plus(_listed(bad, "bad", words), _listed(wrong, "suspect", words))
-    found = _plus(found, _listed(low & ~wrong & ~bad, _NOTE, words))
-    scaled = problem.inflation.sqrt().reciprocal()
     scaling = [f"the noise map is {x:.2g} times too large by the sky: it was scaled to it" for x in scaled.tolist()]
-    return _plus(found, _listed(scaled > 1, _NOTE, scaling))
+    found = _plus(_listed(scaled > 1, _NOTE, scaling), _listed(bad, "bad", words))
+    return _plus(_plus(found, _listed(wrong, "suspect", words)), _listed(low & ~wrong & ~bad, _NOTE, words))
 
 
-def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float) -> str:
+def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float, noise: str) -> str:
     """What chi^2 per degree of freedom is, and of a low one why.
 
     Args:
@@ -178,10 +178,11 @@ def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float) -
         pixel: of a pixel of the sky: its variance over the error map's.
         shared: whether the error map counts what neighbours share.
         overstated: below which the errors are called too large.
+        noise: what the error map is called.
     """
     said = f"chi^2 per degree of freedom is {readable(chi2)}"
     if shared and chi2 < overstated:
-        too_large = f"the noise map is {pixel**-0.5:.2g} times too large for one pixel and right for 3 x 3 of them"
+        too_large = f"{noise} is {pixel**-0.5:.2g} times too large for one pixel and right for 3 x 3 of them"
         return f"{said} where the sky's is {readable(pixel)}: {too_large}, whose noise is shared"
     if shared:
         return f"{said} where the sky's is {readable(pixel)}"
@@ -189,7 +190,7 @@ def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float) -
         return said
     times = f"{max(chi2, 1e-9) ** -0.5:.2g} times too large"
     light = "" if 0 < pixel < overstated else " where the light is, or the fit takes noise for light"
-    return f"{said}: the noise map is {times}{light}"
+    return f"{said}: {noise} is {times}{light}"
 
 
 @dataclass(frozen=True)
