@@ -6,7 +6,7 @@
     lens.deflection(x, y), lens.critical_curves()
     data = lp.simulate("model_3", 80, "lenses.h5")                           # simulate
     result = lp.super_resolve(lp.read("lens.fits"), scale=2)                 # super-resolve
-    result.plot(), result.write("lens_sr.fits")
+    result.plot(), result.write("lens_sr.fits")                              # and again: lp.read_result("lens_sr.fits")
     network = lp.train(data, "runs/mine", epochs=48)                         # train on LR images alone
 
 Positions, radii and deflections are in arcsec from the middle of the image; rows of images are y, growing upwards.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lensphys.api.images import read as read
     from lensphys.api.joint import Dataset as Dataset
     from lensphys.api.joint import JointResult as JointResult
+    from lensphys.api.reopened import read_result as read_result
     from lensphys.api.resolve import super_resolve as super_resolve
     from lensphys.api.result import Result as Result
     from lensphys.api.simulated import Lenses as Lenses
@@ -61,6 +62,7 @@ _PLACES = {
     "read": "lensphys.api.images",
     "Dataset": "lensphys.api.joint",
     "JointResult": "lensphys.api.joint",
+    "read_result": "lensphys.api.reopened",
     "super_resolve": "lensphys.api.resolve",
     "Result": "lensphys.api.result",
     "Lenses": "lensphys.api.simulated",

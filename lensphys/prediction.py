@@ -27,7 +27,7 @@ class Verdict:
 
     Args:
         quality: ``good``, ``suspect`` or ``bad``.
-        reasons: a sentence each; none for a good fit.
+        reasons: a sentence each, why it is not good; of a good fit mostly none, else what is to be known of it.
     """
 
     quality: Literal["good", "suspect", "bad"]

@@ -142,6 +142,46 @@ def test_arrays_are_read_as_files_are(hst, tmp_path):
     assert np.array_equal(hst.image, image) and np.allclose(hst.noise, noise)
 
 
+def arcs() -> np.ndarray:
+    """A ring on a sky of rms 0.01."""
+    ring = np.exp(-((np.hypot(*np.mgrid[-16:16, -16:16]) - 8) ** 2) / 8)
+    return ring + np.random.default_rng(0).normal(0, 0.01, ring.shape)
+
+
+def test_the_unit_of_a_quantity_is_used_as_bunit_is(tmp_path):
+    instrument = lp.Instrument.named("euclid_vis")
+    rate = units.electron / units.s
+    plain = lp.read(arcs(), instrument=instrument)
+    same = lp.read(arcs() * rate, instrument=instrument)
+    assert np.array_equal(same.image, plain.image) and np.array_equal(same.noise, plain.noise)
+    assert any("the array is in electron / s" in remark for remark in same.remarks)
+    flux = lp.read(arcs() * units.uJy, instrument=instrument)  # by the zero point, as a file of that BUNIT
+    fits.writeto(tmp_path / "a.fits", arcs(), fits.Header({"BUNIT": "uJy", "PIXSCALE": plain.pixel_scale}))
+    assert np.allclose(flux.noise, lp.read(tmp_path / "a.fits", instrument=instrument).noise, rtol=1e-6)
+    assert not np.allclose(flux.noise, plain.noise, rtol=0.1)
+    with pytest.raises(lp.LensphysError, match="the array holds magnitudes or another logarithm .*: give fluxes"):
+        lp.read(20 * np.ones((32, 32)) * units.ABmag, pixel_scale=0.1)
+    with pytest.raises(lp.LensphysError, match="the array has BUNIT m"):  # no flux at all
+        lp.read(arcs() * units.m, instrument=instrument)
+
+
+def test_the_unit_of_the_noise_is_brought_to_that_of_the_image():
+    image, pixel = arcs() * units.uJy, {"pixel_scale": 0.1}
+    of = [
+        lp.read(image, noise=noise, **pixel).noise
+        for noise in (0.01, 10 * units.nJy, np.full((32, 32), 10.0) * units.nJy, np.full((32, 32), 1e-4) * units.uJy**2)
+    ]
+    for one in of:
+        assert one == pytest.approx(0.01, rel=1e-5)
+
+
+def test_nddata_is_refused_with_what_to_give():
+    from astropy.nddata import CCDData
+
+    with pytest.raises(lp.LensphysError, match=r"got CCDData: give its .data \* .unit, noise= of its .uncertainty"):
+        lp.read(CCDData(arcs(), unit="electron"), pixel_scale=0.1)
+
+
 def test_one_number_for_the_noise_and_for_the_extension():
     assert (lp.read(ONE, pixel_scale=0.1, noise=0.2).noise == np.float32(0.2)).all()
     assert (lp.read(HST, ext=1).image == lp.read(HST).image).all()

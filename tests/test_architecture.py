@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -186,3 +187,8 @@ def test_every_data_file_is_packaged():
     for path in PACKAGE.rglob("*"):
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
             assert any(path.match(pattern) for pattern in patterns), path
+
+
+def test_progress_is_shown_in_one_way():
+    bars = [name for name, path in SOURCES.items() if re.search(r"\btrack\(|\bProgress\(|tqdm", path.read_text())]
+    assert [name for name in bars if name != "lensphys.basics.terminal"] == []

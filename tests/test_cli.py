@@ -1,5 +1,6 @@
 """The command line as a user meets it: the whole job on tiny data, and one clear sentence for each mistake."""
 
+import ast
 import json
 import os
 import re
@@ -18,7 +19,8 @@ import yaml
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from lensphys.cli import app
+import lensphys as lp
+from lensphys.cli import app, base
 from lensphys.cli.listing import LISTS, lists
 from lensphys.data.lens_file import LensFile
 
@@ -509,3 +511,43 @@ def test_masses_of_subhalos_take_both_redshifts(tmp_path):
     call = ["super-resolve", tmp_path / "a.npy", "-o", tmp_path / "m.npz", "--pixel-scale", 0.1]
     assert "give --z-lens and --z-source" in refused(*call, "--z-lens", 0.5)
     assert "between 0 and --z-source" in refused(*call, "--z-lens", 0.5, "--z-source", 0.3)
+
+
+def test_remedies_name_options_that_there_are():
+    known = {option for _, options in base._options().values() for option in options} | {"--version", "--help"}
+    named: dict[str, str] = {}
+    before = re.compile(r"(?:give|or|and|another|to|see|leave out) (--[a-z-]+[a-z])")
+    for path in (ROOT / "lensphys").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= dict.fromkeys(before.findall(node.value), path.name)
+    assert len(named) > 20 and {name: where for name, where in named.items() if name not in known} == {}
+
+
+@pytest.mark.parametrize(
+    ("running", "message", "told"),
+    [
+        ("super_resolve", "give --psf or --instrument", "give --psf or --instrument"),
+        ("apply", "a.npy has no pixel scale: give --pixel-scale in arcsec, or --instrument",
+         "a.npy has no pixel scale: give --instrument"),
+        ("apply", "no PSF is known (give --psf or --instrument)", "no PSF is known (give --instrument)"),
+        ("import_", "its sense is not known: give --mask-means good",
+         "its sense is not known: give --mask-means good (--mask-means is an option of super-resolve, not of import)"),
+        ("train", "simulate the file again with --deflection", "simulate the file again with --deflection"),
+    ],
+)  # fmt: skip
+def test_remedies_are_those_of_the_command_that_runs(running, message, told):
+    token = base._running.set(running)
+    try:
+        assert base.in_own_options(message) == told
+    finally:
+        base._running.reset(token)
+
+
+def test_the_remedy_of_a_cube_in_a_command_and_in_python(tmp_path):
+    fits.writeto(tmp_path / "a.fits", np.ones((3, 32, 32), "f4"), fits.Header({"PIXSCALE": 0.1}))
+    assert "or give --rows : if each is a lens of its own" in refused(
+        "super-resolve", tmp_path / "a.fits", "-o", tmp_path / "b.fits"
+    )
+    with pytest.raises(lp.LensphysError, match=r"a plane with ext 'PRIMARY\[0\]', or give its array if each is a lens"):
+        lp.read(tmp_path / "a.fits")

@@ -195,6 +195,8 @@ def test_the_resolved_model_says_all():
         ("source: {kind: blob}", "'source': unknown kind 'blob', choose one of 'free', 'sersic'"),
         ("subhalos: {kind: dust}", "'subhalos': unknown kind 'dust', choose one of 'point_mass', 'tnfw'"),
         ("subhalos: {kind: point_mass, size: 1.0}", "unknown key 'subhalos.size'"),
+        ("subhalos: {kind: tnfw, sise: 1.0}", "unknown key 'subhalos.sise', did you mean 'size'?"),
+        ("lens: {kind: epl, gama: 2}", "unknown key 'lens.gama', did you mean 'gamma'?"),
         ("potential: {amplitude: -1.0}", "'potential.amplitude': Input should be greater than or equal to 0"),
     ],
 )

@@ -134,6 +134,25 @@ def test_what_is_written(tmp_path):
     assert again.extension == "PRIMARY" and np.array_equal(again.image, made["image"][0])
 
 
+def test_cards_of_the_result_are_told_from_those_of_the_input(tmp_path):
+    low, made = CD.copy(), results(2) | {"best_gain": np.array([3.5]), "substructure_evidence": np.array([0.0])}
+    low.update({"SLOPE": 2.1, "CHI2": 7.0, "QUALITY": "archive", "SUBGAIN": 1.0, "PSF": "TinyTim", "OBJECT": "a"})
+    write_fits(tmp_path / "a.fits", low, made, scale=2, pixel_scale=SCALE, provenance={"scale": 2})
+    head = fits.getheader(tmp_path / "a.fits")
+    headings = [i for i, card in enumerate(head.cards) if str(card.value).startswith("----")]
+    of_input, of_result = (set(list(head)[a:b]) for a, b in ((headings[0], headings[1]), (headings[1], None)))
+    assert {"SLOPE", "OBJECT", "CHI20", "QUALITY0", "SUBGAIN0", "PSF0", "CRPIX1"} <= of_input
+    assert {"CHI2", "THETA_E", "SUBGAIN", "SUBEVID", "PIXSCALE", "BUNIT", "LENSPHYS"} <= of_result
+    assert not of_input & of_result - {"COMMENT"}
+    assert (head["CHI20"], head.comments["CHI20"], head["CHI2"]) == (7.0, "CHI2 of the input", 1.02)
+    assert "QUALITY" not in head and "PSF" not in head  # the method says neither: those of the input would be its own
+    assert head.comments["SUBGAIN"].startswith("ln(L1/L0)") and head.comments["SUBEVID"].startswith("ln(Z/Z0)")
+    write_fits(tmp_path / "b.fits", head, results(4), scale=2, pixel_scale=SCALE / 2, provenance={})
+    again = fits.getheader(tmp_path / "b.fits")  # of a result: its numbers are the input's now
+    assert (again["SUBGAIN0"], again["THETA_E0"], "SUBGAIN" in again) == (3.5, 1.25, False)
+    assert sum(str(line).startswith("----") for line in again["COMMENT"]) == 2
+
+
 def test_only_what_is_known_is_written(tmp_path):
     low = CD.copy()
     low["THETA_E"] = 9.0

@@ -76,11 +76,14 @@ def test_settings_are_typed_and_frozen():
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"steps": 3, "step": 4}, "^a.yaml: unknown key 'step'$"),
+        ({"steps": 3, "step": 4}, "^a.yaml: unknown key 'step', did you mean 'steps'[?]$"),
+        ({"steps": 3, "iner": {}}, "^a.yaml: unknown key 'iner', did you mean 'inner'[?]$"),
+        ({"Steps": 3}, "^a.yaml: missing key 'steps'; unknown key 'Steps', did you mean 'steps'[?]$"),
+        ({"steps": 3, "inner": {"rat": 1.0}}, "^a.yaml: unknown key 'inner.rat', did you mean 'rate'[?]$"),
         ({"steps": 3, "inner": {"lr": 1.0}}, "^a.yaml: unknown key 'inner.lr'$"),
         ({}, "^a.yaml: missing key 'steps'$"),
         ({"steps": "3"}, "^a.yaml: 'steps': .*integer, got '3'$"),
-        ({"step": 4}, "^a.yaml: missing key 'steps'; unknown key 'step'$"),
+        ({"step": 4}, "^a.yaml: missing key 'steps'; unknown key 'step', did you mean 'steps'[?]$"),
         ([1], r"^a.yaml: '\(top\)': .*got \[1\]$"),
     ],
 )

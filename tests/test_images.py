@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensphys.basics.checks import LensphysError
+from lensphys.data.contents import InMemory
 from lensphys.data.images import read_images, with_target_psf
 from lensphys.data.lens_file import LensFile
 from lensphys.data.noise_maps import sky_scatter
@@ -23,6 +24,8 @@ from lensphys.tracing.grid import PixelGrid
 from lensphys.training.batches import Batches, BatchSettings
 
 H, W = 12, 16
+STACK = f"a.npy is a stack: {{}} images of {H} x {W} pixels, each by itself"
+SCALE = 'a.npy says no pixel scale: 0.101" of the instrument (Euclid VIS, legacy Model 2)'
 EUCLID = Instrument.named("model_2")
 SLACS = Path(__file__).parents[2] / "shared" / "real" / "hst_slacs"
 
@@ -72,8 +75,11 @@ def test_a_stack_and_an_instrument(npy):
     assert seen.camera.grid == PixelGrid(H, W, 0.101) and seen.camera.supersampling == 1 and seen.mask is None
     assert seen.camera.psf == GaussianPSF(0.16) and isinstance(seen.noise, ExposureNoise)
     question = "the instrument's noise is over 5 times smaller than the scatter of the sky: is the image in the"
-    assert images.header is None and [remark.startswith(question) for remark in images.remarks] == [True]
-    assert read_images(saved(npy, stack() * np.float32(0.1)), instrument=EUCLID).remarks == []
+    assert images.header is None and images.remarks[:2] == [STACK.format(2), SCALE]
+    assert [remark.startswith(question) for remark in images.remarks[2:]] == [True]
+    faint = stack() * np.float32(0.1)
+    assert read_images(saved(npy, faint), instrument=EUCLID).remarks == [STACK.format(2), SCALE]
+    assert read_images(saved(npy, faint[0]), instrument=EUCLID, pixel_scale=0.101).remarks == []
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<i4", "u2"])
@@ -83,11 +89,19 @@ def test_any_type_of_number(tmp_path, dtype):
     assert image.dtype == torch.float32 and np.array_equal(image[:, 0], array.astype(np.float32))
 
 
+def test_a_stack_in_memory_and_a_cube_of_fits_are_told_too(tmp_path):
+    told = f" is a stack: 3 images of {H} x {W} pixels, each by itself"
+    assert read_images(InMemory(stack(3)), pixel_scale=0.1).remarks[0] == "the array" + told
+    assert not any("stack" in remark for remark in read_images(InMemory(stack(1)[0]), pixel_scale=0.1).remarks)
+    fits.writeto(tmp_path / "a.fits", stack(3)[:, None], fits.Header({"PIXSCALE": 0.1}))
+    assert "a.fits" + told in read_images(tmp_path / "a.fits").remarks
+
+
 def test_nothing_known_is_said(npy):
     images = read_images(npy, pixel_scale=0.07)
     assert images.observation.camera.psf == NoPSF() and images.observation.camera.grid.scale == 0.07
     assert isinstance(images.observation.noise, SkyNoise)
-    assert [r.split(":")[0] for r in images.remarks] == ["no PSF is known", "no noise is known"]
+    assert [r.split(":")[0] for r in images.remarks[1:]] == ["no PSF is known", "no noise is known"]
 
 
 def test_an_npz_is_read_as_a_fits_file_is(tmp_path):
@@ -150,6 +164,7 @@ def test_what_is_given_goes_first(tmp_path, npy):
     assert camera.supersampling == 2
     assert images.observation.noise.variance(images.observation.image).sqrt() == pytest.approx(0.2)
     assert images.remarks == [
+        STACK.format(2),
         'the pixels have 0.05", not the 0.101" of the instrument',
         f'PSF: psf.npy, 5 x 5 pixels of 0.05": {FLAT}',
         "noise: error.npy, standard deviations",
@@ -214,11 +229,12 @@ def test_bad_pixels_of_a_stack_are_masked_in_their_image(tmp_path):
     images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
     assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 0]
     assert torch.isfinite(images.observation.image).all()
-    assert images.remarks[0] == "3 NaN or infinite pixels are masked, images that have some: 1"
+    assert images.remarks[:2] == [STACK.format(3), SCALE]
+    assert images.remarks[2] == "3 NaN or infinite pixels are masked, images that have some: 1"
     array[2, 4, 3:6] = [1.6e38, -1e30, 1e20]  # what stands for a lack of a number
     images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
     assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 3]
-    assert images.remarks[1] == "3 pixels beyond 1e+15 are masked, images that have some: 1"
+    assert images.remarks[3] == "3 pixels beyond 1e+15 are masked, images that have some: 1"
 
 
 def test_bad_pixels_do_not_pass_for_a_lack_of_noise(tmp_path):

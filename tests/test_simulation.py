@@ -243,7 +243,7 @@ def test_every_recipe_parses_and_draws():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["lens.masss=1"], "unknown key 'lens.masss'"),
+        (["lens.masss=1"], "unknown key 'lens.masss', did you mean 'mass'[?]"),
         (["hights=3"], "unknown key 'hights'"),
         (["height=a"], "'height': .* got 'a'"),
         (["lens.theta_E=1.0"], "give theta_E or mass"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,27 @@ def test_errors_overstated(truth):
     good, suspect = judged(fit)
     assert good == Verdict("good") and suspect.quality == "suspect"
     found(suspect, "chi^2 per degree of freedom is 0.")
+    found(suspect, ": the noise map is 1.5 times too large")
+
+
+@pytest.mark.parametrize("times", [1.15, 1.2, 1.3])
+def test_a_noise_map_that_is_somewhat_too_large_is_not_taken_for_shared_noise(truth, times):
+    """White noise: the 3 x 3 means are as far below the map as the pixels, which shared noise is not."""
+    problem, x = truth
+    both = fitted(changed(problem, noise=ErrorMap(times * problem.observation.noise.sigma)), x)
+    for verdict in judged(both):
+        assert verdict.quality == "suspect"
+        found(verdict, ": the noise map is 1.")
+        told = re.search(r"the noise map is (\S+) times too large", verdict.reasons[0])
+        assert told is not None and float(told[1]) == pytest.approx(times, rel=0.05)
+
+
+def test_a_noise_map_that_was_scaled_to_the_sky_is_told_and_the_fit_is_good(truth):
+    problem, x = truth
+    twice = changed(problem, noise=ErrorMap(2 * problem.observation.noise.sigma))
+    for verdict in judged(fitted(twice.inflated(torch.full((2,), 0.25)), x)):
+        assert verdict.quality == "good"
+        found(verdict, "the noise map is 2 times too large by the sky: it was scaled to it")
 
 
 def test_chi2_of_an_estimated_noise_is_no_judge(truth):
@@ -135,7 +157,9 @@ def test_an_error_map_that_counts_what_neighbours_share_is_right(truth):
     means = 9 * torch.nn.functional.avg_pool2d(blurred, 3, stride=1).square().mean()
     sigma = problem.observation.noise.sigma
     image = problem.render(x) + blurred * sigma / means.sqrt()
-    assert judged(fitted(changed(problem, image=image), x))[0] == Verdict("good")  # the second has little sky
+    good = judged(fitted(changed(problem, image=image), x))[0]  # the second has little sky
+    assert good.quality == "good"  # but it says why chi^2 is low
+    found(good, "times too large for one pixel and right for 3 x 3 of them, whose noise is shared")
     twice = judged(fitted(changed(problem, image=image, noise=ErrorMap(2 * sigma)), x))
     assert all(verdict.quality == "suspect" for verdict in twice)
 

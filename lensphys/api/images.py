@@ -24,6 +24,7 @@ from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import Instrument
 from lensphys.observation.kernel import psf_kernel
+from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,12 +113,17 @@ class Images:
     @property
     def pixel_scale(self) -> float:
         """Side of a pixel [arcsec]."""
-        return self.set.observation.camera.grid.scale
+        return self.grid.scale
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The pixels, and where they are."""
+        return self.set.observation.camera.grid
 
     @property
     def positions(self) -> tuple[Array, Array]:
         """The centres of the pixels, x and y, (H, W) each [arcsec] from the middle of the image."""
-        x, y = self.set.observation.camera.grid.positions(like=torch.zeros((), dtype=torch.float64))[0].numpy()
+        x, y = self.grid.positions(like=torch.zeros((), dtype=torch.float64))[0].numpy()
         return x, y
 
     @property
@@ -167,7 +173,7 @@ def read(
 
     Args:
         path: FITS (one image), an .npy stack (N, H, W), an HDF5 file of `lensphys.simulate`, or an array (H, W) or
-            (N, H, W) [flux per pixel].
+            (N, H, W) [flux per pixel]; the unit of an astropy Quantity is used as BUNIT of a FITS file is.
         psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
         noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
             or a weight, if its name says so), or an array; for arrays also one number.
@@ -229,6 +235,9 @@ class _Given:
 @singledispatch
 def _given(images: object, mask: Any, noise: Any) -> _Given:
     """What is given: an array, a file, or simulated lenses."""
+    if hasattr(images, "uncertainty"):  # NDData and CCDData of astropy
+        remedy = "give its .data * .unit, noise= of its .uncertainty, mask=~ of its .mask, or the FITS file of it"
+        raise LensphysError(f"images are a file or an array, got {type(images).__name__}: {remedy}")
     raise LensphysError(f"images are a file or a NumPy array, got {type(images).__name__}: give numpy.asarray of it")
 
 
@@ -236,8 +245,9 @@ def _given(images: object, mask: Any, noise: Any) -> _Given:
 def _(images: Array, mask: Any, noise: Any) -> _Given:
     if isinstance(mask, File):
         raise LensphysError(_MASK_OF_ANOTHER_KIND)
-    each = np.full(images.shape[-2:], noise) if isinstance(noise, float | int) else noise
-    return _Given(InMemory(images, mask), each, None, "array", images.ndim == 2)
+    each = np.broadcast_to(noise, images.shape[-2:], subok=True) if _is_number(noise) else noise
+    unit = str(getattr(images, "unit", ""))  # of a Quantity
+    return _Given(InMemory(np.asarray(images), mask, unit), each, None, "array", images.ndim == 2)
 
 
 @_given.register(str)
@@ -245,7 +255,7 @@ def _(images: Array, mask: Any, noise: Any) -> _Given:
 def _(images: File, mask: Any, noise: Any) -> _Given:
     if isinstance(mask, np.ndarray):
         raise LensphysError(_MASK_OF_ANOTHER_KIND)
-    if isinstance(noise, float | int):
+    if _is_number(noise):
         raise LensphysError("one number for the noise is for arrays: give a file or an array of the noise of a file")
     return _Given(local(images), noise, mask, Path(images).name)
 
@@ -258,9 +268,17 @@ def _(images: LensFile, mask: Any, noise: Any) -> _Given:
 _MASK_OF_ANOTHER_KIND = "give a mask as the image is given: an array for an array, a file for a file"
 
 
+def _is_number(noise: Any) -> bool:
+    """Whether one number is given, with a unit or not."""
+    return isinstance(noise, float | int | np.generic) or (isinstance(noise, np.ndarray) and noise.ndim == 0)
+
+
 def _noise_map(noise: File | Array | None) -> File | NoiseMap | None:
-    """The noise as it is read: an array becomes a map, a file stays one."""
-    return NoiseMap(noise.astype(np.float32), where="the noise") if isinstance(noise, np.ndarray) else noise
+    """The noise as it is read: an array becomes a map, in its unit if it has one, a file stays one."""
+    if not isinstance(noise, np.ndarray):
+        return noise
+    unit = getattr(noise, "unit", None)  # of a Quantity: it tells a variance from a standard deviation
+    return NoiseMap(np.asarray(noise, np.float32), where="the noise", named=unit is None, unit=unit)
 
 
 def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choice:

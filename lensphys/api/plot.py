@@ -30,7 +30,7 @@ class Look:
         grid: pixels of ``lr``.
         scale: how many times as fine ``sr`` is.
         lr: (H, W) [flux per pixel].
-        noise: of ``lr``, (H, W) [flux per pixel].
+        noise: of ``lr``, (H, W) [flux per pixel]; None where unknown: the residual's scatter stands for it.
         residual: of ``lr``, (H, W) [flux per pixel].
         chi2: per degree of freedom.
         sr: (sH, sW) [flux per pixel].
@@ -46,7 +46,7 @@ class Look:
     grid: PixelGrid
     scale: int
     lr: Array
-    noise: Array
+    noise: Array | None
     residual: Array
     chi2: float
     sr: Array
@@ -95,12 +95,13 @@ def _panels(look: Look, sigmas: float) -> dict[str, Panel]:
     field, fine = _field(look.grid), look.grid.scale / look.scale
     ratio = look.scale**2  # a large pixel holds the flux of so many small ones
     peak = percentile(look.sr, 99.9) * ratio
-    left = f"LR residual / noise, $\\chi^2$ {readable(look.chi2)}"
+    left = f"LR residual / {'noise' if look.noise is not None else 'its scatter'}, $\\chi^2$ {readable(look.chi2)}"
+    noise = max(float(np.std(look.residual[look.residual != 0])), 1e-30) if look.noise is None else look.noise
     panels = {
         f'LR, {look.grid.scale:.3g}" pixels': Panel(look.lr, field, "inferno", 0.0, peak),
         f'{look.name}, {fine:.3g}" pixels': Panel(look.sr * ratio, field, "inferno", 0.0, peak),
         **_arcs(look, field),
-        left: Panel(look.residual / look.noise, field, "RdBu_r", -sigmas, sigmas),
+        left: Panel(look.residual / noise, field, "RdBu_r", -sigmas, sigmas),
     }
     if look.sigma is not None:
         sigma = look.sigma * ratio

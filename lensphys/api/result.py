@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,7 @@ class Result(Outcome):
 
     @property
     def reasons(self) -> Any:
-        """Why the quality is not good: a list of sentences, or one list an image."""
+        """Why the quality is not good, or what is to be known all the same: sentences, or a list of them an image."""
         found = self.planes.get("reasons")
         lists = [[r for r in str(line).split("; ") if r] for line in ([] if found is None else found)]
         return lists[0] if self.images.single and lists else lists
@@ -220,7 +220,7 @@ class Result(Outcome):
         place = np.flatnonzero(np.isin(self.images.index, chosen.index))
         count = len(self)
         planes = {n: x[place] if n not in _SHARED and len(x) == count else x for n, x in self.planes.items()}
-        return Result(chosen, planes, self.scale, self.provenance)
+        return replace(self, images=chosen, planes=planes)
 
     def __repr__(self) -> str:
         height, width = self.planes["image"].shape[-2:]
@@ -241,13 +241,15 @@ class Result(Outcome):
 
     @property
     def _look(self) -> Look:
+        return self._drawn(self.images.noise)
+
+    def _drawn(self, noise: Array | None) -> Look:
+        """What is shown of one image, with the noise (H, W) of its pixels where it is known."""
         from lensphys.api.plot import Look
 
-        seen = self.images
-        known = ("residual", "chi2", "sigma", "kappa", "alpha", "source", "theta_E", "lens_light")
-        found = {name: self._of(name) for name in known}
-        grid = seen.set.observation.camera.grid
-        return Look(grid, self.scale, seen.image, seen.noise, sr=self.image, source_scale=self.source_scale, **found)
+        known = ("chi2", "sigma", "kappa", "alpha", "source", "theta_E", "lens_light")
+        found = {name: self._of(name) for name in known} | {"residual": self.residual, "sr": self.image}
+        return Look(self.images.grid, self.scale, self.images.image, noise, source_scale=self.source_scale, **found)
 
     def _of(self, name: str) -> Any:
         found = self.planes.get(name)

@@ -12,6 +12,7 @@ from lensphys.basics.checks import LensphysError
 
 _OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
 _OTHERWISE = {"error": "noise"}
+_ROWS = "give --rows :"  # `lensphys.read` reads all images of an array
 
 
 class Note(UserWarning):
@@ -31,7 +32,8 @@ def as_arguments(message: str) -> str:
         >>> as_arguments("give --pixel-scale in arcsec, or --error")
         'give pixel_scale in arcsec, or noise'
     """
-    return _OPTION.sub(lambda found: _OTHERWISE.get(found[1], found[1].replace("-", "_")), message)
+    said = message.replace(_ROWS, "give its array")
+    return _OPTION.sub(lambda found: _OTHERWISE.get(found[1], found[1].replace("-", "_")), said)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.lock import sole_run
+from lensphys.basics.terminal import tracked
 
 CACHE = "LENSPHYS_CACHE"  # environment variable: the folder for copies
 
@@ -50,16 +51,13 @@ def local(place: str | Path) -> Path:
 
 def _copied(address: str, home: Path) -> Path:
     from fsspec.core import url_to_fs
-    from rich.console import Console
-    from rich.progress import track
 
     server, root = url_to_fs(address)
     folder = server.isdir(root)
     files = server.find(root) if folder else [root]
     if not files:
         raise FileNotFoundError(root)
-    console = Console(stderr=True)
-    for path in track(files, f"copying {address}", console=console, transient=True, disable=not console.is_terminal):
+    for path in tracked(files, f"copying {address}"):
         within = PurePosixPath(path).relative_to(root).parent if folder else PurePosixPath()
         _copy(server, path, home / within)
     return home if folder else home / PurePosixPath(root).name

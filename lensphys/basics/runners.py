@@ -16,9 +16,6 @@ from multiprocessing.context import BaseContext
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
 from lensphys.basics.interrupts import Interrupts, end_with_parent, interrupts_ignored
@@ -203,9 +200,3 @@ def run_parts(
         raise
     finally:
         note()
-
-
-def progress_bar(console: Console) -> Progress:
-    """Return a bar that counts what is done and tells the time to go."""
-    text = TextColumn("{task.description}")
-    return Progress(text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)

@@ -1,6 +1,9 @@
-"""Numbers as sentences tell them."""
+"""Numbers and names as sentences tell them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def counted(count: float, one: str, many: str | None = None) -> str:
@@ -21,3 +24,15 @@ def readable(value: float) -> str:
         ('0.98', '6.6e+08')
     """
     return f"{value:.2f}" if abs(value) < 1e4 else f"{value:.2g}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the question whether another word was meant, for the end of a sentence; nothing where none is near.
+
+    Example:
+        >>> nearest("hight", ["height", "width"]), nearest("kind", ["height", "width"])
+        (", did you mean 'height'?", '')
+    """
+    same = {name.lower(): name for name in known}
+    found = get_close_matches(word.lower(), same, n=1)
+    return f", did you mean '{same[found[0]]}'?" if found else ""

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticKnownError
 
 from lensphys.basics.checks import LensphysError, check_file, shortened
+from lensphys.basics.sentences import nearest
 
 _MOST_BYTES = 1_000_000  # of a settings file: a list of ten thousand numbers has a tenth of it
 _MOST_VALUES = 100_000  # in a settings file, when its aliases are written out
@@ -69,7 +70,7 @@ class Strict(BaseModel):
         except ValidationError as error:
             faults = error.errors()
             more = f"; and {len(faults) - _MOST_FAULTS} faults more" if len(faults) > _MOST_FAULTS else ""
-            told = "; ".join(_sentence(fault, tree) for fault in faults[:_MOST_FAULTS])
+            told = "; ".join(_sentence(fault, tree, cls) for fault in faults[:_MOST_FAULTS])
             raise LensphysError(f"{where}: {told}{more}") from None
 
     @classmethod
@@ -82,10 +83,10 @@ class Strict(BaseModel):
         return cls.parse(override(read_yaml(path), assignments), str(path))
 
 
-def _sentence(error: Any, tree: Any) -> str:
+def _sentence(error: Any, tree: Any, settings: type[Strict]) -> str:
     key = shortened(".".join(_keys(error["loc"], tree))) or "(top)"
     if error["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
+        return f"unknown key '{key}'{nearest(str(error['loc'][-1]), _known(error['loc'][:-1], tree, settings))}"
     if error["type"] == "missing":
         return f"missing key '{key}'"
     if error["type"] == "union_tag_invalid":
@@ -108,6 +109,31 @@ def _keys(place: tuple[str | int, ...], tree: Any) -> Iterator[str]:
             yield str(part)
         if known:
             tree = tree[part]
+
+
+def _known(place: tuple[str | int, ...], tree: Any, settings: type[Strict]) -> list[str]:
+    """The keys that settings have at a place of the tree."""
+    groups: set[type[Strict]] = {settings}
+    for part in place:  # pydantic also names which of several kinds it tried
+        fields = [group.model_fields[str(part)] for group in groups if part in group.model_fields]
+        known = isinstance(part, int) if isinstance(tree, list) else isinstance(tree, dict) and part in tree
+        tree = tree[part] if known else tree
+        if fields:
+            groups = {group for field in fields for group in _groups((field.annotation, *field.metadata), tree)}
+    return sorted({name for group in groups for name in group.model_fields})
+
+
+def _groups(annotation: Any, tree: Any) -> Iterator[type[Strict]]:
+    """The groups of settings that an annotation allows, of several kinds the one that the tree names."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        yield annotation
+    elif isinstance(annotation, BeforeValidator) and isinstance(annotation.func, partial):
+        kinds, default = annotation.func.args
+        kind = tree.get("kind", default) if isinstance(tree, dict) else default
+        yield from [kinds()[kind]] if kind in kinds() else kinds().values()
+    else:
+        for part in annotation if isinstance(annotation, tuple) else get_args(annotation):
+            yield from _groups(part, tree)
 
 
 def chosen_by_kind(kinds: Callable[[], Mapping[str, type[Strict]]], default: str | None = None) -> BeforeValidator:

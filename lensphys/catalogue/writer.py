@@ -15,8 +15,8 @@ from typing import Any
 from lensphys.basics.checks import LensphysError, MissingExtraError
 from lensphys.basics.lock import LOCK, sole_run
 from lensphys.basics.outputs import check_writable, remove_leftovers, write_json
-from lensphys.basics.runners import Processes, Runner, progress_bar, run_parts
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.runners import Processes, Runner, run_parts
+from lensphys.basics.terminal import progress_bar, progress_console
 from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Entry, Task, tasks
 from lensphys.catalogue.page import write_pages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -48,9 +49,12 @@ app = typer.Typer(
 console = Console(soft_wrap=True, highlight=False, markup=False)
 errors = Console(soft_wrap=True, highlight=False, markup=False, stderr=True)
 
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+_EITHER = re.compile(r"(?<![\w-])(--[a-z][a-z-]*[a-z])(?: in arcsec)?,? or (--[a-z][a-z-]*[a-z])")
 _LONGEST = 1500  # characters of a message: some list all choices, none prints a file
 
 _held: ContextVar[ExitStack] = ContextVar("what a command keeps until it ends")
+_running: ContextVar[str] = ContextVar("the function of the command that runs", default="")
 
 _KEPT = {
     "simulate": "the finished shards are kept, the same command resumes",
@@ -69,11 +73,12 @@ def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            _running.set(command.__name__)
             with terminable(), ExitStack() as held:
                 _held.set(held)
                 return command(*args, **kwargs)
         except LensphysError as error:
-            errors.print(f"error: {shortened(str(error), _LONGEST)}")
+            errors.print(f"error: {shortened(in_own_options(str(error)), _LONGEST)}")
             raise typer.Exit(2) from None
         except MemoryError:
             errors.print("error: there is not enough memory: give fewer or smaller images, or a smaller network")
@@ -111,7 +116,47 @@ def option(name: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell the user what was assumed, left out or estimated, beside the results."""
-    errors.print(f"note: {sentence}")
+    errors.print(f"note: {in_own_options(sentence)}")
+
+
+def in_own_options(message: str) -> str:
+    """Return a message of what all commands share with the options that the running one has.
+
+    Of two options that would do, one that it lacks is left out; else it is said whose option that is.
+    """
+    running, options = _running.get(), _options()
+    if running not in options or "--" not in message:
+        return message
+    command, own = options[running]
+
+    def one(found: re.Match[str]) -> str:
+        held = [name for name in found.groups() if name in own]
+        return held[0] if len(held) == 1 else found[0]
+
+    said = _EITHER.sub(one, message)
+    lost = []
+    for name in dict.fromkeys(_OPTION.findall(said)):
+        others = [other for other, known in options.values() if name in known]
+        if name not in own and others and not any(other in said for other in others):
+            lost.append(f"{name} is an option of {', '.join(others)}, not of {command}")
+    return f"{said} ({'; '.join(lost)})" if lost else said
+
+
+@functools.cache
+def _options() -> dict[str, tuple[str, frozenset[str]]]:
+    """What each command is called, and its options, by the name of its function."""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+
+    def walk(group: Any, before: str) -> None:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                walk(command, f"{before}{name} ")
+            else:
+                own = frozenset(option for parameter in command.params for option in parameter.opts)
+                found[command.callback.__name__] = (before + name, own)
+
+    walk(typer.main.get_command(app), "")
+    return found
 
 
 def tell_result(out: Path, result: Outcome | JointResult) -> None:

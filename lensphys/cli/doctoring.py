@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from lensphys.basics.checks import LensphysError
 from lensphys.basics.sentences import counted
 from lensphys.cli import options
-from lensphys.cli.base import app, claim, console, note, one_sentence
+from lensphys.cli.base import app, claim, console, in_own_options, note, one_sentence
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -64,7 +65,6 @@ def import_(
 
     `lensphys import cutouts/ -o cutouts.h5 --class lens --skip-bad`
     """
-    from lensphys.basics.checks import LensphysError
     from lensphys.data.importing import import_images
     from lensphys.data.registration import Matching
     from lensphys.data.sources import Picked
@@ -101,7 +101,9 @@ def doctor(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", parser=options.place, help="An HDF5 file of `lensphys simulate` or `lensphys import`."
+            metavar="FILE",
+            parser=options.place,
+            help="An HDF5 file of `lensphys simulate` or `lensphys import`; or an image of yours: FITS, .npz, .npy.",
         ),
     ],
     others: Annotated[
@@ -115,9 +117,13 @@ def doctor(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Check a data set and say what is wrong and what to do; the exit code is 1 if there are errors.
+    """Check a data set or an image of yours, say what is wrong and what to do; the exit code is 1 if there are errors.
+
+    Of an image it says what the file holds, what `super-resolve` would use of it, and what is odd about its pixels.
 
     Examples:
+
+    `lensphys doctor lens.fits`
 
     `lensphys doctor train.h5 validation.h5 test.h5`
 
@@ -127,12 +133,15 @@ def doctor(
 
     from lensphys.basics.outputs import write_json
     from lensphys.evaluation.doctor import diagnose
+    from lensphys.evaluation.image_doctor import diagnose_images, is_of_images
 
     claim(json_path, file, *(others or []), overwrite=overwrite)
-    findings = diagnose(file, others or [])
+    if is_of_images(file) and others:
+        raise LensphysError(f"{file} is of images, and splits are of data sets: ask about one file of images at a time")
+    findings = diagnose_images(file) if is_of_images(file) else diagnose(file, others or [])
     for finding in findings:
         console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ", markup=True)
-        console.print(finding.sentence)
+        console.print(in_own_options(finding.sentence))
     if json_path is not None:
         write_json(json_path, {"file": str(file), "findings": [asdict(finding) for finding in findings]})
     counts = {name: sum(f.severity == name for f in findings) for name in _COLOURS}

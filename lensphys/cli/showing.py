@@ -11,6 +11,7 @@ import typer
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
 from lensphys.basics.sentences import counted
+from lensphys.basics.terminal import tracked
 from lensphys.cli import options
 from lensphys.cli.base import app, claim, console, errors, note, one_sentence
 from lensphys.cli.rows import rows_of
@@ -72,8 +73,6 @@ def _report(path: Path) -> Path | None:
 
 
 def _written(result: Path, out: Path | None, rows: str | None, regions: Path | None, overwrite: bool) -> Path:
-    from rich.progress import track
-
     from lensphys.viewer.reading import read_results
 
     results = _chosen(read_results(result), rows)
@@ -92,7 +91,7 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
         _write_regions(results, regions, inputs, overwrite)
     several = len(results.lenses) > 1
     count = write_pages(
-        results, page, (lambda numbers: track(numbers, "drawing", transient=True, console=errors)) if several else iter
+        results, page, (lambda numbers: tracked(numbers, "drawing", console=errors)) if several else iter
     )
     console.print(f"wrote {page}" + (f": a catalogue of {counted(count, 'lens', 'lenses')}" if several else ""))
     return page

@@ -5,33 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.data.lens_file import LensFile
 from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32, mapped_npy, open_npy
+from lensphys.data.pixels import as_stack, check_size
 from lensphys.fits.file import ASDF, PICTURE
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask, good_pixels, sense
-from lensphys.fits.units import is_surface_brightness
+from lensphys.fits.units import is_magnitude, is_surface_brightness
 from lensphys.observation import (
     Conditions,
     Instrument,
 )
 from lensphys.observation.instrument import CONDITIONS
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
-
-from lensphys.data.pixels import as_stack, check_size
 
 Array = NDArray[Any]
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
@@ -86,6 +83,7 @@ class Contents:
         conditions: what was drawn of PSF and noise for each image.
         header: of a FITS file.
         band: of the image.
+        unit: of arrays that have one, as BUNIT would say it.
     """
 
     pixels: Array
@@ -99,6 +97,12 @@ class Contents:
     conditions: Conditions = Conditions()
     header: Header | None = None
     band: str = ""
+    unit: str = ""
+
+    @property
+    def units(self) -> Header | None:
+        """The header that says the unit; None where nothing does."""
+        return Header({"BUNIT": self.unit}) if self.header is None and self.unit else self.header
 
     @property
     def instrument(self) -> Instrument | None:
@@ -142,10 +146,12 @@ class InMemory:
     Args:
         pixels: (H, W) or (N, H, W) real numbers, rows = y.
         mask: (H, W), True where a pixel counts; all if None.
+        unit: as BUNIT would say it; nothing if it is not known.
     """
 
     pixels: Array
     mask: Array | None = None
+    unit: str = ""
 
     def __str__(self) -> str:
         return "the array"
@@ -155,19 +161,21 @@ class InMemory:
         """What a file of them would say.
 
         Raises:
-            LensphysError: if it is no stack of real numbers, or the mask has another shape.
+            LensphysError: if it is no stack of real numbers, they are logarithms, or the mask has another shape.
         """
         pixels = np.asarray(self.pixels)
         if pixels.dtype.kind not in "iuf" or pixels.ndim not in (2, 3):
             raise LensphysError(
                 f"{self} must hold real numbers in the shape (H, W) or (N, H, W), got {pixels.dtype} {pixels.shape}"
             )
+        if is_magnitude(Header({"BUNIT": self.unit})):
+            raise LensphysError(f"{self} holds magnitudes or another logarithm ({self.unit}): give fluxes")
         mask = None if self.mask is None else self._truth(pixels.shape[-2:])
         if mask is not None and sense(Mask(mask, "mask", f"the mask of {self}"), pixels) == "bad":
             raise LensphysError(f"the mask of {self} masks the lens: it must be True where a pixel counts, give ~mask")
         with np.errstate(over="ignore"):
             stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
-        return Contents(stack, np.arange(len(stack)), len(stack), mask=mask)
+        return Contents(stack, np.arange(len(stack)), len(stack), mask=mask, unit=self.unit)
 
     def _truth(self, shape: tuple[int, ...]) -> Array:
         """The mask as truth values."""

@@ -8,6 +8,7 @@ are along these axes of the array, not along RA and Dec; the WCS of a FITS outpu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
-from lensphys.fits.units import unit_of
+from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.observation import (
     PSF,
     Camera,
@@ -168,6 +169,7 @@ def read_images(
         path = Path(path)
         check_file("input", path)
         contents = contents_of(path, pixel_scale, own, rows, remarks)
+    remarks += _what_it_is(path, contents)
     if mask is not None:
         file = mask if isinstance(mask, Mask) else Path(mask)
         contents = masked(contents, file, choice.mask_means, remarks)
@@ -190,7 +192,7 @@ def read_images(
     seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
     if contents.carried is None or sky != KEEP:  # simulated skies are at zero
         image = sky_removed(image, seen, sky, remarks)
-    preset = None if instrument is None else _Preset(instrument, conditions, contents.header, str(path))
+    preset = None if instrument is None else _Preset(instrument, conditions, contents.units, str(path))
     blur, source = _psf(contents, scale, preset, psf, remarks)
     noise, known = _noise(contents, image, good, preset, error, remarks)
     counts = seen & known
@@ -241,6 +243,20 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
     return replace(images, observation=observation, remarks=remarks, psf=f"target {name}")
 
 
+def _what_it_is(path: Path | InMemory, contents: Contents) -> Iterator[str]:
+    """What is said of a stack, which may have been meant as something else, and of the unit of an array."""
+    count, (height, width) = contents.total, contents.pixels.shape[-2:]
+    if count > 1 and contents.carried is None:
+        yield f"{_name(path)} is a stack: {count} images of {height} x {width} pixels, each by itself"
+    if contents.unit and contents.units is not None:
+        brightness = ", a surface brightness" if is_surface_brightness(contents.units) else ""
+        yield f"{_name(path)} is in {contents.unit}{brightness}, and so is the flux of a pixel of it"
+
+
+def _name(path: Path | InMemory) -> str:
+    return path.name if isinstance(path, Path) else str(path)
+
+
 def _pixel_scale(
     path: Path | InMemory, given: float | None, contents: Contents, instrument: Instrument | None, remarks: list[str]
 ) -> float:
@@ -249,6 +265,8 @@ def _pixel_scale(
     if scale is None:
         raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
     check_positive("pixel scale", scale)
+    if instrument is not None and given is None and contents.scale is None:
+        remarks.append(f'{_name(path)} says no pixel scale: {scale:.4g}" of the instrument ({instrument.description})')
     key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
     question = questioned_scale(scale, key, str(path))
     remarks += [] if question is None else [question]
@@ -307,7 +325,7 @@ def _noise(
     if noise is not None:
         own = given is None and noise.values.shape == contents.pixels.shape  # of a FITS stack, and of these images
         noise = noise if own else replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
-        unit = None if contents.header is None else unit_of(contents.header)
+        unit = None if contents.units is None else unit_of(contents.units)
         return error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     if preset is not None:

@@ -13,12 +13,11 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lensphys.basics.checks import LensphysError, check_positive
 from lensphys.basics.outputs import claimed, whole_file
 from lensphys.basics.provenance import provenance, versions
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import tracked
 from lensphys.data.hdf5 import files_of, new_dataset, new_file, reserved, sign
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.registration import Matching, Registration
@@ -314,28 +313,26 @@ def _identity(telescope: Instrument, classes: list[str], columns: dict[str, _Col
 
 def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
     """All images in batches, of one shape; each file is opened once. What does not go along is told in ``left_out``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shape: tuple[int, ...] | None = None
-    with Progress(*columns, console=progress_console(), transient=True) as progress:
-        for i, source in enumerate(progress.track(job.sources, description=description)):
-            lr = read_contents(source, job.picked)
-            target = None if job.targets is None else job.targets[i]
-            hr = None if target is None else read_contents(target, job.picked, "hr")
-            own = lr.images.shape[1:]
-            shape = shape or own
-            if own != shape:
-                raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
-            if job.scale and lr.pixel_scale and not same_scale(lr.pixel_scale, job.scale, job.scale_tolerance):
-                raise LensphysError(
-                    f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
-                    "it apart, or give --pixel-scale"
-                )
-            if hr is not None and target is not None and len(hr.images) != len(lr.images):
-                raise LensphysError(
-                    f"{target.path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
-                )
-            left_out.update(lr.left_out)
-            yield from _batches(source, lr, hr, None if target is None else target.path, job.scale_tolerance)
+    for i, source in enumerate(tracked(job.sources, description)):
+        lr = read_contents(source, job.picked)
+        target = None if job.targets is None else job.targets[i]
+        hr = None if target is None else read_contents(target, job.picked, "hr")
+        own = lr.images.shape[1:]
+        shape = shape or own
+        if own != shape:
+            raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
+        if job.scale and lr.pixel_scale and not same_scale(lr.pixel_scale, job.scale, job.scale_tolerance):
+            raise LensphysError(
+                f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
+                "it apart, or give --pixel-scale"
+            )
+        if hr is not None and target is not None and len(hr.images) != len(lr.images):
+            raise LensphysError(
+                f"{target.path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
+            )
+        left_out.update(lr.left_out)
+        yield from _batches(source, lr, hr, None if target is None else target.path, job.scale_tolerance)
 
 
 def _batches(

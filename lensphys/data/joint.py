@@ -77,7 +77,8 @@ def write_joint(path: Path, joint: JointFile) -> None:
             f"{band}_{name}": plane for band, (_, planes) in joint.bands.items() for name, plane in planes.items()
         }
         shared = {f"parameter_{name}": column for name, column in joint.table.items()}
-        origin = json.dumps(dict(joint.provenance), default=str)
+        scales = {band: images.observation.camera.grid.scale for band, (images, _) in joint.bands.items()}
+        origin = json.dumps(dict(joint.provenance) | {"scale": joint.scale, "pixel_scale_lr": scales}, default=str)
         write_npz(path, {**arrays, **shared, **joint.numbers, **joint.words, "provenance": origin})
     else:
         bands = {

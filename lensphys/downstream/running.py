@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
 from lensphys.basics.provenance import provenance, source_hash
+from lensphys.basics.terminal import progress_console, tracked
 from lensphys.downstream.applying import save_reader
 from lensphys.downstream.label_free import judged_scores
 from lensphys.downstream.lenses import Collection, identity
@@ -64,7 +63,7 @@ class _Run:
     def __init__(self, settings: Downstream, folder: Path, device: str, workers: int) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         self.collection = Collection(settings, folder, device, workers)
-        self.console = Console(stderr=True)
+        self.console = progress_console()
 
     def go(self) -> dict[str, Any]:
         """Do everything; return the tree of results."""
@@ -76,7 +75,7 @@ class _Run:
         check_label_free(self.settings, self.collection.sets["train"].target.classes)
         self._identities = {name: identity(lenses) for name, lenses in self.collection.sets.items()}
         cases = self.settings.cases
-        rows = [self._row(case) for case in track(cases, "reading", console=self.console, transient=True)]
+        rows = [self._row(case) for case in tracked(cases, "reading", console=self.console)]
         return self._write(rows)
 
     @cached_property

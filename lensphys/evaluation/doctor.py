@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import tracked
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import symptoms
@@ -22,7 +22,7 @@ from lensphys.simulation.scene import SMOOTH
 
 Severity = Literal["error", "warning", "note"]
 
-_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _PIXELS = 2**21  # HR pixels at a time
 _ROWS = 256  # images at a time
 _FIRST = 5  # indices that a finding names
@@ -58,87 +58,89 @@ class Finding:
         return f"{self.name}: {self.message}{where}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
+    """What is said of a symptom, and of what to do."""
+
     severity: Severity
     message: str  # {value}: the median of what was measured
     remedy: str
 
 
-_KINDS = {
-    "not_finite": _Kind("error", "LR images with NaN or infinite pixels ({value:.0f} each)", "mask or drop them"),
-    "not_finite_lr_clean": _Kind("error", "/lr_clean has NaN or infinite pixels", "make those samples again"),
-    "not_finite_hr_clean": _Kind("error", "/hr_clean has NaN or infinite pixels", "make those samples again"),
-    "not_finite_hr": _Kind("error", "/hr has NaN or infinite pixels", "mask or drop those images"),
-    "not_finite_alpha_hr": _Kind("error", "/alpha_hr has NaN or infinite pixels", "make those samples again"),
-    "constant": _Kind("error", "LR images of one value everywhere ({value:.3g})", "drop them"),
-    "dark": _Kind("error", "LR images without light: nothing stands 5 sigma out of their noise", "drop them"),
-    "border": _Kind(
+KINDS: dict[str, Kind] = {
+    "not_finite": Kind("error", "LR images with NaN or infinite pixels ({value:.0f} each)", "mask or drop them"),
+    "not_finite_lr_clean": Kind("error", "/lr_clean has NaN or infinite pixels", "make those samples again"),
+    "not_finite_hr_clean": Kind("error", "/hr_clean has NaN or infinite pixels", "make those samples again"),
+    "not_finite_hr": Kind("error", "/hr has NaN or infinite pixels", "mask or drop those images"),
+    "not_finite_alpha_hr": Kind("error", "/alpha_hr has NaN or infinite pixels", "make those samples again"),
+    "constant": Kind("error", "LR images of one value everywhere ({value:.3g})", "drop them"),
+    "dark": Kind("error", "LR images without light: nothing stands 5 sigma out of their noise", "drop them"),
+    "border": Kind(
         "warning",
         "{value:.1%} of the pixels are a border of one value, which nobody observed",
         "cut it off: it counts as a sky without noise",
     ),
-    "flux_scale": _Kind("error", "/flux_scale is not positive and finite", "store exposure times for counts, else 1"),
-    "integers": _Kind(
+    "flux_scale": Kind("error", "/flux_scale is not positive and finite", "store exposure times for counts, else 1"),
+    "integers": Kind(
         "error",
         "whole numbers up to {value:.0f} in an instrument whose unit is a rate",
         "these are counts: divide them by the exposure time, or name an instrument in counts",
     ),
-    "min_max": _Kind(
+    "min_max": Kind(
         "error",
         "images scaled to 0..1 exactly: their flux and noise are lost",
         "go back to images in the unit of the detector",
     ),
-    "clipped_high": _Kind(
+    "clipped_high": Kind(
         "warning",
         "{value:.1%} of the pixels at exactly the highest value",
         "saturated or cut: mask them or drop the images",
     ),
-    "clipped_low": _Kind(
+    "clipped_low": Kind(
         "warning",
         "{value:.1%} of the pixels at exactly the lowest value",
         "cut or padded: the noise law does not hold there",
     ),
-    "no_estimate": _Kind(
+    "no_estimate": Kind(
         "error", "images whose noise cannot be estimated: most faint pixels are equal", "store unclipped images"
     ),
-    "noise_free": _Kind(
+    "noise_free": Kind(
         "error",
         "images with hardly any noise ({value:.2g} of what is expected, or of the peak where no law is known)",
         "store the recorded image as /lr and the clean one as /lr_clean",
     ),
-    "noise_law": _Kind(
+    "noise_law": Kind(
         "error",
         "noise that does not fit the instrument's law: chi^2 per pixel {value:.3g} beside /lr_clean",
         "name the instrument, exposure and background that these images were made with",
     ),
-    "flux_ratio": _Kind(
+    "flux_ratio": Kind(
         "error",
         "LR images with {value:.3g} of the flux of the truth times /flux_scale: the unit is wrong",
         "multiply /flux_scale by about that number (import with --flux-scale)",
     ),
-    "hr_moved": _Kind(
+    "hr_moved": Kind(
         "error",
         "LR images that fit the HR image far better when it is turned or shifted by a pixel ({value:.3g} sigma apart)",
         "make both with the same axes and centre",
     ),
-    "hr_foreign": _Kind(
+    "hr_foreign": Kind(
         "error",
         "LR images that are neither the binned nor the sampled HR image ({value:.3g} sigma apart)",
         "check that pairs belong together, that both have one PSF, and that HR is flux per HR pixel",
     ),
-    "pair_moved": _Kind(
+    "pair_moved": Kind(
         "warning",
         "LR images that fit the observed HR image far better when it is turned (correlation now {value:.2f})",
         "give both the same axes",
     ),
-    "pair_foreign": _Kind(
+    "pair_foreign": Kind(
         "warning",
         "LR images that hardly resemble their observed HR image (correlation {value:.2f})",
         "check that pairs belong together and are centred alike",
     ),
-    "hr_binned": _Kind("note", "LR images are the binned HR images", ""),
-    "hr_sampled": _Kind("note", "LR images are the HR images sampled at pixel centres, as in the legacy data", ""),
-    "alpha_theta_E": _Kind(
+    "hr_binned": Kind("note", "LR images are the binned HR images", ""),
+    "hr_sampled": Kind("note", "LR images are the HR images sampled at pixel centres, as in the legacy data", ""),
+    "alpha_theta_E": Kind(
         "warning",
         "deflections of {value:.3g} theta_E at the Einstein ring",
         "store the deflection and the theta_E that made the image (watch the source redshift convention)",
@@ -170,7 +172,7 @@ def diagnose(path: str | Path, others: Sequence[str | Path] = ()) -> list[Findin
         found += _doubled(prints)
         for other in others:
             found += _shared(file, held, prints, Path(other))
-    return sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity))
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def _held(path: Path) -> set[str]:
@@ -190,12 +192,10 @@ def _of_file(file: LensFile, held: set[str]) -> Iterator[Finding]:
 
 def _chunks(file: LensFile, held: set[str], title: str) -> Iterator[NDArray[np.int64]]:
     """Rows of the file, a batch at a time, with a progress bar."""
-    from rich.progress import track
-
     grid = file.grid_hr if held & {"hr", "hr_clean", "alpha_hr"} else file.grid_lr
     size = max(1, min(_ROWS, _PIXELS // (grid.height * grid.width)))
     starts = range(0, len(file), size)
-    for start in track(starts, description=title, console=progress_console(), transient=True):
+    for start in tracked(starts, title):
         yield np.arange(start, min(start + size, len(file)))
 
 
@@ -212,7 +212,7 @@ def _of_images(file: LensFile, held: set[str]) -> Iterator[Finding]:
     shown.pop(
         min(counts, key=lambda name: counts[name]), None
     )  # where there is no cusp, both fit: one answer is enough
-    for name, kind in _KINDS.items():
+    for name, kind in KINDS.items():
         if name in shown:
             message = kind.message.format(value=float(np.median(np.concatenate(shown[name]))))
             severity = kind.severity

@@ -17,7 +17,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.outputs import whole_file, write_json
 from lensphys.basics.panels import save_figure
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import tracked
 from lensphys.data.hdf5 import damage
 from lensphys.data.kept import Kept
 from lensphys.data.unusable import unusable
@@ -377,9 +377,7 @@ def first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
 
 
 def _progress(batches: list[np.ndarray], description: str) -> Iterable[np.ndarray]:
-    from rich.progress import track
-
-    return track(batches, description=description, console=progress_console(), transient=True)
+    return tracked(batches, description)
 
 
 def _timed(method: Method, observation: Observation, scale: int) -> tuple[Prediction, float]:

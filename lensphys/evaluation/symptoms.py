@@ -158,20 +158,35 @@ def _where(flagged: Tensor, value: Tensor) -> NDArray[np.floating]:
 
 def _of_pixels(images: _Images) -> Symptoms:
     """Symptoms that the values show by themselves."""
-    flat = images.lr.flatten(1)
+    instrument = images.file.instrument
+    return pixel_symptoms(
+        images.lr, images.settings, counts=instrument.unit == "counts", cut_at_zero=instrument.noise.cut_at_zero
+    )
+
+
+def pixel_symptoms(lr: Tensor, settings: SymptomSettings, *, counts: bool, cut_at_zero: bool) -> Symptoms:
+    """Return what is odd about the values of images: for each symptom a number, NaN for images that do not show it.
+
+    Args:
+        lr: (B, 1, H, W).
+        settings: what counts as odd.
+        counts: whether whole numbers are what the unit has.
+        cut_at_zero: whether zero is the lowest value that the instrument records.
+    """
+    flat = lr.flatten(1)
     bad = (~flat.isfinite()).sum(1)
     finite = bad == 0
     low, high = flat.amin(1), flat.amax(1)
     constant = finite & (low == high)
     varied = finite & ~constant
-    whole = varied & (flat == flat.round()).all(1) & (high >= 2) & torch.tensor(images.file.instrument.unit != "counts")
-    cut_at_zero = (low == 0) & torch.tensor(images.file.instrument.noise.cut_at_zero)
-    border = filled_border(images.lr).flatten(1)
+    whole = varied & (flat == flat.round()).all(1) & (high >= 2) & torch.tensor(not counts)
+    at_zero = (low == 0) & torch.tensor(cut_at_zero)
+    border = filled_border(lr).flatten(1)
     top, bottom = torch.zeros(len(flat)), torch.zeros(len(flat))
     for i in torch.nonzero(varied).flatten().tolist():
         values = flat[i][~border[i]]
-        top[i] = _piled_up(values, images.settings)
-        bottom[i] = 0 if cut_at_zero[i] else _piled_up(-values, images.settings)
+        top[i] = _piled_up(values, settings)
+        bottom[i] = 0 if at_zero[i] else _piled_up(-values, settings)
     return {
         "not_finite": _where(bad > 0, bad),
         "constant": _where(constant, low),
@@ -200,7 +215,7 @@ def _is_known(images: _Images) -> bool:
 def _of_light(images: _Images, law: Noise) -> Symptoms:
     """Symptoms that show beside a noise law, and beside clean or finer images where there are any."""
     clean, known, settings = images.clean, _is_known(images), images.settings
-    quiet, share = _quiet(images.lr, law if known else None, settings)
+    quiet, share = without_noise(images.lr, law if known else None, settings)
     if clean is None:
         return {"noise_free": _where(quiet, share)}
     if not known:  # what is estimated from the image is estimated anew beside the clean one
@@ -223,8 +238,14 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
     return found | {"noise_free": _where(quiet, share)} | _beside_truth(images, law, excluded=dim)
 
 
-def _quiet(image: Tensor, law: Noise | None, settings: SymptomSettings) -> tuple[Tensor, Tensor]:
-    """Which images have hardly any noise, and how much they have: of a known law's, else of the peak; (B,) each."""
+def without_noise(image: Tensor, law: Noise | None, settings: SymptomSettings) -> tuple[Tensor, Tensor]:
+    """Return which images have hardly any noise, and how much they have: of a known law's, else of the peak; (B,) each.
+
+    Args:
+        image: (B, 1, H, W).
+        law: of the noise; None where it is not known.
+        settings: what counts as odd.
+    """
     smooth = F.avg_pool2d(image, 3, stride=1)
     sigma, faint = _faint_scatter(image, smooth)
     share = sigma / image.flatten(1).abs().amax(1)

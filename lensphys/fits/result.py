@@ -23,14 +23,22 @@ Array = NDArray[Any]
 # planes on the large pixels, and what they are
 _LARGE = {"lr": "the image as it was read", "model": "of the image, by the method", "residual": "image - model"}
 # numbers of an image in the header: keyword, name of the result, comment
-_NUMBERS = (
+NUMBERS = (
     ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
-    ("CHI2", "chi2", "per pixel, LR"),
-    ("NOISESCL", "noise_scale", "noise of the sky over the error map, for the fit"),
-    ("LEFTOUT", "left_out", "pixels of other objects and bad ones, not fitted"),
-    ("SUBGAIN", "best_gain", "ln likelihood by one sub-halo at its best"),
-    ("SUBEVID", "substructure_evidence", "ln evidence with / without substructure"),
+    ("CHI2", "chi2", "chi^2 of the LR image per degree of freedom"),
+    ("NOISESCL", "noise_scale", "noise of the sky / the error map, in the fit"),
+    ("LEFTOUT", "left_out", "pixels of other objects, bad ones: not fitted"),
+    ("SUBGAIN", "best_gain", "ln(L1/L0): one sub-halo at its best / none"),
+    ("SUBEVID", "substructure_evidence", "ln(Z/Z0): this result / the best without any"),
 )
+# of a sub-halo: unit and comment of each column
+_COLUMNS = {
+    "gain": ("", "ln(L/L'): all / without this one, by its error"),
+    "mass": ("solMass", "total"),
+}
+_OWN = (*(key for key, _, _ in NUMBERS), "SUBHALOS", "SUBFALSE", "QUALITY", "REASONS", "PSF")  # cards of a result
+_OF_INPUT = "---- of the input: its cards as they were read, its WCS on these pixels"
+_OF_RESULT = "---- of the result: what lensphys found"
 
 
 def write_fits(
@@ -169,25 +177,49 @@ def _dated_by_nothing(hdus: fits.HDUList) -> fits.HDUList:
 
 
 def _result_header(new: fits.Header, results: Mapping[str, Any], pixel_scale: float) -> fits.Header:
-    """The header of every plane of a result: what was found, in place of what others published."""
-    new["PIXSCALE"] = (pixel_scale, "[arcsec]")
-    if "THETA_E" in new:
-        new["THETA_E0"] = (new.pop("THETA_E"), "THETA_E of the input")
-    for key, name, comment in _NUMBERS:
+    """The header of every plane of a result: the cards of the input, and below them those of what was found."""
+    unit = (new.get("BUNIT"), new.comments["BUNIT"]) if "BUNIT" in new else None
+    head = _of_input(new)
+    head.append(("COMMENT", _OF_RESULT), end=True)
+    for key, value, comment in _found(results, pixel_scale):
+        head.append((key, value, comment), end=True)
+    if unit is not None:
+        head.append(("BUNIT", *unit), end=True)
+    return head
+
+
+def _of_input(header: fits.Header) -> fits.Header:
+    """What the input says, below a heading; its cards that have the names of a result's get a 0 at their ends."""
+    kept = [card for card in header.cards if card.value not in (_OF_INPUT, _OF_RESULT)]  # it may be a result itself
+    new = fits.Header([("COMMENT", _OF_INPUT), *kept])
+    for key in ("PIXSCALE", "BUNIT", "LENSPHYS"):
+        new.remove(key, ignore_missing=True, remove_all=True)
+    for key in filter(new.__contains__, _OWN):
+        other = f"{key[:7]}0"
+        new.remove(other, ignore_missing=True, remove_all=True)
+        new.rename_keyword(key, other)
+        new.comments[other] = f"{key} of the input"
+    return new
+
+
+def _found(results: Mapping[str, Any], pixel_scale: float) -> list[tuple[str, Any, str]]:
+    """The cards of what was found: keyword, value and comment."""
+    cards: list[tuple[str, Any, str]] = [("PIXSCALE", pixel_scale, "[arcsec]")]
+    for key, name, comment in NUMBERS:
         if name in results:
             value = float(results[name][0])
-            new[key] = (value if np.isfinite(value) else None, comment)  # FITS has no NaN in headers
+            cards.append((key, value if np.isfinite(value) else None, comment))  # FITS has no NaN in headers
     if "subhalos" in results:
-        new["SUBHALOS"] = (int(results["subhalos"][0]), "sub-halos found")
+        cards.append(("SUBHALOS", int(results["subhalos"][0]), "sub-halos found"))
     if "false_subhalos" in results:
-        new["SUBFALSE"] = (float(results["false_subhalos"][0]), "those of a smooth lens, by calibration")
+        false = float(results["false_subhalos"][0])
+        cards.append(("SUBFALSE", false, "sub-halos that a smooth lens would show"))
     if "quality" in results:
-        new["QUALITY"] = (str(results["quality"][0]), "good, suspect or bad: by the fit itself")
-        new["REASONS"] = str(results["reasons"][0]) or "none"
+        cards.append(("QUALITY", str(results["quality"][0]), "good, suspect or bad: by the fit itself"))
+        cards.append(("REASONS", str(results["reasons"][0]) or "none", ""))
     if "psf" in results:
-        new["PSF"] = str(results["psf"])
-    new["LENSPHYS"] = (VERSION, "version that super-resolved this image")
-    return new
+        cards.append(("PSF", str(results["psf"]), ""))
+    return [*cards, ("LENSPHYS", VERSION, "version that super-resolved this image")]
 
 
 def _with_origin(header: fits.Header, provenance: Mapping[str, Any]) -> fits.Header:
@@ -227,12 +259,15 @@ def _bodies(results: Mapping[str, Any]) -> list[Any]:
     if len(bodies) == 0:
         return []
     body = [
-        fits.Column(name.upper(), "D", unit="" if name == "gain" else "arcsec", array=bodies[:, i])
+        fits.Column(name.upper(), "D", unit=_COLUMNS.get(name, ("arcsec",))[0], array=bodies[:, i])
         for i, name in enumerate(map(str, results["body_columns"]))
     ]
     if "body_masses" in results:
-        body.append(fits.Column("MASS", "D", unit="solMass", array=results["body_masses"][0][found]))
-    return [fits.BinTableHDU.from_columns(body, name="SUBHALOS")]
+        body.append(fits.Column("MASS", "D", unit=_COLUMNS["mass"][0], array=results["body_masses"][0][found]))
+    table = fits.BinTableHDU.from_columns(body, name="SUBHALOS")
+    for i, column in enumerate(body, 1):
+        table.header.comments[f"TTYPE{i}"] = _COLUMNS.get(column.name.lower(), ("", ""))[1]
+    return [table]
 
 
 def _extension(name: str, data: Array, header: fits.Header, unit: str, comment: str) -> Any:

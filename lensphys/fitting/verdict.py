@@ -128,7 +128,7 @@ def _worst(found: list[tuple[str, str]]) -> Verdict:
     reasons = tuple(reason for _, reason in found)
     if any(level == "bad" for level, _ in found):
         return Verdict("bad", reasons)
-    return Verdict("suspect", reasons) if found else Verdict("good")
+    return Verdict("suspect" if any(level == "suspect" for level, _ in found) else "good", reasons)
 
 
 def effective(fitted: Fitted) -> Tensor:
@@ -142,6 +142,7 @@ def effective(fitted: Fitted) -> Tensor:
 
 
 Reasons = list[list[tuple[str, str]]]
+_NOTE = "note"  # what is to be known of a good fit, too
 
 
 def _listed(which: Tensor, level: str, words: list[str]) -> Reasons:
@@ -158,15 +159,41 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
-    words = [
-        f"chi^2 per degree of freedom is {readable(c)}" + (f" where the sky's is {readable(pixel)}" if shared else "")
-        for c, pixel, shared in zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True)
-    ]
+    told = zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True)
+    scaled = problem.inflation.sqrt().reciprocal()
+    whose = ["the scaled noise map" if x > 1 else "the noise map" for x in scaled.tolist()]
+    words = [_chi2_in_words(*of, settings.overstated, name) for of, name in zip(told, whose, strict=True)]
     bad = chi2 > settings.bad_chi2
+    low = chi2 < settings.overstated
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
-    low = chi2 < settings.overstated
-    return _plus(_listed(bad, "bad", words), _listed(high | low, "suspect", words))
+    wrong = high | (chi2 < settings.overstated)
+    scaling = [f"the noise map is {x:.2g} times too large by the sky: it was scaled to it" for x in scaled.tolist()]
+    found = _plus(_listed(scaled > 1, _NOTE, scaling), _listed(bad, "bad", words))
+    return _plus(_plus(found, _listed(wrong, "suspect", words)), _listed(low & ~wrong & ~bad, _NOTE, words))
+
+
+def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float, noise: str) -> str:
+    """What chi^2 per degree of freedom is, and of a low one why.
+
+    Args:
+        chi2: of the image.
+        pixel: of a pixel of the sky: its variance over the error map's.
+        shared: whether the error map counts what neighbours share.
+        overstated: below which the errors are called too large.
+        noise: what the error map is called.
+    """
+    said = f"chi^2 per degree of freedom is {readable(chi2)}"
+    if shared and chi2 < overstated:
+        too_large = f"{noise} is {pixel**-0.5:.2g} times too large for one pixel and right for 3 x 3 of them"
+        return f"{said} where the sky's is {readable(pixel)}: {too_large}, whose noise is shared"
+    if shared:
+        return f"{said} where the sky's is {readable(pixel)}"
+    if chi2 >= overstated:
+        return said
+    times = f"{max(chi2, 1e-9) ** -0.5:.2g} times too large"
+    light = "" if 0 < pixel < overstated else " where the light is, or the fit takes noise for light"
+    return f"{said}: {noise} is {times}{light}"
 
 
 @dataclass(frozen=True)
@@ -190,7 +217,8 @@ def _sky_noise(look: Remains, settings: VerdictSettings) -> _SkyNoise:
     means = 9 * (F.avg_pool2d(residual, 3, stride=1).square() * whole).sum((1, 2, 3)) / count
     pixel = (residual.square() * look.sky).sum((1, 2, 3)) / look.sky.sum((1, 2, 3)).clamp(min=1)
     right = (means - 1).abs() < settings.shared + (18 / count).sqrt()  # and its own scatter
-    return _SkyNoise(pixel, (pixel < settings.overstated) & right & (count > 100))
+    white = neighbour_correlation(residual, look.sky)[0] < settings.correlation  # a map that is just too large
+    return _SkyNoise(pixel, (pixel < settings.overstated) & right & (count > 100) & ~white)
 
 
 def _white(look: Remains, settings: VerdictSettings) -> Reasons:

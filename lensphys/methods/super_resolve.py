@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.interrupts import end_with_parent
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import progress_console, tracked
 from lensphys.data.kept import Kept, Stack
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation, Observations
@@ -77,7 +76,7 @@ def super_resolve(
     done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
     found: dict[int, Planes] = {}
     console = progress_console(quiet=quiet)
-    for i, planes in track(done, "super-resolving", len(missing), transient=True, console=console):
+    for i, planes in tracked(done, "super-resolving", len(missing), console=console):
         if kept is None:
             found[i] = planes
         else:

@@ -10,8 +10,8 @@ from pathlib import Path
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, remove_leftovers
-from lensphys.basics.runners import Processes, Runner, progress_bar, run_parts
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.runners import Processes, Runner, run_parts
+from lensphys.basics.terminal import progress_bar, progress_console
 from lensphys.data.lens_file import LensFile
 from lensphys.data.merging import merge_shards
 from lensphys.simulation.plan import Plan

@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from rich.progress import Progress
+from rich.progress import TaskProgressColumn
 from torch import Tensor, nn
 
 from lensphys.basics.checks import LensphysError, shortened
@@ -23,7 +23,7 @@ from lensphys.basics.interrupts import Interrupts
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.runs import CHECKPOINT, LOG, WEIGHTS, write_weights
 from lensphys.basics.settings import Strict
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import progress_bar
 from lensphys.methods import Trainable
 from lensphys.training.batches import BatchSettings, TrainingData
 from lensphys.training.tracking import Tracker, tracker
@@ -269,7 +269,7 @@ class _Run:
         return max((self.epoch + within) / self.settings.epochs, late)
 
     def _epochs(self, writer: Tracker | None, interrupts: Interrupts) -> Iterator[dict[str, float]]:
-        with Progress(disable=not self.fabric.is_global_zero, console=progress_console()) as progress:
+        with progress_bar(counter=TaskProgressColumn(), disable=not self.fabric.is_global_zero) as progress:
             bar = progress.add_task("training", total=1.0)
             progress.update(bar, completed=self._progress(0.0))
             while self.step or not self._over:  # an epoch that was begun ends with a validation

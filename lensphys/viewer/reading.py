@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError
+from lensphys.fits.written import bands_of
 from lensphys.viewer.arrays import array_results
-from lensphys.viewer.from_fits import check_fits_result, read_fits_result
+from lensphys.viewer.from_fits import fits_lens
 from lensphys.viewer.result import LensResult
 
 _FITS, _ARRAYS = (".fits", ".fit"), (".npz", ".h5", ".hdf5")
@@ -47,8 +48,7 @@ def _of_file(path: Path) -> list[Callable[[], LensResult]]:
         raise LensphysError(f"there is no result {path}: {_REMEDY}")
     name = path.name.lower()
     if name.endswith(_FITS):
-        check_fits_result(path)
-        return [partial(read_fits_result, path)]
+        return [partial(fits_lens, path, band) for band in bands_of(path)]
     if name.endswith(_ARRAYS):
         return array_results(path)
     if name.endswith(".npy"):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import PositiveFloat
-from rich.progress import track
 from torch import Tensor, nn
 
 from lensphys.basics.checks import LensphysError
@@ -18,7 +17,7 @@ from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.provenance import provenance
 from lensphys.basics.settings import Strict
-from lensphys.basics.terminal import progress_console
+from lensphys.basics.terminal import tracked
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import Method
 from lensphys.methods.ranking.niqe import NIQE
@@ -137,7 +136,7 @@ def build_rank_set(
 
 def _scores(niqe: NIQE, patches: Tensor) -> Tensor:
     """NIQE of each patch (M, K, h, w), (M, K)."""
-    columns = track(range(patches.shape[1]), "rank set: NIQE", console=progress_console(), transient=True)
+    columns = tracked(range(patches.shape[1]), "rank set: NIQE")
     return torch.stack([niqe.score(patches[:, k, None]) for k in columns], 1)
 
 
@@ -166,7 +165,7 @@ def _super_resolved(method: Method, lenses: LensFile, count: int, title: str, de
     parts: list[Tensor] = []
     with torch.no_grad():
         batches: Sequence[np.ndarray] = np.split(np.arange(count), range(_BATCH, count, _BATCH))
-        for rows in track(batches, title, console=progress_console(), transient=True):
+        for rows in tracked(batches, title):
             observation = lenses.observation(rows, device)
             image = method.predict(observation, lenses.upscale).image
             unit = observation.peak_unit / lenses.upscale**2

@@ -1,0 +1,121 @@
+"""Results in arrays, read again: what `lensphys.data.results` wrote as .npz or HDF5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lensphys.basics.checks import LensphysError, shortened
+from lensphys.data.hdf5 import damage, opened
+from lensphys.data.lens_file import RESULT
+from lensphys.fits.written import chosen_band
+
+ENDINGS = (".npz", ".h5", ".hdf5")
+# what several bands share, as an .npz of them calls it
+_SHARED = {
+    "parameter_names": "parameter_name",
+    "parameters": "parameter_value",
+    "errors": "parameter_error",
+    "parameter_units": "parameter_unit",
+}
+
+
+def plain(text: Any) -> str:
+    """Return a text as it is in Python: HDF5 has bytes."""
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def scales_of(path: Path, origin: Mapping[str, Any]) -> tuple[float, int]:
+    """Return the pixel scale of the low-resolution images [arcsec], and by how much pixels are smaller.
+
+    Raises:
+        LensphysError: if the provenance of the file has neither.
+    """
+    try:
+        return float(origin["pixel_scale_lr"]), int(origin["scale"])
+    except (KeyError, TypeError, ValueError):
+        raise LensphysError(
+            f"{path} does not say its pixel scale (it is of lensphys 0.1): super-resolve again"
+        ) from None
+
+
+def open_arrays(path: Path, band: str | None = None) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Return the arrays of an .npz or HDF5 result, each read when it is first wanted, and its provenance.
+
+    Args:
+        path: the file.
+        band: of an .npz of several bands.
+
+    Raises:
+        LensphysError: if it is another file, or damaged; if it has several bands and ``band`` is none of them.
+    """
+    if path.suffix.lower() == ".npz":
+        return _of_npz(path, band)
+    arrays, origin = _of_hdf5(path)
+    chosen_band(str(path), [None], band)
+    return arrays, origin
+
+
+class _Loaded(dict[str, Any]):
+    """The arrays of an .npz archive, each read when it is first wanted, by their names there."""
+
+    def __init__(self, archive: Any, names: Mapping[str, str]) -> None:
+        super().__init__(dict.fromkeys(names))
+        self.archive, self.names = archive, names
+
+    def __getitem__(self, name: str) -> Any:
+        if super().__getitem__(name) is None:
+            self[name] = self.archive[self.names[name]]
+        return super().__getitem__(name)
+
+
+class _OfBand(_Loaded):
+    """The arrays of a band, and what all bands share, with an axis for the one lens."""
+
+    def __init__(self, archive: Any, band: str) -> None:
+        own = {name.removeprefix(f"{band}_"): name for name in archive.files if name.startswith(f"{band}_")}
+        shared = {**_SHARED, **{name: name for name in ("theta_E", "quality", "reasons")}}
+        super().__init__(archive, own | {name: there for name, there in shared.items() if there in archive.files})
+        for name in ("parameters", "errors", "theta_E", "quality", "reasons"):
+            if name in self:
+                self[name] = archive[self.names[name]][None]
+
+
+def _of_npz(path: Path, band: str | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        files = list(archive.files)
+        bands = [name.removesuffix("_image") for name in files if name.endswith("_image")]
+        if "provenance" not in files or not ("image" in files or bands):
+            raise LensphysError(f"{path} is no result of 'lensphys super-resolve': it lacks image and provenance")
+        origin = json.loads(str(archive["provenance"]))
+        chosen = chosen_band(str(path), [None] if "image" in files else bands, band)
+        if chosen is not None:
+            return _OfBand(archive, chosen), origin | {"pixel_scale_lr": origin["pixel_scale_lr"][chosen]}
+        origin |= {"psf": str(archive["psf"])} if "psf" in files else {}
+        return _Loaded(archive, {name: name for name in files}), origin
+    except LensphysError:
+        raise
+    except Exception as error:  # a damaged archive fails in any way
+        raise LensphysError(f"{path} is not a whole .npz file ({shortened(str(error))}): super-resolve again") from None
+
+
+def _of_hdf5(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    file = opened(path)
+    with damage(str(path)):
+        if file.attrs.get("kind") != RESULT or "image" not in file:
+            raise LensphysError(
+                f"{path} holds lenses, not results: run 'lensphys super-resolve {path.name} -o RESULT.h5'"
+            )
+        return file, {name: _entry(value) for name, value in file.attrs.items()}
+
+
+def _entry(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -1,0 +1,100 @@
+"""Results that are opened again have what they had when they were written."""
+
+import warnings
+
+import numpy as np
+import pytest
+from results import BODY, PIXEL, SCALE, SIDE, Known, fits_result, h5_result, npz_result
+
+import lensphys as lp
+from lensphys.api.result import Result
+from lensphys.data.images import read_images
+from lensphys.data.joint import JointFile, write_joint
+
+PLANES = ("image", "sigma", "kappa", "alpha", "constrained", "source", "residual")
+
+
+def fresh(path, method=None) -> Result:
+    """The result in memory of a file that `results` super-resolved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lp.Note)
+        images = lp.read(path, pixel_scale=None if path.suffix == ".fits" else PIXEL)
+    return lp.super_resolve(images, SCALE, method=Known() if method is None else method)
+
+
+def same(again: Result, before: Result) -> None:
+    for name in PLANES:
+        assert np.array(getattr(again, name)) == pytest.approx(np.array(getattr(before, name)), rel=1e-5), name
+    assert np.array(again.images.image) == pytest.approx(np.array(before.images.image))
+    assert again.source_scale == pytest.approx(before.source_scale) and again.pixel_scale == before.pixel_scale
+    assert np.array(again.chi2) == pytest.approx(np.array(before.chi2))
+    assert np.array_equal(again.theta_E, before.theta_E) and np.array_equal(again.quality, before.quality)
+    assert again.reasons == before.reasons and repr(again) == repr(before)
+    assert again.table.colnames == before.table.colnames and again.subhalos["theta_E"][0] == pytest.approx(BODY[2])
+    for column in ("name", "value", "error", "unit"):
+        assert list(again.table[column]) == pytest.approx(list(before.table[column]), nan_ok=True)
+
+
+@pytest.mark.parametrize("unit", ["electron/s", "MJy/sr"])
+def test_a_fits_result_is_what_it_was(tmp_path, unit):
+    path = fits_result(tmp_path, unit)
+    again = lp.read_result(path)
+    same(again, fresh(tmp_path / "lens.fits"))
+    titles = [ax.get_title() for ax in again.plot().axes]
+    assert "LR residual / its scatter" in " ".join(titles) and "source" in titles
+
+
+@pytest.mark.parametrize("make", [npz_result, h5_result])
+def test_a_stack_is_what_it_was_and_may_be_cut(tmp_path, make):
+    path = make(tmp_path, 3)
+    again = lp.read_result(path)
+    before = fresh(tmp_path / ("stack.npy" if path.suffix == ".npz" else "images.npy"))
+    same(again, before)
+    assert again.image.shape == (3, SCALE * SIDE, SCALE * SIDE) and len(again) == 3
+    assert np.array_equal(again[1].image, again.image[1]) and again[1].quality == before[1].quality
+    assert again.plot(2).axes and again[[0, 2]].images.index.tolist() == [0, 2]
+    with pytest.raises(lp.LensphysError, match="there are 3 images, 0 to 2: 3 is none"):
+        again[3]
+
+
+def test_a_method_without_a_lens_has_none_again(tmp_path):
+    again = lp.read_result(fits_result(tmp_path, method="bicubic"))
+    assert again.sigma is None and again.kappa is None and again.table is None and again.quality is None
+    assert again.image.shape == (SCALE * SIDE, SCALE * SIDE) and again.plot().axes
+
+
+def test_what_a_file_lacks_is_told(tmp_path):
+    path = fits_result(tmp_path)
+    again = lp.read_result(path)
+    with pytest.raises(lp.LensphysError, match="lens_sr.fits is a result, without the noise of its images: .*lp.read"):
+        _ = again.images.noise
+    with pytest.raises(lp.LensphysError, match="lens_sr.fits is a file already: copy it"):
+        again.write(tmp_path / "copy.fits")
+    for wrong, told in (
+        (tmp_path / "lens.fits", "lens.fits is an image, not a result: run 'lensphys super-resolve"),
+        (tmp_path / "none.fits", "result not found: .*none.fits is not a file"),
+        (tmp_path / "a.txt", r"a.txt is no result: expected a name that ends in .fits"),
+    ):
+        (tmp_path / "a.txt").write_text("")
+        with pytest.raises(lp.LensphysError, match=told):
+            lp.read_result(wrong)
+    with pytest.raises(lp.LensphysError, match="is not by bands: leave the band VIS out"):
+        lp.read_result(path, band="VIS")
+
+
+@pytest.mark.parametrize("ending", ["fits", "npz"])
+def test_a_band_of_several(tmp_path, ending):
+    one = fresh(fits_result(tmp_path).with_name("lens.fits"))
+    images = read_images(tmp_path / "lens.fits")
+    table = {"name": np.array(["a"]), "value": np.array([1.5]), "error": np.array([0.1]), "unit": np.array(["arcsec"])}
+    planes = {name: plane for name, plane in one.planes.items() if name not in ("quality", "reasons")}
+    bands = {"VIS": (images, planes), "NIR_H": (images, planes | {"image": 2 * planes["image"]})}
+    numbers, words = {"theta_E": 0.95, "chi2": 1.1, "evidence": 3.0}, {"quality": "suspect", "reasons": "a; b"}
+    write_joint(tmp_path / f"b.{ending}", JointFile(bands, table, numbers, words, SCALE, {"scale": SCALE}))
+    with pytest.raises(lp.LensphysError, match="b.* is a result of several bands: choose the band VIS or NIR_H"):
+        lp.read_result(tmp_path / f"b.{ending}")
+    again = lp.read_result(tmp_path / f"b.{ending}", band="NIR_H")
+    assert again.image == pytest.approx(2 * one.image) and again.pixel_scale == one.pixel_scale
+    assert (again.quality, again.reasons, again.theta_E) == ("suspect", ["a", "b"], 0.95)
+    assert list(again.table["name"]) == ["a"] and again.table["value"][0] == 1.5
+    assert again.plot().axes
