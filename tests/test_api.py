@@ -175,11 +175,26 @@ def test_the_unit_of_the_noise_is_brought_to_that_of_the_image():
         assert one == pytest.approx(0.01, rel=1e-5)
 
 
-def test_nddata_is_refused_with_what_to_give():
-    from astropy.nddata import CCDData
+def test_ccddata_comes_with_all_that_it_holds():
+    from astropy.nddata import CCDData, InverseVariance, UnknownUncertainty
+    from astropy.wcs import WCS
 
-    with pytest.raises(lp.LensphysError, match=r"got CCDData: give its .data \* .unit, noise= of its .uncertainty"):
-        lp.read(CCDData(arcs(), unit="electron"), pixel_scale=0.1)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-0.05 / 3600, 0.05 / 3600]
+    image = np.random.default_rng(0).normal(0, 0.1, (32, 32))
+    image[12:20, 12:20] += 5
+    masked = np.zeros((32, 32), dtype=bool)
+    masked[3, 4] = True
+    psf = np.outer(*2 * [[0.25, 0.5, 0.25]])
+    known = {"unit": "electron/s", "mask": masked, "wcs": wcs, "psf": psf}
+    ccd = CCDData(image, uncertainty=InverseVariance(np.full((32, 32), 100.0)), **known)
+    read = lp.read(ccd)
+    assert read.pixel_scale == pytest.approx(0.05) and "CCDData" in repr(read)
+    assert read.set.observation.noise.variance(torch.zeros(1, 1, 32, 32)).sqrt().mean() == pytest.approx(0.1)
+    assert (read.set.observation.weight == 0).nonzero().tolist() == [[0, 0, 3, 4]]
+    assert lp.read(ccd, pixel_scale=0.1).pixel_scale == 0.1
+    with pytest.raises(lp.LensphysError, match="uncertainty of the images is of an unknown kind"):
+        lp.read(CCDData(image, uncertainty=UnknownUncertainty(image), **known))
 
 
 def test_one_number_for_the_noise_and_for_the_extension():

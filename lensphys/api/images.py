@@ -173,7 +173,8 @@ def read(
 
     Args:
         path: FITS (one image), an .npy stack (N, H, W), an HDF5 file of `lensphys.simulate`, or an array (H, W) or
-            (N, H, W) [flux per pixel]; the unit of an astropy Quantity is used as BUNIT of a FITS file is.
+            (N, H, W) [flux per pixel]; the unit of an astropy Quantity is used as BUNIT of a FITS file is. NDData and
+            CCDData come with their unit, uncertainty, mask, PSF and pixel scale.
         psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
         noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
             or a weight, if its name says so), or an array; for arrays also one number.
@@ -199,10 +200,11 @@ def read(
         if not isinstance(pixel_scale, Real | None):
             raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
         given = _given(path, mask, noise)
+        pixel_scale = given.pixel_scale if pixel_scale is None else pixel_scale
         images = read_images(
             given.contents,
             instrument=None if instrument is None else telescope(instrument),
-            psf=kernel(psf, "the PSF given"),
+            psf=kernel(given.psf if psf is None else psf, "the PSF given"),
             error=_noise_map(given.noise),
             mask=given.mask,
             pixel_scale=pixel_scale,
@@ -223,6 +225,8 @@ class _Given:
         mask: file of a mask beside a file.
         name: for provenance.
         single: whether it is an array of one image; of a file its contents tell.
+        psf: what comes with the images, where nothing else is given, and
+        pixel_scale: likewise [arcsec].
     """
 
     contents: Path | InMemory
@@ -230,14 +234,15 @@ class _Given:
     mask: File | None
     name: str
     single: bool = False
+    psf: Array | None = None
+    pixel_scale: float | None = None
 
 
 @singledispatch
 def _given(images: object, mask: Any, noise: Any) -> _Given:
     """What is given: an array, a file, or simulated lenses."""
-    if hasattr(images, "uncertainty"):  # NDData and CCDData of astropy
-        remedy = "give its .data * .unit, noise= of its .uncertainty, mask=~ of its .mask, or the FITS file of it"
-        raise LensphysError(f"images are a file or an array, got {type(images).__name__}: {remedy}")
+    if hasattr(images, "uncertainty"):
+        return _of_nddata(images, mask, noise)
     raise LensphysError(f"images are a file or a NumPy array, got {type(images).__name__}: give numpy.asarray of it")
 
 
@@ -263,6 +268,30 @@ def _(images: File, mask: Any, noise: Any) -> _Given:
 @_given.register
 def _(images: LensFile, mask: Any, noise: Any) -> _Given:
     return _given(images.path, mask, noise)
+
+
+def _of_nddata(images: Any, mask: Any, noise: Any) -> _Given:
+    """What NDData or CCDData of astropy hold; what is given beside them goes before it."""
+    from astropy.nddata import StdDevUncertainty
+
+    unit = 1 if images.unit is None else images.unit
+    if noise is None and images.uncertainty is not None:
+        try:
+            noise = images.uncertainty.represent_as(StdDevUncertainty).array * unit
+        except Exception as error:  # of a kind that is none, or without an array
+            raise LensphysError(f"the uncertainty of the images is of an unknown kind ({error}): give noise") from None
+    mask = ~np.asarray(images.mask) if mask is None and images.mask is not None else mask
+    given = _given(np.asarray(images.data) * unit, mask, noise)
+    return replace(given, name=type(images).__name__, psf=getattr(images, "psf", None), pixel_scale=_scale(images.wcs))
+
+
+def _scale(wcs: Any) -> float | None:
+    """The side of a pixel of a WCS of astropy [arcsec]; None without one of the sky."""
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    if wcs is None or not getattr(wcs, "has_celestial", False):
+        return None
+    return float(3600 * proj_plane_pixel_scales(wcs.celestial).mean())
 
 
 _MASK_OF_ANOTHER_KIND = "give a mask as the image is given: an array for an array, a file for a file"
