@@ -60,6 +60,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "real",
         "multipoles",
         "lens_light",
+        "lens_light_drawn",
         "telescopes",
         "joint_simulated",
         "joint_real",
@@ -73,6 +74,13 @@ PAGES: dict[str, tuple[str, ...]] = {
     "docs/files.md": ("memory",),
     "docs/survey.md": ("survey_cost",),
 }
+
+
+def lens_light_table(tree: dict[str, Any]) -> str:
+    """Return the table of lenses with their galaxies."""
+    return str(_script(ROOT / "experiments/real/lens_light/lens_light.py").table(tree["rows"]))
+
+
 # what a table is made from, below experiments/, and by what
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "gain": (("any_source/gain.json",), gain_caption),
@@ -82,10 +90,8 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "network": (("network/table.json",), network_table),
     "fits": (("speed/fits.json",), fits_table),
     "gpu": (("gpu/speed.json",), gpu_table),
-    "lens_light": (
-        ("real/lens_light/table.json",),
-        lambda tree: _script(ROOT / "experiments/real/lens_light/lens_light.py").table(tree["rows"]),
-    ),
+    "lens_light": (("real/lens_light/table.json",), lens_light_table),
+    "lens_light_drawn": (("real/lens_light/simulated/table.json",), lens_light_table),
     "telescopes": (
         ("real/telescopes/table.json",),
         lambda tree: _script(ROOT / "experiments/real/telescopes/telescopes.py").table(tree["rows"]),
