@@ -159,7 +159,7 @@ def test_an_error_map_that_counts_what_neighbours_share_is_right(truth):
     image = problem.render(x) + blurred * sigma / means.sqrt()
     good = judged(fitted(changed(problem, image=image), x))[0]  # the second has little sky
     assert good.quality == "good"  # but it says why chi^2 is low
-    found(good, "times too large for one pixel and right for 3 x 3 of them, whose noise is shared")
+    found(good, "times too large for one pixel, but right for 3 x 3 that share their noise")
     twice = judged(fitted(changed(problem, image=image, noise=ErrorMap(2 * sigma)), x))
     assert all(verdict.quality == "suspect" for verdict in twice)
 

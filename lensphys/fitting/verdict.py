@@ -159,18 +159,21 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
-    told = zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True)
+    told = list(zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True))
     scaled = problem.inflation.sqrt().reciprocal()
-    whose = ["the scaled noise map" if x > 1 else "the noise map" for x in scaled.tolist()]
+    whose = ["the scaled noise map" if x > 1.005 else "the noise map" for x in scaled.tolist()]
     words = [_chi2_in_words(*of, settings.overstated, name) for of, name in zip(told, whose, strict=True)]
+    right = [f"{name} is {pixel**-0.5:.2g} times too large for one pixel, but right for 3 x 3 that share their noise"
+             for (_, pixel, _), name in zip(told, whose, strict=True)]  # fmt: skip
     bad = chi2 > settings.bad_chi2
     low = chi2 < settings.overstated
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
     high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
     wrong = high | (chi2 < settings.overstated)
     scaling = [f"the noise map is {x:.2g} times too large by the sky: it was scaled to it" for x in scaled.tolist()]
-    found = _plus(_listed(scaled > 1, _NOTE, scaling), _listed(bad, "bad", words))
-    return _plus(_plus(found, _listed(wrong, "suspect", words)), _listed(low & ~wrong & ~bad, _NOTE, words))
+    much = scaled.square().reciprocal() < settings.overstated
+    found = _plus(_listed(much, _NOTE, scaling), _listed(bad, "bad", words))
+    return _plus(_plus(found, _listed(wrong, "suspect", words)), _listed(low & ~wrong & ~bad, _NOTE, right))
 
 
 def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float, noise: str) -> str:
@@ -184,9 +187,6 @@ def _chi2_in_words(chi2: float, pixel: float, shared: bool, overstated: float, n
         noise: what the error map is called.
     """
     said = f"chi^2 per degree of freedom is {readable(chi2)}"
-    if shared and chi2 < overstated:
-        too_large = f"{noise} is {pixel**-0.5:.2g} times too large for one pixel and right for 3 x 3 of them"
-        return f"{said} where the sky's is {readable(pixel)}: {too_large}, whose noise is shared"
     if shared:
         return f"{said} where the sky's is {readable(pixel)}"
     if chi2 >= overstated:
