@@ -9,6 +9,7 @@ import pytest
 import torch
 from astropy.io import fits
 
+from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images
 from lensphys.model import Gaussian
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
@@ -80,5 +81,9 @@ def test_a_file_says_how_many_are_masked(tmp_path):
     images = read_images(tmp_path / "hit.fits", pixel_scale=0.05)
     assert images.observation.weight[0, 0, 5, 30] == 0
     assert images.observation.n_unmasked.item() == 40 * 40 - 1
-    said = "1 pixels that no light made (cold, hot, or hit by a cosmic ray) are masked, images that have some: 1"
-    assert said in images.remarks
+    assert any("1 pixels that no light of this PSF makes" in remark for remark in images.remarks)
+    kept = read_images(tmp_path / "hit.fits", pixel_scale=0.05, bad_pixels="keep")
+    assert kept.observation.n_unmasked.item() == 40 * 40
+    assert not any("no light" in remark for remark in kept.remarks)
+    with pytest.raises(LensphysError, match="unknown --bad-pixels 'drop': choose one of keep, mask"):
+        read_images(tmp_path / "hit.fits", pixel_scale=0.05, bad_pixels="drop")

@@ -160,6 +160,7 @@ def read(
     noise: File | Array | float | None = None,
     mask: File | Array | None = None,
     sky: str = "keep",
+    bad_pixels: str = "mask",
     instrument: str | Instrument | None = None,
     ext: str | int | None = None,
     band: str | None = None,
@@ -180,6 +181,7 @@ def read(
             or a weight, if its name says so), or an array; for arrays also one number.
         mask: True where a pixel counts, (H, W), for arrays; for files one of its own, FITS or .npy, in place of theirs.
         sky: ``keep``, or ``subtract``: the level along the borders, where these show no galaxy's halo.
+        bad_pixels: ``mask``, or ``keep``: those that no light of this PSF makes (cold, hot, hit by cosmic rays).
         instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`: pixel scale, PSF and
             noise where nothing else gives them.
         ext: extension of the image in a FITS file: ``SCI``, ``SCI,2``, 4, ``SCI[0]``.
@@ -209,6 +211,7 @@ def read(
             mask=given.mask,
             pixel_scale=pixel_scale,
             sky=sky,
+            bad_pixels=bad_pixels,
             choice=choice_of(None if ext is None else str(ext), band, mask_means),
         )
     tell(images.remarks)

@@ -75,6 +75,10 @@ Sky = Annotated[
     str,
     _of_image("keep|subtract", "subtract: take off the level along the borders, if these show no halo of a galaxy."),
 ]
+BadPixels = Annotated[
+    str,
+    _of_image("mask|keep", "keep: pixels that no light of this PSF makes count, too (cold, hot, hit by cosmic rays)."),
+]
 Kind = Annotated[
     str | None,
     _of_image("exposures|bands", "What several images of ONE lens are, to be fitted together.", "--as"),

@@ -90,6 +90,7 @@ def super_resolve(
     ext: options.Extension = None,
     band: options.Band = None,
     sky: options.Sky = "keep",
+    bad_pixels: options.BadPixels = "mask",
     kind: options.Kind = None,
     method: options.Method = None,
     model: options.Model = None,
@@ -159,7 +160,8 @@ def super_resolve(
     solar, where = solar_radius(z_lens, z_source), device_of(device)
     bands = [] if band is None else [name.strip() for name in band.split(",")]
     preset = None if instrument is None else Instrument.named(instrument)
-    reading = Reading(preset, target_psf=target_psf, choice=choice_of(ext, band, mask_means), sky=sky)
+    choice = choice_of(ext, band, mask_means)
+    reading = Reading(preset, target_psf=target_psf, choice=choice, sky=sky, bad_pixels=bad_pixels)
     given = {"psf": psf, "error": error, "mask": mask, "pixel_scale": pixel_scale}
     beside: dict[str, list[Any]] = {name: list(values or []) for name, values in given.items()}
     files = [*inputs, *beside["psf"], *beside["error"], *beside["mask"], target_psf, model]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 from lensphys.data.contents import Carried, Contents, InMemory, check_choice_of_fits, contents_of, masked
 from lensphys.data.npy import as_float32
-from lensphys.data.pixels import cleaned, usable_images, without_bad_pixels, without_filled, without_holes
+from lensphys.data.pixels import MASK, cleaned, usable_images, without_bad_pixels, without_filled, without_holes
 
 Array = NDArray[Any]
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
@@ -130,6 +130,7 @@ def read_images(
     mask: str | Path | Mask | None = None,
     pixel_scale: float | None = None,
     sky: str = KEEP,
+    bad_pixels: str = MASK,
     choice: Choice = Choice(),
     rows: Array | None = None,
 ) -> ImageSet:
@@ -153,6 +154,7 @@ def read_images(
             files are (`lensphys.fits.masks`).
         pixel_scale: [arcsec].
         sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
+        bad_pixels: ``mask`` those that no light made, or ``keep`` them: see `lensphys.observation.bad_pixels`.
         choice: what of a FITS file is asked for.
         rows: which images of a stack are read at all, (n,) in rising order; None for all of them.
 
@@ -203,7 +205,7 @@ def read_images(
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
     if contents.carried is None:
-        observation = without_bad_pixels(observation, remarks)
+        observation = without_bad_pixels(observation, bad_pixels, remarks)
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
 
 

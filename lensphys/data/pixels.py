@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.remarks import Tally
 from lensphys.observation import Observation
 from lensphys.observation.bad_pixels import BadPixels
 from lensphys.observation.borders import filled_border, filled_patches
 
 Array = NDArray[Any]
+MASK, KEEP = "mask", "keep"  # what is done to bad pixels
 SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
 _ONE = {True: "one", False: "some"}
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
@@ -144,12 +145,27 @@ def without_filled(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
     return good & ~border & ~inside
 
 
-def without_bad_pixels(observation: Observation, remarks: list[str]) -> Observation:
-    """Return images without the pixels that no light made: see `BadPixels`."""
+def without_bad_pixels(observation: Observation, way: str, remarks: list[str]) -> Observation:
+    """Return images without the pixels that no light made: see `BadPixels`.
+
+    Args:
+        observation: the images.
+        way: ``mask``, or ``keep``, which leaves the images as they are.
+        remarks: gets a sentence on them.
+
+    Raises:
+        LensphysError: if ``way`` is neither.
+    """
+    check_choice("--bad-pixels", way, [MASK, KEEP])
+    if way == KEEP:
+        return observation
     bad = BadPixels().found(observation) & (observation.weight > 0)
     if not bad.any():
         return observation
-    words = "{} pixels that no light made (cold, hot, or hit by a cosmic ray) are masked, images that have some: {}"
+    words = (
+        "{} pixels that no light of this PSF makes (cold, hot, or hit by a cosmic ray) are masked, images that have "
+        "some: {} (--bad-pixels keep lets them count)"
+    )
     remarks.append(Tally(words, int(bad.sum()), int(bad.flatten(1).any(1).sum())))
     return replace(observation, mask=(observation.weight > 0) & ~bad)
 

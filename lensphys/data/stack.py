@@ -19,7 +19,7 @@ from lensphys.data.images import ImageSet, read_images, with_target_psf
 from lensphys.data.masks import mask_in
 from lensphys.data.noise_maps import noise_map_in, weight_as_noise
 from lensphys.data.npy import as_float32
-from lensphys.data.pixels import check_size, check_some_left, cleaned, faults_of, left_out, without_holes
+from lensphys.data.pixels import MASK, check_size, check_some_left, cleaned, faults_of, left_out, without_holes
 from lensphys.data.sky_levels import KEEP
 from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.masks import Mask, sense
@@ -47,6 +47,7 @@ class Reading:
         pixel_scale: [arcsec].
         choice: what of a FITS file is asked for.
         sky: ``keep`` or ``subtract``.
+        bad_pixels: ``mask`` or ``keep``.
     """
 
     instrument: Instrument | None = None
@@ -58,6 +59,7 @@ class Reading:
     pixel_scale: float | None = None
     choice: Choice = Choice()
     sky: str = KEEP
+    bad_pixels: str = MASK
 
     @property
     def plain(self) -> Choice:

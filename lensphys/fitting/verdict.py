@@ -159,12 +159,13 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
         return [[] for _ in range(len(problem))]
     freedom = (problem.observation.n_unmasked - effective(look.fitted)).clamp(min=1)
     chi2, sky = look.residual.square().sum((1, 2, 3)) / freedom, _sky_noise(look, settings)
-    told = list(zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True))
+    told = zip(chi2.tolist(), sky.pixel.tolist(), sky.shared.tolist(), strict=True)
     scaled = problem.inflation.sqrt().reciprocal()
     whose = ["the scaled noise map" if x > 1.005 else "the noise map" for x in scaled.tolist()]
     words = [_chi2_in_words(*of, settings.overstated, name) for of, name in zip(told, whose, strict=True)]
-    right = [f"{name} is {pixel**-0.5:.2g} times too large for one pixel, but right for 3 x 3 that share their noise"
-             for (_, pixel, _), name in zip(told, whose, strict=True)]  # fmt: skip
+    times = [f"{x:.2g} times" for x in sky.pixel.clamp(min=1e-9).rsqrt().tolist()]
+    right = [f"{name} is {factor} too large for one pixel, but right for 3 x 3 that share their noise"
+             for name, factor in zip(whose, times, strict=True)]  # fmt: skip
     bad = chi2 > settings.bad_chi2
     low = chi2 < settings.overstated
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
