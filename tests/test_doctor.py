@@ -144,8 +144,11 @@ def test_images_scaled_to_one(spoilt):
 
 def test_clipped_images(spoilt):
     cut = put("lr", [1, 4], lambda x: x.clip(max=np.quantile(x, 0.95)))
-    found = serious(spoilt(cut))["clipped_high"]
+    path = spoilt(cut)
+    found = serious(path)["clipped_high"]
     assert found.first == (1, 4) and found.severity == "warning"
+    lenient = diagnose(path, settings=SymptomSettings(clipped_share=0.1))  # a twentieth of the pixels is cut
+    assert "clipped_high" not in {finding.name for finding in lenient}
     cut = put("lr", 6, lambda x: x.clip(min=np.quantile(x, 0.3)))
     assert serious(spoilt(cut))["clipped_low"].first == (6,)
     # counts are cut at zero by their detector, and at nothing else

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lensphys.basics.terminal import tracked
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.light_sampling import coarse_light
-from lensphys.evaluation.symptoms import symptoms
+from lensphys.evaluation.symptoms import SymptomSettings, symptoms
 from lensphys.simulation.light_sampling import POINTS
 from lensphys.simulation.scene import SMOOTH
 
@@ -148,12 +148,15 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def diagnose(path: str | Path, others: Sequence[str | Path] = ()) -> list[Finding]:
+def diagnose(
+    path: str | Path, others: Sequence[str | Path] = (), settings: SymptomSettings = SymptomSettings()
+) -> list[Finding]:
     """Return what is wrong with a data set, errors first; memory is bounded, whatever its size.
 
     Args:
         path: an HDF5 file of ours.
         others: other splits, which must share no sample with it.
+        settings: what is a symptom of an image.
 
     Raises:
         LensphysError: if a file is missing, damaged or not ours.
@@ -165,7 +168,7 @@ def diagnose(path: str | Path, others: Sequence[str | Path] = ()) -> list[Findin
         if len(file) == 0:
             return [Finding("empty", "error", "the file holds no image", remedy="simulate or import again")]
         found = list(_of_file(file, held))
-        found += _of_images(file, held)
+        found += _of_images(file, held, settings)
         found += _of_sampling(file)
         found += _of_labels(file, held)
         prints = _fingerprints(file, "lr")
@@ -199,11 +202,11 @@ def _chunks(file: LensFile, held: set[str], title: str) -> Iterator[NDArray[np.i
         yield np.arange(start, min(start + size, len(file)))
 
 
-def _of_images(file: LensFile, held: set[str]) -> Iterator[Finding]:
+def _of_images(file: LensFile, held: set[str], settings: SymptomSettings) -> Iterator[Finding]:
     shown: dict[str, list[NDArray[np.floating]]] = {}
     rows: dict[str, list[NDArray[np.int64]]] = {}
     for index in _chunks(file, held, "looking at images"):
-        for name, values in symptoms(file, held, index).items():
+        for name, values in symptoms(file, held, index, settings).items():
             flagged = ~np.isnan(values)
             if flagged.any():
                 shown.setdefault(name, []).append(values[flagged])

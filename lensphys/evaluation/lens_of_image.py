@@ -23,7 +23,7 @@ class MeasuredLens(Strict):
     """How the lens is measured that an image shows.
 
     Args:
-        starts: how many starts are optimised for each image, at most 8.
+        starts: how many starts are optimised for each image, at most as many as `fitting.starts.START_FACTORS`.
         steps: at most so many Jacobians a start.
         searched: pixels along the shorter side, or a few more, on which the lens is searched.
         finished: pixels on which it is finished: point-sampled, theta_E moves by less than 0.1 %.

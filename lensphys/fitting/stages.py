@@ -82,7 +82,7 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
 
     Args:
         observation: images (B, 1, H, W) and how they were taken.
-        starts: how many starts are optimised for each image, at most 8.
+        starts: how many starts are optimised for each image, at most as many as `starts.START_FACTORS`.
         steps: at most so many Jacobians a start.
 
     Raises:
