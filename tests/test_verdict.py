@@ -307,6 +307,7 @@ def test_another_lens_that_is_nearly_as_likely_is_told(clean):
     near = verdicts(clean, SEEN, own, settings, Rival(other, torch.tensor([12.0, 12.0])))
     found(near[0], f"theta_E = {float(other[0]):.2f} arcsec is nearly as likely (ln evidence -12)")
     assert near[0].quality == "suspect" and near[1] == Verdict("good")
+    found(verdicts(clean, SEEN, own, settings, Rival(other, torch.tensor([0.02, 0.02])))[0], "(ln evidence 0)")
     far = verdicts(clean, SEEN, own, settings, Rival(other, torch.tensor([200.0, 200.0])))
     assert far == [Verdict("good"), Verdict("good")]
 

@@ -472,6 +472,6 @@ def _rivals(look: Remains, rival: Rival, settings: VerdictSettings) -> Reasons:
     if own is None:
         return [[] for _ in range(len(rival.behind))]
     near = (rival.behind < settings.rival) & ((rival.theta_E / own - 1).abs() > settings.theta_E)
-    pairs = zip(rival.theta_E.tolist(), rival.behind.tolist(), strict=True)
-    words = [f"a lens with theta_E = {t:.2f} arcsec is nearly as likely (ln evidence {-b:.0f})" for t, b in pairs]
+    pairs = zip(rival.theta_E.tolist(), (0 - rival.behind.round()).tolist(), strict=True)
+    words = [f"a lens with theta_E = {t:.2f} arcsec is nearly as likely (ln evidence {b:.0f})" for t, b in pairs]
     return _listed(near, "suspect", words)
