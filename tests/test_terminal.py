@@ -58,6 +58,7 @@ def test_lines_end_when_the_run_fails():
         (0.25, 1.0, 0.0, "x: 25 %, 0:10:00 so far, about 0:30:00 to go"),  # a share, of a training
         (3, None, 0, "x: 3, 0:10:00 so far"),
         (0, 1, 0, "x: 0:10:00 so far"),  # of one image
+        (100, 100, 20, "x: 100 of 100, took 0:10:00"),
     ],
 )
 def test_the_time_to_go_is_by_the_pace_of_this_run(done, total, first, told):

@@ -103,6 +103,8 @@ def progress_line(task: Task, first: float = 0.0) -> str:
     if task.total == 1 and not done:
         return f"{task.description}: {_clock(elapsed)} so far"
     share = f"{100 * done / task.total:.0f} %"
+    if task.total > 1 and done >= task.total:
+        return f"{task.description}: {done:.0f} of {task.total:.0f}, took {_clock(elapsed)}"
     far = share if task.total == 1 else f"{done:.0f} of {task.total:.0f} ({share})"
     pace = (done - first) / elapsed if elapsed > 0 else 0.0
     left = f", about {_clock((task.total - done) / pace)} to go" if pace > 0 else ""
