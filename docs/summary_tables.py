@@ -207,11 +207,20 @@ def fits_table(tree: Tree) -> str:
         tree: ``speed/fits.json``.
     """
     rows = [
-        [row["kind"], f"{row['side']} x {row['side']}", str(row["images"]), str(row["workers"]),
+        [row["galaxies"], row["kind"], f"{row['side']} x {row['side']}", str(row["images"]), str(row["workers"]),
          f"{row['wall_seconds']:.1f}", f"{row['cpu_seconds']:.1f}", f"{row['peak_mib']:.0f}"]
         for row in tree["rows"]
     ]  # fmt: skip
-    head = ["lens", "pixels", "images", "workers", "s an image", "CPU s an image", "memory of a process [MiB]"]
+    head = [
+        "galaxies",
+        "lens",
+        "pixels",
+        "images",
+        "workers",
+        "s an image",
+        "CPU s an image",
+        "memory of a process [MiB]",
+    ]
     return markdown(head, rows)
 
 

@@ -1,15 +1,16 @@
-"""How long the default takes for richly drawn galaxies: stacks of them on some workers, and one large cut-out.
+"""How long the default takes for galaxies of any shape: stacks of them on some workers, and one large cut-out.
 
-    python experiments/speed/fits.py [OUT] [--source FILE] [--images 24] [--workers 2]
+    python experiments/speed/fits.py [OUT] [--galaxies drawn] [--source FILE] [--images 24] [--workers 2] [--large]
 
-The images are those of model_4 (Euclid VIS, 64 x 64 pixels) with richly drawn galaxies, or those of a FILE, as
-sources; the large one has 300 x 300. Each row is a run of ``lensphys super-resolve``, start and writing included. OUT
-(by default experiments/speed/fits.json) is written after each.
+The images are those of model_4 (Euclid VIS, 64 x 64 pixels) with richly drawn galaxies, or those of a FILE (which are
+not ours to give), as sources; the large one has 300 x 300. Each row is a run of ``lensphys super-resolve``, start and
+writing included. OUT (by default experiments/speed/fits.json) is written after each; rows on other ``--galaxies`` stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -76,17 +77,20 @@ def main() -> None:
     parser.add_argument("--source", default="richer_galaxies.npy")
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--galaxies", default="drawn", help="what the table calls them")
+    parser.add_argument("--large", action="store_true")
     arguments = parser.parse_args()
     stacks = [Stack(kind, arguments.images, 64, arguments.workers) for kind in ("no_sub", "axion", "cdm")]
-    stacks.append(Stack("no_sub", 1, 300, 1))
-    rows: list[dict[str, Any]] = []
+    if arguments.large:
+        stacks.append(Stack("no_sub", 1, 300, 1))
+    before = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
+    rows = [row for row in before if row["galaxies"] != arguments.galaxies]
     with TemporaryDirectory() as folder:
         for stack in stacks:
-            rows.append(measured(stack, arguments.source, Path(folder)))
+            own = {"galaxies": arguments.galaxies, "commit": provenance()["commit"]}
+            rows.append(own | measured(stack, arguments.source, Path(folder)))
             print(rows[-1], flush=True)
-            write_json(
-                arguments.out, {"provenance": provenance(source=arguments.source, cores=os.cpu_count()), "rows": rows}
-            )
+            write_json(arguments.out, {"provenance": provenance(cores=os.cpu_count()), "rows": rows})
 
 
 if __name__ == "__main__":

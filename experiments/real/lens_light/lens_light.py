@@ -82,7 +82,7 @@ def drawn(axes: Any, row: dict[str, Any], planes: dict[str, np.ndarray]) -> None
         low = None if top is None else -top / (1 if top == 5 else 3)
         axis.imshow(image, origin="lower", extent=(-half, half, -half, half), vmin=low, vmax=top, cmap="magma")
         axis.set(xlim=(-HALF, HALF), ylim=(-HALF, HALF), xticks=[], yticks=[])
-    axes[0].set_ylabel(f"{row['lens'][4:]}\n{row['ratio']:.2f} {row['quality']}", fontsize=7)
+    axes[0].set_ylabel(f"{row['lens'].removeprefix('SDSS')}\n{row['ratio']:.2f} {row['quality']}", fontsize=7)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
