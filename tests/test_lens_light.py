@@ -86,7 +86,7 @@ def test_the_light_is_found_where_the_mass_is_known():
     model = replace(LensModel.smooth(), mass=mass)
     problem = LensProblem.from_observation(lens.observation, model)
     fitter = FitLitLens(
-        LensLightSettings(rings=RingSearch(minima=2, finalists=1)), FreeSourceSettings(modes=(6, 8)), 12
+        LensLightSettings(rings=RingSearch(minima=2, finalists=1)), FreeSourceSettings(modes=(6, 8)), 24
     )
     found = fitter(problem)
     light = found.problem.light_in_front(found.x)
