@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from scipy.ndimage import gaussian_filter
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.images import read_images
 from lensphys.model import Gaussian
-from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
+from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
 from lensphys.observation.bad_pixels import BadPixels
 from lensphys.tracing.grid import PixelGrid
 
@@ -68,6 +69,13 @@ def test_light_beside_masked_pixels_and_the_border_is_light():
 
 def test_an_error_map_that_is_far_too_small_makes_no_pixel_bad():
     assert found(observed([(300, 0.02, 0.31)], sigma=0.05)) == []
+
+
+def test_noise_that_neighbours_share_and_nobody_knows_makes_no_pixel_bad():
+    white = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(1)).numpy()
+    shared = torch.from_numpy(gaussian_filter(white, (0, 0, 1.0, 1.0)))
+    camera = Camera(PixelGrid(64, 64, 0.05), GaussianPSF(0.12))
+    assert found(Observation(shared, camera, SkyNoise.from_image(shared))) == []
 
 
 def test_a_file_says_how_many_are_masked(tmp_path):

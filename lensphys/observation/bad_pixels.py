@@ -43,6 +43,8 @@ class BadPixels(Strict):
     def _of_one(self, observation: Observation) -> Tensor:
         image = observation.image
         sigma = observation.noise.variance(image.clamp(min=0)).sqrt().maximum(sky_scatter(image))
+        if not observation.noise.known:  # neighbours may share it, so that it is taken for less than it is
+            sigma = sigma.maximum(1.4826 * (image - image.median()).abs().median())
         inverse_sigma = (observation.weight > 0) / sigma
         value = image * inverse_sigma
         cold = (value < -self.sigma) & ((image - _median(image, self.sky)) * inverse_sigma < -self.sigma)
