@@ -176,7 +176,7 @@ def test_the_unit_of_the_noise_is_brought_to_that_of_the_image():
 
 
 def test_ccddata_comes_with_all_that_it_holds():
-    from astropy.nddata import CCDData, InverseVariance, UnknownUncertainty
+    from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, UnknownUncertainty
     from astropy.wcs import WCS
 
     wcs = WCS(naxis=2)
@@ -193,6 +193,8 @@ def test_ccddata_comes_with_all_that_it_holds():
     assert read.set.observation.noise.variance(torch.zeros(1, 1, 32, 32)).sqrt().mean() == pytest.approx(0.1)
     assert (read.set.observation.weight == 0).nonzero().tolist() == [[0, 0, 3, 4]]
     assert lp.read(ccd, pixel_scale=0.1).pixel_scale == 0.1
+    small = CCDData(image, uncertainty=StdDevUncertainty(np.full((32, 32), 100.0), unit="electron / ks"), **known)
+    assert lp.read(small).noise == pytest.approx(0.1)
     with pytest.raises(lp.LensphysError, match="uncertainty of the images is of an unknown kind"):
         lp.read(CCDData(image, uncertainty=UnknownUncertainty(image), **known))
 

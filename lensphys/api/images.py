@@ -20,6 +20,7 @@ from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory
 from lensphys.data.images import ImageSet, read_images
 from lensphys.data.lens_file import LensFile
+from lensphys.fits.header import wcs_scale
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import Instrument
@@ -280,21 +281,15 @@ def _of_nddata(images: Any, mask: Any, noise: Any) -> _Given:
     unit = 1 if images.unit is None else images.unit
     if noise is None and images.uncertainty is not None:
         try:
-            noise = images.uncertainty.represent_as(StdDevUncertainty).array * unit
-        except Exception as error:  # of a kind that is none, or without an array
-            raise LensphysError(f"the uncertainty of the images is of an unknown kind ({error}): give noise") from None
+            error = images.uncertainty.represent_as(StdDevUncertainty)
+            noise = error.array * (unit if error.unit is None else error.unit)
+        except Exception as fault:  # of a kind that is none, or without an array
+            raise LensphysError(f"the uncertainty of the images is of an unknown kind ({fault}): give noise") from None
     mask = ~np.asarray(images.mask) if mask is None and images.mask is not None else mask
     given = _given(np.asarray(images.data) * unit, mask, noise)
-    return replace(given, name=type(images).__name__, psf=getattr(images, "psf", None), pixel_scale=_scale(images.wcs))
-
-
-def _scale(wcs: Any) -> float | None:
-    """The side of a pixel of a WCS of astropy [arcsec]; None without one of the sky."""
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    if wcs is None or not getattr(wcs, "has_celestial", False):
-        return None
-    return float(3600 * proj_plane_pixel_scales(wcs.celestial).mean())
+    name, sky = type(images).__name__, getattr(images.wcs, "has_celestial", False)
+    scale = wcs_scale(images.wcs.celestial, name) if sky else None
+    return replace(given, name=name, psf=getattr(images, "psf", None), pixel_scale=scale)
 
 
 _MASK_OF_ANOTHER_KIND = "give a mask as the image is given: an array for an array, a file for a file"

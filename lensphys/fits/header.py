@@ -173,11 +173,20 @@ def _sky_scale(header: fits.Header, where: str) -> float | None:
         return None
     try:
         wcs = celestial(header)
-        if wcs is None:
-            return None
-        x, y = 3600 * proj_plane_pixel_scales(wcs)
+        return None if wcs is None else wcs_scale(wcs, where)
+    except LensphysError:
+        raise
     except Exception as error:  # wcslib and astropy raise errors of any type
         raise LensphysError(f"{where} has a faulty WCS: repair it, or give --pixel-scale ({reason(error)})") from None
+
+
+def wcs_scale(wcs: WCS, where: str) -> float:
+    """Return the side of a pixel of a WCS of the sky [arcsec].
+
+    Raises:
+        LensphysError: if the pixels are not square within 1 %.
+    """
+    x, y = 3600 * proj_plane_pixel_scales(wcs)
     if not (x > 0 and y > 0 and same_scale(x, y)):
         raise LensphysError(f'{where} has pixels of {x:.4g}" x {y:.4g}": resample it onto square ones')
     return float(np.sqrt(x * y))
