@@ -91,7 +91,7 @@ class PointSources(Strict):
         for place in problem.positions(observation.camera.grid)[0][:, maxima[0, 0]].T:
             near = self._near(problem, place)
             left = float(chi2[near].sum())
-            star = self._star(problem, observation.image, place) if left > self.left * int(near.sum()) else None
+            star = self._star(problem, observation.image, place, near) if left > self.left * int(near.sum()) else None
             if star is not None and star.signal > self.signal:
                 stars.append(star)
                 better.append(star.left < self.better * left)
@@ -114,8 +114,9 @@ class PointSources(Strict):
         )
         rest = seen.observation.image - seen.shown(after.x)
         for place in points.place:
-            star = self._star(seen, rest, place)
-            if star is None or star.left > self.left * int(self._near(seen, place).sum()):
+            near = self._near(seen, place)
+            star = self._star(seen, rest, place, near)
+            if star is None or star.left > self.left * int(near.sum()):
                 return False
         return True
 
@@ -133,9 +134,9 @@ class PointSources(Strict):
         away = problem.positions(observation.camera.grid) - place[:, None, None]
         return (away.norm(dim=1, keepdim=True) < radius) & (problem.inverse_sigma > 0)
 
-    def _star(self, problem: LensProblem, image: Tensor, place: Tensor) -> _Star | None:
+    def _star(self, problem: LensProblem, image: Tensor, place: Tensor, near: Tensor) -> _Star | None:
         """The star on a sloping background that explains an image near a place best; None if it leaves the place."""
-        observation, near = problem.observation, self._near(problem, place)
+        observation = problem.observation
         scale, own = observation.camera.grid.scale, problem.inverse_sigma[near]
         slope = (problem.positions(observation.camera.grid) - place[:, None, None])[0][:, near[0, 0]]
         data, start, step = (image[near] * own).double(), place, 0.1 * scale

@@ -54,6 +54,11 @@ class LensFit:
         rival = smooth.rival or Rival.none(smooth.problem.unit)
         return cls(as_it_is(smooth) if groups is None else groups, significant_light(smooth.problem)[1], theta_E, rival)
 
+    def with_smooth(self, rows: Tensor, other: LensFit) -> LensFit:
+        """Return the fits with the smooth radius and the rival of another fit of some images (indices)."""
+        theta_E = self.smooth_theta_E.index_copy(0, rows, other.smooth_theta_E)
+        return replace(self, smooth_theta_E=theta_E, rival=self.rival.with_another(rows, other.rival))
+
     def with_another(self, row: Tensor, other: LensFit, doubts: tuple[str, ...]) -> LensFit:
         """Return the fits with another one of an image.
 
@@ -64,13 +69,8 @@ class LensFit:
         """
         kept = [(rows, (rows != row).nonzero()[:, 0], fit) for rows, fit in self.groups]
         groups = [(rows[others], fit.rows(others)) for rows, others, fit in kept if len(others)]
-        return replace(
-            self,
-            groups=groups + [(row, fit) for _, fit in other.groups],
-            smooth_theta_E=self.smooth_theta_E.index_copy(0, row, other.smooth_theta_E),
-            rival=self.rival.with_another(row, other.rival),
-            doubts={**self.doubts, int(row): doubts},
-        )
+        groups += [(row, fit) for _, fit in other.groups]
+        return replace(self.with_smooth(row, other), groups=groups, doubts={**self.doubts, int(row): doubts})
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -154,9 +154,7 @@ class Refinement:
         whole = LensFit.from_smooth(smooth)
         lit = parted(smooth, whole.seen, self._centred_and_lit, lambda _: [])
         for rows, group in lit:
-            own = LensFit.from_smooth(group)
-            whole.smooth_theta_E[rows] = own.smooth_theta_E
-            whole.rival.theta_E[rows], whole.rival.behind[rows] = own.rival.theta_E, own.rival.behind
+            whole = whole.with_smooth(rows, LensFit.from_smooth(group))
         sampled = each(lit, self._well_sampled)
         groups, doubts = parted(smooth, whole.seen, lambda _: [], as_it_is), dict[int, tuple[str, ...]]()
         for rows, group in sampled:
