@@ -60,8 +60,8 @@ class Prediction:
         verdicts: what each image's fit says of itself; empty for methods that cannot tell.
         lens_light: the light of the lens galaxy, (B, 1, H, W) [flux per pixel], zero where none was found; None for
             methods that do not look for it.
-        chi2: per degree of freedom, (B,), with the noise and the pixels that were fitted; None where those are the
-            observation's.
+        noise: standard deviation of each low-resolution pixel as it was fitted, (B, 1, H, W) [flux per pixel], NaN
+            where a pixel was left out; None where those are the observation's.
         units: of parameters, by their names; those that have none may be left out.
 
     Raises:
@@ -81,7 +81,7 @@ class Prediction:
     bodies: Tensor | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     lens_light: Tensor | None = None
-    chi2: Tensor | None = None
+    noise: Tensor | None = None
     units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,11 +90,14 @@ class Prediction:
 
     def reduced_chi2(self, observation: Observation) -> Tensor:
         """Return chi^2 of the predicted LR image per degree of freedom (unmasked pixels less fitted numbers), (B,)."""
-        if self.chi2 is not None:
-            return self.chi2
-        return observation.renewed(self.observed).chi2(self.observed) / (observation.n_unmasked - self.fitted).clamp(
-            min=1
-        )
+        expected = observation.renewed(self.observed).noise.expected(self.observed)
+        residual = (observation.image - expected) / self.noise_of(observation)
+        counted = residual.isfinite().flatten(1).sum(1)
+        return residual.nan_to_num(0.0, 0.0, 0.0).square().flatten(1).sum(1) / (counted - self.fitted).clamp(min=1)
+
+    def noise_of(self, observation: Observation) -> Tensor:
+        """Return the noise of each LR pixel as it was fitted, (B, 1, H, W) [flux per pixel], NaN where left out."""
+        return observation.renewed(self.observed).sigma(self.observed) if self.noise is None else self.noise
 
     def source_image(self, grid: PixelGrid) -> Tensor | None:
         """Return the source on a grid of the source plane, (B, 1, H', W') [flux / arcsec^2], or None."""
@@ -106,7 +109,7 @@ def source_grid(image: PixelGrid) -> PixelGrid:
     return PixelGrid(_SOURCE_PIXELS, _SOURCE_PIXELS, image.radius / _SOURCE_PIXELS)
 
 
-_TENSORS = ("image", "observed", "sigma", "constrained", "lens_light", "chi2")
+_TENSORS = ("image", "observed", "sigma", "constrained", "lens_light", "noise")
 _NAMED = ("parameters", "errors")
 
 

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from results import BODY, PIXEL, SCALE, SIDE, Known, fits_result, h5_result, npz_result
 
 import lensphys as lp
@@ -41,7 +42,7 @@ def test_a_fits_result_is_what_it_was(tmp_path, unit):
     again = lp.read_result(path)
     same(again, fresh(tmp_path / "lens.fits"))
     titles = [ax.get_title() for ax in again.plot().axes]
-    assert "LR residual / its scatter" in " ".join(titles) and "source" in titles
+    assert "LR residual / noise" in " ".join(titles) and "source" in titles
 
 
 @pytest.mark.parametrize("make", [npz_result, h5_result])
@@ -57,6 +58,15 @@ def test_a_stack_is_what_it_was_and_may_be_cut(tmp_path, make):
         again[3]
 
 
+def test_noise_and_residual_in_a_file_tell_chi2(tmp_path):
+    path = fits_result(tmp_path, method="bicubic")
+    with fits.open(path) as hdus:
+        ratio = hdus["RESIDUAL"].data / hdus["NOISE"].data
+        assert np.sum(ratio**2) / ratio.size == pytest.approx(hdus[0].header["CHI2"], rel=1e-5)
+    again = lp.read_result(path)
+    assert again.images.mask.all() and again.images.noise == pytest.approx(0.02) and again.noise.shape == (SIDE, SIDE)
+
+
 def test_a_method_without_a_lens_has_none_again(tmp_path):
     again = lp.read_result(fits_result(tmp_path, method="bicubic"))
     assert again.sigma is None and again.kappa is None and again.table is None and again.quality is None
@@ -66,8 +76,14 @@ def test_a_method_without_a_lens_has_none_again(tmp_path):
 def test_what_a_file_lacks_is_told(tmp_path):
     path = fits_result(tmp_path)
     again = lp.read_result(path)
-    with pytest.raises(lp.LensphysError, match="lens_sr.fits is a result, without the noise of its images: .*lp.read"):
-        _ = again.images.noise
+    with pytest.raises(lp.LensphysError, match="lens_sr.fits is a result, without the PSF of its images: .*lp.read"):
+        _ = again.images.psf
+    with fits.open(path) as hdus:
+        fits.HDUList([hdu for hdu in hdus if hdu.name != "NOISE"]).writeto(tmp_path / "older.fits")
+    older = lp.read_result(tmp_path / "older.fits")
+    with pytest.raises(lp.LensphysError, match="older.fits is a result, without the noise of its images: .*lp.read"):
+        _ = older.images.noise
+    assert "LR residual / its scatter" in " ".join(ax.get_title() for ax in older.plot().axes)
     with pytest.raises(lp.LensphysError, match="lens_sr.fits is a file already: copy it"):
         again.write(tmp_path / "copy.fits")
     for wrong, told in (

@@ -35,7 +35,7 @@ from lensphys.viewer.result import LensResult, Quantity
 from lensphys.viewer.show import check_pages
 from lensphys.viewer.sky import Sky
 
-PLANES = {"image", "sigma", "constrained", "alpha", "kappa", "source", "lr", "model", "residual"}
+PLANES = {"image", "sigma", "constrained", "alpha", "kappa", "source", "lr", "model", "residual", "noise"}
 
 
 @pytest.fixture(scope="module")

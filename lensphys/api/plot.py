@@ -30,7 +30,8 @@ class Look:
         grid: pixels of ``lr``.
         scale: how many times as fine ``sr`` is.
         lr: (H, W) [flux per pixel].
-        noise: of ``lr``, (H, W) [flux per pixel]; None where unknown: the residual's scatter stands for it.
+        noise: of ``lr``, (H, W) [flux per pixel], NaN where a pixel was left out; None where unknown: the residual's
+            scatter stands for it.
         residual: of ``lr``, (H, W) [flux per pixel].
         chi2: per degree of freedom.
         sr: (sH, sW) [flux per pixel].

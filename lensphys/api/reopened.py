@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,18 @@ from lensphys.data.hdf5 import damage
 from lensphys.data.written import ENDINGS, open_arrays, plain, scales_of
 from lensphys.fits.units import is_surface_brightness
 from lensphys.fits.written import FitsResult, read_fits_result
+from lensphys.planes import PLANES, names
 from lensphys.prediction import BODY
 from lensphys.tracing.grid import PixelGrid
-
-if TYPE_CHECKING:
-    from lensphys.api.plot import Look
 
 Array = NDArray[Any]
 
 _FITS = (".fits", ".fit")
-_LIGHT = ("image", "sigma", "lr", "model", "residual", "lens_light")
+_LIGHT = (*names("fine", light=True), *names("large", light=True))
 _TEXTS = ("parameter_names", "parameter_units", "body_columns", "quality", "reasons")
 _KNOWN = (
-    *_LIGHT, *_TEXTS, "constrained", "alpha", "kappa", "source", "source_scale", "chi2", "theta_E", "subhalos",
-    "false_subhalos", "best_gain", "substructure_evidence", "noise_scale", "left_out", "parameters", "errors", "bodies",
-    "body_masses", "index",
+    *PLANES, *_TEXTS, "source_scale", "chi2", "theta_E", "subhalos", "false_subhalos", "best_gain",
+    "substructure_evidence", "noise_scale", "left_out", "parameters", "errors", "bodies", "body_masses", "index",
 )  # fmt: skip
 
 
@@ -40,8 +37,8 @@ def read_result(path: str | Path, *, band: str | None = None) -> Result:
     """Return a result that was written by `Result.write` or ``lensphys super-resolve``: FITS, .npz or .h5.
 
     It has all that the file has: ``image``, ``sigma``, ``kappa``, ``source``, ``table``, ``quality`` and so on, and
-    ``plot``. A file holds the low-resolution image, but neither its noise nor its PSF: the residual is drawn in units
-    of its own scatter, and what needs them raises an error.
+    ``plot``. A file holds the low-resolution image and its noise, but not how it was taken: what needs its PSF raises
+    an error.
 
     Args:
         path: the file.
@@ -65,7 +62,8 @@ def read_result(path: str | Path, *, band: str | None = None) -> Result:
     height, width = (side // scale for side in planes["image"].shape[-2:])
     index = planes.get("index", np.arange(len(planes["image"])))
     name = path.name if band is None else f"{path.name} {band}"
-    seen = WrittenImages(name, PixelGrid(height, width, large), index, len(index) == 1, planes.get("lr"))
+    single = len(index) == 1
+    seen = WrittenImages(name, PixelGrid(height, width, large), index, single, planes.get("lr"), planes.get("noise"))
     return WrittenResult(seen, planes, scale, dict(origin))
 
 
@@ -127,6 +125,7 @@ class WrittenImages:
         index: the number of each image in the file that was read, (N,).
         single: whether it is one image (H, W), and not a stack (N, H, W).
         lr: the images as they were read, (N, H, W) [flux per pixel]; None where the file does not hold them.
+        sigma: their noise as it was fitted, (N, H, W) [flux per pixel], NaN where a pixel was left out; None likewise.
     """
 
     name: str
@@ -134,6 +133,7 @@ class WrittenImages:
     index: Array
     single: bool
     lr: Array | None
+    sigma: Array | None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -144,8 +144,8 @@ class WrittenImages:
             place = np.atleast_1d(np.arange(len(self))[index])
         except IndexError:
             raise LensphysError(f"there are {len(self)} images, 0 to {len(self) - 1}: {index} is none") from None
-        chosen = None if self.lr is None else self.lr[place]
-        return replace(self, index=self.index[place], single=isinstance(index, int | np.integer), lr=chosen)
+        lr, sigma = (None if plane is None else plane[place] for plane in (self.lr, self.sigma))
+        return replace(self, index=self.index[place], single=isinstance(index, int | np.integer), lr=lr, sigma=sigma)
 
     @property
     def image(self) -> Array:
@@ -164,14 +164,26 @@ class WrittenImages:
         return self.grid.scale
 
     @property
-    def noise(self) -> NoReturn:
-        """Not in a result."""
-        raise self._lacks("the noise")
+    def noise(self) -> Array:
+        """Standard deviation of each pixel as it was fitted, (H, W) or (N, H, W) [flux per pixel]; NaN: left out.
+
+        Raises:
+            LensphysError: if the file does not hold it.
+        """
+        if self.sigma is None:
+            raise self._lacks("the noise")
+        return self.sigma[0] if self.single else self.sigma
 
     @property
-    def mask(self) -> NoReturn:
-        """Not in a result."""
-        raise self._lacks("the mask")
+    def mask(self) -> Array:
+        """Which pixels were fitted, (H, W) or (N, H, W).
+
+        Raises:
+            LensphysError: if the file does not hold it.
+        """
+        if self.sigma is None:
+            raise self._lacks("the mask")
+        return np.isfinite(self.noise)
 
     @property
     def psf(self) -> NoReturn:
@@ -181,7 +193,7 @@ class WrittenImages:
     @property
     def set(self) -> NoReturn:
         """Not in a result."""
-        raise self._lacks("noise, mask and PSF")
+        raise self._lacks("the PSF")
 
     def _lacks(self, what: str) -> LensphysError:
         return LensphysError(f"{self.name} is a result, without {what} of its images: read those with lp.read")
@@ -212,7 +224,3 @@ class WrittenResult(Result):
         if found is None:
             raise LensphysError(f"{self.images.name} holds no residual: super-resolve again")
         return found
-
-    @property
-    def _look(self) -> Look:
-        return self._drawn(None)

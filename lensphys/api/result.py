@@ -175,6 +175,11 @@ class Result(Outcome):
         return self._of("residual")
 
     @property
+    def noise(self) -> Array | None:
+        """Standard deviation of each low-resolution pixel as it was fitted, (H, W) [flux per pixel]; NaN: left out."""
+        return self._of("noise")
+
+    @property
     def chi2(self) -> Any:
         """Chi^2 per degree of freedom, a number, or (N,)."""
         return self._of("chi2")
@@ -241,15 +246,11 @@ class Result(Outcome):
 
     @property
     def _look(self) -> Look:
-        return self._drawn(self.images.noise)
-
-    def _drawn(self, noise: Array | None) -> Look:
-        """What is shown of one image, with the noise (H, W) of its pixels where it is known."""
         from lensphys.api.plot import Look
 
-        known = ("chi2", "sigma", "kappa", "alpha", "source", "theta_E", "lens_light")
+        known = ("noise", "chi2", "sigma", "kappa", "alpha", "source", "theta_E", "lens_light")
         found = {name: self._of(name) for name in known} | {"residual": self.residual, "sr": self.image}
-        return Look(self.images.grid, self.scale, self.images.image, noise, source_scale=self.source_scale, **found)
+        return Look(self.images.grid, self.scale, self.images.image, source_scale=self.source_scale, **found)
 
     def _of(self, name: str) -> Any:
         found = self.planes.get(name)

@@ -88,12 +88,9 @@ def write_images(
     Args:
         path: the file.
         images: what was super-resolved.
-        results: ``image`` (N, sH, sW) [flux per pixel]; where there are any ``sigma`` (N, sH, sW) [flux per pixel],
-            ``constrained`` (N, sH, sW), ``alpha`` (N, 2, sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``source`` (N, S, S)
-            [flux / arcsec^2] with ``source_scale`` [arcsec], ``lr``, ``model`` and ``residual`` (N, H, W) [flux per
-            pixel], ``chi2`` (N,) per degree of freedom, ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), and the table of
-            all parameters and the verdict: see `lensphys.methods.super_resolve`; ``body_masses`` (N, K) of the
-            sub-halos [solar masses].
+        results: ``image`` (N, sH, sW) [flux per pixel], and where there are any the other `lensphys.planes.PLANES`,
+            numbers of each image, the table of all parameters and the verdict, with the shapes and units that
+            `lensphys.methods.super_resolve` gives; ``body_masses`` (N, K) of the sub-halos [solar masses].
         scale: s, the factor by which pixels are smaller.
         provenance: where the results come from.
 

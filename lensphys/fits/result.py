@@ -17,11 +17,12 @@ from lensphys.basics.outputs import whole_file
 from lensphys.basics.version import VERSION
 from lensphys.fits.header import described, rescaled_header
 from lensphys.fits.units import is_surface_brightness
+from lensphys.planes import IMAGE, LENS_LIGHT, PLANES, Plane
 
 Array = NDArray[Any]
 
-# planes on the large pixels, and what they are
-_LARGE = {"lr": "the image as it was read", "model": "of the image, by the method", "residual": "image - model"}
+_ARC = Plane("arc", "the arcs", "input without the lens galaxy", "large", light=True)
+_PSF = Plane("psf", "the PSF", "of the image")
 # numbers of an image in the header: keyword, name of the result, comment
 NUMBERS = (
     ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
@@ -55,9 +56,9 @@ def write_fits(
     Args:
         path: the file.
         header: of the low-resolution image.
-        results: ``image`` (1, sH, sW) [flux per pixel], and where there are any ``sigma, constrained, alpha, kappa,
-            source, source_scale, lr, model, residual, lens_light, chi2, theta_E, subhalos, psf, psf_kernel,
-            psf_scale``, the table and the verdict: see `images.write_images`.
+        results: ``image`` (1, sH, sW) [flux per pixel], and where there are any the other `PLANES`, ``source_scale,
+            chi2, theta_E, subhalos, psf, psf_kernel, psf_scale``, the table and the verdict: see
+            `images.write_images`.
         scale: s.
         pixel_scale: of the low-resolution image [arcsec].
         provenance: becomes HISTORY.
@@ -126,36 +127,30 @@ def write_bands(
 
 def _planes(header: fits.Header, results: Mapping[str, Any], *, scale: int, pixel_scale: float) -> list[Any]:
     """All images of a result, the super-resolved one first."""
-    fine = _result_header(rescaled_header(header, scale), results, pixel_scale / scale)
+    heads = {
+        "fine": _result_header(rescaled_header(header, scale), results, pixel_scale / scale),
+        "large": _result_header(described(header), results, pixel_scale),
+        "source": fits.Header([("PIXSCALE", float(results.get("source_scale", 0.0)), "[arcsec] source plane")]),
+    }
     unit = str(header.get("BUNIT", ""))
-    factor, source_unit, source_factor = 1, f"{unit}/arcsec2" if unit else "1/arcsec2", 1.0
+    units = {"fine": unit, "large": unit, "source": f"{unit}/arcsec2" if unit else "1/arcsec2"}
+    factors = {"fine": 1.0, "large": 1.0, "source": 1.0}
     if is_surface_brightness(header):  # flux per pixel in units of BUNIT times a large pixel, back to BUNIT
-        factor, source_unit, source_factor = scale**2, unit, pixel_scale**2
-    hdus = [fits.ImageHDU(results["image"][0] * factor, fine)]
-    if "sigma" in results:
-        hdus.append(_extension("SIGMA", results["sigma"][0] * factor, fine, unit, "standard deviation of the image"))
-    if "constrained" in results:
-        share = "deflection: 1 by the data, 0 by the prior"
-        hdus.append(_extension("CONSTRAINED", results["constrained"][0], fine, "", share))
-    if "alpha" in results:
-        hdus.append(_extension("ALPHA", results["alpha"][0], fine, "arcsec", "x (along columns), y; not RA and Dec"))
-    if "kappa" in results:
-        hdus.append(_extension("KAPPA", results["kappa"][0], fine, "", "convergence"))
-    if "source" in results:
-        plain = fits.Header([("PIXSCALE", float(results["source_scale"]), "[arcsec] source plane")])
-        source = results["source"][0] * source_factor
-        hdus.append(_extension("SOURCE", source, plain, source_unit, "source plane, centred on the lens axis"))
-    large = _result_header(described(header), results, pixel_scale)
-    for name, comment in _LARGE.items():
-        if name in results:
-            hdus.append(_extension(name.upper(), results[name][0], large, unit, comment))
-    if "lens_light" in results and np.any(results["lens_light"][0]):
-        light = results["lens_light"][0]
-        hdus.append(_extension("ARC", results["lr"][0] - light, large, unit, "input without the lens galaxy"))
-        hdus.append(_extension("LENSLIGHT", light, large, unit, "model of the lens galaxy's light"))
+        factors |= {"fine": scale**2, "source": pixel_scale**2}
+        units["source"] = unit
+
+    def extension(plane: Plane) -> Any:
+        light = results[plane.name][0] * (factors[plane.pixels] if plane.light else 1.0)
+        return _extension(plane, light, heads[plane.pixels], units[plane.pixels] if plane.light else plane.unit)
+
+    lit = "lens_light" in results and bool(np.any(results["lens_light"][0]))
+    found = [p for p in PLANES.values() if p.name in results and p is not IMAGE and (lit or p is not LENS_LIGHT)]
+    hdus = [fits.ImageHDU(results["image"][0] * factors["fine"], heads["fine"]), *map(extension, found)]
+    if lit:
+        hdus.append(_extension(_ARC, results["lr"][0] - results["lens_light"][0], heads["large"], unit))
     if "psf_kernel" in results:
         plain = fits.Header([("PIXSCALE", float(results["psf_scale"]), "[arcsec]")])
-        hdus.append(_extension("PSF", results["psf_kernel"], plain, "", "of the image"))
+        hdus.append(_extension(_PSF, results["psf_kernel"], plain, ""))
     return hdus
 
 
@@ -270,7 +265,7 @@ def _bodies(results: Mapping[str, Any]) -> list[Any]:
     return [table]
 
 
-def _extension(name: str, data: Array, header: fits.Header, unit: str, comment: str) -> Any:
-    hdu = fits.ImageHDU(np.asarray(data, dtype=np.float32), header.copy(), name=name)
-    hdu.header["BUNIT"] = (unit, comment)
+def _extension(plane: Plane, data: Array, header: fits.Header, unit: str) -> Any:
+    hdu = fits.ImageHDU(np.asarray(data, dtype=np.float32), header.copy(), name=plane.extension)
+    hdu.header["BUNIT"] = (unit, plane.comment)
     return hdu

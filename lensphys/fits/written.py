@@ -17,12 +17,11 @@ from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import pixel_scale
 from lensphys.fits.result import NUMBERS
+from lensphys.planes import IMAGE, PLANES
 
 Array = NDArray[Any]
 
-_PLANES = {
-    name: name.lower() for name in ("SIGMA", "CONSTRAINED", "ALPHA", "KAPPA", "SOURCE", "LR", "MODEL", "RESIDUAL")
-} | {"LENSLIGHT": "lens_light"}
+_PLANES = {plane.extension: plane.name for plane in PLANES.values() if plane is not IMAGE}
 _CARDS = {name: key for key, name, _ in NUMBERS} | {"subhalos": "SUBHALOS", "false_subhalos": "SUBFALSE"}
 _ENTRY = re.compile(r"lensphys (\w+): (.*)", re.DOTALL)
 _LINE = 72  # characters of a HISTORY card
@@ -34,8 +33,7 @@ class FitsResult:
     """What a FITS result holds, in the units of the file.
 
     Args:
-        planes: ``image`` and what else there is of ``sigma, constrained, kappa`` (sH, sW), ``alpha`` (2, sH, sW),
-            ``source`` (S, S), ``lr, model, residual, lens_light`` (H, W).
+        planes: ``image`` (sH, sW) and what else there is of `PLANES`, ``alpha`` (2, sH, sW).
         header: of the super-resolved image; where there are several bands, below what is said of all of them.
         pixel_scale: of the super-resolved image [arcsec].
         scale: s, the factor by which pixels are smaller.

@@ -95,7 +95,8 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
     values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
     fitted, observed = effective(group).to(observation.image), problem.shown(group.x)
     front = problem.light_in_front(group.x)
-    prediction = Prediction(
+    noise = observation.renewed(observed).sigma(observed) * problem.inflation.clamp(max=1).sqrt()[:, None, None, None]
+    return Prediction(
         lens.seen_by(camera, like=observation.image) + _broad_light(problem, group.x, camera),
         camera,
         observed,
@@ -105,8 +106,8 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
         fitted,
         units=problem.model.units | {"theta_E": "arcsec"} | DERIVED,
         lens_light=torch.zeros_like(observed) if front is None else front,
+        noise=noise,
     )
-    return replace(prediction, chi2=prediction.reduced_chi2(observation) / problem.inflation.clamp(max=1))
 
 
 def _broad_light(problem: LensProblem, x: Tensor, camera: Camera) -> Tensor | float:

@@ -52,18 +52,19 @@ def super_resolve(
 
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``lr`` and ``model`` (N, H, W) [flux per pixel], the image that was
-        given (0 for NaN) and the one that the method predicts, ``residual`` (N, H, W) [flux per pixel], 0 where
-        masked, and ``chi2`` (N,) per degree of freedom; where the method has them ``lens_light`` (N, H, W) [flux per
+        given (0 for NaN) and the one that the method predicts, ``residual`` (N, H, W) [flux per pixel], 0 where masked,
+        ``noise`` (N, H, W) [flux per pixel], the standard deviation of each pixel as it was fitted and NaN where it was
+        left out, and ``chi2`` (N,) per degree of freedom; where the method has them ``lens_light`` (N, H, W) [flux per
         pixel], zero where none was found, ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
         ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
         sH, sW) [arcsec], ``kappa`` (N, sH, sW), ``theta_E`` (N,) [arcsec], ``subhalos`` (N,), how many were found, and
         ``false_subhalos`` (N,), how many of a smooth lens would be, by calibration, ``best_gain`` (N,) and
         ``substructure_evidence`` (N,), what of substructure the image shows: see `fitting.source.Shown`,
         ``noise_scale`` (N,), the noise of the sky over the error map where they differ, else 1: see `SharedNoise`,
-        ``left_out`` (N,), pixels of other objects and bad ones, which the fit left out,
-        ``source`` (N, 100, 100) [flux / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P)
-        of ``parameter_names`` and ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image
-        has fewer, in the columns of ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
+        ``left_out`` (N,), pixels of other objects and bad ones, which the fit left out, ``source`` (N, 100, 100) [flux
+        / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P) of ``parameter_names`` and
+        ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image has fewer, in the columns of
+        ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
         With ``kept``, what has more than two dimensions is a `Stack`.
 
     Raises:
@@ -229,6 +230,7 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
         "lr": observation.image[:, 0],
         "model": model.expand_as(residual)[:, 0],
         "residual": residual[:, 0],
+        "noise": prediction.noise_of(observation).expand_as(residual)[:, 0],
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": found.get("theta_E"),
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,

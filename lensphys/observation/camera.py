@@ -285,6 +285,10 @@ class Observation:
         residual = (self.image - self.noise.expected(clean)) ** 2 / self.noise.variance(clean)
         return (residual * self.weight).flatten(1).sum(1)
 
+    def sigma(self, clean: Tensor) -> Tensor:
+        """Return the standard deviation of each pixel, given a clean model image, NaN where masked: (B, 1, H, W)."""
+        return self.noise.variance(clean).sqrt().masked_fill(self.weight == 0, torch.nan)
+
     @property
     def n_unmasked(self) -> Tensor:
         """Number of unmasked pixels, (B,)."""

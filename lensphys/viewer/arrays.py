@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from lensphys.data.hdf5 import damage
 from lensphys.data.written import open_arrays, plain, scales_of
+from lensphys.planes import PLANES
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable
 
 Array = NDArray[Any]
 
-_PLANES = ("image", "sigma", "constrained", "alpha", "kappa", "source", "lr", "model", "residual", "lens_light")
 _NUMBERS = ("chi2", "theta_E", "subhalos", "false_subhalos")
 
 
@@ -41,7 +41,7 @@ class _Stack:
 
     def lens(self, i: int) -> LensResult:
         with damage(str(self.path)):
-            planes = {name: self._plane(name, i) for name in _PLANES if name in self.arrays}
+            planes = {name: self._plane(name, i) for name in PLANES if name in self.arrays}
             drawn, remarks = usable(surface_brightness(planes, self.pixel_scale, self.scale), self._name(i))
             return LensResult(
                 self._name(i),

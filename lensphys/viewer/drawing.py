@@ -40,7 +40,7 @@ from lensphys.viewer.result import LensResult
 from lensphys.viewer.sky import Sky
 
 ASSETS = Path(__file__).parent / "assets"
-SIDE, LARGE_SIDE = 280, 430  # of a panel, and of the one that blinks [pixels of the screen]
+SIDE, LARGE_SIDE = 264, 430  # of a panel, and of the one that blinks [pixels of the screen]
 INK, FAINT, GROUND = "#dfe5ec", "#8b96a3", "#0c0f14"
 TANGENTIAL, RADIAL, BODY_COLOUR = "#5ad1ff", "#ffb454", "#b8ff6a"
 DEFAULT_STRETCH = "asinh"
@@ -213,10 +213,11 @@ class Drawing:
     def _compass(self, drawn: Any) -> None:
         if self.sky is None:
             return
-        corner, length = np.array([34.0, 34.0]), 24
-        for name, letter in (("north", "N"), ("east", "E")):
-            way = self.sky.direction(name)
-            tip, far = corner + length * way, corner + (length + 9) * way
+        ways = {"N": self.sky.direction("north"), "E": self.sky.direction("east")}
+        length, beyond, margin = 24, 9, 10
+        corner = margin - np.minimum(0, (length + beyond) * np.array(list(ways.values()))).min(0)
+        for letter, way in ways.items():
+            tip, far = corner + length * way, corner + (length + beyond) * way
             head = NormalHead(size=5, fill_color=INK, line_color=INK)
             units = {f"{end}_units": "screen" for end in ("start", "end")}
             arrow = Arrow(

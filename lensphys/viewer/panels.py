@@ -73,13 +73,17 @@ def panels_of(result: LensResult) -> tuple[list[Panel], tuple[str, ...]]:
     fine, large = result.pixel_scale, result.pixel_scale * result.scale
     beyond_smooth, remarks = beyond_of(result)
     planes = dict(result.planes) | _arcs(result.planes)
+    left, about = "residual", "Image less model; 0 where masked."
+    if {"residual", "noise"} <= planes.keys():
+        planes["residual"] = planes["residual"] / planes["noise"]
+        left, about = "residual / noise", "Image less model in units of the noise; blank where a pixel was left out."
     if beyond_smooth is not None and np.nanmax(np.abs(beyond_smooth)) > _NOTHING:
         planes["beyond"] = beyond_smooth
     lensed = "arcs" if "arcs" in planes else "light"
     listed = [
         ("lr", "image", "light", large, "As the telescope recorded it."),
         ("model", "model", "light", large, "What the method says the telescope records, without noise."),
-        ("residual", "residual", "residual", large, "Image less model; 0 where masked."),
+        ("residual", left, "residual", large, about),
         ("arcs", "arcs", "arcs", large, "The image without the light of the lens galaxy."),
         ("arcs_model", "model of the arcs", "arcs", large, "The model without it."),
         ("image", "super-resolved", "light", fine, "The same light on finer pixels, without noise."),
@@ -160,8 +164,7 @@ def _asked_for(record: Mapping[str, Any]) -> LensModel | None:
 def limits_of(panels: Sequence[Panel]) -> dict[str, Limits]:
     """Return the colour limits of each group of panels."""
     groups = {p.group: [q for q in panels if q.group == p.group] for p in panels}
-    noise = next((_deviation(p.values) for p in panels if p.key == "residual"), 0.0)
-    return {group: _limits(group, members, noise) for group, members in groups.items()}
+    return {group: _limits(group, members) for group, members in groups.items()}
 
 
 def _deviation(values: Array) -> float:
@@ -169,15 +172,15 @@ def _deviation(values: Array) -> float:
     return float(_WIDTH * np.median(np.abs(seen))) if seen.size else 0.0
 
 
-def _limits(group: str, members: Sequence[Panel], noise: float) -> Limits:
-    values = np.concatenate([p.values[np.isfinite(p.values)].ravel() for p in members])
+def _limits(group: str, members: Sequence[Panel]) -> Limits:
+    values = np.concatenate([np.zeros(1), *(p.values[np.isfinite(p.values)] for p in members)])
     least, most = float(values.min()), float(values.max())
     top = float(np.quantile(np.abs(values), 0.997)) or max(abs(least), abs(most), 1e-12)
     if group in OF_LIGHT:
         shown = next((p.values for p in members if p.key in ("image", "arcs_model")), values)
-        return _ordered(0.0, float(np.nanquantile(shown, 0.998)), min(least, -noise), most)
+        return _ordered(0.0, float(np.nanquantile(shown, 0.998)), least, most)
     if group == "residual":
-        reach = 4 * noise or top
+        reach = 4 * _deviation(values) or top
         return _ordered(-reach, reach, -max(2 * reach, abs(least), most), max(2 * reach, abs(least), most))
     if group == "beyond":
         reach = max(top, 0.01)  # rounding errors should not fill the colours

@@ -11,23 +11,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.planes import PLANES, names
 
 Array = NDArray[Any]
 
-FINE = ("image", "sigma", "constrained", "kappa")
-LARGE = ("lr", "model", "residual", "lens_light")
-_NAMES = {
-    "image": "the super-resolved image",
-    "sigma": "sigma",
-    "constrained": "the map of what the data determine",
-    "kappa": "kappa",
-    "alpha": "alpha",
-    "lr": "the image as it was read",
-    "model": "the model",
-    "residual": "the residual",
-    "source": "the source",
-    "lens_light": "the light of the lens galaxy",
-}
 _ABSENT = {
     "alpha": "the method has no lens: there is no kappa, no critical curve and no source",
     "sigma": "the method states no sigma",
@@ -51,9 +38,8 @@ class LensResult:
 
     Args:
         name: what the page calls it.
-        planes: ``image`` and what else there is of ``sigma, constrained, kappa`` (sH, sW), ``alpha`` (2, sH, sW)
-            [arcsec], ``lr, model, residual, lens_light`` (H, W) and ``source`` (S, S). All light is a surface
-            brightness: lensing keeps it, so that one scale does for all.
+        planes: ``image`` (sH, sW) and what else there is of `PLANES`. All light is a surface brightness: lensing keeps
+            it, so that one scale does for all.
         pixel_scale: of the super-resolved image [arcsec].
         scale: s, the factor by which pixels are smaller.
         source_scale: pixel scale of the source [arcsec].
@@ -102,13 +88,13 @@ def usable(planes: Mapping[str, Array], where: str) -> tuple[dict[str, Array], t
     _check_shapes(planes, where)
     missing = [sentence for name, sentence in _ABSENT.items() if name not in planes]
     empty = [name for name, plane in planes.items() if not np.isfinite(plane).any()]
-    partly = [name for name, plane in planes.items() if name not in empty and not np.isfinite(plane).all()]
+    partly = [name for name, plane in planes.items() if name not in (*empty, "noise") and not np.isfinite(plane).all()]
     remarks = [
         *missing,
-        *(f"{_NAMES[name]} holds no finite value: it is not drawn" for name in empty),
+        *(f"{PLANES[name].words} holds no finite value: it is not drawn" for name in empty),
         *(
-            f"{_NAMES[name]} is NaN or infinite in {int((~np.isfinite(planes[name])).sum())} of {planes[name].size} "
-            "pixels: they are left blank"
+            f"{PLANES[name].words} is NaN or infinite in {int((~np.isfinite(planes[name])).sum())} of "
+            f"{planes[name].size} pixels: they are left blank"
             for name in partly
         ),
     ]
@@ -117,12 +103,12 @@ def usable(planes: Mapping[str, Array], where: str) -> tuple[dict[str, Array], t
 
 def _check_shapes(planes: Mapping[str, Array], where: str) -> None:
     fine, large = planes["image"].shape, planes["lr"].shape if "lr" in planes else None
-    expected = dict.fromkeys(FINE, fine) | {"alpha": (2, *fine)}
-    expected |= {} if large is None else dict.fromkeys(LARGE, large)
+    expected = dict.fromkeys(names("fine"), fine) | {"alpha": (2, *fine)}
+    expected |= {} if large is None else dict.fromkeys(names("large"), large)
     for name, plane in planes.items():
         if plane.shape != expected.get(name, plane.shape):
             raise LensphysError(
-                f"{where}: {_NAMES[name]} has the shape {plane.shape}, expected {expected[name]}: it is damaged, "
+                f"{where}: {PLANES[name].words} has the shape {plane.shape}, expected {expected[name]}: it is damaged, "
                 "super-resolve again"
             )
 
@@ -136,6 +122,5 @@ def surface_brightness(planes: Mapping[str, Array], pixel_scale: float, scale: i
         scale: s, the factor by which pixels are smaller.
     """
     check_positive("pixel scale", pixel_scale)
-    area = {"image": 1.0, "sigma": 1.0, "lr": scale**2, "model": scale**2, "residual": scale**2}
-    area["lens_light"] = scale**2
+    area = dict.fromkeys(names("fine", light=True), 1.0) | dict.fromkeys(names("large", light=True), float(scale**2))
     return {name: plane / (area[name] * pixel_scale**2) if name in area else plane for name, plane in planes.items()}
