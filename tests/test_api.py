@@ -484,3 +484,17 @@ def test_an_array_that_masks_the_lens_is_refused():
 def test_a_value_of_a_component_is_a_number(value):
     with pytest.raises(lp.LensphysError, match=r"SIE: theta_E takes numbers \[arcsec\], got"):
         lp.SIE(theta_E=value)
+
+
+def test_some_images_come_in_the_order_in_which_they_are_named():
+    stack = np.arange(3.0)[:, None, None] + np.random.default_rng(0).uniform(1, 2, (3, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lp.Note)
+        seen = lp.read(stack, pixel_scale=0.1)
+        result = lp.super_resolve(seen, 2, method="bicubic")
+    for wanted in ([2, 0], [1, 1], [0]):
+        assert seen[wanted].image == pytest.approx(seen.image[wanted])
+        assert result[wanted].image == pytest.approx(result.image[wanted])
+        assert list(result[wanted].images.index) == wanted
+    assert seen[::-1].image == pytest.approx(seen.image[::-1])
+    assert seen[np.array([True, False, True])].image == pytest.approx(seen.image[[0, 2]])

@@ -32,6 +32,8 @@ from lensphys.fitting.verdict import effective
 from lensphys.methods import RefinedFit
 from lensphys.methods.joint import JointPrediction, JointRefinedFit
 from lensphys.model import SIE, CosineBasis, FieldPrior, Gaussian, ImageSource, MassProfile, Member, Sersic, Shear
+from lensphys.model.component import CENTRE
+from lensphys.model.mass.multipole import MultipoleWaves
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, NoPSF, Observation
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
@@ -122,14 +124,18 @@ def test_the_parameters_of_an_image_on_the_sky_are_those_of_the_same_lens():
     values = {"lens.theta_E": 1.2, "lens.e1": 0.2, "lens.e2": -0.1, "lens.center_x": 0.1, "lens.center_y": -0.2}
     own = {name: torch.tensor([value]) for name, value in values.items()}
     shear = {"shear.gamma1": torch.tensor([0.05]), "shear.gamma2": torch.tensor([-0.02])}
-    sky = PLACE.values(own | shear | {"shear.center_x": own["lens.center_x"], "shear.center_y": own["lens.center_y"]})
+    waves = {"waves.m": torch.tensor([3]), "waves.a_cos": torch.tensor([0.03]), "waves.a_sin": torch.tensor([-0.01])}
+    place = {f"{name}.{c}": own[f"lens.{c}"] for name in ("shear", "waves") for c in CENTRE}
+    sky = PLACE.values(own | shear | waves | place)
 
     def made(values: dict[str, Tensor]) -> MassProfile:
         sie = SIE(**{n.partition(".")[2]: v for n, v in values.items() if n.startswith("lens")})
-        return sie + Shear(values["shear.gamma1"], values["shear.gamma2"], sie.center_x, sie.center_y)
+        more = MultipoleWaves(3, values["waves.a_cos"], values["waves.a_sin"], sie.center_x, sie.center_y)
+        return sie + Shear(values["shear.gamma1"], values["shear.gamma2"], sie.center_x, sie.center_y) + more
 
     theta = draw(1, 2, 5, 6)
-    torch.testing.assert_close(PlacedMass(made(sky), PLACE)(theta), made(own | shear)(theta), rtol=1e-6, atol=1e-6)
+    seen = PlacedMass(made(sky), PLACE)(theta)
+    torch.testing.assert_close(seen, made(own | shear | waves)(theta), rtol=1e-6, atol=1e-6)
 
 
 def test_an_image_elsewhere_shows_the_lens_from_there():

@@ -20,12 +20,13 @@ from lenses import (
 from torch import Tensor
 
 from lensphys.fitting import FieldPriors, Fitted, LensProblem, Stop, minimised
-from lensphys.fitting.derived import DERIVED, derived, derived_errors, radius_of_mean_kappa_one
+from lensphys.fitting.derived import DERIVED, derived, derived_errors
 from lensphys.fitting.posterior import Posterior
 from lensphys.model import NFW, SIE, FieldPrior, Modes, Shear
 from lensphys.model.light.sersic import flux_sersic
 from lensphys.prediction import BODY
 from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.einstein import einstein_radius
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -242,12 +243,12 @@ def test_the_radius_of_mean_kappa_one():
     sie = SIE(theta_E, 0.1, -0.1, centre[:, 0], centre[:, 1])
     shear = Shear(0.05, -0.03, centre[:, 0], centre[:, 1])
     # a circle about an ellipse: off by about its square
-    assert relative(radius_of_mean_kappa_one(sie, centre, 2.5), theta_E) < 0.012
-    torch.testing.assert_close(radius_of_mean_kappa_one(sie + shear, centre, 2.5),
-                               radius_of_mean_kappa_one(sie, centre, 2.5), rtol=1e-6, atol=0)  # fmt: skip
-    assert radius_of_mean_kappa_one(sie, centre, 1.1).isnan().tolist() == [False, True]
+    assert relative(einstein_radius(sie, centre, 2.5), theta_E) < 0.012
+    torch.testing.assert_close(einstein_radius(sie + shear, centre, 2.5),
+                               einstein_radius(sie, centre, 2.5), rtol=1e-6, atol=0)  # fmt: skip
+    assert einstein_radius(sie, centre, 1.1).isnan().tolist() == [False, True]
     weak = NFW(Rs=torch.tensor([5.0, 5.0]), alpha_Rs=torch.tensor([1e-3, 1e-3]))
-    assert bool(radius_of_mean_kappa_one(weak, 0 * centre, 2.5).isnan().all())
+    assert bool(einstein_radius(weak, 0 * centre, 2.5).isnan().all())
 
 
 def test_what_is_derived_of_a_sersic_behind_an_sie(truth):

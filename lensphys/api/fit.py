@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lensphys.api.chosen import fit_model
 from lensphys.api.device import device_of
-from lensphys.api.images import File, Images, as_images
+from lensphys.api.images import File, Images, as_images, places
 from lensphys.api.resolve import Model
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
@@ -138,9 +137,7 @@ class Fit:
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Fit:
         """Return the fit of one image of a stack, or of some."""
-        chosen = self.images[index]
-        place = np.flatnonzero(np.isin(self.images.index, chosen.index))
-        return replace(self, images=chosen, fits=[self.fits[i] for i in place])
+        return replace(self, images=self.images[index], fits=[self.fits[i] for i in places(index, len(self))])
 
     def __repr__(self) -> str:
         many = counted(len(self), "image")

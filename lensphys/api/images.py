@@ -34,6 +34,18 @@ Array = NDArray[Any]
 File = str | Path
 
 
+def places(index: int | slice | Sequence[int] | Array, count: int) -> Array:
+    """Return the places (n,) that an index of so many images names, in its order and as often as it names them.
+
+    Raises:
+        LensphysError: if there is no such image.
+    """
+    try:
+        return np.atleast_1d(np.arange(count)[index]).copy()
+    except IndexError:
+        raise LensphysError(f"there are {count} images, 0 to {count - 1}: {index} is none") from None
+
+
 @dataclass(frozen=True)
 class Images:
     """One image or a stack of them, and how they were taken.
@@ -62,12 +74,7 @@ class Images:
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Images:
         """Return one image of a stack, or some."""
-        number = isinstance(index, int | np.integer)
-        try:
-            chosen = np.atleast_1d(self.index[index])
-        except IndexError:
-            raise LensphysError(f"there are {len(self)} images, 0 to {len(self) - 1}: {index} is none") from None
-        return replace(self, set=self.set.only(chosen), single=number)
+        return replace(self, set=self.set.at(places(index, len(self))), single=isinstance(index, int | np.integer))
 
     def __repr__(self) -> str:
         seen = self.set.observation

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from lensphys.api.images import places
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError, check_file
@@ -140,10 +141,7 @@ class WrittenImages:
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> WrittenImages:
         """Return one image of a stack, or some."""
-        try:
-            place = np.atleast_1d(np.arange(len(self))[index])
-        except IndexError:
-            raise LensphysError(f"there are {len(self)} images, 0 to {len(self) - 1}: {index} is none") from None
+        place = places(index, len(self))
         lr, sigma = (None if plane is None else plane[place] for plane in (self.lr, self.sigma))
         return replace(self, index=self.index[place], single=isinstance(index, int | np.integer), lr=lr, sigma=sigma)
 

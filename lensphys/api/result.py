@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.api.images import Images
+from lensphys.api.images import Images, places
 from lensphys.api.words import in_python
 from lensphys.basics.outputs import claimed
 from lensphys.basics.sentences import counted
@@ -221,11 +221,9 @@ class Result(Outcome):
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Result:
         """Return the result of one image of a stack, or of some."""
-        chosen = self.images[index]
-        place = np.flatnonzero(np.isin(self.images.index, chosen.index))
-        count = len(self)
+        place, count = places(index, len(self)), len(self)
         planes = {n: x[place] if n not in _SHARED and len(x) == count else x for n, x in self.planes.items()}
-        return replace(self, images=chosen, planes=planes)
+        return replace(self, images=self.images[index], planes=planes)
 
     def __repr__(self) -> str:
         height, width = self.planes["image"].shape[-2:]

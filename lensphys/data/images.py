@@ -92,9 +92,14 @@ class ImageSet:
         place = np.flatnonzero(np.isin(self.index, index))
         if len(place) == 0:
             raise LensphysError("none of the rows that were asked for can be used: choose others")
+        return self.at(place)
+
+    def at(self, place: Array) -> ImageSet:
+        """Return some of the images, by their places here (n,), in that order and as often as they are named."""
         carried = None if self.carried is None else self.carried.rows(place)
-        observation = self.observation[torch.from_numpy(place)]
-        return replace(self, observation=observation, carried=carried, index=self.index[place])
+        return replace(
+            self, observation=self.observation[torch.from_numpy(place)], carried=carried, index=self.index[place]
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from lensphys.fitting.sersic import (
 from lensphys.fitting.smooth import SmoothFit
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Rival, freed
 from lensphys.fitting.stages import LensFit, Refinement, fit_lens
-from lensphys.fitting.starts import einstein_radius
 from lensphys.fitting.subhalos import Search
 from lensphys.fitting.verdict import VerdictSettings, verdicts
 
@@ -52,7 +51,6 @@ __all__ = [
     "Stop",
     "TNFWBodies",
     "VerdictSettings",
-    "einstein_radius",
     "evidence",
     "fit_lens",
     "freed",

@@ -70,6 +70,10 @@ class BeyondSmooth:
         fine, gain = self._fine(smooth)
         return parted(smooth, fine, lambda some: self._nothing_more(some, gain[fine]), self._of_any_shape)
 
+    def search_behind(self, source_is_free: bool) -> Search:
+        """Return the search for sub-halos behind a Sersic, or behind a free source."""
+        return self.search_free if source_is_free else self.search
+
     def without_subhalos(self) -> BeyondSmooth:
         """Return the same without any search for sub-halos."""
         search, search_free = (s.model_copy(update={"rounds": 0}) for s in (self.search, self.search_free))
@@ -149,7 +153,7 @@ class BeyondSmooth:
         """
         claims = best.problem.subhalos > 0
         wanted = mass.share * float(evidence_ratio(best, plain)) if claims else mass.alone
-        search = self.search if best.problem.free is None else self.search_free
+        search = self.search_behind(best.problem.free is not None)
         smooth, tried = plain.with_noise_of(best.problem), [best]
         for multipoles in mass.multipoles:
             freer = mass.freed(smooth, multipoles)
@@ -173,7 +177,7 @@ class BeyondSmooth:
         off = psf.integrated(plain)
         if float(promised(plain, off)) < psf.share * float(evidence_ratio(best, plain)):
             return best
-        search = self.search if best.problem.free is None else self.search_free
+        search = self.search_behind(best.problem.free is not None)
         kept = pruned(optimum(psf.integrated(best), Stop(self.steps)), search)
         found = max((optimum(off, Stop(self.steps)), kept), key=lambda fit: float(fit.evidence))
         if found.problem.subhalos == best.problem.subhalos:

@@ -10,12 +10,12 @@ from torch import Tensor
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import at_centres
-from lensphys.model import MassProfile, centre_of
+from lensphys.model import centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
 from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.einstein import einstein_radius
 
-_RINGS, _ANGLES = 64, 96
 _POINTS = 96  # squared, of the source plane
 DERIVED = {"theta_E_total": "arcsec", "source_flux": "flux", "source_radius": "arcsec", "magnification": ""}  # units
 
@@ -34,7 +34,7 @@ def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
     flux, radius = _source(problem, x)
     seen = Camera(camera.grid, supersampling=camera.supersampling).render(lens.source, field)
     return {
-        "theta_E_total": radius_of_mean_kappa_one(lens.mass, about, camera.grid.radius),
+        "theta_E_total": einstein_radius(lens.mass, about, camera.grid.radius),
         "source_flux": flux,
         "source_radius": radius,
         "magnification": seen.sum((1, 2, 3)) / flux.clamp(min=1e-30),
@@ -65,20 +65,3 @@ def _source(problem: LensProblem, x: Tensor) -> tuple[Tensor, Tensor]:
     half = (within < 0.5 * flux[:, None]).sum(1, keepdim=True).clamp(max=_POINTS**2 - 1)
     radius = away.gather(1, order).gather(1, half)[:, 0]
     return flux, torch.where(flux > 0, radius, math.nan)
-
-
-def radius_of_mean_kappa_one(mass: MassProfile, centre: Tensor, largest: float) -> Tensor:
-    """Return the radius (B,) [arcsec] about a centre (B, 2) within which the mean kappa is 1.
-
-    That is where the radial deflection, averaged over the circle, equals the radius. NaN if beyond ``largest``.
-    """
-    radius = torch.linspace(0.02, 1.0, _RINGS).to(centre) * largest
-    angle = torch.arange(_ANGLES).to(centre) * (2 * math.pi / _ANGLES)
-    outward = torch.stack([angle.cos(), angle.sin()])[:, None, :]
-    alpha = mass(centre[:, :, None, None] + radius[None, None, :, None] * outward)
-    excess = (alpha * outward).sum(1).mean(2) - radius
-    crossing = (excess[:, :-1] > 0) & (excess[:, 1:] <= 0)
-    last = crossing.shape[1] - 1 - crossing.flip(1).float().argmax(1, keepdim=True)  # sub-halos make small rings inside
-    above, below = excess.gather(1, last)[:, 0], excess.gather(1, last + 1)[:, 0]
-    where = radius[last[:, 0]] + (radius[1] - radius[0]) * above / (above - below)
-    return torch.where(crossing.any(1), where, math.nan)

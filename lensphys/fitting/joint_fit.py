@@ -283,8 +283,7 @@ class JointRefinement:
 
     def _with_subhalos(self, fitted: JointFitted) -> JointFitted:
         """The fit with sub-halos that pay in all images together, one after the other."""
-        beyond = self.refinement.beyond
-        search = beyond.search if fitted.problem.first.free is None else beyond.search_free
+        search = self._search(fitted)
         for _ in range(min(self.settings.search, search.rounds)):
             best = joint_candidates(fitted, search).best(1, 0.0, search.gain)
             if len(best) == 0:
@@ -296,9 +295,12 @@ class JointRefinement:
             fitted = JointFitted(problem, end)
         return fitted
 
+    def _search(self, fitted: JointFitted) -> Search:
+        return self.refinement.beyond.search_behind(fitted.problem.first.free is not None)
+
     def pruned(self, fitted: JointFitted) -> JointFitted:
         """Return the fit without the sub-halos that do not pay in all images together, the weakest first."""
-        search = self.refinement.beyond.search
+        search = self._search(fitted)
         while fitted.problem.first.subhalos:
             spread = fitted.covariance.diagonal()[fitted.problem.bodies[::3]]  # of ln strength
             weakest = int(spread.argmax())

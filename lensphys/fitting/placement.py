@@ -9,10 +9,9 @@ from torch import Tensor
 
 from lensphys.basics.rows import Rows
 from lensphys.model import LightProfile, MassProfile
-from lensphys.model.component import CENTRE
+from lensphys.model.component import CENTRE, TURNING
 
 PLACED = {"x": "arcsec", "y": "arcsec", "rotation": "rad", "flux": "ln"}  # the numbers in their order, and their units
-_ELLIPTIC = (("e1", "e2"), ("gamma1", "gamma2"))  # pairs that turn twice as fast as the sky
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Placement(Rows):
     def values(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the parameters ``member.parameter``, (B,) each, of components of the image as they are on the sky.
 
-        Centres move, ellipticities and shears turn twice as fast as the sky and angles ``phi`` with it.
+        Centres move, pairs of parameters turn as `TURNING` says, and angles ``phi`` with the sky.
         """
         new = dict(values)
         for name in {name.rpartition(".")[0] for name in values}:
@@ -72,9 +71,11 @@ class Placement(Rows):
             if x in values and y in values:
                 place = torch.stack([values[x], values[y]], dim=1)[:, :, None, None]
                 new[x], new[y] = self.sky(place)[:, :, 0, 0].unbind(1)
-            for first, second in ((f"{name}.{a}", f"{name}.{b}") for a, b in _ELLIPTIC):
+            for a, b, order in TURNING:
+                first, second = f"{name}.{a}", f"{name}.{b}"
                 if first in values and second in values:
-                    cos, sin = (2 * self.numbers[:, 2]).cos(), (2 * self.numbers[:, 2]).sin()
+                    times = values[f"{name}.{order}"] if isinstance(order, str) else order
+                    cos, sin = (times * self.numbers[:, 2]).cos(), (times * self.numbers[:, 2]).sin()
                     new[first] = cos * values[first] - sin * values[second]
                     new[second] = sin * values[first] + cos * values[second]
         turning = (name for name in values if name.rpartition(".")[2].startswith("phi"))

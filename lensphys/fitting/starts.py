@@ -17,7 +17,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.model import Parameter, ParameterSpace, centre_of
 from lensphys.observation.darkness import Darkness
 from lensphys.tracing.deflection import DeflectionField
-from lensphys.tracing.grid import PixelGrid, polar_from_cartesian
+from lensphys.tracing.grid import PixelGrid
 from lensphys.tracing.rays import reconstruct_source
 
 Factors = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]  # a list in YAML
@@ -267,26 +267,3 @@ def moments(image: Tensor, grid: PixelGrid) -> tuple[Tensor, Tensor]:
     centre = (weight * position).flatten(2).sum(2)
     spread = (weight * (position - centre[:, :, None, None]).square()).flatten(1).sum(1)
     return centre, spread.clamp(min=0).sqrt()
-
-
-def einstein_radius(field: DeflectionField) -> Tensor:
-    """Return the radius (B,) [arcsec] at which the mean radial deflection equals the radius: mean kappa = 1 inside.
-
-    For a network's field, which has no theta_E of its own; about the middle of the grid. NaN where the deflection
-    never equals the radius.
-    """
-    radius = torch.linalg.vector_norm(field.theta, dim=1).flatten()
-    bins = max(8, min(field.grid.shape) // 2)
-    edge = 0.5 * min(field.grid.shape) * field.grid.scale
-    index = (radius / edge * bins).long()
-    inside = index < bins
-    counts = radius.new_zeros(bins).index_add(0, index[inside], torch.ones_like(radius[inside]))
-    radial = polar_from_cartesian(field.alpha, field.theta)[0]  # about the origin, like the radius
-    excess = (radial.flatten(1) - radius)[:, inside]
-    mean = radius.new_zeros(len(excess), bins).index_add(1, index[inside], excess) / counts.clamp(min=1)
-    middle = (torch.arange(bins, dtype=radius.dtype, device=radius.device) + 0.5) * edge / bins
-    crossing = (mean[:, :-1] > 0) & (mean[:, 1:] <= 0)
-    first = crossing.float().argmax(1, keepdim=True)
-    above, below = mean.gather(1, first)[:, 0], mean.gather(1, first + 1)[:, 0]
-    where = middle[first[:, 0]] + (edge / bins) * above / (above - below)
-    return torch.where(crossing.any(1), where, torch.full_like(where, math.nan))

@@ -133,11 +133,11 @@ def _worst(found: list[tuple[str, str]]) -> Verdict:
 
 def effective(fitted: Fitted) -> Tensor:
     """Return how many numbers the data determine in each image, (B,): trace of J^T J (J^T J + priors)^-1."""
+    broad = 0 if fitted.problem.filter is None else fitted.problem.filter.fitted
     if fitted.determined is not None:
-        return fitted.determined
+        return fitted.determined + broad
     precision = fitted.problem.prior_terms(fitted.x)[1]
     inverse = fitted.end.normal.covariance
-    broad = 0 if fitted.problem.filter is None else fitted.problem.filter.fitted
     return fitted.x.shape[1] - (torch.diagonal(inverse, dim1=1, dim2=2) * precision).sum(1) + broad
 
 

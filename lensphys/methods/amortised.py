@@ -127,7 +127,7 @@ class AmortisedMethod(Refinable):
         if len(rows):
             part = smooth.rows(rows)
             bent = corrected(part, settings.priors, torch.ones_like(part.problem.unit), 1, start=psi[rows])
-            enough = bent.problem.residual(bent.x).square().mean(1) < settings.explained
+            enough = bent.problem.chi2(bent.x) < settings.explained
             kept = enough.nonzero()[:, 0]
             others = torch.cat([others, rows[~enough]]).sort().values
             if len(kept):

@@ -12,8 +12,10 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting import LensFit, verdicts
 from lensphys.fitting.joint_fit import JointFit, JointRefinement, JointSettings, Seen
 from lensphys.fitting.placement import PLACED
+from lensphys.fitting.remains import Remains
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.starts import significant_light
+from lensphys.fitting.verdict import effective
 from lensphys.methods.fit import RefinedFit, on_one_thread
 from lensphys.methods.lens_model import full_prediction
 from lensphys.prediction import Prediction, Verdict
@@ -148,9 +150,8 @@ def _asked(judged: dict[str, Verdict], name: str) -> str:
 
 def _chi2(view: Fitted) -> tuple[float, float]:
     """Chi^2 of an image, and its degrees of freedom."""
-    problem = view.problem
-    determined = 0.0 if view.determined is None else float(view.determined)
-    return float(problem.observation.chi2(problem.render(view.x))), float(problem.observation.n_unmasked) - determined
+    chi2 = Remains.from_fit(view).residual.square().sum()
+    return float(chi2), float(view.problem.observation.n_unmasked - effective(view))
 
 
 def _table(fit: JointFit, bands: dict[str, Prediction]) -> list[Row]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting import (
-    einstein_radius,
     joint_through_lens,
     sersic_brightest_pixel,
     sersic_least_squares,
@@ -27,6 +26,7 @@ from lensphys.networks.base import Scale
 from lensphys.observation import Observation, RectifiedCountNoise
 from lensphys.prediction import Prediction
 from lensphys.tracing.deflection import DeflectionField
+from lensphys.tracing.einstein import einstein_radius
 from lensphys.tracing.grid import PixelGrid
 from lensphys.tracing.rays import reconstruct_source
 
@@ -102,7 +102,8 @@ class PhysicsMethod(TrainableMethod):
         seen = field.at(camera.grid)
         observed = observation.camera.render(source, field)
         with torch.no_grad():
-            parameters = {"theta_E": einstein_radius(field)}
+            middle = torch.zeros_like(field.alpha[:, :, 0, 0])
+            parameters = {"theta_E": einstein_radius(field.deflection, middle, field.grid.radius)}
         return Prediction(
             camera.render(source, seen),
             camera,

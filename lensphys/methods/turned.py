@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from lensphys.model.component import TURNING
+
 ORIENTATIONS = 8
-_TWICE = (("e1", "e2"), ("gamma1", "gamma2"))  # the two parts of what turns twice as fast as the image
 
 
 class TurnedBack:
@@ -33,7 +34,7 @@ class TurnedBack:
                     self.sign[x] *= -1
             if g >= 4 and x is not None:
                 self.sign[x] *= -1
-            for first, second in _TWICE:
+            for first, second, _ in TURNING[:2]:  # twice as fast as the image; networks guess no multipoles
                 one, two = place.get(f"{member}.{first}"), place.get(f"{member}.{second}")
                 if one is not None and two is not None:
                     quarter = (-1.0) ** (g % 4)

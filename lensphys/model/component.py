@@ -21,6 +21,8 @@ from lensphys.tracing.derivatives import axes
 
 CORE = 1e-6  # arcsec
 CENTRE = ("center_x", "center_y")
+# pairs of parameters that turn with the sky, and how many times as fast: a number, or the component's own so named
+TURNING: tuple[tuple[str, str, int | str], ...] = (("e1", "e2", 2), ("gamma1", "gamma2", 2), ("a_cos", "a_sin", "m"))
 
 Value = float | Tensor  # of a parameter: a number, or one for each lens (B,)
 

@@ -65,20 +65,25 @@ class DeflectionField:
         check_same_shape("radial", radial.shape, "tangential", tangential.shape)
         return cls(cartesian_from_polar(radial, tangential, grid.positions(like=radial), centre), grid, centre)
 
-    def at(self, grid: PixelGrid) -> DeflectionField:
-        """Return the same field on another grid: exact where a formula is known, else bicubic (its polar parts).
+    def deflection(self, theta: Tensor) -> Tensor:
+        """Return alpha (B, 2, H', W') [arcsec] at any positions (B or 1, 2, H', W') [arcsec].
 
-        The polar parts are interpolated because they are smooth at the centre of the lens, where alpha itself jumps.
+        Exact where a formula is known, else bicubic. The polar parts are interpolated because they are smooth at the
+        centre of the lens, where alpha itself jumps.
         """
-        if grid == self.grid:
-            return self
         if self.formula is not None:
-            return DeflectionField.from_lens(self.formula, grid, like=self.alpha, centre=self.centre)
-        theta = grid.positions(like=self.alpha)
+            return self.formula(theta)
         radial, tangential = (
             self.grid.sample(part, theta, mode="bicubic", padding="border") for part in (self.radial, self.tangential)
         )
-        return DeflectionField.from_polar(radial, tangential, grid, self.centre)
+        return cartesian_from_polar(radial, tangential, theta, self.centre)
+
+    def at(self, grid: PixelGrid) -> DeflectionField:
+        """Return the same field on another grid: see `deflection`."""
+        if grid == self.grid:
+            return self
+        alpha = self.deflection(grid.positions(like=self.alpha))
+        return DeflectionField(alpha, grid, self.centre, self.formula)
 
     def plus(self, formula: Callable[[Tensor], Tensor]) -> DeflectionField:
         """Return the field with the deflection of a mass profile (any theta -> alpha [arcsec]) added."""
