@@ -14,7 +14,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.data.contents import InMemory
 from lensphys.data.images import read_images, with_target_psf
 from lensphys.data.lens_file import LensFile
-from lensphys.data.noise_maps import sky_scatter
+from lensphys.data.noise_maps import sky_deviation
 from lensphys.data.results import check_output, write_images
 from lensphys.fits.image import Choice
 from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, SkyNoise
@@ -578,9 +578,9 @@ def test_noise_maps_of_other_kinds(tmp_path, npy):
 def test_the_scatter_of_the_sky_is_that_of_the_side_without_light():
     noise = np.random.default_rng(0).normal(0, 2, (60, 60))
     bright = noise + 300 * (np.indices((60, 60)).min(0) > 45)
-    assert sky_scatter(noise) == pytest.approx(2, rel=0.1) == sky_scatter(bright)
-    assert sky_scatter(-bright) == pytest.approx(sky_scatter(bright))
-    assert sky_scatter(np.zeros((4, 4))) == 0
+    assert sky_deviation(noise) == pytest.approx(2, rel=0.1) == sky_deviation(bright)
+    assert sky_deviation(-bright) == pytest.approx(sky_deviation(bright))
+    assert sky_deviation(np.zeros((4, 4))) == 0
 
 
 @pytest.mark.parametrize(("unit", "power"), [("nJy", 1), ("nJy2", 2), ("nJy-2", -2)])

@@ -13,10 +13,10 @@ from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.fitting import FreeField, FreeSourceSettings, LensProblem
 from lensphys.fitting.marginal import marginal, source_system
-from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import source_frame
+from lensphys.fitting.window import Window
 from lensphys.methods import READY, Batch, MarginalisedMethod, MarginalisedSettings
-from lensphys.methods.marginalised import DrawnLenses, EvidenceLoss, about_the_arcs
+from lensphys.methods.marginalised import DrawnLenses, EvidenceLoss
 from lensphys.methods.turned import ORIENTATIONS, TurnedBack
 from lensphys.model import Modes, SourcePrior
 from lensphys.networks.look import LookSettings
@@ -45,7 +45,7 @@ def lenses() -> Lenses:
 def freed(lenses: Lenses, modes: int = 4) -> tuple[LensProblem, torch.Tensor]:
     """A problem in float64 with a free source, and parameters somewhat off the truth."""
     observation = lenses.observation
-    problem = at_centres(LensProblem.from_observation(replace(observation, image=observation.image.double())))
+    problem = LensProblem.from_observation(replace(observation, image=observation.image.double())).sampled(1)
     own = method_of().priors.mean.detach().double().expand(len(problem), -1) + 0.1
     frame = source_frame(problem, own, FreeSourceSettings())
     basis = Modes(modes)
@@ -152,7 +152,7 @@ def test_the_first_look_is_the_survey_and_eight_looks_are_no_worse_than_one(lens
     assert float((mean - method.priors.mean).abs().max().detach()) < 0.2
     with torch.no_grad():
         one, best = method.looked(problem)[0], method.start(problem)
-        near = about_the_arcs(problem, 6.0, 5.0)
+        near = Window(6.0, 5.0, crop=1.0).middle(problem)
 
         def surprise(own: torch.Tensor) -> torch.Tensor:
             return marginal(method.freed(near, own, 5), own).surprise

@@ -232,8 +232,8 @@ def test_images_that_are_fine_are_not_poor(truth):
     assert poor(Fitted.at(problem, moved(problem, x, lens_theta_E=1.1))).tolist() == [True, True]
     counted = problem.observation.n_unmasked
     scatter = (2 / counted).sqrt()
-    assert significant(problem, 1 + 2.9 * scatter).tolist() == [False, False]
-    assert significant(problem, 1 + 3.1 * scatter).tolist() == [True, True]
+    assert significant(1 + 2.9 * scatter, problem.observation.n_unmasked).tolist() == [False, False]
+    assert significant(1 + 3.1 * scatter, problem.observation.n_unmasked).tolist() == [True, True]
 
 
 def test_what_is_left_over_is_judged_by_the_sky_where_the_noise_map_is_too_large(truth):

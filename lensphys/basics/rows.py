@@ -1,4 +1,4 @@
-"""What belongs to a batch of images, image by image: chosen_rows with the batch."""
+"""What belongs to a batch of images and is chosen image by image with it."""
 
 from __future__ import annotations
 

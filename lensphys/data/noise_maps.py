@@ -147,7 +147,7 @@ def weight_as_noise(noise: NoiseMap, image: Tensor, checks: NoiseChecks = NoiseC
         checks: what is plausible.
     """
     white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
-    low, high = checks.least * white, checks.largest * sky_scatter(image.numpy())
+    low, high = checks.least * white, checks.largest * sky_deviation(image.numpy())
     fitting = (means for means, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
     return replace(noise, kind=next(fitting, EXPOSURE))
 
@@ -170,7 +170,7 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks)
     Raises:
         LensphysError: if the map is close to the sky only as another kind.
     """
-    sky, white, level = sky_scatter(image.numpy()), _white(image), _median(sigma)
+    sky, white, level = sky_deviation(image.numpy()), _white(image), _median(sigma)
     off = checks.off_the_sky(level, sky, white)
     if not off:
         return ""
@@ -187,7 +187,7 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks)
 def questioned_law(law: Noise, image: Tensor, checks: NoiseChecks = NoiseChecks()) -> list[str]:
     """Return the question that an instrument's noise calls for, far off the sky's scatter of images (N, 1, H, W)."""
     level = _median(law.variance(torch.zeros_like(image)).sqrt().numpy())
-    off = checks.off_the_sky(level, sky_scatter(image.numpy()), _white(image))
+    off = checks.off_the_sky(level, sky_deviation(image.numpy()), _white(image))
     return [f"the instrument's noise is {off}: is the image in the instrument's unit?"] if off else []
 
 
@@ -208,7 +208,7 @@ def _white(image: Tensor) -> float:
         return 0.0
 
 
-def sky_scatter(image: Array) -> float:
+def sky_deviation(image: Array) -> float:
     """Return the standard deviation of the sky of an image (H, W), in its unit, whatever neighbours share.
 
     It is that of the side of the median without light: the fainter one, but of an image that somebody inverted.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.terminal import tracked
 from lensphys.data.lens_file import LensFile
+from lensphys.data.sources import is_axion
 from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import SymptomSettings, symptoms
 from lensphys.simulation.light_sampling import POINTS
@@ -267,7 +268,7 @@ def _of_labels(file: LensFile, held: set[str]) -> Iterator[Finding]:
         yield from _of_lens_models(file, held, names)
     if "axion_mass" in held:
         mass = np.isfinite(file.read("axion_mass"))
-        vortex = np.array([("axion" in name.lower() or "vort" in name.lower()) for name in names])
+        vortex = np.array([is_axion(name) for name in names])
         wrong = np.flatnonzero(mass & ~vortex & ~outside)
         if len(wrong):
             remedy = "check the labels, or store NaN"

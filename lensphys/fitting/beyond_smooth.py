@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lensphys.fitting.doubts import explains_little
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
 from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
-from lensphys.fitting.remains import astray, poor
+from lensphys.fitting.remains import astray, explains_little, poor
 from lensphys.fitting.shown import evidence_ratio, first_look, largest_gain, told
-from lensphys.fitting.smooth import at_centres, distinct
+from lensphys.fitting.smooth import distinct
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, as_it_is, each, freed, parted, raised
 from lensphys.fitting.starts import START_FACTORS, Factors, minima
 from lensphys.fitting.subhalos import Candidates, Search, add_subhalos, candidates, pruned
@@ -113,7 +112,7 @@ class BeyondSmooth:
         """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
         tried = [levels]
         if self.source is not None and len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
-            ends = minima(at_centres(smooth.problem), 2 * self.starts, self.steps, self.factors)[0]
+            ends = minima(smooth.problem.sampled(1), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], self.source))
         return max(tried, key=lambda some: float(some[-1].evidence))

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
-from lensphys.fitting.smooth import at_centres
 from lensphys.model import centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
@@ -43,7 +42,7 @@ def derived(problem: LensProblem, x: Tensor) -> dict[str, Tensor]:
 
 def derived_errors(posterior: Posterior, draws: int = 12) -> dict[str, Tensor]:
     """Return the standard deviations of `DERIVED` over draws from the posterior, each (B,): pixels at their centres."""
-    problem = at_centres(posterior.fitted.problem)
+    problem = posterior.fitted.problem.sampled(1)
     found = [derived(problem, x) for x in posterior.drawn(draws)]
     return {name: torch.stack([f[name] for f in found]).std(0) for name in DERIVED}
 

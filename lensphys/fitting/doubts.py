@@ -30,22 +30,10 @@ def doubtful(smooth: Fitted, settings: VerdictSettings) -> dict[int, str]:
     return {i: NOISE for i, flag in enumerate(shared) if flag} | dict.fromkeys(_under_a_sky(smooth, settings), SKY)
 
 
-def explains_little(left: float, before: float, share: float) -> bool:
-    """Return whether chi^2 per pixel falls by less than a share of what is too much of it.
-
-    Example:
-        >>> explains_little(5.0, before=5.3, share=0.5), explains_little(5.0, before=30.0, share=0.5)
-        (True, False)
-    """
-    return before - left < share * (before - 1)
-
-
 def _under_a_sky(smooth: Fitted, settings: VerdictSettings) -> list[int]:
     """Images with light, or too little of it, all along their borders."""
-    observation = smooth.problem.arcs
-    none = torch.zeros_like(observation.image)
-    level = (observation.image - observation.noise.expected(none)) / observation.noise.variance(none).sqrt()
-    counts = observation.weight > 0
+    above = smooth.problem.arcs.without_pedestal
+    level, counts = above.image / above.dark_sigma, above.weight > 0
     found = []
     for i, (image, where) in enumerate(zip(level[:, 0].cpu().numpy(), counts[:, 0].cpu().numpy(), strict=True)):
         levels = [darkest_border(sign * image, where) for sign in (1, -1)]

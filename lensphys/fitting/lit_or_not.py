@@ -9,7 +9,6 @@ import torch
 from lensphys.fitting.lens_light import LensLightSettings, brightest, looks_like_a_galaxy
 from lensphys.fitting.remains import astray, left_over
 from lensphys.fitting.shared_noise import SharedNoise
-from lensphys.fitting.smooth import at_centres
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, as_it_is, freed, parted
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import centre_of
@@ -84,7 +83,7 @@ class LitOrNot:
 
     def _coarse(self, smooth: Fitted) -> Fitted:
         """The middle of one image behind a source that is free in few modes, each pixel at its centre."""
-        problem = at_centres(smooth.problem)
+        problem = smooth.problem.sampled(1)
         problem = problem.inner(*problem.observation.camera.grid.middle(self.light.reach, self.light.reach).shape)
         if self.source is None:
             return Fitted.at(problem, smooth.x)

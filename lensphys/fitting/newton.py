@@ -124,7 +124,7 @@ class Optimum:
             return self.problem.normal(self.x) if self.known is None else self.known
 
     def kept(self, make: Callable[[], Normal]) -> Normal:
-        """Return the normal equations, made in another way where they are not known yet, for good."""
+        """Return the normal equations; where they are not known yet, as ``make`` gives them, which is remembered."""
         if "normal" not in self.__dict__ and self.known is None:
             self.__dict__["normal"] = make()
         return self.normal

@@ -35,7 +35,7 @@ from lensphys.tracing.grid import PixelGrid
 
 @dataclass(frozen=True)
 class FreeField(Rows):
-    """What of the source is free beside its Sersic.
+    """The Gaussian field whose exponential the source's Sersic is multiplied with.
 
     Args:
         modes: of the field g.

@@ -11,8 +11,8 @@ from torch.nn.functional import max_pool2d
 
 from lensphys.basics.sentences import counted
 from lensphys.basics.settings import Strict
-from lensphys.fitting.doubts import explains_little
 from lensphys.fitting.problem import LensProblem
+from lensphys.fitting.remains import explains_little
 from lensphys.fitting.source import Fitted
 from lensphys.model import Gaussian, centre_of
 from lensphys.observation import Observation

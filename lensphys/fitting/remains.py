@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 
 NEAR = 2  # pixels about an arc that are no sky
@@ -48,7 +47,7 @@ class Remains:
 
 def poor(fitted: Fitted) -> Tensor:
     """Return which images the model leaves more of than the noise allows, (B,), by chi^2."""
-    return significant(fitted.problem, fitted.problem.chi2(fitted.x))
+    return significant(fitted.problem.chi2(fitted.x), fitted.problem.observation.n_unmasked)
 
 
 def astray(fitted: Fitted, edge: float) -> bool:
@@ -70,9 +69,25 @@ def left_over(fitted: Fitted) -> bool:
     problem, x = fitted.problem, fitted.x
     residual = problem.residual(x)[problem.inverse_sigma.flatten(1) > 0].abs()
     sky = (1.4826 * residual.median()).square().clamp(max=1.0)  # of a Gaussian with this median: most pixels are sky
-    return bool(significant(problem, problem.chi2(x) / sky * problem.inflation))
+    return bool(significant(problem.chi2(x) / sky * problem.inflation, problem.observation.n_unmasked))
 
 
-def significant(problem: LensProblem, chi2: Tensor, sigma: float = 3.0) -> Tensor:
-    """Return which values (B,) of chi^2 per unmasked pixel stand ``sigma`` out of the scatter of pure noise, (B,)."""
-    return chi2 - 1 > sigma * (2 / problem.observation.n_unmasked).sqrt()
+def explains_little(left: float, before: float, share: float) -> bool:
+    """Return whether chi^2 per pixel falls by less than a share of what is too much of it.
+
+    Example:
+        >>> explains_little(5.0, before=5.3, share=0.5), explains_little(5.0, before=30.0, share=0.5)
+        (True, False)
+    """
+    return before - left < share * (before - 1)
+
+
+def significant(chi2: Tensor, freedom: Tensor, sigma: float | Tensor = 3.0) -> Tensor:
+    """Return which values (B,) of chi^2 per degree of freedom stand ``sigma`` out of the scatter of pure noise, (B,).
+
+    Args:
+        chi2: (B,).
+        freedom: how many degrees of freedom, (B,).
+        sigma: of the scatter, a number or (B,).
+    """
+    return chi2 - 1 > sigma * (2 / freedom).sqrt()

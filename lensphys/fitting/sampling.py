@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
-from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted, Groups
 
 
@@ -61,13 +58,8 @@ def _doubled(fitted: Fitted, sampling: Sampling) -> Fitted | None:
     more = min(2 * points, sampling.most)
     if more <= points:
         return None
-    finer = _sampled(fitted.problem, more)
+    finer = fitted.problem.sampled(more)
     change = (finer.render(fitted.x) - fitted.problem.render(fitted.x)) * finer.inverse_sigma
     if float(change.square().sum()) < sampling.unseen:
         return None
     return Fitted(finer, minimised(finer, fitted.x, Stop(sampling.steps)))
-
-
-def _sampled(problem: LensProblem, points: int) -> LensProblem:
-    camera = replace(problem.observation.camera, supersampling=points)
-    return replace(problem, observation=replace(problem.observation, camera=camera))

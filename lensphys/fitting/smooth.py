@@ -64,7 +64,7 @@ class SmoothFit:
 
     def _started(self, problem: LensProblem) -> Tensor:
         """Where the best start ends, (B, P), with each pixel at its centre."""
-        return multistart(at_centres(self.window.middle(problem)), self.starts, self.steps, self.factors)
+        return multistart(self.window.middle(problem).sampled(1), self.starts, self.steps, self.factors)
 
     def _finished(self, problem: LensProblem, x: Tensor) -> Fitted:
         """The optimum from a vector (B, P)."""
@@ -94,7 +94,7 @@ class SmoothFit:
         places = (centre + _STEPS.to(centre) * self.wander).tolist()
         tried = [smooth.problem.centred_on(*place) for place in places]
         found = [self._started(problem) for problem in tried]
-        costs = [float(at_centres(problem).cost(x)) for problem, x in zip(tried, found, strict=True)]
+        costs = [float(problem.sampled(1).cost(x)) for problem, x in zip(tried, found, strict=True)]
         best = costs.index(min(costs))
         other = self.sky.counted(self._finished(tried[best], found[best]))
         return other if bool(other.end.cost < smooth.end.cost) else smooth
@@ -109,7 +109,7 @@ def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factor
         steps: at most so many Newton steps a start.
         factors: Einstein radii to start from, in units of the arcs' radius.
     """
-    return finished(problem, multistart(at_centres(problem), starts, steps, factors), steps)
+    return finished(problem, multistart(problem.sampled(1), starts, steps, factors), steps)
 
 
 def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
@@ -119,12 +119,6 @@ def finished(problem: LensProblem, x: Tensor, steps: int) -> Fitted:
         end = minimised(problem, x, Stop(steps))
         x = end.x
     return Fitted(problem, end)
-
-
-def at_centres(problem: LensProblem) -> LensProblem:
-    """Return the problem with each pixel at its centre: quick, and good enough to tell minima apart."""
-    camera = replace(problem.observation.camera, supersampling=1)
-    return replace(problem, observation=replace(problem.observation, camera=camera))
 
 
 def distinct(problem: LensProblem, x: Tensor, apart: float) -> Tensor:

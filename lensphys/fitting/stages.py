@@ -83,7 +83,7 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
     Args:
         observation: images (B, 1, H, W) and how they were taken.
         starts: how many starts are optimised for each image, at most as many as `starts.START_FACTORS`.
-        steps: at most so many Jacobians a start.
+        steps: half as many Jacobians at most for each start, and after them twice for the best.
 
     Raises:
         LensphysError: if an image holds NaN, or no positive pixel.

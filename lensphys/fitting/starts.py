@@ -230,12 +230,11 @@ def significant_light(problem: LensProblem) -> tuple[Tensor, Tensor]:
     """Return the light that stands 3 sigma out of the noise of a 3 x 3 mean, the rest zero; and if it is any.
 
     Returns:
-        light (B, 1, H, W) and whether anything stands out of the noise (B,), as for `darkness.shows_light`.
-        Of an image where nothing does, all positive light.
+        light (B, 1, H, W) and whether anything stands as far out of the noise as `Darkness` asks, (B,): of the noise
+        that the fit takes, while `darkness.shows_light` takes that of a dark sky. Of an image where nothing does, all
+        positive light.
     """
-    observation = problem.arcs
-    pedestal = observation.noise.expected(torch.zeros_like(observation.image))
-    above = replace(observation, image=observation.image - pedestal)
+    above = problem.arcs.without_pedestal
     light, significance = above.smoothed, above.significance(problem.inverse_sigma)
     seen = significance.flatten(1).amax(1) >= Darkness().seen
     faint = seen[:, None, None, None] & (significance < 3)

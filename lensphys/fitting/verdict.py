@@ -17,8 +17,7 @@ from lensphys.fitting.compared import seen_twice
 from lensphys.fitting.newton import Stop
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
-from lensphys.fitting.remains import Remains
-from lensphys.fitting.smooth import at_centres
+from lensphys.fitting.remains import Remains, significant
 from lensphys.fitting.source import Fitted, Rival
 from lensphys.fitting.without_lens import WithoutLens
 from lensphys.model import centre_of
@@ -58,6 +57,7 @@ class VerdictSettings(Strict):
         overstated: chi^2 per degree of freedom below which the errors are called too large.
         shared: by how much the variance of 3 x 3 means of the sky may differ from the error map's, where a pixel's is
             below ``overstated``, for an error map that counts what neighbours share.
+        shared_scatter: so many times the scatter of white noise is what chi^2 may have there.
         outlier: sigma beyond which a pixel of the sky counts as so many.
         correlation: of neighbouring residuals, beyond its own scatter, above which they are not white.
         sky: in units of a pixel's noise, what is called a sky level: of the residuals' mean outside of the arcs, and of
@@ -81,6 +81,7 @@ class VerdictSettings(Strict):
     bad_chi2: PositiveFloat = 1.5
     overstated: PositiveFloat = 0.85
     shared: PositiveFloat = 0.3
+    shared_scatter: PositiveFloat = 3.0
     outlier: PositiveFloat = 4.0
     correlation: PositiveFloat = 0.1
     sky: PositiveFloat = 0.2
@@ -169,7 +170,9 @@ def _chi2(look: Remains, settings: VerdictSettings) -> Reasons:
     bad = chi2 > settings.bad_chi2
     low = chi2 < settings.overstated
     chi2 = torch.where(sky.shared, chi2 / sky.pixel, chi2)
-    high = (chi2 - 1 > settings.scatter * (2 / freedom).sqrt() * torch.where(sky.shared, 3.0, 1.0)) & ~bad
+    # errors of what neighbours share are right within some percent only
+    allowed = settings.scatter * torch.where(sky.shared, settings.shared_scatter, 1.0)
+    high = significant(chi2, freedom, allowed) & ~bad
     wrong = high | (chi2 < settings.overstated)
     scaling = [f"the noise map is {x:.2g} times too large by the sky: it was scaled to it" for x in scaled.tolist()]
     much = scaled.square().reciprocal() < settings.overstated
@@ -242,11 +245,9 @@ def _white(look: Remains, settings: VerdictSettings) -> Reasons:
 
 def _sky(look: Remains, settings: VerdictSettings) -> Reasons:
     """The level of the sky: along the borders, in what the model leaves, and in what a source stands in for."""
-    observation = look.fitted.problem.arcs
-    dark = observation.noise.expected(torch.zeros_like(observation.image))
-    sigma = observation.noise.variance(dark).sqrt().expand_as(dark)
-    seen = (observation.image - dark, observation.weight.expand_as(dark) > 0, sigma, look.residual, look.sky > 0)
-    skies = [_Skies(*(x[i, 0].cpu().numpy() for x in seen)) for i in range(len(dark))]
+    above = look.fitted.problem.arcs.without_pedestal
+    seen = (above.image, above.weight > 0, above.dark_sigma, look.residual, look.sky > 0)
+    skies = [_Skies(*(x[i, 0].cpu().numpy() for x in seen)) for i in range(len(above))]
     far, beside = _far_borders(look, settings), [found.tolist() for found in sky_beside(look.fitted)]
     words = [sky.told(settings, *of) for sky, *of in zip(skies, far, *beside, strict=True)]
     return [[("suspect", f"{word}: see --sky")] if word else [] for word in words]
@@ -310,7 +311,7 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
     residual, weight = problem.whitened_rest(clean), problem.whitening(clean)
     sky = weight.flatten(1)
     sigma = torch.where(sky > 0, 1 / sky, torch.nan).nanmedian(1).values.double()
-    shared = torch.func.vjp(at_centres(problem).render, x)[1](weight.square())[0].double()
+    shared = torch.func.vjp(problem.sampled(1).render, x)[1](weight.square())[0].double()
     solved = torch.cholesky_solve(shared[:, :, None], fitted.end.normal.factor)[:, :, 0]
     information = sky.double().square().sum(1) - (shared * solved).sum(1)
     score = (sky.double() * residual.double()).sum(1)

@@ -15,7 +15,7 @@ from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
-from lensphys.fitting.smooth import at_centres, finished
+from lensphys.fitting.smooth import finished
 from lensphys.fitting.source import Fitted, FreeSourceSettings
 from lensphys.fitting.starts import apart_from_all_before, free_radius, searched
 from lensphys.model import LensModel, Parameter, ParameterSpace, centre_of
@@ -131,7 +131,7 @@ class LitLens:
     def _near(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """The problem where images of the source can be, with each pixel at its centre, and its light."""
         middle = problem.observation.camera.grid.middle(self.settings.reach, self.settings.reach)
-        return _inner(at_centres(problem), light, *middle.shape)
+        return _inner(problem.sampled(1), light, *middle.shape)
 
     def _nearer(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """Its middle that holds all that is bright beside the galaxy, and a margin."""

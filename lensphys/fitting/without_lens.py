@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -64,8 +63,7 @@ class WithoutLens(Strict):
             numbers: how many the data determine of everything that is fitted.
         """
         problem = fitted.problem
-        dark = problem.observation.noise.expected(torch.zeros_like(problem.observation.image))
-        image = replace(problem.observation, image=problem.observation.image - dark).to("cpu")
+        image = problem.observation.without_pedestal.to("cpu")
         if float(brightest(image, self.light.reach).norm()) > self.light.search * image.camera.grid.radius:
             return None
         seen = _Seen(problem, image)

@@ -116,7 +116,7 @@ class AmortisedMethod(Refinable):
         """Add a potential, from the proposed psi (B, m, m), where it explains an image, else sub-halos."""
         settings, problem = self.settings, smooth.problem
         chi2 = problem.chi2(smooth.x)
-        tried = significant(problem, chi2) & (chi2 < settings.bent)
+        tried = significant(chi2, problem.observation.n_unmasked) & (chi2 < settings.bent)
         if settings.priors.potential.amplitude == 0 or not problem.observation.noise.known:
             tried = torch.zeros_like(tried)
         rows, others = tried.nonzero()[:, 0], (~tried).nonzero()[:, 0]

@@ -17,7 +17,7 @@ from lensphys.fitting.remains import poor
 from lensphys.fitting.source import Groups, Rival, source_frame
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos
-from lensphys.fitting.window import seen_whole
+from lensphys.fitting.window import Window, seen_whole
 from lensphys.losses.physics import PhysicsLossSettings
 from lensphys.methods.amortised import INSTRUMENT_NUMBERS, bare_prediction, instrument_numbers, typical
 from lensphys.methods.fit import RefinedFit
@@ -130,7 +130,7 @@ class MarginalisedSettings(Strict):
         damping: of the first step of each.
         search: for sub-halos, where a smooth lens leaves more than the noise; with 0 rounds for none.
         frame: of the source.
-        unresolved_subhalos: see `Posterior.unresolved_subhalos`.
+        unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`.
     """
 
     name: Literal["marginalised"]
@@ -318,7 +318,7 @@ class MarginalisedMethod(Refinable):
 
     def _near(self, problem: LensProblem, evidence: EvidenceLoss, floor: float) -> LensProblem:
         """The problem of the pixels about the arcs, coarsely sampled, with a floor under its noise."""
-        near = sampled(self._cut(problem), evidence.points)
+        near = at_most(evidence.points, self._cut(problem))
         variance = (floor * problem.observation.peak_unit * near.inverse_sigma).square()
         return replace(near, inverse_sigma=near.inverse_sigma / (1 + variance).sqrt())
 
@@ -342,7 +342,7 @@ class MarginalisedMethod(Refinable):
             sersic = problem.sersic(own)
             size = (4 * torch.as_tensor(sersic.R_sersic)).clamp(max=self.settings.frame.largest)
             frame = Frame.from_sersic(sersic, size, self.settings.frame.envelope)
-            free = self.freed(sampled(problem, drawn.points), own, drawn.modes, frame)
+            free = self.freed(at_most(drawn.points, problem), own, drawn.modes, frame)
             clean = free.render(torch.cat([own, torch.randn_like(free.free.sigma)], dim=1))  # type: ignore[union-attr]
             factor = observation.peak / clean.flatten(1).amax(1).clamp(min=1e-30)
             clean = clean * factor[:, None, None, None]
@@ -371,7 +371,7 @@ class MarginalisedMethod(Refinable):
             whole = self._taught(LensProblem.from_observation(observation))
             own, problem = self.start(whole), self._cut(whole)
             for level in self.settings.levels:
-                free = self.freed(sampled(problem, level.points), own, level.modes)
+                free = self.freed(at_most(level.points, problem), own, level.modes)
                 start = torch.cat([own, own.new_zeros(len(own), free.sizes[2])], dim=1)
                 end = minimised(free, start, Stop(level.steps, fall=level.fall), damping=self.settings.damping)
                 own, renewed = free.parts(end.x)[0], free.renewed(end.x)
@@ -397,29 +397,12 @@ class MarginalisedMethod(Refinable):
         return replace(problem, space=self.priors.space(problem.space))
 
     def _cut(self, problem: LensProblem) -> LensProblem:
-        return about_the_arcs(problem, self.settings.evidence.bright, self.settings.evidence.margin)
+        return Window(self.settings.evidence.bright, self.settings.evidence.margin, crop=1.0).middle(problem)
 
 
-def sampled(problem: LensProblem, points: int) -> LensProblem:
+def at_most(points: int, problem: LensProblem) -> LensProblem:
     """Return the problem with at most so many points along the side of a pixel."""
-    camera = problem.observation.camera
-    camera = replace(camera, supersampling=min(points, camera.supersampling))
-    return replace(problem, observation=replace(problem.observation, camera=camera))
-
-
-def about_the_arcs(problem: LensProblem, bright: float, margin: float) -> LensProblem:
-    """Return the problem of the pixels in the middle that hold all bright pixels of all images, and a margin.
-
-    Args:
-        problem: the images.
-        bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
-        margin: beyond them [pixels].
-    """
-    grid = problem.observation.camera.grid
-    lit = problem.arcs.significance(problem.inverse_sigma)[:, 0] > bright
-    theta = grid.positions(like=problem.unit).abs()
-    far_x, far_y = (float((theta[:, i] * lit).max()) + margin * grid.scale for i in (0, 1))
-    return problem.inner(*grid.middle(far_y, far_x).shape)
+    return problem.sampled(min(points, problem.observation.camera.supersampling))
 
 
 def _generator(like: Tensor) -> torch.Generator:

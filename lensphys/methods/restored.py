@@ -10,6 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
+from lensphys.fitting.remains import significant
 from lensphys.methods.fit import RefinedFit, one_by_one
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.lens_model import full_prediction
@@ -79,7 +80,7 @@ class Restoration(Strict):
         adjoint = torch.func.vjp(camera.expose, image)[1]
         everywhere = adjoint(weight)[0].clamp(min=1e-6)
         chi2 = lens.reduced_chi2(observation)
-        unexplained = chi2 - 1 > self.poor * (2 / observation.n_unmasked).sqrt()
+        unexplained = significant(chi2, observation.n_unmasked, self.poor)
         small = pedestal * (target.grid.pixel_area / camera.grid.pixel_area)
         image = image + small
         for _ in range(self.iterations):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lensphys.model.component import CENTRE, Component, LightProfile, MassProfile
+from lensphys.model.component import CENTRE, Component, MassProfile
 from lensphys.model.light.sersic import Sersic
 from lensphys.model.mass import SIE, Shear
 from lensphys.model.parameter import Parameter, ParameterSpace
@@ -129,7 +129,3 @@ class LensModel:
     def deflector(self, values: Mapping[str, Tensor]) -> MassProfile:
         """Return the sum of the mass components; values (B,) by ``member.parameter``, in the parameters' units."""
         return reduce(add, [cast(MassProfile, member.made(name, values)) for name, member in self.mass.items()])
-
-    def lights(self, values: Mapping[str, Tensor]) -> dict[str, LightProfile]:
-        """Return the sources by name; values (B,) by ``member.parameter``, in the parameters' units."""
-        return {name: cast(LightProfile, member.made(name, values)) for name, member in self.source.items()}

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from lensphys.basics.settings import Strict
 from lensphys.observation.camera import Camera, Observation
-from lensphys.observation.noise import sky_scatter
+from lensphys.observation.noise import white_noise
 
 _WAYS = ((1, 0), (0, 1))  # to a neighbour: along x, and along y
 
@@ -42,7 +42,7 @@ class BadPixels(Strict):
 
     def _of_one(self, observation: Observation) -> Tensor:
         image = observation.image
-        sigma = observation.noise.variance(image.clamp(min=0)).sqrt().maximum(sky_scatter(image))
+        sigma = observation.noise.variance(image.clamp(min=0)).sqrt().maximum(white_noise(image))
         if not observation.noise.known:  # neighbours may share it, so that it is taken for less than it is
             sigma = sigma.maximum(1.4826 * (image - image.median()).abs().median())
         inverse_sigma = (observation.weight > 0) / sigma

@@ -227,6 +227,16 @@ class Observation:
         return replace(self, noise=self.noise.updated(self.image, clean, self.weight))
 
     @property
+    def without_pedestal(self) -> Observation:
+        """The images less what the detector shows where there is no light."""
+        return replace(self, image=self.image - self.noise.expected(torch.zeros_like(self.image)))
+
+    @property
+    def dark_sigma(self) -> Tensor:
+        """The noise of pixels without light, (B, 1, H, W) [flux per pixel]."""
+        return self.noise.variance(torch.zeros_like(self.image)).sqrt().expand_as(self.image)
+
+    @property
     def weight(self) -> Tensor:
         """1 where a pixel counts and 0 elsewhere, (B, 1, H, W)."""
         if self.mask is None:

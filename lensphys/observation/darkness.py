@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
@@ -31,8 +28,7 @@ def shows_light(observation: Observation, darkness: Darkness = Darkness()) -> Te
         observation: images and how they were taken.
         darkness: what counts as dark.
     """
-    dark, noise = torch.zeros_like(observation.image), observation.noise
-    if not noise.known:
+    if not observation.noise.known:
         return observation.peak > 0
-    above = replace(observation, image=observation.image - noise.expected(dark))
-    return above.significance(noise.variance(dark).rsqrt()).flatten(1).amax(1) >= darkness.seen
+    above = observation.without_pedestal.significance(observation.dark_sigma.reciprocal())
+    return above.flatten(1).amax(1) >= darkness.seen

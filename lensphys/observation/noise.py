@@ -340,7 +340,7 @@ class SkyNoise(_OfOneSigma):
 
     @classmethod
     def from_image(cls, image: Tensor) -> SkyNoise:
-        """Estimate it from the image itself, by `sky_scatter`.
+        """Estimate it from the image itself, by `white_noise`.
 
         Args:
             image: (B, 1, H, W) [any unit].
@@ -348,7 +348,7 @@ class SkyNoise(_OfOneSigma):
         Raises:
             LensphysError: if an image is constant.
         """
-        sigma = sky_scatter(image)
+        sigma = white_noise(image)
         if bool((sigma <= 0).any()):
             raise LensphysError(
                 "the noise cannot be estimated from an image without scatter: give --error or --instrument"
@@ -363,8 +363,8 @@ class SkyNoise(_OfOneSigma):
         return replace(self, sigma=torch.where(enough, found, self.sigma))
 
 
-def sky_scatter(image: Tensor) -> Tensor:
-    """Return the noise of the sky of images, (B, 1, 1, 1), less than it is where neighbours share it.
+def white_noise(image: Tensor) -> Tensor:
+    """Return the noise of each pixel of the sky that its neighbours do not share, (B, 1, 1, 1).
 
     sigma = 1.4826 MAD of x - (mean of its four neighbours) / sqrt(1.25), over the fainter half of the pixels.
 
