@@ -258,8 +258,9 @@ def test_the_refined_answer_is_better_than_the_forward_pass(lenses, predicted, r
     chi2 = [x.reduced_chi2(lenses.observation) for x in (once, refined)]
     assert bool((chi2[1] <= chi2[0] + 0.02).all()), chi2
     assert bool((chi2[1] < 2).all()), chi2  # from a network that has learned nothing
-    assert method.refined().settings.search.rounds > 2 and method.refined().settings.search_free.rounds > 2
-    assert method.refined(2).settings.search.rounds == method.refined(2).settings.search_free.rounds == 2
+    full, short = (method.refined(rounds).settings.refinement.beyond for rounds in (None, 2))
+    assert full.search.rounds > 2 and full.search_free.rounds > 2
+    assert short.search.rounds == short.search_free.rounds == 2
     assert refined.image.shape == once.image.shape
 
 

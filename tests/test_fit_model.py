@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.fitting import FitModel, LensProblem, PointBodies, Posterior, Search, TNFWBodies
+from lensphys.fitting import FitModel, LensProblem, PointBodies, Posterior, Refinement, Search, TNFWBodies
 from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import RefinedFit
 from lensphys.model import (
@@ -54,11 +54,7 @@ def model(text: str = "{}") -> FitModel:
 
 def test_nothing_said_is_the_default_fit():
     assert model().lens_model == LensModel.smooth() and model() == RefinedFit().model
-    settings = RefinedFit()
-    refinement = settings.refinement
-    assert (refinement.beyond.search, refinement.beyond.search_free, refinement.beyond.source) == (
-        settings.search, settings.search_free, settings.source)  # fmt: skip
-    assert refinement.beyond.priors == settings.priors
+    assert RefinedFit().refinement == RefinedFit().stages == Refinement()
 
 
 def test_free_fixed_and_prior():

@@ -75,7 +75,7 @@ def steep(slope: float) -> LensProblem:
 
 def test_a_steep_lens_has_no_subhalos_and_its_slope_is_found():
     problem = steep(2.3)
-    believed = Refinement(BeyondSmooth(freer_mass=None))(problem)
+    believed = Refinement(beyond=BeyondSmooth(freer_mass=None))(problem)
     ((_, without),) = believed.groups
     ((_, found),) = Refinement()(problem).groups
     assert without.problem.subhalos > 0  # beside an isothermal lens
@@ -86,7 +86,7 @@ def test_a_steep_lens_has_no_subhalos_and_its_slope_is_found():
 
 
 def test_the_slope_is_free_where_the_image_wants_it_and_nothing_is_claimed():
-    ((_, found),) = Refinement(BeyondSmooth().without_subhalos())(steep(1.8)).groups
+    ((_, found),) = Refinement(beyond=BeyondSmooth().without_subhalos())(steep(1.8)).groups
     values = found.problem.values(found.problem.parts(found.x)[0])
     assert float(values["lens.gamma"]) == pytest.approx(1.8, abs=0.05)
     assert float(values["lens.theta_E"]) == pytest.approx(1.1, rel=0.005)

@@ -22,7 +22,7 @@ from lenses import (
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fitting import BeyondSmooth, LensProblem, Posterior, PotentialCorrection, Refinement, Search
+from lensphys.fitting import BeyondSmooth, LensProblem, Posterior, PotentialCorrection, Refinement
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
 from lensphys.fitting.joint_fit import JointRefinement, Seen
 from lensphys.fitting.newton import Stop, minimised, value_and_jacobian
@@ -155,7 +155,7 @@ def test_an_image_elsewhere_shows_the_lens_from_there():
 
 def quick() -> Refinement:
     """Smooth lenses with Sersics alone."""
-    return Refinement(BeyondSmooth(Search(rounds=0), source=None), lens_light=None)
+    return Refinement(beyond=BeyondSmooth(source=None).without_subhalos(), lens_light=None)
 
 
 MASS = SIE(1.2, 0.08, -0.05, 0.02, 0.03) + Shear(0.03, -0.02, 0.02, 0.03)
@@ -286,7 +286,7 @@ def test_four_dithered_exposures_of_a_spiral_are_sharper_than_one():
         seen.append((Seen(str(i), "", Observation(image, camera, error)), placement))
 
     def judged(count: int) -> tuple[JointPrediction, float]:
-        method = JointRefinedFit(fit=RefinedFit(search=Search(rounds=0), search_free=Search(rounds=0)))
+        method = JointRefinedFit(fit=RefinedFit().shortened(0))
         found = method.prediction(method.fitted([one for one, _ in seen[:count]]), 2)
         fine, place = found.bands[""].camera, {one.name: p for one, p in seen}[found.first]
         field = DeflectionField.from_lens(PlacedMass(MASS, place), fine.grid, like=place.numbers)

@@ -152,7 +152,7 @@ def test_the_first_look_is_the_survey_and_eight_looks_are_no_worse_than_one(lens
     assert float((mean - method.priors.mean).abs().max().detach()) < 0.2
     with torch.no_grad():
         one, best = method.looked(problem)[0], method.start(problem)
-        near = Window(6.0, 5.0, crop=1.0).middle(problem)
+        near = Window(bright=6.0, margin=5.0, crop=1.0).middle(problem)
 
         def surprise(own: torch.Tensor) -> torch.Tensor:
             return marginal(method.freed(near, own, 5), own).surprise

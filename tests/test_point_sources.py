@@ -44,7 +44,7 @@ def test_they_are_found_where_they_are_and_left_out(points):
     found = PointSources().found(smooth_fit(problem))
     for place, (x, y, _) in zip(places(found.place), sorted(points), strict=True):
         assert place == pytest.approx([x, y], abs=0.03)
-    refinement = Refinement(BeyondSmooth(source=None).without_subhalos(), lens_light=None)
+    refinement = Refinement(beyond=BeyondSmooth(source=None).without_subhalos(), lens_light=None)
     fit = refinement(problem)
     ((_, best),) = fit.groups
     assert 0.9 < float(best.problem.chi2(best.x)) < 1.1
@@ -52,7 +52,7 @@ def test_they_are_found_where_they_are_and_left_out(points):
     assert fit.left_out is not None and float(fit.left_out) == float(found.where.sum())
     sentence = "4 point sources, of a quasar perhaps, left out of the fit"
     assert fit.doubts == ({0: (sentence,)} if points is QUASAR else {0: ()})
-    ((_, worse),) = replace(refinement, points=None)(problem).groups
+    ((_, worse),) = refinement.model_copy(update={"points": None})(problem).groups
     assert float(worse.problem.chi2(worse.x)) > 3
 
 
@@ -67,7 +67,7 @@ def test_what_no_star_explains_is_not_left_out():
     beside = Sersic(torch.tensor([3.0]), 0.3, 0.5, 0.2, 0.1, -1.75, 1.65)(grid.positions(like=torch.zeros(1)))
     observation = replace(problem.observation, image=problem.observation.image + beside * grid.pixel_area)
     problem = LensProblem.from_observation(observation)
-    fit = Refinement(BeyondSmooth(source=None).without_subhalos(), lens_light=None)(problem)
+    fit = Refinement(beyond=BeyondSmooth(source=None).without_subhalos(), lens_light=None)(problem)
     assert fit.doubts == {} and float(fit.left_out) == 0
     ((_, best),) = fit.groups
     assert float(best.problem.chi2(best.x)) > 1.5

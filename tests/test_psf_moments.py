@@ -94,7 +94,7 @@ def test_pixels_that_were_not_fitted_say_nothing_of_the_psf():
 @pytest.mark.slow
 def test_a_psf_that_is_too_narrow_makes_no_subhalos_and_is_told():
     problem = seen(0.2, 0.14)
-    believed = Refinement(BeyondSmooth(psf=None))(problem)
+    believed = Refinement(beyond=BeyondSmooth(psf=None))(problem)
     ((_, without),) = believed.groups
     assert without.problem.subhalos > 0
     fit = Refinement()(problem)

@@ -12,7 +12,7 @@ from lenses import one_thread, psnr, small_lenses  # noqa: F401
 from scipy.ndimage import gaussian_filter
 
 from lensphys.data.lens_file import LensFile
-from lensphys.fitting import FitModel, LensProblem
+from lensphys.fitting import FitModel, LensProblem, Refinement
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.smooth import smooth_fit
 from lensphys.methods import READY, RefinedFit
@@ -110,7 +110,7 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
     assert abs(float(found.parameters["theta_E"]) / 1.1 - 1) < 0.03
     assert float(found.parameters["subhalos"]) == 0
     smooth = FitModel.parse({"source": {"kind": "sersic"}, "subhalos": None, "potential": None}, "smooth")
-    without = RefinedFit(lens_light=None, model=smooth).predict(observation, 2)
+    without = RefinedFit(stages=Refinement(lens_light=None), model=smooth).predict(observation, 2)
     assert without.verdicts[0].quality == "bad"
 
 

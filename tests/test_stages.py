@@ -46,9 +46,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 Truth = tuple[LensProblem, Tensor]
 SMOOTH = FieldPriors(potential=FieldPrior(amplitude=0))
 QUICK = FreeSourceSettings(modes=(6, 10))
-FEW = BeyondSmooth(Search(rounds=3), SMOOTH, None, steps=15, starts=3)
-ONE = replace(FEW, search=Search(rounds=1))
-REFINE = Refinement(FEW, SmoothFit(steps=15, starts=3))
+FEW = BeyondSmooth(search=Search(rounds=3), priors=SMOOTH, source=None, steps=15, starts=3)
+ONE = FEW.model_copy(update={"search": Search(rounds=1)})
+REFINE = Refinement(beyond=FEW, smooth=SmoothFit(steps=15, starts=3))
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +118,15 @@ def test_starts_are_at_the_radii_that_are_asked_for(truth):
     assert len(radii) == 2  # as many as there are factors
     least, most = torch.stack(radii).aminmax(dim=0)
     torch.testing.assert_close(most / least, torch.full((2,), 2.0), rtol=1e-4, atol=0)
-    refinement = RefinedFit.parse({"name": "refine", "factors": [0.4, 0.8]}, "mine.yaml").refinement
-    assert refinement.smooth.factors == refinement.beyond.factors == (0.4, 0.8)
+    stages = {"smooth": {"factors": [0.4, 0.8]}, "beyond": {"factors": [0.5]}}
+    refinement = RefinedFit.parse({"name": "refine", "stages": stages}, "mine.yaml").refinement
+    assert (refinement.smooth.factors, refinement.beyond.factors) == ((0.4, 0.8), (0.5,))
 
 
 def test_a_smooth_lens_with_a_sersic_gets_nothing_more(truth):
     """Neither sub-halos nor a free source nor a potential where the noise is all that is left."""
     problem, x = truth
-    fits = of_each(Refinement(BeyondSmooth(source=QUICK, steps=15), SmoothFit(steps=15))(problem, x))
+    fits = of_each(Refinement(beyond=BeyondSmooth(source=QUICK, steps=15), smooth=SmoothFit(steps=15))(problem, x))
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in fits)
     assert all(f.shown is not None and float(f.shown.gain) < 12 and float(f.shown.ratio) == 0 for f in fits)
 
@@ -140,7 +141,7 @@ def test_substructure_is_taken_up(truth):
     problem = replace(problem, observation=replace(problem.observation, image=image))
     start = finished(problem, x, 15)
     assert poor(start).tolist() == [True, False]
-    fits = of_each(Refinement(BeyondSmooth(Search(rounds=4), SMOOTH, None, steps=15))(problem, x))
+    fits = of_each(Refinement(beyond=FEW.model_copy(update={"search": Search(rounds=4), "starts": 4}))(problem, x))
     after = torch.cat([f.problem.chi2(f.x) for f in fits])
     assert bool((after < 1.15).all()), (start.problem.chi2(start.x), after)
     assert fits[0].problem.subhalos > 0 and fits[1].problem.subhalos == 0
@@ -166,9 +167,14 @@ def test_a_source_that_is_no_sersic_is_freed(knotty):
     start = finished(problem, x, 15)
     assert bool((start.problem.chi2(start.x) > 1.5).all()), "a Sersic explains it: the test has lost its meaning"
     fits = of_each(
-        Refinement(BeyondSmooth(Search(rounds=2), SMOOTH, QUICK, Search(kept=0.8, candidates_per_round=1, rounds=1)))(
-            problem, x
-        )
+        Refinement(
+            beyond=BeyondSmooth(
+                search=Search(rounds=2),
+                priors=SMOOTH,
+                source=QUICK,
+                search_free=Search(kept=0.8, candidates_per_round=1, rounds=1),
+            )
+        )(problem, x)
     )
     after = torch.cat([f.problem.chi2(f.x) for f in fits])
     assert all(f.problem.free is not None for f in fits)
@@ -191,7 +197,7 @@ def bordered(float64) -> Truth:
 @pytest.fixture(scope="module")
 def cut(bordered) -> list[Fitted]:
     """The fits of their middles."""
-    return of_each(replace(REFINE, beyond=ONE, window=Window(bright=6.0))(*bordered))
+    return of_each(REFINE.model_copy(update={"beyond": ONE, "window": Window(bright=6.0)})(*bordered))
 
 
 def test_the_middle_of_an_image_does_for_its_fit(bordered, cut):
@@ -199,7 +205,7 @@ def test_the_middle_of_an_image_does_for_its_fit(bordered, cut):
     problem, x = bordered
     height, width = Window(bright=6.0).shape(problem, None)
     assert height * width < 0.8 * 60 * 64 and (height % 2, width % 2) == (0, 0)
-    uncut = of_each(replace(REFINE, beyond=ONE, window=Window(crop=0.0))(problem, x))
+    uncut = of_each(REFINE.model_copy(update={"beyond": ONE, "window": Window(crop=0.0)})(problem, x))
     for part, whole in zip(cut, uncut, strict=True):
         assert part.problem.observation.image.shape == (1, 1, 60, 64) == part.problem.inverse_sigma.shape
         assert part.problem.subhalos > 0
@@ -268,6 +274,6 @@ def test_an_image_with_nan_is_refused_by_every_fit(truth):
 
 def test_an_image_without_any_light_ends_with_the_smooth_fit(truth):
     blind = LensProblem.from_observation(deeper(truth[0], 0.001).observation)
-    fit = Refinement(BeyondSmooth(source=QUICK, steps=5), SmoothFit(steps=5, starts=1))(blind)
+    fit = Refinement(beyond=BeyondSmooth(source=QUICK, steps=5), smooth=SmoothFit(steps=5, starts=1))(blind)
     assert not bool(fit.seen.any())
     assert all(f.problem.sizes == (14, 0, 0, 0) for f in of_each(fit))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
@@ -19,8 +21,7 @@ from lensphys.fitting.starts import START_FACTORS, Factors, minima
 from lensphys.fitting.subhalos import Candidates, Search, add_subhalos, candidates, pruned
 
 
-@dataclass(frozen=True)
-class BeyondSmooth:
+class BeyondSmooth(Strict):
     """What is tried beyond a smooth lens and a Sersic, and kept where the evidence wants it, image by image.
 
     Args:
@@ -47,15 +48,15 @@ class BeyondSmooth:
     search_free: Search = Search(kept=0.8, candidates_per_round=1)
     freer_mass: FreerMass | None = FreerMass()
     psf: PSFMoments | None = PSFMoments()
-    steps: int = 30
-    starts: int = 4
+    steps: PositiveInt = 30
+    starts: PositiveInt = 4
     factors: Factors = START_FACTORS
-    unexplained: float = 1.2
-    stuck: float = 1.5
-    apart: float = 0.1
-    first_level: int = 1
-    explained: float = 0.5
-    edge: float = 0.005
+    unexplained: PositiveFloat = 1.2
+    stuck: PositiveFloat = 1.5
+    apart: PositiveFloat = 0.1
+    first_level: NonNegativeInt = 1
+    explained: PositiveFloat = 0.5
+    edge: PositiveFloat = 0.005
 
     def __call__(self, smooth: Fitted) -> Groups:
         """Return what explains images, in groups that share a model.
@@ -75,8 +76,12 @@ class BeyondSmooth:
 
     def without_subhalos(self) -> BeyondSmooth:
         """Return the same without any search for sub-halos."""
-        search, search_free = (s.model_copy(update={"rounds": 0}) for s in (self.search, self.search_free))
-        return replace(self, search=search, search_free=search_free)
+        return self.shortened(0)
+
+    def shortened(self, rounds: int) -> BeyondSmooth:
+        """Return the same with at most so many rounds of each search."""
+        search, search_free = (s.model_copy(update={"rounds": rounds}) for s in (self.search, self.search_free))
+        return self.model_copy(update={"search": search, "search_free": search_free})
 
     def _fine(self, smooth: Fitted) -> tuple[Tensor, Tensor]:
         """Which images a smooth lens and a Sersic explain, and what a sub-halo would gain in those, (B,) each.

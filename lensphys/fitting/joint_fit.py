@@ -210,8 +210,8 @@ class JointRefinement:
         held = _held(first.problem.model, place.inverse.values(values), self.settings.pointing)
         model = replace(held, source=own.model.source)
         own = replace(own, model=model, space=model.space(own.radius))
-        few = replace(self.refinement.smooth, starts=self.settings.starts)
-        smooth = replace(self.refinement, smooth=few).alone(own)
+        few = self.refinement.smooth.model_copy(update={"starts": self.settings.starts})
+        smooth = self.refinement.model_copy(update={"smooth": few}).alone(own)
         seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
         main = first.problem.model.main
         there, here = (centre_of(v, main) for v in (values, seen))

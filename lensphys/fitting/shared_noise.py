@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 
 
-@dataclass(frozen=True)
-class SharedNoise:
+class SharedNoise(Strict):
     """How the noise of the sky is compared with the error map.
 
     Drizzled and resampled images have noise that neighbours share: what is looked for, larger than a pixel, stands out
@@ -28,11 +27,11 @@ class SharedNoise:
         least: pixels of sky without which there is nothing to measure.
     """
 
-    bright: float = 5.0
-    overstated: float = 0.5
-    unlike: float = 0.04
-    scatter: float = 3.0
-    least: int = 100
+    bright: PositiveFloat = 5.0
+    overstated: PositiveFloat = 0.5
+    unlike: PositiveFloat = 0.04
+    scatter: PositiveFloat = 3.0
+    least: PositiveInt = 100
 
     def factor(self, problem: LensProblem, x: Tensor) -> Tensor:
         """Return how many times as large as the error map says the variance of 3 x 3 means of the sky is, (B,).

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.remains import poor
@@ -18,8 +20,7 @@ from lensphys.fitting.window import Window, seen_whole
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
-@dataclass(frozen=True)
-class SmoothFit:
+class SmoothFit(Strict):
     """How the smooth lens with a Sersic source of each image is found.
 
     Args:
@@ -33,12 +34,12 @@ class SmoothFit:
         window: pixels that are fitted.
     """
 
-    starts: int = 4
-    steps: int = 30
+    starts: PositiveInt = 4
+    steps: PositiveInt = 30
     factors: Factors = START_FACTORS
     sky: SharedNoise = SharedNoise()
-    off_centre: float = 0.3
-    wander: float = 0.1
+    off_centre: NonNegativeFloat = 0.3
+    wander: NonNegativeFloat = 0.1
     window: Window = Window()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> Fitted:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.beyond_smooth import BeyondSmooth
 from lensphys.fitting.doubts import doubtful
 from lensphys.fitting.lens_light import LensLightSettings
@@ -93,8 +94,7 @@ def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> L
         return LensFit.from_smooth(smooth_fit(problem, starts=starts, steps=steps // 2))
 
 
-@dataclass(frozen=True)
-class Refinement:
+class Refinement(Strict):
     """How the lens of each image is found.
 
     A smooth lens with a Sersic source, about the centre of its arcs; the light of its galaxy where there is one; points
@@ -106,7 +106,8 @@ class Refinement:
         lens_light: how the light of a lens galaxy is found where there is one; None to look for none.
         sampling: of the light in a pixel.
         window: pixels that are fitted where an image is not explained at once.
-        verdict: what is called a sky, and noise that is not white: beside them no sub-halos are looked for.
+        verdict: where a fit is suspect or bad; beside what it calls a sky, and noise that is not white, no sub-halos
+            are looked for.
         points: how stars and images of a quasar are told where nothing explains an image; None to look for none.
     """
 
@@ -133,6 +134,10 @@ class Refinement:
         for rows, group in found.groups:
             left_out[rows] -= group.problem.observation.n_unmasked
         return replace(found, left_out=left_out)
+
+    def shortened(self, rounds: int) -> Refinement:
+        """Return the same with at most so many rounds of each search for sub-halos."""
+        return self.model_copy(update={"beyond": self.beyond.shortened(rounds)})
 
     def _without_points(self, problem: LensProblem, found: LensFit, settings: PointSources) -> LensFit:
         """The fits; without stars and images of a quasar where they are what is not explained."""

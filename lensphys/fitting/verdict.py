@@ -99,6 +99,13 @@ class VerdictSettings(Strict):
     unlensed: PositiveFloat = 5.0
     without_lens: WithoutLens | None = WithoutLens()
 
+    def of_search(self, gain: float, moments: PSFMoments | None) -> VerdictSettings:
+        """Return those beside a search for sub-halos that must gain so much, and a PSF that may be so far off."""
+        psf = self.psf
+        if psf is not None and moments is not None:
+            psf = psf.model_copy(update={"moments": moments})
+        return self.model_copy(update={"gain": gain, "psf": psf})
+
 
 def verdicts(
     fitted: Fitted,

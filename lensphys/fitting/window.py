@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
+from lensphys.basics.settings import Strict
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(Strict):
     """Which pixels are fitted in place of all, where an image is not explained at once.
 
     Args:
@@ -21,9 +23,9 @@ class Window:
         crop: share of an image that these may hold; if they hold more it is fitted whole.
     """
 
-    bright: float = 5.0
-    margin: float = 6.0
-    crop: float = 0.8
+    bright: PositiveFloat = 5.0
+    margin: NonNegativeFloat = 6.0
+    crop: Annotated[float, Field(ge=0, le=1)] = 0.8
 
     def middle(self, whole: LensProblem, light: LensLightSettings | None = None) -> LensProblem:
         """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many.

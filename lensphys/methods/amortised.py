@@ -10,7 +10,17 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting import FieldPriors, Fitted, LensFit, LensProblem, Search, Stop, minimised
+from lensphys.fitting import (
+    BeyondSmooth,
+    FieldPriors,
+    Fitted,
+    LensFit,
+    LensProblem,
+    Refinement,
+    Search,
+    Stop,
+    minimised,
+)
 from lensphys.fitting.newton import damped_step
 from lensphys.fitting.potential import corrected, proposed
 from lensphys.fitting.remains import significant
@@ -89,7 +99,8 @@ class AmortisedMethod(Refinable):
     @property
     def without_network(self) -> RefinedFit:
         """The fit that goes on from its guess, and that looks at images it was not trained for."""
-        return RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos, priors=self.settings.priors)
+        stages = Refinement(beyond=BeyondSmooth(priors=self.settings.priors))
+        return RefinedFit(unresolved_subhalos=self.settings.unresolved_subhalos, stages=stages)
 
     def start(self, problem: LensProblem) -> Tensor:
         """Return the lens that the network sees in each image, (B, P)."""

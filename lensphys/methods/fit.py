@@ -11,20 +11,12 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting import (
-    BeyondSmooth,
-    FieldPriors,
     FitModel,
-    FreeSourceSettings,
     LensFit,
-    LensLightSettings,
     LensProblem,
     Refinement,
-    Search,
-    SmoothFit,
-    VerdictSettings,
     fit_lens,
 )
-from lensphys.fitting.starts import START_FACTORS, Factors
 from lensphys.methods.lens_model import Report, full_prediction, smooth_prediction
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction, joined
@@ -96,50 +88,40 @@ class RefinedFit(Strict):
     """Lens, source of any shape, sub-halos and potential fitted to each image until nothing improves, with a verdict.
 
     Args:
-        model: the components; what it says of sub-halos and of the potential goes before the settings below.
-        search: for sub-halos behind a Sersic source.
-        source: how a source is freed where a Sersic does not do; null for Sersics alone.
-        search_free: for sub-halos behind a free source.
-        priors: of the potential.
+        model: the components; what it says of source, sub-halos, potential, freer mass and PSF goes before the stages.
+        stages: how they are found, one after the other, and where a fit is suspect or bad.
         unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`; by calibration on simulated lenses.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
-        starts: how many starts are optimised for each image.
-        factors: Einstein radii to start from, in units of the arcs' radius.
-        verdict: where a fit is suspect or bad.
-        lens_light: how the light of a lens galaxy is found; null to look for none.
+
+    Example:
+        >>> fit = RefinedFit.parse({"stages": {"beyond": {"search": {"gain": 20.0}}, "lens_light": None}}, "mine")
+        >>> fit.refinement.beyond.search.gain, fit.report.verdict.gain
+        (20.0, 20.0)
     """
 
     name: Literal["refine"] = "refine"
     model: FitModel = FitModel()
-    search: Search = Search()
-    source: FreeSourceSettings | None = FreeSourceSettings()
-    search_free: Search = Search(kept=0.8, candidates_per_round=1)
-    priors: FieldPriors = FieldPriors()
+    stages: Refinement = Refinement()
     unresolved_subhalos: NonNegativeFloat = 0.25
     spread: PositiveFloat = 1.05
-    starts: PositiveInt = 4
-    factors: Factors = START_FACTORS
-    verdict: VerdictSettings = VerdictSettings()
-    lens_light: LensLightSettings | None = LensLightSettings()
 
     @property
     def refinement(self) -> Refinement:
-        """The optimiser."""
-        search, search_free = (self.model.searched(s) for s in (self.search, self.search_free))
-        source = self.source if self.model.source.freed else None
-        model = self.model
-        beyond = BeyondSmooth(
-            search,
-            self._priors,
-            source,
-            search_free,
-            model.freer_mass,
-            model.psf_moments,
-            starts=self.starts,
-            factors=self.factors,
-        )
-        smooth = SmoothFit(starts=self.starts, factors=self.factors)
-        return Refinement(beyond, smooth, self.lens_light, verdict=self.verdict)
+        """The stages, as the model changes them."""
+        model, beyond = self.model, self.stages.beyond
+        search, search_free = (model.searched(s) for s in (beyond.search, beyond.search_free))
+        potential = model.corrected(beyond.priors.potential)
+        changed = {
+            "search": search,
+            "search_free": search_free,
+            "priors": beyond.priors.model_copy(update={"potential": potential}),
+            "source": beyond.source if model.source.freed else None,
+            "freer_mass": model.freer_mass,
+            "psf": model.psf_moments,
+        }
+        # one concept, one number: what a sub-halo must gain, and how far the PSF may be off
+        verdict = self.stages.verdict.of_search(search.gain, model.psf_moments)
+        return self.stages.model_copy(update={"beyond": beyond.model_copy(update=changed), "verdict": verdict})
 
     def problem(self, observation: Observation) -> LensProblem:
         """Return what is fitted to a batch of images."""
@@ -147,21 +129,19 @@ class RefinedFit(Strict):
         bodies = None if subhalos is None else subhalos.bodies(observation.camera.grid)
         return LensProblem.from_observation(observation, self.model.lens_model, bodies)
 
-    @property
-    def _priors(self) -> FieldPriors:
-        return self.priors.model_copy(update={"potential": self.model.corrected(self.priors.potential)})
-
     def shortened(self, rounds: int) -> RefinedFit:
         """Return the fit with at most so many rounds of each search."""
-        names = ("search", "search_free")
-        changed = {name: getattr(self, name).model_copy(update={"rounds": rounds}) for name in names}
-        return self.model_copy(update=changed | {"model": self.model.shortened(rounds)})
+        return self.model_copy(update={"stages": self.stages.shortened(rounds), "model": self.model.shortened(rounds)})
 
     @property
     def report(self) -> Report:
         """What is told of a fit."""
+        stages = self.refinement
         return Report(
-            unresolved_subhalos=self.unresolved_subhalos, spread=self.spread, priors=self._priors, verdict=self.verdict
+            unresolved_subhalos=self.unresolved_subhalos,
+            spread=self.spread,
+            priors=stages.beyond.priors,
+            verdict=stages.verdict,
         )
 
     def predict(self, observation: Observation, scale: int) -> Prediction:

@@ -115,7 +115,7 @@ class JointRefinedFit(Strict):
         return full_prediction(alone, scale, self.fit.report)
 
     def _judged(self, fit: JointFit, view: Fitted) -> Verdict:
-        return verdicts(view, _seen(view), fit.first.smooth_theta_E, self.fit.verdict, fit.first.rival)[0]
+        return verdicts(view, _seen(view), fit.first.smooth_theta_E, self.fit.report.verdict, fit.first.rival)[0]
 
 
 def _seen(view: Fitted) -> Tensor:

@@ -397,7 +397,8 @@ class MarginalisedMethod(Refinable):
         return replace(problem, space=self.priors.space(problem.space))
 
     def _cut(self, problem: LensProblem) -> LensProblem:
-        return Window(self.settings.evidence.bright, self.settings.evidence.margin, crop=1.0).middle(problem)
+        evidence = self.settings.evidence
+        return Window(bright=evidence.bright, margin=evidence.margin, crop=1.0).middle(problem)
 
 
 def at_most(points: int, problem: LensProblem) -> LensProblem:
