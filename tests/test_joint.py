@@ -24,7 +24,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import BeyondSmooth, LensProblem, Posterior, PotentialCorrection, Refinement
 from lensphys.fitting.joint import JointFitted, JointProblem, View, correlation_evidence
-from lensphys.fitting.joint_fit import JointRefinement, Seen
+from lensphys.fitting.joint_fit import Exposure, JointRefinement
 from lensphys.fitting.newton import Stop, minimised, value_and_jacobian
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.fitting.source import Fitted
@@ -162,7 +162,7 @@ MASS = SIE(1.2, 0.08, -0.05, 0.02, 0.03) + Shear(0.03, -0.02, 0.02, 0.03)
 RED, BLUE = Sersic(5.0, 0.35, 1.0, 0.1, -0.1, 0.15, 0.1), Sersic(3.0, 0.2, 1.5, 0.0, 0.1, 0.25, 0.05)
 
 
-def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: int, noise: float = 0.05) -> Seen:
+def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: int, noise: float = 0.05) -> Exposure:
     """A small image of one lens, taken from somewhere."""
     camera = Camera(PixelGrid(36, 40, 0.15), GaussianPSF(0.2))
     placement = Placement(torch.tensor([place]))
@@ -170,10 +170,10 @@ def shot(name: str, band: str, source: Sersic, place: tuple[float, ...], seed: i
     clean = camera.render(PlacedLight(source, placement), field)
     error = ErrorMap(torch.full_like(clean, noise) * clean.amax())
     image = error.sample(clean, torch.Generator().manual_seed(seed))
-    return Seen(name, band, Observation(image, camera, error))
+    return Exposure(name, band, Observation(image, camera, error))
 
 
-def alone_fit(seen: Seen) -> Fitted:
+def alone_fit(seen: Exposure) -> Fitted:
     """The fit of an image by itself."""
     ((_, fitted),) = quick()(LensProblem.from_observation(seen.observation)).groups
     return fitted
@@ -283,7 +283,7 @@ def test_four_dithered_exposures_of_a_spiral_are_sharper_than_one():
         clean = camera.render(PlacedLight(source, placement), field)
         error = ErrorMap(torch.full_like(clean, 0.03) * clean.amax())
         image = error.sample(clean, torch.Generator().manual_seed(i))
-        seen.append((Seen(str(i), "", Observation(image, camera, error)), placement))
+        seen.append((Exposure(str(i), "", Observation(image, camera, error)), placement))
 
     def judged(count: int) -> tuple[JointPrediction, float]:
         method = JointRefinedFit(fit=RefinedFit().shortened(0))

@@ -18,7 +18,7 @@ from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted, readable
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
-from lensphys.fitting.joint_fit import Seen
+from lensphys.fitting.joint_fit import Exposure
 from lensphys.fitting.placement import Placement
 from lensphys.methods import Method, RefinedFit
 from lensphys.methods.joint import JointPrediction, JointRefinedFit
@@ -87,7 +87,7 @@ class Dataset:
         return names
 
     @property
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[Exposure]:
         """The images as they are fitted.
 
         Raises:
@@ -95,7 +95,7 @@ class Dataset:
         """
         places = self._places()
         rows = zip(self.names, self.band, self.images, places, strict=True)
-        return [Seen(name, band, one.set.observation, place) for name, band, one, place in rows]
+        return [Exposure(name, band, one.set.observation, place) for name, band, one, place in rows]
 
     def _places(self) -> list[Placement | None]:
         """Where each image lies on the first one, by their headers."""

@@ -358,7 +358,7 @@ class JointFitted(AtOptimum[JointProblem]):
             hessian = torch.cholesky_inverse(factored(variance))
             cost = shown.cost(own)
             end = Optimum(shown, own, cost, Normal(cost, torch.zeros_like(hessian[:, 0]), hessian, self.end.cosine))
-            found.append(Fitted(shown, end, told=self.evidence, determined=self.determined[i].to(own)))
+            found.append(Fitted(shown, end, joint_evidence=self.evidence, determined=self.determined[i].to(own)))
         return found
 
     def placements(self) -> list[tuple[Placement, Tensor]]:

@@ -67,7 +67,7 @@ class JointSettings(Strict):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Exposure:
     """One of several images of a lens, before anything is fitted.
 
     Args:
@@ -117,7 +117,7 @@ class JointRefinement:
     settings: JointSettings = JointSettings()
     problem: Callable[[Observation], LensProblem] = LensProblem.from_observation
 
-    def __call__(self, images: Sequence[Seen]) -> JointFit:
+    def __call__(self, images: Sequence[Exposure]) -> JointFit:
         """Return the joint fit; the image that tells most of the lens comes first.
 
         Args:
@@ -137,7 +137,7 @@ class JointRefinement:
             whole = [one.seen_whole(*own) for one, own in zip(opened, fitted.problem.seen(fitted.x), strict=True)]
             return JointFit(fitted, whole, alone)
 
-    def _opened(self, images: Sequence[Seen], fitted: Fitted) -> list[_Opened]:
+    def _opened(self, images: Sequence[Exposure], fitted: Fitted) -> list[_Opened]:
         """Each image with a model of its own that starts from the first one's."""
         first, *others = images
         none, problem, x = Placement.identity(fitted.problem.unit), fitted.problem, fitted.x
@@ -153,7 +153,7 @@ class JointRefinement:
                 leaders[seen.band] = found[-1]
         return found
 
-    def _check_overlap(self, seen: Seen, place: Placement, first: Seen, fitted: Fitted) -> None:
+    def _check_overlap(self, seen: Exposure, place: Placement, first: Exposure, fitted: Fitted) -> None:
         problem, grid = fitted.problem, seen.observation.camera.grid
         arcs = problem.without_front(problem.render(fitted.x), fitted.x)
         there = place.image(problem.observation.camera.grid.positions(like=arcs)).abs()
@@ -165,7 +165,7 @@ class JointRefinement:
                 "they do not overlap, leave one out"
             )
 
-    def _exposure(self, seen: Seen, place: Placement, leader: _Opened) -> _Opened:
+    def _exposure(self, seen: Exposure, place: Placement, leader: _Opened) -> _Opened:
         """Another image of a band whose model is known."""
         own, known = self.problem(seen.observation), leader.whole.observation.camera
         points = round(known.supersampling * own.observation.camera.grid.scale / known.grid.scale)
@@ -203,7 +203,7 @@ class JointRefinement:
         ]
         return min(tried, key=lambda one: float(one.cost(x)))
 
-    def _band(self, image: Seen, place: Placement, first: _Opened) -> _Opened:
+    def _band(self, image: Exposure, place: Placement, first: _Opened) -> _Opened:
         """An image of another band: source and light of its own, behind and in front of the mass of the first."""
         own = self.problem(image.observation)
         values = first.problem.values(first.problem.parts(first.x)[0])
@@ -326,7 +326,7 @@ class _Opened:
         start: where its placement starts.
     """
 
-    seen: Seen
+    seen: Exposure
     problem: LensProblem
     whole: LensProblem
     x: Tensor
@@ -370,7 +370,7 @@ def _with_body(fitted: JointFitted, new: Candidates) -> tuple[JointProblem, Tens
     return problem, x
 
 
-def _in_order(images: Sequence[Seen]) -> list[Seen]:
+def _in_order(images: Sequence[Exposure]) -> list[Exposure]:
     """The images, that first which tells most of fine structure."""
     if not images:
         raise LensphysError("there is no image: give at least one")

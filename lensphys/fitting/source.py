@@ -93,16 +93,16 @@ class Fitted(AtOptimum[LensProblem]):
         end: where the fit ended.
         shown: of substructure; None where nobody looked.
         rival: another lens; None where none was compared.
-        told: the evidence, (B,), and
-        determined: how many numbers the data of each image determine, (B,), where the curvature is not of its own data
-            alone: of one of several images of a lens.
+        joint_evidence: of all images of the lens, (B,), and
+        determined: how many numbers the data of each image determine, (B,), where it is one of several images of a lens
+            and the curvature is not of its own data alone.
         psf_wider: share of its width by which a PSF that is off explains what sub-halos would, (B,); None where none
             does.
     """
 
     shown: Shown | None = None
     rival: Rival | None = None
-    told: Tensor | None = None
+    joint_evidence: Tensor | None = None
     determined: Tensor | None = None
     psf_wider: Tensor | None = None
 
@@ -118,13 +118,13 @@ class Fitted(AtOptimum[LensProblem]):
     @property
     def evidence(self) -> Tensor:
         """Of each image, (B,)."""
-        return evidence(self.problem, self.end) if self.told is None else self.told
+        return evidence(self.problem, self.end) if self.joint_evidence is None else self.joint_evidence
 
     def rows(self, index: Tensor) -> Fitted:
         """Return the fits of some images (indices)."""
         own = self.problem[index]
         end = self.end.rows(index, own if self.end.problem is self.problem else None)
-        parts = (self.shown, self.rival, self.told, self.determined, self.psf_wider)
+        parts = (self.shown, self.rival, self.joint_evidence, self.determined, self.psf_wider)
         return Fitted(own, end, *(chosen_rows(part, index) for part in parts))
 
     def with_noise_of(self, other: LensProblem) -> Fitted:

@@ -380,7 +380,7 @@ def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
     if fit.psf_wider is not None:
         return [("suspect", f"{_other_psf(fit.psf_wider)} explains what sub-halos would")]
     check = settings.psf
-    if check is None or fit.told is not None or not fit.problem.observation.noise.known:
+    if check is None or fit.joint_evidence is not None or not fit.problem.observation.noise.known:
         return []
     fit = fit.where_fitted  # elsewhere it is at no optimum, and promises something with any PSF
     observation = fit.problem.observation
@@ -450,7 +450,9 @@ def _unlensed(look: Remains, seen: Tensor, settings: VerdictSettings) -> Reasons
 
 
 def _unlensed_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
-    if settings.without_lens is None or fit.told is not None:  # of several images of a lens one may show no arc
+    if (
+        settings.without_lens is None or fit.joint_evidence is not None
+    ):  # of several images of a lens one may show no arc
         return []
     found = settings.without_lens.explains(fit, float(effective(fit)))
     if found is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lensphys.basics.settings import Strict
 from lensphys.fitting import LensFit, verdicts
-from lensphys.fitting.joint_fit import JointFit, JointRefinement, JointSettings, Seen
+from lensphys.fitting.joint_fit import Exposure, JointFit, JointRefinement, JointSettings
 from lensphys.fitting.placement import PLACED
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.source import Fitted
@@ -76,7 +76,7 @@ class JointRefinedFit(Strict):
     fit: RefinedFit = RefinedFit()
     joint: JointSettings = JointSettings()
 
-    def fitted(self, images: Sequence[Seen]) -> JointFit:
+    def fitted(self, images: Sequence[Exposure]) -> JointFit:
         """Return the joint fit.
 
         Raises:

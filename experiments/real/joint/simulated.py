@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
-from lensphys.fitting.joint_fit import Seen
+from lensphys.fitting.joint_fit import Exposure
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.methods.joint import JointPrediction, JointRefinedFit
 from lensphys.model import SIE, ImageSource, LightProfile, MassProfile, Shear
@@ -83,7 +83,7 @@ def instruments() -> dict[str, Instrument]:
     return {"VIS": vis.model_copy(update={"noise": noise}), "RED": vis.model_copy(update=red)}
 
 
-def exposures(truth: Truth, rng: np.random.Generator) -> list[tuple[Seen, Placement]]:
+def exposures(truth: Truth, rng: np.random.Generator) -> list[tuple[Exposure, Placement]]:
     """Return four exposures in VIS and one in the red band, and where each lies."""
     found = []
     for i, (band, dither) in enumerate([("VIS", d) for d in DITHER] + [("RED", (0.25, 0.25))]):
@@ -96,7 +96,7 @@ def exposures(truth: Truth, rng: np.random.Generator) -> list[tuple[Seen, Placem
         fine = replace(empty, camera=replace(empty.camera, supersampling=8))
         clean = truth.seen(fine, placement, band)
         taken = empty.noise.sample(clean, torch.Generator().manual_seed(int(rng.integers(2**31))))
-        found.append((Seen(f"{band}{i}", band, instrument.observation(taken)), placement))
+        found.append((Exposure(f"{band}{i}", band, instrument.observation(taken)), placement))
     return found
 
 
@@ -106,7 +106,7 @@ def psnr(image: Tensor, truth: Tensor) -> float:
 
 
 def judged(
-    name: str, found: JointPrediction, truth: Truth, seen: list[tuple[Seen, Placement]], seconds: float
+    name: str, found: JointPrediction, truth: Truth, seen: list[tuple[Exposure, Placement]], seconds: float
 ) -> dict[str, Any]:
     """Return what a joint fit found of a lens, beside the truth."""
     rows = {row.name: row for row in found.table}
@@ -133,7 +133,7 @@ def judged(
     }
 
 
-def placements(found: JointPrediction, by: dict[str, tuple[Seen, Placement]], origin: Placement) -> list[float]:
+def placements(found: JointPrediction, by: dict[str, tuple[Exposure, Placement]], origin: Placement) -> list[float]:
     """Return (found - true) / error of x and y of each image on the sky of the first one."""
     pulls = []
     for row in found.table:
@@ -144,7 +144,7 @@ def placements(found: JointPrediction, by: dict[str, tuple[Seen, Placement]], or
     return pulls
 
 
-def fitted(seen: list[tuple[Seen, Placement]]) -> tuple[JointPrediction, float]:
+def fitted(seen: list[tuple[Exposure, Placement]]) -> tuple[JointPrediction, float]:
     """Return the joint fit of some images, and the CPU seconds that it took."""
     started = time.process_time()
     method = JointRefinedFit()
