@@ -10,15 +10,17 @@ import torch
 from lenses import CENTRE, LitLens, lit_lens, one_thread, small_lenses  # noqa: F401
 from lenstronomy.LightModel.light_model import LightModel
 
-from lensphys.fitting import FreeSourceSettings, LensLightSettings, LensProblem
+from lensphys.fitting import FreeSourceSettings, LensLightSettings, LensProblem, Refinement
 from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
 from lensphys.fitting.lit_or_not import LitOrNot
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.starts import RingSearch, starting_points
+from lensphys.fitting.window import Window
 from lensphys.fitting.with_light import LitLens as FitLitLens
 from lensphys.methods import READY, RefinedFit
 from lensphys.model import SIE, Gaussian, LensModel, Member
+from lensphys.observation import ErrorMap, PixelPSF
 
 
 def test_a_gaussian_is_lenstronomys():
@@ -58,6 +60,33 @@ def test_arcs_alone_are_no_galaxy():
     )
 
 
+@pytest.mark.parametrize("faint", [False, True])
+def test_the_middle_that_is_fitted_of_a_galaxy_is_that_of_the_whole_image(faint):
+    """A galaxy goes on beyond it: what is blurred in from there is left out. And arcs may be faint beside it."""
+    lens, settings = lit_lens(), LensLightSettings(margin=0.3)
+    x, y = np.meshgrid(np.arange(-10, 11), np.arange(-10, 11))
+    kernel = torch.from_numpy((1 + (x**2 + y**2) / 4) ** -2.2)
+    camera = replace(lens.observation.camera, psf=PixelPSF((kernel / kernel.sum()).float(), 0.08))
+    noise = ErrorMap((12.0 if faint else 1.0) * lens.observation.noise.variance(lens.galaxy).sqrt())
+    observation = replace(lens.observation, camera=camera, noise=noise)
+    light = lens_light(observation, LensProblem.from_observation(observation).inverse_sigma, settings)
+    model = replace(LensModel.smooth(), lens_light=light.members)
+    whole = replace(LensProblem.from_observation(observation, model), front=light.image)
+    mass = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": CENTRE[0], "center_y": CENTRE[1]}
+    source = dict(zip(("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y"),
+                      (8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05), strict=True))  # fmt: skip
+    values = {f"lens.{k}": v for k, v in mass.items()} | {f"source.{k}": v for k, v in source.items()}
+    values |= {"shear.gamma1": 0.03, "shear.gamma2": -0.02}
+    fit = whole.unconstrained({k: torch.tensor([v]) for k, v in values.items()} | light.values)
+    inner = Window(margin=3.0, crop=1.0).lit_middle(whole, fit, settings)
+    height, width = inner.observation.image.shape[-2:]
+    assert 0.5 * height * 0.08 > 1.1 and height < 64 and width < 64
+    cut = whole.render(fit)[..., (64 - height) // 2 : (64 + height) // 2, (64 - width) // 2 : (64 + width) // 2]
+    off = ((inner.render(fit) - cut) * noise.sigma.amin().reciprocal()).abs()
+    counts = inner.inverse_sigma > 0
+    assert counts.any() and float(off[counts].max()) < 0.05 * float(off[~counts].max())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("neighbour", [False, True])
 def test_a_lens_with_its_galaxy(neighbour):
@@ -72,8 +101,7 @@ def test_a_lens_with_its_galaxy(neighbour):
     assert float(found.parameters["subhalos"]) == 0
     assert (float(found.parameters["left_out"]) > 20) == neighbour
     assert 0.8 < float(found.reduced_chi2(lens.observation)) < 1.15
-    without = method.model_copy(update={"lens_light": None})
-    blind = without.predict(lens.observation, 2)
+    blind = RefinedFit(stages=Refinement(lens_light=None)).predict(lens.observation, 2)
     assert blind.verdicts[0].quality == "bad"
 
 

@@ -57,6 +57,7 @@ class LensLightSettings(Strict):
         core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
+        border: share of a star's light that may cross the edge of what is fitted: the galaxy goes on beyond it.
         held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
         broad: the light that the Gaussians leave.
         others: what is taken for other objects.
@@ -84,10 +85,16 @@ class LensLightSettings(Strict):
     core: PositiveFloat = 4.0
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8
+    border: PositiveFloat = 0.005
     held: PositiveFloat = 0.01
     broad: BroadLightSettings = BroadLightSettings()
     others: ForeignSettings = ForeignSettings()
     rings: RingSearch = RingSearch()
+
+    def border_of(self, observation: Observation) -> int:
+        """Return how many pixels along the edges of images light from beyond them reaches."""
+        beside = star(observation.camera, observation.image).sum(0).flip(0).cumsum(0)
+        return int((beside[: len(beside) // 2] > self.border).sum())
 
 
 @dataclass(frozen=True)

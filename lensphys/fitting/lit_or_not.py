@@ -85,6 +85,7 @@ class LitOrNot:
         """The middle of one image behind a source that is free in few modes, each pixel at its centre."""
         problem = smooth.problem.sampled(1)
         problem = problem.inner(*problem.observation.camera.grid.middle(self.light.reach, self.light.reach).shape)
+        problem = problem.without_border(self.light.border_of(problem.observation))
         if self.source is None:
             return Fitted.at(problem, smooth.x)
         few = self.source.model_copy(update={"modes": self.source.modes[:2]})

@@ -203,6 +203,12 @@ class LensProblem(Parametrised):
         observation = replace(self.observation, mask=mask)
         return replace(self, observation=observation, inverse_sigma=torch.where(mask, self.inverse_sigma, 0.0))
 
+    def without_border(self, pixels: int) -> LensProblem:
+        """Return the problem without so many pixels along each edge."""
+        border = torch.ones_like(self.observation.image, dtype=torch.bool)
+        border[..., pixels : border.shape[-2] - pixels, pixels : border.shape[-1] - pixels] = False
+        return self.without(border)
+
     def sampled(self, points: int) -> LensProblem:
         """Return the problem with so many points along the side of a pixel; one is quick, and tells minima apart."""
         camera = replace(self.observation.camera, supersampling=points)

@@ -22,7 +22,6 @@ from lensphys.fitting.source import Fitted, Groups, Rival, as_it_is, each, parte
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.verdict import VerdictSettings
 from lensphys.fitting.window import Window, seen_whole
-from lensphys.fitting.with_light import wide_light_held
 from lensphys.observation import Observation
 
 
@@ -175,10 +174,9 @@ class Refinement(Strict):
 
     def middle(self, whole: LensProblem, x: Tensor) -> LensProblem:
         """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many."""
-        inner = self.window.middle(whole, self.lens_light)
-        if inner is whole or self.lens_light is None or not whole.model.lens_light:
-            return inner
-        return wide_light_held(inner, x, self.lens_light.held)
+        if self.lens_light is None or not whole.model.lens_light:
+            return self.window.middle(whole)
+        return self.window.lit_middle(whole, x, self.lens_light)
 
     def _centred_and_lit(self, smooth: Fitted) -> Groups:
         """The smooth fits about the centres of their arcs, with the light of a galaxy where there is one."""

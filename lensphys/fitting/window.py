@@ -12,6 +12,7 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
+from lensphys.model import Parameter
 
 
 class Window(Strict):
@@ -21,31 +22,52 @@ class Window(Strict):
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright.
         margin: pixels about the bright ones that are fitted with them.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
+        model: signal-to-noise of the arcs of a model that makes a pixel bright, where they lie upon a galaxy.
     """
 
     bright: PositiveFloat = 5.0
     margin: NonNegativeFloat = 6.0
     crop: Annotated[float, Field(ge=0, le=1)] = 0.8
+    model: PositiveFloat = 1.0
 
-    def middle(self, whole: LensProblem, light: LensLightSettings | None = None) -> LensProblem:
-        """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many.
+    def middle(self, whole: LensProblem) -> LensProblem:
+        """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many."""
+        return self._cut(whole, *self.shape(whole))
+
+    def lit_middle(self, whole: LensProblem, x: Tensor, light: LensLightSettings) -> LensProblem:
+        """Return the same of images whose galaxy is in the model, without pixels that light from beyond reaches.
 
         Args:
             whole: images of any size.
-            light: how the light of a lens galaxy is found: beyond its reach are other objects; None where none is.
+            x: their fit, (B, Q).
+            light: how the light of the galaxy is found: beyond its reach are other objects.
         """
-        height, width = self.shape(whole, light)
+        arcs = whole.without_front(whole.shown(x), x) * whole.inverse_sigma > self.model
+        inner = self._cut(whole, *self.shape(whole, light, arcs))
+        if inner is whole:
+            return whole
+        return wide_light_held(inner.without_border(light.border_of(inner.observation)), x, light.held)
+
+    def _cut(self, whole: LensProblem, height: int, width: int) -> LensProblem:
         few = height * width <= self.crop * whole.observation.image[0].numel()
         return whole.inner(height, width) if few else whole
 
-    def shape(self, problem: LensProblem, light: LensLightSettings | None) -> tuple[int, int]:
-        """Return how many pixels in the middle, along y and x, hold all bright pixels of all images and a margin."""
+    def shape(
+        self, problem: LensProblem, light: LensLightSettings | None = None, arcs: Tensor | None = None
+    ) -> tuple[int, int]:
+        """Return how many pixels in the middle, along y and x, hold all bright pixels of all images and a margin.
+
+        Args:
+            problem: the images.
+            light: how the light of a galaxy is found; None where none is.
+            arcs: pixels that count as bright beside it, (B, 1, H, W), bool.
+        """
         grid = problem.observation.camera.grid
         bright = problem.arcs.significance(problem.inverse_sigma) > self.bright
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
         margin = self.margin * grid.scale
-        if problem.front is not None and light is not None:
-            bright = bright & (theta.norm(dim=1, keepdim=True) < light.reach)
+        if light is not None:
+            bright = (bright if arcs is None else bright | arcs) & (theta.norm(dim=1, keepdim=True) < light.reach)
             margin = max(margin, light.margin)
         far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + margin for i in (0, 1))
         return grid.middle(far_y, far_x).shape
@@ -64,3 +86,24 @@ def whole_problem(inside: LensProblem, whole: LensProblem, x: Tensor) -> LensPro
     observation = replace(whole.observation, noise=noise)
     problem = replace(inside, observation=observation, inverse_sigma=whole.inverse_sigma, broad=whole.broad)
     return problem.renewed(x)
+
+
+def wide_light_held(problem: LensProblem, x: Tensor, sigma: float) -> LensProblem:
+    """Return the problem of one image with a prior on Gaussians wider than half of its half width, about what they are.
+
+    What only the middle of an image is fitted to does not tell them from each other; the whole image did.
+
+    Args:
+        problem: of the middle.
+        x: the fit of the whole, (1, P).
+        sigma: of the prior of ln amplitude.
+    """
+    values, half = problem.space.physical(problem.parts(x)[0]), problem.observation.camera.grid.radius
+
+    def held(p: Parameter) -> Parameter:
+        member = problem.model.lens_light.get(p.name.rpartition(".")[0])
+        if member is None or not p.name.endswith(".amp") or member.fixed["sigma"] < 0.5 * half:
+            return p
+        return replace(p, mean=float(values[p.name]), sigma=sigma)
+
+    return problem.with_parameters(held)

@@ -18,7 +18,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import finished
 from lensphys.fitting.source import Fitted, FreeSourceSettings
 from lensphys.fitting.starts import apart_from_all_before, free_radius, searched
-from lensphys.model import LensModel, Parameter, ParameterSpace, centre_of
+from lensphys.model import LensModel, ParameterSpace, centre_of
 from lensphys.observation import ModelErrorNoise
 
 
@@ -131,7 +131,7 @@ class LitLens:
     def _near(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """The problem where images of the source can be, with each pixel at its centre, and its light."""
         middle = problem.observation.camera.grid.middle(self.settings.reach, self.settings.reach)
-        return _inner(problem.sampled(1), light, *middle.shape)
+        return _inner(problem.sampled(1), light, middle.shape, self.settings.border_of(problem.observation))
 
     def _nearer(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """Its middle that holds all that is bright beside the galaxy, and a margin."""
@@ -139,7 +139,8 @@ class LitLens:
         rest = replace(problem.observation, image=problem.observation.image - front)
         bright = rest.significance(problem.inverse_sigma) > self.settings.clip
         far = (grid.positions(like=front).abs() * bright).amax((0, 2, 3)) + self.settings.margin
-        return _inner(problem, light, *grid.middle(float(far[1]), float(far[0])).shape)
+        shape = grid.middle(float(far[1]), float(far[0])).shape
+        return _inner(problem, light, shape, self.settings.border_of(problem.observation))
 
     def _starts(self, arcs: LensProblem) -> Tensor:
         """Several different lenses with Sersic sources, (n, P): the best first.
@@ -247,9 +248,12 @@ class LitLens:
         return foreign_objects(problem.observation, model, arcs, allowed, self.settings.others)
 
 
-def _inner(problem: LensProblem, light: LensLight, height: int, width: int) -> tuple[LensProblem, LensLight]:
-    """The middle of a problem and of its light."""
-    inner = problem.inner(height, width)
+def _inner(
+    problem: LensProblem, light: LensLight, shape: tuple[int, int], border: int
+) -> tuple[LensProblem, LensLight]:
+    """The middle of a problem and of its light, without the pixels that light from beyond it reaches."""
+    inner = problem.inner(*shape)
+    inner = inner.without_border(border)
     return inner, replace(light, image=light.image[_middle_window(light.image, inner.observation.image)])
 
 
@@ -258,24 +262,3 @@ def _middle_window(whole: Tensor, middle: Tensor) -> tuple[slice, ...]:
     edges = [(a - b) // 2 for a, b in zip(whole.shape[-2:], middle.shape[-2:], strict=True)]
     cut = [slice(edge, edge + size) for edge, size in zip(edges, middle.shape[-2:], strict=True)]
     return (slice(None), slice(None), *cut)
-
-
-def wide_light_held(problem: LensProblem, x: Tensor, sigma: float) -> LensProblem:
-    """Return the problem of one image with a prior on Gaussians wider than half of its half width, about what they are.
-
-    What only the middle of an image is fitted to does not tell them from each other; the whole image did.
-
-    Args:
-        problem: of the middle.
-        x: the fit of the whole, (1, P).
-        sigma: of the prior of ln amplitude.
-    """
-    values, half = problem.space.physical(problem.parts(x)[0]), problem.observation.camera.grid.radius
-
-    def held(p: Parameter) -> Parameter:
-        member = problem.model.lens_light.get(p.name.rpartition(".")[0])
-        if member is None or not p.name.endswith(".amp") or member.fixed["sigma"] < 0.5 * half:
-            return p
-        return replace(p, mean=float(values[p.name]), sigma=sigma)
-
-    return problem.with_parameters(held)
