@@ -72,7 +72,7 @@ def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
     only, none = comparison.best([minimum(problem, x)])
     torch.testing.assert_close(only.theta_E, best.theta_E)
     assert bool(none.theta_E.isnan())
-    cheap, dear = (comparison.compared(minimum(problem, x, count), 1).merit for count in (0, 2))
+    cheap, dear = (comparison.compared(minimum(problem, x, count)).merit for count in (0, 2))
     assert cheap - dear == pytest.approx(2 * LensLightSettings().others.cost)
 
 
@@ -80,7 +80,7 @@ def test_structure_of_the_source_costs(truth):
     problem, x = truth
     free, dear = (
         Comparison(LensLightSettings(structure=cost), problem, 0 * problem.observation.image, True).compared(
-            minimum(problem, x), 1
+            minimum(problem, x)
         )
         for cost in (0.0, 1000.0)
     )

@@ -113,9 +113,7 @@ def test_the_light_is_found_where_the_mass_is_known():
     mass = {"lens": Member.from_component(SIE, {}, **known)}
     model = replace(LensModel.smooth(), mass=mass)
     problem = LensProblem.from_observation(lens.observation, model)
-    fitter = FitLitLens(
-        LensLightSettings(rings=RingSearch(minima=2, finalists=1)), FreeSourceSettings(modes=(6, 8)), 24
-    )
+    fitter = FitLitLens(LensLightSettings(rings=RingSearch(minima=2)), FreeSourceSettings(modes=(6, 8)), 24)
     found = fitter(problem)
     light = found.problem.light_in_front(found.x)
     assert light is not None

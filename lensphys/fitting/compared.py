@@ -67,26 +67,20 @@ class Comparison:
     free: bool
 
     def best(self, minima: list[Minimum]) -> tuple[Minimum, Rival]:
-        """Return the likeliest: all compared with the coarsest source, and those that come first again."""
-        rings = self.settings.rings
-        first = sorted((self.compared(minimum, 1) for minimum in minima), key=lambda one: -one.merit)
-        apart = apart_from_all_before([float(one.minimum.theta_E) for one in first], rings.apart)
-        last = [self.compared(first[i].minimum, 2) for i in apart[: rings.finalists]]
-        best, *others = sorted(last, key=lambda one: -one.merit)
+        """Return the likeliest, and the likeliest of those with another Einstein radius."""
+        found = sorted((self.compared(minimum) for minimum in minima), key=lambda one: -one.merit)
+        apart = apart_from_all_before([float(one.minimum.theta_E) for one in found], self.settings.rings.apart)
+        best, *others = [found[i] for i in apart]
         if not others:
             return best.minimum, Rival.none(best.minimum.x[:, 0])
         theta_E = others[0].minimum.theta_E
         behind = torch.tensor(best.merit - others[0].merit, dtype=torch.float64).nan_to_num()
         return best.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
 
-    def compared(self, minimum: Minimum, levels: int) -> Compared:
-        """Return how likely a minimum is with a source that is free in its first levels of modes, and its lens then.
+    def compared(self, minimum: Minimum) -> Compared:
+        """Return how likely a minimum is with a free source, in as many modes as suit it best, and its lens then.
 
         Other objects count with what an ellipse of light would leave of them.
-
-        Args:
-            minimum: where a start has ended.
-            levels: of the modes.
         """
         paid = minimum.foreign.left + minimum.foreign.count * self.settings.others.cost
         sigma = torch.where(minimum.problem.inverse_sigma > 0, self._capped.inverse_sigma, 0.0)
@@ -94,13 +88,16 @@ class Comparison:
         if not self.free:
             merit = float(Fitted.at(problem, minimum.x).evidence) - paid
             return Compared(minimum, merit if lenses(problem, minimum.x) else -math.inf)
-        source = self.settings.compared
-        source = source.model_copy(update={"modes": source.modes[:levels]})
-        fit = freed(*problem.held(minimum.x, self.settings.rings.held, mass_of(problem)), source, frames=1)[-1]
+        held = problem.held(minimum.x, self.settings.rings.held, mass_of(problem))
+        levels = freed(*held, self.settings.compared, frames=1)
+        return max((self._judged(minimum, fit, paid) for fit in levels), key=lambda one: one.merit)
+
+    def _judged(self, minimum: Minimum, fit: Fitted, paid: float) -> Compared:
+        """A minimum with a free source, whose other objects cost so much."""
         found = replace(minimum, x=fit.problem.parts(fit.x)[0])
         twice = float(seen_twice(fit.problem, fit.x, self.settings.second)) >= self.settings.twice
-        paid += self.settings.structure * self._structure(fit, found)
-        return Compared(found, float(fit.evidence) - paid if twice and lenses(problem, found.x) else -math.inf)
+        merit = float(fit.evidence) - paid - self.settings.structure * self._structure(fit, found)
+        return Compared(found, merit if twice and lenses(found.problem, found.x) else -math.inf)
 
     def _structure(self, fit: Fitted, sersic: Minimum) -> float:
         """One minus the overlap of the arcs of a free source and of its Sersic, in units of the noise: 0 to 1."""

@@ -37,7 +37,6 @@ class RingSearch(Strict):
         apart: e-folds between the Einstein radii of two minima.
         held: share of its range by which a parameter of the mass may change while it is held and the source opens.
         minima: how many are followed.
-        finalists: and how many of those compared with a finer source.
     """
 
     widest: PositiveFloat = 2.2
@@ -49,7 +48,6 @@ class RingSearch(Strict):
     apart: PositiveFloat = 0.06
     held: PositiveFloat = 0.01
     minima: PositiveInt = 10
-    finalists: PositiveInt = 4
 
 
 def multistart(problem: LensProblem, starts: int, steps: int, factors: Factors = START_FACTORS) -> Tensor:

@@ -450,9 +450,7 @@ def _unlensed(look: Remains, seen: Tensor, settings: VerdictSettings) -> Reasons
 
 
 def _unlensed_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
-    if (
-        settings.without_lens is None or fit.joint_evidence is not None
-    ):  # of several images of a lens one may show no arc
+    if settings.without_lens is None or fit.joint_evidence is not None:  # of several images one may show no arc
         return []
     found = settings.without_lens.explains(fit, float(effective(fit)))
     if found is None:
