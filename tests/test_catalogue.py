@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 from typer.testing import CliRunner
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, UnwritableError
 from lensphys.basics.runners import Processes
 from lensphys.catalogue import Reading, Survey, listed, super_resolve_all
 from lensphys.catalogue.inputs import is_many, tasks
@@ -305,11 +305,22 @@ def test_whatever_fails_costs_its_own_row(tmp_path):
     assert np.load(tmp_path / "out" / rows[5]["result"])["index"].tolist() == [5]
 
 
+def test_a_machine_without_memory_ends_the_run_and_the_next_one_makes_it(made, folder, tmp_path):
+    class Hungry:
+        def predict(self, observation, scale):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        super_resolve_all(survey_of(folder, Hungry()), tmp_path / "out")
+    assert not list((tmp_path / "out/shards").iterdir())
+    assert without_seconds(super_resolve_all(survey_of(folder), tmp_path / "out")) == without_seconds(made[1])
+
+
 def test_a_full_disk_ends_the_run_and_costs_no_rows(folder, tmp_path, monkeypatch):
     from lensphys.catalogue import work
 
     def full(path, *rest):
-        raise LensphysError(f"cannot write {path}: No space left on device")
+        raise UnwritableError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(work, "write_images", full)
     with pytest.raises(LensphysError, match="cannot write .*No space left on device"):

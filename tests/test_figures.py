@@ -14,6 +14,7 @@ from lensphys.basics.panels import save_figure
 from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure
 from lensphys.evaluation.substructure import beyond_macro, true_substructure
 from lensphys.model import SIE, PointMass, Shear
+from lensphys.model.by_name import deflection_of
 from lensphys.observation import Camera, NoPSF
 from lensphys.prediction import Prediction
 from lensphys.tracing.deflection import DeflectionField
@@ -53,6 +54,29 @@ def test_what_is_left_beyond_the_smooth_lens_is_the_sub_halo():
     truth = true_substructure([model, smooth], GRID)
     assert torch.allclose(truth[0], found[0], atol=0.02 * float(found.max()))
     assert truth[1].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("LINE_MASS", {"theta_E": 0.2, "length": 0.4, "phi": 0.5, "center_x": 0.1, "center_y": -0.2}),
+        ("TNFW", {"Rs": 0.1, "alpha_Rs": 0.02, "r_trunc": 0.15, "center_x": 0.1, "center_y": -0.2}),
+    ],
+)
+def test_vortices_and_halos_are_substructure_too(name, values):
+    model = {"lens_model_list": ["SIE", name], "kwargs_lens": [{"theta_E": 1.0}, values]}
+    found = true_substructure([model], GRID)
+    theta = torch.tensor([[[1e4]], [[0.0]]], dtype=torch.float64)[None]
+    mass = 1e4 * float(deflection_of([[(name, values)]], theta, compiled=False)[0, 0]) * math.pi
+    assert float(found.sum()) * GRID.pixel_area == pytest.approx(mass, rel=0.2) and mass > 1e-3
+    x, y = GRID.positions(like=found)[0].flatten(1)[:, int(found.argmax())].tolist()
+    assert math.hypot(x - 0.1, y + 0.2) < 0.5
+
+
+@pytest.mark.parametrize(("ending", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_a_figure_is_what_its_name_says(tmp_path, ending, begins):
+    save_figure(loss_figure([{"epoch": 0, "seconds": 1.0, "loss": 1.0}]), tmp_path / f"a.{ending}")
+    assert (tmp_path / f"a.{ending}").read_bytes().startswith(begins)
 
 
 def test_without_a_smooth_lens_there_is_nothing_beyond_it():

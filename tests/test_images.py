@@ -652,3 +652,15 @@ def test_real_lenses(tmp_path):
         with fits.open(high) as hdus:
             there = WCS(hdus[0].header).all_pix2world(20.5, 40.5, 0)
             assert np.allclose(there, WCS(header).all_pix2world(10, 20, 0), rtol=0, atol=1e-6 / 3600)
+
+
+def test_a_fingerprint_tells_how_images_were_taken():
+    image = np.random.default_rng(0).normal(1, 0.1, (2, 12, 12)).astype("f4")
+
+    def taken(fwhm: float = 0.16, scale: float = 0.1, pixels: np.ndarray = image) -> str:
+        instrument = Instrument.named("euclid_vis").model_copy(update={"pixel_scale": scale})
+        instrument = instrument.model_copy(update={"psf": instrument.psf.model_copy(update={"fwhm": fwhm})})
+        return read_images(InMemory(pixels), instrument=instrument).fingerprint
+
+    assert taken() == taken()
+    assert len({taken(), taken(fwhm=0.4), taken(scale=0.2), taken(pixels=image + 1)}) == 4

@@ -94,3 +94,11 @@ def test_the_yaml_of_the_documentation_is_right(tmp_path):
     assert Recipe.named(tmp_path / "pairs.yaml").target == Recipe.named("hsc_hst").target
     scene = Plan.from_recipe(more, 1, engine="lenstronomy").drawn(0).scene
     assert scene.lens_model_list[:4] == ["EPL", "SHEAR", "MULTIPOLE", "NFW"]
+
+
+def test_a_choice_or_an_axion_that_may_be_negative_is_refused():
+    with pytest.raises(LensphysError, match="must be positive"):
+        Recipe.named("model_1", ["source.R_sersic={kind: choice, values: [0.2, -0.1]}"])
+    Recipe.named("model_1", ["source.R_sersic={kind: choice, values: [0.2, -0.1], weights: [1, 0]}"])
+    with pytest.raises(LensphysError, match="must be positive"):
+        Recipe.named("model_1", ["classes.axion.axion_mass={kind: normal, mean: 1.0e-22, sigma: 1.0e-22}"])

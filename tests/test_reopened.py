@@ -98,14 +98,15 @@ def test_what_a_file_lacks_is_told(tmp_path):
         lp.read_result(path, band="VIS")
 
 
+@pytest.mark.parametrize("evidence", [3.0, np.nan])
 @pytest.mark.parametrize("ending", ["fits", "npz"])
-def test_a_band_of_several(tmp_path, ending):
+def test_a_band_of_several(tmp_path, ending, evidence):
     one = fresh(fits_result(tmp_path).with_name("lens.fits"))
     images = read_images(tmp_path / "lens.fits")
     table = {"name": np.array(["a"]), "value": np.array([1.5]), "error": np.array([0.1]), "unit": np.array(["arcsec"])}
     planes = {name: plane for name, plane in one.planes.items() if name not in ("quality", "reasons")}
     bands = {"VIS": (images, planes), "NIR_H": (images, planes | {"image": 2 * planes["image"]})}
-    numbers, words = {"theta_E": 0.95, "chi2": 1.1, "evidence": 3.0}, {"quality": "suspect", "reasons": "a; b"}
+    numbers, words = {"theta_E": 0.95, "chi2": 1.1, "evidence": evidence}, {"quality": "suspect", "reasons": "a; b"}
     write_joint(tmp_path / f"b.{ending}", JointFile(bands, table, numbers, words, SCALE, {"scale": SCALE}))
     with pytest.raises(lp.LensphysError, match="b.* is a result of several bands: choose the band VIS or NIR_H"):
         lp.read_result(tmp_path / f"b.{ending}")

@@ -89,7 +89,7 @@ def test_masses_give_the_legacy_einstein_radii(parity, model):
 
 
 def test_einstein_radius_of_the_main_lens():
-    assert 1e12**0.5 * einstein_radius_of_solar_mass(0.5, 1.0) == pytest.approx(1.2814905676, rel=1e-9)
+    assert 1e12**0.5 * einstein_radius_of_solar_mass(0.5, 1.0, "luminosity") == pytest.approx(1.2814905676, rel=1e-9)
 
 
 def test_subhalo_masses_follow_the_power_law():
@@ -114,7 +114,7 @@ def test_subhalo_masses_of_the_recipe_are_those_of_the_legacy_data(parity):
             for i in (0, 1)
         ]
     )
-    mass = theirs / einstein_radius_of_solar_mass(0.5, 1.0) ** 2
+    mass = theirs / einstein_radius_of_solar_mass(0.5, 1.0, "luminosity") ** 2
     population = Recipe.named("model_1").classes["cdm"]
     p = population.slope + 1
     assert kstest(mass, lambda m: (m**p - 1e6**p) / (1e10**p - 1e6**p)).pvalue > 0.05

@@ -245,3 +245,10 @@ def test_simulate_is_a_plan_and_its_writing(tmp_path):
     simulate(recipe, 2, tmp_path / "a.h5", classes=["no_sub"], seed=3, engine="lenstronomy")
     plan = Plan.from_recipe(recipe, 2, classes=["no_sub"], seed=3, engine="lenstronomy")
     assert write(plan, tmp_path / "b.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
+
+
+def test_a_file_that_stores_other_data_sets_is_not_what_is_asked_for(tmp_path):
+    recipe, out = Recipe.named("model_2", ["height=16", "width=16"]), tmp_path / "a.h5"
+    simulate(recipe, 1, out, classes=["no_sub"])
+    with pytest.raises(LensphysError, match="a.h5 exists and stores other data sets"):
+        simulate(recipe, 1, out, classes=["no_sub"], deflection=True)

@@ -94,6 +94,10 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise LensphysError(f"unknown {name} {value!r}: choose one of {', '.join(sorted(choices))}")
 
 
+class UnwritableError(LensphysError):
+    """A file or folder cannot be written: of no one input's making, but of the disk's."""
+
+
 def check_file(name: str, path: Path) -> None:
     """Raise unless ``path`` is an existing file.
 

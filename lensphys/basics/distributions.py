@@ -232,6 +232,12 @@ class Choice(_ByQuantile):
             raise ValueError(f"weights must be one for each of the {len(self.values)} values, and not all zero")
         return self
 
+    @property
+    def drawn(self) -> list[float]:
+        """The values that are ever drawn."""
+        weights = self.weights or [1.0] * len(self.values)
+        return [value for value, weight in zip(self.values, weights, strict=True) if weight > 0]
+
     def quantile(self, u: float) -> float:
         """Return the value that a fraction ``u`` of the draws, in the order of ``values``, stays below."""
         weights = np.ones(len(self.values)) if self.weights is None else np.array(self.weights)
@@ -258,7 +264,7 @@ Distribution = Annotated[
 
 
 def _positive(distribution: Distribution) -> Distribution:
-    lowest = distribution.quantile(1e-7)
+    lowest = min(distribution.drawn) if isinstance(distribution, Choice) else distribution.quantile(1e-7)
     if not lowest > 0:
         raise ValueError(
             f"must be positive, and would be drawn as low as {lowest:g}: narrow it, or make it a truncated_normal"

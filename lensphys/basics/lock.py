@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, UnwritableError
 
 try:
     import fcntl
@@ -16,6 +17,7 @@ except ImportError:  # Windows: runs are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_AGAIN = 0.2  # seconds until a lock is asked for again
 
 
 def locked(path: Path, *, certainly: bool = False) -> BinaryIO | None:
@@ -58,11 +60,12 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 @contextmanager
-def sole_run(place: Path) -> Iterator[None]:
+def sole_run(place: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Keep other runs away from a folder, or from a file that is being made, while the block runs.
 
     Args:
         place: a folder that is there, or the file.
+        patience: how long to wait for another run to end [s].
 
     Raises:
         LensphysError: if another run is at work there, or the folder cannot be written.
@@ -70,9 +73,12 @@ def sole_run(place: Path) -> Iterator[None]:
     path = place / LOCK if place.is_dir() else place.with_name(f".{place.name}{LOCK}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = locked(path)
+        file, until = locked(path), time.monotonic() + patience
+        while file is None and time.monotonic() < until:
+            time.sleep(_AGAIN)
+            file = locked(path)
     except OSError as error:
-        raise LensphysError(f"cannot write {place}: {error.strerror or error}") from None
+        raise UnwritableError(f"cannot write {place}: {error.strerror or error}") from None
     if file is None:
         raise LensphysError(f"another run is at work on {place}: wait until it ends, or choose another --out")
     with file:

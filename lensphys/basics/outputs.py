@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, UnwritableError
 from lensphys.basics.lock import LOCK, locked, sole_run
 
 _SCRATCH = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
@@ -92,7 +92,7 @@ def scratch(path: Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise LensphysError(f"cannot write {path}: {error.strerror or error}") from None
+        raise UnwritableError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _begun(path: Path) -> tuple[Path, BinaryIO]:
@@ -162,8 +162,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary = folder / path.name
         temporary.mkdir()
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        move_into_place(temporary, path)
+        replace_folder(temporary, path)
+
+
+def replace_folder(made: Path, path: Path) -> None:
+    """Move a folder to its place; one that is there is put beside the new one, in its scratch folder, not removed."""
+    if path.is_dir():
+        os.replace(path, made.with_name(f"{made.name}.before"))
+    move_into_place(made, path)
 
 
 def checksum(*paths: Path) -> str:

@@ -91,9 +91,13 @@ def draw(ax: Axes, panel: Panel | None) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, or as PDF or SVG where its name ends so, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(DPI)
+    kind = path.suffix.lower().removeprefix(".")
     with whole_file(path) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)  # `savefig` draws a figure with a layout twice
+        if kind in ("pdf", "svg"):
+            figure.savefig(temporary, format=kind)
+        else:
+            FigureCanvasAgg(figure).print_png(temporary)  # `savefig` draws a figure with a layout twice

@@ -12,6 +12,7 @@ from lensphys.basics.lock import sole_run
 from lensphys.basics.terminal import tracked
 
 CACHE = "LENSPHYS_CACHE"  # environment variable: the folder for copies
+_PATIENCE = 3600.0  # seconds that a process waits for another one to copy the same file
 
 
 def copies() -> Path:
@@ -37,7 +38,7 @@ def local(place: str | Path) -> Path:
     home = copies() / hashlib.sha256(address.encode()).hexdigest()[:16]
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with sole_run(home):
+        with sole_run(home, patience=_PATIENCE):
             return _copied(address, home)
     except LensphysError:
         raise

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lensphys.basics.checks import LensphysError, shortened
+from lensphys.basics.checks import LensphysError, UnwritableError, shortened
 from lensphys.basics.outputs import checksum, whole_folder, write_json
 from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
@@ -169,9 +169,9 @@ class _Part:
                 )
             result = self._resolved(images)
             self._write(name, piece, images, result)
+        except (UnwritableError, MemoryError, OSError, torch.OutOfMemoryError):
+            raise  # of this machine's making, not of the file's: another try may do
         except Exception as error:  # whatever it is, it is this file's, and costs its own row alone
-            if str(error).startswith("cannot write"):  # but for a full disk
-                raise
             if piece.count > 1:
                 for single in _singles(piece):
                     self._take(single)

@@ -7,7 +7,6 @@ are along these axes of the array, not along RA and Dec; the WCS of a FITS outpu
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from lensphys.observation import (
     PixelPSF,
     SkyNoise,
 )
+from lensphys.observation.fingerprint import fingerprint
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
 from lensphys.observation.units import unit_ratio
 from lensphys.tracing.grid import PixelGrid
@@ -78,10 +78,8 @@ class ImageSet:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the pixels, noise and mask: what a computation on them depends on."""
-        seen = self.observation
-        parts = [seen.image, seen.noise.variance(seen.image), seen.weight]
-        return hashlib.sha256(b"".join(x.contiguous().numpy().tobytes() for x in parts)).hexdigest()
+        """A hash of the images and of how they were taken: what a computation on them depends on."""
+        return fingerprint(self.observation)
 
     def only(self, index: Array) -> ImageSet:
         """Return those images whose numbers in the file are in ``index``, (n,).

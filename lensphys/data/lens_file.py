@@ -153,7 +153,7 @@ class LensFile:
 
     @property
     def identity(self) -> str:
-        """Hash of the recipe, instrument, seed, classes, number and versions that made the file, or of its content."""
+        """Hash of the recipe, instrument, seed, classes, number and engine that made the file, or of its content."""
         return str(self._open().attrs["identity"])
 
     @property

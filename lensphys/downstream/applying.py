@@ -14,17 +14,18 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.outputs import whole_file
-from lensphys.basics.provenance import provenance, source_hash
+from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
 from lensphys.basics.runs import READER
 from lensphys.basics.settings import Strict
 from lensphys.data.images import read_images
 from lensphys.downstream.inputs import AnyInput, Material, Seen
 from lensphys.downstream.measures import of_classes
-from lensphys.downstream.products import CODE, Product, Results, computed, fingerprint
+from lensphys.downstream.products import Product, Results, computed
 from lensphys.downstream.readers import AnyReader, Trained
 from lensphys.downstream.settings import Downstream
 from lensphys.fits.header import same_scale
 from lensphys.observation import Instrument, Observation
+from lensphys.observation.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from lensphys.downstream.lenses import Collection
@@ -87,7 +88,7 @@ def save_reader(
         instrument=collection.instrument,
         temperature=trained.temperature,
         labelled=bool(settings.labelled_products(name)),
-        code=source_hash(*CODE),
+        code=source_hash(*SUPER_RESOLVING),
         provenance=provenance(title=settings.title, budget=budget, seed=seed, data=train.provenance),
     )
     with whole_file(folder / _STATE) as temporary, temporary.open("wb") as file:
@@ -143,7 +144,7 @@ def apply_reader(
     images = read_images(path, instrument=instrument, fallback=saved.instrument)
     answers, results = answered(saved, trained, images.observation, path, device=device, workers=workers)
     remarks = [*images.remarks]
-    if saved.products and saved.code != source_hash(*CODE):
+    if saved.products and saved.code != source_hash(*SUPER_RESOLVING):
         remarks.append("the fits are made by other code than those that the reader learned from")
     found = {"images": _listed(saved, answers, images.index, results), "remarks": remarks}
     labelled = images.carried is not None and "label" in images.carried.columns

@@ -46,12 +46,13 @@ def judge_reader(reader: Path, data: Path, out: Path, *, device: str = "cpu", wo
         target = classes_of(file, tuple(saved.classes)) if saved.target is None else number_of(file, saved.target)
         lost = unusable(file, np.arange(len(file)))
         rows = np.setdiff1d(target.known, np.array(list(lost), dtype=np.int64))
-        if looks := [name for name, x in saved.inputs.items() if x.needs_hr and not file.has_truth]:
+        looks = [name for name, x in saved.inputs.items() if x.needs_hr]
+        if looks and not file.has_truth:
             raise LensphysError(
                 f"{data} has no HR images (/hr_clean), which the input {looks[0]!r} of {reader} looks at: judge it on "
                 "simulated lenses"
             )
-        hr = true_images(file, rows) if file.has_truth else None
+        hr = true_images(file, rows) if looks else None
         told = {"file": data.name, "identity": file.identity, "in_file": len(file), "unusable": len(lost)}
         told |= {"lenses": len(rows), "order": bool(target.classes) and file.classes != list(target.classes)}
         answers, _ = answered(saved, trained, file.observation(rows), data, hr, device=device, workers=workers)

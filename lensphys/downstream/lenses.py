@@ -20,10 +20,11 @@ from lensphys.data.subset import write_rows
 from lensphys.data.unusable import unusable
 from lensphys.downstream.inputs import Material, Seen
 from lensphys.downstream.numbers import nuisances
-from lensphys.downstream.products import Product, Results, computed, fingerprint
+from lensphys.downstream.products import Product, Results, computed
 from lensphys.downstream.sampling import Rows, Target, classes_of, groups_of, matched_rows, number_of
 from lensphys.downstream.settings import PLAIN, Downstream, Matched, slug
 from lensphys.observation import Instrument, Observation
+from lensphys.observation.fingerprint import fingerprint
 from lensphys.training.experiment import DataSettings, train, training_data
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lensphys.basics.checks import LensphysError
@@ -34,7 +34,7 @@ class NetworkTraining(Strict):
     """
 
     steps: PositiveInt = 600
-    batch_size: PositiveInt = 32
+    batch_size: int = Field(default=32, ge=2)
     learning_rate: PositiveFloat = 3e-3
     weight_decay: NonNegativeFloat = 1e-2
     looks: PositiveInt = 10

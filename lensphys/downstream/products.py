@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, model_validator
 
 from lensphys.basics.checks import LensphysError, check_choice
-from lensphys.basics.provenance import source_hash
+from lensphys.basics.provenance import SUPER_RESOLVING, source_hash
 from lensphys.basics.runs import WEIGHTS
 from lensphys.basics.settings import Strict
 from lensphys.basics.version import VERSION
@@ -31,7 +30,6 @@ Results = Mapping[str, NDArray[Any]]
 _IMAGES = ("image", "alpha", "residual", "bodies")  # of more than two dimensions; nothing else of that size is read
 _CHUNK = 16  # images: what is lost of a run that is killed
 # what makes products: a change of other code leaves them as they are
-CODE = ("fitting", "methods", "model", "networks", "observation", "prediction.py", "tracing")
 
 
 class Product(Strict):
@@ -116,7 +114,7 @@ class Product(Strict):
         weights = None if self.folder is None else (self.folder / WEIGHTS).read_bytes()
         told = {} if weights is None else {"weights_sha256": hashlib.sha256(weights).hexdigest()}
         asked = self.model_dump(exclude={"run", "train", "start"})
-        return asked | told | {"version": VERSION, "code": source_hash(*CODE)}
+        return asked | told | {"version": VERSION, "code": source_hash(*SUPER_RESOLVING)}
 
 
 class _Chunks(Kept):
@@ -178,14 +176,3 @@ def _check_cache(folder: Path, identity: Mapping[str, Any]) -> None:
             f"{folder} was made with another {', '.join(changed)}: remove the folder to compute it again, or choose "
             "another --out"
         )
-
-
-def fingerprint(observation: Observation) -> str:
-    """Return a hash of images, noise, mask and PSF: what a computation on them depends on."""
-    seen, found = observation, hashlib.sha256()
-    point = torch.zeros_like(seen.image[:1])
-    point[..., point.shape[-2] // 2, point.shape[-1] // 2] = 1
-    spread = seen.camera.rows(torch.tensor([0])).psf.summed(point, seen.camera.grid.scale, 1)
-    for part in (seen.image, seen.noise.variance(seen.image), seen.weight, spread):
-        found.update(part.contiguous().cpu().numpy().tobytes())
-    return found.hexdigest()

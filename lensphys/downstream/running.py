@@ -31,6 +31,10 @@ _CODE = (
     *(f"downstream/{name}.py" for name in ("inputs", "lenses", "measures", "network_training", "numbers", "readers")),
     "downstream/sampling.py",
     *(f"networks/{name}.py" for name in ("classifier", "group_convolution", "readers")),
+    "evaluation/substructure.py",
+    "evaluation/statistics.py",
+    "tracing/orientation.py",
+    "observation/camera.py",
 )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -15,8 +17,12 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
+from lensphys.model.by_name import deflection_of
+from lensphys.simulation.scene import substructure_of
 
 Rows = NDArray[np.int64]
+
+_FAR = 1e4  # arcsec, a circle that holds every halo
 
 
 @dataclass(frozen=True)
@@ -90,16 +96,19 @@ def _theta_E(file: LensFile) -> NDArray[np.float64]:
 
 
 def _subhalo_fraction(file: LensFile) -> NDArray[np.float64]:
-    """Mass of all point masses over that of the main lens within its Einstein radius."""
+    """Mass of all that is no smooth mass over that of the main lens within its Einstein radius."""
     return np.array([_fraction(model) for model in _models(file)])
 
 
 def _fraction(model: Mapping[str, Any] | None) -> float:
     if model is None:
         return float("nan")
-    pairs = list(zip(model["lens_model_list"], model["kwargs_lens"], strict=True))
-    points = sum(values["theta_E"] ** 2 for name, values in pairs if name == "POINT_MASS")
-    return float(points / pairs[0][1]["theta_E"] ** 2)
+    angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    outward = torch.stack([angle.cos(), angle.sin()])[None, :, None]
+    alpha = deflection_of([substructure_of(model)], _FAR * outward, compiled=False)
+    return (
+        float((alpha * outward).sum(1).mean()) * _FAR / model["kwargs_lens"][0]["theta_E"] ** 2
+    )  # of all mass inside a circle
 
 
 NUMBERS = {"log_axion_mass": _log_axion_mass, "theta_E": _theta_E, "subhalo_fraction": _subhalo_fraction}

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensphys.model import LensModel, PointSwarm
+from lensphys.model import LensModel
+from lensphys.model.by_name import deflection_of
 from lensphys.observation import GaussianPSF
 from lensphys.prediction import Prediction
+from lensphys.simulation.scene import substructure_of
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
@@ -46,19 +48,13 @@ def beyond(
 
 
 def true_substructure(models: Sequence[dict[str, Any]], grid: PixelGrid) -> Tensor:
-    """Return the smoothed kappa of all the point masses of simulated lenses, (B, 1, H, W).
+    """Return the smoothed kappa of all that is no smooth mass of simulated lenses, (B, 1, H, W).
 
     Args:
         models: what `LensFile.lens_model` returns, one a lens.
         grid: the pixels.
     """
-    images = []
-    for model in models:
-        names, values = model["lens_model_list"], model["kwargs_lens"]
-        points = [v for name, v in zip(names, values, strict=True) if name == "POINT_MASS"]
-        strength, x, y = (
-            torch.tensor([[f(p) for p in points]], dtype=torch.float64).reshape(1, -1)
-            for f in (lambda p: p["theta_E"] ** 2, lambda p: p["center_x"], lambda p: p["center_y"])
-        )
-        images.append(soft_kappa(DeflectionField.from_lens(PointSwarm(strength, x, y), grid, like=strength)))
-    return torch.cat(images)
+    theta = grid.positions(like=torch.zeros(1, dtype=torch.float64))
+    masses = [substructure_of(model) for model in models]
+    alpha = deflection_of(masses, theta.flatten(2)[:, :, None], compiled=True)
+    return soft_kappa(DeflectionField(alpha.reshape(len(models), *theta.shape[1:]), grid))

@@ -111,7 +111,7 @@ def write_bands(
     Raises:
         LensphysError: if the file cannot be written.
     """
-    head = fits.Header([(name, value) for name, value in cards.items()])
+    head = fits.Header([(name, _card(value)) for name, value in cards.items()])
     head["LENSPHYS"] = (VERSION, "version that super-resolved these images")
     hdus: list[Any] = [fits.PrimaryHDU(header=_with_origin(head, provenance))]
     for band, one in bands.items():
@@ -197,17 +197,21 @@ def _of_input(header: fits.Header) -> fits.Header:
     return new
 
 
+def _card(value: Any) -> Any:
+    """What a header holds of a value: FITS has no NaN and no infinity there."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
 def _found(results: Mapping[str, Any], pixel_scale: float) -> list[tuple[str, Any, str]]:
     """The cards of what was found: keyword, value and comment."""
     cards: list[tuple[str, Any, str]] = [("PIXSCALE", pixel_scale, "[arcsec]")]
     for key, name, comment in NUMBERS:
         if name in results:
-            value = float(results[name][0])
-            cards.append((key, value if np.isfinite(value) else None, comment))  # FITS has no NaN in headers
+            cards.append((key, _card(float(results[name][0])), comment))
     if "subhalos" in results:
         cards.append(("SUBHALOS", int(results["subhalos"][0]), "sub-halos found"))
     if "false_subhalos" in results:
-        false = float(results["false_subhalos"][0])
+        false = _card(float(results["false_subhalos"][0]))
         cards.append(("SUBFALSE", false, "sub-halos that a smooth lens would show"))
     if "quality" in results:
         cards.append(("QUALITY", str(results["quality"][0]), "good, suspect or bad: by the fit itself"))

@@ -71,7 +71,7 @@ def cosmology_of_masses() -> Any:
 
 
 @lru_cache
-def einstein_radius_of_solar_mass(z_lens: float, z_source: float, kind: DistanceKind = "luminosity") -> float:
+def einstein_radius_of_solar_mass(z_lens: float, z_source: float, kind: DistanceKind) -> float:
     """Return theta_E of one solar mass [arcsec]; theta_E grows as the root of the mass.
 
     theta_E = sqrt(4 G M / c^2 D_LS / (D_L D_S)). The legacy data have 206265 arcsec in a radian, LUMINOSITY distances
@@ -83,7 +83,7 @@ def einstein_radius_of_solar_mass(z_lens: float, z_source: float, kind: Distance
         kind: of the distances.
 
     Example:
-        >>> round(1e12**0.5 * einstein_radius_of_solar_mass(0.5, 1.0), 7)
+        >>> round(1e12**0.5 * einstein_radius_of_solar_mass(0.5, 1.0, "luminosity"), 7)
         1.2814906
     """
     from astropy import constants, units

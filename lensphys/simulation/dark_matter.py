@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from lensphys.basics.distributions import Distribution
+from lensphys.basics.distributions import Distribution, PositiveDistribution
 from lensphys.basics.settings import Strict
 from lensphys.simulation.bodies import Bodies, Host
 from lensphys.simulation.halos import Halos
@@ -40,7 +40,7 @@ class Vortex(Strict):
     kind: Literal["vortex"]
     mass: PositiveFloat
     points: Annotated[int, Field(ge=2)] | None = None
-    axion_mass: Distribution
+    axion_mass: PositiveDistribution
     half_length: PositiveFloat
 
     def sample(self, rng: np.random.Generator, host: Host) -> Bodies:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,21 @@ from lensphys.simulation.recipe import Recipe
 
 # lenstronomy's names of what bends the arcs smoothly, and those that begin with them
 SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")
+
+
+def is_smooth(name: str) -> bool:
+    """Return whether a mass of lenstronomy's name bends the arcs smoothly."""
+    return name.startswith(SMOOTH)
+
+
+def substructure_of(model: Mapping[str, Any]) -> list[tuple[str, Keywords]]:
+    """Return the masses of a stored lens that are neither the main lens nor smooth: their names and parameters.
+
+    Args:
+        model: ``lens_model_list`` and ``kwargs_lens``, as `LensFile.lens_model` returns them.
+    """
+    masses = zip(model["lens_model_list"], model["kwargs_lens"], strict=True)
+    return [(name, keywords) for i, (name, keywords) in enumerate(masses) if i > 0 and not is_smooth(name)]
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,7 @@ class Scene:
     @property
     def smooth(self) -> Scene:
         """The scene without substructure: what is no main lens and no smooth profile."""
-        kept = [(name, k) for i, (name, k) in enumerate(self._masses) if i == 0 or name.startswith(SMOOTH)]
+        kept = [(name, k) for i, (name, k) in enumerate(self._masses) if i == 0 or is_smooth(name)]
         return replace(self, lens_model_list=[name for name, _ in kept], kwargs_lens=[k for _, k in kept])
 
     def displaced(self, x: float, y: float) -> Scene:

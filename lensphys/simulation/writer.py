@@ -124,10 +124,12 @@ def _check_same(plan: Plan, out: Path) -> None:
     remedy = "remove it, or choose another --out"
     try:
         with LensFile(out) as file:
-            same = file.identity == plan.identity
+            same, stored = file.identity == plan.identity, file.left_out == plan.left_out
     except LensphysError as error:
         raise LensphysError(f"{out} exists and is not a whole lens file: {remedy} ({error})") from None
     if not same:
         raise LensphysError(
-            f"{out} exists and is another simulation (recipe, seed, number, classes, engine or version): {remedy}"
+            f"{out} exists and is another simulation (recipe, seed, number, classes or engine): {remedy}"
         )
+    if not stored:
+        raise LensphysError(f"{out} exists and stores other data sets (--deflection, --clean): {remedy}")

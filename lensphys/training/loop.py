@@ -420,6 +420,7 @@ class _Run:
             "optimizers": {player: optimizer.state_dict() for player, optimizer in self.optimizers.items()},
             "precision": self.fabric.strategy.precision.state_dict(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
             "progress": {k: getattr(self, k) for k in ("epoch", "step", "sums", "smallest", "best", "seconds")},
             "data": self.batches.identity,
         }
@@ -440,6 +441,8 @@ class _Run:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
             if self.fabric.is_global_zero:  # whose state it is
                 torch.set_rng_state(state["random"].cpu())
+                if state.get("random_cuda") is not None and self.fabric.device.type == "cuda":
+                    torch.cuda.set_rng_state(state["random_cuda"].cpu())
             progress, data = state["progress"], state["data"]
         except Exception as error:
             raise LensphysError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.outputs import move_into_place, scratch, whole_file
+from lensphys.basics.outputs import replace_folder, scratch, whole_file
 from lensphys.viewer.catalogue import Entry, catalogue_page
 from lensphys.viewer.library import Library
 from lensphys.viewer.page import lens_page
@@ -64,9 +63,7 @@ def write_pages(results: Results, page: Path, told: Callable[[range], Iterable[i
         entries = [
             _lens(results.lenses[i](), new, i, quote(home), folder.name) for i in told(range(len(results.lenses)))
         ]
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        move_into_place(new, folder)
+        replace_folder(new, folder)
     _write(page, catalogue_page(results.path.name, entries, Library(_CATALOGUE), results.skipped))
     return len(entries)
 

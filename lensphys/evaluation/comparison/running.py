@@ -15,9 +15,10 @@ import torch
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
-from lensphys.basics.provenance import provenance
+from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
 from lensphys.basics.runs import CONFIG, LOG, WEIGHTS
 from lensphys.basics.terminal import progress_console
+from lensphys.basics.version import VERSION
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison.checking import check_comparison
 from lensphys.evaluation.comparison.judging import Judge, Row
@@ -135,7 +136,8 @@ class _Run:
     def _judged(self, entry: Entry) -> Row:
         """What a method reached and costs; not computed again for the same weights and settings."""
         niqe = [self.niqe.mean.tolist(), self.niqe.covariance.tolist()]
-        asked = [entry.model_dump(), self.comparison.limit, self.comparison.threads, self.judge.identity, niqe]
+        made_by = [VERSION, source_hash(*SUPER_RESOLVING, "evaluation"), str(self.device)]
+        asked = [entry.model_dump(), self.comparison.limit, self.comparison.threads, self.judge.identity, niqe, made_by]
         made = [self._left(entry) / name for name in (WEIGHTS, CONFIG)] if entry.ready is None else []
         key = hashlib.sha256(json.dumps(asked).encode() + b"".join(path.read_bytes() for path in made)).hexdigest()
         kept = self.folder / "rows" / f"{entry.slug}.json"
