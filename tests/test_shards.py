@@ -18,6 +18,8 @@ from lensphys.basics.runners import Processes
 from lensphys.cli import app
 from lensphys.data import LensFile
 from lensphys.data.merging import COPIED, REFERRED, merge
+from lensphys.evaluation.doctor import diagnose
+from lensphys.interop.exporting import export
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
@@ -49,6 +51,15 @@ def test_manifest_names_plan_and_shards(folder):
     for i, name in enumerate(names):
         said, data = tree["finished"][str(i)], (folder / name).read_bytes()
         assert said == {"samples": (10, 10, 4)[i], "bytes": len(data), "crc32": f"{zlib.crc32(data):08x}"}
+
+
+def test_a_folder_is_looked_at_and_exported_as_a_file_is(folder, tmp_path):
+    found = {finding.name for finding in diagnose(folder)}
+    with LensFile(folder) as file:
+        assert "lr" in file.names and file.recipe["height"] == 12 and len(file.files) == 4
+    assert found == {finding.name for finding in diagnose(merge(folder, tmp_path / "one.h5"))}
+    export(folder, tmp_path / "a.fits", "fits", indices=[3])
+    assert (tmp_path / "a.fits").exists()
 
 
 def test_a_shard_is_a_lens_file_of_its_own(folder):

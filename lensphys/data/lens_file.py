@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.remote import local
-from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, opened, rows_of
+from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, files_of, opened, rows_of
 from lensphys.data.merging import virtual_file
 from lensphys.data.recomputed import LEFT_OUT, alpha_hr
 from lensphys.observation import Conditions, Instrument, Observation
@@ -155,6 +155,23 @@ class LensFile:
     def identity(self) -> str:
         """Hash of the recipe, instrument, seed, classes, number and engine that made the file, or of its content."""
         return str(self._open().attrs["identity"])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The datasets that are stored; see `has` for those that can be read."""
+        return frozenset(self._open())
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe that the lenses were drawn by; empty where none is known."""
+        return dict(json.loads(self._open().attrs.get("recipe", "{}")))
+
+    @property
+    def files(self) -> list[Path]:
+        """The file itself and those that it refers to, or the shards of a folder: none of them may be replaced."""
+        if self.path.is_dir():
+            return sorted(file for file in self.path.rglob("*") if file.is_file())
+        return files_of(self.path)
 
     @property
     def instrument(self) -> Instrument:

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from lensphys.basics.checks import LensphysError, check_choice, check_file
-from lensphys.basics.remote import local
+from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.runs import check_trained
 from lensphys.basics.settings import Strict
+from lensphys.data.lens_file import LensFile
 from lensphys.downstream.inputs import AnyInput, Kind
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
@@ -288,7 +288,7 @@ def check_downstream(settings: Downstream) -> None:
 
 def _check_data(data: DataSettings, settings: Downstream) -> None:
     if data.recipe is None:
-        check_file("data set", local(str(data.file)))
+        LensFile(str(data.file)).close()
         return
     plan = Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
     if settings.task == "classify" and len(plan.classes) < 2:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -163,7 +162,7 @@ def diagnose(
         LensphysError: if a file is missing, damaged or not ours.
     """
     with LensFile(path) as file:
-        held = _held(file.path)
+        held = set(file.names)
         for other in others:
             LensFile(other).close()  # a wrong name shows now, not after minutes
         if len(file) == 0:
@@ -177,11 +176,6 @@ def diagnose(
         for other in others:
             found += _shared(file, held, prints, Path(other))
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def _held(path: Path) -> set[str]:
-    with h5py.File(path, "r") as file:
-        return set(file)
 
 
 def _of_file(file: LensFile, held: set[str]) -> Iterator[Finding]:
@@ -302,9 +296,7 @@ def _of_lens_models(file: LensFile, held: set[str], names: NDArray[Any]) -> Iter
 
 def _is_without(file: LensFile, name: str) -> bool:
     """Whether a class has no substructure: by its recipe, else by its name."""
-    with h5py.File(file.path, "r") as raw:
-        recipe = json.loads(raw.attrs.get("recipe", "{}"))
-    population = recipe.get("classes", {}).get(name)
+    population = file.recipe.get("classes", {}).get(name)
     kind = population.get("kind") if isinstance(population, dict) else None
     return name.lower() in _WITHOUT if kind is None else kind == "none"
 
@@ -335,7 +327,7 @@ def _shared(file: LensFile, held: set[str], prints: NDArray[np.uint64], path: Pa
             message = f"LR images that {path} holds as well"
             remedy = "a leak between splits: simulate with another --seed, or drop them from one"
             yield _finding("shared_images", "error", message, np.flatnonzero(same), remedy)
-        if "lens_model" in held & _held(path):
+        if "lens_model" in held & other.names:
             twins = np.isin(_fingerprints(file, "lens_model"), _fingerprints(other, "lens_model")) & ~same
             if twins.any():
                 message = f"lenses that {path} holds as well, in other images"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,7 +60,7 @@ def coarse_light(file: LensFile, check: SamplingCheck = SamplingCheck()) -> Coar
         file: the data set.
         check: how it is found out.
     """
-    if not file.has("lens_model") or _recipe(file) is None:
+    if not file.has("lens_model") or not file.recipe:
         return None
     own = file.instrument.points
     try:
@@ -83,19 +82,13 @@ def _needed(lenses: Rendering, own: int, tolerated: float) -> int | None:
     return next((points for points in finer if bool((errors[points] <= tolerated).all())), None)
 
 
-def _recipe(file: LensFile) -> dict[str, Any] | None:
-    with h5py.File(file.path, "r") as raw:
-        found = raw.attrs.get("recipe")
-    return None if found is None else dict(json.loads(found))
-
-
 def _sharpest(file: LensFile, count: int) -> NDArray[np.int64]:
     found = [sharpness(json.loads(text)["kwargs_source"]) for text in file.read("lens_model")]
     return np.sort(np.argsort(found)[-count:])
 
 
 def _rendering(file: LensFile, index: NDArray[np.int64]) -> Rendering:
-    recipe = Recipe.parse(_recipe(file) or {}, f"recipe of {file.path}")
+    recipe = Recipe.parse(file.recipe, f"recipe of {file.path}")
     recipe = recipe.model_copy(update={"height": file.grid_lr.height, "width": file.grid_lr.width})
     scenes = [Scene(**json.loads(text)) for text in file.read("lens_model", index)]
     scale = file.read("flux_scale", index) if file.has("flux_scale") else np.ones(len(index))

@@ -9,7 +9,6 @@ from typing import Any
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.outputs import check_output, move_into_place, scratch
-from lensphys.data.hdf5 import files_of
 from lensphys.data.lens_file import LensFile
 from lensphys.interop.caustics import write_caustics
 from lensphys.interop.coolest import write_coolest
@@ -55,7 +54,7 @@ def export(
     with LensFile(source) as lenses:
         chosen = list(range(len(lenses)) if indices is None else dict.fromkeys(indices))
         _check(lenses, chosen)
-        inputs = files_of(lenses.path)
+        inputs = lenses.files
         check_output(out, inputs, overwrite=overwrite)
         into_file = _is_file(out, kind, suffix, len(chosen))
         stems = [out.stem] if into_file else [f"{_SAMPLE}{index:06d}" for index in chosen]

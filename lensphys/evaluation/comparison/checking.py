@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lensphys.basics.checks import LensphysError, MissingExtraError, check_choice, check_file
-from lensphys.basics.remote import local
+from lensphys.basics.checks import LensphysError, MissingExtraError, check_choice
 from lensphys.basics.runs import check_trained, misfits
+from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison.settings import ENDLESS, Comparison, Entry, references
 from lensphys.losses.perceptual import EXTRACTORS
 from lensphys.methods import READY, Refinable, Trainable, TrainableMethod, TrainableSettings
@@ -60,7 +60,7 @@ def check_comparison(comparison: Comparison) -> None:
 
 def _check_data(data: DataSettings) -> None:
     if data.recipe is None:
-        check_file("data set", local(str(data.file)))
+        LensFile(str(data.file)).close()
     else:
         Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
 
