@@ -115,3 +115,9 @@ def test_a_band_of_several(tmp_path, ending, evidence):
     assert (again.quality, again.reasons, again.theta_E) == ("suspect", ["a", "b"], 0.95)
     assert list(again.table["name"]) == ["a"] and again.table["value"][0] == 1.5
     assert again.plot().axes
+
+
+def test_a_result_as_an_input_is_called_one(tmp_path):
+    path = fits_result(tmp_path)
+    assert any("lens_sr.fits is a result of lensphys" in remark for remark in read_images(path).remarks)
+    assert not any("is a result" in remark for remark in read_images(tmp_path / "lens.fits").remarks)

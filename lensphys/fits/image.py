@@ -345,7 +345,14 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
     named.sort(key=lambda hdu: _FIRST.index(hdu.meaning.name) if hdu.meaning.name in _FIRST else len(_FIRST))
     flat = [hdu for hdu in images if len(hdu.shape) == 2]
     hdu = (named or flat or images)[0]
-    return hdu, plane, _others(hdu, images)
+    return hdu, plane, [*_of_a_result(file, hdu), *_others(hdu, images)]
+
+
+def _of_a_result(file: FitsFile, hdu: Hdu) -> list[str]:
+    """What to say where the file is a result of ours: its image was super-resolved before."""
+    if "LENSPHYS" not in file.primary:
+        return []
+    return [f"{file.path.name} is a result of lensphys: {label(hdu)} was super-resolved before, LR is the image as read"]
 
 
 def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
