@@ -307,6 +307,16 @@ class LensFile:
         """Return low-resolution images, (n, 1, H, W) float32 [unit of the instrument, per pixel]."""
         return torch.from_numpy(np.ascontiguousarray(self.read("lr", index), dtype=np.float32))
 
+    def sharp(self, name: str, index: Index = slice(None)) -> Tensor:
+        """Return ``hr`` or ``hr_clean`` images in the unit of the low-resolution ones, (n, 1, sH, sW) float32.
+
+        Those of a file without /flux_scale are in that unit already.
+        """
+        found = np.asarray(self.read(name, index), dtype=np.float64)
+        if self.has("flux_scale"):
+            found = found * np.asarray(self.read("flux_scale", index), dtype=np.float64).reshape(-1, 1, 1, 1)
+        return torch.from_numpy(found.astype(np.float32))
+
     def conditions(self, index: Index = slice(None)) -> Conditions:
         """Return what of the PSF and the noise was drawn for each of some images, float32."""
         drawn = [name for name in CONDITIONS if name in self._open()]

@@ -78,10 +78,8 @@ class _FileImages:
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         rows = np.array(self.rows[part])
-        values: NDArray[Any] = self.file.read(self.name, rows)[:, 0]
-        if self.name == "hr" and self.file.has("flux_scale"):  # in the unit of the file's own LR images
-            values = values * self.file.read("flux_scale", rows)[:, None, None]
-        return values
+        found = self.file.sharp("hr", rows).numpy() if self.name == "hr" else self.file.read(self.name, rows)
+        return np.asarray(found[:, 0])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import unusable
 from lensphys.downstream.applying import SavedReader, answered, load_reader
-from lensphys.downstream.lenses import true_images
 from lensphys.downstream.measures import of_classes, of_numbers, of_score
 from lensphys.downstream.report import write_downstream_report
 from lensphys.downstream.sampling import Target, classes_of, number_of
@@ -52,7 +51,7 @@ def judge_reader(reader: Path, data: Path, out: Path, *, device: str = "cpu", wo
                 f"{data} has no HR images (/hr_clean), which the input {looks[0]!r} of {reader} looks at: judge it on "
                 "simulated lenses"
             )
-        hr = true_images(file, rows) if looks else None
+        hr = file.sharp("hr_clean", rows) if looks else None
         told = {"file": data.name, "identity": file.identity, "in_file": len(file), "unusable": len(lost)}
         told |= {"lenses": len(rows), "order": bool(target.classes) and file.classes != list(target.classes)}
         answers, _ = answered(saved, trained, file.observation(rows), data, hr, device=device, workers=workers)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 
@@ -134,7 +133,7 @@ class Collection:
                 rows = rows[_alike(settings.matched, file.observation(rows), target.values[rows])]
             origin |= {"lenses": len(rows), "order": file.classes != list(target.classes) and bool(target.classes)}
             observation = _observation(file, rows, believed)
-            truth = true_images(file, rows) if settings.needs_hr else None
+            truth = file.sharp("hr_clean", rows) if settings.needs_hr else None
             every = groups_of(file)
             groups = [every[i] for i in rows]
         material = Material(name, observation, lambda product: self.product(name, product), truth, settings.half_field)
@@ -190,12 +189,6 @@ class Collection:
 def _alike(matched: Matched, observation: Observation, labels: NDArray[Any]) -> Rows:
     known = nuisances(observation)
     return matched_rows(labels, {name: known[name] for name in matched.on}, matched.caliper, fewest=matched.fewest)
-
-
-def true_images(file: LensFile, rows: Rows) -> torch.Tensor:
-    """Return clean HR images in the unit of the LR ones, (n, 1, sH, sW)."""
-    scale = file.read("flux_scale", rows)[:, None, None, None]
-    return torch.from_numpy((file.read("hr_clean", rows) * scale).astype(np.float32))
 
 
 def _observation(file: LensFile, rows: Rows, believed: Instrument | None) -> Observation:

@@ -136,8 +136,7 @@ class Batches(_Split):
         """Return some images, by indices (n,): observation, classes and, if needed, HR images in the unit of LR."""
         rows, truth, label = index.numpy(), None, None
         if self.needs_truth:
-            factor = torch.as_tensor(self.lenses.read("flux_scale", rows))[:, None, None, None]
-            truth = (torch.as_tensor(self.lenses.read(self._hr, rows)) * factor).float().to(device)
+            truth = self.lenses.sharp(self._hr, rows).to(device)
         if self.lenses.has("label"):
             label = torch.as_tensor(self.lenses.labels_of(rows), device=device)
         return Batch(self.lenses.observation(rows, device), truth, label)

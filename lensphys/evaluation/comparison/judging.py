@@ -87,19 +87,18 @@ class Judge:
         if not self.test.has("hr_clean"):
             return []
         grid, found = self.test.grid_lr, []
-        scale = self.test.read("flux_scale", self._shown)
+        truths = self.test.sharp("hr_clean", self._shown).numpy()
         for k, row in enumerate(self._shown.tolist()):
             panels = []
             for name, file in methods:
                 with np.load(file) as images:
                     panels.append(Panel(name, images[f"image_{k}"], float(images["psnr"][k])))
-            truth = self.test.read("hr_clean", row)[0] * scale[k]
             found.append(
                 Lens(
                     title=f"{self.test.classes[int(self.test.labels[row])]} #{row}",
                     field=(grid.width * grid.scale / 2, grid.height * grid.scale / 2),
                     lr=self.test.read("lr", row)[0].squeeze(),
-                    truth=truth.squeeze(),
+                    truth=truths[k].squeeze(),
                     panels=panels,
                 )
             )
