@@ -17,6 +17,7 @@ from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.point_sources import PointSources
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.sampling import Sampling, well_sampled
+from lensphys.fitting.second_source import SecondSource
 from lensphys.fitting.smooth import SmoothFit, smooth_fit
 from lensphys.fitting.source import Fitted, Groups, Rival, as_it_is, each, parted
 from lensphys.fitting.starts import significant_light
@@ -73,6 +74,12 @@ class LensFit:
         return replace(self.with_smooth(row, other), groups=groups, doubts={**self.doubts, int(row): doubts})
 
 
+def _with_doubts(fit: LensFit, more: Mapping[int, tuple[str, ...]]) -> LensFit:
+    """The fits with more doubts, by their rows."""
+    rows = {*fit.doubts, *more}
+    return replace(fit, doubts={row: (*fit.doubts.get(row, ()), *more.get(row, ())) for row in rows})
+
+
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
     """Fit SIE + shear + Sersic to each image of a batch, by Levenberg-Marquardt from several starts.
 
@@ -108,6 +115,7 @@ class Refinement(Strict):
         verdict: where a fit is suspect or bad; beside what it calls a sky, and noise that is not white, no sub-halos
             are looked for.
         points: how stars and images of a quasar are told where nothing explains an image; None to look for none.
+        second: when what was left out is the arc of another source; None not to ask.
     """
 
     beyond: BeyondSmooth = BeyondSmooth()
@@ -117,6 +125,7 @@ class Refinement(Strict):
     window: Window = Window()
     verdict: VerdictSettings = VerdictSettings()
     points: PointSources | None = PointSources()
+    second: SecondSource | None = SecondSource()
 
     def __call__(self, problem: LensProblem, x: Tensor | None = None) -> LensFit:
         """Return the optimum of each image.
@@ -129,10 +138,24 @@ class Refinement(Strict):
             found = self._found(problem, x)
             if self.points is not None:
                 found = self._without_points(problem, found, self.points)
+            if self.second is not None:
+                found = _with_doubts(found, self._second_sources(problem, found, self.second))
         left_out = problem.observation.n_unmasked
         for rows, group in found.groups:
             left_out[rows] -= group.problem.observation.n_unmasked
         return replace(found, left_out=left_out)
+
+    def _second_sources(
+        self, problem: LensProblem, found: LensFit, settings: SecondSource
+    ) -> dict[int, tuple[str, ...]]:
+        """What is to be said of images with the arc of another source, by their rows."""
+        doubts: dict[int, tuple[str, ...]] = {}
+        for rows, group in found.groups:
+            for row, (_, fit) in zip(rows.split(1), group.apart(), strict=True):
+                arc = settings.arc(problem[row], fit) if bool(found.seen[row]) else None
+                if arc is not None:
+                    doubts[int(row)] = (f'an arc {arc.radius:.2g}" from the lens was left out: a second source?',)
+        return doubts
 
     def shortened(self, rounds: int) -> Refinement:
         """Return the same with at most so many rounds of each search for sub-halos."""
