@@ -15,7 +15,6 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
 from lensphys.fitting.evidence import best_prior, reweighed
 from lensphys.fitting.joint import JointFitted, JointProblem, Part, View, correlation_evidence
-from lensphys.fitting.lens_light import star_width
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.placement import Placement
 from lensphys.fitting.problem import LensProblem, inverse_sigma
@@ -27,6 +26,7 @@ from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace, centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Observation
+from lensphys.observation.star import star_width
 
 
 class JointSettings(Strict):

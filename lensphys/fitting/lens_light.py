@@ -6,7 +6,6 @@ squares, and what stands out above it (arcs, neighbours) clipped. From there on 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -24,8 +23,8 @@ from lensphys.fitting.starts import RingSearch
 from lensphys.model import Gaussian, Member, SourcePrior
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
-from lensphys.observation import Camera, Observation
-from lensphys.observation.bad_pixels import star
+from lensphys.observation import Observation
+from lensphys.observation.star import first_star, star_width
 
 _CALM = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6) for k in (6.0, 12.0, 24.0))
 
@@ -93,7 +92,7 @@ class LensLightSettings(Strict):
 
     def border_of(self, observation: Observation) -> int:
         """Return how many pixels along the edges of images light from beyond them reaches."""
-        beside = star(observation.camera, observation.image).sum(0).flip(0).cumsum(0)
+        beside = first_star(observation.camera, observation.image).sum(0).flip(0).cumsum(0)
         return int((beside[: len(beside) // 2] > self.border).sum())
 
 
@@ -140,17 +139,6 @@ def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLi
         fit.clip(shape, widths)
     twisted = fit.shaped(np.concatenate([shape, -shape[2:]]), widths[::2])  # what was clipped stays so
     return _made(fit, twisted, widths)
-
-
-def star_width(camera: Camera, like: Tensor) -> float:
-    """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec].
-
-    Args:
-        camera: pixels and PSF.
-        like: gives dtype and device, any shape.
-    """
-    peak = float(star(camera, like).amax())
-    return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
 
 
 def brightest(observation: Observation, reach: float) -> Tensor:

@@ -99,7 +99,7 @@ class VerdictSettings(Strict):
     unlensed: PositiveFloat = 5.0
     without_lens: WithoutLens | None = WithoutLens()
 
-    def of_search(self, gain: float, moments: PSFMoments | None) -> VerdictSettings:
+    def with_search(self, gain: float, moments: PSFMoments | None) -> VerdictSettings:
         """Return those beside a search for sub-halos that must gain so much, and a PSF that may be so far off."""
         psf = self.psf
         if psf is not None and moments is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.fitting.broad_light import BroadLight
 from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
-from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light, star_width
+from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import finished
@@ -20,6 +20,7 @@ from lensphys.fitting.source import Fitted, FreeSourceSettings
 from lensphys.fitting.starts import apart_from_all_before, free_radius, searched
 from lensphys.model import LensModel, ParameterSpace, centre_of
 from lensphys.observation import ModelErrorNoise
+from lensphys.observation.star import star_width
 
 
 @dataclass(frozen=True)

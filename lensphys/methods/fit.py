@@ -120,7 +120,7 @@ class RefinedFit(Strict):
             "psf": model.psf_moments,
         }
         # one concept, one number: what a sub-halo must gain, and how far the PSF may be off
-        verdict = self.stages.verdict.of_search(search.gain, model.psf_moments)
+        verdict = self.stages.verdict.with_search(search.gain, model.psf_moments)
         return self.stages.model_copy(update={"beyond": beyond.model_copy(update=changed), "verdict": verdict})
 
     def problem(self, observation: Observation) -> LensProblem:

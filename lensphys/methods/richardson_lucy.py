@@ -13,6 +13,7 @@ from torch import Tensor
 from lensphys.basics.settings import Strict
 from lensphys.methods.interpolation import interpolate
 from lensphys.observation import PSF, Observation, block_sum
+from lensphys.observation.star import star
 from lensphys.prediction import Prediction
 from lensphys.tracing.grid import PixelGrid
 
@@ -78,9 +79,8 @@ def psf_kernels(psf: PSF, grid: PixelGrid, *, like: Tensor, cut: float = 1e-4) -
         cut: share of the flux that may be left out with the faint edge.
     """
     half = (min(grid.shape) - 1) // 2
-    star = torch.zeros(len(like), 1, 2 * half + 1, 2 * half + 1, dtype=like.dtype, device=like.device)
-    star[..., half, half] = 1.0
-    kernels = psf.blur(star, grid.scale).clamp(min=0)
+    shape = 2 * half + 1, 2 * half + 1
+    kernels = star(psf, grid.scale, shape, like=like, count=len(like)).clamp(min=0)
     radius = next(r for r in range(half + 1) if r == half or bool((_inner(kernels, r) > 1 - cut).all()))
     kernels = kernels[..., half - radius : half + radius + 1, half - radius : half + radius + 1]
     return kernels / kernels.sum((2, 3), keepdim=True)

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lensphys.basics.settings import Strict
-from lensphys.observation.camera import Camera, Observation
+from lensphys.observation.camera import Observation
 from lensphys.observation.noise import white_noise
+from lensphys.observation.star import first_star
 
 _WAYS = ((1, 0), (0, 1))  # to a neighbour: along x, and along y
 
@@ -49,20 +50,13 @@ class BadPixels(Strict):
         value = image * inverse_sigma
         cold = (value < -self.sigma) & ((image - _median(image, self.sky)) * inverse_sigma < -self.sigma)
         above = (image - _median(image, self.level)) * inverse_sigma
-        seen, hot = star(observation.camera, image), torch.zeros_like(cold)
+        seen, hot = first_star(observation.camera, image), torch.zeros_like(cold)
         known = torch.where(observation.weight > 0, value.clamp(min=0), torch.inf)
         for way in _WAYS:
             beside = torch.maximum(*_beside(known, *way))
             sharpest = self.sharper * seen[16, 16] / torch.maximum(*_beside(seen, *way))[16, 16].clamp(min=1e-6)
             hot |= above > self.sigma * torch.hypot(sharpest, sharpest.new_tensor(1.0)) + sharpest * beside
         return cold | hot
-
-
-def star(camera: Camera, like: Tensor) -> Tensor:
-    """Return a star of flux 1 in the middle of a pixel, as the first camera of a batch sees it, (33, 33)."""
-    point = torch.zeros(1, 1, 33, 33).to(like)
-    point[..., 16, 16] = 1
-    return camera.psf.rows(torch.tensor([0])).blur(point, camera.grid.scale)[0, 0]
 
 
 def _beside(image: Tensor, x: int, y: int) -> tuple[Tensor, Tensor]:

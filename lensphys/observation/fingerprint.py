@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-import torch
 from torch import Tensor
 
 from lensphys.observation.camera import Observation
 from lensphys.observation.psf import PSF
+from lensphys.observation.star import star
 
 
 def fingerprint(observation: Observation) -> str:
@@ -25,6 +25,5 @@ def fingerprint(observation: Observation) -> str:
 
 def _stars(psf: PSF, seen: Observation) -> Tensor:
     """A star in the middle of each image, of a PSF that all share of one."""
-    point = torch.zeros_like(seen.image[:1] if psf.shared else seen.image)
-    point[..., point.shape[-2] // 2, point.shape[-1] // 2] = 1
-    return psf.blur(point, seen.camera.grid.scale)
+    grid = seen.camera.grid
+    return star(psf, grid.scale, grid.shape, like=seen.image, count=1 if psf.shared else len(seen))

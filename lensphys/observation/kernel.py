@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lensphys.observation.camera import Camera
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.psf import PSF, NoPSF, PixelPSF
+from lensphys.observation.star import star
 
 Array = NDArray[Any]
 
@@ -33,9 +34,8 @@ def psf_kernel(camera: Camera) -> tuple[Array, float] | None:
 def _kernel(psf: PSF, scale: float) -> torch.Tensor:
     """The kernel (K, K) of a PSF on pixels of a scale [arcsec]: what it makes of a star, if it has none itself."""
     half = math.ceil(3 * psf.extent / scale) + 1  # 5 sigma are 2.1 FWHM
-    star = torch.zeros(1, 1, 2 * half + 1, 2 * half + 1, dtype=torch.float64)
-    star[..., half, half] = 1
-    image = psf.blur(star, scale)[0, 0]
+    shape = 2 * half + 1, 2 * half + 1
+    image = star(psf, scale, shape, like=torch.empty(0, dtype=torch.float64))[0, 0]
     edge = int((image[half] > 0).nonzero()[0])
     return image[edge : len(image) - edge, edge : len(image) - edge]
 

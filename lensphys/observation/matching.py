@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.observation.psf import PSF
+from lensphys.observation.star import star
 
 
 def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Tensor, floor: float = 1e-3) -> Tensor:
@@ -32,9 +33,8 @@ def matching_kernel(sharp: PSF, wide: PSF, scale: float, *, size: int, like: Ten
     """
     if size % 2 == 0:
         raise LensphysError(f"the size of a kernel must be odd, so that one pixel is its centre, got {size}")
-    point = torch.zeros(1, 1, size, size, dtype=torch.float64, device=like.device)
-    point[..., size // 2, size // 2] = 1
-    have, want = (torch.fft.rfft2(torch.fft.ifftshift(psf.blur(point, scale), dim=(-2, -1))) for psf in (sharp, wide))
+    stars = (star(psf, scale, (size, size), like=like.double()) for psf in (sharp, wide))
+    have, want = (torch.fft.rfft2(torch.fft.ifftshift(seen, dim=(-2, -1))) for seen in stars)
     ratio = want * have.conj() / (have.abs().square() + floor**2)
     kernel = torch.fft.fftshift(torch.fft.irfft2(ratio, s=(size, size)), dim=(-2, -1))
     return (kernel / kernel.sum((-2, -1), keepdim=True)).to(like)

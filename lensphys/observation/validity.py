@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lensphys.basics.settings import Strict
 from lensphys.observation import Observation
+from lensphys.observation.star import star
 
 
 class Span(Strict):
@@ -131,7 +132,6 @@ def psf_width(observation: Observation) -> Tensor:
 
     It is 1 / sqrt(sum of squares) of the image of a point.
     """
-    camera, image = observation.camera, observation.image
-    point = torch.zeros(len(observation), 1, *camera.grid.shape, dtype=image.dtype, device=image.device)
-    point[:, :, camera.grid.height // 2, camera.grid.width // 2] = 1
-    return camera.psf.blur(point, camera.grid.scale).square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt()
+    camera, grid = observation.camera, observation.camera.grid
+    seen = star(camera.psf, grid.scale, grid.shape, like=observation.image, count=len(observation))
+    return seen.square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt()
