@@ -294,7 +294,7 @@ def summary_line(
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
     bodies = "" if subhalos < 1 else f", {counted(int(subhalos), 'sub-halo')}"
-    noise = "" if noise_scale == 1 else f", noise of the sky {noise_scale:.2f} times what was given"
+    noise = "" if abs(noise_scale - 1) < 0.005 else f", noise of the sky {noise_scale:.2f} times what was given"
     others = "" if left_out < 1 else f", {counted(left_out, 'pixel')} of other objects left out"
     return f"chi^2 {chi2:.3g}{radius}{bodies}{noise}{others}"
 

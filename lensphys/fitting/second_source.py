@@ -1,9 +1,9 @@
-"""Arcs of another source among what was left out of a fit: double rings."""
+"""Arcs further out than those of the source that was fitted: what a double ring shows."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
@@ -12,78 +12,93 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 from lensphys.model import centre_of
+from lensphys.observation.star import star_width
+
+_FWHM = 2.355  # sigma of a Gaussian
 
 
 @dataclass(frozen=True)
 class Arc:
-    """Connected pixels about a lens.
+    """Light about a lens.
 
     Args:
-        radius: the median of their distances from the lens [arcsec].
-        angle: that they span about it [rad].
-        width: of their distances, from the tenth to the ninetieth percentile [arcsec].
+        radius: its distance from the lens [arcsec].
+        angle: that it spans about it [rad].
+        width: along the distance [arcsec].
     """
 
     radius: float
     angle: float
     width: float
 
-    @classmethod
-    def from_places(cls, x: np.ndarray, y: np.ndarray) -> Arc:
-        """Return that of pixels at some places (n,) about the lens [arcsec]."""
-        distance, angle = np.hypot(x, y), np.sort(np.arctan2(y, x))
-        gaps = np.diff(angle, append=angle[0] + 2 * math.pi)
-        low, radius, high = np.percentile(distance, [10, 50, 90])
-        return cls(float(radius), 2 * math.pi - float(gaps.max()), float(high - low))
-
 
 class SecondSource(Strict):
-    """When light that was left out of a fit is the arc of another source.
+    """When what a fit leaves over is the arc of another source.
+
+    The residual is averaged in sectors of rings about the lens, those on both sides taken off: what is broad, as light
+    of the galaxy that its model lacks, is no arc.
 
     Args:
-        signal: signal-to-noise of a 3 x 3 mean of its pixels.
-        fewest: of these.
-        angle: that it spans about the lens, at least [degrees].
+        sectors: of a ring.
+        signal: of a sector, in units of the scatter of all of them.
+        angle: that adjacent ones span about the lens, at least [degrees].
         slender: length over width, at least.
         beyond: how far from the lens it is, at least,
         within: and at most [Einstein radii].
     """
 
+    sectors: PositiveInt = 24
     signal: PositiveFloat = 3.0
-    fewest: PositiveInt = 12
-    angle: PositiveFloat = 40.0
+    angle: PositiveFloat = 59.0
     slender: PositiveFloat = 3.0
     beyond: PositiveFloat = 1.15
     within: PositiveFloat = 4.0
 
     def arc(self, whole: LensProblem, fit: Fitted) -> Arc | None:
-        """Return the longest arc that the fit of one image left out; None where there is none.
+        """Return the longest arc that the fit of one image does not explain; None where there is none.
 
         Args:
-            whole: the image with all of its pixels.
-            fit: that of those which were not left out.
+            whole: the image with all of its pixels, those that the fit left out among them.
+            fit: its fit.
         """
-        problem, name = fit.problem, f"{fit.problem.model.main}.theta_E"
+        problem, camera, main = fit.problem, whole.observation.camera, fit.problem.model.main
         values = problem.values(problem.parts(fit.x)[0])
-        if name not in values:
+        if f"{main}.theta_E" not in values:
             return None
-        rest = replace(whole.observation, image=whole.observation.image - problem.shown(fit.x))
-        left = (whole.observation.weight > 0) & (problem.observation.weight == 0)
-        bright = left & (rest.significance(whole.inverse_sigma) > self.signal)
-        centre = centre_of(values, problem.model.main)[:, :, None, None]
-        away = problem.positions(problem.observation.camera.grid) - centre
-        arcs = self._arcs(bright[0, 0].cpu().numpy(), away[0].cpu().numpy(), float(values[name]))
-        return max(arcs, key=lambda arc: arc.angle, default=None)
+        theta_E, width = float(values[f"{main}.theta_E"]), max(2 * camera.grid.scale, _FWHM * star_width(camera, fit.x))
+        away = problem.positions(camera.grid) - centre_of(values, main)[:, :, None, None]
+        planes = (whole.observation.image - problem.shown(fit.x), whole.inverse_sigma.square(), *away.split(1, 1))
+        rest, weight, x, y = (plane.flatten().double().cpu().numpy() for plane in planes)
+        inner = self.beyond * theta_E - 2 * width
+        rings = int((self.within * theta_E - inner) / width) + 3
+        ring = np.floor((np.hypot(x, y) - inner) / width).astype(int)
+        sector = np.floor((np.arctan2(y, x) / (2 * math.pi) % 1) * self.sectors).astype(int) % self.sectors
+        there = (ring >= 0) & (ring < rings)
+        place = ring[there] * self.sectors + sector[there]
+        light, known = (
+            np.bincount(place, values, rings * self.sectors).reshape(rings, -1)
+            for values in ((rest * weight)[there], weight[there])
+        )
+        return max(self._arcs(light, known, inner, width), key=lambda arc: arc.angle, default=None)
 
-    def _arcs(self, bright: np.ndarray, away: np.ndarray, theta_E: float) -> list[Arc]:
+    def _arcs(self, light: np.ndarray, known: np.ndarray, inner: float, width: float) -> list[Arc]:
+        """The arcs in sums over sectors of rings: of the residual by its weight, and of the weight."""
         from scipy.ndimage import label
 
-        numbers, count = label(bright, np.ones((3, 3)))
-        parts = [numbers == i for i in range(1, count + 1)]
-        found = [Arc.from_places(*away[:, part]) for part in parts if part.sum() >= self.fewest]
-        return [arc for arc in found if self._is_one(arc, theta_E)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean, variance = light / known, 1 / known
+            above = mean[2:-2] - 0.5 * (mean[:-4] + mean[4:])
+            signal = np.nan_to_num(above / np.sqrt(variance[2:-2] + 0.25 * (variance[:-4] + variance[4:])))
+        scatter = 1.4826 * float(np.median(np.abs(signal[signal != 0]))) if signal.any() else 1.0
+        bright = signal > self.signal * max(scatter, 1e-6)
+        numbers, count = label(np.concatenate([bright, bright], axis=1), np.ones((3, 3)))  # once about and on
+        found = []
+        for i in range(1, count + 1):
+            ring, sector = np.nonzero(numbers == i)
+            low, middle, high = np.percentile(ring, [10, 50, 90])
+            angle = min(1.0, (np.ptp(sector) + 1) / self.sectors) * 2 * math.pi
+            found.append(Arc(inner + (middle + 2.5) * width, angle, (high - low + 1) * width))
+        return [arc for arc in found if self._is_one(arc)]
 
-    def _is_one(self, arc: Arc, theta_E: float) -> bool:
-        near = self.beyond * theta_E < arc.radius < self.within * theta_E
-        slender = arc.radius * arc.angle > self.slender * arc.width
-        return near and slender and math.degrees(arc.angle) > self.angle
+    def _is_one(self, arc: Arc) -> bool:
+        return math.degrees(arc.angle) > self.angle and arc.radius * arc.angle > self.slender * arc.width

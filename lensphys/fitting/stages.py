@@ -115,7 +115,7 @@ class Refinement(Strict):
         verdict: where a fit is suspect or bad; beside what it calls a sky, and noise that is not white, no sub-halos
             are looked for.
         points: how stars and images of a quasar are told where nothing explains an image; None to look for none.
-        second: when what was left out is the arc of another source; None not to ask.
+        second: when what is left over is the arc of another source; None not to ask.
     """
 
     beyond: BeyondSmooth = BeyondSmooth()
@@ -154,7 +154,7 @@ class Refinement(Strict):
             for row, (_, fit) in zip(rows.split(1), group.apart(), strict=True):
                 arc = settings.arc(problem[row], fit) if bool(found.seen[row]) else None
                 if arc is not None:
-                    doubts[int(row)] = (f'an arc {arc.radius:.2g}" from the lens was left out: a second source?',)
+                    doubts[int(row)] = (f'an arc {arc.radius:.2g}" from the lens is not explained: a second source?',)
         return doubts
 
     def shortened(self, rounds: int) -> Refinement:
