@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lensphys.interop.sample import Component, Truth, shape_of, unsupported_prof
 from lensphys.model import EPL, SIE, SIS, TNFW, Multipole, PointMass, Sersic, Shear
 from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.observation.kernel import psf_kernel
+from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
 
 Values = dict[str, Any]
 
@@ -30,7 +30,7 @@ _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry o
 # Brightness is flux / arcsec^2: times the area of a pixel it is flux. The kernel 'psf' is on pixels of its own scale,
 # those of the image / upsample_factor where that blurs before pixels are summed. For LensSource, use 'image'.
 """
-_COSMOLOGY = {"h0": 0.7, "Om0": 0.3}
+_COSMOLOGY = {"h0": 0.7, "Om0": 0.3}  # that of `simulation.cosmology.cosmology_of_masses`
 
 
 def caustics_profile(component: Component, z_lens: float, z_source: float) -> dict[str, Any]:
@@ -83,7 +83,11 @@ def _shear(values: Values, *_: float) -> Values:
 def _halo(values: Values, z_lens: float, z_source: float) -> Values:
     tau = values["r_trunc"] / values["Rs"]
     strength = values["alpha_Rs"] * values["Rs"] / (1 - math.log(2)) * float(truncated_mass(tau))  # theta_E^2
-    return _place(values) | {"mass": strength / _einstein_area(z_lens, z_source), "Rs": values["Rs"], "tau": tau}
+    return _place(values) | {
+        "mass": strength / einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter") ** 2,
+        "Rs": values["Rs"],
+        "tau": tau,
+    }
 
 
 def _multipole(values: Values, *_: float) -> Values:
@@ -112,19 +116,6 @@ _CONVERTERS: dict[str, tuple[str, Callable[[Values, float, float], Values]]] = {
     "SERSIC": ("Sersic", _sersic),
     Sersic.lenstronomy: ("Sersic", _sersic),
 }
-
-
-@lru_cache(maxsize=16)  # a halo after the other asks
-def _einstein_area(z_lens: float, z_source: float) -> float:
-    """Square of the Einstein radius of a solar mass in caustics' cosmology [arcsec^2]."""
-    from astropy import constants, units
-    from astropy.cosmology import FlatLambdaCDM
-
-    cosmology = FlatLambdaCDM(H0=100 * _COSMOLOGY["h0"], Om0=_COSMOLOGY["Om0"])
-    lens, source = (cosmology.angular_diameter_distance(z) for z in (z_lens, z_source))
-    between = source - lens * (1 + z_lens) / (1 + z_source)  # flat space
-    square = 4 * constants.G * units.M_sun / constants.c**2 * between / (lens * source)
-    return float(square.decompose().value) * (math.degrees(1) * 3600) ** 2
 
 
 def caustics_parameters(truth: Truth) -> dict[str, Any]:
