@@ -127,7 +127,7 @@ def catalogue_page(title: str, entries: Sequence[Entry], library: Library, remar
     table = DataTable(
         source=source, view=CDSView(filter=chosen), columns=_columns(), row_height=78, height=height,
         sizing_mode="stretch_width", index_position=None, sortable=True, selectable=False, reorderable=False,
-        autosize_mode="none",
+        autosize_mode="force_fit",
         stylesheets=[(ASSETS / "table.css").read_text(encoding="utf-8")],
     )  # fmt: skip
     words = [q for q in (*QUALITIES, UNJUDGED) if q in columns["quality"]]
@@ -153,7 +153,7 @@ def _columns() -> list[TableColumn]:
     shown: list[tuple[str, str, Any, int]] = [
         ("seen", "image", HTMLTemplateFormatter(template=image), 90),
         ("resolved", "super-resolved", HTMLTemplateFormatter(template=image), 100),
-        ("name", "lens", HTMLTemplateFormatter(template=link), 200),
+        ("name", "lens", HTMLTemplateFormatter(template=link), 160),
         ("rank", "verdict", HTMLTemplateFormatter(template=verdict), 90),
         ("theta_E", "theta_E [″]", NumberFormatter(format="0.0000", **number), 100),
         ("error", "± [″]", NumberFormatter(format="0.0000", **number), 80),
