@@ -17,9 +17,9 @@ from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.remote import local
 from lensphys.data.hdf5 import damage
 from lensphys.data.written import ENDINGS, open_arrays, plain, scales_of
+from lensphys.fits.planes import PLANES, names
 from lensphys.fits.units import is_surface_brightness
 from lensphys.fits.written import FitsResult, read_fits_result
-from lensphys.planes import PLANES, names
 from lensphys.prediction import BODY
 from lensphys.tracing.grid import PixelGrid
 

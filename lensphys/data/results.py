@@ -88,7 +88,7 @@ def write_images(
     Args:
         path: the file.
         images: what was super-resolved.
-        results: ``image`` (N, sH, sW) [flux per pixel], and where there are any the other `lensphys.planes.PLANES`,
+        results: ``image`` (N, sH, sW) [flux per pixel], and where there are any the other `PLANES`,
             numbers of each image, the table of all parameters and the verdict, with the shapes and units that
             `lensphys.methods.super_resolve` gives; ``body_masses`` (N, K) of the sub-halos [solar masses].
         scale: s, the factor by which pixels are smaller.

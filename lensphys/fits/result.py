@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.version import VERSION
 from lensphys.fits.header import described, rescaled_header
+from lensphys.fits.planes import IMAGE, LENS_LIGHT, PLANES, Plane
 from lensphys.fits.units import is_surface_brightness
-from lensphys.planes import IMAGE, LENS_LIGHT, PLANES, Plane
 
 Array = NDArray[Any]
 

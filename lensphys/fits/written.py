@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import pixel_scale
+from lensphys.fits.planes import IMAGE, PLANES
 from lensphys.fits.result import NUMBERS
-from lensphys.planes import IMAGE, PLANES
 
 Array = NDArray[Any]
 

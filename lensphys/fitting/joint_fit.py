@@ -26,7 +26,7 @@ from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace, centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Observation
-from lensphys.observation.star import star_width
+from lensphys.observation.kernel import star_width
 
 
 class JointSettings(Strict):

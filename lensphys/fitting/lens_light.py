@@ -24,7 +24,7 @@ from lensphys.model import Gaussian, Member, SourcePrior
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
 from lensphys.observation import Observation
-from lensphys.observation.star import first_star, star_width
+from lensphys.observation.kernel import first_star, star_width
 
 _CALM = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6) for k in (6.0, 12.0, 24.0))
 

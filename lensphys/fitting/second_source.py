@@ -12,7 +12,7 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 from lensphys.model import centre_of
-from lensphys.observation.star import star_width
+from lensphys.observation.kernel import star_width
 
 _FWHM = 2.355  # sigma of a Gaussian
 

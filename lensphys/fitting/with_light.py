@@ -20,7 +20,7 @@ from lensphys.fitting.source import Fitted, FreeSourceSettings
 from lensphys.fitting.starts import apart_from_all_before, free_radius, searched
 from lensphys.model import LensModel, ParameterSpace, centre_of
 from lensphys.observation import ModelErrorNoise
-from lensphys.observation.star import star_width
+from lensphys.observation.kernel import star_width
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch.nn.functional import pad
 
 from lensphys.basics.settings import Strict
 from lensphys.observation.camera import Observation
+from lensphys.observation.kernel import first_star
 from lensphys.observation.noise import white_noise
-from lensphys.observation.star import first_star
 
 _WAYS = ((1, 0), (0, 1))  # to a neighbour: along x, and along y
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lensphys.observation.camera import Camera
 from lensphys.observation.moffat import MoffatPSF
@@ -15,6 +16,8 @@ from lensphys.observation.psf import PSF, NoPSF, PixelPSF
 from lensphys.observation.star import star
 
 Array = NDArray[Any]
+
+_SIDE = 33  # of the image of a star [pixels]
 
 
 def psf_kernel(camera: Camera) -> tuple[Array, float] | None:
@@ -48,3 +51,24 @@ def _(psf: PixelPSF, scale: float) -> torch.Tensor:
 @_kernel.register
 def _(psf: MoffatPSF, scale: float) -> torch.Tensor:
     return psf.kernel(scale, like=torch.empty(0, dtype=torch.float64))[0, 0]
+
+
+def first_star(camera: Camera, like: Tensor) -> Tensor:
+    """Return a star on the pixels of the first camera of a batch, (33, 33) [share of the flux per pixel].
+
+    Args:
+        camera: pixels and PSF.
+        like: gives dtype and device, any shape.
+    """
+    return star(camera.rows(torch.tensor([0])).psf, camera.grid.scale, (_SIDE, _SIDE), like=like)[0, 0]
+
+
+def star_width(camera: Camera, like: Tensor) -> float:
+    """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec].
+
+    Args:
+        camera: pixels and PSF.
+        like: gives dtype and device, any shape.
+    """
+    peak = float(first_star(camera, like).amax())
+    return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))

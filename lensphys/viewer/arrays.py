@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lensphys.data.hdf5 import damage
 from lensphys.data.written import open_arrays, plain, scales_of
-from lensphys.planes import PLANES
+from lensphys.fits.planes import PLANES
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable
 
 Array = NDArray[Any]

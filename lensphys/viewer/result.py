@@ -11,7 +11,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_positive
-from lensphys.planes import PLANES, names
+from lensphys.fits.planes import PLANES, names
 
 Array = NDArray[Any]
 
