@@ -68,7 +68,8 @@ class Comparison:
 
     def best(self, minima: list[Minimum]) -> tuple[Minimum, Rival]:
         """Return the likeliest, and the likeliest of those with another Einstein radius."""
-        found = sorted((self.compared(minimum) for minimum in minima), key=lambda one: -one.merit)
+        compared = self._counted([self.compared(minimum) for minimum in minima])
+        found = sorted(compared, key=lambda one: -one.merit)
         apart = apart_from_all_before([float(one.minimum.theta_E) for one in found], self.settings.rings.apart)
         best, *others = [found[i] for i in apart]
         if not others:
@@ -76,6 +77,19 @@ class Comparison:
         theta_E = others[0].minimum.theta_E
         behind = torch.tensor(best.merit - others[0].merit, dtype=torch.float64).nan_to_num()
         return best.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
+
+    def _counted(self, found: list[Compared]) -> list[Compared]:
+        """The minima with what it is worth that other starts, with other sources, end at the same Einstein radius.
+
+        The evidence knows how well a minimum fits, but not how wide the valley about it is.
+        """
+        rings = self.settings.rings
+        radii = [math.log(float(one.minimum.theta_E)) for one in found]
+        there = [radius for radius, one in zip(radii, found, strict=True) if one.merit > -math.inf]
+        return [
+            replace(one, merit=one.merit + rings.reached * (sum(abs(radius - r) < rings.apart for r in there) - 1))
+            for radius, one in zip(radii, found, strict=True)
+        ]
 
     def compared(self, minimum: Minimum) -> Compared:
         """Return how likely a minimum is with a free source, in as many modes as suit it best, and its lens then.

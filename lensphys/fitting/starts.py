@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
@@ -37,6 +37,7 @@ class RingSearch(Strict):
         apart: e-folds between the Einstein radii of two minima.
         held: share of its range by which a parameter of the mass may change while it is held and the source opens.
         minima: how many are followed.
+        reached: ln evidence that it is worth that one more start ends at the same Einstein radius.
     """
 
     widest: PositiveFloat = 2.2
@@ -48,6 +49,7 @@ class RingSearch(Strict):
     apart: PositiveFloat = 0.06
     held: PositiveFloat = 0.01
     minima: PositiveInt = 10
+    reached: NonNegativeFloat = 2.0
 
 
 def multistart(problem: LensProblem, starts: int, steps: int, factors: Factors = START_FACTORS) -> Tensor:
