@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from lenses import small_lenses, small_problem
 from torch import Tensor
 
 from lensphys.fitting import LensLightSettings, LensProblem
-from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of, seen_twice
+from lensphys.fitting.compared import Compared, Comparison, Minimum, capped, lenses, mass_of, seen_twice
 from lensphys.fitting.foreign import Foreign
 from lensphys.fitting.source import FreeSourceSettings, freed
 
@@ -74,6 +75,14 @@ def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
     assert bool(none.theta_E.isnan())
     cheap, dear = (comparison.compared(minimum(problem, x, count)).merit for count in (0, 2))
     assert cheap - dear == pytest.approx(2 * LensLightSettings().others.cost)
+
+
+def test_a_radius_at_which_more_starts_end_is_likelier(truth):
+    problem, x = truth
+    comparison, worth = Comparison(LensLightSettings(), problem, 0 * problem.observation.image, False), 2.0
+    ends = [(1.0, -10.0), (1.03, -11.0), (1.05, -math.inf), (1.6, -9.0)]
+    found = [Compared(minimum(problem, with_values(problem, x, lens__theta_E=r)), merit) for r, merit in ends]
+    assert [one.merit for one in comparison._counted(found)] == [-10.0 + worth, -11.0 + worth, -math.inf, -9.0]
 
 
 def test_structure_of_the_source_costs(truth):
