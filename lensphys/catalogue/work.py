@@ -169,7 +169,7 @@ class _Part:
                 )
             result = self._resolved(images)
             self._write(name, piece, images, result)
-        except (UnwritableError, MemoryError, OSError, torch.OutOfMemoryError):
+        except (UnwritableError, MemoryError, torch.OutOfMemoryError):
             raise  # of this machine's making, not of the file's: another try may do
         except Exception as error:  # whatever it is, it is this file's, and costs its own row alone
             if piece.count > 1:

@@ -106,9 +106,8 @@ def _fraction(model: Mapping[str, Any] | None) -> float:
     angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     outward = torch.stack([angle.cos(), angle.sin()])[None, :, None]
     alpha = deflection_of([substructure_of(model)], _FAR * outward, compiled=False)
-    return (
-        float((alpha * outward).sum(1).mean()) * _FAR / model["kwargs_lens"][0]["theta_E"] ** 2
-    )  # of all mass inside a circle
+    enclosed = float((alpha * outward).sum(1).mean()) * _FAR  # Einstein radius of all of it, squared
+    return enclosed / model["kwargs_lens"][0]["theta_E"] ** 2
 
 
 NUMBERS = {"log_axion_mass": _log_axion_mass, "theta_E": _theta_E, "subhalo_fraction": _subhalo_fraction}

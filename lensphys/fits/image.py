@@ -352,7 +352,7 @@ def _of_a_result(file: FitsFile, hdu: Hdu) -> list[str]:
     """What to say where the file is a result of ours: its image was super-resolved before."""
     if "LENSPHYS" not in file.primary:
         return []
-    return [f"{file.path.name} is a result of lensphys: {label(hdu)} was super-resolved before, LR was read"]
+    return [f"{file.path.name} is a result of lensphys: {label(hdu)} was super-resolved before; LR is what was read"]
 
 
 def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:

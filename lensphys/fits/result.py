@@ -140,8 +140,8 @@ def _planes(header: fits.Header, results: Mapping[str, Any], *, scale: int, pixe
         units["source"] = unit
 
     def extension(plane: Plane) -> Any:
-        light = results[plane.name][0] * (factors[plane.pixels] if plane.light else 1.0)
-        return _extension(plane, light, heads[plane.pixels], units[plane.pixels] if plane.light else plane.unit)
+        values = results[plane.name][0] * (factors[plane.pixels] if plane.light else 1.0)
+        return _extension(plane, values, heads[plane.pixels], units[plane.pixels] if plane.light else plane.unit)
 
     lit = "lens_light" in results and bool(np.any(results["lens_light"][0]))
     found = [p for p in PLANES.values() if p.name in results and p is not IMAGE and (lit or p is not LENS_LIGHT)]
