@@ -1,6 +1,6 @@
 """Draw lenses like those of SLACS, with real galaxies behind them, whose Einstein radii are known.
 
-    python experiments/real/lens_light/simulated.py GALAXIES FOLDER [--lenses 16]
+    python experiments/real/lens_light/simulated.py GALAXIES FOLDER [--lenses 24]
     python experiments/real/lens_light/lens_light.py FOLDER experiments/real/lens_light/simulated
 
 GALAXIES is an .npz with ``images`` (N, H, W) of galaxies, background taken off, which are not ours to give. FOLDER gets
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("galaxies", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--lenses", type=int, default=16)
+    parser.add_argument("--lenses", type=int, default=24)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     galaxies = np.load(arguments.galaxies)["images"]
