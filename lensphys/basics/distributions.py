@@ -57,17 +57,24 @@ class Knowledge:
         return cls(low, high, math.sqrt(low * high), logarithmic=True)
 
 
-class _ByQuantile(Strict, ABC):
-    def sample(self, rng: np.random.Generator) -> float:
-        """Return a draw."""
-        return self.quantile(rng.uniform())
-
+class _Drawn(Strict, ABC):
     @abstractmethod
     def quantile(self, u: float) -> float:
         """Return the value that a fraction ``u`` of the draws stays below."""
 
+    @property
+    def lowest(self) -> float:
+        """As low as it is ever drawn, but for one draw in ten millions."""
+        return self.quantile(1e-7)
 
-class Fixed(Strict):
+
+class _ByQuantile(_Drawn):
+    def sample(self, rng: np.random.Generator) -> float:
+        """Return a draw."""
+        return self.quantile(rng.uniform())
+
+
+class Fixed(_Drawn):
     """Always the same value; a recipe writes it as a plain number."""
 
     kind: Literal["fixed"]
@@ -87,7 +94,7 @@ class Fixed(Strict):
         return Knowledge(self.value, self.value, self.value, 0.0)
 
 
-class _Interval(Strict):
+class _Interval(_Drawn):
     low: FiniteFloat
     high: FiniteFloat
 
@@ -153,7 +160,7 @@ class LogUniform(_ByQuantile, _Interval):
         return Knowledge.between_logarithms(self.low, self.high)
 
 
-class Normal(Strict):
+class Normal(_Drawn):
     """Gaussian with a mean and a standard deviation sigma."""
 
     kind: Literal["normal"]
@@ -233,10 +240,10 @@ class Choice(_ByQuantile):
         return self
 
     @property
-    def drawn(self) -> list[float]:
-        """The values that are ever drawn."""
+    def lowest(self) -> float:
+        """The least value that has a weight: they come in any order."""
         weights = self.weights or [1.0] * len(self.values)
-        return [value for value, weight in zip(self.values, weights, strict=True) if weight > 0]
+        return min(value for value, weight in zip(self.values, weights, strict=True) if weight > 0)
 
     def quantile(self, u: float) -> float:
         """Return the value that a fraction ``u`` of the draws, in the order of ``values``, stays below."""
@@ -264,10 +271,10 @@ Distribution = Annotated[
 
 
 def _positive(distribution: Distribution) -> Distribution:
-    lowest = min(distribution.drawn) if isinstance(distribution, Choice) else distribution.quantile(1e-7)
-    if not lowest > 0:
+    if not distribution.lowest > 0:
         raise ValueError(
-            f"must be positive, and would be drawn as low as {lowest:g}: narrow it, or make it a truncated_normal"
+            f"must be positive, and would be drawn as low as {distribution.lowest:g}: narrow it, or make it a "
+            "truncated_normal"
         )
     return distribution
 

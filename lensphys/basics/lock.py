@@ -17,7 +17,6 @@ except ImportError:  # Windows: runs are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-_AGAIN = 0.2  # seconds until a lock is asked for again
 
 
 def locked(path: Path, *, certainly: bool = False) -> BinaryIO | None:
@@ -60,12 +59,13 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 @contextmanager
-def sole_run(place: Path, *, patience: float = 0.0) -> Iterator[None]:
+def sole_run(place: Path, *, patience: float = 0.0, again: float = 0.2) -> Iterator[None]:
     """Keep other runs away from a folder, or from a file that is being made, while the block runs.
 
     Args:
         place: a folder that is there, or the file.
-        patience: how long to wait for another run to end [s].
+        patience: how long to wait for another run to end [s],
+        again: and after how long to look again whether it has [s].
 
     Raises:
         LensphysError: if another run is at work there, or the folder cannot be written.
@@ -75,7 +75,7 @@ def sole_run(place: Path, *, patience: float = 0.0) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file, until = locked(path), time.monotonic() + patience
         while file is None and time.monotonic() < until:
-            time.sleep(_AGAIN)
+            time.sleep(again)
             file = locked(path)
     except OSError as error:
         raise UnwritableError(f"cannot write {place}: {error.strerror or error}") from None

@@ -12,7 +12,6 @@ from lensphys.basics.lock import sole_run
 from lensphys.basics.terminal import tracked
 
 CACHE = "LENSPHYS_CACHE"  # environment variable: the folder for copies
-_PATIENCE = 3600.0  # seconds that a process waits for another one to copy the same file
 
 
 def copies() -> Path:
@@ -22,12 +21,13 @@ def copies() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lensphys"
 
 
-def local(place: str | Path) -> Path:
+def local(place: str | Path, *, patience: float = 3600.0) -> Path:
     """Return where a file or a folder lies on this machine.
 
     Args:
         place: a path, which stays as it is, or an address that fsspec knows: ``s3://bucket/set.h5``, ``gs://``,
             ``https://``. Of a folder all files are copied; one that is unchanged is not copied again.
+        patience: how long to wait for another process that copies the same [s].
 
     Raises:
         LensphysError: if nothing is known of such addresses, or the server does not answer or has no such file.
@@ -38,7 +38,7 @@ def local(place: str | Path) -> Path:
     home = copies() / hashlib.sha256(address.encode()).hexdigest()[:16]
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with sole_run(home, patience=_PATIENCE):
+        with sole_run(home, patience=patience):
             return _copied(address, home)
     except LensphysError:
         raise

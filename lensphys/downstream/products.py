@@ -29,7 +29,6 @@ Results = Mapping[str, NDArray[Any]]
 
 _IMAGES = ("image", "alpha", "residual", "bodies")  # of more than two dimensions; nothing else of that size is read
 _CHUNK = 16  # images: what is lost of a run that is killed
-# what makes products: a change of other code leaves them as they are
 
 
 class Product(Strict):

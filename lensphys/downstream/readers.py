@@ -117,6 +117,7 @@ class _Estimator(Trained):
         self.model, self.training_set, self.choice = model, training_set, choice
 
     def raw(self, x: Array) -> Array:
+        """Return ln of the probability of each class, (n, C), or the numbers, (n,), of what it reads (n, F)."""
         if not self.training_set.classes:
             return np.asarray(self.model.predict(x))
         found = np.zeros((len(x), self.training_set.classes))
@@ -143,6 +144,7 @@ class _EstimatorSettings(ReaderSettings, ABC):
         """Return one of them, untrained."""
 
     def learn(self, training_set: TrainingSet, device: str = "cpu") -> Trained:
+        """Return the best of its choices by the held-out lenses, calibrated on them; always on the processor."""
         x, y, classes, seed = training_set.x, training_set.y, training_set.classes, training_set.seed
         models = [self.model(choice, classes, seed).fit(x, y) for choice in range(self.choices)]
         tried = [_Estimator(model, training_set, choice) for choice, model in enumerate(models)]

@@ -33,7 +33,6 @@ class Plane:
 
 
 IMAGE = Plane("image", "the super-resolved image", light=True)
-SOURCE = Plane("source", "the source", "source plane, centred on the lens axis", "source", light=True)
 LENS_LIGHT = Plane(
     "lens_light", "the light of the lens galaxy", "model of the lens galaxy's light", "large", light=True
 )
@@ -45,7 +44,7 @@ PLANES = {
         Plane("constrained", "the map of what the data determine", "deflection: 1 by the data, 0 by the prior"),
         Plane("alpha", "alpha", "x (along columns), y; not RA and Dec", unit="arcsec"),
         Plane("kappa", "kappa", "convergence"),
-        SOURCE,
+        Plane("source", "the source", "source plane, centred on the lens axis", "source", light=True),
         Plane("lr", "the image as it was read", "the image as it was read", "large", light=True),
         Plane("model", "the model", "of the image, by the method", "large", light=True),
         Plane("residual", "the residual", "image - model", "large", light=True),

@@ -72,14 +72,15 @@ class SecondSource(Strict):
         inner = self.beyond * theta_E - 2 * width
         rings = int((self.within * theta_E - inner) / width) + 3
         ring = np.floor((np.hypot(x, y) - inner) / width).astype(int)
-        sector = np.floor((np.arctan2(y, x) / (2 * math.pi) % 1) * self.sectors).astype(int) % self.sectors
+        light, known = (self._summed(values, ring, np.arctan2(y, x), rings) for values in (rest * weight, weight))
+        return max(self._arcs(light, known, inner, width), key=lambda arc: arc.angle, default=None)
+
+    def _summed(self, values: np.ndarray, ring: np.ndarray, angle: np.ndarray, rings: int) -> np.ndarray:
+        """The sums of values of pixels (n,) over sectors of rings, (rings, sectors); angles about the lens [rad]."""
+        sector = np.floor((angle / (2 * math.pi) % 1) * self.sectors).astype(int) % self.sectors
         there = (ring >= 0) & (ring < rings)
         place = ring[there] * self.sectors + sector[there]
-        light, known = (
-            np.bincount(place, values, rings * self.sectors).reshape(rings, -1)
-            for values in ((rest * weight)[there], weight[there])
-        )
-        return max(self._arcs(light, known, inner, width), key=lambda arc: arc.angle, default=None)
+        return np.bincount(place, values[there], rings * self.sectors).reshape(rings, -1)
 
     def _arcs(self, light: np.ndarray, known: np.ndarray, inner: float, width: float) -> list[Arc]:
         """The arcs in sums over sectors of rings: of the residual by its weight, and of the weight."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -55,6 +55,17 @@ class LensFit:
         rival = smooth.rival or Rival.none(smooth.problem.unit)
         return cls(as_it_is(smooth) if groups is None else groups, significant_light(smooth.problem)[1], theta_E, rival)
 
+    def apart(self) -> Iterator[tuple[Tensor, Fitted]]:
+        """Return each image on its own: its row, (1,), and its fit."""
+        for rows, group in self.groups:
+            for row, (_, fit) in zip(rows.split(1), group.apart(), strict=True):
+                yield row, fit
+
+    def with_doubts(self, more: Mapping[int, tuple[str, ...]]) -> LensFit:
+        """Return the fits with more doubts, sentences by the row of the image."""
+        rows = {*self.doubts, *more}
+        return replace(self, doubts={row: (*self.doubts.get(row, ()), *more.get(row, ())) for row in rows})
+
     def with_smooth(self, rows: Tensor, other: LensFit) -> LensFit:
         """Return the fits with the smooth radius and the rival of another fit of some images (indices)."""
         theta_E = self.smooth_theta_E.index_copy(0, rows, other.smooth_theta_E)
@@ -72,12 +83,6 @@ class LensFit:
         groups = [(rows[others], fit.rows(others)) for rows, others, fit in kept if len(others)]
         groups += [(row, fit) for _, fit in other.groups]
         return replace(self.with_smooth(row, other), groups=groups, doubts={**self.doubts, int(row): doubts})
-
-
-def _with_doubts(fit: LensFit, more: Mapping[int, tuple[str, ...]]) -> LensFit:
-    """The fits with more doubts, by their rows."""
-    rows = {*fit.doubts, *more}
-    return replace(fit, doubts={row: (*fit.doubts.get(row, ()), *more.get(row, ())) for row in rows})
 
 
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
@@ -139,7 +144,7 @@ class Refinement(Strict):
             if self.points is not None:
                 found = self._without_points(problem, found, self.points)
             if self.second is not None:
-                found = _with_doubts(found, self._second_sources(problem, found, self.second))
+                found = found.with_doubts(self._second_sources(problem, found, self.second))
         left_out = problem.observation.n_unmasked
         for rows, group in found.groups:
             left_out[rows] -= group.problem.observation.n_unmasked
@@ -150,11 +155,10 @@ class Refinement(Strict):
     ) -> dict[int, tuple[str, ...]]:
         """What is to be said of images with the arc of another source, by their rows."""
         doubts: dict[int, tuple[str, ...]] = {}
-        for rows, group in found.groups:
-            for row, (_, fit) in zip(rows.split(1), group.apart(), strict=True):
-                arc = settings.arc(problem[row], fit) if bool(found.seen[row]) else None
-                if arc is not None:
-                    doubts[int(row)] = (f'an arc {arc.radius:.2g}" from the lens is not explained: a second source?',)
+        for row, fit in found.apart():
+            arc = settings.arc(problem[row], fit) if bool(found.seen[row]) else None
+            if arc is not None:
+                doubts[int(row)] = (f'an arc {arc.radius:.2g}" from the lens is not explained: a second source?',)
         return doubts
 
     def shortened(self, rounds: int) -> Refinement:
@@ -163,16 +167,15 @@ class Refinement(Strict):
 
     def _without_points(self, problem: LensProblem, found: LensFit, settings: PointSources) -> LensFit:
         """The fits; without stars and images of a quasar where they are what is not explained."""
-        for rows, group in found.groups:
-            for row, (_, fit) in zip(rows.split(1), group.apart(), strict=True):
-                points = settings.found(fit) if bool(found.seen[row]) else None
-                if not points:
-                    continue
-                other = self._found(problem[row].without(points.where), None)
-                ((_, without),) = other.groups
-                if settings.confirmed(points, fit, without):
-                    doubts = (*other.doubts.get(0, ()), *settings.doubts(points, without))
-                    found = found.with_another(row, other, doubts)
+        for row, fit in found.apart():
+            points = settings.found(fit) if bool(found.seen[row]) else None
+            if not points:
+                continue
+            other = self._found(problem[row].without(points.where), None)
+            ((_, without),) = other.groups
+            if settings.confirmed(points, fit, without):
+                doubts = (*other.doubts.get(0, ()), *settings.doubts(points, without))
+                found = found.with_another(row, other, doubts)
         return found
 
     def _found(self, problem: LensProblem, x: Tensor | None) -> LensFit:
