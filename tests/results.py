@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from astropy.io import fits
 
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.data.results import write_images
 from lensphys.methods import READY
 from lensphys.methods.super_resolve import super_resolve
@@ -100,7 +100,7 @@ def h5_result(folder: Path, n: int = 2) -> Path:
 
 def written(path: Path, out: Path, method) -> Path:
     """Super-resolve a file as the command line does, with a method that knows the lens or another one."""
-    images = read_images(path, pixel_scale=None if path.suffix == ".fits" else PIXEL)
+    images = read_images(path, Reading(pixel_scale=None if path.suffix == ".fits" else PIXEL))
     result = super_resolve(READY[method] if isinstance(method, str) else method or Known(), images.observation, SCALE)
     if len(images.index) > 1:
         result["index"] = images.index

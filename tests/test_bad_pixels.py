@@ -11,7 +11,7 @@ from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.model import Gaussian
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
 from lensphys.observation.bad_pixels import BadPixels
@@ -86,12 +86,12 @@ def test_a_file_says_how_many_are_masked(tmp_path):
     planes["PSF"] /= planes["PSF"].sum()
     hdus = [fits.ImageHDU(plane.numpy().astype(np.float32), name=name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "hit.fits")
-    images = read_images(tmp_path / "hit.fits", pixel_scale=0.05)
+    images = read_images(tmp_path / "hit.fits", Reading(pixel_scale=0.05))
     assert images.observation.weight[0, 0, 5, 30] == 0
     assert images.observation.n_unmasked.item() == 40 * 40 - 1
     assert any("1 pixels that no light of this PSF makes" in remark for remark in images.remarks)
-    kept = read_images(tmp_path / "hit.fits", pixel_scale=0.05, bad_pixels="keep")
+    kept = read_images(tmp_path / "hit.fits", Reading(pixel_scale=0.05, bad_pixels="keep"))
     assert kept.observation.n_unmasked.item() == 40 * 40
     assert not any("no light" in remark for remark in kept.remarks)
     with pytest.raises(LensphysError, match="unknown --bad-pixels 'drop': choose one of keep, mask"):
-        read_images(tmp_path / "hit.fits", pixel_scale=0.05, bad_pixels="drop")
+        read_images(tmp_path / "hit.fits", Reading(pixel_scale=0.05, bad_pixels="drop"))

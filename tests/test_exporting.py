@@ -344,7 +344,7 @@ def test_cut_outs_can_be_imported(tmp_path):
     importing = pytest.importorskip("lensphys.data.importing")
     path = file_of(tmp_path, "model_3")
     export(path, tmp_path / "cutouts", "fits")
-    importing.import_images([tmp_path / "cutouts"], tmp_path / "back.h5", class_name="no_sub")
+    importing.import_images([tmp_path / "cutouts"], tmp_path / "back.h5", importing.Importing(class_name="no_sub"))
     with LensFile(path) as first, LensFile(tmp_path / "back.h5") as back:
         assert torch.equal(first.lr(), back.lr())
         assert back.grid_lr.scale == pytest.approx(first.grid_lr.scale, rel=1e-9)

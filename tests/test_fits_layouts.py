@@ -12,7 +12,7 @@ import torch
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.fits.file import MOST_PIXELS, MOST_UNPACKED
 from lensphys.fits.header import SCALE_KEYS
 from lensphys.fits.image import Choice
@@ -457,7 +457,7 @@ def written(path: Path, hdus: list) -> Path:
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_layouts(tmp_path, layout):
-    images = read_images(written(tmp_path / "a.fits", layout.hdus()), choice=layout.choice)
+    images = read_images(written(tmp_path / "a.fits", layout.hdus()), Reading(choice=layout.choice))
     seen, told = images.observation, "\n".join(images.remarks)
     np.testing.assert_allclose(seen.image[0, 0].numpy(), IMAGE, rtol=0, atol=layout.almost)
     assert f"a.fits: image {layout.image}" in told and layout.says in told
@@ -613,7 +613,7 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
 @pytest.mark.parametrize(("hdus", "choice", "message"), REFUSED.values(), ids=REFUSED)
 def test_refused_layouts(tmp_path, hdus, choice, message):
     with pytest.raises(LensphysError, match=message) as caught:
-        read_images(written(tmp_path / "a.fits", hdus()), choice=choice)
+        read_images(written(tmp_path / "a.fits", hdus()), Reading(choice=choice))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
@@ -648,12 +648,12 @@ def test_a_noise_map_that_is_named_wrongly_is_refused(tmp_path):
     image = written(tmp_path / "a.fits", [primary(IMAGE, **HEAD)])
     written(tmp_path / "a.weight.fits", [primary(1 / ERR**2)])
     assert meaning_of_file(Path("W1_i.weight.fits.gz")).role == meaning_of_file(Path("w.weight.npy")).role == "weight"
-    found = read_images(image, error=tmp_path / "a.weight.fits").observation.noise.sigma
+    found = read_images(image, Reading(error=tmp_path / "a.weight.fits")).observation.noise.sigma
     assert torch.allclose(found, torch.tensor(SIGMA))
     small = written(tmp_path / "b.fits", [primary(IMAGE * 0.01, **HEAD)])
     noise = written(tmp_path / "noise.fits", [primary((ERR * 0.01) ** -2)])
     with pytest.raises(LensphysError, match="noise.fits looks like an inverse variance, not like standard deviations"):
-        read_images(small, error=noise)
+        read_images(small, Reading(error=noise))
 
 
 def test_the_table_of_names():

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.contents import InMemory
-from lensphys.data.images import read_images, with_target_psf
+from lensphys.data.images import Reading, read_images, with_target_psf
 from lensphys.data.lens_file import LensFile
 from lensphys.data.noise_maps import sky_deviation
 from lensphys.data.results import check_output, write_images
@@ -69,7 +69,7 @@ def npy(tmp_path) -> Path:
 
 
 def test_a_stack_and_an_instrument(npy):
-    images = read_images(npy, instrument=EUCLID)
+    images = read_images(npy, Reading(instrument=EUCLID))
     seen = images.observation
     assert torch.equal(seen.image[:, 0], torch.from_numpy(stack()))  # no flip: rows are y, columns are x
     assert seen.camera.grid == PixelGrid(H, W, 0.101) and seen.camera.supersampling == 1 and seen.mask is None
@@ -78,27 +78,27 @@ def test_a_stack_and_an_instrument(npy):
     assert images.header is None and images.remarks[:2] == [STACK.format(2), SCALE]
     assert [remark.startswith(question) for remark in images.remarks[2:]] == [True]
     faint = stack() * np.float32(0.1)
-    assert read_images(saved(npy, faint), instrument=EUCLID).remarks == [STACK.format(2), SCALE]
-    assert read_images(saved(npy, faint[0]), instrument=EUCLID, pixel_scale=0.101).remarks == []
+    assert read_images(saved(npy, faint), Reading(instrument=EUCLID)).remarks == [STACK.format(2), SCALE]
+    assert read_images(saved(npy, faint[0]), Reading(instrument=EUCLID, pixel_scale=0.101)).remarks == []
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<i4", "u2"])
 def test_any_type_of_number(tmp_path, dtype):
     array = (100 + 10 * stack()).astype(dtype)
-    image = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID).observation.image
+    image = read_images(saved(tmp_path / "a.npy", array), Reading(instrument=EUCLID)).observation.image
     assert image.dtype == torch.float32 and np.array_equal(image[:, 0], array.astype(np.float32))
 
 
 def test_a_stack_in_memory_and_a_cube_of_fits_are_told_too(tmp_path):
     told = f" is a stack: 3 images of {H} x {W} pixels, each by itself"
-    assert read_images(InMemory(stack(3)), pixel_scale=0.1).remarks[0] == "the array" + told
-    assert not any("stack" in remark for remark in read_images(InMemory(stack(1)[0]), pixel_scale=0.1).remarks)
+    assert read_images(InMemory(stack(3)), Reading(pixel_scale=0.1)).remarks[0] == "the array" + told
+    assert not any("stack" in remark for remark in read_images(InMemory(stack(1)[0]), Reading(pixel_scale=0.1)).remarks)
     fits.writeto(tmp_path / "a.fits", stack(3)[:, None], fits.Header({"PIXSCALE": 0.1}))
     assert "a.fits" + told in read_images(tmp_path / "a.fits").remarks
 
 
 def test_nothing_known_is_said(npy):
-    images = read_images(npy, pixel_scale=0.07)
+    images = read_images(npy, Reading(pixel_scale=0.07))
     assert images.observation.camera.psf == NoPSF() and images.observation.camera.grid.scale == 0.07
     assert isinstance(images.observation.noise, SkyNoise)
     assert [r.split(":")[0] for r in images.remarks[1:]] == ["no PSF is known", "no noise is known"]
@@ -110,7 +110,10 @@ def test_an_npz_is_read_as_a_fits_file_is(tmp_path):
     mask = np.ones((H, W), bool)
     mask[0] = False
     np.savez(tmp_path / "a.npz", **planes, good=mask, pixel_scale=0.07, psf_scale=0.035, unit="counts/s")
-    one, other = read_images(tmp_path / "a.npz").observation, read_images(fits_file, pixel_scale=0.07).observation
+    one, other = (
+        read_images(tmp_path / "a.npz").observation,
+        read_images(fits_file, Reading(pixel_scale=0.07)).observation,
+    )
     assert torch.equal(one.image, other.image) and torch.equal(one.noise.sigma, other.noise.sigma)
     assert one.camera.grid == PixelGrid(H, W, 0.07) and one.camera.psf.scale == 0.035
     assert one.mask[0, 0].tolist() == mask.tolist()
@@ -133,7 +136,7 @@ def test_an_npz_is_read_as_a_fits_file_is(tmp_path):
 def test_faulty_npz(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(LensphysError, match=message):
-        read_images(tmp_path / "a.npz", pixel_scale=0.1)
+        read_images(tmp_path / "a.npz", Reading(pixel_scale=0.1))
 
 
 def test_a_cut_npz(tmp_path):
@@ -141,15 +144,15 @@ def test_a_cut_npz(tmp_path):
     for size in (0, 50, 300):
         (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:size])
         with pytest.raises(LensphysError, match="b.npz is not a whole .npz archive"):
-            read_images(tmp_path / "b.npz", pixel_scale=0.1)
+            read_images(tmp_path / "b.npz", Reading(pixel_scale=0.1))
 
 
 def test_some_rows_of_a_stack_are_read_as_among_all(tmp_path):
     images, error = stack(4), np.stack([np.full((H, W), 0.1 * k, np.float32) for k in (1, 2, 3, 4)])
     images[1] = 0
     path, error = saved(tmp_path / "a.npy", images), saved(tmp_path / "e.npy", error)
-    whole = read_images(path, pixel_scale=0.1, error=error)
-    some = read_images(path, pixel_scale=0.1, error=error, rows=np.arange(1, 3))
+    whole = read_images(path, Reading(pixel_scale=0.1, error=error))
+    some = read_images(path, Reading(pixel_scale=0.1, error=error), rows=np.arange(1, 3))
     assert whole.index.tolist() == [0, 2, 3] and some.index.tolist() == [2]
     assert torch.equal(some.observation.image, whole.only(np.array([2])).observation.image)
     assert torch.equal(some.observation.noise.sigma, torch.full((1, 1, H, W), 0.3))
@@ -158,7 +161,7 @@ def test_some_rows_of_a_stack_are_read_as_among_all(tmp_path):
 
 def test_what_is_given_goes_first(tmp_path, npy):
     psf, error = saved(tmp_path / "psf.npy", kernel()), saved(tmp_path / "error.npy", np.full((H, W), 0.2))
-    images = read_images(npy, instrument=EUCLID, psf=psf, error=error, pixel_scale=0.05)
+    images = read_images(npy, Reading(instrument=EUCLID, psf=psf, error=error, pixel_scale=0.05))
     camera = images.observation.camera
     assert camera.grid.scale == 0.05 and isinstance(camera.psf, PixelPSF) and camera.psf.scale == 0.05
     assert camera.supersampling == 2
@@ -173,7 +176,8 @@ def test_what_is_given_goes_first(tmp_path, npy):
 
 def test_the_sky_of_an_instrument_follows_the_pixel(npy):
     noise = [
-        read_images(npy, instrument=EUCLID, pixel_scale=s).observation.noise.background_rms for s in (0.101, 0.202)
+        read_images(npy, Reading(instrument=EUCLID, pixel_scale=s)).observation.noise.background_rms
+        for s in (0.101, 0.202)
     ]
     read_out = 4 * 4.2**2 / 2264**2
     assert (noise[1] ** 2 - read_out) / (noise[0] ** 2 - read_out) == pytest.approx(4, rel=1e-3)
@@ -182,14 +186,16 @@ def test_the_sky_of_an_instrument_follows_the_pixel(npy):
 def test_a_fits_file_goes_before_the_instrument(tmp_path):
     error = np.full((H, W), 0.3, np.float32)
     path = cut_out(tmp_path / "a.fits", SCI=stack()[0], ERR=error, PSF=kernel(31))  # a PSF larger than the image
-    images = read_images(path, instrument=EUCLID)
+    images = read_images(path, Reading(instrument=EUCLID))
     assert images.observation.camera.grid == PixelGrid(H, W, 0.05) and images.observation.camera.supersampling == 2
     assert images.observation.camera.psf.kernel.shape == (31, 31) and images.observation.camera.psf.scale == 0.05
     assert torch.equal(images.observation.noise.sigma[0, 0], torch.from_numpy(error))
     assert images.header["PIXSCALE"] == 0.05
     given = fits.PrimaryHDU(kernel(7), fits.Header({"PIXSCALE": 0.025}))
     given.writeto(tmp_path / "psf.fits")
-    images = read_images(path, psf=tmp_path / "psf.fits", error=saved(tmp_path / "e.npy", 2 * error), pixel_scale=0.06)
+    images = read_images(
+        path, Reading(psf=tmp_path / "psf.fits", error=saved(tmp_path / "e.npy", 2 * error), pixel_scale=0.06)
+    )
     assert images.observation.camera.psf.kernel.shape == (7, 7) and images.observation.camera.psf.scale == 0.025
     assert images.observation.camera.grid.scale == 0.06
     assert torch.equal(images.observation.noise.sigma[0, 0], torch.from_numpy(2 * error))
@@ -226,13 +232,13 @@ def test_surface_brightness_is_said(tmp_path):
 def test_bad_pixels_of_a_stack_are_masked_in_their_image(tmp_path):
     array = stack(3)
     array[1, 0, :3] = [np.nan, np.inf, -np.inf]
-    images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
+    images = read_images(saved(tmp_path / "a.npy", array), Reading(instrument=EUCLID))
     assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 0]
     assert torch.isfinite(images.observation.image).all()
     assert images.remarks[:2] == [STACK.format(3), SCALE]
     assert images.remarks[2] == "3 NaN or infinite pixels are masked, images that have some: 1"
     array[2, 4, 3:6] = [1.6e38, -1e30, 1e20]  # what stands for a lack of a number
-    images = read_images(saved(tmp_path / "a.npy", array), instrument=EUCLID)
+    images = read_images(saved(tmp_path / "a.npy", array), Reading(instrument=EUCLID))
     assert (~images.observation.mask).flatten(1).sum(1).tolist() == [0, 3, 3]
     assert images.remarks[3] == "3 pixels beyond 1e+15 are masked, images that have some: 1"
 
@@ -241,14 +247,14 @@ def test_bad_pixels_do_not_pass_for_a_lack_of_noise(tmp_path):
     array = stack(1, 64, 64)
     whole = SkyNoise.from_image(torch.from_numpy(array)[None]).sigma.mean()
     array[:, :, :28] = np.nan  # 44 %
-    sigma = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05).observation.noise.sigma.mean()
+    sigma = read_images(saved(tmp_path / "a.npy", array), Reading(pixel_scale=0.05)).observation.noise.sigma.mean()
     assert sigma == pytest.approx(float(whole), rel=0.1) and whole == pytest.approx(0.1, rel=0.1)
 
 
 def test_error_maps_of_a_stack(tmp_path, npy):
     for shape in [(H, W), (1, H, W), (2, H, W)]:
         error = np.random.default_rng(1).uniform(0.1, 0.2, shape).astype(np.float32)
-        noise = read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", error)).observation.noise
+        noise = read_images(npy, Reading(instrument=EUCLID, error=saved(tmp_path / "e.npy", error))).observation.noise
         assert np.array_equal(noise.sigma[-1, 0], error.reshape(-1, H, W)[-1])
 
 
@@ -258,7 +264,7 @@ def test_our_own_files(lenses, tmp_path):
         assert torch.equal(seen.image, file.lr()) and seen.camera == file.instrument.camera(12, 16)
     assert isinstance(seen.noise, ExposureNoise)
     psf = saved(tmp_path / "psf.npy", kernel())
-    seen = read_images(lenses, psf=psf, instrument=Instrument.named("model_3")).observation
+    seen = read_images(lenses, Reading(psf=psf, instrument=Instrument.named("model_3"))).observation
     assert isinstance(seen.camera.psf, PixelPSF) and seen.camera.supersampling == 1 and seen.camera.grid.scale == 0.101
     assert seen.noise.exposure_time == 5400
 
@@ -290,14 +296,16 @@ BAD_ARRAYS = {
 @pytest.mark.parametrize(("array", "message"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
 def test_bad_arrays(tmp_path, array, message):
     with pytest.raises(LensphysError, match=message):
-        read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+        read_images(saved(tmp_path / "a.npy", array), Reading(pixel_scale=0.05))
 
 
 def test_images_that_show_nothing_are_left_out_by_their_number(tmp_path):
     array = np.concatenate([stack(), stack(3)])
     array[1], array[3], array[4, :6] = 0, np.nan, -5
     error = np.full(array.shape, 0.1) * np.arange(1, 6)[:, None, None]
-    images = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05, error=saved(tmp_path / "error.npy", error))
+    images = read_images(
+        saved(tmp_path / "a.npy", array), Reading(pixel_scale=0.05, error=saved(tmp_path / "error.npy", error))
+    )
     assert images.index.tolist() == [0, 2, 4]
     told = [remark for remark in images.remarks if "left out" in remark]
     assert len(told) == 2
@@ -313,7 +321,7 @@ def test_images_that_show_nothing_are_left_out_by_their_number(tmp_path):
 def test_an_empty_border_does_not_count(tmp_path):
     array = stack()
     array[0, :3], array[1, :, -2:] = 0, 7.5
-    images = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+    images = read_images(saved(tmp_path / "a.npy", array), Reading(pixel_scale=0.05))
     weight = images.observation.weight[:, 0]
     assert weight[0, :3].sum() == 0 and weight[0, 3:].all()
     assert weight[1, :, -2:].sum() == 0 and weight[1, :, :-2].all()
@@ -323,7 +331,7 @@ def test_an_empty_border_does_not_count(tmp_path):
 def test_patches_of_one_value_do_not_count(tmp_path):
     array = stack()
     array[1, 8:11, 7:10] = -99
-    images = read_images(saved(tmp_path / "a.npy", array), pixel_scale=0.05)
+    images = read_images(saved(tmp_path / "a.npy", array), Reading(pixel_scale=0.05))
     weight = images.observation.weight[:, 0]
     assert weight[0].all() and weight[1, 8:11, 7:10].sum() == 0 and weight[1].sum() == H * W - 9
     assert "patches of one value, 9 pixels, are masked, images that have some: 1" in images.remarks
@@ -332,7 +340,7 @@ def test_patches_of_one_value_do_not_count(tmp_path):
 @pytest.mark.parametrize("factor", [1e-5, 1e5])
 def test_a_noise_map_in_another_unit_is_questioned(tmp_path, npy, factor):
     sigma = saved(tmp_path / "rms.npy", np.full((H, W), factor * float(stack().std()), np.float32))
-    told = read_images(npy, instrument=EUCLID, error=sigma).remarks[-1]
+    told = read_images(npy, Reading(instrument=EUCLID, error=sigma)).remarks[-1]
     assert told.startswith("noise: rms.npy, standard deviations, over 5 times ") and "in the unit of the image?" in told
 
 
@@ -348,7 +356,7 @@ def test_pixels_of_a_kernel_that_cannot_be_those_of_the_image(tmp_path, npy):
         with pytest.raises(
             LensphysError, match=f'psf.fits.* has pixels of {scale:.4g}", and the image pixels of 0.05": '
         ):
-            read_images(npy, pixel_scale=0.05, psf=path)
+            read_images(npy, Reading(pixel_scale=0.05, psf=path))
 
 
 def test_bad_npy_files(tmp_path, npy):
@@ -356,11 +364,11 @@ def test_bad_npy_files(tmp_path, npy):
     for content in (npy.read_bytes()[:-10], npy.read_bytes()[:20], b"", b"hello"):
         cut.write_bytes(content)
         with pytest.raises(LensphysError, match=r"input .*cut.npy is not a whole .npy file: save it anew"):
-            read_images(cut, pixel_scale=0.05)
+            read_images(cut, Reading(pixel_scale=0.05))
     with open(cut, "wb") as file:
         np.savez(file, a=stack())
     with pytest.raises(LensphysError, match=r"is an .npz archive: save one array"):
-        read_images(cut, pixel_scale=0.05)
+        read_images(cut, Reading(pixel_scale=0.05))
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.fits", "a.h5"])
@@ -370,10 +378,10 @@ def test_missing_files(tmp_path, npy, name):
         read_images(tmp_path / name)
     for option in ("psf", "error"):
         with pytest.raises(LensphysError, match=f"not found: .*{name} is not a file"):
-            read_images(tmp_path / "b.npy", instrument=EUCLID, **{option: tmp_path / name})
+            read_images(tmp_path / "b.npy", Reading(instrument=EUCLID, **{option: tmp_path / name}))
     (tmp_path / "c.h5").write_text("hello")
     with pytest.raises(LensphysError, match=r"PSF file .*c.h5 is not a FITS file: it does not begin with SIMPLE"):
-        read_images(tmp_path / "b.npy", instrument=EUCLID, psf=tmp_path / "c.h5")
+        read_images(tmp_path / "b.npy", Reading(instrument=EUCLID, psf=tmp_path / "c.h5"))
 
 
 def test_truncated_and_foreign_hdf5(lenses, tmp_path):
@@ -398,8 +406,8 @@ def test_no_pixel_scale(tmp_path, npy):
         with pytest.raises(LensphysError, match=r"has no pixel scale: give --pixel-scale in arcsec, or --instrument"):
             read_images(path)
         with pytest.raises(LensphysError, match=r"pixel scale must be positive and finite, got -1"):
-            read_images(path, pixel_scale=-1.0)
-    assert read_images(tmp_path / "a.fits", pixel_scale=0.04).observation.camera.grid.scale == 0.04
+            read_images(path, Reading(pixel_scale=-1.0))
+    assert read_images(tmp_path / "a.fits", Reading(pixel_scale=0.04)).observation.camera.grid.scale == 0.04
 
 
 def test_pixels_that_are_not_square(tmp_path):
@@ -419,7 +427,7 @@ BAD_PSFS = {
 @pytest.mark.parametrize(("psf", "message"), BAD_PSFS.values(), ids=BAD_PSFS)
 def test_bad_psfs(tmp_path, npy, psf, message):
     with pytest.raises(LensphysError, match=message):
-        read_images(npy, instrument=EUCLID, psf=saved(tmp_path / "psf.npy", psf))
+        read_images(npy, Reading(instrument=EUCLID, psf=saved(tmp_path / "psf.npy", psf)))
     with pytest.raises(LensphysError, match=message):
         read_images(cut_out(tmp_path / "a.fits", SCI=stack()[0], PSF=psf.astype(np.float32)))
 
@@ -428,9 +436,9 @@ def test_bad_error_maps_and_masks(tmp_path, npy):
     for shape in [(W, H), (3, H, W), (1, 1, H, W)]:
         error = saved(tmp_path / "e.npy", np.ones(shape))
         with pytest.raises(LensphysError, match=r"e.npy must have the shape of the image, \(12, 16\), or"):
-            read_images(npy, instrument=EUCLID, error=error)
+            read_images(npy, Reading(instrument=EUCLID, error=error))
     with pytest.raises(LensphysError, match=r"has no value that is positive and finite: it must hold the noise"):
-        read_images(npy, instrument=EUCLID, error=saved(tmp_path / "e.npy", np.zeros((H, W))))
+        read_images(npy, Reading(instrument=EUCLID, error=saved(tmp_path / "e.npy", np.zeros((H, W)))))
     path = cut_out(tmp_path / "a.fits", SCI=stack()[0], ERR=np.ones((H, W + 1)))
     with pytest.raises(
         LensphysError, match=r"a.fits\[ERR\] must have the shape of the image, \(12, 16\), got \(12, 17\)"
@@ -487,7 +495,7 @@ def results(n: int, scale: int = 2) -> dict:
 
 
 def test_npz_out(npy, tmp_path):
-    images, made = read_images(npy, instrument=EUCLID), results(2)
+    images, made = read_images(npy, Reading(instrument=EUCLID)), results(2)
     write_images(tmp_path / "b.npz", images, made, 2, {"commit": None, "input": Path("a.npy")})
     with np.load(tmp_path / "b.npz", allow_pickle=False) as file:
         assert set(file) == {*made, "provenance", "psf"}
@@ -535,44 +543,46 @@ def test_results_of_a_lens_file_are_a_lens_file(lenses, tmp_path):
 
 def test_the_files_own_instrument_goes_before_that_of_a_training(lenses, npy):
     other = Instrument.named("model_3")
-    images = read_images(lenses, fallback=other)
+    images = read_images(lenses, Reading(fallback=other))
     assert images.observation.camera.psf == GaussianPSF(0.16) and images.observation.camera.grid.scale == 0.101
     told = "the instrument is that of the file, not that of the training (HST WFC3 F160W, legacy Model 3)"
     assert images.remarks == [told]
-    assert read_images(lenses, fallback=EUCLID).remarks == []
-    assert read_images(lenses, fallback=EUCLID, instrument=other).observation.camera.psf == other.psf_of()
-    assert read_images(npy, fallback=other).observation.camera.psf == other.psf_of()
+    assert read_images(lenses, Reading(fallback=EUCLID)).remarks == []
+    assert read_images(lenses, Reading(fallback=EUCLID, instrument=other)).observation.camera.psf == other.psf_of()
+    assert read_images(npy, Reading(fallback=other)).observation.camera.psf == other.psf_of()
 
 
 def test_options_of_fits_files_alone(npy):
     with pytest.raises(LensphysError, match="--ext, --band is about FITS files, and .*a.npy is none"):
-        read_images(npy, choice=Choice("SCI", "VIS"))
+        read_images(npy, Reading(choice=Choice("SCI", "VIS")))
 
 
 def test_stacks_with_a_channel(tmp_path):
-    seen = read_images(str(saved(tmp_path / "a.npy", stack()[:, None])), instrument=EUCLID).observation
+    seen = read_images(str(saved(tmp_path / "a.npy", stack()[:, None])), Reading(instrument=EUCLID)).observation
     assert torch.equal(seen.image[:, 0], torch.from_numpy(stack()))
 
 
 def test_noise_maps_of_other_kinds(tmp_path, npy):
     sigma = np.full((H, W), 0.1, np.float32)
     for name, values in (("rms", sigma), ("variance", sigma**2), ("ivar", sigma**-2)):
-        noise = read_images(npy, instrument=EUCLID, error=saved(tmp_path / f"{name}.npy", values)).observation.noise
+        noise = read_images(
+            npy, Reading(instrument=EUCLID, error=saved(tmp_path / f"{name}.npy", values))
+        ).observation.noise
         assert torch.allclose(noise.sigma, torch.tensor(0.1))
     path = saved(tmp_path / "wht.npy", np.where(np.arange(W) < 8, 400, 100).repeat(H).reshape(W, H).T.astype("f4"))
-    found = read_images(npy, instrument=EUCLID, error=path)
+    found = read_images(npy, Reading(instrument=EUCLID, error=path))
     assert torch.allclose(found.observation.noise.sigma[0, 0, 0, [0, -1]], torch.tensor([0.05, 0.1]))
     assert "noise: wht.npy, a weight, taken for an inverse variance: so the sky scatters" in found.remarks
     exposed = saved(tmp_path / "exp.npy", np.where(np.arange(W) < 8, 3600, 900).repeat(H).reshape(W, H).T)
-    found = read_images(npy, instrument=EUCLID, error=exposed)
+    found = read_images(npy, Reading(instrument=EUCLID, error=exposed))
     left, right = found.observation.noise.sigma[0, 0, 0, [0, -1]]
     assert left / right == pytest.approx(0.5) and "exposure map and scaled" in found.remarks[-1]
     for values, kind in ((sigma**4, "a variance"), (sigma**-2, "an inverse variance")):
         image = saved(tmp_path / "i.npy", stack(1) * (sigma if kind == "a variance" else 1))
         with pytest.raises(LensphysError, match=f"e.npy looks like {kind}, not like standard deviations: if so, name"):
-            read_images(image, instrument=EUCLID, error=saved(tmp_path / "e.npy", values))
+            read_images(image, Reading(instrument=EUCLID, error=saved(tmp_path / "e.npy", values)))
     with pytest.raises(LensphysError, match="a.npy is the image itself: give the file of its noise"):
-        read_images(npy, instrument=EUCLID, error=npy)
+        read_images(npy, Reading(instrument=EUCLID, error=npy))
 
 
 def test_the_scatter_of_the_sky_is_that_of_the_side_without_light():
@@ -587,7 +597,7 @@ def test_the_scatter_of_the_sky_is_that_of_the_side_without_light():
 def test_the_unit_of_a_noise_map_tells_its_kind(tmp_path, unit, power):
     fits.PrimaryHDU(stack()[0], fits.Header({"PIXSCALE": 0.05, "BUNIT": "nJy"})).writeto(tmp_path / "a.fits")
     fits.PrimaryHDU(np.full((H, W), 0.3**power), fits.Header({"BUNIT": unit})).writeto(tmp_path / "b.fits")
-    noise = read_images(tmp_path / "a.fits", error=tmp_path / "b.fits").observation.noise
+    noise = read_images(tmp_path / "a.fits", Reading(error=tmp_path / "b.fits")).observation.noise
     assert torch.allclose(noise.sigma, torch.tensor(0.3))
 
 
@@ -622,7 +632,7 @@ def test_fits_out(tmp_path):
 
 
 def test_results_that_cannot_be_written(npy, tmp_path):
-    images = read_images(npy, instrument=EUCLID)
+    images = read_images(npy, Reading(instrument=EUCLID))
     with pytest.raises(LensphysError, match=r"super-resolved image and input at scale 3 must have the same shape"):
         write_images(tmp_path / "b.npz", images, results(2), 3, {})
     with pytest.raises(LensphysError, match=r"only a FITS input gives a FITS output, choose .npz or .h5"):
@@ -660,7 +670,7 @@ def test_a_fingerprint_tells_how_images_were_taken():
     def taken(fwhm: float = 0.16, scale: float = 0.1, pixels: np.ndarray = image) -> str:
         instrument = Instrument.named("euclid_vis").model_copy(update={"pixel_scale": scale})
         instrument = instrument.model_copy(update={"psf": instrument.psf.model_copy(update={"fwhm": fwhm})})
-        return read_images(InMemory(pixels), instrument=instrument).fingerprint
+        return read_images(InMemory(pixels), Reading(instrument=instrument)).fingerprint
 
     assert taken() == taken()
     assert len({taken(), taken(fwhm=0.4), taken(scale=0.2), taken(pixels=image + 1)}) == 4

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data import LensFile, importing
-from lensphys.data.importing import import_images
+from lensphys.data.importing import Importing, import_images
 from lensphys.data.npy import open_npy
 from lensphys.data.registration import Matching
 from lensphys.data.restricted_pickle import read_fields
@@ -123,7 +123,7 @@ def test_a_pickle_with_code_does_not_run(tmp_path, function, protocol):
     with pytest.raises(LensphysError, match=rf"evil.npy is a pickle that names \w+\.{function.__name__}, .* could run"):
         read_fields("input", path)
     with pytest.raises(LensphysError, match="could run code"):
-        import_images([path], tmp_path / "out.h5", pixel_scale=0.1)
+        import_images([path], tmp_path / "out.h5", Importing(pixel_scale=0.1))
     assert not mark.exists() and not (tmp_path / "out.h5").exists()
 
 
@@ -174,7 +174,7 @@ def test_cut_object_array_is_refused(tmp_path):
 
 def test_folders_are_classes(folder, tmp_path):
     out = tmp_path / "a.h5"
-    done = import_images([folder], out, instrument=Instrument.named("model_3"), picked=Picked(axion_mass=2))
+    done = import_images([folder], out, Importing(instrument=Instrument.named("model_3"), picked=Picked(axion_mass=2)))
     assert (done.count, done.classes, done.skipped) == (9, ["no_sub", "axion", "cdm"], [])
     with LensFile(out) as file:
         assert sorted(file.labels.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -195,7 +195,7 @@ def test_folders_are_classes(folder, tmp_path):
 def test_one_class_natural_order_and_no_mass_unless_asked(tmp_path):
     for i in (10, 2, 1):
         save(tmp_path / f"axion/s{i}.npy", objects(image(i), 1e-23))
-    done = import_images([tmp_path / "axion"], tmp_path / "a.h5", pixel_scale=0.1, class_name="lenses")
+    done = import_images([tmp_path / "axion"], tmp_path / "a.h5", Importing(pixel_scale=0.1, class_name="lenses"))
     assert done.classes == ["lenses"] and "noise is estimated from each image" in done.remarks[0]
     with LensFile(tmp_path / "a.h5") as file:
         assert file.instrument.noise.kind == "estimated" and file.instrument.unit == "e-/s"
@@ -212,7 +212,7 @@ def test_another_part_can_be_the_image(tmp_path, picked):
     path = save(
         tmp_path / "a.npy", np.array(parts, dtype=object) if picked.image == "b" else objects(*parts.values(), 1)
     )
-    import_images([path], tmp_path / "a.h5", pixel_scale=0.1, picked=picked)
+    import_images([path], tmp_path / "a.h5", Importing(pixel_scale=0.1, picked=picked))
     with LensFile(tmp_path / "a.h5") as file:
         assert np.array_equal(file.lr(0)[0, 0].numpy(), image(1).astype(np.float32))
 
@@ -222,9 +222,8 @@ def test_stacks_longer_than_a_batch_with_their_hr_images(tmp_path):
     done = import_images(
         [save(tmp_path / "lr.npy", lr)],
         tmp_path / "a.h5",
+        Importing(pixel_scale=0.3, flux_scale=2.0),
         hr=save(tmp_path / "x.npy", hr),
-        pixel_scale=0.3,
-        flux_scale=2.0,
     )
     assert any("matched with the inputs by their order" in remark for remark in done.remarks)
     with LensFile(tmp_path / "a.h5") as file:
@@ -239,12 +238,12 @@ def test_hr_images_are_matched_by_name(tmp_path):
         save(tmp_path / f"lr/c/{i}.npy", image(i))
         save(tmp_path / f"hr/c/{i}.npy", np.kron(image(i), np.ones((2, 2))))
     save(tmp_path / "hr/c/0b.npy", image(9, (24, 32)))  # one more would shift all others
-    import_images([tmp_path / "lr"], tmp_path / "a.h5", hr=tmp_path / "hr", pixel_scale=0.1)
+    import_images([tmp_path / "lr"], tmp_path / "a.h5", Importing(pixel_scale=0.1), hr=tmp_path / "hr")
     with LensFile(tmp_path / "a.h5") as file:
         assert file.upscale == 2 and np.array_equal(file.read("hr")[:, :, ::2, ::2], file.read("lr"))
     (tmp_path / "hr/c/1.npy").unlink()
     with pytest.raises(LensphysError, match=r"lr/c/1.npy has no HR image: --hr holds no file c/1.npy"):
-        import_images([tmp_path / "lr"], tmp_path / "b.h5", hr=tmp_path / "hr", pixel_scale=0.1)
+        import_images([tmp_path / "lr"], tmp_path / "b.h5", Importing(pixel_scale=0.1), hr=tmp_path / "hr")
 
 
 def write_fits(path: Path, data: np.ndarray, scale: float, **planes: np.ndarray) -> Path:
@@ -258,7 +257,7 @@ def write_fits(path: Path, data: np.ndarray, scale: float, **planes: np.ndarray)
 def test_fits_cutouts(tmp_path):
     for i in range(2):
         write_fits(tmp_path / f"cuts/{i}.fits", image(i), 0.05, ERR=np.full(SHAPE, 0.1), PSF=np.ones((3, 3)) / 9)
-    done = import_images([tmp_path / "cuts"], tmp_path / "a.h5", class_name="lens")
+    done = import_images([tmp_path / "cuts"], tmp_path / "a.h5", Importing(class_name="lens"))
     assert "ERR, PSF of the files are not stored: super-resolve those files themselves" in done.remarks[-1]
     with LensFile(tmp_path / "a.h5") as file:
         assert file.grid_lr.scale == pytest.approx(0.05) and len(file) == 2
@@ -267,7 +266,7 @@ def test_fits_cutouts(tmp_path):
     with pytest.raises(LensphysError, match=r'2.fits has pixels of 0.06", not 0.05" like the others'):
         import_images([tmp_path / "cuts"], tmp_path / "b.h5")
     done = import_images(
-        [tmp_path / "cuts"], tmp_path / "c.h5", pixel_scale=0.1, instrument=Instrument.named("model_3")
+        [tmp_path / "cuts"], tmp_path / "c.h5", Importing(pixel_scale=0.1, instrument=Instrument.named("model_3"))
     )
     assert 'the pixels have 0.1", not the 0.08" of the instrument' in done.remarks[0]
     with LensFile(tmp_path / "c.h5") as file:
@@ -299,21 +298,24 @@ def test_bad_images_are_refused_or_left_out(folder, tmp_path):
     bad[3, 4] = np.nan
     save(folder / "no_sub/sample_1.npy", bad)
     with pytest.raises(LensphysError, match=r"image 0 of .*sample_1.npy has NaN or infinite pixels: mend it, or give"):
-        import_images([folder], tmp_path / "a.h5", pixel_scale=0.1)
+        import_images([folder], tmp_path / "a.h5", Importing(pixel_scale=0.1))
     assert not (tmp_path / "a.h5").exists() and not list(tmp_path.glob(".a.h5*"))
-    done = import_images([folder], tmp_path / "a.h5", pixel_scale=0.1, faulty="leave out")
+    done = import_images([folder], tmp_path / "a.h5", Importing(pixel_scale=0.1, faulty="leave out"))
     assert done.count == 8 and len(done.skipped) == 1 and "sample_1.npy" in done.skipped[0]
     with LensFile(tmp_path / "a.h5") as file:
         assert len(file) == len(file.labels) == 8
     with pytest.raises(
         LensphysError, match=r"nothing to import: all 1 images are bad \(the first: image 0 of .*sample_1.npy"
     ):
-        import_images([folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", pixel_scale=0.1, faulty="leave out")
+        import_images(
+            [folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", Importing(pixel_scale=0.1, faulty="leave out")
+        )
 
 
 def refused(inputs: list[Path], out: Path, match: str, **options: object) -> None:
     with pytest.raises(LensphysError, match=match):
-        import_images(inputs, out, **({"pixel_scale": 0.1} | options))
+        hr = options.pop("hr", None)
+        import_images(inputs, out, Importing(**({"pixel_scale": 0.1} | options)), hr=hr)
     assert not out.exists()
 
 
@@ -321,9 +323,9 @@ def test_the_identity_is_that_of_the_content(tmp_path):
     lr, hr = save(tmp_path / "lr/lr.npy", image(0, (70, *SHAPE))), save(tmp_path / "hr.npy", image(1, (70, 24, 32)))
     numbers = iter(range(100))
 
-    def identity(inputs: Path = lr, **options: object) -> str:
+    def identity(inputs: Path = lr, hr: Path | None = hr, **options: object) -> str:
         out = tmp_path / f"{next(numbers)}.h5"
-        import_images([inputs], out, **({"pixel_scale": 0.1, "hr": hr} | options))
+        import_images([inputs], out, Importing(**({"pixel_scale": 0.1} | options)), hr=hr)
         return LensFile(out).identity
 
     first = identity()
@@ -406,7 +408,7 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
     refused([tmp_path / "many"], out, "the inputs lie in 101 folders, too many to be classes: give --class")
     out.write_text("mine")
     with pytest.raises(LensphysError, match="out.h5 exists: remove it, or choose another --out"):
-        import_images([folder], out, pixel_scale=0.1)
+        import_images([folder], out, Importing(pixel_scale=0.1))
     assert out.read_text() == "mine"
 
 
@@ -470,8 +472,8 @@ def test_simulated_pairs_are_registered_against_their_truth(pairs, tmp_path, mor
 
 def test_one_of_both_is_taken_out(pairs, tmp_path):
     shift, flux = tmp_path / "shift.h5", tmp_path / "flux.h5"
-    import_images([pairs], shift, hr=pairs, matching=Matching(shift=True, flux=False))
-    import_images([pairs], flux, hr=pairs, matching=Matching(shift=False, flux=True))
+    import_images([pairs], shift, Importing(matching=Matching(shift=True, flux=False)), hr=pairs)
+    import_images([pairs], flux, Importing(matching=Matching(shift=False, flux=True)), hr=pairs)
     with LensFile(shift) as a, LensFile(flux) as b, LensFile(pairs) as own:
         assert a.has("hr_shift_x") and not a.has("hr_gain") and b.has("hr_gain") and not b.has("hr_shift_x")
         unshifted = b.read("hr") * b.read("hr_gain")[:, None, None, None] + b.read("hr_offset")[:, None, None, None]
@@ -486,7 +488,7 @@ def test_pairs_that_cannot_be_registered(pairs, tmp_path):
     both = Matching(shift=True, flux=True)
     message = r"image 2 of .*pairs.h5: LR and HR image do not show the same object.*; --skip-bad leaves all"
     refused([pairs], out, message, hr=other, matching=both, pixel_scale=None)
-    done = import_images([pairs], out, hr=other, matching=both, faulty="leave out")
+    done = import_images([pairs], out, Importing(matching=both, faulty="leave out"), hr=other)
     assert done.count == 5 and len(done.skipped) == 1 and "by their order" in done.remarks[0]
     with LensFile(out) as after, LensFile(pairs) as before:
         assert np.array_equal(after.read("lr"), before.read("lr", [0, 1, 3, 4, 5])) and len(after.read("hr_gain")) == 5
@@ -511,7 +513,9 @@ def test_files_of_our_own_are_paired_row_by_row(tmp_path):
     wide = simulate(Recipe.named("model_2", small), 3, tmp_path / "wide.h5")
     refused([made[0]], out, r'wide.h5: HR pixels of 0.0505" in 2 times as many .* pixels of 0.08": cut both', hr=wide,
             pixel_scale=None)  # fmt: skip
-    assert import_images([made[0]], out, hr=wide, scale_tolerance=0.3).count == 9  # 2 x 0.0505" for 0.08": 26 % off
+    assert (
+        import_images([made[0]], out, Importing(scale_tolerance=0.3), hr=wide).count == 9
+    )  # 2 x 0.0505" for 0.08": 26 % off
 
 
 def test_the_observed_pair(shared, tmp_path):
@@ -520,7 +524,10 @@ def test_the_observed_pair(shared, tmp_path):
         pytest.skip("the observed pair is not here")
     out = tmp_path / "pair.h5"
     import_images(
-        [pair / "observed_pair_LR_HSC_64.npy"], out, hr=pair / "observed_pair_HR_HST_128.npy", pixel_scale=0.168
+        [pair / "observed_pair_LR_HSC_64.npy"],
+        out,
+        Importing(pixel_scale=0.168),
+        hr=pair / "observed_pair_HR_HST_128.npy",
     )
     with LensFile(out) as file:
         assert file.upscale == 2 and file.lr().shape == (1, 1, 64, 64) and file.read("hr").shape == (1, 1, 128, 128)

@@ -14,7 +14,7 @@ from results import PIXEL, SMOOTH, Known, noisy
 from typer.testing import CliRunner
 
 from lensphys.cli import app
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.data.kept import Kept, Stack
 from lensphys.data.npy import write_npz
 from lensphys.methods import READY
@@ -88,7 +88,7 @@ class Freer:
 @pytest.mark.parametrize("way", ["memory", "kept"])
 def test_models_of_different_parts_may_differ(tmp_path, way):
     np.save(tmp_path / "stack.npy", noisy(3))
-    seen = read_images(tmp_path / "stack.npy", pixel_scale=PIXEL).observation
+    seen = read_images(tmp_path / "stack.npy", Reading(pixel_scale=PIXEL)).observation
     kept = Kept(tmp_path / "parts", {"a": 1}, 3) if way == "kept" else None
     found = super_resolve(Freer(), seen, 2, batch_size=1, kept=kept)
     table = dict(zip(found["parameter_names"].tolist(), found["parameters"].T, strict=True))

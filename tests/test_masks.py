@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.fits.image import Choice
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
@@ -69,7 +69,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_each_sense_is_recognised(cut_out, tmp_path, name):
     file, array, extension, header = FILES[name]
-    images = read_images(cut_out, mask=saved(tmp_path / file, array, extension, **header))
+    images = read_images(cut_out, Reading(mask=saved(tmp_path / file, array, extension, **header)))
     assert np.array_equal(good(images)[0], ~BAD)
     told = [remark for remark in images.remarks if remark.startswith(f"mask {file}")]
     assert len(told) == 1 and f"{H * W - BAD.sum()} of {H * W} pixels count, those" in told[0]
@@ -78,7 +78,7 @@ def test_each_sense_is_recognised(cut_out, tmp_path, name):
 def test_it_takes_the_place_of_the_files_own(tmp_path):
     own = fits.ImageHDU(np.roll(BAD, 6, 0).astype("u1"), name="MASK")
     fits.HDUList([fits.PrimaryHDU(image(), HEADER), own]).writeto(tmp_path / "a.fits")
-    images = read_images(tmp_path / "a.fits", mask=saved(tmp_path / "mask.npy", BAD))
+    images = read_images(tmp_path / "a.fits", Reading(mask=saved(tmp_path / "mask.npy", BAD)))
     assert np.array_equal(good(images)[0], ~BAD)
     assert images.remarks[0] == "a.fits: image PRIMARY; not used: MASK"
 
@@ -87,17 +87,17 @@ def test_the_sense_can_be_said(cut_out, tmp_path):
     half = np.indices((H, W))[1] < W // 2
     path = saved(tmp_path / "mask.npy", half)
     with pytest.raises(LensphysError, match="mask.npy is not zero on 50 % of the lens: give --mask-means good"):
-        read_images(cut_out, mask=path)
-    images = read_images(cut_out, mask=path, choice=Choice(mask_means="good"))
+        read_images(cut_out, Reading(mask=path))
+    images = read_images(cut_out, Reading(mask=path, choice=Choice(mask_means="good")))
     assert np.array_equal(good(images)[0], half)
 
 
 def test_one_for_a_stack_and_one_each(stack, tmp_path):
-    one = read_images(stack, pixel_scale=0.05, mask=saved(tmp_path / "one.npy", BAD))
+    one = read_images(stack, Reading(pixel_scale=0.05, mask=saved(tmp_path / "one.npy", BAD)))
     assert good(one).shape == (3, H, W) and (good(one) == ~BAD).all()
     each = np.stack([np.roll(BAD, k, 1) for k in range(3)])
     images = read_images(
-        stack, pixel_scale=0.05, mask=saved(tmp_path / "each.npy", each), choice=Choice(mask_means="bad")
+        stack, Reading(pixel_scale=0.05, mask=saved(tmp_path / "each.npy", each), choice=Choice(mask_means="bad"))
     )
     assert np.array_equal(good(images), ~each)
 
@@ -106,7 +106,7 @@ def test_images_that_are_left_out_take_their_masks_along(tmp_path):
     pixels = np.stack([image(), np.zeros((H, W), np.float32), image()])
     each = np.stack([np.roll(BAD, k, 1) for k in range(3)])
     np.save(tmp_path / "a.npy", pixels)
-    images = read_images(tmp_path / "a.npy", pixel_scale=0.05, mask=saved(tmp_path / "mask.npy", each))
+    images = read_images(tmp_path / "a.npy", Reading(pixel_scale=0.05, mask=saved(tmp_path / "mask.npy", each)))
     assert images.index.tolist() == [0, 2] and np.array_equal(good(images), ~each[[0, 2]])
 
 
@@ -124,12 +124,12 @@ def test_images_that_are_left_out_take_their_masks_along(tmp_path):
 )
 def test_what_is_no_mask_is_refused(cut_out, tmp_path, file, array, name, fault):
     with pytest.raises(LensphysError, match=fault):
-        read_images(cut_out, mask=saved(tmp_path / file, array, name))
+        read_images(cut_out, Reading(mask=saved(tmp_path / file, array, name)))
 
 
 def test_all_masked_is_refused(cut_out, tmp_path):
     with pytest.raises(LensphysError, match="has no pixel that counts"):
-        read_images(cut_out, mask=saved(tmp_path / "good.npy", np.zeros((H, W))))
+        read_images(cut_out, Reading(mask=saved(tmp_path / "good.npy", np.zeros((H, W)))))
 
 
 def run(*arguments):

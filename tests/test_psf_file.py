@@ -6,7 +6,7 @@ import torch
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.images import read_images, with_target_psf
+from lensphys.data.images import Reading, read_images, with_target_psf
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import GaussianPSF, PixelPSF
 from lensphys.observation.psf_file import centred, centred_psf, offset, read_kernel, usable
@@ -45,7 +45,7 @@ def test_one_reader_of_scales(tmp_path, cards, scale):
     path = saved(tmp_path / "psf.fits", star(), **cards)
     assert read_kernel("PSF file", path).scale_on(0.1) == pytest.approx(scale)
     fits.PrimaryHDU(star(24), fits.Header({"PIXSCALE": 0.1})).writeto(tmp_path / "a.fits")
-    images = read_images(tmp_path / "a.fits", psf=path)
+    images = read_images(tmp_path / "a.fits", Reading(psf=path))
     assert images.observation.camera.psf.scale == pytest.approx(scale)
     assumed = ": as large as the image's, since its header says no other" if not cards else ""
     assert f'PSF: psf.fits[PSF], 15 x 15 pixels of {scale:g}"{assumed}' in images.remarks
@@ -161,7 +161,7 @@ def test_a_target_psf_moves_nothing_on_the_sky(tmp_path):
     np.save(tmp_path / "own.npy", star(15, dx=0.5))
     np.save(tmp_path / "target.npy", star(15, 3.0, dy=-0.5))
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(0, 1, (1, 24, 24)) + 30 * star(24))
-    images = read_images(tmp_path / "a.npy", psf=str(tmp_path / "own.npy"), pixel_scale=0.1)
+    images = read_images(tmp_path / "a.npy", Reading(psf=str(tmp_path / "own.npy"), pixel_scale=0.1))
     assert offset(images.observation.camera.psf.kernel.numpy())[1] == pytest.approx(0.5, abs=0.02)  # as it is
     made = with_target_psf(images, str(tmp_path / "target.npy"), 2)
     for psf in (made.observation.camera.psf, made.observation.camera.target_psf):
@@ -171,5 +171,5 @@ def test_a_target_psf_moves_nothing_on_the_sky(tmp_path):
         'target PSF: target.npy, 15 x 15 pixels of 0.05": its centroid is 0.5 of its pixels off its middle',
         "the kernels are centred, so that nothing moves on the sky",
     ]
-    plain = read_images(tmp_path / "a.npy", pixel_scale=0.1)
+    plain = read_images(tmp_path / "a.npy", Reading(pixel_scale=0.1))
     assert not isinstance(plain.observation.camera.psf, GaussianPSF)

@@ -17,7 +17,7 @@ from lenstronomy.LightModel.light_model import LightModel
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data import LensFile
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import GaussianPSF, Instrument
 from lensphys.simulation import Recipe, simulate
@@ -120,10 +120,10 @@ def test_training_and_users_see_the_conditions_of_each_image(path):
         assert torch.equal(taken.camera.psf.fwhm, fwhm[index]) and len(truth) == 4
         assert torch.equal(taken.noise.background_rms.flatten(), rms[index])
     for instrument in (None, Instrument.named("model_3")):
-        taken = read_images(path, instrument=instrument).observation
+        taken = read_images(path, Reading(instrument=instrument)).observation
         assert torch.equal(taken.camera.psf.fwhm, fwhm)
         assert torch.equal(taken.noise.background_rms.flatten(), rms)
-    other = read_images(path, instrument=Instrument.named("model_2")).observation
+    other = read_images(path, Reading(instrument=Instrument.named("model_2"))).observation
     assert other.camera.psf == GaussianPSF(0.16) and other.noise.exposure_time == 2264
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.fitting import FitModel
 from lensphys.methods import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
@@ -60,7 +60,7 @@ def test_masked_pixels_are_no_sky_and_too_few_are_none():
 
 def images(tmp_path, level: float, **options):
     fits.writeto(tmp_path / "a.fits", with_arc(sky() + level), fits.Header({"PIXSCALE": 0.1}), overwrite=True)
-    return read_images(tmp_path / "a.fits", **options)
+    return read_images(tmp_path / "a.fits", Reading(**options))
 
 
 def test_it_is_told_and_kept_or_taken_off(tmp_path):
@@ -79,9 +79,9 @@ def test_it_is_told_and_kept_or_taken_off(tmp_path):
 def test_each_image_of_a_stack_has_its_own(tmp_path):
     stack = np.stack([with_arc(sky(i) + level) for i, level in enumerate((0.0, LEVEL, -LEVEL))])
     np.save(tmp_path / "a.npy", stack)
-    told = [r for r in read_images(tmp_path / "a.npy", pixel_scale=0.1).remarks if "--sky" in r]
+    told = [r for r in read_images(tmp_path / "a.npy", Reading(pixel_scale=0.1)).remarks if "--sky" in r]
     assert len(told) == 1 and "not at zero in 2 images" in told[0]
-    taken = read_images(tmp_path / "a.npy", pixel_scale=0.1, sky="subtract").observation.image[:, 0].numpy()
+    taken = read_images(tmp_path / "a.npy", Reading(pixel_scale=0.1, sky="subtract")).observation.image[:, 0].numpy()
     assert [abs(sky_level(image).level) < 0.01 for image in taken] == [True] * 3
 
 

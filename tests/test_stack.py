@@ -17,10 +17,10 @@ import lensphys as lp
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally, of_all
 from lensphys.cli import app
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.data.kept import Kept
 from lensphys.data.lens_file import LensFile
-from lensphys.data.stack import ImageStack, Reading, open_images
+from lensphys.data.stack import ImageStack, open_images
 from lensphys.fits.image import Choice
 from lensphys.methods import READY
 from lensphys.methods.super_resolve import super_resolve
@@ -83,7 +83,7 @@ def same(one, other, count: int) -> None:
 def test_a_stack_in_parts_is_the_stack(folder, given):
     given = {name: folder / x if isinstance(x, str) and "." in x else x for name, x in given.items()}
     reading = Reading(pixel_scale=0.1, **given)
-    whole = read_images(folder / "a.npy", pixel_scale=0.1, **given)
+    whole = read_images(folder / "a.npy", Reading(pixel_scale=0.1, **given))
     stack = open_images(folder / "a.npy", reading, 2, pixels=FEW)
     assert isinstance(stack, ImageStack) and whole.index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
     same(whole, stack, COUNT - 1)
@@ -103,9 +103,8 @@ def test_a_fits_cube_is_a_stack(folder, tmp_path, packed):
     fits.HDUList([fits.PrimaryHDU(pixels[:, None], head), *maps]).writeto(path, checksum=True)
     np.save(tmp_path / "ERR.npy", sigma)
     np.save(tmp_path / "DQ.npy", flags)
-    whole = read_images(
-        folder / "a.npy", pixel_scale=0.1, error=tmp_path / "ERR.npy", mask=tmp_path / "DQ.npy",
-    )  # fmt: skip
+    reading = Reading(pixel_scale=0.1, error=tmp_path / "ERR.npy", mask=tmp_path / "DQ.npy")
+    whole = read_images(folder / "a.npy", reading)
     for pieces in (open_images(path, Reading(), 2), open_images(path, Reading(), 2, pixels=FEW)):
         same(whole, pieces, COUNT - 1)
     some = open_images(path, Reading(), 2, np.array([3, 6]))
@@ -185,11 +184,11 @@ def test_a_killed_fits_stack_goes_on(tmp_path, monkeypatch, way):
 
 def test_some_rows_of_a_stack(folder):
     rows, reading = np.array([1, 3, 4, 6, 8]), Reading(pixel_scale=0.1, error=folder / "rms.npy")
-    few = reading.images(folder / "a.npy", 2, rows)
+    few = read_images(folder / "a.npy", reading, rows)
     stack = open_images(folder / "a.npy", reading, 2, rows, pixels=FEW)
     assert few.index.tolist() == [1, 3, 6, 8]
     same(few, stack, 4)
-    same(few, read_images(folder / "a.npy", pixel_scale=0.1, error=folder / "rms.npy").only(rows), 4)
+    same(few, read_images(folder / "a.npy", Reading(pixel_scale=0.1, error=folder / "rms.npy")).only(rows), 4)
     assert stack.only(np.array([3, 8])).index.tolist() == [3, 8]
 
 
@@ -198,8 +197,8 @@ def test_what_becomes_of_an_image_does_not_depend_on_those_beside_it(folder):
     stack = images()
     stack[5, 2:4] = np.nan
     np.save(folder / "holes.npy", stack)
-    whole = read_images(folder / "holes.npy", pixel_scale=0.1)
-    alone = read_images(folder / "holes.npy", pixel_scale=0.1, rows=np.array([6]))
+    whole = read_images(folder / "holes.npy", Reading(pixel_scale=0.1))
+    alone = read_images(folder / "holes.npy", Reading(pixel_scale=0.1), rows=np.array([6]))
     assert torch.equal(alone.observation.noise.sigma[0], whole.observation.noise.sigma[list(whole.index).index(6)])
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
-from lensphys.data.images import read_images, with_target_psf
+from lensphys.data.images import Reading, read_images, with_target_psf
 from lensphys.methods import READY, PerImageFit, SupervisedSettings
 from lensphys.methods.diffusion import DiffusionSettings
 from lensphys.model import SIE, Sersic
@@ -127,7 +127,7 @@ def kernel(size: int = 5, total: float = 1.0) -> np.ndarray:
 
 
 def test_a_target_psf_is_on_the_super_resolved_pixels_unless_its_header_says_otherwise(stack, tmp_path):
-    images = read_images(stack, pixel_scale=0.2)
+    images = read_images(stack, Reading(pixel_scale=0.2))
     np.save(tmp_path / "psf.npy", kernel())
     sharp = with_target_psf(images, tmp_path / "psf.npy", 4).observation.camera.target_psf
     assert isinstance(sharp, PixelPSF) and sharp.scale == pytest.approx(0.05) and sharp.kernel.shape == (5, 5)
@@ -153,14 +153,14 @@ def test_a_target_psf_is_on_the_super_resolved_pixels_unless_its_header_says_oth
 def test_bad_target_psfs(stack, tmp_path, array, message):
     np.save(tmp_path / "psf.npy", array)
     with pytest.raises(LensphysError, match=message):
-        with_target_psf(read_images(stack, pixel_scale=0.2), tmp_path / "psf.npy", 2)
+        with_target_psf(read_images(stack, Reading(pixel_scale=0.2)), tmp_path / "psf.npy", 2)
 
 
 @pytest.mark.parametrize("name", ["missing.npy", "missing.fits", "psf.txt"])
 def test_target_psf_files_that_cannot_be_read(stack, tmp_path, name):
     (tmp_path / "psf.txt").write_text("1")
     with pytest.raises(LensphysError, match="target PSF file"):
-        with_target_psf(read_images(stack, pixel_scale=0.2), tmp_path / name, 2)
+        with_target_psf(read_images(stack, Reading(pixel_scale=0.2)), tmp_path / name, 2)
 
 
 # ---------------------------------------------------------------- the command line

@@ -6,7 +6,7 @@ from astropy import units as u
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.fits.units import is_magnitude, is_surface_brightness, unit_of
 from lensphys.observation import ExposureNoise, Instrument
 from lensphys.observation.units import unit_ratio
@@ -166,7 +166,7 @@ def test_the_noise_of_an_instrument_is_that_of_the_images_unit(tmp_path, unit, f
     def seen(name, image, **cards):
         header = fits.Header({"PIXSCALE": EUCLID.pixel_scale, **cards})
         fits.PrimaryHDU(image, header).writeto(tmp_path / name)
-        return read_images(tmp_path / name, instrument=EUCLID).observation
+        return read_images(tmp_path / name, Reading(instrument=EUCLID)).observation
 
     own = seen("own.fits", light, BUNIT="electron/s")
     other = seen("other.fits", light * np.float32(factor), BUNIT=unit, EXPTIME=TIME, GAIN=3.5)
@@ -178,5 +178,5 @@ def test_the_noise_of_an_instrument_is_that_of_the_images_unit(tmp_path, unit, f
 def test_a_known_error_map_needs_no_unit(tmp_path):
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.eye(24), fits.Header({"PIXSCALE": 0.1, "BUNIT": "adu"}), name="SCI")]
     fits.HDUList([*hdus, fits.ImageHDU(np.ones((24, 24)), name="ERR")]).writeto(tmp_path / "a.fits")
-    remarks = read_images(tmp_path / "a.fits", instrument=EUCLID).remarks
+    remarks = read_images(tmp_path / "a.fits", Reading(instrument=EUCLID)).remarks
     assert not [remark for remark in remarks if "adu" in remark]

@@ -30,7 +30,7 @@ from astropy.io import fits
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data import LensFile
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.data.restricted_pickle import read_fields
 from lensphys.observation import Instrument
 from lensphys.observation.psf_file import read_kernel, usable
@@ -67,7 +67,7 @@ class Door:
 
 def _image(file: str) -> Callable[[Path], Content]:
     def read(case: Path) -> Content:
-        found = read_images(case / file, pixel_scale=0.1)
+        found = read_images(case / file, Reading(pixel_scale=0.1))
         seen = found.observation
         psf = getattr(seen.camera.psf, "kernel", torch.zeros(0))
         return {

@@ -18,7 +18,7 @@ from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.remote import local
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory
-from lensphys.data.images import ImageSet, read_images
+from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.lens_file import LensFile
 from lensphys.fits.header import wcs_scale
 from lensphys.fits.image import Choice, NoiseMap
@@ -211,8 +211,7 @@ def read(
             raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
         given = _given(path, mask, noise)
         pixel_scale = given.pixel_scale if pixel_scale is None else pixel_scale
-        images = read_images(
-            given.contents,
+        reading = Reading(
             instrument=None if instrument is None else telescope(instrument),
             psf=kernel(given.psf if psf is None else psf, "the PSF given"),
             error=_noise_map(given.noise),
@@ -222,6 +221,7 @@ def read(
             bad_pixels=bad_pixels,
             choice=choice_of(None if ext is None else str(ext), band, mask_means),
         )
+        images = read_images(given.contents, reading)
     tell(images.remarks)
     return Images(images, given.single or (images.header is not None and len(images.index) == 1), given.name)
 

@@ -3,6 +3,6 @@
 from lensphys.catalogue.inputs import Entry, listed
 from lensphys.catalogue.work import Task, Work
 from lensphys.catalogue.writer import Survey, super_resolve_all
-from lensphys.data.stack import Reading
+from lensphys.data.images import Reading
 
 __all__ = ["Entry", "Reading", "Survey", "Task", "Work", "listed", "super_resolve_all"]

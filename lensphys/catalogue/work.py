@@ -19,9 +19,8 @@ from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
 from lensphys.catalogue.rows import Row, failed, row_of
-from lensphys.data.images import ImageSet
+from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.results import result_name, write_images
-from lensphys.data.stack import Reading
 from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.observation import Instrument
@@ -161,7 +160,7 @@ class _Part:
         try:
             name = f"{piece.first:06d}_{result_name(piece.entry.path)}"
             rows = None if piece.rows is None else np.array(piece.rows)
-            images = self.work.reading.images(piece.entry.path, self.work.scale, rows)
+            images = read_images(piece.entry.path, self.work.reading, rows, self.work.scale)
             if rows is None and len(images.index) > 1:
                 raise LensphysError(
                     f"{piece.entry.path} is a FITS stack of {len(images.index)} images: super-resolve it by itself, "

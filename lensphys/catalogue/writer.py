@@ -34,7 +34,7 @@ from lensphys.catalogue.work import (
     rows_in,
     shard_path,
 )
-from lensphys.data.stack import Reading
+from lensphys.data.images import Reading
 from lensphys.methods import Method
 
 _MOST, _PARTS = 16, 64  # lenses of a part at most; parts at least, where there are lenses enough

@@ -65,7 +65,7 @@ def import_(
 
     `lensphys import cutouts/ -o cutouts.h5 --class lens --skip-bad`
     """
-    from lensphys.data.importing import import_images
+    from lensphys.data.importing import Importing, import_images
     from lensphys.data.registration import Matching
     from lensphys.data.sources import Picked
     from lensphys.observation import Instrument
@@ -77,17 +77,19 @@ def import_(
     done = import_images(
         inputs,
         out,
+        Importing(
+            instrument=None if instrument is None else Instrument.named(instrument),
+            pixel_scale=pixel_scale,
+            class_name=class_name,
+            picked=Picked(key if field is None else field, mass),
+            flux_scale=flux_scale,
+            faulty="leave out" if skip_bad else "refuse",
+            matching=Matching(register, match_flux, None if target is None else target.psf_of())
+            if register or match_flux
+            else None,
+            target=target,
+        ),
         hr=hr,
-        instrument=None if instrument is None else Instrument.named(instrument),
-        pixel_scale=pixel_scale,
-        class_name=class_name,
-        picked=Picked(key if field is None else field, mass),
-        flux_scale=flux_scale,
-        faulty="leave out" if skip_bad else "refuse",
-        matching=Matching(register, match_flux, None if target is None else target.psf_of())
-        if register or match_flux
-        else None,
-        target=target,
         overwrite=overwrite,
     )
     for remark in (*done.remarks, *(f"left out: {reason}" for reason in done.skipped)):

@@ -13,7 +13,7 @@ from lensphys.cli.base import note, option, tell_result
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
     from lensphys.api.joint import Dataset
-    from lensphys.data.stack import Reading
+    from lensphys.data.images import Reading
 
 T = TypeVar("T")
 KINDS = ("exposures", "bands")
@@ -66,6 +66,7 @@ class SeveralImages:
         """
         from lensphys.api.images import Images
         from lensphys.api.joint import Dataset
+        from lensphys.data.images import read_images
 
         images, names = [], []
         for i in range(self.count):
@@ -73,7 +74,7 @@ class SeveralImages:
             band = self.bands[i] if self.bands else None
             own: dict[str, Any] = {name: self._of(name, values, i) for name, values in self.beside.items()}
             choice = replace(self.reading.choice, band=band)
-            found = replace(self.reading, choice=choice, **own).images(file, 1)
+            found = read_images(file, replace(self.reading, choice=choice, **own))
             images.append(Images(found, True, file.name))
             names.append(self._band(file, band, found.header))
             for remark in found.remarks:

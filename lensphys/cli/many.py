@@ -12,7 +12,7 @@ from lensphys.cli.base import console
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
     from lensphys.catalogue.rows import Row
-    from lensphys.data.stack import Reading
+    from lensphys.data.images import Reading
 
 _SHOWN = 10  # lenses that a terminal lists
 

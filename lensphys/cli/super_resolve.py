@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensphys.api.chosen import Chosen
-    from lensphys.data.stack import Reading
+    from lensphys.data.images import Reading
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def super_resolve(
     from lensphys.api.images import choice_of
     from lensphys.api.resolve import solar_radius
     from lensphys.catalogue.inputs import is_many
+    from lensphys.data.images import Reading
     from lensphys.data.results import check_output
-    from lensphys.data.stack import Reading
     from lensphys.observation import Instrument
 
     allow(trust)

@@ -22,7 +22,7 @@ from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key
-from lensphys.fits.image import Choice, NoiseMap
+from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
 from lensphys.fits.units import is_surface_brightness, unit_of
@@ -101,6 +101,50 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How files of images are read: what is given here goes before what a file says.
+
+    Args:
+        instrument: for the pixel scale, the PSF and the noise, where nothing else gives them. What was drawn for each
+            image of a lens file goes before the numbers of this instrument if the file names the same one.
+        fallback: the instrument where neither ``instrument`` nor the file names one: that of a training.
+        psf: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, or a PSFEx model; on the image's pixels unless its
+            header has a pixel scale.
+        error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W); a FITS file may hold a variance, an
+            inverse variance or a weight, by its name.
+        mask: FITS or .npy, (H, W) or for stacks (N, H, W): bits, or zero and another value, read as masks of FITS
+            files are (`lensphys.fits.masks`).
+        target_psf: kernel that the super-resolved images shall have: see `with_target_psf`.
+        pixel_scale: [arcsec].
+        choice: what of a FITS file is asked for.
+        sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
+        bad_pixels: ``mask`` those that no light made, or ``keep`` them: see `lensphys.observation.bad_pixels`.
+    """
+
+    instrument: Instrument | None = None
+    fallback: Instrument | None = None
+    psf: str | Path | Kernel | None = None
+    error: str | Path | NoiseMap | None = None
+    mask: str | Path | Mask | None = None
+    target_psf: Path | None = None
+    pixel_scale: float | None = None
+    choice: Choice = Choice()
+    sky: str = KEEP
+    bad_pixels: str = MASK
+
+    @property
+    def own(self) -> Choice:
+        """What of a FITS file is asked for beside what is given here."""
+        given = {"noise": self.error, "mask": self.mask, "PSF": self.psf}
+        return replace(self.choice, given=frozenset(what for what, file in given.items() if file is not None))
+
+    @property
+    def of_pixels(self) -> Choice:
+        """What of a FITS file is asked for, of its pixels alone."""
+        return replace(self.choice, mask_means=None, given=PIXELS.given)
+
+
+@dataclass(frozen=True)
 class _Preset:
     """What an instrument says of the images of a file: their PSF, and their noise in the unit of their header."""
 
@@ -124,82 +168,45 @@ class _Preset:
 
 
 def read_images(
-    path: str | Path | InMemory,
-    *,
-    instrument: Instrument | None = None,
-    fallback: Instrument | None = None,
-    psf: str | Path | Kernel | None = None,
-    error: str | Path | NoiseMap | None = None,
-    mask: str | Path | Mask | None = None,
-    pixel_scale: float | None = None,
-    sky: str = KEEP,
-    bad_pixels: str = MASK,
-    choice: Choice = Choice(),
-    rows: Array | None = None,
+    path: str | Path | InMemory, reading: Reading = Reading(), rows: Array | None = None, scale: int = 1
 ) -> ImageSet:
     """Return the images of a file.
 
-    What is given here goes before what the file says, and that before the instrument. NaN and infinite pixels become 0
-    and are masked. Without any noise information it is estimated from the images; without a PSF none is assumed.
+    What the reading gives goes before what the file says, and that before the instrument. NaN and infinite pixels
+    become 0 and are masked. Without any noise information it is estimated from the images; without a PSF none is
+    assumed.
 
     Args:
         path: FITS (.fits, .fit, .fits.gz: one image, its noise, mask and PSF, by the names that archives give them),
             .npz (the same, by the same names), .npy (N, H, W) or (H, W), or an HDF5 file of ``lensphys simulate``; or
             what is in memory.
-        instrument: for the pixel scale, the PSF and the noise, where nothing else gives them. What was drawn for each
-            image of a lens file goes before the numbers of this instrument if the file names the same one.
-        fallback: the instrument where neither ``instrument`` nor the file names one: that of a training.
-        psf: FITS or .npy kernel (K, K) with a sum of 1 within 10 %, or a PSFEx model; on the image's pixels unless its
-            header has a pixel scale.
-        error: FITS or .npy standard deviation, (H, W) or for stacks (N, H, W); a FITS file may hold a variance, an
-            inverse variance or a weight, by its name.
-        mask: FITS or .npy, (H, W) or for stacks (N, H, W): bits, or zero and another value, read as masks of FITS
-            files are (`lensphys.fits.masks`).
-        pixel_scale: [arcsec].
-        sky: ``keep``, or ``subtract`` for the level of the borders: see `lensphys.data.sky_levels`.
-        bad_pixels: ``mask`` those that no light made, or ``keep`` them: see `lensphys.observation.bad_pixels`.
-        choice: what of a FITS file is asked for.
+        reading: how.
         rows: which images of a stack are read at all, (n,) in rising order; None for all of them.
+        scale: factor by which pixels will become smaller: a target PSF is given on those.
 
     Raises:
         LensphysError: one sentence on what is wrong with the files.
     """
-    remarks: list[str] = []
-    given = {"noise": error, "mask": mask, "PSF": psf}
-    own = replace(choice, given=frozenset(what for what, file in given.items() if file is not None))
-    if isinstance(path, InMemory):
-        check_choice_of_fits(path, own)
-        contents = path.contents
-    else:
-        path = Path(path)
-        check_file("input", path)
-        contents = contents_of(path, pixel_scale, own, rows, remarks)
-    remarks += _what_it_is(path, contents)
-    if mask is not None:
-        file = mask if isinstance(mask, Mask) else Path(mask)
-        contents = masked(contents, file, choice.mask_means, remarks)
-    other = contents.instrument is not None and not contents.instrument.same_as(fallback)
-    if instrument is None and fallback is not None and other:
-        remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
-    instrument = instrument or contents.instrument or fallback
-    own_conditions = instrument is None or instrument.same_as(contents.instrument)
-    conditions = contents.conditions if own_conditions else Conditions()
-    scale = _pixel_scale(path, pixel_scale, contents, instrument, remarks)
-    contents = contents.rows(usable_images(path, contents.pixels, contents.numbers, remarks))
+    images = _images(path, reading, rows)
+    return images if reading.target_psf is None else with_target_psf(images, reading.target_psf, scale)
+
+
+def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> ImageSet:
+    """The images with their own PSF."""
+    contents, remarks = _opened(path, reading, rows)
+    instrument, conditions = _telescope(contents, reading, remarks)
+    where = path if isinstance(path, InMemory) else Path(path)
+    scale = _pixel_scale(where, reading.pixel_scale, contents, instrument, remarks)
+    contents = contents.rows(usable_images(where, contents.pixels, contents.numbers, remarks))
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and not same_scale(scale, instrument.pixel_scale):
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
-    image, good = cleaned(contents.pixels, remarks)
-    if contents.carried is None:
-        good = without_filled(image, good, remarks)
-    seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
-    if contents.carried is None or sky != KEEP:  # simulated skies are at zero
-        image = sky_removed(image, seen, sky, remarks)
+    image, good, seen = _pixels(contents, reading.sky, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.units, str(path))
-    blur, source = _psf(contents, scale, preset, psf, remarks)
-    noise, known = _noise(contents, image, good, preset, error, remarks)
+    blur, source = _psf(contents, scale, preset, reading.psf, remarks)
+    noise, known = _noise(contents, image, good, preset, reading.error, remarks)
     counts = seen & known
     if not bool(counts.flatten(1).any(1).all()):
         raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
@@ -208,8 +215,47 @@ def read_images(
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
     if contents.carried is None:
-        observation = without_bad_pixels(observation, bad_pixels, remarks)
+        observation = without_bad_pixels(observation, reading.bad_pixels, remarks)
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
+
+
+def _opened(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> tuple[Contents, list[str]]:
+    """What a file holds, with the mask that goes before its own, and the first remarks."""
+    remarks: list[str] = []
+    if isinstance(path, InMemory):
+        check_choice_of_fits(path, reading.own)
+        contents = path.contents
+    else:
+        path = Path(path)
+        check_file("input", path)
+        contents = contents_of(path, reading.pixel_scale, reading.own, rows, remarks)
+    remarks += _what_it_is(path, contents)
+    if reading.mask is not None:
+        mask = reading.mask if isinstance(reading.mask, Mask) else Path(reading.mask)
+        contents = masked(contents, mask, reading.choice.mask_means, remarks)
+    return contents, remarks
+
+
+def _telescope(contents: Contents, reading: Reading, remarks: list[str]) -> tuple[Instrument | None, Conditions]:
+    """What took the images, and what was drawn for each of them, if they name the same instrument."""
+    fallback = reading.fallback
+    other = contents.instrument is not None and not contents.instrument.same_as(fallback)
+    if reading.instrument is None and fallback is not None and other:
+        remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
+    instrument = reading.instrument or contents.instrument or fallback
+    own = instrument is None or instrument.same_as(contents.instrument)
+    return instrument, contents.conditions if own else Conditions()
+
+
+def _pixels(contents: Contents, sky: str, remarks: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """The images (N, 1, H, W), where they are numbers, and where these count too."""
+    image, good = cleaned(contents.pixels, remarks)
+    if contents.carried is None:
+        good = without_filled(image, good, remarks)
+    seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
+    if contents.carried is None or sky != KEEP:  # simulated skies are at zero
+        image = sky_removed(image, seen, sky, remarks)
+    return image, good, seen
 
 
 def _points(psf: PSF, scale: float) -> int:

@@ -43,6 +43,44 @@ _BATCH = 64  # images
 _LISTED = 20  # inputs
 
 
+@dataclass(frozen=True)
+class Importing:
+    """How images are imported.
+
+    Args:
+        instrument: what took the LR images; if None, their noise is estimated from each and no PSF is known.
+        pixel_scale: of the LR images [arcsec]; goes before that of the instrument and of FITS headers.
+        class_name: the class of all images.
+        picked: which parts of object arrays are what.
+        flux_scale: from the unit of the HR images, flux per pixel, to that of the LR images.
+        faulty: what becomes of images with NaN or infinite pixels, and of pairs that cannot be registered: ``refuse``,
+            or ``leave out`` and list.
+        matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
+            /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
+        target: what took the HR images, if it is known: super-resolved images have its PSF.
+        scale_tolerance: share by which the pixel scales of LR images may differ, and HR pixels from the ones that show
+            the field of their LR image.
+
+    Raises:
+        LensphysError: if the flux scale is not positive, or is given and to be found, too.
+    """
+
+    instrument: Instrument | None = None
+    pixel_scale: float | None = None
+    class_name: str | None = None
+    picked: Picked = Picked()
+    flux_scale: float = 1.0
+    faulty: Faulty = "refuse"
+    matching: Matching | None = None
+    target: Instrument | None = None
+    scale_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_positive("--flux-scale", self.flux_scale)
+        if self.matching is not None and self.matching.flux and self.flux_scale != 1:
+            raise LensphysError("--flux-scale says what --match-flux is to find: give one of them")
+
+
 @dataclass
 class Imported:
     """What was imported.
@@ -88,26 +126,21 @@ class _Job:
     Args:
         sources: the LR files.
         targets: the HR file of each, if there are any.
-        picked: which parts of object arrays are what.
-        scale: what the headers must say [arcsec]; None if it does not matter.
+        how: as asked for.
         classes: in the order of the labels.
-        flux_scale: of all HR images.
-        faulty: what becomes of bad images.
-        matching: how HR images are laid on their LR images; None if they stay as they are.
         telescope: of the LR images.
-        scale_tolerance: share by which pixel scales may differ, of LR images, and of HR pixels that show one field.
     """
 
     sources: list[Source]
     targets: list[Source] | None
-    picked: Picked
-    scale: float | None
+    how: Importing
     classes: list[str]
-    flux_scale: float
-    faulty: Faulty
-    matching: Matching | None
     telescope: Instrument
-    scale_tolerance: float
+
+    @property
+    def scale(self) -> float | None:
+        """What the headers must say [arcsec]; None if it does not matter."""
+        return None if self.how.pixel_scale is not None else self.telescope.pixel_scale
 
 
 @dataclass
@@ -123,17 +156,9 @@ class _Column:
 def import_images(
     inputs: Sequence[str | Path],
     out: str | Path,
+    how: Importing = Importing(),
     *,
     hr: str | Path | None = None,
-    instrument: Instrument | None = None,
-    pixel_scale: float | None = None,
-    class_name: str | None = None,
-    picked: Picked = Picked(),
-    flux_scale: float = 1.0,
-    faulty: Faulty = "refuse",
-    matching: Matching | None = None,
-    target: Instrument | None = None,
-    scale_tolerance: float = 0.01,
     overwrite: bool = False,
 ) -> Imported:
     """Import .npy files, stacks, FITS cut-outs and files of our own into one HDF5 file; a batch at a time in memory.
@@ -141,19 +166,8 @@ def import_images(
     Args:
         inputs: folders and files; a sub-folder's name is the class of its files.
         out: the HDF5 file.
+        how: what the images are.
         hr: folder or file of high-resolution images, of the same names or in the same order; they become /hr.
-        instrument: what took the LR images; if None, their noise is estimated from each and no PSF is known.
-        pixel_scale: of the LR images [arcsec]; goes before that of the instrument and of FITS headers.
-        class_name: the class of all images.
-        picked: which parts of object arrays are what.
-        flux_scale: from the unit of the HR images, flux per pixel, to that of the LR images.
-        faulty: what becomes of images with NaN or infinite pixels, and of pairs that cannot be registered: ``refuse``,
-            or ``leave out`` and list.
-        matching: how HR images are laid on their LR images; if None, they stay as they are. What was found stands in
-            /hr_shift_x, /hr_shift_y and /hr_shift_sigma [arcsec], /hr_gain and /hr_offset, as simulated pairs have it.
-        target: what took the HR images, if it is known: super-resolved images have its PSF.
-        scale_tolerance: share by which the pixel scales of LR images may differ, and HR pixels from the ones that show
-            the field of their LR image.
         overwrite: a file that is there is replaced.
 
     Returns:
@@ -163,24 +177,18 @@ def import_images(
         LensphysError: naming the first file that is faulty or does not fit the others; nothing is written then.
     """
     out = Path(out)
-    check_positive("--flux-scale", flux_scale)
     _check_name(out)
-    sources = find_sources([Path(path) for path in inputs], class_name)
+    sources = find_sources([Path(path) for path in inputs], how.class_name)
     targets = None if hr is None else matched(sources, find_sources([Path(hr)]))
-    if matching is not None and matching.flux and flux_scale != 1:
-        raise LensphysError("--flux-scale says what --match-flux is to find: give one of them")
     with claimed(out, _files(sources + (targets or [])), overwrite=overwrite):
-        done, first = Imported(out, class_names(sources)), read_contents(sources[0], picked)
-        telescope = _instrument(sources[0].path, instrument or first.instrument, pixel_scale, first, done.remarks)
+        done, first = Imported(out, class_names(sources)), read_contents(sources[0], how.picked)
+        telescope = _telescope(sources[0].path, how, first, done.remarks)
         if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
             done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
-        scale = None if pixel_scale is not None else telescope.pixel_scale
-        job = _Job(
-            sources, targets, picked, scale, done.classes, flux_scale, faulty, matching, telescope, scale_tolerance
-        )
+        job = _Job(sources, targets, how, done.classes, telescope)
         columns = _survey(job, done)
-        attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, matching)
-        attributes |= {} if target is None else {"target_instrument": target.model_dump_json()}
+        attributes = _attributes(telescope, done.classes, columns) | _origin(inputs, hr, how.matching)
+        attributes |= {} if how.target is None else {"target_instrument": how.target.model_dump_json()}
         with whole_file(out) as temporary:
             _write(temporary, job, columns, attributes, f"{telescope.unit} per pixel")
     return done
@@ -196,12 +204,12 @@ def _check_name(out: Path) -> None:
         raise LensphysError(f"--out must be named *.h5 or *.hdf5, got {out}")
 
 
-def _instrument(
-    path: Path, given: Instrument | None, pixel_scale: float | None, first: Contents, remarks: list[str]
-) -> Instrument:
-    if pixel_scale is not None:
-        check_positive("--pixel-scale", pixel_scale)
-    scale = pixel_scale or first.pixel_scale or (given.pixel_scale if given is not None else None)
+def _telescope(path: Path, how: Importing, first: Contents, remarks: list[str]) -> Instrument:
+    """What took the LR images, with their pixel scale."""
+    given = how.instrument or first.instrument
+    if how.pixel_scale is not None:
+        check_positive("--pixel-scale", how.pixel_scale)
+    scale = how.pixel_scale or first.pixel_scale or (given.pixel_scale if given is not None else None)
     if scale is None:
         raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
     if given is not None:
@@ -270,9 +278,9 @@ def _arrays(job: _Job, batch: _Rows) -> Arrays:
     label = np.full(n, job.classes.index(batch.source.class_name), np.int64)
     arrays: Arrays = {"lr": batch.lr[:, None], "label": label}
     if batch.hr is not None:
-        arrays |= {"hr": batch.hr[:, None], "flux_scale": np.full(n, job.flux_scale)}
-    if job.matching is not None:
-        arrays |= job.matching.columns(batch.found)
+        arrays |= {"hr": batch.hr[:, None], "flux_scale": np.full(n, job.how.flux_scale)}
+    if job.how.matching is not None:
+        arrays |= job.how.matching.columns(batch.found)
     if any(is_axion(name) for name in job.classes):
         arrays["axion_mass"] = np.full(n, batch.axion_mass)
     return arrays
@@ -280,7 +288,7 @@ def _arrays(job: _Job, batch: _Rows) -> Arrays:
 
 def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[str, Any], unit: str) -> None:
     """Read everything again, into datasets like those of `lensphys simulate`."""
-    units = {"lr": unit, "axion_mass": "eV"} | (job.matching.units(unit) if job.matching else {})
+    units = {"lr": unit, "axion_mass": "eV"} | (job.how.matching.units(unit) if job.how.matching else {})
     size = sum(c.rows * math.prod(c.shape) * c.kind.itemsize for c in columns.values())
     with new_file(path) as file:
         with reserved(file, size):
@@ -315,14 +323,14 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
     """All images in batches, of one shape; each file is opened once. What does not go along is told in ``left_out``."""
     shape: tuple[int, ...] | None = None
     for i, source in enumerate(tracked(job.sources, description)):
-        lr = read_contents(source, job.picked)
+        lr = read_contents(source, job.how.picked)
         target = None if job.targets is None else job.targets[i]
-        hr = None if target is None else read_contents(target, job.picked, "hr")
+        hr = None if target is None else read_contents(target, job.how.picked, "hr")
         own = lr.images.shape[1:]
         shape = shape or own
         if own != shape:
             raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
-        if job.scale and lr.pixel_scale and not same_scale(lr.pixel_scale, job.scale, job.scale_tolerance):
+        if job.scale and lr.pixel_scale and not same_scale(lr.pixel_scale, job.scale, job.how.scale_tolerance):
             raise LensphysError(
                 f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
                 "it apart, or give --pixel-scale"
@@ -332,7 +340,7 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
                 f"{target.path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
             )
         left_out.update(lr.left_out)
-        yield from _batches(source, lr, hr, None if target is None else target.path, job.scale_tolerance)
+        yield from _batches(source, lr, hr, None if target is None else target.path, job.how.scale_tolerance)
 
 
 def _batches(
@@ -359,8 +367,8 @@ def _batches(
 
 def _good(job: _Job, description: str, left_out: set[str], skipped: list[str]) -> Iterator[_Rows]:
     """The good images, laid upon each other where that is asked for."""
-    checked = _checked(_read(job, description, left_out), skipped, faulty=job.faulty)
-    return checked if job.matching is None else _laid(checked, job, job.matching, skipped)
+    checked = _checked(_read(job, description, left_out), skipped, faulty=job.how.faulty)
+    return checked if job.how.matching is None else _laid(checked, job, job.how.matching, skipped)
 
 
 def _laid(rows: Iterator[_Rows], job: _Job, matching: Matching, skipped: list[str]) -> Iterator[_Rows]:
@@ -372,7 +380,7 @@ def _laid(rows: Iterator[_Rows], job: _Job, matching: Matching, skipped: list[st
                 found[row] = matching.register(lr, hr, job.telescope)
             except LensphysError as error:
                 reason = f"{batch.which(row)}: {error}"
-                if job.faulty == "refuse":
+                if job.how.faulty == "refuse":
                     raise LensphysError(f"{reason}; --skip-bad leaves all such images out") from None
                 skipped.append(reason)
         if found:

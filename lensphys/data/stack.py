@@ -15,92 +15,21 @@ from torch import Tensor
 
 from lensphys.basics.remarks import of_all
 from lensphys.data.contents import Carried, contents_of, images_in
-from lensphys.data.images import ImageSet, read_images, with_target_psf
+from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.masks import mask_in
 from lensphys.data.noise_maps import noise_map_in, weight_as_noise
 from lensphys.data.npy import as_float32
-from lensphys.data.pixels import MASK, check_size, check_some_left, cleaned, faults_of, left_out, without_holes
-from lensphys.data.sky_levels import KEEP
-from lensphys.fits.image import PIXELS, Choice, NoiseMap
+from lensphys.data.pixels import check_size, check_some_left, cleaned, faults_of, left_out, without_holes
+from lensphys.fits.image import NoiseMap
 from lensphys.fits.masks import Mask, sense
 from lensphys.fits.names import WEIGHT
-from lensphys.observation import Camera, Instrument, Observation
+from lensphys.observation import Camera, Observation
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 Array = NDArray[Any]
 _PIXELS = 1 << 20  # what a few arrays of so many take is small
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How files of images are read: see `lensphys.data.images.read_images` and `with_target_psf`.
-
-    Args:
-        instrument: goes before what the file says.
-        fallback: of files that name none.
-        psf: kernel, FITS or .npy.
-        error: noise map, in a file or taken from one.
-        mask: in a file, or taken from one.
-        target_psf: kernel that the super-resolved images shall have.
-        pixel_scale: [arcsec].
-        choice: what of a FITS file is asked for.
-        sky: ``keep`` or ``subtract``.
-        bad_pixels: ``mask`` or ``keep``.
-    """
-
-    instrument: Instrument | None = None
-    fallback: Instrument | None = None
-    psf: Path | None = None
-    error: Path | NoiseMap | None = None
-    mask: Path | Mask | None = None
-    target_psf: Path | None = None
-    pixel_scale: float | None = None
-    choice: Choice = Choice()
-    sky: str = KEEP
-    bad_pixels: str = MASK
-
-    @property
-    def plain(self) -> Choice:
-        """What of a FITS file is asked for, of its pixels alone."""
-        return replace(self.choice, mask_means=None, given=PIXELS.given)
-
-    def images(self, path: Path, scale: int, rows: Array | None = None) -> ImageSet:
-        """Return the images of a file.
-
-        Args:
-            path: of the file.
-            scale: factor by which pixels will become smaller.
-            rows: which of a stack, (n,) in rising order; None for all.
-
-        Raises:
-            LensphysError: if a file is faulty.
-        """
-        given = {name: value for name, value in vars(self).items() if name != "target_psf"}
-        images = read_images(path, rows=rows, **given)
-        return images if self.target_psf is None else with_target_psf(images, self.target_psf, scale)
-
-    def of_stack(self, path: Path, rows: Array) -> Reading:
-        """Return how the parts of a stack are read: maps stay on the disk, and each means the same in all of them.
-
-        Args:
-            path: of the stack.
-            rows: some of its images, which tell the sense, and what a weight is, (n,).
-
-        Raises:
-            LensphysError: if a file is faulty, or the sense cannot be told.
-        """
-        error = noise_map_in(self.error, "") if isinstance(self.error, Path) else self.error
-        mask = mask_in(self.mask) if isinstance(self.mask, Path) else self.mask
-        contents, means = contents_of(path, None, self.plain, rows, []), self.choice.mask_means
-        if mask is not None and means is None:
-            means = sense(replace(mask, values=contents.maps(mask.values, mask.where)), contents.pixels)
-        if error is not None and error.kind == WEIGHT:
-            own = replace(error, values=as_float32(contents.maps(error.values, error.where)))
-            image, good = cleaned(contents.pixels, [])
-            error = replace(error, kind=weight_as_noise(own, without_holes(image, good)).kind)
-        return replace(self, error=error, mask=mask, choice=replace(self.choice, mask_means=means))
 
 
 class StoredObservations:
@@ -180,30 +109,46 @@ def open_images(
     if rows is None:
         count = images_in(path, reading.choice)
         if count is None:
-            return reading.images(path, scale)
+            return read_images(path, reading, scale=scale)
         rows = np.arange(count)
-    first = contents_of(path, None, reading.plain, rows[:1], []).pixels
+    first = contents_of(path, None, reading.of_pixels, rows[:1], []).pixels
     check_size(path, first)
     size = max(1, pixels // first[0].size)
-    return reading.images(path, scale, rows) if len(rows) <= size else _looked_at(path, reading, scale, rows, size)
+    if len(rows) <= size:
+        return read_images(path, reading, rows, scale)
+    return _looked_at(path, reading, scale, rows, size)
 
 
 def _looked_at(path: Path, reading: Reading, scale: int, rows: Array, size: int) -> ImageStack:
     faults: dict[int, str] = {}
     for part in _parts(rows, size):
-        faults |= faults_of(contents_of(path, None, reading.plain, part, []).pixels, part)
+        faults |= faults_of(contents_of(path, None, reading.of_pixels, part, []).pixels, part)
     check_some_left(path, faults, len(rows))
     index = rows[~np.isin(rows, list(faults))]
-    reading = reading.of_stack(path, index[:size])
+    reading = _of_all_parts(path, reading, index[:size])
     remarks, carried, found = [left_out(path, faults)], [], hashlib.sha256()
     for part in _parts(index, size):
-        images = reading.images(path, scale, part)
+        images = read_images(path, reading, part, scale)
         remarks.append(images.remarks)
         found.update(images.fingerprint.encode())
         carried.append(images.carried)
     camera = images.observation.camera.rows(torch.tensor([0]))
-    stored = StoredObservations(lambda some: reading.images(path, scale, some).observation, index, camera)
+    stored = StoredObservations(lambda some: read_images(path, reading, some, scale).observation, index, camera)
     return ImageStack(stored, of_all(remarks), images.psf, Carried.of_parts(carried), index, found.hexdigest())
+
+
+def _of_all_parts(path: Path, reading: Reading, rows: Array) -> Reading:
+    """How the parts of a stack are read: maps stay on the disk, and each means in all what it means for some images."""
+    error = noise_map_in(reading.error, "") if isinstance(reading.error, Path) else reading.error
+    mask = mask_in(reading.mask) if isinstance(reading.mask, Path) else reading.mask
+    contents, means = contents_of(path, None, reading.of_pixels, rows, []), reading.choice.mask_means
+    if isinstance(mask, Mask) and means is None:
+        means = sense(replace(mask, values=contents.maps(mask.values, mask.where)), contents.pixels)
+    if isinstance(error, NoiseMap) and error.kind == WEIGHT:
+        own = replace(error, values=as_float32(contents.maps(error.values, error.where)))
+        image, good = cleaned(contents.pixels, [])
+        error = replace(error, kind=weight_as_noise(own, without_holes(image, good)).kind)
+    return replace(reading, error=error, mask=mask, choice=replace(reading.choice, mask_means=means))
 
 
 def _parts(rows: Array, size: int) -> Iterator[Array]:

@@ -17,7 +17,7 @@ from lensphys.basics.outputs import whole_file
 from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
 from lensphys.basics.runs import READER
 from lensphys.basics.settings import Strict
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.downstream.inputs import AnyInput, Material, Seen
 from lensphys.downstream.measures import of_classes
 from lensphys.downstream.products import Product, Results, computed
@@ -141,7 +141,7 @@ def apply_reader(
     saved, trained = load_reader(folder, device)
     if wrong := [name for name, x in saved.inputs.items() if x.needs_hr]:
         raise LensphysError(f"{folder} reads true HR images ({wrong[0]}), which no user has: choose another reader")
-    images = read_images(path, instrument=instrument, fallback=saved.instrument)
+    images = read_images(path, Reading(instrument, saved.instrument))
     answers, results = answered(saved, trained, images.observation, path, device=device, workers=workers)
     remarks = [*images.remarks]
     if saved.products and saved.code != source_hash(*SUPER_RESOLVING):

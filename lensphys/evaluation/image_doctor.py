@@ -11,7 +11,7 @@ import torch
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import READ, contents_of, kind_of
-from lensphys.data.images import ImageSet, read_images
+from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
 from lensphys.fits.file import opened
@@ -44,7 +44,7 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
     try:
         contents = contents_of(path, None, PIXELS, None, [])
         scale = None if contents.scale is not None else _PRETENDED
-        images = read_images(path, pixel_scale=scale)
+        images = read_images(path, Reading(pixel_scale=scale))
     except LensphysError as error:
         found.append(Finding("cannot_be_used", "error", str(error)))
         return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
