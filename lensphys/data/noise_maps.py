@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
+from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.data.npy import mapped_npy
 from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
@@ -214,8 +215,8 @@ def sky_deviation(image: Array) -> float:
     It is that of the side of the median without light: the fainter one, but of an image that somebody inverted.
     """
     above = image - np.median(image)
-    sides = [np.abs(above[side]) for side in (above < 0, above > 0)]
-    return 1.4826 * min(float(np.median(side)) if side.size else 0.0 for side in sides)
+    sides = [above[side] for side in (above < 0, above > 0)]
+    return min(float(scatter(side)) if side.size else 0.0 for side in sides)
 
 
 def _article(kind: str) -> str:

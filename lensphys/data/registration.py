@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.observation import PSF, Instrument, NoPSF
 
@@ -180,7 +181,7 @@ def registration(
     slope, level = pair.line(model)
     difference = (pair.lr - slope * model - level)[pair.good]
     # the blur hides the noise of the HR image, but not from the shift, which is what it has in common with smooth light
-    noise = np.hypot(_scatter(difference), slope * factor * _white_noise(hr))
+    noise = np.hypot(scatter(difference), slope * factor * _white_noise(hr))
     correlation = _correlation(model[pair.good], pair.lr[pair.good], _white_noise(np.where(pair.good, lr, np.nan)))
     if not (correlation >= settings.least_correlation and slope > 0):
         raise LensphysError(
@@ -307,7 +308,7 @@ class _Pair:
         """The residual from which on a pixel counts less: no noise, and more than two PSFs may differ by."""
         low, high = np.quantile(self.lr[self.good], [0.5, 0.995])
         allowed = self.settings.model_error * float(high - low)
-        return max(self.settings.outlier * _scatter(residual), allowed, 1e-300)
+        return max(self.settings.outlier * float(scatter(residual)), allowed, 1e-300)
 
 
 def _fitted(
@@ -365,17 +366,12 @@ def _correlation(model: Array, image: Array, noise: float) -> float:
     return float(min(np.corrcoef(model, image)[0, 1] / signal**0.5, 1.0))
 
 
-def _scatter(values: Array) -> float:
-    """The standard deviation of values about zero, by their median: outliers do not count."""
-    return 1.4826 * float(np.median(np.abs(values)))
-
-
 def _white_noise(image: Array) -> float:
     """The noise of an image by its second differences, where it has no bad pixels."""
     from scipy.ndimage import laplace
 
     second = laplace(image.astype(np.float64))
-    return _scatter(second[np.isfinite(second)]) / np.sqrt(20.0)  # of the weights 1, 1, 1, 1, -4
+    return scatter(second[np.isfinite(second)]) / np.sqrt(20.0)  # of the weights 1, 1, 1, 1, -4
 
 
 def _blocks(image: NDArray[Any], factor: int) -> NDArray[Any]:

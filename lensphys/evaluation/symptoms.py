@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from lensphys.basics.scatter import GAUSSIAN
 from lensphys.basics.settings import Strict
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import observations
@@ -280,7 +281,7 @@ def _faint_scatter(image: Tensor, smooth: Tensor) -> tuple[Tensor, Tensor]:
     for values, where in zip(second, faint, strict=True):
         chosen = values[where]
         # the median is zero where most counts are zero
-        sigma.append(torch.maximum(1.4826 * chosen.abs().median(), 0.1 * chosen.square().mean().sqrt()))
+        sigma.append(torch.maximum(GAUSSIAN * chosen.abs().median(), 0.1 * chosen.square().mean().sqrt()))
     return torch.stack(sigma), faint
 
 

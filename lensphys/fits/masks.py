@@ -14,6 +14,7 @@ from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally
+from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.fits.file import Hdu
 from lensphys.fits.names import BAD_BITS, BAD_PLANES, FLAGS, GOOD, MASK, MASKS
@@ -72,8 +73,8 @@ class Mask:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an image without a number has no sky, and no light
             sky = np.nanmedian(known, (-2, -1), keepdims=True)
-            scatter = 1.4826 * np.nanmedian(np.abs(known - sky), (-2, -1), keepdims=True)
-        return known > sky + self.reading.bright * scatter
+            noise = scatter(known - sky, (-2, -1))
+        return known > sky + self.reading.bright * noise
 
 
 def sense(mask: Mask, image: Array) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from lensphys.basics.scatter import GAUSSIAN
 from lensphys.fitting.source import Fitted
 
 NEAR = 2  # pixels about an arc that are no sky
@@ -68,7 +69,7 @@ def left_over(fitted: Fitted) -> bool:
     """
     problem, x = fitted.problem, fitted.x
     residual = problem.residual(x)[problem.inverse_sigma.flatten(1) > 0].abs()
-    sky = (1.4826 * residual.median()).square().clamp(max=1.0)  # of a Gaussian with this median: most pixels are sky
+    sky = (GAUSSIAN * residual.median()).square().clamp(max=1.0)  # of a Gaussian with this median: most pixels are sky
     return bool(significant(problem.chi2(x) / sky * problem.inflation, problem.observation.n_unmasked))
 
 

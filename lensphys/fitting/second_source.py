@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
+from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
@@ -90,8 +91,8 @@ class SecondSource(Strict):
             mean, variance = light / known, 1 / known
             above = mean[2:-2] - 0.5 * (mean[:-4] + mean[4:])
             signal = np.nan_to_num(above / np.sqrt(variance[2:-2] + 0.25 * (variance[:-4] + variance[4:])))
-        scatter = 1.4826 * float(np.median(np.abs(signal[signal != 0]))) if signal.any() else 1.0
-        bright = signal > self.signal * max(scatter, 1e-6)
+        noise = float(scatter(signal[signal != 0])) if signal.any() else 1.0
+        bright = signal > self.signal * max(noise, 1e-6)
         numbers, count = label(np.concatenate([bright, bright], axis=1), np.ones((3, 3)))  # once about and on
         found = []
         for i in range(1, count + 1):

@@ -7,6 +7,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lensphys.basics.scatter import GAUSSIAN
 from lensphys.basics.settings import Strict
 from lensphys.observation.camera import Observation
 from lensphys.observation.kernel import first_star
@@ -45,7 +46,7 @@ class BadPixels(Strict):
         image = observation.image
         sigma = observation.noise.variance(image.clamp(min=0)).sqrt().maximum(white_noise(image))
         if not observation.noise.known:  # neighbours may share it, so that it is taken for less than it is
-            sigma = sigma.maximum(1.4826 * (image - image.median()).abs().median())
+            sigma = sigma.maximum(GAUSSIAN * (image - image.median()).abs().median())
         inverse_sigma = (observation.weight > 0) / sigma
         value = image * inverse_sigma
         cold = (value < -self.sigma) & ((image - _median(image, self.sky)) * inverse_sigma < -self.sigma)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images, check_positive
+from lensphys.basics.scatter import GAUSSIAN
 from lensphys.observation.per_image import PerImage
 
 # torch's own generator keeps 32 bits of a seed: in a survey of 1e5 images noise would repeat
@@ -380,7 +381,7 @@ def white_noise(image: Tensor) -> Tensor:
 def _scatter(values: Tensor, where: Tensor) -> Tensor:
     """1.4826 times the median of |values| (B, 1, H, W) over some pixels of each image, (B, 1, 1, 1); 0 of none."""
     chosen = torch.where(where, values.abs(), torch.nan).flatten(1)
-    return 1.4826 * chosen.nanmedian(1).values.nan_to_num(0.0)[:, None, None, None]
+    return GAUSSIAN * chosen.nanmedian(1).values.nan_to_num(0.0)[:, None, None, None]
 
 
 def _normal(like: Tensor, generator: Randomness) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lensphys.basics.scatter import scatter
 from lensphys.evaluation.substructure import beyond
 from lensphys.fitting import FreerMass
 from lensphys.model import MASS, LensModel, Member
@@ -22,7 +23,6 @@ Array = NDArray[Any]
 
 MOST_VALUES = 450_000  # pixels in all panels: with the drawing library 4 of the page's 5 MB
 _NOTHING = 1e-3  # of convergence beyond the smooth lens: what rounding leaves; a panel of it would be black
-_WIDTH = 1.4826  # standard deviations of a Gaussian in its median absolute deviation
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def limits_of(panels: Sequence[Panel]) -> dict[str, Limits]:
 
 def _deviation(values: Array) -> float:
     seen = values[np.isfinite(values) & (values != 0)]
-    return float(_WIDTH * np.median(np.abs(seen))) if seen.size else 0.0
+    return float(scatter(seen)) if seen.size else 0.0
 
 
 def _limits(group: str, members: Sequence[Panel]) -> Limits:
