@@ -22,7 +22,7 @@ from lensphys.downstream.readers import TrainingSet
 from lensphys.downstream.report import write_downstream_report
 from lensphys.downstream.sampling import Rows, drawn, held_out
 from lensphys.downstream.settings import PLAIN, SEEN, Downstream, check_downstream, check_label_free, slug
-from lensphys.downstream.tables import aggregated, downstream_table
+from lensphys.downstream.tables import aggregated, downstream_table, set_sentence
 
 Case = tuple[str, str, int, int]
 
@@ -72,10 +72,7 @@ class _Run:
     def go(self) -> dict[str, Any]:
         """Do everything; return the tree of results."""
         for name, lenses in self.collection.sets.items():
-            told = ", ".join(
-                f"{key.replace('_', ' ')} {value}" for key, value in lenses.provenance.items() if key != "identity"
-            )
-            self.console.print(f"{name}: {told}", markup=False, highlight=False)
+            self.console.print(set_sentence(name, lenses.provenance), markup=False, highlight=False)
         check_label_free(self.settings, self.collection.sets["train"].target.classes)
         self._identities = {name: identity(lenses) for name, lenses in self.collection.sets.items()}
         cases = self.settings.cases

@@ -107,16 +107,22 @@ def notes(tree: Row) -> list[str]:
             "labels above are not all that these rows took. 'Labels seen': lenses among these from which the reader "
             "did not learn. Counted as S1 does, seeds in which no lens of some class was told right have no AUC."
         )
-    for name, told in tree["sets"].items():
-        words = [f"{told['lenses']} lenses of {told['in_file']} count"]
-        words += [f"{told['unusable']} cannot be used"] if told["unusable"] else []
-        shared = told.get("shares_source_with_test", 0)
-        words += [f"{shared} share a source with a test set and are left out"] if shared else []
-        words += (
-            ["its labels stand in another order and were brought into that of the training"] if told["order"] else []
-        )
-        found.append(f"{name}: {', '.join(words)}.")
-    return found
+    return found + [set_sentence(name, told) for name, told in tree["sets"].items()]
+
+
+def set_sentence(name: str, told: Row) -> str:
+    """Return how many lenses of a file a set has, and why no more.
+
+    Args:
+        name: of the set.
+        told: its provenance.
+    """
+    words = [f"{told['lenses']} of the {told['in_file']} lenses of {told['file']}"]
+    words += [f"{told['unusable']} cannot be used"] if told["unusable"] else []
+    shared = told.get("shares_source_with_test", 0)
+    words += [f"{shared} share a source with a test set and are left out"] if shared else []
+    words += ["its labels stand in another order and were brought into that of the training"] if told["order"] else []
+    return f"{name}: {', '.join(words)}."
 
 
 def _plain_rows(tree: Row) -> list[Row]:
