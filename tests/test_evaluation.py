@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from lensphys.basics.checks import LensphysError
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation import metrics
-from lensphys.evaluation.evaluate import evaluate
+from lensphys.evaluation.evaluate import Judging, evaluate
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.tables import metrics_table, read_metrics, replace_between_markers
 from lensphys.methods import READY
@@ -233,7 +233,7 @@ class Oracle:
 
 def test_an_oracle_beats_bicubic_and_the_numbers_are_right():
     file = FakeFile()
-    found = evaluate(Oracle(file, 1.01), file, name="oracle", baseline=Bicubic(), batch_size=4, seed=3)
+    found = evaluate(Oracle(file, 1.01), file, Judging(batch_size=4, seed=3), name="oracle", baseline=Bicubic())
     ours, bicubic = found.values["method"], found.values["baseline"]
     assert (ours["psnr_flux"] > bicubic["psnr_flux"] + 3).all()
     assert ours["theta_E_error"] == pytest.approx(np.full(6, 0.01), abs=1e-6)
@@ -267,7 +267,7 @@ def test_counts_are_judged_in_flux_units():
 
 
 def test_limit_is_a_number_of_images_of_each_class():
-    found = evaluate(Bicubic(), FakeFile(), name="bicubic", limit=2, batch_size=3)
+    found = evaluate(Bicubic(), FakeFile(), Judging(limit=2, batch_size=3), name="bicubic")
     assert found.index.tolist() == [0, 1, 2, 3]
     assert found.tree()["images"] == {"no_sub": 2, "cdm": 2, "all": 4}
 
@@ -275,9 +275,9 @@ def test_limit_is_a_number_of_images_of_each_class():
 def test_evaluation_refuses_what_it_cannot_judge():
     file = FakeFile()
     with pytest.raises(LensphysError, match="images of each class must be 1 or more, got 0"):
-        evaluate(Bicubic(), file, name="bicubic", limit=0)
+        evaluate(Bicubic(), file, Judging(limit=0), name="bicubic")
     with pytest.raises(LensphysError, match="batch_size must be 1 or more, got 0"):
-        evaluate(Bicubic(), file, name="bicubic", batch_size=0)
+        evaluate(Bicubic(), file, Judging(batch_size=0), name="bicubic")
     file.labels = np.zeros(0, int)
     with pytest.raises(LensphysError, match="holds no images to evaluate"):
         evaluate(Bicubic(), file, name="bicubic")
@@ -327,7 +327,7 @@ def test_write_gives_valid_json_a_table_samples_and_figures(tmp_path):
     assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".tmp")]
 
 
-class Judging(Bicubic):
+class Frank(Bicubic):
     """Calls images bad that are dim, and says why."""
 
     def __init__(self, bright: float) -> None:
@@ -342,7 +342,9 @@ class Judging(Bicubic):
 def test_what_a_method_says_of_itself_is_counted_and_written_a_line_a_lens(tmp_path):
     file = FakeFile()
     file.image[[1, 4]] *= 0.5
-    found = evaluate(Judging(0.7 * float(file.image[0].amax())), file, name="judging", batch_size=4, baseline=Bicubic())
+    found = evaluate(
+        Frank(0.7 * float(file.image[0].amax())), file, Judging(batch_size=4), name="judging", baseline=Bicubic()
+    )
     lines = ["image 1 (cdm): bad (chi^2 is 9; it is dim)", "image 4 (no_sub): bad (chi^2 is 9; it is dim)"]
     assert found.quality == ["quality: 4 good, 0 suspect, 2 bad", *(f"  {line}" for line in lines)]
     found.write(tmp_path, {})
@@ -365,22 +367,22 @@ def test_a_method_that_does_not_judge_itself_is_said_to_be_so(tmp_path):
 def test_rows_are_judged_alone():
     file = FakeFile()
     whole = evaluate(Bicubic(), file, name="bicubic")
-    found = evaluate(Bicubic(), file, name="bicubic", rows=np.array([1, 2, 5]), batch_size=2)
+    found = evaluate(Bicubic(), file, Judging(rows=np.array([1, 2, 5]), batch_size=2), name="bicubic")
     assert found.index.tolist() == [1, 2, 5] and found.labels.tolist() == [1, 0, 1]
     for metric in ("psnr_flux", "chi2_dof"):
         assert np.array_equal(found.values["method"][metric], whole.values["method"][metric][[1, 2, 5]])
-    limited = evaluate(Bicubic(), file, name="bicubic", rows=np.array([1, 2, 5]), limit=1)
+    limited = evaluate(Bicubic(), file, Judging(rows=np.array([1, 2, 5]), limit=1), name="bicubic")
     assert limited.index.tolist() == [1, 2]
 
 
 def test_images_that_show_nothing_are_named_and_left_out():
     file = FakeFile()
     file.image[2], file.image[3, 0, 1, 1], file.tables["hr_clean"][4] = 0, math.nan, 0
-    found = evaluate(Bicubic(), file, name="bicubic", batch_size=2)
+    found = evaluate(Bicubic(), file, Judging(batch_size=2), name="bicubic")
     assert found.index.tolist() == [0, 1, 5] and len(found.values["method"]["psnr_flux"]) == 3
     assert found.unusable == {2: "is 0 everywhere", 3: "has NaN or infinite pixels", 4: "has no light in /hr_clean"}
     with pytest.raises(LensphysError, match="none of the 2 images can be judged, image 2 is 0 everywhere"):
-        evaluate(Bicubic(), file, name="bicubic", rows=np.array([2, 3]))
+        evaluate(Bicubic(), file, Judging(rows=np.array([2, 3])), name="bicubic")
 
 
 def test_no_image_stays_in_memory():
@@ -394,7 +396,7 @@ def test_no_image_stays_in_memory():
             self.alive.append((weakref.ref(made.image), weakref.ref(observation.image)))
             return made
 
-    found = evaluate(Counting(), FakeFile(), name="counting", batch_size=1)
+    found = evaluate(Counting(), FakeFile(), Judging(batch_size=1), name="counting")
     assert len(Counting.alive) == 6 and not any(ref() is not None for pair in Counting.alive for ref in pair)
     assert all(x.base is None and x.shape == (6,) for x in found.values["method"].values())
 
@@ -467,13 +469,13 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path):
     path = simulate(Recipe.named("model_3", ["height=16", "width=16"]), 4, tmp_path / "a.h5", seed=1)
     place, second, other = tmp_path / ".parts", Counting(), Counting()
     with LensFile(path) as file:
-        whole = evaluate(Counting(), file, name="x", batch_size=2)
+        whole = evaluate(Counting(), file, Judging(batch_size=2), name="x")
         with pytest.raises(KeyboardInterrupt):
-            evaluate(Counting(stops_after=4), file, name="x", batch_size=2, beside=place, origin={"a": 1})
-        found = evaluate(second, file, name="x", batch_size=2, beside=place, origin={"a": 1})
+            evaluate(Counting(stops_after=4), file, Judging(batch_size=2), name="x", beside=place, origin={"a": 1})
+        found = evaluate(second, file, Judging(batch_size=2), name="x", beside=place, origin={"a": 1})
         with pytest.raises(KeyboardInterrupt):
-            evaluate(Counting(stops_after=4), file, name="x", batch_size=2, beside=place, origin={"a": 1})
-        evaluate(other, file, name="x", batch_size=2, beside=place, origin={"a": 2})
+            evaluate(Counting(stops_after=4), file, Judging(batch_size=2), name="x", beside=place, origin={"a": 1})
+        evaluate(other, file, Judging(batch_size=2), name="x", beside=place, origin={"a": 2})
     assert (second.batches, other.batches) == (4, 6) and not place.exists()
     for role, values in whole.values.items():
         for name in values.keys() - {"seconds"}:

@@ -134,6 +134,7 @@ def _evaluate_method(
     from lensphys.basics.provenance import provenance
     from lensphys.basics.runs import run_provenance
     from lensphys.data.lens_file import LensFile
+    from lensphys.evaluation.evaluate import Judging
     from lensphys.evaluation.evaluate import evaluate as judge
     from lensphys.methods import READY
 
@@ -145,13 +146,15 @@ def _evaluate_method(
         judged = judge(
             chosen.method,
             lenses,
+            Judging(
+                rows=None if rows is None else rows_of(rows, len(lenses)),
+                limit=limit,
+                batch_size=batch_size,
+                device=device,
+            ),
             name=name,
             data=data.stem,
             baseline=None if chosen.method is bicubic else bicubic,
-            rows=None if rows is None else rows_of(rows, len(lenses)),
-            limit=limit,
-            batch_size=batch_size,
-            device=device,
             beside=out.with_name(f".{out.name}.parts"),
             origin=origin | {"method": chosen.identity, "limit": limit},
         )

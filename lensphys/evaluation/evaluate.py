@@ -45,6 +45,39 @@ Measures = Callable[[Prediction, "Truth"], Values]
 
 
 @dataclass(frozen=True)
+class Judging:
+    """Which images are judged, and how.
+
+    Args:
+        rows: which images of the file, their indices (n,) in rising order; all if None.
+        limit: at most this many images of each class, the first ones; all if None.
+        batch_size: images at a time.
+        seed: of the bootstrap.
+        device: where the methods compute.
+        measures: more metrics, (n,) each, of a prediction and the truth; they stand in for those of the same name.
+
+    Raises:
+        LensphysError: if the batch size is not 1 or more.
+    """
+
+    rows: np.ndarray | None = None
+    limit: int | None = None
+    batch_size: int = 32
+    seed: int = 0
+    device: str = "cpu"
+    measures: Measures | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise LensphysError(f"batch_size must be 1 or more, got {self.batch_size}")
+
+    def of(self, labels: np.ndarray) -> np.ndarray:
+        """Return the indices of the images that are asked for, (n,), of a file with such labels (N,)."""
+        asked = np.arange(len(labels)) if self.rows is None else self.rows
+        return asked[first_of_each(labels[asked], self.limit)]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a method reached on each image, beside a baseline and the ceiling.
 
@@ -138,17 +171,12 @@ class Evaluation:
 def evaluate(
     method: Method,
     file: LensFile,
+    how: Judging = Judging(),
     *,
     name: str,
     data: str = "",
     baseline: Method | None = None,
     baseline_name: str = "bicubic",
-    batch_size: int = 32,
-    rows: np.ndarray | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    measures: Measures | None = None,
     beside: Path | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -159,16 +187,11 @@ def evaluate(
     Args:
         method: what is judged.
         file: LR images and their truth.
+        how: which of them, and how many at a time.
         name: of the method, in the results.
         data: name of the data set, in the results.
         baseline: judged beside the method, batch by batch; none if None.
         baseline_name: its name.
-        batch_size: images at a time.
-        rows: which images of the file, their indices (n,) in rising order; all if None.
-        limit: at most this many images of each class, the first ones; all if None.
-        seed: of the bootstrap.
-        device: where the methods compute.
-        measures: more metrics, (n,) each, of a prediction and the truth; they stand in for those of the same name.
         beside: a folder where the numbers of finished batches are kept until all are there, so that a run that was
             killed goes on; none if None.
         origin: what the numbers depend on beside the images: others are not taken from the folder.
@@ -176,23 +199,20 @@ def evaluate(
     Raises:
         LensphysError: if there is nothing to judge, or a method's image does not fit the HR image.
     """
-    if batch_size < 1:
-        raise LensphysError(f"batch_size must be 1 or more, got {batch_size}")
     labels = np.asarray(file.labels)
-    asked = np.arange(len(labels)) if rows is None else rows
-    asked = asked[first_of_each(labels[asked], limit)]
+    asked = how.of(labels)
     lost = unusable(file, asked, *(["hr_clean"] if file.has("hr_clean") else []))
     index = asked[~np.isin(asked, list(lost))]
     if len(index) == 0:
         raise LensphysError(f"{file.path}: none of the {len(asked)} images can be judged, image {_first(lost)}")
-    batches = np.split(index, range(batch_size, len(index), batch_size))
+    batches = np.split(index, range(how.batch_size, len(index), how.batch_size))
     methods = {"method": method} | ({"baseline": baseline} if baseline is not None else {})
     judged = _Judged(index, labels, {role: {} for role in (*methods, "ceiling")})
     kept = None
     if beside is not None:
-        of = {"data": file.identity, "index": index.tolist(), "batch_size": batch_size, **(origin or {})}
+        of = {"data": file.identity, "index": index.tolist(), "batch_size": how.batch_size, **(origin or {})}
         kept = Kept(beside, of, len(batches))
-    judged.judge_all(methods, file, _progress(batches, f"evaluating {name}"), device, measures, kept)
+    judged.judge_all(methods, file, _progress(batches, f"evaluating {name}"), how, kept)
     if kept is not None:
         kept.remove()
     return Evaluation(
@@ -205,7 +225,7 @@ def evaluate(
         samples=judged.samples,
         verdicts=judged.verdicts,
         unusable=lost,
-        seed=seed,
+        seed=how.seed,
     )
 
 
@@ -234,8 +254,7 @@ class _Judged:
         methods: dict[str, Method],
         file: LensFile,
         batches: Iterable[np.ndarray],
-        device: str,
-        measures: Measures | None,
+        how: Judging,
         kept: Kept | None,
     ) -> None:
         """Judge all methods on all images, but for those of batches that are kept."""
@@ -246,7 +265,7 @@ class _Judged:
             if kept is not None and i not in missing and not titles:  # what is shown is not kept
                 found = _Batch.from_arrays(kept.chunk(i))
             else:
-                found = _judged_batch(methods, file, held, batch, device, measures, titles)
+                found = _judged_batch(methods, file, held, batch, how, titles)
                 if kept is not None:
                     kept.keep(i, found.arrays)
             for role, values in found.values.items():
@@ -297,19 +316,18 @@ def _judged_batch(
     file: LensFile,
     held: frozenset[str],
     batch: np.ndarray,
-    device: str,
-    measures: Measures | None,
+    how: Judging,
     titles: dict[int, str],
 ) -> _Batch:
     """Judge all methods on a batch; ``titles`` are of those of its rows that are shown."""
-    truth, observation = Truth.read(file, held, batch), file.observation(batch, device)
+    truth, observation = Truth.read(file, held, batch), file.observation(batch, how.device)
     found: dict[str, Values] = {}
     verdicts: list[Verdict] = []
     samples: list[Sample] = []
     for role, method in methods.items():
         prediction, seconds = _timed(method, observation, file.upscale)
         values = _judge(prediction, observation, truth)
-        values |= measures(prediction, truth) if measures is not None else {}
+        values |= how.measures(prediction, truth) if how.measures is not None else {}
         found[role] = values | {"seconds": np.full(len(batch), seconds)}
         if role == "method":
             verdicts += prediction.verdicts

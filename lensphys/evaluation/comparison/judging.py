@@ -13,7 +13,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import unusable
 from lensphys.evaluation.comparison.figures import Lens, Panel
 from lensphys.evaluation.cost import cost
-from lensphys.evaluation.evaluate import Truth, Values, evaluate, first_of_each
+from lensphys.evaluation.evaluate import Judging, Truth, Values, evaluate, first_of_each
 from lensphys.evaluation.lens_of_image import theta_E_of
 from lensphys.methods import READY, Method, Prediction
 from lensphys.methods.ranking.niqe import NIQE
@@ -56,11 +56,8 @@ class Judge:
         evaluation = evaluate(
             method,
             self.test,
+            Judging(batch_size=_BATCH, rows=self._rows, measures=self._measures, device=self.device),
             name=name,
-            batch_size=_BATCH,
-            rows=self._rows,
-            measures=self._measures,
-            device=self.device,
         )
         tree = evaluation.tree()
         found: Row = {"results": tree["results"]["method"], "verdicts": tree["verdicts"], "quality": evaluation.quality}
@@ -72,7 +69,10 @@ class Judge:
     def ceiling(self) -> Row:
         """Return what the truth itself would score."""
         bicubic = evaluate(
-            READY["bicubic"], self.test, name="bicubic", rows=self._rows, measures=self._of_truth, batch_size=_BATCH
+            READY["bicubic"],
+            self.test,
+            Judging(rows=self._rows, measures=self._of_truth, batch_size=_BATCH),
+            name="bicubic",
         )
         results = bicubic.tree()["results"]
         niqe = {c: {"niqe": metrics["niqe"]} for c, metrics in results["method"].items()}
