@@ -63,6 +63,10 @@ class Prediction:
         noise: standard deviation of each low-resolution pixel as it was fitted, (B, 1, H, W) [flux per pixel], NaN
             where a pixel was left out; None where those are the observation's.
         units: of parameters, by their names; those that have none may be left out.
+        numbers: what else is known of each fit, by its name, each (B,): ``evidence``, ln of it; ``subhalos``, how many
+            were found, and ``false_subhalos``, how many of a smooth lens would be, by calibration; ``best_gain`` and
+            ``substructure_evidence``, what of substructure the image shows; ``noise_scale``, the noise of the sky over
+            the error map where they differ, else 1; ``left_out``, pixels of other objects and bad ones.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -83,6 +87,7 @@ class Prediction:
     lens_light: Tensor | None = None
     noise: Tensor | None = None
     units: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_images("image", self.image)
@@ -110,7 +115,7 @@ def source_grid(image: PixelGrid) -> PixelGrid:
 
 
 _TENSORS = ("image", "observed", "sigma", "constrained", "lens_light", "noise")
-_NAMED = ("parameters", "errors")
+_NAMED = ("parameters", "numbers", "errors")
 
 
 def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Prediction:

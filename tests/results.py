@@ -48,20 +48,21 @@ class Known:
         values |= {"shear.gamma1": 0.03, "shear.gamma2": -0.02, "theta_E": 0.9}
         x, y, theta_E = BODY
         body = torch.tensor([x, y, theta_E, 0.01, 0.02, 0.003, 55.0], dtype=torch.float64)
-        numbers = {k: torch.full((n,), v, dtype=torch.float64) for k, v in values.items()}
+        parameters = {k: torch.full((n,), v, dtype=torch.float64) for k, v in values.items()}
         return Prediction(
             image.expand(n, -1, -1, -1),
             camera,
             observed().expand(n, -1, -1, -1),
             field,
             lambda position: source(position).expand(n, -1, -1, -1),
-            numbers | {"subhalos": torch.ones(n), "false_subhalos": torch.full((n,), 0.02)},
+            parameters,
             units=LensModel.smooth().units,
             sigma=0.02 * image.expand(n, -1, -1, -1),
             constrained=torch.full_like(image, 0.5).expand(n, -1, -1, -1),
-            errors={k: 0.001 * torch.ones_like(v) for k, v in numbers.items()},
+            errors={k: 0.001 * torch.ones_like(v) for k, v in parameters.items()},
             bodies=body.expand(n, 1, -1),
             verdicts=[self.verdicts[i % len(self.verdicts)] for i in range(n)],
+            numbers={"subhalos": torch.ones(n), "false_subhalos": torch.full((n,), 0.02)},
         )
 
 

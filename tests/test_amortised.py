@@ -221,11 +221,11 @@ def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
 
 def test_a_forward_pass_without_a_search(lenses):
     found = amortised(steps=1, rounds=0).eval().predict(lenses.observation, 2)
-    assert float(found.parameters["subhalos"].max()) == 0
+    assert float(found.numbers["subhalos"].max()) == 0
     for name in ("best_gain", "substructure_evidence"):  # told whether or not anything was looked for
-        assert found.parameters[name].shape == (len(lenses.observation),)
-        assert finite(found.parameters[name])
-    assert bool((found.parameters["best_gain"] >= 0).all())
+        assert found.numbers[name].shape == (len(lenses.observation),)
+        assert finite(found.numbers[name])
+    assert bool((found.numbers["best_gain"] >= 0).all())
 
 
 def test_chunks_are_joined_to_the_whole(lenses, monkeypatch):
@@ -265,4 +265,4 @@ def test_the_refined_answer_is_better_than_the_forward_pass(lenses, predicted, r
 
 
 def test_smooth_lenses_get_no_subhalos_from_a_bad_start(refined):
-    assert float(refined.parameters["subhalos"].max()) == 0
+    assert float(refined.numbers["subhalos"].max()) == 0

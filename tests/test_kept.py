@@ -81,8 +81,8 @@ class Freer:
         if self.calls % 2:
             return found
         slope = {"lens.gamma": torch.full_like(found.parameters["theta_E"], 2.1)}
-        return replace(found, parameters=slope | found.parameters | {"best_gain": slope["lens.gamma"]},
-                       errors=slope | found.errors)  # fmt: skip
+        numbers = found.numbers | {"best_gain": slope["lens.gamma"]}
+        return replace(found, parameters=slope | found.parameters, errors=slope | found.errors, numbers=numbers)
 
 
 @pytest.mark.parametrize("way", ["memory", "kept"])

@@ -98,8 +98,8 @@ def test_a_lens_with_its_galaxy(neighbour):
     assert found.lens_light is not None
     left = (found.lens_light - lens.galaxy)[lens.galaxy > 0].abs().sum() / lens.galaxy.sum()
     assert float(left) < 0.05
-    assert float(found.parameters["subhalos"]) == 0
-    assert (float(found.parameters["left_out"]) > 20) == neighbour
+    assert float(found.numbers["subhalos"]) == 0
+    assert (float(found.numbers["left_out"]) > 20) == neighbour
     assert 0.8 < float(found.reduced_chi2(lens.observation)) < 1.15
     blind = RefinedFit(stages=Refinement(lens_light=None)).predict(lens.observation, 2)
     assert blind.verdicts[0].quality == "bad"

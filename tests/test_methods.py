@@ -184,7 +184,7 @@ def test_an_error_bar_comes_with_the_image(predicted, name):
     assert found.sigma.shape == found.constrained.shape == found.image.shape
     assert finite(found.sigma) and bool((found.sigma >= 0).all()) and float(found.sigma.max()) > 0
     assert bool(((found.constrained >= 0) & (found.constrained <= 1)).all())
-    assert {"subhalos", "gradient_norm"} <= set(found.parameters)
+    assert {"subhalos", "noise_scale"} <= set(found.numbers)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -52,7 +52,7 @@ def test_a_smooth_lens_before_a_spiral_is_sharp_has_its_radius_and_no_subhalos(s
     found, known = default(spirals, row), spirals.lens_model(row)["kwargs_lens"][0]["theta_E"]
     assert gain(spirals, row, found) > 6
     assert float(found.parameters["theta_E"]) == pytest.approx(known, rel=5e-3)
-    assert int(found.parameters["subhalos"]) == 0
+    assert int(found.numbers["subhalos"]) == 0
     assert found.verdicts[0].quality == "good"
     assert 0.9 < float(found.reduced_chi2(spirals.observation([row]))) < 1.1
 
@@ -74,7 +74,7 @@ def test_a_sersic_keeps_the_noise_limit(tmp_path):
     with LensFile(simulate(Recipe.named("model_3", []), 1, tmp_path / "sersic.h5", seed=11)) as lenses:
         found = READY["refine"].predict(lenses.observation([0]), 2)
         assert float(psnr(found.image, truth(lenses, 0))) > 70
-        assert int(found.parameters["subhalos"]) == 0
+        assert int(found.numbers["subhalos"]) == 0
 
 
 def with_noise(noise: torch.Tensor, extra: torch.Tensor | float = 0.0):
@@ -90,7 +90,7 @@ def test_noise_that_neighbours_share_makes_no_subhalos_and_is_told():
     shared = F.pad(shared, (1, 1, 1, 1), mode="replicate")[..., :40, :44]
     observation = with_noise(shared / shared.std())
     found = READY["refine"].predict(observation, 2)
-    assert int(found.parameters["subhalos"]) == 0
+    assert int(found.numbers["subhalos"]) == 0
     assert found.verdicts[0].quality == "suspect"
     assert "not white" in found.verdicts[0].reasons[0]
     plain = READY["refine"].predict(with_noise(white[..., :40, :44]), 2)
@@ -108,7 +108,7 @@ def test_an_image_with_its_lens_galaxy_is_fitted_with_its_light():
     assert found.lens_light is not None
     assert abs(float(found.lens_light.sum() / galaxy.sum()) - 1) < 0.2
     assert abs(float(found.parameters["theta_E"]) / 1.1 - 1) < 0.03
-    assert float(found.parameters["subhalos"]) == 0
+    assert float(found.numbers["subhalos"]) == 0
     smooth = FitModel.parse({"source": {"kind": "sersic"}, "subhalos": None, "potential": None}, "smooth")
     without = RefinedFit(stages=Refinement(lens_light=None), model=smooth).predict(observation, 2)
     assert without.verdicts[0].quality == "bad"
@@ -126,8 +126,8 @@ def test_an_error_map_that_is_too_large_is_scaled_to_the_sky():
     variance = observation.noise.variance(torch.zeros_like(observation.image))
     larger = replace(observation, noise=ErrorMap(3 * variance.sqrt()))
     right, found = (READY["refine"].predict(one, 2) for one in (observation, larger))
-    assert float(right.parameters["noise_scale"]) == 1
-    assert float(found.parameters["noise_scale"]) == pytest.approx(1 / 3, rel=0.15)
+    assert float(right.numbers["noise_scale"]) == 1
+    assert float(found.numbers["noise_scale"]) == pytest.approx(1 / 3, rel=0.15)
     assert float(found.reduced_chi2(larger)) == pytest.approx(1, abs=0.3)
     assert found.verdicts[0].quality == "good"
     assert float(found.errors["theta_E"]) == pytest.approx(float(right.errors["theta_E"]), rel=0.2)
@@ -148,7 +148,7 @@ def test_a_lens_far_from_the_middle_is_found():
     found = READY["refine"].predict(observation, 2)
     assert float(found.parameters["theta_E"]) == pytest.approx(1.2, rel=3e-3)
     assert float(found.parameters["lens.center_x"]) == pytest.approx(0.9, abs=0.02)
-    assert int(found.parameters["subhalos"]) == 0
+    assert int(found.numbers["subhalos"]) == 0
     assert found.verdicts[0].quality == "good"
 
 
@@ -156,7 +156,7 @@ def test_a_steep_source_makes_no_subhalos():
     mass = SIE(1.2, 0.08, -0.05, 0.02, 0.03) + Shear(0.03, -0.02)
     observation = seen(mass, Sersic(5.0, 0.2, 4.0, 0.1, -0.1, 0.08, 0.05), points=2, noise=1 / 250)
     found = READY["refine"].predict(observation, 2)
-    assert int(found.parameters["subhalos"]) == 0
+    assert int(found.numbers["subhalos"]) == 0
     assert float(found.reduced_chi2(observation)) < 1.1
 
 
@@ -166,7 +166,7 @@ def test_unknown_noise_that_neighbours_share_makes_no_subhalos():
     observation = with_noise(shared / shared.std())
     observation = replace(observation, noise=SkyNoise.from_image(observation.image))
     found = READY["refine"].predict(observation, 2)
-    assert int(found.parameters["subhalos"]) == 0
+    assert int(found.numbers["subhalos"]) == 0
     assert found.verdicts[0].quality == "suspect"
     assert float(found.reduced_chi2(observation)) == pytest.approx(1, abs=0.15)
 

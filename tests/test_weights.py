@@ -70,7 +70,7 @@ def test_weights_super_resolve_an_image_of_their_recipe(name, kind, tmp_path):
         assert made.image.shape == made.sigma.shape == made.constrained.shape
         assert all(x.isfinite().all() for x in (made.image, made.sigma, made.constrained))
         assert (made.sigma > 0).all() and 0 <= made.constrained.min() <= made.constrained.max() <= 1
-        assert made.parameters["subhalos"].shape == (1,)
+        assert made.numbers["subhalos"].shape == (1,)
         chi2.append(float(seen.chi2(made.observed)))
     assert chi2[2] <= chi2[0] * 1.02  # the noise law's numbers are estimated anew as the model changes
 

@@ -41,7 +41,7 @@ def numbers(found: Prediction, bicubic: Prediction, truth: torch.Tensor, known: 
         "theta_E": float(found.parameters["theta_E"]),
         "theta_E_error": float(found.errors["theta_E"]),
         "theta_E_true": known,
-        "subhalos": int(found.parameters["subhalos"]),
+        "subhalos": int(found.numbers["subhalos"]),
         "quality": found.verdicts[0].quality,
     }
 

@@ -43,7 +43,7 @@ def panels(lenses: LensFile, row: int) -> tuple[str, dict[str, Any]]:
     title = (
         f"{lenses.classes[int(lenses.read('label', row)[0])]}: bicubic {psnr(bicubic.image):.1f}, "
         f"SR {psnr(found.image):.1f} dB, "
-        f"theta_E {100 * (found_radius / known - 1):+.2f} %, {int(found.parameters['subhalos'])} sub-halos, "
+        f"theta_E {100 * (found_radius / known - 1):+.2f} %, {int(found.numbers['subhalos'])} sub-halos, "
         f"{found.verdicts[0].quality}"
     )
     images = {

@@ -79,7 +79,7 @@ def _galaxy(folder: Path, console: Console) -> None:
     console.print(
         f"PSNR {sharp:.1f} dB (bicubic {plain:.1f}), theta_E "
         f"{float(found.parameters['theta_E']):.4f} +- {float(found.errors['theta_E']):.4f} arcsec (true {known:.4f}), "
-        f"{counted(int(found.parameters['subhalos']), 'sub-halo')}; "
+        f"{counted(int(found.numbers['subhalos']), 'sub-halo')}; "
         f"quality: {verdict.quality} {'; '.join(verdict.reasons)}",
         highlight=False,
     )

@@ -53,9 +53,9 @@ def full_prediction(fit: LensFit, scale: float, report: Report) -> Prediction:
     parts = []
     for rows, group in fit.groups:
         whole = _reported(group, _model(group, fit.seen[rows], scale), report)
-        left_out = torch.zeros_like(whole.parameters["noise_scale"]) if fit.left_out is None else fit.left_out[rows]
-        numbers = whole.parameters | {"left_out": left_out}
-        parts.append(replace(whole, parameters=numbers, verdicts=_judged(fit, rows, group, report)))
+        left_out = torch.zeros_like(whole.numbers["noise_scale"]) if fit.left_out is None else fit.left_out[rows]
+        numbers = whole.numbers | {"left_out": left_out}
+        parts.append(replace(whole, numbers=numbers, verdicts=_judged(fit, rows, group, report)))
     return joined(parts, [rows for rows, _ in fit.groups])
 
 
@@ -88,11 +88,10 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
         centre = problem.placement.image(centre[:, :, None, None])[:, :, 0, 0]
     field = DeflectionField.from_lens(lens.mass, camera.grid, like=observation.image, centre=centre)
     none = torch.full_like(problem.unit, torch.nan)
-    values = lens.values | {"gradient_norm": group.end.cosine.to(observation.image)}
-    values["noise_scale"] = problem.inflation.sqrt()
+    numbers = {"noise_scale": problem.inflation.sqrt()}
     if group.shown is not None:
-        values |= {"best_gain": group.shown.gain, "substructure_evidence": group.shown.ratio.to(none)}
-    values["theta_E"] = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
+        numbers |= {"best_gain": group.shown.gain, "substructure_evidence": group.shown.ratio.to(none)}
+    theta_E = torch.where(seen, lens.values.get(f"{name}.theta_E", none), torch.nan)
     fitted, observed = effective(group).to(observation.image), problem.shown(group.x)
     front = problem.light_in_front(group.x)
     noise = observation.renewed(observed).sigma(observed) * problem.inflation.clamp(max=1).sqrt()[:, None, None, None]
@@ -102,11 +101,12 @@ def _model(group: Fitted, seen: Tensor, scale: float) -> Prediction:
         observed,
         field,
         lens.source,
-        values,
+        lens.values | {"theta_E": theta_E},
         fitted,
         units=problem.model.units | {"theta_E": "arcsec"} | DERIVED,
         lens_light=torch.zeros_like(observed) if front is None else front,
         noise=noise,
+        numbers=numbers,
     )
 
 
@@ -133,7 +133,7 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
     return replace(
         model,
         image=model.image + signal,
-        parameters=model.parameters | counts,
+        numbers=model.numbers | counts,
         sigma=(variance + spread.square()).sqrt(),
         constrained=posterior.constrained(report.priors, model.camera.grid),
         errors=errors,
@@ -154,6 +154,7 @@ def _reported(group: Fitted, model: Prediction, report: Report) -> Prediction:
     whole = _completed(group, model, posterior, variance, report)
     return replace(
         whole,
-        parameters=whole.parameters | derived(group.problem, group.x) | {"evidence": group.evidence.to(model.image)},
+        parameters=whole.parameters | derived(group.problem, group.x),
+        numbers=whole.numbers | {"evidence": group.evidence.to(model.image)},
         errors=whole.errors | derived_errors(posterior),
     )

@@ -222,7 +222,7 @@ def _verdicts(prediction: Prediction) -> dict[str, np.ndarray]:
 def _planes(prediction: Prediction, observation: Observation) -> Planes:
     model = observation.noise.expected(prediction.observed)
     residual = (observation.image - model) * observation.weight
-    found = prediction.parameters
+    found = prediction.numbers
     planes: dict[str, Tensor | None] = {
         "image": prediction.image[:, 0],
         "sigma": None if prediction.sigma is None else prediction.sigma[:, 0],
@@ -232,7 +232,7 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
         "residual": residual[:, 0],
         "noise": prediction.noise_of(observation).expand_as(residual)[:, 0],
         "chi2": prediction.reduced_chi2(observation),
-        "theta_E": found.get("theta_E"),
+        "theta_E": prediction.parameters.get("theta_E"),
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
         **{name: found.get(name) for name in _NUMBERS},
         "bodies": prediction.bodies,

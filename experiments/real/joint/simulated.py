@@ -126,7 +126,7 @@ def judged(
         "quality": found.verdict.quality,
         "reasons": list(found.verdict.reasons),
         "first": found.first,
-        "subhalos": int(found.bands["VIS"].parameters["subhalos"]),
+        "subhalos": int(found.bands["VIS"].numbers["subhalos"]),
         "correlation": found.correlation,
         "placement_pulls": at,
         "cpu_seconds": seconds,

@@ -60,7 +60,7 @@ def judged(path: Path, masked: bool) -> tuple[dict[str, Any], dict[str, np.ndarr
         "ratio": theta_E / header["THETA_E"],
         "ratio_tinylens": header["THETA_TL"] / header["THETA_E"] if "THETA_TL" in header else None,
         "chi2": float(found.reduced_chi2(observation)),
-        "subhalos": int(found.parameters["subhalos"]),
+        "subhalos": int(found.numbers["subhalos"]),
         "quality": found.verdicts[0].quality,
         "reasons": list(found.verdicts[0].reasons),
         "lens_light_found": bool(light.any()),
