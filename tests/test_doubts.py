@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from lenses import one_thread, small_lenses, small_problem  # noqa: F401
 
 from lensphys.fitting import Fitted, LensProblem, Stop, VerdictSettings, minimised
-from lensphys.fitting.doubts import NOISE, SKY, doubtful
-from lensphys.observation import SkyNoise
+from lensphys.fitting.doubts import NOISE, PSF, SKY, doubtful
+from lensphys.observation import NoPSF, SkyNoise, UnknownPSF
 from lensphys.prediction import Verdict
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -31,6 +31,12 @@ def of(fit: Fitted, **changes: object) -> Fitted:
 
 def test_lenses_of_known_noise_are_searched(truth):
     assert doubtful(truth, VerdictSettings()) == {}
+
+
+def test_blur_that_nobody_knows_passes_for_sub_halos(truth):
+    camera = truth.problem.observation.camera
+    for psf, expected in ((UnknownPSF(), {0: PSF, 1: PSF}), (NoPSF(), {})):
+        assert doubtful(of(truth, camera=replace(camera, psf=psf)), VerdictSettings()) == expected
 
 
 @pytest.mark.parametrize("level", [3.0, -3.0])

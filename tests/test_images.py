@@ -17,7 +17,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.data.noise_maps import sky_deviation
 from lensphys.data.results import check_output, write_images
 from lensphys.fits.image import Choice
-from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, NoPSF, PixelPSF, SkyNoise
+from lensphys.observation import ErrorMap, ExposureNoise, GaussianPSF, Instrument, PixelPSF, SkyNoise, UnknownPSF
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
 from lensphys.tracing.grid import PixelGrid
@@ -99,7 +99,7 @@ def test_a_stack_in_memory_and_a_cube_of_fits_are_told_too(tmp_path):
 
 def test_nothing_known_is_said(npy):
     images = read_images(npy, Reading(pixel_scale=0.07))
-    assert images.observation.camera.psf == NoPSF() and images.observation.camera.grid.scale == 0.07
+    assert images.observation.camera.psf == UnknownPSF() and images.observation.camera.grid.scale == 0.07
     assert isinstance(images.observation.noise, SkyNoise)
     assert [r.split(":")[0] for r in images.remarks[1:]] == ["no PSF is known", "no noise is known"]
 
@@ -452,6 +452,17 @@ def test_bad_error_maps_and_masks(tmp_path, npy):
     path = cut_out(tmp_path / "c.fits", SCI=stack()[0], GOOD=np.zeros((H, W)))
     with pytest.raises(LensphysError, match=r"an image has no pixel that counts"):
         read_images(path)
+    few = np.zeros((H, W))
+    few[3, :7] = 1
+    with pytest.raises(LensphysError, match=r"an image has 7 of 192 pixels that count, too few for a lens"):
+        read_images(cut_out(tmp_path / "d.fits", SCI=stack()[0], GOOD=few))
+
+
+def test_a_pixel_scale_that_overrules_a_header_is_told(tmp_path):
+    path = cut_out(tmp_path / "a.fits", SCI=stack()[0])
+    told = 'pixels of 0.1" as given, though its header says 0.05"'
+    assert [told in remark for remark in read_images(path, Reading(pixel_scale=0.1)).remarks].count(True) == 1
+    assert not any("as given" in remark for remark in read_images(path, Reading(pixel_scale=0.0502)).remarks)
 
 
 def test_outputs_that_cannot_be(tmp_path):

@@ -21,7 +21,7 @@ from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
-from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key
+from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key, scale_overruled
 from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
@@ -33,10 +33,10 @@ from lensphys.observation import (
     ExposureNoise,
     Instrument,
     Noise,
-    NoPSF,
     Observation,
     PixelPSF,
     SkyNoise,
+    UnknownPSF,
 )
 from lensphys.observation.fingerprint import fingerprint
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
@@ -51,6 +51,7 @@ from lensphys.data.npy import as_float32
 from lensphys.data.pixels import MASK, cleaned, usable_images, without_bad_pixels, without_filled, without_holes
 
 Array = NDArray[Any]
+_FEWEST_PIXELS = 25  # that count in an image: a smooth lens and its source have a dozen parameters
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
 
 _FINEST, _COARSEST = 100.0, 3.0  # pixels of a kernel to one of the image, and of the image to one of a kernel
@@ -208,8 +209,7 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     blur, source = _psf(contents, scale, preset, reading.psf, remarks)
     noise, known = _noise(contents, image, good, preset, reading.error, remarks)
     counts = seen & known
-    if not bool(counts.flatten(1).any(1).all()):
-        raise LensphysError(f"{path}: an image has no pixel that counts (finite, in the mask, with a positive error)")
+    _check_enough(path, counts.expand_as(image))
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
@@ -256,6 +256,15 @@ def _pixels(contents: Contents, sky: str, remarks: list[str]) -> tuple[Tensor, T
     if contents.carried is None or sky != KEEP:  # simulated skies are at zero
         image = sky_removed(image, seen, sky, remarks)
     return image, good, seen
+
+
+def _check_enough(path: str | Path | InMemory, counts: Tensor) -> None:
+    """Raise where an image has so few pixels that count, (N, 1, H, W), that no lens can be fitted."""
+    found, size = counts.flatten(1).sum(1).tolist(), counts[0].numel()
+    few = [n for n in found if n < min(_FEWEST_PIXELS, size)]
+    if few:
+        many = "no pixel that counts" if few[0] == 0 else f"{few[0]} of {size} pixels that count, too few for a lens"
+        raise LensphysError(f"{path}: an image has {many} (finite, in the mask, not filled in, with a positive error)")
 
 
 def _points(psf: PSF, scale: float) -> int:
@@ -321,6 +330,8 @@ def _pixel_scale(
     key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
     question = questioned_scale(scale, key, str(path))
     remarks += [] if question is None else [question]
+    if given is not None and contents.header is not None:
+        remarks += scale_overruled(contents.header, given)
     return scale
 
 
@@ -340,7 +351,7 @@ def _psf(
     if preset is not None:
         return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)")
-    return NoPSF(), "none is known"
+    return UnknownPSF(), "none is known"
 
 
 def _other_filter(kernel: Kernel, contents: Contents) -> list[str]:

@@ -218,7 +218,7 @@ def _telescope(path: Path, how: Importing, first: Contents, remarks: list[str]) 
         return given.model_copy(update={"pixel_scale": float(scale)})
     remarks.append("no PSF is known and the noise is estimated from each image: give --instrument for better")
     tree: dict[str, Any] = {"version": 1, "description": "imported images, noise estimated from each", "unit": "e-/s"}
-    tree |= {"pixel_scale": float(scale), "psf": {"kind": "none"}, "noise": {"kind": "estimated"}}
+    tree |= {"pixel_scale": float(scale), "psf": {"kind": "unknown"}, "noise": {"kind": "estimated"}}
     return Instrument.parse(tree, "instrument of imported images")
 
 

@@ -31,6 +31,7 @@ from lensphys.observation import (
     NoPSF,
     Observations,
     PixelPSF,
+    UnknownPSF,
 )
 from lensphys.observation.kernel import psf_kernel
 from lensphys.observation.psf_settings import KernelPSFSettings
@@ -38,6 +39,7 @@ from lensphys.observation.psf_settings import KernelPSFSettings
 _AT_ONCE = 64  # images that are read and written together
 _PSF_WORDS = {
     NoPSF: "none",
+    UnknownPSF: "unknown",
     GaussianPSF: 'Gaussian of FWHM {:.3g}"',
     MoffatPSF: 'Moffat of FWHM {:.3g}"',
     PixelPSF: 'kernel, {:.3g}" along a side',

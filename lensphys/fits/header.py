@@ -158,6 +158,17 @@ def scale_conflict(header: fits.Header, where: str) -> str | None:
     return f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)'
 
 
+def scale_overruled(header: fits.Header, scale: float) -> list[str]:
+    """Return what is to be said where a header has another pixel scale than what was given in its place [arcsec]."""
+    try:
+        said = pixel_scale(header, "")
+    except LensphysError:
+        return []  # that is why one was given
+    if said is None or same_scale(scale, said):
+        return []
+    return [f'pixels of {scale:.4g}" as given, though its header says {said:.4g}", as the WCS of the result will']
+
+
 def _stated_scale(header: fits.Header, where: str) -> float | None:
     key = next((key for key in SCALE_KEYS if key in header), None)
     if key is None:

@@ -1,4 +1,4 @@
-"""Images in which no sub-halo can be believed, whatever it would gain: their sky or their noise is not known."""
+"""Images in which no sub-halo can be believed, whatever it would gain: their PSF, sky or noise is not known."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from torch import Tensor
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import VerdictSettings, neighbour_correlation
+from lensphys.observation import UnknownPSF
 from lensphys.observation.sky import darkest_border
 
 _NONE = "no sub-halos were looked for:"
 SKY = f"{_NONE} the borders are not at zero"
+PSF = f"{_NONE} no PSF is known"
 NOISE = f"{_NONE} the noise is estimated from the image, and neighbouring pixels share it"
 
 
@@ -20,12 +22,14 @@ def doubtful(smooth: Fitted, settings: VerdictSettings) -> dict[int, str]:
 
     A sky beside the model is taken for the wings of the source, which a smooth lens bends wrongly. Where neighbours
     share a noise that is known only from the image, nobody knows how large what they share is over the size of an
-    arc's bend.
+    arc's bend. Without a PSF blur is taken for structure.
 
     Args:
         smooth: fits of a smooth lens.
         settings: what is called a sky, and noise that is not white.
     """
+    if isinstance(smooth.problem.observation.camera.psf, UnknownPSF):
+        return dict.fromkeys(range(len(smooth.x)), PSF)
     shared = _shared_and_guessed(smooth, settings).tolist()
     return {i: NOISE for i, flag in enumerate(shared) if flag} | dict.fromkeys(_under_a_sky(smooth, settings), SKY)
 

@@ -4,7 +4,7 @@ from lensphys.observation.camera import Camera, Observation, Observations, block
 from lensphys.observation.instrument import Conditions, Instrument, instrument_names
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.noise import ErrorMap, ExposureNoise, ModelErrorNoise, Noise, RectifiedCountNoise, SkyNoise
-from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
+from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF, UnknownPSF
 
 __all__ = [
     "PSF",
@@ -23,6 +23,7 @@ __all__ = [
     "PixelPSF",
     "RectifiedCountNoise",
     "SkyNoise",
+    "UnknownPSF",
     "block_sum",
     "instrument_names",
 ]

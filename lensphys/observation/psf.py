@@ -69,6 +69,11 @@ class NoPSF(Blurring):
 
 
 @dataclass(frozen=True)
+class UnknownPSF(NoPSF):
+    """No blur, since nobody said how images were blurred: what is fitted to them cannot be trusted."""
+
+
+@dataclass(frozen=True)
 class GaussianPSF(Blurring):
     """A circular Gaussian, sampled at pixel centres and normalised; edge pixels are repeated outside of the image.
 

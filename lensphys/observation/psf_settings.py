@@ -16,18 +16,20 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError, check_positive
 from lensphys.basics.settings import Strict
 from lensphys.observation.moffat import MoffatPSF
-from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF
+from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF, UnknownPSF
 from lensphys.observation.psf_file import LARGEST_SIDE, read_kernel, usable
 
 
 class NoPSFSettings(Strict):
-    """No PSF."""
+    """No PSF: ``none``, since nothing blurs the images, or ``unknown``."""
 
-    kind: Literal["none"]
+    kind: Literal["none", "unknown"]
 
     def build(self, fwhm: Tensor | None = None) -> PSF:
         """Return the PSF, or a Gaussian of these widths (B,) [arcsec]."""
-        return NoPSF() if fwhm is None else GaussianPSF(fwhm)
+        if fwhm is not None:
+            return GaussianPSF(fwhm)
+        return NoPSF() if self.kind == "none" else UnknownPSF()
 
 
 class GaussianPSFSettings(Strict):
