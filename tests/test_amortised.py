@@ -18,7 +18,7 @@ from lensphys.methods import AmortisedMethod, AmortisedSettings, Batch
 from lensphys.methods import fit as fit_module
 from lensphys.methods.amortised import instrument_numbers, unrolled_step
 from lensphys.networks.encoder import EncoderSettings
-from lensphys.observation import ErrorMap, GaussianPSF
+from lensphys.observation import ErrorMap, GaussianPSF, Instrument
 from lensphys.prediction import Prediction, joined
 
 TINY = EncoderSettings(channels=8, levels=3, modes=4)
@@ -217,6 +217,18 @@ def test_a_forward_pass_ends_below_where_the_network_stood(lenses):
         assert sorted(r for rows, _ in fit.groups for r in rows.tolist()) == [0, 1, 2]
         for rows, group in fit.groups:
             assert bool((group.problem.cost(group.x) <= problem.cost(seen)[rows]).all())
+
+
+def test_a_noise_map_tells_what_its_law_does(lenses):
+    observation = Instrument.named("euclid_vis").observation(
+        3 * lenses.observation.image / lenses.observation.peak_unit
+    )
+    sigma = observation.sigma(observation.image.clamp(min=0)).clone()
+    mask = torch.ones_like(observation.image, dtype=torch.bool)
+    mask[..., 0, :3], sigma[..., 0, :3] = False, 1e16  # as archives say that a pixel does not count
+    mapped = replace(observation, noise=ErrorMap(sigma), mask=mask)
+    by_law, by_map = (instrument_numbers(LensProblem.from_observation(one)) for one in (observation, mapped))
+    torch.testing.assert_close(by_map, by_law, atol=0.02, rtol=0)
 
 
 def test_a_forward_pass_without_a_search(lenses):

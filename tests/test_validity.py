@@ -11,8 +11,9 @@ from lensphys.data import LensFile
 from lensphys.methods import RefinedFit
 from lensphys.methods.interpolation import Interpolation
 from lensphys.methods.where_valid import where_valid
-from lensphys.observation import Conditions, Instrument, Observation
-from lensphys.observation.validity import Span, Validity, psf_width
+from lensphys.observation import Conditions, GaussianPSF, Instrument, Observation, PixelPSF
+from lensphys.observation.kernel import psf_kernel
+from lensphys.observation.validity import Span, Validity, psf_fwhm, psf_width
 from lensphys.prediction import Verdict
 from lensphys.simulation import Recipe, simulate
 from lensphys.training.experiment import load_run, run_validity
@@ -39,6 +40,15 @@ def test_what_images_span():
 def test_the_width_of_a_psf_is_that_of_the_square_that_holds_as_much_light():
     wide = seen(fwhm=(0.4,))
     assert float(psf_width(wide)) == pytest.approx(4 * math.sqrt(math.pi / (2 * math.log(2))), rel=1e-3)
+
+
+def test_a_psf_is_as_wide_as_its_kernel():
+    law = seen(fwhm=(0.16,))
+    camera = replace(law.camera, psf=GaussianPSF(0.16), supersampling=5)
+    kernel, scale = psf_kernel(camera)
+    pixels = replace(camera, psf=PixelPSF(torch.from_numpy(kernel), scale))
+    widths = [float(psf_fwhm(replace(law, camera=one))) for one in (camera, pixels)]
+    assert widths == pytest.approx([0.16, 0.16], rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,13 @@ from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, withou
 from lensphys.fits.file import opened
 from lensphys.fits.header import scale_key
 from lensphys.fits.image import PIXELS, label
+from lensphys.fits.planes import PLANES
 from lensphys.fits.units import unit_of, unit_text
 from lensphys.observation.darkness import shows_light
 
 _FIRST = 5  # images that a finding names
+_REMEDIES = {"noise_free": "is it a model, or was its noise taken away? The recorded image is what is fitted"}
+_SEE = "see it with 'lensphys show {}', or lensphys.read_result in Python"
 _PRETENDED = 1.0  # arcsec: pixel scale of a file that says none, to look at all else
 
 
@@ -40,6 +43,11 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
         LensphysError: if there is no such file.
     """
     check_file("input", path)
+    if is_result(path):
+        return [
+            *_planes(path),
+            Finding("result", "note", "the file is a result of lensphys", remedy=_SEE.format(path.name)),
+        ]
     found = list(_held(path))
     try:
         contents = contents_of(path, None, PIXELS, None, [])
@@ -49,9 +57,30 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
         found.append(Finding("cannot_be_used", "error", str(error)))
         return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
     found += _scale(path, images, contents.scale)
-    found += _used(images)
+    found += _used(images, known=scale is None)
     found += _odd(images, settings)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def is_result(path: Path) -> bool:
+    """Return whether a file is a FITS result of lensphys; of one that cannot be read, False."""
+    if kind_of(path, READ) != "FITS":
+        return False
+    try:
+        with opened("input", path) as file:
+            return "LENSPHYS" in file.primary
+    except LensphysError:
+        return False
+
+
+def _planes(path: Path) -> Iterator[Finding]:
+    """The images and tables of a result, and what each is."""
+    words = {plane.extension: plane.words for plane in PLANES.values()}
+    with opened("input", path) as file:
+        for hdu in file.hdus:
+            shape = " x ".join(map(str, hdu.shape)) if hdu.shape else "a table"
+            what = words.get(hdu.name, PLANES["image"].words if hdu.name == "PRIMARY" else "")
+            yield Finding("holds", "note", f"{label(hdu)}, {shape}" + (f": {what}" if what else ""))
 
 
 def _held(path: Path) -> Iterator[Finding]:
@@ -63,9 +92,6 @@ def _held(path: Path) -> Iterator[Finding]:
             for hdu in file.hdus:
                 shape = " x ".join(map(str, hdu.shape)) if hdu.shape else "a table"
                 yield Finding("holds", "note", f"{label(hdu)}, {shape}: {hdu.meaning.role or 'of no known name'}")
-            if "LENSPHYS" in file.primary:
-                remedy = f"see it with 'lensphys show {path.name}', or lensphys.read_result in Python"
-                yield Finding("result", "note", "the file is a result of lensphys", remedy=remedy)
     except LensphysError:
         return  # what is wrong is told by those who read the image
 
@@ -79,8 +105,8 @@ def _scale(path: Path, images: ImageSet, own: float | None) -> Iterator[Finding]
         yield Finding("pixel_scale", "note", f'pixels of {own:.4g}"{where}')
 
 
-def _used(images: ImageSet) -> Iterator[Finding]:
-    """What is used of the file, and what is assumed."""
+def _used(images: ImageSet, *, known: bool) -> Iterator[Finding]:
+    """What is used of the file, and what is assumed; without sizes of pixels where their scale is not known."""
     seen = images.observation
     height, width = seen.camera.grid.shape
     left = seen.image.numel() - int(seen.n_unmasked.sum())
@@ -89,7 +115,8 @@ def _used(images: ImageSet) -> Iterator[Finding]:
         unit = unit_text(images.header)
         yield Finding("unit", "note", f"in {unit}" if unit else "no unit is said (BUNIT)")
     for remark in images.remarks:
-        yield Finding("read", "note", remark)
+        remark = remark.replace("(give --", "(give super-resolve --").replace(": give --", ": give super-resolve --")
+        yield Finding("read", "note", remark if known else remark.replace(f' of {_PRETENDED:.4g}"', ""))
 
 
 def _odd(images: ImageSet, settings: SymptomSettings) -> Iterator[Finding]:
@@ -108,4 +135,5 @@ def _odd(images: ImageSet, settings: SymptomSettings) -> Iterator[Finding]:
         if len(which):
             message = kind.message.format(value=float(np.median(found[name][which])))
             first = tuple(images.index[which[:_FIRST]].tolist()) if len(seen) > 1 else ()
-            yield Finding(name, kind.severity, message, len(which) if first else 0, first, kind.remedy)
+            remedy = _REMEDIES.get(name, kind.remedy)
+            yield Finding(name, kind.severity, message, len(which) if first else 0, first, remedy)

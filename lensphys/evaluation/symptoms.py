@@ -254,7 +254,7 @@ def without_noise(image: Tensor, law: Noise | None, settings: SymptomSettings) -
     if law is None:
         return quiet, share
     expected = law.variance(F.pad(smooth, (1, 1, 1, 1), mode="replicate"))[..., 1:-1, 1:-1].double().sqrt()
-    share = sigma / (expected * faint).flatten(1).sum(1) * faint.flatten(1).sum(1)
+    share = sigma / torch.where(faint, expected, torch.nan).flatten(1).nanmedian(1).values  # some may be masked
     return quiet | (share < settings.noise_free), share
 
 

@@ -35,10 +35,11 @@ from lensphys.model import LensModel, centre_of
 from lensphys.networks.base import Scale
 from lensphys.networks.encoder import EncoderSettings
 from lensphys.observation import Observation
-from lensphys.observation.validity import psf_width
+from lensphys.observation.validity import WIDTH_OF_GAUSSIAN, psf_fwhm
 from lensphys.prediction import Prediction
 from lensphys.tracing.deflection import DeflectionField
 
+_DARK = 0.05  # quantile of a noise map that is the noise of a dark pixel
 INSTRUMENT_NUMBERS = 4  # that tell a network how an image was taken: see `instrument_numbers`
 
 
@@ -182,14 +183,19 @@ def unrolled_step(problem: LensProblem, x: Tensor) -> Tensor:
 def instrument_numbers(problem: LensProblem) -> Tensor:
     """Return PSF width [pixels], noise of a dark and of the brightest pixel [peak], pixel scale [arcsec], (B, 4): logs.
 
-    The width is that of `validity.psf_width`.
+    The width is the side of the square that holds a point's light as evenly, by `validity.psf_fwhm`.
     """
     observation = problem.observation
     camera, image = observation.camera, observation.image
-    width = psf_width(observation)
+    width = WIDTH_OF_GAUSSIAN * psf_fwhm(observation) / camera.grid.scale
     peak = observation.peak_unit
-    levels = [observation.noise.variance(x).flatten(1).mean(1).sqrt() for x in (0 * image, peak.expand_as(image))]
-    dark, bright = (level / peak.flatten() for level in levels)
+    seen = (observation.weight > 0).expand_as(image).flatten(1)
+    dark, bright = (
+        observation.noise.variance(x).expand_as(image).flatten(1).sqrt() for x in (0 * image, peak.expand_as(image))
+    )
+    brightest = torch.where(seen, image.flatten(1), -torch.inf).argmax(1, keepdim=True)  # a map says all noise at once
+    dark = torch.where(seen, dark, torch.nan).nanquantile(_DARK, dim=1) / peak.flatten()
+    bright = bright.gather(1, brightest)[:, 0] / peak.flatten()
     scale = torch.full_like(width, camera.grid.scale)
     numbers = [width, 30 * dark, 30 * bright, scale / 0.08]
     return torch.stack([x.clamp(min=1e-6).log() for x in numbers], dim=1)

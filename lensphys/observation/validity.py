@@ -46,7 +46,7 @@ class Span(Strict):
         return low if low == high else f"{low} to {high}"
 
 
-_WIDTH_OF_GAUSSIAN = math.sqrt(math.pi / (2 * math.log(2)))  # of FWHM 1, as `psf_width` has it
+WIDTH_OF_GAUSSIAN = math.sqrt(math.pi / (2 * math.log(2)))  # of FWHM 1, as `psf_width` has it
 
 
 # what a network cannot be asked about outside of what it has seen, all in arcsec: how each is called
@@ -107,7 +107,7 @@ class Validity(Strict):
         return [", ".join(mine) for mine in found]
 
     def __str__(self) -> str:
-        pixel = self.pixel_scale.low / _WIDTH_OF_GAUSSIAN
+        pixel = self.pixel_scale.low / WIDTH_OF_GAUSSIAN
         psf = f'PSF of {self.psf_fwhm}" (FWHM)' if self.psf_fwhm.high > 1.01 * pixel else "no PSF"
         field = f'fields of {self.height} x {self.width}"'
         return f'pixels of {self.pixel_scale}", {psf}, {field}, peak S/N of {self.peak_snr}'
@@ -120,7 +120,7 @@ def _measured(observation: Observation) -> dict[str, Tensor]:
     noise = observation.noise.variance(brightest).flatten(1).mean(1).sqrt()
     return {
         "pixel_scale": grid.scale * one,
-        "psf_fwhm": psf_width(observation) * grid.scale / _WIDTH_OF_GAUSSIAN,
+        "psf_fwhm": psf_fwhm(observation),
         "height": grid.height * grid.scale * one,
         "width": grid.width * grid.scale * one,
         "peak_snr": observation.peak.clamp(min=0) / noise,
@@ -132,6 +132,23 @@ def psf_width(observation: Observation) -> Tensor:
 
     It is 1 / sqrt(sum of squares) of the image of a point.
     """
-    camera, grid = observation.camera, observation.camera.grid
-    seen = star(camera.psf, grid.scale, grid.shape, like=observation.image, count=len(observation))
-    return seen.square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt()
+    return _width(observation, 1)
+
+
+def psf_fwhm(observation: Observation) -> Tensor:
+    """Return the FWHM of the Gaussian that is as sharp as the PSF, (B,) [arcsec].
+
+    As sharp on the camera's supersampled pixels: on those of the image a kernel is blurred by these, too, and a formula
+    is not.
+    """
+    camera = observation.camera
+    points = camera.supersampling if camera.blurs_first else 1
+    return _width(observation, points) * camera.grid.scale / points / WIDTH_OF_GAUSSIAN
+
+
+def _width(observation: Observation, points: int) -> Tensor:
+    """The side of that square, (B,), in pixels of which so many lie along the side of one of the image."""
+    psf, grid = observation.camera.psf, observation.camera.grid
+    shape = points * grid.height, points * grid.width
+    seen = star(psf, grid.scale / points, shape, like=observation.image, count=1 if psf.shared else len(observation))
+    return seen.square().sum((1, 2, 3)).clamp(min=1e-12).rsqrt().expand(len(observation))
