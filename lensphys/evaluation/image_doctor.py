@@ -12,7 +12,7 @@ from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import READ, contents_of, kind_of
 from lensphys.data.images import ImageSet, Reading, read_images
-from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding
+from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
 from lensphys.fits.file import opened
 from lensphys.fits.header import scale_key
@@ -116,7 +116,8 @@ def _used(images: ImageSet, *, known: bool) -> Iterator[Finding]:
         yield Finding("unit", "note", f"in {unit}" if unit else "no unit is said (BUNIT)")
     for remark in images.remarks:
         remark = remark.replace("(give --", "(give super-resolve --").replace(": give --", ": give super-resolve --")
-        yield Finding("read", "note", remark if known else remark.replace(f' of {_PRETENDED:.4g}"', ""))
+        severity: Severity = "warning" if remark.startswith("no PSF is known") else "note"
+        yield Finding("read", severity, remark if known else remark.replace(f' of {_PRETENDED:.4g}"', ""))
 
 
 def _odd(images: ImageSet, settings: SymptomSettings) -> Iterator[Finding]:
