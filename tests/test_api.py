@@ -231,6 +231,7 @@ def test_a_file_is_read_with_one_note_at_the_callers_line():
 
 
 ONE = np.exp(-0.5 * np.hypot(*np.mgrid[-8:8, -8:8]) ** 2 / 9)
+SIS, SOURCE = lp.SIS(theta_E=1.0), lp.Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0)
 REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(ONE), "the array has no pixel scale: give pixel_scale in arcsec, or instrument"),
     (lambda: lp.read(ONE, pixel_scale=0.1, band="VIS"), "^band is about FITS files, and the array is none"),
@@ -261,6 +262,18 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.train("nowhere.h5", "run", epochs=1), "nowhere.h5"),
     (lambda: lp.train("nowhere.h5", "run", epochs=1, batch=3), r"training.*batch"),
     (lambda: lp.load("nowhere"), "weights nowhere not found"),
+    (lambda: lp.super_resolve(HST, method="bicubic", workers=0), "workers must be 1 or more, got 0"),
+    (lambda: lp.super_resolve(HST, refine=2), "refine 2 goes on from a network's answer: give weights or a run$"),
+    (lambda: lp.simulate("model_3", 1.5), "^n takes a whole number, got 1.5"),
+    (lambda: lp.simulate("model_3", 1, seed="a"), "^seed takes a whole number, got 'a'"),
+    (lambda: lp.simulate("euclid_vis", 1), "euclid_vis is an instrument, which any recipe takes: give model_4"),
+    (lambda: lp.observe(SOURCE, SIS, "euclid_vis"), "observe takes a mass and then a source of light, got Sersic"),
+    (lambda: lp.observe(SIS, SOURCE, "euclid_vis", height=64.5), "height must be a whole number of pixels, got 64.5"),
+    (lambda: lp.Dataset.exposures("lens.fits"), "exposures takes a list of images or files, got a single one"),
+    (lambda: lp.Dataset.bands([HST]), "bands takes the images by the names of their bands"),
+    (lambda: SIS.deflection("a", 1), r"positions are two numbers or arrays of one shape \[arcsec\], got 'a' and 1"),
+    (lambda: SIS.deflection([1, 2], [1, 2, 3]), r"got an array of shape \(2,\) and an array of shape \(3,\)"),
+    (lambda: lp.NFW(Rs=0, alpha_Rs=1), "NFW: Rs must be positive, got 0"),
 ]
 
 
@@ -441,6 +454,12 @@ def test_a_training_on_lr_images(data, tmp_path):
 # figures
 
 
+def test_a_result_knows_what_its_cards_say(fitted, hst):
+    found = fitted.super_resolve(2)
+    assert found.numbers["subhalos"] == 0 and found.numbers["noise_scale"] == 1
+    assert lp.super_resolve(hst, method="bicubic").numbers == {}
+
+
 def test_a_result_is_drawn_with_all_that_it_has(fitted, hst, tmp_path):
     figure = fitted.super_resolve(2).plot()
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
@@ -480,7 +499,7 @@ def test_an_array_that_masks_the_lens_is_refused():
         lp.read(image, pixel_scale=0.1, noise=0.01, psf=0.1)
 
 
-@pytest.mark.parametrize("value", ["1", None, 1200 * units.mas])
+@pytest.mark.parametrize("value", ["1", None, True, 1200 * units.mas])
 def test_a_value_of_a_component_is_a_number(value):
     with pytest.raises(lp.LensphysError, match=r"SIE: theta_E takes numbers \[arcsec\], got"):
         lp.SIE(theta_E=value)

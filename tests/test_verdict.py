@@ -233,7 +233,7 @@ def test_a_mask_that_covers_the_arc(truth):
     fit = fitted(changed(problem, mask=mask), x)
     good, suspect = judged(fit)
     assert good == Verdict("good")
-    words = [r for r in suspect.reasons if "of the arc's light is inside the mask" in r]
+    words = [r for r in suspect.reasons if "of the arc's light is in pixels that count" in r]
     assert suspect.quality != "good" and len(words) == 1
     clean = problem.render(fit.x)[1]
     share = 100 * float((clean * mask[1]).sum() / clean.sum())

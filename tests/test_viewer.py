@@ -406,6 +406,14 @@ def test_a_report_is_opened_as_it_is(tmp_path, monkeypatch):
     assert code == 2 and "is a page already" in said
 
 
+def test_the_page_of_a_catalogue_is_opened_by_its_folder_or_table(tmp_path):
+    for name in ("catalogue.html", "catalogue.ecsv"):
+        (tmp_path / name).write_text("<html></html>")
+    for path in (tmp_path, tmp_path / "catalogue.ecsv", tmp_path / "catalogue.html"):
+        code, said = show(path)
+        assert code == 0 and "the page: " in said and "catalogue.html" in said
+
+
 def test_a_browser_is_opened(tmp_path, monkeypatch):
     path = fits_result(tmp_path, method="bicubic")
     monkeypatch.setattr(webbrowser, "open", lambda address: False)

@@ -125,7 +125,8 @@ def _ready(method: str, refine: int | None) -> Chosen:
 
     check_choice("method", method, list(READY))
     if refine is not None:
-        raise LensphysError("--refine starts from a network's answer: give --weights or a run, not --method")
+        asked = "give --weights or a run" + ("" if method == "refine" else f", not --method {method}")
+        raise LensphysError(f"--refine {refine} goes on from a network's answer: {asked}")
     return Chosen(READY[method], method)
 
 

@@ -68,11 +68,15 @@ class Dataset:
     @classmethod
     def exposures(cls, images: Sequence[One]) -> Dataset:
         """Return the data set of exposures of one band: what `lensphys.read` returned, or files."""
+        if isinstance(images, Images | str | Path):
+            raise LensphysError("exposures takes a list of images or files, got a single one")
         return cls([as_images(one) for one in images], [""] * len(images))
 
     @classmethod
     def bands(cls, images: Mapping[str, One | Sequence[One]]) -> Dataset:
         """Return the data set of several bands: to the name of each its image, or a list of its exposures."""
+        if not isinstance(images, Mapping):
+            raise LensphysError("bands takes the images by the names of their bands: {'VIS': 'vis.fits', ...}")
         lists = {band: [one] if isinstance(one, Images | str | Path) else list(one) for band, one in images.items()}
         pairs = [(band, one) for band, some in lists.items() for one in some]
         return cls([as_images(one) for _, one in pairs], [band for band, _ in pairs])

@@ -154,10 +154,11 @@ def resolved(
         beside: the file that the result goes to: of a long stack the finished chunks are kept beside it.
 
     Raises:
-        LensphysError: if batch_size is below 1.
+        LensphysError: if batch_size or workers is below 1.
     """
-    if batch_size < 1:
-        raise LensphysError(f"batch_size must be 1 or more, got {batch_size}")
+    for name, count in (("batch_size", batch_size), ("--workers", workers)):
+        if count < 1:
+            raise LensphysError(f"{name} must be 1 or more, got {count}")
     origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
     chunk = batch_size if workers == 1 else max(1, min(batch_size, len(images.index) // (2 * workers)))
     kept = None if beside is None else _kept(images, beside, origin | {"method": chosen.identity}, chunk)

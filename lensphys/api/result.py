@@ -20,6 +20,7 @@ from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
 from lensphys.data.stack import ImageStack
 from lensphys.evaluation.quality import NO_VERDICT, summary_lines
+from lensphys.methods.super_resolve import NUMBERS
 from lensphys.prediction import Verdict
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Outcome(Writable):
         """Chi^2, Einstein radius, sub-halos and the scale of the noise in a line; of many images the medians."""
         names = ("chi2", "theta_E", "subhalos", "noise_scale", "left_out")
         found = {name: self.planes[name] for name in names if name in self.planes}
+        if "theta_E_total" in (parameters := list(self.planes.get("parameter_names", []))):
+            found["total"] = self.planes["parameters"][:, parameters.index("theta_E_total")]
         known = {name: values[~np.isnan(values)] for name, values in found.items()}
         median = {name: float(np.median(values)) for name, values in known.items() if len(values)}
         return ("" if len(self.images.index) == 1 else "median ") + summary_line(**median)
@@ -212,6 +215,11 @@ class Result(Outcome):
         return None if "parameters" not in self.planes else self._rows(_parameters)
 
     @property
+    def numbers(self) -> dict[str, Any]:
+        """What else is known of each fit, by its name in `Prediction.numbers`: a number, or (N,)."""
+        return {name: self._of(name) for name in NUMBERS if name in self.planes}
+
+    @property
     def pixel_scale(self) -> float:
         """Side of a pixel of ``image`` [arcsec]."""
         return self.images.pixel_scale / self.scale
@@ -281,6 +289,7 @@ def summary_line(
     chi2: float = float("nan"),
     theta_E: float | None = None,
     subhalos: float = 0.0,
+    total: float = float("nan"),
     noise_scale: float = 1.0,
     left_out: float = 0.0,
 ) -> str:
@@ -289,16 +298,19 @@ def summary_line(
     Example:
         >>> summary_line(0.98, 1.1964)
         'chi^2 0.98, theta_E 1.196"'
-        >>> summary_line(0.98, 1.1964, 2, noise_scale=0.47)
-        'chi^2 0.98, theta_E 1.196", 2 sub-halos, noise of the sky 0.47 times what was given'
+        >>> summary_line(0.98, 1.1964, 2, 1.2312, noise_scale=0.47)
+        'chi^2 0.98, theta_E 1.196" (1.231" with all mass), 2 sub-halos, noise of the sky 0.47 times what was given'
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
+    if theta_E is not None and subhalos >= 1 and abs(total / theta_E - 1) > _TOLD:
+        radius += f' ({total:.4g}" with all mass)'
     bodies = "" if subhalos < 1 else f", {counted(int(subhalos), 'sub-halo')}"
     noise = "" if abs(noise_scale - 1) < 0.005 else f", noise of the sky {noise_scale:.2f} times what was given"
     others = "" if left_out < 1 else f", {counted(left_out, 'pixel')} of other objects left out"
     return f"chi^2 {chi2:.3g}{radius}{bodies}{noise}{others}"
 
 
+_TOLD = 0.005  # by how much two Einstein radii differ where both are told
 _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")
 
 

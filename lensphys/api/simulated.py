@@ -60,7 +60,7 @@ def simulate(
     n: int,
     out: File | None = None,
     *,
-    classes: list[str] | None = None,
+    classes: str | list[str] | None = None,
     seed: int = 0,
     workers: int = 1,
     engine: str = "torch",
@@ -92,7 +92,8 @@ def simulate(
         place = Path(out) if scratch is None else Path(scratch.name) / "lenses.h5"  # type: ignore[arg-type]
         if place.suffix not in (".h5", ".hdf5"):
             raise LensphysError(f"{place}: give the name of a file that ends in .h5")
-        lenses = Lenses(simulated(chosen, n, place, classes=classes, seed=seed, workers=workers, engine=engine))
+        some = [classes] if isinstance(classes, str) else classes
+        lenses = Lenses(simulated(chosen, n, place, classes=some, seed=seed, workers=workers, engine=engine))
     if scratch is not None:
         weakref.finalize(lenses, scratch.cleanup)
     return lenses
@@ -120,12 +121,20 @@ def observe(
         lens_light: light of the lens galaxy, which is not deflected.
         seed: of the noise; None for an image without noise.
 
+    Raises:
+        LensphysError: one sentence on what is wrong, and what to do.
+
     Example:
         >>> from lensphys.model import SIE, Sersic
         >>> observe(SIE(theta_E=1.0), Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis")
         1 image of 64 x 64 pixels of 0.101" (simulated), PSF: Euclid VIS, Wide Survey
     """
     with in_python():
+        if not isinstance(lens, MassProfile) or not isinstance(source, LightProfile):
+            raise LensphysError(f"observe takes a mass and then a source of light, got {lens!r} and {source!r}")
+        for side, pixels in (("height", height), ("width", width)):
+            if isinstance(pixels, bool) or not isinstance(pixels, int | np.integer) or pixels < 1:
+                raise LensphysError(f"{side} must be a whole number of pixels, got {pixels!r}")
         taker = telescope(instrument)
         camera = taker.camera(height, width)
         fine = camera.grid.resampled(camera.supersampling)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from lensphys.basics.checks import LensphysError
 
 _OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
+_COUNT = re.compile(r"(?<![\w-])-n\b")
 _OTHERWISE = {"error": "noise"}
 _ROWS = "give --rows :"  # `lensphys.read` reads all images of an array
 
@@ -32,7 +33,7 @@ def as_arguments(message: str) -> str:
         >>> as_arguments("give --pixel-scale in arcsec, or --error")
         'give pixel_scale in arcsec, or noise'
     """
-    said = message.replace(_ROWS, "give its array")
+    said = _COUNT.sub("n", message.replace(_ROWS, "give its array"))
     return _OPTION.sub(lambda found: _OTHERWISE.get(found[1], found[1].replace("-", "_")), said)
 
 

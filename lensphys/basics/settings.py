@@ -74,13 +74,13 @@ class Strict(BaseModel):
             raise LensphysError(f"{where}: {told}{more}") from None
 
     @classmethod
-    def from_yaml(cls, path: Path, assignments: Sequence[str] = ()) -> Self:
+    def from_yaml(cls, path: str | Path, assignments: Sequence[str] = ()) -> Self:
         """Return the settings of a YAML file, with ``a.b=value`` assignments applied.
 
         Raises:
             LensphysError: naming each faulty key.
         """
-        return cls.parse(override(read_yaml(path), assignments), str(path))
+        return cls.parse(override(read_yaml(Path(path)), assignments), str(path))
 
 
 def _sentence(error: Any, tree: Any, settings: type[Strict]) -> str:

@@ -99,6 +99,8 @@ def listed(source: Path) -> list[Entry]:
         return [_entry(name, source.parent / name) for name in _lines(source)]
     if not source.is_file():
         raise LensphysError(f"input not found: {source} is no file and no folder")
+    if not is_image_file(source):
+        raise LensphysError(f"{source} is no file of images, and a list of them is named {', '.join(LISTS)}")
     return [_entry(source.name, source)]
 
 

@@ -77,9 +77,11 @@ class SeveralImages:
             found = read_images(file, replace(self.reading, choice=choice, **own))
             images.append(Images(found, True, file.name))
             names.append(self._band(file, band, found.header))
-            for remark in found.remarks:
-                note(f"{names[-1] or file.name}: {remark}")
-        return Dataset(images, [""] * len(images) if self.kind == "exposures" else _unique(names, self.files))
+        bands = [""] * len(images) if self.kind == "exposures" else _unique(names, self.files)
+        for band, one in zip(bands, images, strict=True):
+            for remark in one.set.remarks:
+                note(f"{band or one.name}: {remark}")
+        return Dataset(images, bands)
 
     def _of(self, name: str, values: Sequence[T], i: int) -> T | None:
         if len(values) not in (0, 1, self.count):

@@ -19,7 +19,8 @@ from lensphys.cli.rows import rows_of
 if TYPE_CHECKING:
     from lensphys.viewer.reading import Results
 
-_REPORT = "report.html"  # of `lensphys compare`
+_PAGES = ("report.html", "catalogue.html")  # of `lensphys compare` and of `super-resolve FOLDER`
+_TOLD = 3  # files that are no results
 
 
 @app.command()
@@ -27,7 +28,9 @@ _REPORT = "report.html"  # of `lensphys compare`
 def show(
     result: Annotated[
         Path,
-        typer.Argument(help="A result of `super-resolve`: FITS, .npz or .h5; a folder of them; a report of `compare`."),
+        typer.Argument(
+            help="A result of `super-resolve`: FITS, .npz, .h5; a folder of them; a catalogue; a report of `compare`."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -55,20 +58,23 @@ def show(
 
     `lensphys show lens_sr.fits --regions lens.reg --no-open`
     """
-    report = _report(result)
-    if report is not None:
+    made = _page(result)
+    if made is not None:
         if out is not None or regions is not None or rows is not None:
-            raise LensphysError(f"{report} is a page already: --out, --rows and --regions are about results")
-        _open(report, no_open)
+            raise LensphysError(f"{made} is a page already: --out, --rows and --regions are about results")
+        console.print(f"the page: {made}")
+        _open(made, no_open)
         return
     page = _written(result, out, rows, regions, overwrite)
     _open(page, no_open)
 
 
-def _report(path: Path) -> Path | None:
-    """The page that is there already."""
-    if path.is_dir() and (path / _REPORT).is_file():
-        return path / _REPORT
+def _page(path: Path) -> Path | None:
+    """The page that is there already: in a folder, beside a catalogue, or the file itself."""
+    folder = path.parent if path.name.startswith("catalogue.") else path
+    for page in (folder / name for name in _PAGES):
+        if page.is_file():
+            return page
     return path if path.suffix.lower() == ".html" and path.is_file() else None
 
 
@@ -76,8 +82,10 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
     from lensphys.viewer.reading import read_results
 
     results = _chosen(read_results(result), rows)
-    for sentence in results.skipped:
+    for sentence in results.skipped[:_TOLD]:
         note(f"left out: {sentence}")
+    if len(results.skipped) > _TOLD:
+        note(f"left out: {len(results.skipped) - _TOLD} more files that are no results")
     need("bokeh", "lensphys show")
     from lensphys.viewer.show import check_pages, default_page, made_here, write_pages
 

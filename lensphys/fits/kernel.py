@@ -78,7 +78,8 @@ def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
     if not hdu.shape:
         return _evaluated(hdu)
     if len(hdu.shape) != 2:
-        raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K)")
+        remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
+        raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
     scale = kernel_scale(hdu.header, hdu.where) or _primary_scale(hdu, file)
     key = next((key for key in OVERSAMPLINGS if key in hdu.header), None)
     remarks = (

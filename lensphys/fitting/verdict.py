@@ -426,7 +426,7 @@ def _twice(look: Remains, settings: VerdictSettings) -> Reasons:
 def _covered(look: Remains, settings: VerdictSettings) -> Reasons:
     weight = look.fitted.problem.observation.weight
     share = (look.clean * weight).sum((1, 2, 3)) / look.clean.sum((1, 2, 3)).clamp(min=1e-30)
-    words = [f"only {100 * s:.0f} % of the arc's light is inside the mask" for s in share.tolist()]
+    words = [f"only {100 * s:.0f} % of the arc's light is in pixels that count" for s in share.tolist()]
     return _listed(share < settings.covered, "suspect", words)
 
 

@@ -198,12 +198,12 @@ def _primary_header(truth: Truth, sky: Any, unit: str) -> Any:
         "EXPTIME": (truth.exposure_time, "[s] total"),
         "ZEROPNT": (truth.instrument.zero_point, "[mag] of 1 BUNIT"),
         "GAIN": (truth.instrument.gain, "[electron/adu]"),
-        "THETA_E": (truth.theta_E, "[arcsec] Einstein radius, as it acts"),
+        "THETA_E": (truth.theta_E, "[arcsec] Einstein radius of the main lens"),
         "Z_LENS": (truth.z_lens, "redshift of the lens"),
         "Z_SOURCE": (truth.z_source, "redshift of the source"),
         "CLASS": (truth.class_name, "substructure"),
         "INSTRUME": (truth.instrument.description, ""),
-        "FLUXSCAL": (truth.flux_scale, "BUNIT of this image per unit of flux of TRUTH"),
+        "FLUXSCAL": (truth.flux_scale, "flux of TRUTH times this is in BUNIT"),
     }
     for key, (value, comment) in cards.items():
         if value is not None and value == value:  # FITS has no NaN in headers

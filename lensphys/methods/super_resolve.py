@@ -23,7 +23,7 @@ from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
 _TABLE = ("parameters", "errors", "parameter_names", "parameter_units", "body_columns")
-_NUMBERS = ("false_subhalos", "best_gain", "substructure_evidence", "noise_scale", "left_out")  # of each image
+NUMBERS = ("subhalos", "false_subhalos", "best_gain", "substructure_evidence", "noise_scale", "left_out")
 
 
 def super_resolve(
@@ -233,8 +233,8 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
         "noise": prediction.noise_of(observation).expand_as(residual)[:, 0],
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": prediction.parameters.get("theta_E"),
+        **{name: found.get(name) for name in NUMBERS},
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
-        **{name: found.get(name) for name in _NUMBERS},
         "bodies": prediction.bodies,
         "lens_light": None if prediction.lens_light is None else prediction.lens_light[:, 0],
     }

@@ -163,7 +163,7 @@ def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
     """
     for p in component.parameters:
         value, unit = values.get(p.name, 0.0), f" [{p.unit}]" if p.unit else ""
-        if hasattr(value, "to_value") or not isinstance(value, _NUMBERS):
+        if hasattr(value, "to_value") or isinstance(value, bool) or not isinstance(value, _NUMBERS):
             raise LensphysError(f"{component.__name__}: {p.name} takes numbers{unit}, got {value!r}")
     numbers = {name: float(x) for name, x in values.items() if isinstance(x, int | float | np.number)}
     for name, value in numbers.items():
@@ -175,7 +175,7 @@ def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
         (low, high), number = p.domain, numbers[p.name]
         if not low < number < high:
             raise LensphysError(f"{component.__name__}: {p.name} must lie between {low:g} and {high:g}, got {number:g}")
-        if p.logarithmic and number < 0:
+        if p.logarithmic and (number < 0 or (number == 0 and p.name not in component.strengths)):
             raise LensphysError(f"{component.__name__}: {p.name} must be positive, got {number:g}")
     if (e := math.hypot(numbers.get("e1", 0), numbers.get("e2", 0))) >= 1:
         raise LensphysError(

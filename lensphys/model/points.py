@@ -10,6 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from lensphys.basics.checks import LensphysError
+
 Values = Any  # what comes back: an array where arrays or numbers were given, a tensor where a tensor was
 
 
@@ -31,13 +33,21 @@ class Points:
     def from_xy(cls, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Points:
         """Return the points of coordinates that broadcast [arcsec]; whole numbers count as float64.
 
+        Raises:
+            LensphysError: if they are no numbers, or do not broadcast.
+
         Example:
             >>> Points.from_xy([0.0, 1.0], 2.0).position.shape
             torch.Size([1, 2, 1, 2])
         """
         arrays = not (isinstance(x, Tensor) or isinstance(y, Tensor))
-        pair = _of_arrays(x, y) if arrays else _of_tensors(x, y)
-        both = torch.stack(torch.broadcast_tensors(*pair))
+        try:
+            pair = _of_arrays(x, y) if arrays else _of_tensors(x, y)
+            both = torch.stack(torch.broadcast_tensors(*pair))
+        except (TypeError, ValueError, RuntimeError):
+            raise LensphysError(
+                f"positions are two numbers or arrays of one shape [arcsec], got {_told(x)} and {_told(y)}"
+            ) from None
         return cls(both.reshape(1, 2, 1, -1), tuple(both.shape[1:]), arrays)
 
     def shaped(self, values: Tensor) -> Values:
@@ -45,6 +55,11 @@ class Points:
         lenses = () if len(values) == 1 else (len(values),)
         shaped = values.reshape((*lenses, *self.shape))
         return shaped.detach().cpu().numpy()[()] if self.arrays else shaped  # of one number a number
+
+
+def _told(value: Any) -> str:
+    shape = () if isinstance(value, str) else tuple(np.shape(value))
+    return f"an array of shape {shape}" if shape else repr(value)
 
 
 def _of_arrays(x: Any, y: Any) -> list[Tensor]:

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from lensphys.basics.checks import LensphysError, check_choice
@@ -92,6 +93,8 @@ class Plan:
             ("--seed", seed, 0),
             ("--shard-size", SHARD if shard_size is None else shard_size, 1),
         ):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise LensphysError(f"{name} takes a whole number, got {value!r}")
             if value < least:
                 raise LensphysError(f"{name} must be {least} or more, got {value}")
         check_choice("engine", engine, ENGINES)

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.settings import Strict, merged, override, read_yaml
 from lensphys.observation import Instrument
+from lensphys.observation.instrument import instrument_names
 from lensphys.simulation.components import Counts, Shear, Target, VariedConditions
 from lensphys.simulation.cosmology import DistanceKind, Distances
 from lensphys.simulation.dark_matter import Population
@@ -145,6 +146,10 @@ def _extended(name: str, beside: Path | None, below: tuple[Path, ...] = ()) -> d
     """The tree of a recipe, laid over that of the recipe it extends."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
+        if name in instrument_names() and name not in recipe_names():
+            raise LensphysError(
+                f"{name} is an instrument, which any recipe takes: give model_4 with --set instrument={name}"
+            )
         check_choice("recipe", name, recipe_names())
         path = recipe_folder() / f"{name}.yaml"
     elif beside is not None and not path.is_absolute():

@@ -96,7 +96,7 @@ class Experiment(Strict):
     training: TrainingSettings
 
     @classmethod
-    def from_yaml(cls, path: Path, assignments: Sequence[str] = (), *, trust: Collection[str] = ()) -> Experiment:
+    def from_yaml(cls, path: str | Path, assignments: Sequence[str] = (), *, trust: Collection[str] = ()) -> Experiment:
         """Return the experiment of a YAML file, with ``a.b=value`` assignments applied.
 
         Args:
