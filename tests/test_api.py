@@ -240,7 +240,9 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(ONE, pixel_scale=0.1, mask=np.ones((3, 3))), r"mask and image must have the same shape"),
     (lambda: lp.read(ONE, pixel_scale=0.1, psf=np.ones((3, 3))), "the PSF given sums to 9"),
     (lambda: lp.read(ONE, pixel_scale=0.1, noise=np.ones((3, 3))), "the noise must have the shape of the image"),
-    (lambda: lp.read(HST, mask=np.ones((80, 80))), "give a mask as the image is given"),
+    (lambda: lp.read(HST, mask=np.ones((3, 3))), r"the mask must have the shape of the image"),
+    (lambda: lp.read(HST, mask=np.full((80, 80), 0.5)), "a mask must hold truth values, or 0 and 1"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, mask="mask.fits"), "the mask of an array is an array, True where a pixel"),
     (lambda: lp.read(HST, mask_means="fine"), "unknown mask_means 'fine'"),
     (lambda: lp.read("nowhere.fits"), "input not found: nowhere.fits"),
     (lambda: lp.read(ONE.tolist(), pixel_scale=0.1), "images are a file or a NumPy array, got list"),
@@ -485,6 +487,13 @@ def test_the_drawn_lens_is_what_its_command_draws(tmp_path):
     with fits.open(tmp_path / "a.fits") as new, fits.open(HST) as ours:
         assert np.allclose(new["SCI"].data, ours["SCI"].data, atol=1e-5) and HST.stat().st_size < 200_000
         assert read_images(HST).observation.camera.grid.scale == pytest.approx(0.05)
+
+
+def test_an_array_may_mask_a_file(hst):
+    good = np.ones(hst.image.shape, dtype=bool)
+    good[:9] = False
+    seen = lp.read(HST, mask=good)
+    assert not seen.mask[:9].any() and seen.mask[9:].mean() > 0.95
 
 
 def test_an_array_that_masks_the_lens_is_refused():

@@ -17,12 +17,14 @@ from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.remote import local
 from lensphys.basics.sentences import counted
-from lensphys.data.contents import InMemory
+from lensphys.data.contents import InMemory, truth_values
 from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.lens_file import LensFile
 from lensphys.fits.header import wcs_scale
 from lensphys.fits.image import Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
+from lensphys.fits.masks import Mask
+from lensphys.fits.names import GOOD
 from lensphys.observation import Instrument
 from lensphys.observation.kernel import psf_kernel
 from lensphys.tracing.grid import PixelGrid
@@ -187,7 +189,7 @@ def read(
         psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
         noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
             or a weight, if its name says so), or an array; for arrays also one number.
-        mask: True where a pixel counts, (H, W), for arrays; for files one of its own, FITS or .npy, in place of theirs.
+        mask: True where a pixel counts, (H, W); of a file also another file, FITS or .npy. It goes before its own.
         sky: ``keep``, or ``subtract``: the level along the borders, where these show no galaxy's halo.
         bad_pixels: ``mask``, or ``keep``: those that no light of this PSF makes (cold, hot, hit by cosmic rays).
         instrument: a preset (``lensphys list instruments``), a YAML file, or an `Instrument`: pixel scale, PSF and
@@ -233,7 +235,7 @@ class _Given:
     Args:
         contents: a file, or arrays with their mask.
         noise: of each pixel.
-        mask: file of a mask beside a file.
+        mask: beside a file, in another one or taken from an array.
         name: for provenance.
         single: whether it is an array of one image; of a file its contents tell.
         psf: what comes with the images, where nothing else is given, and
@@ -242,7 +244,7 @@ class _Given:
 
     contents: Path | InMemory
     noise: File | Array | None
-    mask: File | None
+    mask: File | Mask | None
     name: str
     single: bool = False
     psf: Array | None = None
@@ -260,7 +262,7 @@ def _given(images: object, mask: Any, noise: Any) -> _Given:
 @_given.register(np.ndarray)
 def _(images: Array, mask: Any, noise: Any) -> _Given:
     if isinstance(mask, File):
-        raise LensphysError(_MASK_OF_ANOTHER_KIND)
+        raise LensphysError("the mask of an array is an array, True where a pixel counts: got a file")
     each = np.broadcast_to(noise, images.shape[-2:], subok=True) if _is_number(noise) else noise
     unit = str(getattr(images, "unit", ""))  # of a Quantity
     return _Given(InMemory(np.asarray(images), mask, unit), each, None, "array", images.ndim == 2)
@@ -269,10 +271,10 @@ def _(images: Array, mask: Any, noise: Any) -> _Given:
 @_given.register(str)
 @_given.register(Path)
 def _(images: File, mask: Any, noise: Any) -> _Given:
-    if isinstance(mask, np.ndarray):
-        raise LensphysError(_MASK_OF_ANOTHER_KIND)
     if _is_number(noise):
         raise LensphysError("one number for the noise is for arrays: give a file or an array of the noise of a file")
+    if isinstance(mask, np.ndarray):
+        mask = Mask(truth_values(mask).astype(np.uint8), "the mask", "the mask", GOOD)
     return _Given(local(images), noise, mask, Path(images).name)
 
 
@@ -297,9 +299,6 @@ def _of_nddata(images: Any, mask: Any, noise: Any) -> _Given:
     name, sky = type(images).__name__, getattr(images.wcs, "has_celestial", False)
     scale = wcs_scale(images.wcs.celestial, name) if sky else None
     return replace(given, name=name, psf=getattr(images, "psf", None), pixel_scale=scale)
-
-
-_MASK_OF_ANOTHER_KIND = "give a mask as the image is given: an array for an array, a file for a file"
 
 
 def _is_number(noise: Any) -> bool:

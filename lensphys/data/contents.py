@@ -181,9 +181,18 @@ class InMemory:
         """The mask as truth values."""
         values = np.asarray(self.mask)
         check_same_shape("mask", values.shape, "image", shape)
-        if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-            raise LensphysError("a mask must hold truth values, or 0 and 1: True where a pixel counts")
-        return values.astype(bool)
+        return truth_values(values)
+
+
+def truth_values(mask: Array) -> Array:
+    """Return a mask of ones and zeros as truth values, (H, W).
+
+    Raises:
+        LensphysError: if it holds anything else.
+    """
+    if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
+        raise LensphysError("a mask must hold truth values, or 0 and 1: True where a pixel counts")
+    return mask.astype(bool)
 
 
 def is_image_file(path: Path) -> bool:

@@ -115,7 +115,9 @@ def virtual_file(folder: Path) -> h5py.File:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise LensphysError(f"{folder} holds no shards: there is no {MANIFEST} of 'lensphys simulate' in it")
+        raise LensphysError(
+            f"{folder} holds no shards: there is no {MANIFEST} of 'lensphys simulate' in it; of images give one file"
+        )
     try:
         manifest = json.loads(path.read_text())
         complete = {"identity", "samples", "shards", "finished"} <= set(manifest)
