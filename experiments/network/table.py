@@ -8,9 +8,9 @@ TABLE: experiments/network/table.json. The data sets are those of `experiments/a
 the rows of the fit from scratch; with ``--fit`` it is run here, and ``--rows`` has them from `any_source/judge.py`.
 many.h5 is euclid.h5 with -n 200 --seed 103: as many of them as 16 cores fitted in five minutes. Faint sources:
 
-    lensphys simulate model_4 -n 8 -o faint.h5 --seed 102 --set source.file=g.npy
+    lensphys simulate model_4 -n 48 --classes no_sub -o faint.h5 --seed 102 --set source.file=g.npy
         --set "source.pixel_scale={kind: uniform, low: 0.010, high: 0.022}"
-        --set "source.magnitude={kind: uniform, low: 23.5, high: 25.0}"
+        --set "source.magnitude={kind: uniform, low: 24.5, high: 26.8}"
 
 Seconds are those of one core's own time, a batch of 32 divided by 32 for the forward pass. Sets of OUT not named stay.
 """
