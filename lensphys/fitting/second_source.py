@@ -14,8 +14,7 @@ from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 from lensphys.model import centre_of
 from lensphys.observation.kernel import star_width
-
-_FWHM = 2.355  # sigma of a Gaussian
+from lensphys.observation.psf import FWHM_PER_SIGMA
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,10 @@ class SecondSource(Strict):
         values = problem.values(problem.parts(fit.x)[0])
         if f"{main}.theta_E" not in values:
             return None
-        theta_E, width = float(values[f"{main}.theta_E"]), max(2 * camera.grid.scale, _FWHM * star_width(camera, fit.x))
+        theta_E, width = (
+            float(values[f"{main}.theta_E"]),
+            max(2 * camera.grid.scale, FWHM_PER_SIGMA * star_width(camera, fit.x)),
+        )
         away = problem.positions(camera.grid) - centre_of(values, main)[:, :, None, None]
         planes = (whole.observation.image - problem.shown(fit.x), whole.inverse_sigma.square(), *away.split(1, 1))
         rest, weight, x, y = (plane.flatten().double().cpu().numpy() for plane in planes)

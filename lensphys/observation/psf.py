@@ -16,7 +16,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError, check_finite, check_positive
 from lensphys.observation.per_image import Blurring
 
-_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _LARGEST_MATRIX = 384  # pixels along a side of what is made: up to here by one matrix, else a block at a time
 _BLOCK = 32  # pixels
 
@@ -102,10 +102,8 @@ class GaussianPSF(Blurring):
 
     def profiles(self, scale: float, like: Tensor) -> Tensor:
         """Return the PSF along a line of pixels of a scale [arcsec], (B or 1, K), K odd; on the device of ``like``."""
-        sigma = (
-            torch.as_tensor(self.fwhm, dtype=like.dtype, device=like.device).reshape(-1, 1) / _FWHM_PER_SIGMA / scale
-        )
-        radius = int(self.truncate * self._widest / _FWHM_PER_SIGMA / scale + 0.5)
+        sigma = torch.as_tensor(self.fwhm, dtype=like.dtype, device=like.device).reshape(-1, 1) / FWHM_PER_SIGMA / scale
+        radius = int(self.truncate * self._widest / FWHM_PER_SIGMA / scale + 0.5)
         x = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
         # each kernel ends at its own radius: an image looks the same in any batch
         kernel = torch.exp(-0.5 * (x / sigma) ** 2) * (x.abs() <= (self.truncate * sigma + 0.5).floor())
