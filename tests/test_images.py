@@ -450,17 +450,17 @@ def test_bad_error_maps_and_masks(tmp_path, npy):
     ):
         read_images(path)
     path = cut_out(tmp_path / "c.fits", SCI=stack()[0], GOOD=np.zeros((H, W)))
-    with pytest.raises(LensphysError, match=r"an image has no pixel that counts"):
+    with pytest.raises(LensphysError, match=r"the image has no pixel that counts"):
         read_images(path)
     few = np.zeros((H, W))
     few[3, :7] = 1
-    with pytest.raises(LensphysError, match=r"an image has 7 of 192 pixels that count, too few for a lens"):
+    with pytest.raises(LensphysError, match=r"the image has 7 of 192 pixels that count, too few for a lens"):
         read_images(cut_out(tmp_path / "d.fits", SCI=stack()[0], GOOD=few))
 
 
 def test_a_pixel_scale_that_overrules_a_header_is_told(tmp_path):
     path = cut_out(tmp_path / "a.fits", SCI=stack()[0])
-    told = 'pixels of 0.1" as given, though its header says 0.05"'
+    told = 'pixels of 0.1" as given, not of 0.05" as in the header'
     assert [told in remark for remark in read_images(path, Reading(pixel_scale=0.1)).remarks].count(True) == 1
     assert not any("as given" in remark for remark in read_images(path, Reading(pixel_scale=0.0502)).remarks)
 

@@ -209,7 +209,7 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     blur, source = _psf(contents, scale, preset, reading.psf, remarks)
     noise, known = _noise(contents, image, good, preset, reading.error, remarks)
     counts = seen & known
-    _check_enough(path, counts.expand_as(image))
+    _check_enough(path, contents.numbers, counts.expand_as(image))
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
@@ -258,13 +258,16 @@ def _pixels(contents: Contents, sky: str, remarks: list[str]) -> tuple[Tensor, T
     return image, good, seen
 
 
-def _check_enough(path: str | Path | InMemory, counts: Tensor) -> None:
-    """Raise where an image has so few pixels that count, (N, 1, H, W), that no lens can be fitted."""
-    found, size = counts.flatten(1).sum(1).tolist(), counts[0].numel()
-    few = [n for n in found if n < min(_FEWEST_PIXELS, size)]
-    if few:
-        many = "no pixel that counts" if few[0] == 0 else f"{few[0]} of {size} pixels that count, too few for a lens"
-        raise LensphysError(f"{path}: an image has {many} (finite, in the mask, not filled in, with a positive error)")
+def _check_enough(path: str | Path | InMemory, numbers: Array, counts: Tensor) -> None:
+    """Raise where an image, by its number in the file (N,), has too few pixels that count, (N, 1, H, W), for a lens."""
+    size = counts[0].numel()
+    for number, n in zip(numbers.tolist(), counts.flatten(1).sum(1).tolist(), strict=True):
+        if n < min(_FEWEST_PIXELS, size):
+            many = "no pixel that counts" if n == 0 else f"{n} of {size} pixels that count, too few for a lens"
+            which = "the image" if len(numbers) == 1 else f"image {number}"
+            raise LensphysError(
+                f"{path}: {which} has {many} (finite, in the mask, not filled in, with a positive error)"
+            )
 
 
 def _points(psf: PSF, scale: float) -> int:

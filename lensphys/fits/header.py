@@ -166,7 +166,7 @@ def scale_overruled(header: fits.Header, scale: float) -> list[str]:
         return []  # that is why one was given
     if said is None or same_scale(scale, said):
         return []
-    return [f'pixels of {scale:.4g}" as given, though its header says {said:.4g}", as the WCS of the result will']
+    return [f'pixels of {scale:.4g}" as given, not of {said:.4g}" as in the header, whose WCS the result keeps']
 
 
 def _stated_scale(header: fits.Header, where: str) -> float | None:
