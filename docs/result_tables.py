@@ -128,7 +128,8 @@ def any_source_table(tree: Row) -> str:
         tree: ``sets``, each with a ``name`` and a ``table`` of `experiments/any_source/judge.py`.
     """
     head = ["data", "class", "images", "bicubic [dB]", "refine (the default) [dB]", "gain", "smallest gain",
-            "theta_E off, median", "off by over 5 %", "chi^2 / dof", "coverage", "lenses with sub-halos claimed",
+            "theta_E off, median", "off by over 5 %", "with all mass", "over 5 %", "chi^2 / dof", "coverage",
+            "lenses with sub-halos claimed",
             "claims that are real", "good / suspect / bad", "s an image"]  # fmt: skip
     body = []
     for data in tree["sets"]:
@@ -138,9 +139,17 @@ def any_source_table(tree: Row) -> str:
             claimed = f"{row['lenses_with_claims']} of {row['images']}"
             body.append([data["name"], name, str(row["images"]), f"{row['bicubic']:.1f}", f"{row['psnr']:.1f}",
                          f"{row['gain']:+.1f}", f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}",
-                         str(row["theta_E_over_5_percent"]), f"{row['chi2']:.2f}", f"{row['coverage']:.2f}", claimed,
+                         str(row["theta_E_over_5_percent"]), *_of_all_mass(row), f"{row['chi2']:.2f}",
+                         f"{row['coverage']:.2f}", claimed,
                          purity, quality, f"{row['seconds_median']:.0f}"])  # fmt: skip
     return markdown(head, body)
+
+
+def _of_all_mass(row: Row) -> list[str]:
+    """By how much the Einstein radius of all mass is off, median, and how often by over 5 %; where it was judged."""
+    if "theta_E_total_median" not in row:
+        return [ABSENT, ABSENT]
+    return [f"{row['theta_E_total_median']:.2%}", str(row["theta_E_total_over_5_percent"])]
 
 
 def network_table(tree: Row) -> str:

@@ -28,8 +28,10 @@ from lensphys.basics.interrupts import end_with_parent
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY
+from lensphys.model.by_name import deflection_of
 from lensphys.observation import GaussianPSF, Observation
 from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
+from lensphys.tracing.einstein import einstein_radius
 
 sys.path.append(str(Path(__file__).parents[1]))
 from resumed import Rows
@@ -44,6 +46,18 @@ BRIGHT = 60.0  # signal-to-noise of the brightest pixel: half of the lenses are 
 def psnr(image: torch.Tensor, truth: torch.Tensor) -> float:
     """Flux protocol: the peak of the true image as the reference [dB]."""
     return float(10 * torch.log10(truth.max() ** 2 / (image - truth).square().mean()))
+
+
+def radius_of_all(masses: list[tuple[str, dict[str, Any]]], largest: float) -> float:
+    """Return the radius about the main lens within which the mean kappa of all masses is 1, up to so much [arcsec]."""
+    main = masses[0][1]
+    centre = torch.tensor([[main.get("center_x", 0.0), main.get("center_y", 0.0)]], dtype=torch.float64)
+
+    def alpha(theta: torch.Tensor) -> torch.Tensor:
+        points = theta.flatten(2)[:, :, None]
+        return deflection_of([masses], points, compiled=False)[:, :, 0].unflatten(-1, theta.shape[-2:])
+
+    return float(einstein_radius(alpha, centre, largest))
 
 
 def with_wrong_psf(observation: Observation, factor: float) -> Observation:
@@ -79,6 +93,9 @@ def judged(path: Path, row: int, method: str, psf_width: float = 1.0) -> dict[st
     if "theta_E" in found.parameters:
         known = masses[0][1]["theta_E"]
         report |= {"theta_E": float(found.parameters["theta_E"]), "theta_E_true": known}
+    if "theta_E_total" in found.parameters:
+        report["theta_E_total"] = float(found.parameters["theta_E_total"])
+        report["theta_E_total_true"] = radius_of_all(masses, observation.camera.grid.radius)
     if found.sigma is not None:
         arc = truth > ARC * truth.max()
         covered = (found.image - truth).abs() < found.sigma
@@ -108,6 +125,10 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
             error = np.array([abs(r["theta_E"] / r["theta_E_true"] - 1) for r in mine])
             entry |= {"theta_E_median": float(np.median(error)), "theta_E_worst": float(error.max())}
             entry["theta_E_over_5_percent"] = int((error > 0.05).sum())
+        if "theta_E_total" in mine[0]:
+            error = np.array([abs(r["theta_E_total"] / r["theta_E_total_true"] - 1) for r in mine])
+            entry |= {"theta_E_total_median": float(np.median(error)), "theta_E_total_worst": float(error.max())}
+            entry["theta_E_total_over_5_percent"] = int((error > 0.05).sum())
         if "coverage" in mine[0]:
             entry["coverage"] = float(np.mean([r["coverage"] for r in mine]))
         if "coverage_outside" in mine[0]:
