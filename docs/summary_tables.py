@@ -23,13 +23,15 @@ def short_table(tree: Tree) -> str:
         tree: ``any_source/table.json``.
     """
     head = ["images (2x)", "lens", "bicubic [dB]", "lensphys [dB]", "smallest gain", "theta_E off, median",
-            "calls itself good / suspect / bad"]  # fmt: skip
+            "with all mass", "calls itself good / suspect / bad"]  # fmt: skip
     body = []
     for data in (data for data in tree["sets"] if data["name"] in SHORT):
         for label, row in data["table"].items():
             quality = " / ".join(str(row["quality"][q]) for q in ("good", "suspect", "bad"))
             body.append([data["name"], _CLASSES[label], f"{row['bicubic']:.1f}", f"**{row['psnr']:.1f}**",
-                         f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}", quality])  # fmt: skip
+                         f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}",
+                         f"{row['theta_E_total_median']:.2%}" if "theta_E_total_median" in row else ABSENT,
+                         quality])  # fmt: skip
     return markdown(head, body)
 
 
