@@ -302,7 +302,7 @@ def summary_line(
         'chi^2 0.98, theta_E 1.196" (1.231" with all mass), 2 sub-halos, noise of the sky 0.47 times what was given'
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
-    if theta_E is not None and subhalos >= 1 and abs(total / theta_E - 1) > _TOLD:
+    if theta_E is not None and abs(total / theta_E - 1) > _TOLD:
         radius += f' ({total:.4g}" with all mass)'
     bodies = "" if subhalos < 1 else f", {counted(int(subhalos), 'sub-halo')}"
     noise = "" if abs(noise_scale - 1) < 0.005 else f", noise of the sky {noise_scale:.2f} times what was given"
@@ -310,7 +310,7 @@ def summary_line(
     return f"chi^2 {chi2:.3g}{radius}{bodies}{noise}{others}"
 
 
-_TOLD = 0.005  # by how much two Einstein radii differ where both are told
+_TOLD = 0.02  # by how much two Einstein radii differ where both are told: an ellipse of q = 0.7 makes 0.01
 _SHARED = ("parameter_names", "parameter_units", "body_columns", "source_scale")
 
 
