@@ -128,13 +128,14 @@ def test_pages_without_results_have_empty_tables(tmp_path):
 
 
 def test_summaries_say_the_numbers():
-    row = {"bicubic": 45.44, "psnr": 57.51, "gain_worst": 8.5, "theta_E_median": 0.00072,
+    row = {"bicubic": 45.44, "psnr": 57.51, "gain_worst": 8.5, "theta_E_median": 0.00072, "theta_E_total_median": 0.00051,
            "quality": {"good": 23, "suspect": 1, "bad": 0},
            "completeness": {"9.5 to 10": {"found": 0.871, "of": 70}, "0 to 8.5": {"found": 0.0, "of": 0}}}  # fmt: skip
     data = {"name": "Euclid VIS, real galaxies", "table": {"no_sub": row, "cdm": row}}
     tree = {"sets": [data, {"name": "another", "table": {"axion": {}}}]}
     assert cells(short_table(tree))[2:] == [
-        [data["name"], lens, "45.4", "**57.5**", "+8.5", "0.07%", "23 / 1 / 0"] for lens in ("smooth", "CDM sub-halos")
+        [data["name"], lens, "45.4", "**57.5**", "+8.5", "0.07%", "0.05%", "23 / 1 / 0"]
+        for lens in ("smooth", "CDM sub-halos")
     ]
     assert cells(completeness_table(tree))[2:] == [[data["name"], "–", "–", "–", "87% of 70"]]
     lenses = {"rows": [{"lens": n, "ratio": r, "quality": q, "subhalos": 2} for n, r, q in
