@@ -128,7 +128,7 @@ def test_pages_without_results_have_empty_tables(tmp_path):
 
 
 def test_summaries_say_the_numbers():
-    row = {"bicubic": 45.44, "psnr": 57.51, "gain_worst": 8.5, "theta_E_median": 0.00072, "theta_E_total_median": 0.00051,
+    row = {"bicubic": 45.44, "psnr": 57.51, "gain_worst": 8.5, "theta_E_median": 7.2e-4, "theta_E_total_median": 5.1e-4,
            "quality": {"good": 23, "suspect": 1, "bad": 0},
            "completeness": {"9.5 to 10": {"found": 0.871, "of": 70}, "0 to 8.5": {"found": 0.0, "of": 0}}}  # fmt: skip
     data = {"name": "Euclid VIS, real galaxies", "table": {"no_sub": row, "cdm": row}}
