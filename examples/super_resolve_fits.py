@@ -57,12 +57,14 @@ def row_of(path: Path, out: Path, model: Path | None, axes) -> dict:
         ax.set_title(title if ax is not axes[0] else path.stem[:16], fontsize=8)
         ax.axis("off")
     published = images.set.header.get("THETA_E")
-    theta_E = float(result.theta_E)
+    theta_E, table = float(result.theta_E), result.table
+    total = float(table["value"][table["name"] == "theta_E_total"][0])
     return {
         "lens": path.stem,
         "theta_E": theta_E,
         "published": published,
         "ratio": theta_E / published if published else None,
+        "ratio_of_all_mass": total / published if published else None,
         "chi2_dof": float(result.chi2),
         "flux_bias_in_arcs": float(flux),
         "subhalos": len(result.subhalos),

@@ -81,11 +81,12 @@ def readme_table(paths: Sequence[Path]) -> str:
 def lenses_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the Markdown table of real lenses, from the rows that ``examples/super_resolve_fits.py`` writes."""
     lines = [
-        "| lens | theta_E | published | ratio | chi^2 / dof | flux bias in the arcs | sub-halos | quality |",
-        "|---|---|---|---|---|---|---|---|",
+        "| lens | theta_E | published | ratio | of all mass | chi^2 / dof | flux bias in the arcs | sub-halos | quality |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         published = f"{r['published']:.3f} | {r['ratio']:.3f}" if r["published"] else "- | -"
+        published += f" | {r['ratio_of_all_mass']:.3f}" if r.get("ratio_of_all_mass") else " | -"
         numbers = f"{r['theta_E']:.3f} | {published} | {r['chi2_dof']:.2f} | {r['flux_bias_in_arcs']:+.1e}"
         numbers += f" | {r['subhalos']} | {r['quality']}"
         lines.append(f"| {r['lens']} | {numbers} |")
