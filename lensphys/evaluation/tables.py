@@ -81,7 +81,7 @@ def readme_table(paths: Sequence[Path]) -> str:
 def lenses_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the Markdown table of real lenses, from the rows that ``examples/super_resolve_fits.py`` writes."""
     lines = [
-        "| lens | theta_E | published | ratio | of all mass | chi^2 / dof | flux bias in the arcs | sub-halos | quality |",
+        "| lens | theta_E | published | ratio | of all mass | chi^2 / dof | flux bias in arcs | sub-halos | quality |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
