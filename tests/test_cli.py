@@ -278,7 +278,7 @@ def test_mistakes_with_weights(work, tmp_path):
     assert "weights model_9 not found: it is no run folder, and the package has euclid_vis, " in refused(
         *here, "--weights", "model_9"
     )
-    assert "--refine starts from a network's answer" in refused(*here, "--method", "fit", "--refine", 1)
+    assert "--refine 1 goes on from a network's answer" in refused(*here, "--method", "fit", "--refine", 1)
     assert "from an amortised network's answer" in refused(*here, "--run", work / "run", "--refine", 1)
     code, output = lensphys(*here, "--weights", "model_3", "--refine", -1)
     assert code == 2 and "--refine" in output

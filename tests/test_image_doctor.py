@@ -56,9 +56,10 @@ def test_what_a_file_holds_and_what_is_used_of_it():
         assert sentence in told(findings)
 
 
-def test_a_healthy_image_has_notes_alone(tmp_path):
+def test_of_a_healthy_image_nothing_but_its_psf_is_missing(tmp_path):
     findings = diagnose_images(saved(tmp_path / "a.fits", ring(), PIXSCALE=0.05))
-    assert names(findings, "error") == names(findings, "warning") == []
+    assert names(findings, "error") == [] and names(findings, "warning") == ["read"]
+    assert "no PSF is known: the image is taken as it is, without blur (give super-resolve --psf or" in told(findings)
     assert "holds: THUMB, 4 x 4: of no known name" in told(findings)
 
 
@@ -85,7 +86,7 @@ def test_whole_numbers_are_right_where_the_unit_has_them(tmp_path):
 
 def test_what_is_missing_is_told(tmp_path):
     findings = diagnose_images(saved(tmp_path / "a.fits", ring(), None, ""))
-    assert names(findings, "warning") == ["pixel_scale"]
+    assert names(findings, "warning") == ["pixel_scale", "read"]
     assert "a.fits says no pixel scale; give --pixel-scale or --instrument to 'lensphys super-resolve'" in told(
         findings
     )

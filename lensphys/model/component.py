@@ -51,6 +51,7 @@ class Component:
         parameters: name, unit, bounds and default prior of each.
         whole: whole numbers that the formula takes before the parameters, and the least that each may be.
         strengths: the parameters that, all zero, make it vanish: a batch is padded so.
+        may_be_zero: others of those above zero for which zero has a meaning, too.
         lenstronomy: its name in lenstronomy and in our scenes.
         in_lenstronomy: whether lenstronomy knows it by that name; if not, it is a word of our scenes alone.
         at_origin: whether scenes put it at the origin and say nothing of its centre.
@@ -61,6 +62,7 @@ class Component:
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     whole: ClassVar[dict[str, int]] = {}
     strengths: ClassVar[tuple[str, ...]] = ()
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
     lenstronomy: ClassVar[str] = ""
     in_lenstronomy: ClassVar[bool] = True
     at_origin: ClassVar[bool] = False
@@ -175,7 +177,9 @@ def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
         (low, high), number = p.domain, numbers[p.name]
         if not low < number < high:
             raise LensphysError(f"{component.__name__}: {p.name} must lie between {low:g} and {high:g}, got {number:g}")
-        if p.logarithmic and (number < 0 or (number == 0 and p.name not in component.strengths)):
+        if p.logarithmic and (
+            number < 0 or (number == 0 and p.name not in (*component.strengths, *component.may_be_zero))
+        ):
             raise LensphysError(f"{component.__name__}: {p.name} must be positive, got {number:g}")
     if (e := math.hypot(numbers.get("e1", 0), numbers.get("e2", 0))) >= 1:
         raise LensphysError(

@@ -103,6 +103,7 @@ class LineMass(MassProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_line)
+    may_be_zero = ("length",)  # a point
     lenstronomy = "LINE_MASS"
     in_lenstronomy = False
     parameters = (
