@@ -56,10 +56,15 @@ def test_what_a_file_holds_and_what_is_used_of_it():
         assert sentence in told(findings)
 
 
-def test_of_a_healthy_image_nothing_but_its_psf_is_missing(tmp_path):
-    findings = diagnose_images(saved(tmp_path / "a.fits", ring(), PIXSCALE=0.05))
-    assert names(findings, "error") == [] and names(findings, "warning") == ["read"]
-    assert "no PSF is known: the image is taken as it is, without blur (give super-resolve --psf or" in told(findings)
+def test_a_healthy_image_has_notes_alone(tmp_path):
+    path = saved(tmp_path / "a.fits", ring(), PIXSCALE=0.05)
+    assert names(diagnose_images(path), "warning") == ["read"]
+    assert "no PSF is known: the image is taken as it is, without blur (give super-resolve --psf or" in told(
+        diagnose_images(path)
+    )
+    fits.append(path, np.ones((1, 1), "f4"), fits.Header({"EXTNAME": "PSF", "PIXSCALE": 0.05}))
+    findings = diagnose_images(path)
+    assert names(findings, "error") == names(findings, "warning") == []
     assert "holds: THUMB, 4 x 4: of no known name" in told(findings)
 
 

@@ -121,14 +121,11 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
         entry |= {"bicubic": float(np.mean([r["bicubic"] for r in mine])), "gain": float(gains.mean())}
         entry |= {"gain_worst": float(gains.min()), "chi2": float(np.mean([r["chi2"] for r in mine]))}
         entry["seconds_median"] = float(np.median([r["seconds"] for r in mine]))
-        if "theta_E" in mine[0]:
-            error = np.array([abs(r["theta_E"] / r["theta_E_true"] - 1) for r in mine])
-            entry |= {"theta_E_median": float(np.median(error)), "theta_E_worst": float(error.max())}
-            entry["theta_E_over_5_percent"] = int((error > 0.05).sum())
-        if "theta_E_total" in mine[0]:
-            error = np.array([abs(r["theta_E_total"] / r["theta_E_total_true"] - 1) for r in mine])
-            entry |= {"theta_E_total_median": float(np.median(error)), "theta_E_total_worst": float(error.max())}
-            entry["theta_E_total_over_5_percent"] = int((error > 0.05).sum())
+        for radius in ("theta_E", "theta_E_total"):
+            if radius in mine[0]:
+                error = np.array([abs(r[radius] / r[f"{radius}_true"] - 1) for r in mine])
+                entry |= {f"{radius}_median": float(np.median(error)), f"{radius}_worst": float(error.max())}
+                entry[f"{radius}_over_5_percent"] = int((error > 0.05).sum())
         if "coverage" in mine[0]:
             entry["coverage"] = float(np.mean([r["coverage"] for r in mine]))
         if "coverage_outside" in mine[0]:

@@ -20,6 +20,7 @@ from lensphys.data.written import ENDINGS, open_arrays, plain, scales_of
 from lensphys.fits.planes import PLANES, names
 from lensphys.fits.units import is_surface_brightness
 from lensphys.fits.written import FitsResult, read_fits_result
+from lensphys.methods.super_resolve import NUMBERS
 from lensphys.prediction import BODY
 from lensphys.tracing.grid import PixelGrid
 
@@ -29,8 +30,8 @@ _FITS = (".fits", ".fit")
 _LIGHT = (*names("fine", light=True), *names("large", light=True))
 _TEXTS = ("parameter_names", "parameter_units", "body_columns", "quality", "reasons")
 _KNOWN = (
-    *PLANES, *_TEXTS, "source_scale", "chi2", "theta_E", "subhalos", "false_subhalos", "best_gain",
-    "substructure_evidence", "noise_scale", "left_out", "parameters", "errors", "bodies", "body_masses", "index",
+    *PLANES, *_TEXTS, "source_scale", "chi2", "theta_E", *NUMBERS, "parameters", "errors", "bodies",
+    "body_masses", "index",
 )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class NoiseChecks(Strict):
             sky: scatter of the sky, whatever neighbours share.
             white: its white part.
         """
-        if sky == 0 or any(_near(level, scatter, self.questioned) for scatter in (sky, white)):
+        if sky == 0 or any(_near(level, spread, self.questioned) for spread in (sky, white)):
             return ""
         return f"over {self.questioned:g} times {'larger' if level > sky else 'smaller'} than the scatter of the sky"
 
@@ -175,7 +175,7 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks)
     off = checks.off_the_sky(level, sky, white)
     if not off:
         return ""
-    implausible = not any(_near(level, scatter, checks.implausible) for scatter in (sky, white))
+    implausible = not any(_near(level, spread, checks.implausible) for spread in (sky, white))
     for kind in (kind for kind in _NAMED if implausible and kind != noise.kind):
         if checks.least / 2 <= _median(_converted(noise.values, kind)) / sky <= checks.largest:
             raise LensphysError(
@@ -196,9 +196,9 @@ def _plainly(kind: str) -> str:
     return "standard deviations" if kind == DEVIATION else _article(kind)
 
 
-def _near(level: float, scatter: float, times: float) -> bool:
+def _near(level: float, spread: float, times: float) -> bool:
     """Whether noise is near a scatter, to so many times."""
-    return scatter / times < level < scatter * times
+    return spread / times < level < spread * times
 
 
 def _white(image: Tensor) -> float:

@@ -14,7 +14,7 @@ from lensphys.data.contents import READ, contents_of, kind_of
 from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
-from lensphys.fits.file import opened
+from lensphys.fits.file import Hdu, opened
 from lensphys.fits.header import scale_key
 from lensphys.fits.image import PIXELS, label
 from lensphys.fits.planes import PLANES
@@ -43,11 +43,8 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
         LensphysError: if there is no such file.
     """
     check_file("input", path)
-    if is_result(path):
-        return [
-            *_planes(path),
-            Finding("result", "note", "the file is a result of lensphys", remedy=_SEE.format(path.name)),
-        ]
+    if result := _of_result(path):
+        return result
     found = list(_held(path))
     try:
         contents = contents_of(path, None, PIXELS, None, [])
@@ -62,25 +59,26 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def is_result(path: Path) -> bool:
-    """Return whether a file is a FITS result of lensphys; of one that cannot be read, False."""
+def _of_result(path: Path) -> list[Finding]:
+    """The images and tables of a FITS result of lensphys, and what each is; nothing of any other file."""
     if kind_of(path, READ) != "FITS":
-        return False
+        return []
+    words = {"PRIMARY": PLANES["image"].words} | {plane.extension: plane.words for plane in PLANES.values()}
+    found = []
     try:
         with opened("input", path) as file:
-            return "LENSPHYS" in file.primary
+            if "LENSPHYS" not in file.primary:
+                return []
+            for hdu in file.hdus:
+                what = f": {words[hdu.name]}" if hdu.name in words else ""
+                found.append(Finding("holds", "note", f"{label(hdu)}, {_shape(hdu)}{what}"))
     except LensphysError:
-        return False
+        return []  # what is wrong is told by those who read the image
+    return [*found, Finding("result", "note", "the file is a result of lensphys", remedy=_SEE.format(path.name))]
 
 
-def _planes(path: Path) -> Iterator[Finding]:
-    """The images and tables of a result, and what each is."""
-    words = {plane.extension: plane.words for plane in PLANES.values()}
-    with opened("input", path) as file:
-        for hdu in file.hdus:
-            shape = " x ".join(map(str, hdu.shape)) if hdu.shape else "a table"
-            what = words.get(hdu.name, PLANES["image"].words if hdu.name == "PRIMARY" else "")
-            yield Finding("holds", "note", f"{label(hdu)}, {shape}" + (f": {what}" if what else ""))
+def _shape(hdu: Hdu) -> str:
+    return " x ".join(map(str, hdu.shape)) if hdu.shape else "a table"
 
 
 def _held(path: Path) -> Iterator[Finding]:
@@ -90,8 +88,7 @@ def _held(path: Path) -> Iterator[Finding]:
     try:
         with opened("input", path) as file:
             for hdu in file.hdus:
-                shape = " x ".join(map(str, hdu.shape)) if hdu.shape else "a table"
-                yield Finding("holds", "note", f"{label(hdu)}, {shape}: {hdu.meaning.role or 'of no known name'}")
+                yield Finding("holds", "note", f"{label(hdu)}, {_shape(hdu)}: {hdu.meaning.role or 'of no known name'}")
     except LensphysError:
         return  # what is wrong is told by those who read the image
 

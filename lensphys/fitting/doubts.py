@@ -8,7 +8,6 @@ from torch import Tensor
 from lensphys.fitting.remains import Remains
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.verdict import VerdictSettings, neighbour_correlation
-from lensphys.observation import UnknownPSF
 from lensphys.observation.sky import darkest_border
 
 _NONE = "no sub-halos were looked for:"
@@ -28,7 +27,7 @@ def doubtful(smooth: Fitted, settings: VerdictSettings) -> dict[int, str]:
         smooth: fits of a smooth lens.
         settings: what is called a sky, and noise that is not white.
     """
-    if isinstance(smooth.problem.observation.camera.psf, UnknownPSF):
+    if not smooth.problem.observation.camera.psf.known:
         return dict.fromkeys(range(len(smooth.x)), PSF)
     shared = _shared_and_guessed(smooth, settings).tolist()
     return {i: NOISE for i, flag in enumerate(shared) if flag} | dict.fromkeys(_under_a_sky(smooth, settings), SKY)

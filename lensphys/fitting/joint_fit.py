@@ -25,7 +25,7 @@ from lensphys.fitting.window import whole_problem
 from lensphys.fitting.with_light import LitLens
 from lensphys.model import Frame, LensModel, Member, Parameter, ParameterSpace, centre_of
 from lensphys.model.component import CENTRE
-from lensphys.observation import Observation, UnknownPSF
+from lensphys.observation import Observation
 from lensphys.observation.kernel import star_width
 
 
@@ -284,7 +284,7 @@ class JointRefinement:
     def _with_subhalos(self, fitted: JointFitted) -> JointFitted:
         """The fit with sub-halos that pay in all images together, one after the other."""
         search = self._search(fitted)
-        if any(isinstance(view.problem.observation.camera.psf, UnknownPSF) for view in fitted.problem.views):
+        if not all(view.problem.observation.camera.psf.known for view in fitted.problem.views):
             return fitted
         for _ in range(min(self.settings.search, search.rounds)):
             best = joint_candidates(fitted, search).best(1, 0.0, search.gain)

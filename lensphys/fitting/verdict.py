@@ -21,7 +21,6 @@ from lensphys.fitting.remains import Remains, significant
 from lensphys.fitting.source import Fitted, Rival
 from lensphys.fitting.without_lens import WithoutLens
 from lensphys.model import centre_of
-from lensphys.observation import UnknownPSF
 from lensphys.observation.darkness import Darkness
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
@@ -378,7 +377,7 @@ def _psf(look: Remains, settings: VerdictSettings) -> Reasons:
 
 
 def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
-    if isinstance(fit.problem.observation.camera.psf, UnknownPSF):
+    if not fit.problem.observation.camera.psf.known:
         alone = fit.joint_evidence is None and not fit.problem.subhalos  # that none were looked for is said already
         return [] if alone else [("suspect", "no PSF is known")]
     if fit.psf_wider is not None:

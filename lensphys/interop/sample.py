@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.observation import Camera, ExposureNoise, Instrument, Noise, UnknownPSF
+from lensphys.observation import Camera, ExposureNoise, Instrument, Noise
 from lensphys.observation.kernel import psf_kernel
 
 Array = NDArray[Any]
@@ -166,7 +166,7 @@ def write_cut_out(path: Path, truth: Truth) -> None:
     planes.append(("TRUTH", truth.hr_clean, fine, flux_unit, "per pixel of this image, without noise"))
     planes.append(("ALPHA", truth.alpha_hr, fine, "arcsec", "deflection x (along columns), y; not RA, Dec"))
     kernel = psf_kernel(truth.camera)
-    if kernel is None and not isinstance(truth.camera.psf, UnknownPSF):
+    if kernel is None and truth.camera.psf.known:
         kernel = np.ones((1, 1)), truth.camera.grid.scale  # a file without a PSF says that nobody knows it
     if kernel is not None:
         planes.append(("PSF", kernel[0], fits.Header([("PIXSCALE", kernel[1], "[arcsec]")]), "", "sum 1"))

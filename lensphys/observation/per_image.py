@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -52,9 +52,11 @@ class Blurring(PerImage):
 
     Args:
         blur: images (B, 1, H, W) and their pixel scale [arcsec] -> the blurred ones.
+        known: whether anybody said how images were blurred.
     """
 
     blur: Callable[[Tensor, float], Tensor]
+    known: ClassVar[bool] = True
 
     @property
     def shared(self) -> bool:

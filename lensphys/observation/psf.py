@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,11 @@ class PSF(Protocol):
     @property
     def shared(self) -> bool:
         """Whether it is the same for all images."""
+        ...
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody said how images were blurred."""
         ...
 
     def blur(self, image: Tensor, scale: float) -> Tensor:
@@ -71,6 +76,8 @@ class NoPSF(Blurring):
 @dataclass(frozen=True)
 class UnknownPSF(NoPSF):
     """No blur, since nobody said how images were blurred: what is fitted to them cannot be trusted."""
+
+    known: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
