@@ -439,7 +439,7 @@ def test_the_command_makes_a_catalogue_and_says_what_failed(folder, tmp_path):
         (["in", "-o", "in"], "the output in is the input: choose another folder"),
         (["in", "-o", "out", "--rows", "3"], "--rows cannot be given for a catalogue: take it away, or name one file"),
         (["in", "-o", "out", "--psf", "gone.fits"], "the file of all lenses not found: gone.fits is not a file"),
-        (["in", "-o", "out", "--shard-size", "0"], "--shard-size must be 1 or more, got 0"),
+        (["in", "-o", "out", "--shard-size", "0"], "--shard-size must be a whole number of 1 or more, got 0"),
         (["in", "-o", "out", "--scheduler", "tcp://127.0.0.1:9x"], "no Dask scheduler answers at"),
         (["nothing", "-o", "out"], "input not found: nothing is no file and no folder"),
         (

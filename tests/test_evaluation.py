@@ -274,9 +274,9 @@ def test_limit_is_a_number_of_images_of_each_class():
 
 def test_evaluation_refuses_what_it_cannot_judge():
     file = FakeFile()
-    with pytest.raises(LensphysError, match="images of each class must be 1 or more, got 0"):
+    with pytest.raises(LensphysError, match="images of each class must be a whole number of 1 or more, got 0"):
         evaluate(Bicubic(), file, Judging(limit=0), name="bicubic")
-    with pytest.raises(LensphysError, match="batch_size must be 1 or more, got 0"):
+    with pytest.raises(LensphysError, match="batch_size must be a whole number of 1 or more, got 0"):
         evaluate(Bicubic(), file, Judging(batch_size=0), name="bicubic")
     file.labels = np.zeros(0, int)
     with pytest.raises(LensphysError, match="holds no images to evaluate"):

@@ -119,7 +119,7 @@ def test_rendering_is_differentiable():
 
 
 def test_a_faulty_supersampling():
-    with pytest.raises(LensphysError, match="supersampling must be 1 or more, got 0"):
+    with pytest.raises(LensphysError, match="supersampling must be a whole number of 1 or more, got 0"):
         Camera(PixelGrid(3, 4, 0.1), supersampling=0)
 
 

@@ -165,10 +165,10 @@ def test_existing_file_is_kept_or_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"n": 0}, "-n must be 1 or more, got 0"),
-        ({"seed": -1}, "--seed must be 0 or more, got -1"),
-        ({"workers": 0}, "--workers must be 1 or more, got 0"),
-        ({"shard_size": 0}, "--shard-size must be 1 or more, got 0"),
+        ({"n": 0}, "-n must be a whole number of 1 or more, got 0"),
+        ({"seed": -1}, "--seed must be a whole number of 0 or more, got -1"),
+        ({"workers": 0}, "--workers must be a whole number of 1 or more, got 0"),
+        ({"shard_size": 0}, "--shard-size must be a whole number of 1 or more, got 0"),
         ({"classes": ["wdm"]}, "unknown class 'wdm': choose one of axion, cdm, no_sub"),
         ({"classes": []}, "--classes is empty"),
         ({"engine": "caustics"}, "unknown engine 'caustics': choose one of lenstronomy, torch"),

@@ -15,7 +15,7 @@ from lensphys.api.images import File, Images, as_images, kernel
 from lensphys.api.joint import Dataset, JointResult, joint_method, super_resolved
 from lensphys.api.result import Outcome, Result, with_masses
 from lensphys.api.words import in_python, tell
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.provenance import provenance
 from lensphys.data.images import ImageSet, with_target_psf
 from lensphys.data.kept import Kept
@@ -109,7 +109,7 @@ def super_resolve(
     with in_python():
         solar, where = solar_radius(z_lens, z_source), device_of(device)
         chosen = chosen_for(weights, method, model, refine, where)
-        factor = _factor(scale, chosen)
+        factor = check_whole("scale", chosen.scale if scale is None else scale, 1, _FINEST)
         if isinstance(given, Dataset):
             if target_psf is not None:
                 raise LensphysError("a target PSF is of one image: leave it out for several images of a lens")
@@ -157,8 +157,7 @@ def resolved(
         LensphysError: if batch_size or workers is below 1.
     """
     for name, count in (("batch_size", batch_size), ("--workers", workers)):
-        if count < 1:
-            raise LensphysError(f"{name} must be 1 or more, got {count}")
+        check_whole(name, count, 1)
     origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
     chunk = batch_size if workers == 1 else max(1, min(batch_size, len(images.index) // (2 * workers)))
     kept = None if beside is None else _kept(images, beside, origin | {"method": chosen.identity}, chunk)
@@ -194,10 +193,3 @@ def _kept(images: ImageSet | ImageStack, out: Path, origin: dict[str, Any], chun
         return None
     identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
     return Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
-
-
-def _factor(scale: int | None, chosen: Chosen) -> int:
-    factor = chosen.scale if scale is None else scale
-    if isinstance(factor, bool) or factor != int(factor) or not 1 <= factor <= _FINEST:
-        raise LensphysError(f"scale must be a whole number from 1 to {_FINEST}, got {factor!r}")
-    return int(factor)

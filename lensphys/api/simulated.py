@@ -11,7 +11,7 @@ import torch
 
 from lensphys.api.images import Array, File, Images, read, telescope
 from lensphys.api.words import in_python
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.sentences import counted
 from lensphys.data.images import ImageSet
 from lensphys.data.lens_file import LensFile
@@ -132,11 +132,8 @@ def observe(
     with in_python():
         if not isinstance(lens, MassProfile) or not isinstance(source, LightProfile):
             raise LensphysError(f"observe takes a mass and then a source of light, got {lens!r} and {source!r}")
-        for side, pixels in (("height", height), ("width", width)):
-            if isinstance(pixels, bool) or not isinstance(pixels, int | np.integer) or pixels < 1:
-                raise LensphysError(f"{side} must be a whole number of pixels, got {pixels!r}")
         taker = telescope(instrument)
-        camera = taker.camera(height, width)
+        camera = taker.camera(check_whole("height", height, 1), check_whole("width", width, 1))
         fine = camera.grid.resampled(camera.supersampling)
         like = torch.zeros((), dtype=torch.float64)
         clean = camera.render(source, DeflectionField.from_lens(lens, fine, like=like))

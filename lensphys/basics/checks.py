@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
     from torch import Tensor
@@ -82,6 +84,22 @@ def check_positive(name: str, value: float) -> None:
     """
     if not 0 < value < float("inf"):
         raise LensphysError(f"{name} must be positive and finite, got {value}")
+
+
+def check_whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
+    """Return a whole number of a range, numpy's as Python's.
+
+    Raises:
+        LensphysError: with the range and the value that came.
+
+    Example:
+        >>> check_whole("scale", 2, 1, 16)
+        2
+    """
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool) and least <= index(value) <= most:
+        return index(value)
+    limits = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
+    raise LensphysError(f"{name} must be a whole number {limits}, got {value!r}")
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

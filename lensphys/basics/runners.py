@@ -16,7 +16,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol, TypeVar
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.extras import need
 from lensphys.basics.interrupts import Interrupts, end_with_parent, interrupts_ignored
 
@@ -51,8 +51,7 @@ class Processes:
     count: int = 1
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise LensphysError(f"--workers must be 1 or more, got {self.count}")
+        check_whole("--workers", self.count, 1)
 
     def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
         """Yield what the job returns for each part."""

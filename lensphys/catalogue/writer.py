@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lensphys.basics.checks import LensphysError, MissingExtraError
+from lensphys.basics.checks import LensphysError, MissingExtraError, check_whole
 from lensphys.basics.lock import LOCK, sole_run
 from lensphys.basics.outputs import check_writable, remove_leftovers, write_json
 from lensphys.basics.runners import Processes, Runner, run_parts
@@ -68,8 +68,8 @@ class Survey:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.shard_size is not None and self.shard_size < 1:
-            raise LensphysError(f"--shard-size must be 1 or more, got {self.shard_size}")
+        if self.shard_size is not None:
+            check_whole("--shard-size", self.shard_size, 1)
 
     def __len__(self) -> int:
         return sum(entry.count for entry in self.entries)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.outputs import whole_file, write_json
 from lensphys.basics.panels import save_figure
 from lensphys.basics.terminal import tracked
@@ -68,8 +68,7 @@ class Judging:
     measures: Measures | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise LensphysError(f"batch_size must be 1 or more, got {self.batch_size}")
+        check_whole("batch_size", self.batch_size, 1)
 
     def of(self, labels: np.ndarray) -> np.ndarray:
         """Return the indices of the images that are asked for, (n,), of a file with such labels (N,)."""
@@ -386,8 +385,8 @@ def first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
     Raises:
         LensphysError: if there are none.
     """
-    if limit is not None and limit < 1:
-        raise LensphysError(f"the number of images of each class must be 1 or more, got {limit}")
+    if limit is not None:
+        check_whole("the number of images of each class", limit, 1)
     index = np.sort(np.concatenate([np.flatnonzero(labels == k)[:limit] for k in np.unique(labels)] or [labels]))
     if len(index) == 0:
         raise LensphysError("the file holds no images to evaluate")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError, check_images, check_same_shape
+from lensphys.basics.checks import LensphysError, check_images, check_same_shape, check_whole
 from lensphys.observation.matching import matching_kernel
 from lensphys.observation.noise import Noise
 from lensphys.observation.psf import PSF, NoPSF, convolved
@@ -47,8 +47,7 @@ class Camera:
     target_psf: PSF | None = None
 
     def __post_init__(self) -> None:
-        if self.supersampling < 1:
-            raise LensphysError(f"supersampling must be 1 or more, got {self.supersampling}")
+        check_whole("supersampling", self.supersampling, 1)
 
     def at(self, factor: float) -> Camera:
         """Return the camera of the super-resolved image: pixels ``factor`` times as small, the same field of view.

@@ -8,10 +8,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice, check_whole
 from lensphys.basics.provenance import versions
 from lensphys.basics.version import VERSION
 from lensphys.data.lens_file import FORMAT_VERSION
@@ -88,15 +87,9 @@ class Plan:
             LensphysError: if an argument is out of range, recipe and instrument do not fit, or the engine lacks a
                 profile.
         """
-        for name, value, least in (
-            ("-n", n, 1),
-            ("--seed", seed, 0),
-            ("--shard-size", SHARD if shard_size is None else shard_size, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise LensphysError(f"{name} takes a whole number, got {value!r}")
-            if value < least:
-                raise LensphysError(f"{name} must be {least} or more, got {value}")
+        check_whole("-n", n, 1)
+        check_whole("--seed", seed, 0)
+        check_whole("--shard-size", SHARD if shard_size is None else shard_size, 1)
         check_choice("engine", engine, ENGINES)
         chosen = list(recipe.classes) if classes is None else classes
         for name in chosen:
