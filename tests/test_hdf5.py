@@ -266,6 +266,15 @@ def test_a_truth_without_its_keys_is_damaged(place, tmp_path):
     assert done.exit_code == 2 and "lenses.h5: /lens_model is damaged" in done.output
 
 
+def test_names_and_parameters_that_are_not_as_many_are_damaged(place, tmp_path):
+    with h5py.File(place / "lenses.h5", "a") as file:
+        file["lens_model"][2] = file["lens_model"][2].decode().replace('"kwargs_source"', '"kwargs_sourse"')
+    command = ["export", str(place / "lenses.h5"), "--format", "fits", "-o", str(tmp_path / "out"), "--index", "2"]
+    with pytest.warns(UserWarning, match="/lens_model are not as lensphys wrote them"):
+        done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2 and "source_light_model_list has 1 names and kwargs_source 0 sets" in done.output
+
+
 def test_a_flipped_bit_is_found_through_a_virtual_file_and_in_an_import(healthy, tmp_path):
     folder = simulate(Recipe.named("model_3", SMALL), 2, tmp_path / "shards")
     whole = merge(folder, tmp_path / "virtual.h5", way=REFERRED)

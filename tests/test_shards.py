@@ -319,7 +319,7 @@ def test_commands_simulate_into_a_folder_and_merge_it(tmp_path):
     ("arguments", "message"),
     [
         (["merge", "nowhere", "-o", "a.h5"], "nowhere holds no shards"),
-        (["simulate", "model_2", "-o", "a.h5", "--shard-size", "0"], "--shard-size must be a whole number of 1 or more"),
+        (["simulate", "model_2", "-o", "a.h5", "--shard-size", "0"], "--shard-size must be a whole number"),
         (["simulate", "model_2", "-o", "a.h5", "--engine", "galsim"], "unknown engine 'galsim': choose one of lenst"),
         (["simulate", "model_2", "-o", "a.h5", "--workers", "0"], "--workers must be a whole number of 1 or more"),
         (["simulate", "model_2", "-o", "a.h5", "--set", "lens.mas=1"], "unknown key 'lens.mas'"),

@@ -27,6 +27,11 @@ from lensphys.tracing.grid import PixelGrid
 FORMAT, RANK_SET, RESULT = "lensphys lenses", "lensphys rank set", "lensphys super-resolved images"
 FORMAT_VERSION = 1
 _ATTRIBUTES = ("classes", "instrument", "pixel_scale_lr", "upscale", "identity")
+_PROFILES = {
+    "lens_model_list": "kwargs_lens",
+    "source_light_model_list": "kwargs_source",
+    "lens_light_model_list": "kwargs_lens_light",
+}
 
 # of numbers, one row a sample
 _DATASETS = ("lr", "hr", "hr_clean", "alpha_hr", "lr_clean", "label", "flux_scale", *CONDITIONS)
@@ -328,9 +333,17 @@ class LensFile:
         return taken if self.target is None else taken.with_target_psf(self.target.psf_of())
 
     def lens_model(self, index: int) -> dict[str, Any]:
-        """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""
+        """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample.
+
+        Raises:
+            LensphysError: if there is no such sample, or its names and parameters are not as many: it is damaged.
+        """
         with damage(f"{self.path}: /lens_model {index}"):
             model: dict[str, Any] = dict(json.loads(self.read("lens_model", index)[0]))
+            for names, keywords in _PROFILES.items():
+                found = len(model.get(names, ())), len(model.get(keywords, ()))
+                if found[0] != found[1]:
+                    raise ValueError(f"{names} has {found[0]} names and {keywords} {found[1]} sets of parameters")
         return model
 
     def _dataset(self, name: str) -> h5py.Dataset:
