@@ -413,6 +413,13 @@ def test_an_observation_is_that_of_the_camera(lens):
     assert (lit.image - clean.image).min() > 0
 
 
+def test_the_truth_is_in_the_unit_of_the_images(tmp_path):
+    made = lp.simulate("model_1", 2, tmp_path / "lenses.h5", classes=["no_sub"])  # /hr_clean of it is a rate, lr counts
+    light, truth = made.images.image.sum((1, 2)), made.truth.sum((1, 2))
+    assert made.read("flux_scale").min() > 100
+    np.testing.assert_allclose(light, truth, rtol=0.15)
+
+
 def test_simulated_lenses_have_images_and_truth(data):
     assert re.fullmatch(
         r'3 lenses \(no_sub\) of 40 x 40 pixels of 0.08", truth 2 times as fine: .*lenses.h5', repr(data)

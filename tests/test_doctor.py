@@ -17,6 +17,7 @@ from lensphys.evaluation.doctor import Finding, diagnose
 from lensphys.evaluation.symptoms import SymptomSettings, symptoms
 from lensphys.observation import Instrument
 from lensphys.simulation import Recipe, simulate
+from lensphys.simulation.scene import substructure_of
 
 MODELS = ["model_1", "model_2", "model_3", "varied"]
 SMALL = ["height=24", "width=28"]  # H != W, and fast
@@ -363,6 +364,17 @@ def test_labels_that_do_not_fit_the_lens(spoilt):
         put("label", CDM, NO_SUB)(file)
 
     assert serious(spoilt(without_recipe))["label_lens_model"].first == (CDM,)
+
+
+def test_a_halo_beside_the_lens_is_no_substructure(tmp_path):
+    halo = "more_lenses=[{kind: nfw, Rs: 4.0, alpha_Rs: 0.4, center_x: 3.0, center_y: 0.0}]"
+    path = simulate(Recipe.named("model_3", [*SMALL, halo]), 4, tmp_path / "halo.h5")
+    assert "label_lens_model" not in {f.name for f in diagnose(path)}
+    with LensFile(path) as file:
+        found = [len(substructure_of(model)) for model in file.lens_models([NO_SUB, AXION, CDM])]
+        models, whole = file.lens_models([CDM]), file.read("theta_E", [NO_SUB, CDM])
+        assert found[0] == 0 and min(found[1:]) > 0 and "NFW" in models[0]["lens_model_list"]
+        assert "NFW" not in {name for name, _ in substructure_of(models[0])} and (whole > 0).all()
 
 
 def test_axion_masses(spoilt):

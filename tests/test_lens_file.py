@@ -36,8 +36,9 @@ def test_properties(path):
         assert file.grid_hr == PixelGrid(36, 48, 0.101 / 3)
         assert file.instrument == Instrument.named("model_2")
         assert file.has_truth and file.labels.tolist() == [0, 1, 2, 0, 1, 2]
-        assert set(file.lens_model(2)) == {"lens_model_list", "kwargs_lens", "source_light_model_list", "kwargs_source"}
-        assert len(file.lens_model(2)["kwargs_lens"]) == 26
+        lists = {"lens_model_list", "kwargs_lens", "source_light_model_list", "kwargs_source"}
+        assert set(file.lens_model(2)) == {*lists, "substructure"}
+        assert len(file.lens_model(2)["kwargs_lens"]) == 26 and file.lens_model(2)["substructure"] == 25
 
 
 def test_reads_samples_in_any_order(path):

@@ -51,8 +51,8 @@ class Lenses(LensFile):
 
     @property
     def truth(self) -> Array:
-        """The noise-free high-resolution images, (N, sH, sW) [flux per pixel]."""
-        return self.read("hr_clean")[:, 0]
+        """The noise-free high-resolution images, (N, sH, sW) [unit of the instrument, per pixel], as `images` are."""
+        return self.sharp("hr_clean")[:, 0].numpy()
 
 
 def simulate(

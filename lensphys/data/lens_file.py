@@ -333,18 +333,18 @@ class LensFile:
         return taken if self.target is None else taken.with_target_psf(self.target.psf_of())
 
     def lens_model(self, index: int) -> dict[str, Any]:
-        """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample.
+        """Return ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source`` of one sample."""
+        return self.lens_models(index)[0]
+
+    def lens_models(self, index: Index = slice(None)) -> list[dict[str, Any]]:
+        """Return what `lens_model` does, of each of some samples.
 
         Raises:
             LensphysError: if there is no such sample, or its names and parameters are not as many: it is damaged.
         """
-        with damage(f"{self.path}: /lens_model {index}"):
-            model: dict[str, Any] = dict(json.loads(self.read("lens_model", index)[0]))
-            for names, keywords in _PROFILES.items():
-                found = len(model.get(names, ())), len(model.get(keywords, ()))
-                if found[0] != found[1]:
-                    raise ValueError(f"{names} has {found[0]} names and {keywords} {found[1]} sets of parameters")
-        return model
+        texts = self.read("lens_model", index)
+        with damage(f"{self.path}: /lens_model"):
+            return [_lens_model(text) for text in texts]
 
     def _dataset(self, name: str) -> h5py.Dataset:
         file = self._open()
@@ -359,6 +359,15 @@ class LensFile:
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
         return rows
+
+
+def _lens_model(text: str | bytes) -> dict[str, Any]:
+    model: dict[str, Any] = dict(json.loads(text))
+    for names, keywords in _PROFILES.items():
+        found = len(model.get(names, ())), len(model.get(keywords, ()))
+        if found[0] != found[1]:
+            raise ValueError(f"{names} has {found[0]} names and {keywords} {found[1]} sets of parameters")
+    return model
 
 
 def _opened(path: Path) -> h5py.File:

@@ -116,7 +116,7 @@ NUMBERS = {"log_axion_mass": _log_axion_mass, "theta_E": _theta_E, "subhalo_frac
 def _models(file: LensFile) -> list[dict[str, Any] | None]:
     if not file.has("lens_model"):
         return [None] * len(file)
-    return [json.loads(text) for text in file.read("lens_model")]
+    return list(file.lens_models())
 
 
 def groups_of(file: LensFile) -> list[str]:

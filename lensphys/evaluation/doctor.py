@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from lensphys.data.sources import is_axion
 from lensphys.evaluation.light_sampling import coarse_light
 from lensphys.evaluation.symptoms import SymptomSettings, symptoms
 from lensphys.simulation.light_sampling import POINTS
-from lensphys.simulation.scene import SMOOTH
+from lensphys.simulation.scene import substructure_of
 
 Severity = Literal["error", "warning", "note"]
 
@@ -277,9 +276,7 @@ def _of_lens_models(file: LensFile, held: set[str], names: NDArray[Any]) -> Iter
     """Samples whose lens is not of their class."""
     bodies = np.zeros(len(file), dtype=bool)
     for index in _chunks(file, held, "reading lens models"):
-        for i, text in zip(index, file.read("lens_model", index), strict=True):
-            profiles = json.loads(text)["lens_model_list"][1:]
-            bodies[i] = any(not profile.startswith(SMOOTH) for profile in profiles)
+        bodies[index] = [bool(substructure_of(model)) for model in file.lens_models(index)]
     without = np.isin(names, [name for name in file.classes if _is_without(file, name)])
     wrong = np.flatnonzero(bodies & without)
     if len(wrong):

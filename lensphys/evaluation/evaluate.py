@@ -442,7 +442,7 @@ def _masses(file: LensFile, held: frozenset[str], index: np.ndarray, grid: Pixel
     """The true substructure of some lenses, if the file has it."""
     if len(index) == 0 or _SCENE not in held:
         return None
-    models = [file.lens_model(i) for i in index.tolist()]
+    models = file.lens_models(index)
     with damage(f"{file.path}: /lens_model"):
         return true_substructure(models, grid)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -83,14 +82,14 @@ def _needed(lenses: Rendering, own: int, tolerated: float) -> int | None:
 
 
 def _sharpest(file: LensFile, count: int) -> NDArray[np.int64]:
-    found = [sharpness(json.loads(text)["kwargs_source"]) for text in file.read("lens_model")]
+    found = [sharpness(model["kwargs_source"]) for model in file.lens_models()]
     return np.sort(np.argsort(found)[-count:])
 
 
 def _rendering(file: LensFile, index: NDArray[np.int64]) -> Rendering:
     recipe = Recipe.parse(file.recipe, f"recipe of {file.path}")
     recipe = recipe.model_copy(update={"height": file.grid_lr.height, "width": file.grid_lr.width})
-    scenes = [Scene(**json.loads(text)) for text in file.read("lens_model", index)]
+    scenes = [Scene(**model) for model in file.lens_models(index)]
     scale = file.read("flux_scale", index) if file.has("flux_scale") else np.ones(len(index))
     return Rendering(
         lambda instrument: TorchEngine(recipe, instrument),

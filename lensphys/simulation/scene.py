@@ -19,23 +19,22 @@ from lensphys.simulation.draws import Draws
 from lensphys.simulation.lights import Photometer
 from lensphys.simulation.recipe import Recipe
 
-# lenstronomy's names of what bends the arcs smoothly, and those that begin with them
-SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")
-
-
-def is_smooth(name: str) -> bool:
-    """Return whether a mass of lenstronomy's name bends the arcs smoothly."""
-    return name.startswith(SMOOTH)
+# in files that do not say what is substructure: lenstronomy's names of smooth masses, and those that begin with them
+_SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")
 
 
 def substructure_of(model: Mapping[str, Any]) -> list[tuple[str, Keywords]]:
-    """Return the masses of a stored lens that are neither the main lens nor smooth: their names and parameters.
+    """Return the masses of a stored lens that are its substructure: their names and parameters.
+
+    Those that its ``substructure`` counts; of older files those that are neither the main lens nor smooth by name.
 
     Args:
-        model: ``lens_model_list`` and ``kwargs_lens``, as `LensFile.lens_model` returns them.
+        model: of a `Scene`, as `LensFile.lens_model` returns it.
     """
-    masses = zip(model["lens_model_list"], model["kwargs_lens"], strict=True)
-    return [(name, keywords) for i, (name, keywords) in enumerate(masses) if i > 0 and not is_smooth(name)]
+    masses = list(zip(model["lens_model_list"], model["kwargs_lens"], strict=True))
+    if "substructure" in model:
+        return masses[len(masses) - int(model["substructure"]) :]
+    return [(name, keywords) for name, keywords in masses[1:] if not name.startswith(_SMOOTH)]
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,13 @@ class Scene:
     ``index`` in place of its ``image``, which is that one of the file's images, divided by its sum.
 
     Args:
-        lens_model_list: names of lenstronomy's lens profiles; the main lens comes first.
+        lens_model_list: names of lenstronomy's lens profiles: the main lens, other smooth masses, the substructure.
         kwargs_lens: their parameters [arcsec].
         source_light_model_list: names of lenstronomy's light profiles.
         kwargs_source: their parameters; ``amp`` in flux / arcsec^2.
         lens_light_model_list: light that is not deflected.
         kwargs_lens_light: its parameters.
+        substructure: how many of the masses are that.
         axion_mass: [eV]; NaN where the class has none.
     """
 
@@ -61,6 +61,7 @@ class Scene:
     kwargs_source: list[Keywords]
     lens_light_model_list: list[str] = field(default_factory=list)
     kwargs_lens_light: list[Keywords] = field(default_factory=list)
+    substructure: int = 0
     axion_mass: float = math.nan
 
     @property
@@ -70,9 +71,11 @@ class Scene:
 
     @property
     def smooth(self) -> Scene:
-        """The scene without substructure: what is no main lens and no smooth profile."""
-        kept = [(name, k) for i, (name, k) in enumerate(self._masses) if i == 0 or is_smooth(name)]
-        return replace(self, lens_model_list=[name for name, _ in kept], kwargs_lens=[k for _, k in kept])
+        """The scene without substructure."""
+        count = len(self.lens_model_list) - self.substructure
+        return replace(
+            self, lens_model_list=self.lens_model_list[:count], kwargs_lens=self.kwargs_lens[:count], substructure=0
+        )
 
     def displaced(self, x: float, y: float) -> Scene:
         """Return the same sky, seen by a telescope that points elsewhere: everything moved by (x, y) [arcsec].
@@ -131,13 +134,19 @@ def draw_scene(
     lenses += [lens.draw(f"more_lenses.{i}", draws, recipe.masses) for i, lens in enumerate(recipe.more_lenses)]
     host = Host(main.get("center_x", 0.0), main.get("center_y", 0.0), recipe.masses)
     bodies = recipe.classes[class_name].sample(rng if substructure_rng is None else substructure_rng, host)
-    lenses += [(bodies.profile, keywords) for keywords in bodies.keywords()]
+    substructure = [(bodies.profile, keywords) for keywords in bodies.keywords()]
     photometer = Photometer(recipe.instrument, instrument)
     light = {key: settings.draw(key, draws, photometer) for key, settings in recipe.lights.items()}
     draws.check_used()
     sources = [component for key, component in light.items() if not key.startswith("lens_light")]
     lens_light = [component for key, component in light.items() if key.startswith("lens_light")]
-    return Scene(*_split(lenses), *_split(sources), *_split(lens_light), axion_mass=bodies.axion_mass)
+    return Scene(
+        *_split(lenses + substructure),
+        *_split(sources),
+        *_split(lens_light),
+        substructure=len(substructure),
+        axion_mass=bodies.axion_mass,
+    )
 
 
 def _moved(name: str, keywords: Keywords, x: float, y: float) -> Keywords:
