@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
@@ -133,7 +133,7 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
     sizes = [len(p.image) for p in parts]
     verdicts = [v for p in parts for v in p.verdicts]
     return Prediction(
-        camera=parts[0].camera,
+        camera=_joined_cameras([p.camera for p in parts], order),
         deflection=_joined_fields([p.deflection for p in parts], sizes, order),
         source=_joined_sources([p.source for p in parts], sizes, order),
         fitted=torch.cat([torch.as_tensor(p.fitted, device=p.image.device).expand(len(p.image)) for p in parts])[order],
@@ -143,6 +143,11 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
         **{name: _joined_tensors([getattr(p, name) for p in parts], order) for name in _TENSORS},  # type: ignore[arg-type]
         **{name: _joined_names([getattr(p, name) for p in parts], parts, order) for name in _NAMED},  # type: ignore[arg-type]
     )
+
+
+def _joined_cameras(cameras: list[Camera], order: Tensor) -> Camera:
+    psf, *others = (camera.psf for camera in cameras)
+    return cameras[0] if psf.shared else replace(cameras[0], psf=psf.joined(others, order))
 
 
 def _joined_tensors(tensors: list[Tensor | None], order: Tensor) -> Tensor | None:

@@ -246,6 +246,9 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(HST, mask_means="fine"), "unknown mask_means 'fine'"),
     (lambda: lp.read("nowhere.fits"), "input not found: nowhere.fits"),
     (lambda: lp.read(ONE.tolist(), pixel_scale=0.1), "images are a file or a NumPy array, got list"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, noise={"sky": 1}), "noise must be a number, an error map .* got {'sky': 1}"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, noise=[1.0]), "the noise must have the shape of the image"),
+    (lambda: lp.observe(SIS, SOURCE, "euclid_vis", seed="a"), "seed must be a whole number of 0 or more, got 'a'"),
     (lambda: lp.read(HST, noise=0.1), "one number for the noise is for arrays"),
     (lambda: lp.read(ONE, pixel_scale="0.1"), r"pixel_scale must be a number \[arcsec\], got '0.1'"),
     (lambda: lp.read(ONE, pixel_scale=0.1, instrument=3), "instrument must be a preset, a YAML file or an Instrument"),
@@ -358,6 +361,12 @@ def test_a_fit_finds_the_lens_and_its_components_give_what_its_images_show(lens,
     assert repr(fitted.lens).startswith("SIE(theta_E=1.1")
     (curve,), (true,) = fitted.lens.critical_curves(), lens.critical_curves()
     assert np.isclose(np.ptp(curve[0]), np.ptp(true[0]), atol=0.03)
+
+
+@pytest.mark.parametrize("scale", [2.5, 0.5, 0, True, 17])
+def test_a_fit_is_rendered_at_whole_scales_alone(fitted, scale):
+    with pytest.raises(lp.LensphysError, match="scale must be a whole number from 1 to 16"):
+        fitted.super_resolve(scale)
 
 
 def test_a_fit_super_resolves_as_the_method_does(seen, fitted):

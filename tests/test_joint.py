@@ -120,6 +120,15 @@ def test_a_placement_and_its_inverse_cancel():
     torch.testing.assert_close(other.sky(PLACE.about(other).sky(theta)), PLACE.sky(theta))
 
 
+def test_an_exposure_moves_with_its_place():
+    place = Placement(torch.tensor([[0.1, 0.2, 0.0, 0.0]]))
+    camera = Camera(PixelGrid(4, 4, 0.1), NoPSF())
+    seen = Observation(torch.zeros(1, 1, 4, 4), camera, ErrorMap(torch.ones(1, 1, 4, 4)))
+    moved = Exposure("a", "", seen, place).to("meta")
+    assert moved.place is not None and moved.place.numbers.is_meta and moved.observation.image.is_meta
+    assert Exposure("a", "", seen).to("meta").place is None
+
+
 def test_the_parameters_of_an_image_on_the_sky_are_those_of_the_same_lens():
     values = {"lens.theta_E": 1.2, "lens.e1": 0.2, "lens.e2": -0.1, "lens.center_x": 0.1, "lens.center_y": -0.2}
     own = {name: torch.tensor([value]) for name, value in values.items()}

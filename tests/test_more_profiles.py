@@ -298,6 +298,17 @@ def off_the_line(lens: LineMass, distance: float) -> Tensor:
     return torch.hypot(x - along * math.cos(lens.phi), y - along * math.sin(lens.phi)) > distance
 
 
+@pytest.mark.parametrize("length", [1e-4, 1e-2, 0.3])
+def test_the_potential_of_a_short_line_is_right_in_single_precision(length):
+    x, y = np.meshgrid(np.linspace(0.2, 1.5, 7), np.linspace(-1.0, 1.2, 5))
+    line = LineMass(0.2, length, 0.3)
+    np.testing.assert_allclose(
+        line.potential(x.astype(np.float32), y.astype(np.float32)), line.potential(x, y), atol=1e-6
+    )
+    if length < 1e-3:
+        np.testing.assert_allclose(line.potential(x, y), 0.04 * np.log(np.hypot(x, y)), atol=1e-6)
+
+
 def test_the_points_of_lenstronomy_converge_to_the_line_with_the_second_order():
     from lenstronomy.LensModel.lens_model import LensModel
 

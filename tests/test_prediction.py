@@ -101,6 +101,15 @@ def test_without_rows_the_parts_come_one_after_the_other():
     torch.testing.assert_close(found.fitted, torch.tensor([3, 4, 5]))
 
 
+def test_each_image_keeps_its_psf():
+    first, second = of(torch.tensor([1])), of(torch.tensor([0]))
+    wide, narrow = (GaussianPSF(fwhm=torch.tensor([fwhm])) for fwhm in (0.3, 0.1))
+    parts = [replace(p, camera=replace(p.camera, psf=psf)) for p, psf in ((first, narrow), (second, wide))]
+    whole = joined(parts, [torch.tensor([1]), torch.tensor([0])]).camera.psf
+    assert isinstance(whole, GaussianPSF) and torch.equal(whole.fwhm, torch.tensor([0.3, 0.1]))
+    assert whole.profiles(0.05, torch.zeros(1)).shape[1] == wide.profiles(0.05, torch.zeros(1)).shape[1]
+
+
 def test_one_part_is_the_whole():
     part = of(torch.tensor([0, 1]))
     assert joined([part]) is part

@@ -231,6 +231,13 @@ def test_curl_is_zero_and_alpha_a_gradient(name):
     torch.testing.assert_close(j[:, 0, 1], j[:, 1, 0], rtol=0, atol=1e-8)  # 1e-10 from the continued fraction
 
 
+def test_one_set_of_positions_serves_many_shears():
+    shear = Shear(torch.tensor([0.1, 0.2]), torch.tensor([0.0, 0.1]))
+    position = torch.tensor([[[[0.3, -0.4]], [[1.0, 0.5]]]])
+    alpha, columns = shear.derivatives(position, ("gamma1", "center_x"))
+    assert torch.equal(alpha, shear(position)) and columns.shape == (2, 2, 2, 1, 2)
+
+
 @pytest.mark.parametrize(("name", "degree"), [("SIS", 1), ("SIE", 1), ("Shear", 2)])
 def test_alpha_is_the_gradient_of_the_potential(name, degree):
     # a potential that is homogeneous of degree k is theta . alpha / k

@@ -13,10 +13,10 @@ from torch import Tensor
 from lensphys.api.chosen import fit_model
 from lensphys.api.device import device_of
 from lensphys.api.images import File, Images, as_images, places
-from lensphys.api.resolve import Model
+from lensphys.api.resolve import FINEST, Model
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted
 from lensphys.fitting import Fitted, LensFit
@@ -54,7 +54,13 @@ class Fit:
     device: str = "cpu"
 
     def super_resolve(self, scale: int = 2) -> Result:
-        """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted again."""
+        """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted again.
+
+        Raises:
+            LensphysError: if the scale is no whole number from 1 to 16.
+        """
+        with in_python():
+            scale = check_whole("scale", scale, 1, FINEST)
         observation = self.images.set.observation.to(self.device)
         planes = described(self.method.prediction(self.fits, scale), observation)
         record = {"read": self.images.remarks, "model": self.method.model.resolved}

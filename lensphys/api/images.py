@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
-from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice, shortened
 from lensphys.basics.remote import local
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory, truth_values
@@ -110,7 +110,10 @@ class Images:
 
     @property
     def psf(self) -> Array | None:
-        """The PSF, a kernel (K, K) with the sum 1 on pixels of ``psf_scale``; None where none is known."""
+        """The PSF, a kernel (K, K) with the sum 1 on pixels of ``psf_scale``; None where none is known.
+
+        Of a stack whose images differ in it, that of the first one.
+        """
         found = psf_kernel(self.set.observation.camera)
         return None if found is None else found[0]
 
@@ -308,10 +311,15 @@ def _is_number(noise: Any) -> bool:
 
 def _noise_map(noise: File | Array | None) -> File | NoiseMap | None:
     """The noise as it is read: an array becomes a map, in its unit if it has one, a file stays one."""
-    if not isinstance(noise, np.ndarray):
+    if isinstance(noise, File | None):
         return noise
     unit = getattr(noise, "unit", None)  # of a Quantity: it tells a variance from a standard deviation
-    return NoiseMap(np.asarray(noise, np.float32), where="the noise", named=unit is None, unit=unit)
+    try:
+        values = np.asarray(noise, np.float32)
+    except (TypeError, ValueError):
+        said = shortened(repr(noise))
+        raise LensphysError(f"noise must be a number, an error map (H, W) or a file of one, got {said}") from None
+    return NoiseMap(values, where="the noise", named=unit is None, unit=unit)
 
 
 def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choice:

@@ -242,9 +242,10 @@ def super_resolved(
         solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
         device: ``cpu`` or ``cuda``.
     """
-    seen = [replace(one, observation=one.observation.to(device)) for one in dataset.seen]
+    seen = [one.to(device) for one in dataset.seen]
     found = method.prediction(method.fitted(seen), scale)
     by = dict(zip(dataset.names, dataset.images, strict=True))
+    taken = {one.name: one.observation for one in seen}
     origin = provenance(
         input=dict(zip(dataset.names, [one.name for one in dataset.images], strict=True)),
         bands=list(found.bands),
@@ -257,7 +258,7 @@ def super_resolved(
     results = {}
     for band, prediction in found.bands.items():
         images = replace(by[found.leaders[band]], single=True)
-        planes = with_masses(described(prediction, images.set.observation), solar)
+        planes = with_masses(described(prediction, taken[found.leaders[band]]), solar)
         results[band] = Result(images, planes, scale, origin)
     return JointResult(found, results, scale, origin)
 

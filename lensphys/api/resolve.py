@@ -24,7 +24,7 @@ from lensphys.fitting import FitModel
 from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve as computed
 
-_FINEST = 16  # times as fine: more is a slip of the hand
+FINEST = 16  # times as fine: more is a slip of the hand
 
 Model = File | Mapping[str, Any] | FitModel
 
@@ -109,7 +109,7 @@ def super_resolve(
     with in_python():
         solar, where = solar_radius(z_lens, z_source), device_of(device)
         chosen = chosen_for(weights, method, model, refine, where)
-        factor = check_whole("scale", chosen.scale if scale is None else scale, 1, _FINEST)
+        factor = check_whole("scale", chosen.scale if scale is None else scale, 1, FINEST)
         if isinstance(given, Dataset):
             if target_psf is not None:
                 raise LensphysError("a target PSF is of one image: leave it out for several images of a lens")

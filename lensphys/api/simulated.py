@@ -132,6 +132,8 @@ def observe(
     with in_python():
         if not isinstance(lens, MassProfile) or not isinstance(source, LightProfile):
             raise LensphysError(f"observe takes a mass and then a source of light, got {lens!r} and {source!r}")
+        if seed is not None:
+            check_whole("seed", seed, 0)
         taker = telescope(instrument)
         camera = taker.camera(check_whole("height", height, 1), check_whole("width", width, 1))
         fine = camera.grid.resampled(camera.supersampling)

@@ -13,7 +13,9 @@ from typing import Any
 from lensphys.basics.version import PACKAGE, VERSION
 
 # rooms and files that the result of super-resolving depends on
-SUPER_RESOLVING = ("fitting", "methods", "model", "networks", "observation", "prediction.py", "tracing")
+SUPER_RESOLVING = (
+    *("basics", "data", "fits", "fitting", "methods", "model", "networks", "observation", "prediction.py", "tracing"),
+)
 _PACKAGES = ("torch", "numpy", "lenstronomy", "astropy", "h5py")
 
 

@@ -93,7 +93,9 @@ class SeveralImages:
 
     def _band(self, file: Path, band: str | None, header: Any) -> str:
         """The name of a band: as asked for, of the header, else of the file."""
-        told = "" if header is None else str(header.get("FILTER", "")).strip()
+        from lensphys.fits.header import filter_of
+
+        told = "" if header is None else filter_of(header)
         return band or told or file.name.split(".")[0]
 
 

@@ -331,6 +331,7 @@ def _pixel_scale(
     if instrument is not None and given is None and contents.scale is None:
         remarks.append(f'{_name(path)} says no pixel scale: {scale:.4g}" of the instrument ({instrument.description})')
     key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
+    key = key or "--instrument"
     question = questioned_scale(scale, key, str(path))
     remarks += [] if question is None else [question]
     if given is not None and contents.header is not None:

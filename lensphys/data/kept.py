@@ -79,7 +79,8 @@ class Kept:
     def keep(self, index: int, planes: Mapping[str, Array]) -> None:
         """Write one chunk: arrays (n, ...) by name, n images in the order of the stack."""
         with whole_file(self._path(index)) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **planes)
+            arrays: dict[str, Any] = {**planes}
+            np.savez(file, **arrays)
 
     def chunk(self, index: int, without: Collection[str] = ()) -> dict[str, Array]:
         """Return one chunk: arrays (n, ...) by name, but for some that are not read."""

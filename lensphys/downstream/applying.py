@@ -93,7 +93,7 @@ def save_reader(
     )
     with whole_file(folder / _STATE) as temporary, temporary.open("wb") as file:
         arrays: dict[str, Any] = trained.state()
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
     with whole_file(folder / _SETTINGS) as temporary:
         temporary.write_text(saved.model_dump_json(indent=1, by_alias=True) + "\n")
 

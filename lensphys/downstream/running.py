@@ -34,7 +34,9 @@ _CODE = (
     "evaluation/substructure.py",
     "evaluation/statistics.py",
     "tracing/orientation.py",
-    "observation/camera.py",
+    "fitting",
+    "model",
+    "observation",
 )
 
 

@@ -183,7 +183,7 @@ def _of_file(file: LensFile, held: set[str]) -> Iterator[Finding]:
         what = "what needs it (metrics, checks of pairs) is left out"
         yield Finding("missing_truth", "note", f"the file has no {', '.join(missing)}", remedy=what)
     if "flux_scale" not in held and held & {"hr", "hr_clean"}:
-        remedy = "supervised methods refuse the file: store /flux_scale, 1 if LR and HR have one unit"
+        remedy = "HR is taken to be in the unit of LR: store /flux_scale if it is not"
         yield Finding("flux_scale", "warning", "the file has HR images and no /flux_scale", remedy=remedy)
 
 

@@ -83,6 +83,11 @@ class Exposure:
     observation: Observation
     place: Placement | None = None
 
+    def to(self, device: torch.device | str) -> Exposure:
+        """Return it with its tensors on a device."""
+        place = None if self.place is None else Placement(self.place.numbers.to(device))
+        return replace(self, observation=self.observation.to(device), place=place)
+
 
 @dataclass(frozen=True)
 class JointFit:

@@ -257,7 +257,7 @@ class MassProfile(Component):
     def potential(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Values:
         """Return the lensing potential psi [arcsec^2], whose gradient is the deflection, at (x, y) [arcsec].
 
-        It is zero at the component's centre, or at 1 arcsec from a point mass.
+        Only its differences have a meaning: a component chooses its constant.
         """
         points = Points.from_xy(x, y)
         return points.shaped(self.psi(points.position)[:, 0])

@@ -23,6 +23,8 @@ _SIDE = 33  # of the image of a star [pixels]
 def psf_kernel(camera: Camera) -> tuple[Array, float] | None:
     """Return the PSF on the pixels on which a camera blurs, those of the image or its supersampled ones.
 
+    Of a batch whose images differ in it, that of the first one.
+
     Returns:
         The kernel (K, K), K odd, with the sum 1, and the scale of its pixels [arcsec]; None without a PSF.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import torch
@@ -62,6 +63,11 @@ class Blurring(PerImage):
     def shared(self) -> bool:
         """Whether it is the same for all images: no number of it is given image by image."""
         return not any(isinstance(x, Tensor) for x in vars(self).values())
+
+    def joined(self, others: Sequence[Self], order: Tensor) -> Self:
+        """Return the PSF of a batch from that of its first part, those of the others, and their order (B,)."""
+        names = [name for name, x in vars(self).items() if isinstance(x, Tensor)]
+        return replace(self, **{n: torch.cat([getattr(psf, n) for psf in (self, *others)])[order] for n in names})  # type: ignore[type-var]
 
     def summed(self, image: Tensor, scale: float, points: int) -> Tensor:
         """Return the blurred image summed: see `PSF.summed`, (B, 1, H / points, W / points)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Protocol, Self
@@ -52,6 +52,10 @@ class PSF(Protocol):
 
     def rows(self, index: Tensor) -> Self:
         """Return the PSF of some images of the batch, by their indices (n,)."""
+        ...
+
+    def joined(self, others: Sequence[Self], order: Tensor) -> Self:
+        """Return the PSF of a batch from that of its first part, those of the others, and their order (B,)."""
         ...
 
     def to(self, device: torch.device | str) -> Self:

@@ -132,4 +132,4 @@ def _check_same(plan: Plan, out: Path) -> None:
             f"{out} exists and is another simulation (recipe, seed, number, classes or engine): {remedy}"
         )
     if not stored:
-        raise LensphysError(f"{out} exists and stores other data sets (--deflection, --clean): {remedy}")
+        raise LensphysError(f"{out} exists and stores other data sets (--deflection): {remedy}")

@@ -77,7 +77,7 @@ class Frame(Rows):
         )
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 outside."""
+        """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 beyond its edge."""
         centre = torch.stack([self.center_x, self.center_y], dim=1)[:, :, None, None]
         place = (beta - centre) / self.half_side[:, None, None, None]
         window = ((1 - place.abs().amax(1, keepdim=True)) / self.envelope.edge + 1).clamp(0, 1)
@@ -86,7 +86,7 @@ class Frame(Rows):
 
 @dataclass(frozen=True)
 class FreeSource(LightProfile):
-    """Surface brightness (Sersic + a floor) exp(g), g a Gaussian random field in a frame; dark outside of the frame.
+    """Surface brightness (Sersic + a floor) exp(g), g a Gaussian random field in a frame; dark beyond its edge.
 
     Positive by construction, and with g = 0 the Sersic: the strength of the prior follows the light by itself.
 

@@ -70,14 +70,16 @@ def potential_line(
 
     Source: the integral of theta_E^2 / (2 L) ln|w - s| over -L < s < L.
     """
-    x, y = offset(theta, center_x, center_y)
-    L, phi = as_planes(length, theta).clamp(min=CORE), as_planes(phi, theta)
+    fine = theta.double()  # of a short line little is left of the difference
+    x, y = offset(fine, center_x, center_y)
+    L, phi = as_planes(length, fine).clamp(min=CORE), as_planes(phi, fine)
     along, across = phi.cos() * x + phi.sin() * y, phi.cos() * y - phi.sin() * x
 
     def half(end: Tensor) -> Tensor:
         return 0.5 * end * torch.log(end**2 + across**2 + CORE**2) - across * torch.atan2(across, end)
 
-    return as_planes(theta_E, theta) ** 2 / (2 * L) * (half(along + L) - half(along - L) - 2 * L)
+    psi = as_planes(theta_E, fine) ** 2 / (2 * L) * (half(along + L) - half(along - L) - 2 * L)
+    return psi.to(theta.dtype)
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class Shear(ScaleFree):
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the deflection and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
-        x, y = offset(position, self.center_x, self.center_y)
-        g1, g2 = (as_planes(g, position).expand_as(x) for g in (self.gamma1, self.gamma2))
+        shear = (as_planes(g, position) for g in (self.gamma1, self.gamma2))
+        x, y, g1, g2 = torch.broadcast_tensors(*offset(position, self.center_x, self.center_y), *shear)
         columns = {
             "gamma1": torch.stack([x, -y], dim=1),
             "gamma2": torch.stack([y, x], dim=1),
