@@ -48,6 +48,8 @@ class Component:
 
     Attributes:
         formula: positions (B or 1, 2, H, W) [arcsec] and the values -> what the component gives there.
+        closed_form: the same -> its value (B, C, H, W), and its derivatives by all parameters in the order of
+            ``parameters``, (B, P, C, H, W); None where nobody wrote them down: the formula is differentiated then.
         parameters: name, unit, bounds and default prior of each.
         whole: whole numbers that the formula takes before the parameters, and the least that each may be.
         strengths: the parameters that, all zero, make it vanish: a batch is padded so.
@@ -59,6 +61,7 @@ class Component:
     """
 
     formula: ClassVar[Callable[..., Tensor]]
+    closed_form: ClassVar[Callable[..., tuple[Tensor, Tensor]] | None] = None
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     whole: ClassVar[dict[str, int]] = {}
     strengths: ClassVar[tuple[str, ...]] = ()
@@ -82,7 +85,7 @@ class Component:
         return (*cls.whole, *(p.name for p in cls.scene_parameters()))
 
     @classmethod
-    def places(cls, names: Sequence[str], like: Tensor) -> Tensor:
+    def _places(cls, names: Sequence[str], like: Tensor) -> Tensor:
         """Return where some of the parameters stand in their declaration, (n,), on the device of a tensor."""
         order = [p.name for p in cls.parameters]
         return constant(tuple(order.index(name) for name in names), like, torch.long)
@@ -99,13 +102,16 @@ class Component:
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the formula's value (B, C, H, W) and its derivatives by some parameters, (B, len(names), C, H, W).
 
-        By forward-mode differentiation; a component that knows them in closed form says so itself.
+        In closed form where the component has one, else by forward-mode differentiation.
 
         Args:
             position: (B or 1, 2, H, W) [arcsec].
             names: of parameters whose values are tensors (B,).
         """
-        values = self.values
+        values, closed = self.values, type(self).closed_form
+        if closed is not None:
+            value, columns = closed(position, **values)
+            return value, columns[:, self._places(names, columns)]
         chosen = tuple(values[name] for name in names)
 
         def at(*some: Tensor) -> Tensor:
@@ -114,12 +120,12 @@ class Component:
         if not names:
             value = at()
             return value, value.new_zeros(len(value), 0, *value.shape[1:])
-        columns = []
+        slopes = []
         for i in range(len(names)):
             along = tuple(torch.ones_like(v) if i == j else torch.zeros_like(v) for j, v in enumerate(chosen))
             value, slope = torch.func.jvp(at, chosen, along)[:2]
-            columns.append(slope)
-        return value, torch.stack(columns, dim=1)
+            slopes.append(slope)
+        return value, torch.stack(slopes, dim=1)
 
 
 def chosen(by: Mapping[str, Tensor], names: Sequence[str], value: Tensor) -> Tensor:

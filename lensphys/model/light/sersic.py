@@ -77,7 +77,7 @@ def brightness_sersic_derivatives(
 
     Returns:
         I (B, 1, H, W) [flux / arcsec^2] and its derivatives by amp, R_sersic, n_sersic, e1, e2, center_x, center_y,
-        (B, 7, H, W); those by beta are minus the last two.
+        (B, 7, 1, H, W); those by beta are minus the last two.
     """
     amp, size, n = as_planes(amp, beta), as_planes(R_sersic, beta), as_planes(n_sersic, beta)
     b, ellipse = sersic_b(n), Ellipse.at(beta, e1, e2, center_x, center_y)
@@ -92,7 +92,7 @@ def brightness_sersic_derivatives(
         falling * stretch / n - 1.9992 * light * (reduced - 1),
         *ellipse.slopes(-falling / (2 * radius2)),
     ]
-    return light[:, None], torch.stack(torch.broadcast_tensors(*columns), dim=1)
+    return light[:, None], torch.stack(torch.broadcast_tensors(*columns), dim=1)[:, :, None]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class Sersic(LightProfile):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(brightness_sersic)
+    closed_form = staticmethod(brightness_sersic_derivatives)
     lenstronomy = "SERSIC_ELLIPSE"
     parameters = (
         Parameter("amp", "flux / arcsec^2", Peaks(1e-4), Peaks(1e3), logarithmic=True),
@@ -137,14 +138,6 @@ class Sersic(LightProfile):
         """Of the square about its centre that holds its light: 8 R_sersic, (B,) [arcsec]."""
         return _REACH * torch.as_tensor(self.R_sersic)
 
-    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the brightness (B, 1, H, W) [flux / arcsec^2] and its derivatives, (B, len(names), 1, H, W).
-
-        In closed form: see `brightness_sersic_derivatives`; arguments as of `Component.derivatives`.
-        """
-        light, columns = brightness_sersic_derivatives(position, **self.values)
-        return light, columns[:, self.places(names, columns), None]
-
     @classmethod
     def unit_flux(cls, values: Mapping[str, float]) -> float:
         """Return the total flux with amp = 1 [arcsec^2]: see `flux_sersic`."""
@@ -152,7 +145,7 @@ class Sersic(LightProfile):
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta in closed form, (B, 2, H, W) [flux / arcsec^3]."""
-        return -brightness_sersic_derivatives(beta, **self.values)[1][:, 5:]
+        return -brightness_sersic_derivatives(beta, **self.values)[1][:, 5:, 0]
 
 
 def flux_sersic(R_sersic: float, n_sersic: float) -> float:

@@ -176,6 +176,7 @@ class EPL(ScaleFree):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_epl)
+    closed_form = staticmethod(deflection_epl_derivatives)
     lenstronomy = "EPL"
     galaxy = True
     parameters = (
@@ -184,14 +185,6 @@ class EPL(ScaleFree):
         *ELLIPTICITY,
         *GALAXY_CENTRE,
     )
-
-    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection (B, 2, H, W) [arcsec] and its derivatives, (B, len(names), 2, H, W), in closed form.
-
-        See `deflection_epl_derivatives`; arguments as of `Component.derivatives`.
-        """
-        alpha, columns = deflection_epl_derivatives(position, **self.values)
-        return alpha, columns[:, self.places(names, columns)]
 
     @property
     def power(self) -> Value:

@@ -148,6 +148,7 @@ class MultipoleWaves(ScaleFree):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_multipole_waves)
+    closed_form = staticmethod(deflection_multipole_waves_derivatives)
     whole = {"m": LEAST}
     strengths = ("a_cos", "a_sin")
     about_lens = True
@@ -156,14 +157,6 @@ class MultipoleWaves(ScaleFree):
         Parameter("a_sin", "arcsec", -0.3, 0.3, 0.0, 0.02),
         *GALAXY_CENTRE,
     )
-
-    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection (B, 2, H, W) [arcsec] and its derivatives, (B, len(names), 2, H, W), in closed form.
-
-        See `deflection_multipole_waves_derivatives`; arguments as of `Component.derivatives`.
-        """
-        alpha, columns = deflection_multipole_waves_derivatives(position, **self.values)
-        return alpha, columns[:, self.places(names, columns)]
 
 
 @dataclass(frozen=True)

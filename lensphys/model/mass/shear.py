@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import ScaleFree, Value, as_planes, chosen, offset
+from lensphys.model.component import ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
@@ -33,6 +33,19 @@ def deflection_shear(
     return torch.stack([g1 * x + g2 * y, g2 * x - g1 * y], dim=1)
 
 
+def deflection_shear_derivatives(
+    theta: Tensor, gamma1: Value, gamma2: Value, center_x: Value = 0.0, center_y: Value = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the deflection of `deflection_shear` and its derivatives by all parameters, (B, 4, 2, H, W).
+
+    By the shear [arcsec], by its centre without unit; arguments as for `deflection_shear`.
+    """
+    shear = (as_planes(g, theta) for g in (gamma1, gamma2))
+    x, y, g1, g2 = torch.broadcast_tensors(*offset(theta, center_x, center_y), *shear)
+    columns = [torch.stack(pair, dim=1) for pair in ((x, -y), (y, x), (-g1, -g2), (-g2, g1))]
+    return deflection_shear(theta, gamma1, gamma2, center_x, center_y), torch.stack(columns, dim=1)
+
+
 @dataclass(frozen=True)
 class Shear(ScaleFree):
     """External shear: see `deflection_shear`.
@@ -54,6 +67,7 @@ class Shear(ScaleFree):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_shear)
+    closed_form = staticmethod(deflection_shear_derivatives)
     lenstronomy = "SHEAR"
     strengths = ("gamma1", "gamma2")
     at_origin = True
@@ -68,16 +82,3 @@ class Shear(ScaleFree):
     def power(self) -> Value:
         """Of r with which the potential grows."""
         return 2.0
-
-    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
-        shear = (as_planes(g, position) for g in (self.gamma1, self.gamma2))
-        x, y, g1, g2 = torch.broadcast_tensors(*offset(position, self.center_x, self.center_y), *shear)
-        columns = {
-            "gamma1": torch.stack([x, -y], dim=1),
-            "gamma2": torch.stack([y, x], dim=1),
-            "center_x": torch.stack([-g1, -g2], dim=1),
-            "center_y": torch.stack([-g2, g1], dim=1),
-        }
-        alpha = self(position)
-        return alpha, chosen(columns, names, alpha)

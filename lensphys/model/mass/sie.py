@@ -160,6 +160,7 @@ class SIE(ScaleFree):
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_sie)
+    closed_form = staticmethod(deflection_sie_derivatives)
     lenstronomy = "SIE"
     galaxy = True
     parameters = (
@@ -167,11 +168,3 @@ class SIE(ScaleFree):
         *ELLIPTICITY,
         *GALAXY_CENTRE,
     )
-
-    def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return the deflection (B, 2, H, W) [arcsec] and its derivatives, (B, len(names), 2, H, W), in closed form.
-
-        See `deflection_sie_derivatives`; arguments as of `Component.derivatives`.
-        """
-        alpha, columns = deflection_sie_derivatives(position, **self.values)
-        return alpha, columns[:, self.places(names, columns)]
