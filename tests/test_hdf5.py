@@ -266,6 +266,19 @@ def test_a_truth_without_its_keys_is_damaged(place, tmp_path):
     assert done.exit_code == 2 and "lenses.h5: /lens_model is damaged" in done.output
 
 
+@pytest.mark.parametrize("front", [bytes(16), b"\1\0\1\0\0\0\0\0" + b"\xff" * 8], ids=["no length", "too long"])
+def test_a_heap_without_an_end_is_refused_before_hdf5_walks_through_it(place, front):
+    path = place / "lenses.h5"
+    data = bytearray(path.read_bytes())
+    heap = data.find(b"GCOL\1")
+    data[heap + 16 : heap + 32] = front  # of its first object: HDF5 would never end
+    path.write_bytes(data)
+    with pytest.raises(
+        LensphysError, match=rf"lenses.h5 is damaged \(a heap of its texts at byte {heap}\): copy or make"
+    ):
+        LensFile(path)
+
+
 def test_names_and_parameters_that_are_not_as_many_are_damaged(place, tmp_path):
     with h5py.File(place / "lenses.h5", "a") as file:
         file["lens_model"][2] = file["lens_model"][2].decode().replace('"kwargs_source"', '"kwargs_sourse"')

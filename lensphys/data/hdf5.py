@@ -4,11 +4,13 @@ Arrays carry HDF5's own Fletcher-32, a checksum for each image: reading some ima
 any reader of HDF5 checks them, and whoever changes a file with HDF5 gets new ones. Texts lie in a heap that no filter
 reaches: ours have a CRC-32, which an edit breaks as damage does; so that one is a warning. Virtual files hold their
 references in that heap, too, and HDF5 crashes on damaged ones: theirs is a seal, a CRC-32 of all bytes, in front.
+Heaps are walked through before HDF5 does it, which never ends where an object of no length is.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import tempfile
@@ -30,6 +32,8 @@ TEXTS, LENS_MODELS = "crc32", "lens_model_crc32"
 _ROWS = 1024  # numbers under one checksum
 _PACKED = 1032  # times smaller than what it holds: deflate packs no better
 _SMALL = 1 << 20  # bytes
+_HEAP, _HEAP_FRONT = b"GCOL\x01\0\0\0", 16  # signature and version of a heap of texts; bytes before its objects
+_LOOKED_THROUGH = 1 << 24  # bytes at each end of a file: the attributes that are read first have theirs there
 _SEAL, _FRONT = b"lensphys crc32 ", 512  # before HDF5's own first byte, in what it calls a user block [bytes]
 
 
@@ -70,6 +74,7 @@ def opened(path: Path) -> h5py.File:
     """
     check_file("lens file", path)
     _check_seal(path)
+    _check_heaps(path)
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
@@ -89,6 +94,38 @@ def opened(path: Path) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise if a heap of texts holds an object that does not end within it.
+
+    Source: HDF5 File Format Specification 3.0, III.E, with lengths of 8 bytes, as h5py writes them.
+    """
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        size = len(data)
+        for start, end in {(0, min(size, _LOOKED_THROUGH)), (max(0, size - _LOOKED_THROUGH), size)}:
+            at = data.find(_HEAP, start, end)
+            while at >= 0:
+                if not _heap_ends(data, at):
+                    raise LensphysError(f"{path} is damaged (a heap of its texts at byte {at}): copy or make it again")
+                at = data.find(_HEAP, at + 1, end)
+
+
+def _heap_ends(data: mmap.mmap, start: int) -> bool:
+    """Whether every object of a heap ends within it; True of bytes that only look like one."""
+    end = start + int.from_bytes(data[start + 8 : start + _HEAP_FRONT], "little")
+    at = start + _HEAP_FRONT
+    if end > len(data):
+        return True  # HDF5 says so itself
+    while at + 16 <= end:
+        length = int.from_bytes(data[at + 8 : at + 16], "little")
+        free = data[at : at + 2] == b"\0\0"  # its length counts its front, too
+        at += length if free else 16 + -(-length // 8) * 8
+        if (free and length == 0) or at > end:
+            return False
+    return True
 
 
 def files_of(path: Path) -> list[Path]:
