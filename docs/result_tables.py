@@ -139,17 +139,11 @@ def any_source_table(tree: Row) -> str:
             claimed = f"{row['lenses_with_claims']} of {row['images']}"
             body.append([data["name"], name, str(row["images"]), f"{row['bicubic']:.1f}", f"{row['psnr']:.1f}",
                          f"{row['gain']:+.1f}", f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}",
-                         str(row["theta_E_over_5_percent"]), *_of_all_mass(row), f"{row['chi2']:.2f}",
+                         str(row["theta_E_over_5_percent"]), f"{row['theta_E_total_median']:.2%}",
+                         str(row["theta_E_total_over_5_percent"]), f"{row['chi2']:.2f}",
                          f"{row['coverage']:.2f}", claimed,
                          purity, quality, f"{row['seconds_median']:.0f}"])  # fmt: skip
     return markdown(head, body)
-
-
-def _of_all_mass(row: Row) -> list[str]:
-    """By how much the Einstein radius of all mass is off, median, and how often by over 5 %; where it was judged."""
-    if "theta_E_total_median" not in row:
-        return [ABSENT, ABSENT]
-    return [f"{row['theta_E_total_median']:.2%}", str(row["theta_E_total_over_5_percent"])]
 
 
 def network_table(tree: Row) -> str:

@@ -30,7 +30,7 @@ def short_table(tree: Tree) -> str:
             quality = " / ".join(str(row["quality"][q]) for q in ("good", "suspect", "bad"))
             body.append([data["name"], _CLASSES[label], f"{row['bicubic']:.1f}", f"**{row['psnr']:.1f}**",
                          f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}",
-                         f"{row['theta_E_total_median']:.2%}" if "theta_E_total_median" in row else ABSENT,
+                         f"{row['theta_E_total_median']:.2%}",
                          quality])  # fmt: skip
     return markdown(head, body)
 
