@@ -199,6 +199,18 @@ def test_ccddata_comes_with_all_that_it_holds():
         lp.read(CCDData(image, uncertainty=UnknownUncertainty(image), **known))
 
 
+def test_masked_arrays_keep_their_masks():
+    bad = np.zeros(ONE.shape, bool)
+    bad[3:5, 6:9] = True
+    image = np.ma.masked_array(np.where(bad, 99.0, ONE), bad)
+    found = lp.read(image, pixel_scale=0.1, noise=0.1)
+    assert np.array_equal(found.mask, ~bad) and "6 NaN or infinite pixels are masked" in "".join(found.remarks)
+    noise = np.ma.masked_array(np.full(ONE.shape, 0.1), bad)
+    assert np.array_equal(lp.read(ONE, pixel_scale=0.1, noise=noise).mask, ~bad)
+    with pytest.raises(lp.LensphysError, match="NaN"):
+        lp.read(ONE, pixel_scale=0.1, noise=0.1, psf=np.ma.masked_array(np.ones((3, 3)) / 9, np.eye(3)))
+
+
 def test_one_number_for_the_noise_and_for_the_extension():
     assert (lp.read(ONE, pixel_scale=0.1, noise=0.2).noise == np.float32(0.2)).all()
     assert (lp.read(HST, ext=1).image == lp.read(HST).image).all()
@@ -262,6 +274,11 @@ REFUSED: list[tuple[Any, str]] = [
         "batch_size must be a whole number of 1 or",
     ),
     (lambda: lp.super_resolve(HST, 2.5, method="bicubic"), "scale must be a whole number from 1 to 16, got 2.5"),
+    (lambda: lp.fit(HST, model=[1]), r"model must be a YAML file, a mapping or a FitModel, got \[1\]"),
+    (
+        lambda: lp.super_resolve(HST, method="bicubic", z_lens="a", z_source=1.0),
+        "between 0 and z_source, got 'a' and 1.0",
+    ),
     (lambda: lp.super_resolve(HST, method="bicubic", z_lens=0.5), "give z_lens and z_source, or neither"),
     (lambda: lp.super_resolve(HST, method="bicubic", device="tpu"), "unknown device 'tpu'"),
     (lambda: lp.fit(HST, model={"lens": {"kind": "cube"}}), "cube"),

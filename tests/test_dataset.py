@@ -90,6 +90,16 @@ def test_headers_that_do_not_fit_together_are_told():
         place_on(frame("b", far), frame("a", sky()))
 
 
+def test_exposures_in_two_units_are_refused(tmp_path):
+    paths = [image(tmp_path / f"{unit}.fits", RED, (0.0, 0.0, 0.0), i) for i, unit in enumerate(("uJy", "nJy"))]
+    for path in paths:
+        with fits.open(path, mode="update") as hdus:
+            hdus["SCI"].header["BUNIT"] = path.stem
+    with pytest.raises(LensphysError, match=r"uJy.fits is in uJy and nJy.fits in nJy: bring exposures of a band"):
+        lp.Dataset.exposures(paths)
+    assert len(lp.Dataset.bands({"R": paths[0], "I": paths[1]})) == 2  # bands have sources of their own
+
+
 # ---------------------------------------------------------------- in Python and in files
 
 

@@ -44,6 +44,31 @@ def test_what_was_read_is_printed_and_written(tmp_path):
         assert hdus[0].verify_checksum() == hdus[0].verify_datasum() == 1
 
 
+def test_names_with_letters_of_any_language(tmp_path):
+    path = cut_out(tmp_path / "lens_é_ß.fits", VIS_PSF=np.ones((1, 1)), VIS_RMS=np.full((16, 16), 0.1))
+    code, _ = run("super-resolve", path, "-o", tmp_path / "ü.fits", "--method", "bicubic")
+    assert code == 0 and fits.getheader(tmp_path / "ü.fits")["PSF"].endswith("(lens_\\xe9_\\xdf.fits[VIS_PSF])")
+
+
+def test_of_one_image_that_can_be_used_its_number_stays(tmp_path):
+    sky = np.random.default_rng(0).normal(0, 0.1, (4, 16, 16)).astype("f4")
+    sky[:2] = 0
+    np.save(tmp_path / "a.npy", sky)
+    options = ["--pixel-scale", 0.1, "--method", "bicubic"]
+    assert run("super-resolve", tmp_path / "a.npy", "-o", tmp_path / "one.npz", "--rows", "0:3", *options)[0] == 0
+    with np.load(tmp_path / "one.npz") as found:
+        assert found["index"].tolist() == [2] and found["image"].shape == (1, 32, 32)
+
+
+def test_a_surface_brightness_says_where_it_is_one(tmp_path):
+    image = np.random.default_rng(0).normal(0, 0.1, (16, 16))
+    np.savez(tmp_path / "a.npz", image=image, err=0.1, psf=np.ones((1, 1)), pixel_scale=0.1, unit="MJy/sr")
+    code, output = run("super-resolve", tmp_path / "a.npz", "-o", tmp_path / "b.npz", "--method", "nearest")
+    assert code == 0 and "flux per pixel: of pixels s times as small, s^2 times it is MJy/sr again" in output
+    with np.load(tmp_path / "b.npz") as found:
+        np.testing.assert_allclose(4 * found["image"][0, ::2, ::2], image, rtol=1e-5)
+
+
 def test_the_sense_of_a_mask_can_be_said(tmp_path):
     half = (np.indices((16, 16))[1] < 8).astype("u1")
     path = cut_out(tmp_path / "a.fits", MASK=half)

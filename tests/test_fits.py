@@ -207,6 +207,15 @@ def test_any_type_of_number_in_any_unnamed_extension(tmp_path, dtype):
     assert found.extension == "2" and np.array_equal(found.image, data) and found.image.dtype == np.float32
 
 
+def test_blank_pixels_of_unsigned_images_do_not_count(tmp_path):
+    data = np.arange(H * W, dtype=np.uint16).reshape(H, W)
+    fits.PrimaryHDU(data, fits.Header({"PIXSCALE": SCALE})).writeto(tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits", mode="update", do_not_scale_image_data=True) as hdus:
+        hdus[0].header["BLANK"] = 7 - 32768  # as it is stored
+    found = read_fits_image(tmp_path / "a.fits").image
+    assert np.isnan(found.flat[7]) and np.array_equal(np.delete(found, 7), np.delete(data, 7))
+
+
 def test_scaled_compressed_and_zipped(tmp_path):
     data = np.arange(H * W, dtype=np.uint16).reshape(H, W)  # astropy stores it with BZERO
     packed = fits.CompImageHDU(data, name="SCI")

@@ -139,6 +139,17 @@ def test_faulty_npz(tmp_path, arrays, message):
         read_images(tmp_path / "a.npz", Reading(pixel_scale=0.1))
 
 
+@pytest.mark.parametrize("dtype", [">f2", "<f2", np.longdouble, ">f8"])
+@pytest.mark.parametrize("key", ["psf", "kernel"])
+def test_any_type_of_number_in_an_npz_and_any_name_of_a_psf(tmp_path, dtype, key):
+    star = np.array([[0.0, 0.125, 0.0], [0.125, 0.5, 0.125], [0.0, 0.125, 0.0]])
+    arrays = {"image": stack()[0].astype(dtype), key: star.astype(dtype), "psf_scale": 0.05, "unit": "µJy"}
+    np.savez(tmp_path / "a.npz", err=0.3, pixel_scale=0.1, **arrays)
+    found = read_images(tmp_path / "a.npz")
+    np.testing.assert_allclose(found.observation.image[0, 0], stack()[0], rtol=2e-3, atol=1e-3)
+    assert found.observation.camera.psf.scale == pytest.approx(0.05) and found.header["BUNIT"] == "uJy"
+
+
 def test_a_cut_npz(tmp_path):
     np.savez(tmp_path / "a.npz", image=stack()[0])
     for size in (0, 50, 300):

@@ -10,7 +10,8 @@ from lenses import small_lenses
 from PIL import Image
 
 from lensphys.methods.interpolation import Interpolation, interpolate, lanczos
-from lensphys.observation import block_sum
+from lensphys.observation import Camera, NoPSF, Observation, SkyNoise, block_sum
+from lensphys.tracing.grid import PixelGrid
 
 MODES = ("nearest", "bilinear", "bicubic", "lanczos")
 PILLOW = {
@@ -22,6 +23,13 @@ PILLOW = {
 
 def noise(height: int = 11, width: int = 14) -> torch.Tensor:
     return torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(3), dtype=torch.float64) + 0.1
+
+
+def test_noise_that_is_estimated_is_not_what_an_interpolation_leaves():
+    image = 0.1 * torch.randn(1, 1, 32, 36, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    seen = Observation(image, Camera(PixelGrid(32, 36, 0.1), NoPSF()), SkyNoise.from_image(image))
+    found = Interpolation(name="bicubic").predict(seen, 2)
+    assert found.noise_of(seen).median() == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])

@@ -34,6 +34,8 @@ SCALES = {
     "pixscale": ({"PIXSCALE": 0.025}, 0.025),
     "wcs": (sky(0.025), 0.025),
     "stated before the WCS of its image": ({"PIXELSCL": 0.025, **sky(0.1)}, 0.025),
+    "oversampling before the WCS of its image": ({"OVERSAMP": 4, **sky(0.1)}, 0.1 / 4),
+    "steps without a sky": ({"CDELT1": 25.0, "CDELT2": 25.0, "CUNIT1": "marcsec"}, 0.025),
     "oversampling alone": ({"OVERSAMP": 4}, 0.1 / 4),
     "oversampling in other words": ({"OVERSMPL": 4}, 0.1 / 4),
     "nothing": ({}, 0.1),
@@ -49,8 +51,15 @@ def test_one_reader_of_scales(tmp_path, cards, scale):
     assert images.observation.camera.psf.scale == pytest.approx(scale)
     assumed = ": as large as the image's, since its header says no other" if not cards else ""
     assert f'PSF: psf.fits[PSF], 15 x 15 pixels of {scale:g}"{assumed}' in images.remarks
-    if not set(cards) <= {"OVERSAMP", "OVERSMPL"}:
+    if "PIXELSCL" in cards or (cards and not {"OVERSAMP", "OVERSMPL"} & set(cards)):  # an oversampling is of an image
         assert KernelPSFSettings.read(path).pixel_scale == pytest.approx(scale)
+
+
+def test_a_scale_and_an_oversampling_that_contradict_each_other_are_told(tmp_path):
+    path = saved(tmp_path / "psf.fits", star(), PIXELSCL=0.1, OVERSAMP=4)
+    fits.PrimaryHDU(star(24), fits.Header({"PIXSCALE": 0.1})).writeto(tmp_path / "a.fits")
+    told = 'psf.fits[PSF] says both pixels of 0.1" and 4 to a side of those of the image (0.1"): the first is taken'
+    assert any(told in remark for remark in read_images(tmp_path / "a.fits", Reading(psf=path)).remarks)
 
 
 def test_stpsf_files(tmp_path):

@@ -113,6 +113,19 @@ def test_a_fits_cube_is_a_stack(folder, tmp_path, packed):
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
+def test_padding_is_found_in_imported_images_as_in_their_file(folder):
+    from lensphys.data.importing import Importing, import_images
+
+    instrument, stack = Instrument.named("euclid_vis"), np.load(folder / "a.npy")[:3]
+    stack[:, :, -6:] = 0
+    np.save(folder / "padded.npy", stack)
+    import_images([folder / "padded.npy"], folder / "padded.h5", Importing(instrument=instrument))
+    plain = read_images(folder / "padded.npy", Reading(instrument=instrument))
+    found = read_images(folder / "padded.h5", Reading())
+    assert torch.equal(found.observation.weight, plain.observation.weight) and found.observation.weight.min() == 0
+    assert any("a border of one value" in remark for remark in found.remarks)
+
+
 def test_a_long_fits_cube_is_read_as_it_is_wanted(tmp_path):
     def read_bytes() -> int:
         return int(Path("/proc/self/io").read_text().split()[1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensphys.basics.checks import LensphysError, check_choice
+from lensphys.basics.checks import LensphysError, check_choice, shortened
 
 if TYPE_CHECKING:
     from lensphys.fitting import FitModel
@@ -101,7 +101,9 @@ def fit_model(model: Asked) -> FitModel:
             return FitModel.named(model)
         case Mapping():
             return FitModel.parse(dict(model), "model")
-    return model
+        case FitModel():
+            return model
+    raise LensphysError(f"model must be a YAML file, a mapping or a FitModel, got {shortened(repr(model))}")
 
 
 def _fit_of(model: Asked, **others: object) -> Chosen:

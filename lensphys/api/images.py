@@ -268,7 +268,7 @@ def _(images: Array, mask: Any, noise: Any) -> _Given:
         raise LensphysError("the mask of an array is an array, True where a pixel counts: got a file")
     each = np.broadcast_to(noise, images.shape[-2:], subok=True) if _is_number(noise) else noise
     unit = str(getattr(images, "unit", ""))  # of a Quantity
-    return _Given(InMemory(np.asarray(images), mask, unit), each, None, "array", images.ndim == 2)
+    return _Given(InMemory(_with_holes(images), mask, unit), each, None, "array", images.ndim == 2)
 
 
 @_given.register(str)
@@ -309,13 +309,18 @@ def _is_number(noise: Any) -> bool:
     return isinstance(noise, float | int | np.generic) or (isinstance(noise, np.ndarray) and noise.ndim == 0)
 
 
+def _with_holes(array: Any) -> Any:
+    """An array of any kind; of a masked one, NaN where it is masked."""
+    return np.ma.filled(array.astype(np.float64), np.nan) if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
+
+
 def _noise_map(noise: File | Array | None) -> File | NoiseMap | None:
     """The noise as it is read: an array becomes a map, in its unit if it has one, a file stays one."""
     if isinstance(noise, File | None):
         return noise
     unit = getattr(noise, "unit", None)  # of a Quantity: it tells a variance from a standard deviation
     try:
-        values = np.asarray(noise, np.float32)
+        values = np.asarray(_with_holes(noise), np.float32)
     except (TypeError, ValueError):
         said = shortened(repr(noise))
         raise LensphysError(f"noise must be a number, an error map (H, W) or a file of one, got {said}") from None
@@ -340,7 +345,7 @@ def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
         LensphysError: if it is neither.
     """
     if isinstance(given, np.ndarray):
-        return Kernel(np.asarray(given, np.float64), where=name)
+        return Kernel(np.asarray(_with_holes(given), np.float64), where=name)
     if isinstance(given, File | None):
         return given
     raise LensphysError(f"{name} must be a kernel (K, K) or a file of one, got {given!r}")

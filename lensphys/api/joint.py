@@ -18,6 +18,7 @@ from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted, readable
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
+from lensphys.fits.units import unit_of
 from lensphys.fitting.joint_fit import Exposure
 from lensphys.fitting.placement import Placement
 from lensphys.methods import Method, RefinedFit
@@ -64,6 +65,16 @@ class Dataset:
         for (a, one), (b, other) in combinations(zip(self.names, self.images, strict=True), 2):
             if torch.equal(one.set.observation.image, other.set.observation.image):
                 raise LensphysError(f"{a} and {b} are the same image, whose noise would count twice: leave one out")
+        self._check_units()
+
+    def _check_units(self) -> None:
+        """Raise where exposures of a band are in different units: one source has one brightness."""
+        first: dict[str, tuple[str, Any]] = {}
+        for name, band, one in zip(self.names, self.band, self.images, strict=True):
+            unit = None if one.set.header is None else unit_of(one.set.header)
+            other, its = first.setdefault(band, (name, unit))
+            if unit is not None and its is not None and unit != its:
+                raise LensphysError(f"{other} is in {its} and {name} in {unit}: bring exposures of a band to one unit")
 
     @classmethod
     def exposures(cls, images: Sequence[One]) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, overload
 
@@ -164,7 +165,7 @@ def resolved(
     planes = computed(
         chosen.method, images.observation, scale, batch_size=chunk, device=device, workers=workers, kept=kept
     )
-    if len(images.index) > 1:
+    if images.index.tolist() != [0]:  # of a stack, or one image out of it
         planes["index"] = images.index
     return Outcome(images, with_masses(planes, solar), scale, origin, kept)
 
@@ -179,8 +180,8 @@ def solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
         raise LensphysError("masses take both redshifts: give --z-lens and --z-source, or neither")
     if z_lens is None or z_source is None:
         return None
-    if not 0 < z_lens < z_source:
-        raise LensphysError(f"--z-lens must lie between 0 and --z-source, got {z_lens:g} and {z_source:g}")
+    if not (isinstance(z_lens, Real) and isinstance(z_source, Real) and 0 < z_lens < z_source):
+        raise LensphysError(f"--z-lens must lie between 0 and --z-source, got {z_lens!r} and {z_source!r}")
     from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
 
     return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")

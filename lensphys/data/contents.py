@@ -39,19 +39,21 @@ WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF
 
 @dataclass(frozen=True)
 class Carried:
-    """What a file of simulated lenses says beside its images, and its results say after it.
+    """What a file of lenses, simulated or imported, says beside its images, and its results say after it.
 
     Args:
         instrument: of the images.
         identity: of the data set.
         classes: their names.
         columns: ``label`` (N,), and what was drawn of PSF and noise for each image, where the file has them.
+        simulated: whether the images were: nothing is to be found in them that a telescope leaves.
     """
 
     instrument: Instrument
     identity: str
     classes: list[str]
     columns: dict[str, Array]
+    simulated: bool = False
 
     @classmethod
     def of_parts(cls, parts: Sequence[Carried | None]) -> Carried | None:
@@ -79,7 +81,7 @@ class Contents:
         mask: (1 or N, 1, H, W) bool, True where a pixel counts.
         noise: its map.
         kernel: of the PSF.
-        carried: what a file of simulated lenses says beside.
+        carried: what a file of lenses says beside.
         conditions: what was drawn of PSF and noise for each image.
         header: of a FITS file.
         band: of the image.
@@ -103,6 +105,11 @@ class Contents:
     def units(self) -> Header | None:
         """The header that says the unit; None where nothing does."""
         return Header({"BUNIT": self.unit}) if self.header is None and self.unit else self.header
+
+    @property
+    def observed(self) -> bool:
+        """Whether the images may show what a telescope leaves in them: a sky, bad pixels, padding."""
+        return self.carried is None or not self.carried.simulated
 
     @property
     def instrument(self) -> Instrument | None:
@@ -264,7 +271,7 @@ def contents_of(
         with LensFile(path) as file:
             numbers = np.arange(len(file)) if rows is None else rows
             columns = {name: file.read(name, numbers) for name in ("label", *CONDITIONS) if file.has(name)}
-            carried = Carried(file.instrument, file.identity, file.classes, columns)
+            carried = Carried(file.instrument, file.identity, file.classes, columns, file.has("lens_model"))
             pixels, scale = file.lr(numbers)[:, 0].numpy(), file.grid_lr.scale
             conditions = file.conditions(numbers)
             return Contents(pixels, numbers, len(file), scale=scale, carried=carried, conditions=conditions)
@@ -276,9 +283,20 @@ def contents_of(
 
 def _stack_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array, remarks: list[str]) -> Contents:
     found = read_fits_stack(path, choice, rows)
-    remarks += found.remarks
+    remarks += [*found.remarks, *_brightness(found.header)]
     scale = header_scale(found.header, str(path)) if pixel_scale is None else None
     return Contents(found.images, rows, found.total, scale, found.mask, found.noise, found.psf, header=found.header)
+
+
+def _brightness(header: Header) -> list[str]:
+    """What is to be said of an image in a unit per solid angle."""
+    if not is_surface_brightness(header):
+        return []
+    unit = header["BUNIT"]
+    return [
+        f"the image is a surface brightness ({unit}), and so is a result in FITS; in .npz, .h5 and Python it is "
+        f"flux per pixel: of pixels s times as small, s^2 times it is {unit} again"
+    ]
 
 
 def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> Contents:
@@ -286,8 +304,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
     remarks += found.remarks
     conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else None
     remarks += [] if conflict is None else [conflict]
-    if is_surface_brightness(found.header):
-        remarks.append(f"the image is a surface brightness ({found.header['BUNIT']}), and so will be the result")
+    remarks += _brightness(found.header)
     return Contents(
         found.image[None],
         np.arange(1),

@@ -214,7 +214,7 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
     observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
-    if contents.carried is None:
+    if contents.observed:
         observation = without_bad_pixels(observation, reading.bad_pixels, remarks)
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
 
@@ -250,10 +250,10 @@ def _telescope(contents: Contents, reading: Reading, remarks: list[str]) -> tupl
 def _pixels(contents: Contents, sky: str, remarks: list[str]) -> tuple[Tensor, Tensor, Tensor]:
     """The images (N, 1, H, W), where they are numbers, and where these count too."""
     image, good = cleaned(contents.pixels, remarks)
-    if contents.carried is None:
+    if contents.observed:
         good = without_filled(image, good, remarks)
     seen = good if contents.mask is None else good & torch.from_numpy(contents.mask)
-    if contents.carried is None or sky != KEEP:  # simulated skies are at zero
+    if contents.observed or sky != KEEP:  # simulated skies are at zero
         image = sky_removed(image, seen, sky, remarks)
     return image, good, seen
 
@@ -349,7 +349,7 @@ def _psf(
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.sentence(kernel.label, pixel))
-        remarks += _other_filter(kernel, contents)
+        remarks += [*kernel.contradiction(scale), *_other_filter(kernel, contents)]
         _check_kernel_scale(kernel.where, pixel, scale)
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
@@ -396,7 +396,7 @@ def _noise(
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     if preset is not None:
         law = preset.noise(filled, remarks)
-        remarks += [] if contents.carried is not None else questioned_law(law, filled)
+        remarks += questioned_law(law, filled) if contents.observed else []
         return law, everywhere
     remarks.append("no noise is known: it is estimated from the image (give --error or --instrument)")
     return SkyNoise.from_image(filled), everywhere

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError, shortened
-from lensphys.fits.names import IMAGE, NOISE, meaning
+from lensphys.fits.names import IMAGE, NOISE, PSF, meaning
 
 _CARDS = {"pixel_scale": "PIXSCALE", "unit": "BUNIT", "bunit": "BUNIT", "exposure_time": "EXPTIME", "filter": "FILTER"}
-_OF_PSF = {"psf_scale": "PIXSCALE", "psf_oversampling": "OVERSAMP"}
+_OF_PSF = {
+    "psf_scale": "PIXSCALE",
+    "psf_pixel_scale": "PIXSCALE",
+    "psf_oversampling": "OVERSAMP",
+    "oversampling": "OVERSAMP",
+}
 
 
 def archive(name: str, path: Path) -> fits.HDUList:
@@ -43,6 +49,8 @@ def archive(name: str, path: Path) -> fits.HDUList:
     for key in (*_CARDS, *_OF_PSF):
         if key in arrays and arrays[key].size != 1:
             raise LensphysError(f"{path}[{key}] has the shape {arrays[key].shape}: it must be one value")
+        if key in arrays and arrays[key].dtype.kind == "f" and not np.isfinite(arrays[key]):
+            raise LensphysError(f"{path}[{key}] is {arrays[key].item()}: it must be a finite number")
     arrays |= _of_every_pixel(arrays)
     extensions = (_extension(key, x, arrays, path) for key, x in arrays.items() if x.ndim > 1)
     return fits.HDUList([_primary(arrays), *extensions])
@@ -65,10 +73,17 @@ def _extension(key: str, array: np.ndarray, arrays: dict[str, np.ndarray], path:
     plain = array.astype(np.uint8) if array.dtype == bool else array
     if plain.dtype.kind not in "iuf":
         raise LensphysError(f"{path}[{key[:40]}] holds {array.dtype} values: save real numbers, as float32")
-    header = _cards(arrays, _OF_PSF) if key.lower() == "psf" else fits.Header()
-    return fits.ImageHDU(plain.astype(np.float32) if plain.dtype == np.float16 else plain, header, name=key)
+    header = _cards(arrays, _OF_PSF) if meaning(key).role == PSF else fits.Header()
+    if plain.dtype.kind == "f" and plain.dtype.itemsize not in (4, 8):  # FITS has no others
+        plain = plain.astype(np.float32 if plain.dtype.itemsize == 2 else np.float64)
+    return fits.ImageHDU(plain, header, name=key)
 
 
 def _cards(arrays: dict[str, np.ndarray], names: dict[str, str]) -> fits.Header:
     known = {card: arrays[key] for key, card in names.items() if key in arrays}
-    return fits.Header({card: x.item() for card, x in known.items()})
+    return fits.Header({card: _plain(x.item()) for card, x in known.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A value as FITS can hold it: micro in letters of ASCII."""
+    return value.translate({0xB5: "u", 0x3BC: "u"}) if isinstance(value, str) else value

@@ -80,7 +80,7 @@ class Hdu:
         """
         _check_size(self.where, self._hdu)
         with self._file.guarded():
-            array = np.asarray(self._hdu.data)
+            array = self._without_blanks(np.asarray(self._hdu.data))
             return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(self.shape)
 
     def planes(self, rows: Array) -> Array:
@@ -98,8 +98,15 @@ class Hdu:
         with self._file.guarded(), np.errstate(over="ignore"):
             section = self._hdu.section
             start = (0,) * (len(self._hdu.shape) - 4) if self.stack else (0,) * (len(self._hdu.shape) - 3)
-            found = [np.asarray(section[(*start, int(row))], np.float32).reshape(self.shape[1:]) for row in rows]
-            return np.stack(found)
+            read = (self._without_blanks(np.asarray(section[(*start, int(row))])) for row in rows)
+            return np.stack([plane.astype(np.float32).reshape(self.shape[1:]) for plane in read])
+
+    def _without_blanks(self, array: Array) -> Array:
+        """An array with NaN where an unsigned one has BLANK: astropy heeds that in signed ones."""
+        blank, zero = self.header.get("BLANK"), self.header.get("BZERO", 0)
+        if array.dtype.kind != "u" or not isinstance(blank, int):
+            return array
+        return np.where(array == int(blank + zero), np.nan, array)
 
     @property
     def stack(self) -> bool:

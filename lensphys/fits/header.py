@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 from astropy import log as astropy_log
+from astropy import units
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
@@ -48,13 +49,29 @@ def pixel_scale(header: fits.Header, where: str) -> float | None:
     return _sky_scale(header, where) or _stated_scale(header, where)
 
 
-def kernel_scale(header: fits.Header, where: str) -> float | None:
-    """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS, which may be its image's, else None.
+def kernel_scale(header: fits.Header, where: str, oversampled: bool = False) -> float | None:
+    """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS or of steps with a unit, else None.
+
+    Args:
+        header: of the kernel.
+        where: what the kernel is called in the message.
+        oversampled: whether it says how many of its pixels make one of the image's: a WCS may be the image's own then.
 
     Raises:
         LensphysError: if what is stated is no positive number, or the WCS is faulty.
     """
-    return _stated_scale(header, where) or _sky_scale(header, where)
+    if (stated := _stated_scale(header, where)) is not None or oversampled:
+        return stated
+    return _sky_scale(header, where) or _plain_step(header)
+
+
+def _plain_step(header: fits.Header) -> float | None:
+    """CDELT1 of axes that are no coordinates of the sky, if CUNIT1 is an angle [arcsec]."""
+    try:
+        step = abs(float(header["CDELT1"])) * units.Unit(str(header["CUNIT1"])).to("arcsec")
+    except (KeyError, TypeError, ValueError):
+        return None
+    return step if 0 < step < float("inf") else None
 
 
 def filter_of(header: fits.Header) -> str:

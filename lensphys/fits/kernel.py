@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
-from lensphys.fits.header import filter_of, kernel_scale
+from lensphys.fits.header import filter_of, kernel_scale, same_scale
 from lensphys.fits.names import IMAGE, PSF
 
 Array = NDArray[Any]
@@ -39,6 +39,15 @@ class Kernel:
     where: str = ""
     remarks: tuple[str, ...] = ()
     band: str = ""
+
+    def contradiction(self, pixel: float) -> list[str]:
+        """Return what is to be said where scale and oversampling do not agree on pixels of an image [arcsec]."""
+        if self.scale is None or self.oversampling == 1 or same_scale(self.scale, pixel / self.oversampling, 0.05):
+            return []
+        return [
+            f'{self.label} says both pixels of {self.scale:.4g}" and {self.oversampling:g} to a side of those of the '
+            f'image ({pixel:.4g}"): the first is taken, is it right?'
+        ]
 
     @property
     def label(self) -> str:
@@ -80,8 +89,8 @@ def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
     if len(hdu.shape) != 2:
         remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
-    scale = kernel_scale(hdu.header, hdu.where) or _primary_scale(hdu, file)
     key = next((key for key in OVERSAMPLINGS if key in hdu.header), None)
+    scale = kernel_scale(hdu.header, hdu.where, key is not None) or _primary_scale(hdu, file)
     remarks = (
         () if scale is not None or key is not None else ("as large as the image's, since its header says no other",)
     )

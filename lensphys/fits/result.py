@@ -217,7 +217,7 @@ def _found(results: Mapping[str, Any], pixel_scale: float) -> list[tuple[str, An
         cards.append(("QUALITY", str(results["quality"][0]), "good, suspect or bad: by the fit itself"))
         cards.append(("REASONS", str(results["reasons"][0]) or "none", ""))
     if "psf" in results:
-        cards.append(("PSF", str(results["psf"]), ""))
+        cards.append(("PSF", str(results["psf"]).encode("ascii", "backslashreplace").decode(), ""))
     return [*cards, ("LENSPHYS", VERSION, "version that super-resolved this image")]
 
 

@@ -29,7 +29,8 @@ class Interpolation(Strict):
     def predict(self, observation: Observation, scale: int) -> Prediction:
         """Return the interpolated images."""
         image = interpolate(observation.image, scale, self.name)
-        return Prediction(image, observation.camera.at(scale), observation.camera.reobserved(image))
+        observed = observation.camera.reobserved(image)  # the noise, too: nothing of it is learned from what is left
+        return Prediction(image, observation.camera.at(scale), observed, noise=observation.sigma(observed))
 
 
 def interpolate(image: Tensor, scale: int, mode: str) -> Tensor:
