@@ -18,6 +18,7 @@ from lensphys.tracing.grid import PixelGrid
 
 # of a sub-halo: place and Einstein radius with their errors [arcsec], and what it gains in ln likelihood
 BODY = ("x", "y", "theta_E", "x_error", "y_error", "theta_E_error", "gain")
+QUALITIES = ("good", "suspect", "bad")
 _SOURCE_PIXELS = 100  # along the side of an image of a source
 
 

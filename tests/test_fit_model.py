@@ -259,7 +259,7 @@ def test_each_model_is_recovered_within_its_errors(case):
         fit = smooth_fit(
             LensProblem.from_observation(observed(mass, source), model(text).lens_model), starts=3, steps=20
         )
-        values, errors = fit.problem.values(fit.problem.parts(fit.x)[0]), Posterior.from_fit(fit).errors()
+        values, errors = fit.problem.values(fit.x), Posterior.from_fit(fit).errors()
     assert 0.9 < float(fit.problem.chi2(fit.x)) < 1.05
     for name, known in truth.items():
         found, error = float(values[name]), float(errors[name])

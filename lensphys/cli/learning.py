@@ -105,7 +105,7 @@ def evaluate(
     from lensphys.api.chosen import chosen_for, network
     from lensphys.basics.extras import need
     from lensphys.basics.runs import READER
-    from lensphys.data.unusable import sentences
+    from lensphys.data.pixels import left_out
 
     allow(trust)
     need("matplotlib", "lensphys evaluate")
@@ -122,7 +122,7 @@ def evaluate(
     chosen = chosen_for(asked, method, None, refine, where)
     _claim_results(out, data, overwrite=overwrite)
     judged = _evaluate_method(chosen, data, out, where, name or chosen.name, rows, limit, batch_size)
-    for sentence in sentences(judged.unusable, data):
+    for sentence in left_out(data, judged.unusable):
         note(sentence)
     _tell(out, judged.quality)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,3 @@ def observations(file: LensFile, index: Rows) -> Iterator[tuple[Rows, Observatio
             yield row, file.observation(row)
         except LensphysError:
             yield row, None
-
-
-def sentences(found: dict[int, str], name: object) -> Iterable[str]:
-    """Return what is told of images that are left out, a line each."""
-    return (f"image {i} of {name} {reason}: it is left out" for i, reason in found.items())

@@ -23,12 +23,12 @@ from lensphys.data.kept import Kept
 from lensphys.data.unusable import unusable
 from lensphys.evaluation import metrics
 from lensphys.evaluation.figures import Sample, distribution_figure, sample_figure
-from lensphys.evaluation.quality import QUALITIES, counts, lens_lines, summary_lines
+from lensphys.evaluation.quality import counts, lens_lines, summary_lines
 from lensphys.evaluation.statistics import summary
 from lensphys.evaluation.substructure import beyond_macro, soft_kappa, true_substructure
 from lensphys.evaluation.tables import ALL, COLUMNS, metrics_table
 from lensphys.observation import Observation
-from lensphys.prediction import Method, Prediction, Verdict, source_grid
+from lensphys.prediction import QUALITIES, Method, Prediction, Verdict, source_grid
 from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:

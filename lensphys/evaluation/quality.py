@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lensphys.prediction import Verdict
+from lensphys.prediction import QUALITIES, Verdict
 
-QUALITIES = ("good", "suspect", "bad")
 _SHOWN = 10  # lenses that a terminal lists
 NO_VERDICT = "quality: this method does not judge its own result"
 

@@ -67,8 +67,14 @@ class BeyondSmooth(Strict):
         if self.source is None:
             looks = first_look(smooth, self.search)
             return told(self._with_substructure(smooth, self.search, first=looks), smooth, largest_gain(looks))
-        fine, gain = self._fine(smooth)
-        return parted(smooth, fine, lambda some: self._nothing_more(some, gain[fine]), self._of_any_shape)
+        source = self.source
+        fine, gain = self._fine(smooth, source)
+        return parted(
+            smooth,
+            fine,
+            lambda some: self._nothing_more(some, gain[fine]),
+            lambda some: self._of_any_shape(some, source),
+        )
 
     def search_behind(self, source_is_free: bool) -> Search:
         """Return the search for sub-halos behind a Sersic, or behind a free source."""
@@ -83,7 +89,7 @@ class BeyondSmooth(Strict):
         search, search_free = (s.model_copy(update={"rounds": rounds}) for s in (self.search, self.search_free))
         return self.model_copy(update={"search": search, "search_free": search_free})
 
-    def _fine(self, smooth: Fitted) -> tuple[Tensor, Tensor]:
+    def _fine(self, smooth: Fitted, source: FreeSourceSettings) -> tuple[Tensor, Tensor]:
         """Which images a smooth lens and a Sersic explain, and what a sub-halo would gain in those, (B,) each.
 
         Nothing is left in them, no sub-halo and no freer source pays.
@@ -95,39 +101,40 @@ class BeyondSmooth(Strict):
             gain[row] = found.largest
             if len(found.best(1, 0.0, self.search.gain)):
                 fine[row] = False
-            elif self.source is not None:
-                coarse = freed(fit.problem, fit.x, self.source.model_copy(update={"modes": self.source.modes[:1]}))[-1]
+            else:
+                coarse = freed(fit.problem, fit.x, source.model_copy(update={"modes": source.modes[:1]}))[-1]
                 fine[row] = coarse.evidence <= fit.evidence
         return fine, gain
 
     def _nothing_more(self, smooth: Fitted, gain: Tensor) -> Groups:
         return told(as_it_is(self._let_go(smooth)), smooth, gain)
 
-    def _of_any_shape(self, smooth: Fitted) -> Groups:
+    def _of_any_shape(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
         """What explains images that need more than a smooth lens and a Sersic."""
-        levels = freed(smooth.problem, smooth.x, self.source) if self.source is not None else []
+        levels = freed(smooth.problem, smooth.x, source)
         stuck = levels[-1].problem.chi2(levels[-1].x) > self.stuck
         groups: Groups = []
         for row, one in smooth.apart():
             own = [level.rows(row) for level in levels]
-            groups.append((row, self._best_of(one, self._elsewhere(one, own) if bool(stuck[row]) else own)))
+            own = self._elsewhere(one, own, source) if bool(stuck[row]) else own
+            groups.append((row, self._best_of(one, own, source)))
         return groups
 
-    def _elsewhere(self, smooth: Fitted, levels: list[Fitted]) -> list[Fitted]:
+    def _elsewhere(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
         """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
         tried = [levels]
-        if self.source is not None and len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
+        if len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
             ends = minima(smooth.problem.sampled(1), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
-                tried.append(freed(smooth.problem, x[None], self.source))
+                tried.append(freed(smooth.problem, x[None], source))
         return max(tried, key=lambda some: float(some[-1].evidence))
 
-    def _best_of(self, smooth: Fitted, levels: list[Fitted]) -> Fitted:
+    def _best_of(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
         smooth = self._let_go(smooth)
         if astray(levels[-1], self.edge):
             return likeliest([smooth, levels[-1]])
-        free = self._free(levels)
+        free = self._free(levels, source)
         # where the noise is unknown each fit has its own, and evidences do not compare
         known = smooth.problem.observation.noise.known
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
@@ -200,14 +207,14 @@ class BeyondSmooth(Strict):
         """The optimum that is nearest to a fit."""
         return replace(fitted, end=minimised(fitted.problem, fitted.x, Stop(self.steps)))
 
-    def _free(self, levels: list[Fitted]) -> list[Fitted]:
+    def _free(self, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
-        source, search = self.source, self.search_free
+        search = self.search_free
         smooth = Fitted.at(levels[-1].problem.renewed(levels[-1].x), levels[-1].x)
         found = candidates(smooth, search)
         promising = len(found.best(1, 0.0, search.gain)) > 0
         smooth = replace(smooth, shown=Shown(found.largest[None], torch.zeros_like(smooth.evidence)))
-        if source is None or not (promising or bool(poor(smooth))):
+        if not (promising or bool(poor(smooth))):
             return [smooth]
         fit = levels[min(self.first_level, len(levels) - 1)]
         for modes in source.modes[self.first_level :]:

@@ -147,7 +147,7 @@ def mass_of(problem: LensProblem) -> list[str]:
 
 def lenses(problem: LensProblem, x: Tensor) -> bool:
     """Return whether the source of one image has a second image, of a lens whose size is not at its bounds."""
-    values = problem.values(problem.parts(x)[0])
+    values = problem.values(x)
     main, source = problem.model.main, next(iter(problem.model.source))
     theta_E, free = float(values[f"{main}.theta_E"]), free_radius(problem)
     inside = free is None or 1.1 * free.low < theta_E < free.high / 1.02

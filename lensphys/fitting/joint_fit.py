@@ -211,13 +211,13 @@ class JointRefinement:
     def _band(self, image: Exposure, place: Placement, first: _Opened) -> _Opened:
         """An image of another band: source and light of its own, behind and in front of the mass of the first."""
         own = self.problem(image.observation)
-        values = first.problem.values(first.problem.parts(first.x)[0])
+        values = first.problem.values(first.x)
         held = _held(first.problem.model, place.inverse.values(values), self.settings.pointing)
         model = replace(held, source=own.model.source)
         own = replace(own, model=model, space=model.space(own.radius))
         few = self.refinement.smooth.model_copy(update={"starts": self.settings.starts})
         smooth = self.refinement.model_copy(update={"smooth": few}).alone(own)
-        seen = smooth.problem.values(smooth.problem.parts(smooth.x)[0])
+        seen = smooth.problem.values(smooth.x)
         main = first.problem.model.main
         there, here = (centre_of(v, main) for v in (values, seen))
         found = there - place.turned(here[:, :, None, None])[:, :, 0, 0]

@@ -52,7 +52,7 @@ class LitOrNot:
         """
         problem = smooth.problem.inflated(smooth.problem.inflation.reciprocal())
         smooth = Fitted.at(problem, smooth.x)
-        ring = f"{problem.model.main}.theta_E" in problem.values(problem.parts(smooth.x)[0])
+        ring = f"{problem.model.main}.theta_E" in problem.values(smooth.x)
         if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, self.light):
             return None
         lost_before = astray(smooth, self.edge)
@@ -76,7 +76,7 @@ class LitOrNot:
         What is in the middle of the field is looked at: a false lens beside a galaxy would call it an arc.
         """
         problem, main = smooth.problem, smooth.problem.model.main
-        values, (least, most) = problem.values(problem.parts(smooth.x)[0]), self.light.arc
+        values, (least, most) = problem.values(smooth.x), self.light.arc
         theta_E, place = float(values[f"{main}.theta_E"]), brightest(problem.observation, self.light.reach).to(smooth.x)
         away = float((place - centre_of(values, main)[0]).norm())
         return least < away / theta_E < most and float(place.norm()) > least * theta_E

@@ -161,7 +161,7 @@ class Parametrised:
 
     def first_source(self, x: Tensor) -> LightProfile:
         """Return the first source of a vector (B, Q), without its field."""
-        values = self.values(self.parts(x)[0])
+        values = self.values(x)
         name, member = next(iter(self.model.source.items()))
         return cast(LightProfile, member.made(name, values))
 
@@ -169,9 +169,9 @@ class Parametrised:
         """Return the Sersic of the first source of a vector (B, Q)."""
         return Sersic(**self.first_source(x).values)
 
-    def values(self, own: Tensor) -> dict[str, Tensor]:
-        """Return the named parameters, each (B,), of unconstrained ones (B, P)."""
-        values = self.space.physical(own)
+    def values(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the named parameters, each (B,), of a vector (B, Q), or of those alone, (B, P)."""
+        values = self.space.physical(x[:, : len(self.space)])
         free = {p.name: values[p.name] * (self.unit if p.in_peaks else 1) for p in self.model.parameters}
         return self.model.completed(free, self.unit)
 
@@ -196,7 +196,7 @@ class Parametrised:
             names: of the parameters; those that are not free do not count.
         """
         space = self.released or self.space
-        now = self.values(self.parts(x)[0])
+        now = self.values(x)
 
         def near(p: Parameter) -> Parameter:
             if p.name not in names:

@@ -122,7 +122,7 @@ class PointSources(Strict):
 
     def doubts(self, points: Points, fit: Fitted) -> tuple[str, ...]:
         """Return a sentence on those that stand where arcs are; stars elsewhere hide nothing."""
-        values, main = fit.problem.values(fit.problem.parts(fit.x)[0]), fit.problem.model.main
+        values, main = fit.problem.values(fit.x), fit.problem.model.main
         away = (points.place - centre_of(values, main)).norm(dim=1)
         near = int((away < self.arcs * values[f"{main}.theta_E"]).sum())
         return (f"{counted(near, 'point source')}, of a quasar perhaps, left out of the fit",) if near else ()

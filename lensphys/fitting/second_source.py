@@ -62,7 +62,7 @@ class SecondSource(Strict):
             fit: its fit.
         """
         problem, camera, main = fit.problem, whole.observation.camera, fit.problem.model.main
-        values = problem.values(problem.parts(fit.x)[0])
+        values = problem.values(fit.x)
         if f"{main}.theta_E" not in values:
             return None
         theta_E, width = (

@@ -164,13 +164,18 @@ def _searched_at(problem: LensProblem, arc: Tensor, radius: Tensor, search: Ring
     many[f"{source}.n_sersic"] = torch.ones_like(many[f"{source}.R_sersic"])
     rows = torch.zeros(places * len(sizes), dtype=torch.long, device=arc.device)
     several = problem[rows]
-    both = torch.cat([several.render(several.unconstrained(many)), several.observation.image], dim=1)
-    model, data = several.filtered((both * several.inverse_sigma).flatten(2)).unbind(1)
+    cost, x = _bright(several, many, source)
+    return cost.amin(), x[cost.argmin()]
+
+
+def _bright(problem: LensProblem, values: dict[str, Tensor], source: str) -> tuple[Tensor, Tensor]:
+    """The cost (B,) and the parameters (B, P) of named values with the amplitude that goes best: it is linear."""
+    both = torch.cat([problem.render(problem.unconstrained(values)), problem.observation.image], dim=1)
+    model, data = problem.filtered((both * problem.inverse_sigma).flatten(2)).unbind(1)
     overlap = (model * data).sum(1).clamp(min=0)
     power = model.square().sum(1).clamp(min=1e-30)
-    many[f"{source}.amp"] = (overlap / power).clamp(min=1e-3) * several.unit
-    cost = -(overlap**2) / power
-    return cost.amin(), several.unconstrained(many)[cost.argmin()]
+    amp = (overlap / power).clamp(min=1e-3) * problem.unit
+    return -(overlap**2) / power, problem.unconstrained(values | {f"{source}.amp": amp})
 
 
 def _with_source(problem: LensProblem, x: Tensor, more: LensProblem) -> Tensor:
@@ -218,12 +223,7 @@ def _start(problem: LensProblem, arc: Tensor, factor: float) -> tuple[Tensor, Te
     values |= {f"{source}.center_x": centre[:, 0], f"{source}.center_y": centre[:, 1]}
     values[f"{source}.R_sersic"] = (1.4 * spread).clamp(min=0.5 * grid.scale)
     values[f"{source}.n_sersic"] = torch.ones_like(theta_E)
-    both = torch.cat([problem.render(problem.unconstrained(values)), problem.observation.image], dim=1)
-    model, data = problem.filtered((both * problem.inverse_sigma).flatten(2)).unbind(1)
-    overlap = (model * data).sum(1).clamp(min=0)
-    power = model.square().sum(1).clamp(min=1e-30)
-    values[f"{source}.amp"] = (overlap / power).clamp(min=1e-3) * problem.unit
-    return -(overlap**2) / power, problem.unconstrained(values)
+    return _bright(problem, values, source)
 
 
 def significant_light(problem: LensProblem) -> tuple[Tensor, Tensor]:

@@ -331,7 +331,7 @@ def _far_borders(look: Remains, settings: VerdictSettings) -> list[bool]:
     """Whether the borders are so far out that arcs have no light there."""
     problem = look.fitted.problem
     name = f"{problem.model.main}.theta_E"
-    radius = problem.values(problem.parts(look.fitted.x)[0]).get(name, torch.zeros_like(problem.unit))
+    radius = problem.values(look.fitted.x).get(name, torch.zeros_like(problem.unit))
     grid = problem.observation.camera.grid
     return (settings.borders * radius < 0.5 * min(grid.shape) * grid.scale).tolist()
 
@@ -406,7 +406,7 @@ def _other_psf(wider: Tensor) -> str:
 def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
     """An external shear that galaxies do not have stands in for something else."""
     problem = look.fitted.problem
-    values = problem.values(problem.parts(look.fitted.x)[0])
+    values = problem.values(look.fitted.x)
     shear = [v.square() for name, v in values.items() if name.split(".")[-1] in ("gamma1", "gamma2")]
     size = sum(shear, torch.zeros_like(problem.unit)).sqrt()
     return _listed(size > settings.shear, "suspect", [f"the external shear is large: {s:.2f}" for s in size.tolist()])
@@ -415,7 +415,7 @@ def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
 def _twice(look: Remains, settings: VerdictSettings) -> Reasons:
     """A source with the shape of the arcs, in front of which the lens does next to nothing."""
     problem, x = look.fitted.problem, look.fitted.x
-    if f"{problem.model.main}.theta_E" not in problem.values(problem.parts(x)[0]):
+    if f"{problem.model.main}.theta_E" not in problem.values(x):
         return [[] for _ in range(len(problem))]
     share = seen_twice(problem, x, 0.0)
     words = [f"only {100 * s:.0f} % of the arcs' light has a second image" for s in share.tolist()]
@@ -431,7 +431,7 @@ def _covered(look: Remains, settings: VerdictSettings) -> Reasons:
 
 def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    values, grid = problem.values(problem.parts(look.fitted.x)[0]), problem.observation.camera.grid
+    values, grid = problem.values(look.fitted.x), problem.observation.camera.grid
     name = problem.model.main
     at = centre_of(values, name)[:, :, None, None]
     radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
@@ -467,7 +467,7 @@ def _unlensed_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]
 def _radii(look: Remains, smooth: Tensor, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     name = problem.model.main
-    full = problem.values(problem.parts(look.fitted.x)[0]).get(f"{name}.theta_E")
+    full = problem.values(look.fitted.x).get(f"{name}.theta_E")
     if full is None:
         return [[] for _ in range(len(smooth))]
     apart = full / smooth - 1
@@ -479,7 +479,7 @@ def _rivals(look: Remains, rival: Rival, settings: VerdictSettings) -> Reasons:
     """Another lens that explains an image nearly as well."""
     problem = look.fitted.problem
     name = f"{problem.model.main}.theta_E"
-    own = problem.values(problem.parts(look.fitted.x)[0]).get(name)
+    own = problem.values(look.fitted.x).get(name)
     if own is None:
         return [[] for _ in range(len(rival.behind))]
     near = (rival.behind < settings.rival) & ((rival.theta_E / own - 1).abs() > settings.theta_E)

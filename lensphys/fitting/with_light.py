@@ -243,7 +243,7 @@ class LitLens:
         """Objects outside of the arcs that neither lens light nor source explain."""
         model = problem.shown(x)
         arcs = problem.without_front(model, x)
-        values, main = problem.values(problem.parts(x)[0]), problem.model.main
+        values, main = problem.values(x), problem.model.main
         away = problem.positions(problem.observation.camera.grid) - centre_of(values, main)[:, :, None, None]
         allowed = Allowed.outside(away.norm(dim=1, keepdim=True), values[f"{main}.theta_E"], self.settings.others)
         return foreign_objects(problem.observation, model, arcs, allowed, self.settings.others)

@@ -14,7 +14,7 @@ from lensphys.basics.settings import Strict
 from lensphys.fitting import Fitted, FreeField, FreeSourceSettings, LensFit, LensProblem, Stop, minimised
 from lensphys.fitting.marginal import Marginal, marginal
 from lensphys.fitting.remains import poor
-from lensphys.fitting.source import Groups, Rival, source_frame
+from lensphys.fitting.source import Groups, Rival, as_it_is, parted, source_frame
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.subhalos import Search, add_subhalos
 from lensphys.fitting.window import Window, seen_whole
@@ -386,11 +386,7 @@ class MarginalisedMethod(Refinable):
     def _with_subhalos(self, fitted: Fitted) -> Groups:
         """The fits, with sub-halos where a smooth lens leaves more than the noise."""
         bad = poor(fitted) if self.settings.search.rounds else torch.zeros_like(fitted.evidence, dtype=torch.bool)
-        rows, others = bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]
-        groups: Groups = [(others, fitted.rows(others))] if len(others) else []
-        if len(rows):
-            groups += [(rows[part], group) for part, group in add_subhalos(fitted.rows(rows), self.settings.search)]
-        return groups
+        return parted(fitted, bad, lambda some: add_subhalos(some, self.settings.search), as_it_is)
 
     def _taught(self, problem: LensProblem) -> LensProblem:
         """The problem with the lens prior that the survey taught."""

@@ -35,7 +35,7 @@ from lensphys.basics.runs import (
 from lensphys.basics.settings import Strict
 from lensphys.basics.trust import trusting
 from lensphys.data.lens_file import LensFile
-from lensphys.data.unusable import sentences
+from lensphys.data.pixels import left_out
 from lensphys.methods import Trainable, TrainableMethod, TrainableSettings
 from lensphys.methods.ranking.losses import trained_ranker
 from lensphys.methods.ranking.rank_set import RankSet
@@ -253,7 +253,7 @@ def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: 
     with _batches(experiment, run, method) as (batches, instrument):
         if fabric.is_global_zero:
             for part in batches.parts:
-                for sentence in sentences(part.unusable, part.name):
+                for sentence in left_out(part.name, part.unusable):
                     print(f"note: {sentence}", file=sys.stderr)
             describe_run(run, experiment, instrument, batches)
         with torch.random.fork_rng():  # noise of the training itself: each process has its own

@@ -26,13 +26,13 @@ from bokeh.palettes import Inferno256
 from numpy.typing import NDArray
 from PIL import Image
 
+from lensphys.prediction import QUALITIES
 from lensphys.viewer.colours import SOFTENING
 from lensphys.viewer.drawing import ASSETS, dark, script
 from lensphys.viewer.library import Library
 from lensphys.viewer.page import rendered
 from lensphys.viewer.result import LensResult
 
-QUALITIES = ("good", "suspect", "bad")
 UNJUDGED = "no verdict"
 MOST_BYTES = 2_500_000  # of all small images in a catalogue
 _SIDES = (72, 48, 32, 20)  # of a small image [pixels], the largest that fits

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lensphys.evaluation.quality import QUALITIES
 from lensphys.evaluation.tables import ABSENT, ALL, COLUMNS, markdown
+from lensphys.prediction import QUALITIES
 
 Row = dict[str, Any]
 
