@@ -4,7 +4,7 @@ Each case is a copy of a good file with a few bytes flipped, or cut short, and a
 its own and within ``--seconds``. Counted are: ``refused`` (one sentence), ``same`` (the output is that of the good
 file: the damage was in nothing that counts), ``warned`` (another output, with a warning), ``traceback``, ``hang``,
 ``crash`` (the process died) and ``silent``: another output and no word. FITS without a checksum, .npy and YAML have
-nothing that could tell, so ``silent`` may be many there. Cost: ``-n 200`` of all kinds, 15 minutes on one core. A
+nothing that could tell, so ``silent`` may be many there. Cost: ``-n 1000`` of all kinds, 45 minutes on one core. A
 run that was killed goes on with the kind it was at.
 Expected: no traceback, no hang, no crash; of hdf5, virtual and weights no silent. ``--only N`` runs one case of a kind
 in this process, to see what it does.
