@@ -122,6 +122,7 @@ def test_yaml_numbers(tmp_path, text, value):
     ("content", "message"),
     [
         (b"a: [1, 2", "is not valid YAML"),
+        (b"a: {b: 1, c: 2, b: 3}", "is not valid YAML: line 1, column 17: b is given twice"),
         (b"\xff\xfe\x00", "is not valid YAML"),
         (b"- 1\n- 2\n", "must hold a mapping of keys to values, got list"),
         (b"", "got NoneType"),

@@ -106,6 +106,8 @@ RATIOS = {
     "per steradian": (EUCLID, {"BUNIT": "MJy/sr"}, NANOJANSKY / 1e15 / (0.1 / 206264.806) ** 2),
     "cgs": (EUCLID, {"BUNIT": "erg/s/cm2/Hz"}, NANOJANSKY / 1e9 * 1e-23),
     "zero point": (EUCLID, {"MAGZERO": 24.6}, 10 ** (0.4 * (24.6 - 25.72))),
+    "zero point of HST's archive": (EUCLID, {"MAGZPNT": 24.6}, 10 ** (0.4 * (24.6 - 25.72))),
+    "flux of magnitude zero": (EUCLID, {"FLUXMAG0": 63095734448.0}, 10 ** (0.4 * (27.0 - 25.72))),
 }
 
 
@@ -142,6 +144,7 @@ WRONG = {
         "BUNIT Jy/beam, which cannot be brought to the e-/s of the instrument: give --e",
     ),
     "a zero point in words": ({"MAGZERO": "23.9"}, "has MAGZERO = '23.9', expected a magnitude: repair it"),
+    "no flux of magnitude zero": ({"FLUXMAG0": 0.0}, "has FLUXMAG0 = 0.0, expected a flux above zero: repair it"),
     "a wavelength": ({"BUNIT": "erg/s/cm2/Angstrom"}, "cannot be brought to the e-/s of the instrument"),
 }
 

@@ -33,6 +33,16 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES} values")
         return node
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping whose keys are all given once: YAML itself takes the last of several."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                said = f"{shortened(key.value)} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+            seen.add(key.value)
+        return dict(super().construct_mapping(node, deep=deep))
+
 
 def _values(node: yaml.Node, counted: dict[int, float]) -> float:
     """How many values a tree has when its aliases are written out; infinitely many where one holds itself."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _TIMES = ("EXPTIME", "EXPOSURE", "TEXPTIME", "XPOSURE", "EFFEXPTM")
 _GAINS = ("GAIN", "CCDGAIN", "ATODGAIN", "EGAIN")
-ZERO_POINTS = ("MAGZERO", "ZEROPNT", "MAGZPT", "MAGZP", "ABMAGZP", "PHOTZP", "ZPT_AB")  # AB magnitude of 1 BUNIT
+# AB magnitude of 1 BUNIT; HSC and Rubin: BUNIT of magnitude 0
+ZERO_POINTS = ("MAGZERO", "ZEROPNT", "MAGZPT", "MAGZPNT", "MAGZP", "ABMAGZP", "PHOTZP", "ZPT_AB", "ZP")
+FLUX_OF_ZERO = "FLUXMAG0"
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,10 @@ def _other_exposure(header: Header, instrument: Instrument, where: str) -> tuple
 
 def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str) -> UnitRatio:
     """Units that only a magnitude tells apart."""
-    key = next((key for key in ZERO_POINTS if key in header), None)
-    if key is not None and not isinstance(header[key], int | float):
-        raise LensphysError(f"{where} has {key} = {repr(header[key])[:20]}, expected a magnitude: repair it")
-    if key is not None and instrument.zero_point is not None:
-        ratio = 10 ** (0.4 * (float(header[key]) - instrument.zero_point))
+    key = next((key for key in (*ZERO_POINTS, FLUX_OF_ZERO) if key in header), None)
+    magnitude = None if key is None else _magnitude(header, key, where)
+    if magnitude is not None and instrument.zero_point is not None:
+        ratio = 10 ** (0.4 * (magnitude - instrument.zero_point))
         return UnitRatio(ratio, _told(ratio, f"units of {key} {header[key]:.4g}", instrument, where))
     if said:
         raise LensphysError(
@@ -113,6 +114,15 @@ def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str
             "give --error"
         )
     return UnitRatio(1.0, (f"{where} has no BUNIT: it is taken to be in {instrument.unit}, as the instrument is",))
+
+
+def _magnitude(header: Header, key: str, where: str) -> float:
+    """The zero point that a card gives."""
+    value = header[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or (key == FLUX_OF_ZERO and value <= 0):
+        expected = "a flux above zero" if key == FLUX_OF_ZERO else "a magnitude"
+        raise LensphysError(f"{where} has {key} = {repr(value)[:20]}, expected {expected}: repair it")
+    return 2.5 * math.log10(value) if key == FLUX_OF_ZERO else float(value)
 
 
 def _rate(unit: Any, header: Header, instrument: Instrument, where: str, pixel_scale: float) -> float | None:
