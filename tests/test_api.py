@@ -263,6 +263,8 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.observe(SIS, SOURCE, "euclid_vis", seed="a"), "seed must be a whole number of 0 or more, got 'a'"),
     (lambda: lp.read(HST, noise=0.1), "one number for the noise is for arrays"),
     (lambda: lp.read(ONE, pixel_scale="0.1"), r"pixel_scale must be a number \[arcsec\], got '0.1'"),
+    (lambda: lp.read(ONE, pixel_scale=True), r"pixel_scale must be a number \[arcsec\], got True"),
+    (lambda: lp.read(ONE, pixel_scale=0.1, psf=np.eye(3) * 1j), r"must be a kernel \(K, K\) or a file of one, got arr"),
     (lambda: lp.read(ONE, pixel_scale=0.1, instrument=3), "instrument must be a preset, a YAML file or an Instrument"),
     (lambda: lp.read(ONE, pixel_scale=0.1, mask=0.5 * ONE), "a mask must hold truth values, or 0 and 1"),
     (lambda: lp.super_resolve(HST, method="bicubic", weights="model_1"), "give one of weights and method"),

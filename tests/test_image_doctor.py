@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from results import fits_result
+from results import fits_result, npz_result
 from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
@@ -113,6 +113,11 @@ def test_a_stack_names_its_odd_images(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([ring(), np.minimum(ring(), 0.7), ring()]))
     (odd,) = [f for f in diagnose_images(tmp_path / "a.npy") if f.name == "clipped_high"]
     assert (odd.images, odd.first) == (1, (1,))
+
+
+def test_an_npz_result_says_that_it_is_one(tmp_path):
+    found = told(diagnose_images(npz_result(tmp_path)))
+    assert "the file is a result of lensphys; see it with 'lensphys show" in found and "sigma (" in found
 
 
 def test_a_result_says_that_it_is_one(tmp_path):

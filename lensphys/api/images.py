@@ -212,7 +212,7 @@ def read(
         1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
     """
     with in_python():
-        if not isinstance(pixel_scale, Real | None):
+        if not isinstance(pixel_scale, Real | None) or isinstance(pixel_scale, bool):
             raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
         given = _given(path, mask, noise)
         pixel_scale = given.pixel_scale if pixel_scale is None else pixel_scale
@@ -344,11 +344,11 @@ def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
     Raises:
         LensphysError: if it is neither.
     """
-    if isinstance(given, np.ndarray):
+    if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
         return Kernel(np.asarray(_with_holes(given), np.float64), where=name)
     if isinstance(given, File | None):
         return given
-    raise LensphysError(f"{name} must be a kernel (K, K) or a file of one, got {given!r}")
+    raise LensphysError(f"{name} must be a kernel (K, K) or a file of one, got {shortened(repr(given))}")
 
 
 @singledispatch

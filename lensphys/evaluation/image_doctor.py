@@ -12,6 +12,7 @@ from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import READ, contents_of, kind_of
 from lensphys.data.images import ImageSet, Reading, read_images
+from lensphys.data.written import open_arrays
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
 from lensphys.fits.file import Hdu, opened
@@ -60,9 +61,24 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
 
 
 def _of_result(path: Path) -> list[Finding]:
-    """The images and tables of a FITS result of lensphys, and what each is; nothing of any other file."""
-    if kind_of(path, READ) != "FITS":
+    """The images and tables of a FITS or .npz result of lensphys, and what each is; nothing of any other file."""
+    kind = kind_of(path, READ)
+    found = _of_npz(path) if kind == ".npz" else _of_fits(path) if kind == "FITS" else []
+    if not found:
         return []
+    return [*found, Finding("result", "note", "the file is a result of lensphys", remedy=_SEE.format(path.name))]
+
+
+def _of_npz(path: Path) -> list[Finding]:
+    try:
+        arrays, _ = open_arrays(path)
+        held = {name: arrays[name].shape for name in arrays if name in PLANES}
+    except LensphysError:
+        return []
+    return [Finding("holds", "note", f"{name} {shape}: {PLANES[name].words}") for name, shape in held.items()]
+
+
+def _of_fits(path: Path) -> list[Finding]:
     words = {"PRIMARY": PLANES["image"].words} | {plane.extension: plane.words for plane in PLANES.values()}
     found = []
     try:
@@ -74,7 +90,7 @@ def _of_result(path: Path) -> list[Finding]:
                 found.append(Finding("holds", "note", f"{label(hdu)}, {_shape(hdu)}{what}"))
     except LensphysError:
         return []  # what is wrong is told by those who read the image
-    return [*found, Finding("result", "note", "the file is a result of lensphys", remedy=_SEE.format(path.name))]
+    return found
 
 
 def _shape(hdu: Hdu) -> str:
