@@ -6,8 +6,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,17 +53,20 @@ class Processes:
     def __post_init__(self) -> None:
         check_whole("--workers", self.count, 1)
 
-    def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
-        """Yield what the job returns for each part."""
-        if min(self.count, len(parts)) <= 1:
+    def run(self, job: Callable[[T], R], parts: Iterable[T]) -> Generator[R, None, None]:
+        """Yield what the job returns for each part; parts are asked for as they are wanted, a few ahead."""
+        if self.count == 1 or (isinstance(parts, Sized) and len(parts) <= 1):
             yield from map(job, parts)
             return
-        pool = ProcessPoolExecutor(min(self.count, len(parts)), _context(), initializer=_begin)
+        pool, waiting = ProcessPoolExecutor(self.count, _context(), initializer=_begin), set[Future[R]]()
         try:
-            with interrupts_ignored():
-                futures = [pool.submit(job, part) for part in parts]
-            for future in as_completed(futures):
-                yield future.result()
+            for part in parts:
+                with interrupts_ignored():
+                    waiting.add(pool.submit(job, part))
+                if len(waiting) >= 2 * self.count:
+                    yield from _finished(waiting)
+            while waiting:
+                yield from _finished(waiting)
         except BrokenProcessPool:
             raise LensphysError(
                 "a worker died (out of memory?): run the same command again, with fewer --workers; "
@@ -71,6 +74,13 @@ class Processes:
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(waiting: set[Future[R]]) -> Iterator[R]:
+    """The results of those that are finished, at least one, which wait no more."""
+    done = wait(waiting, return_when=FIRST_COMPLETED).done
+    waiting -= done
+    yield from (future.result() for future in done)
 
 
 def warm(module: str) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError
-from lensphys.basics.interrupts import end_with_parent
+from lensphys.basics.runners import Processes
 from lensphys.basics.terminal import progress_console, tracked
 from lensphys.data.kept import Kept, Stack
 from lensphys.methods import Method, Prediction
+from lensphys.methods.fit import on_one_thread
 from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
@@ -73,8 +69,9 @@ def super_resolve(
     rows = torch.arange(len(observation)).split(batch_size)
     missing = list(range(len(rows))) if kept is None else kept.missing
     parts = ((i, observation[rows[i]]) for i in missing)
-    pool = _Pool(workers) if min(workers, len(missing)) > 1 else None
-    done = _in_turn(method, parts, scale, device) if pool is None else pool.run(method, parts, scale)
+    alone = min(workers, len(missing)) <= 1
+    job = partial(_planes_of, method, scale, device) if alone else partial(_on_one_thread, method, scale)
+    done = Processes(1 if alone else workers).run(job, parts)
     found: dict[int, Planes] = {}
     console = progress_console(quiet=quiet)
     for i, planes in tracked(done, "super-resolving", len(missing), console=console):
@@ -97,50 +94,17 @@ def _with_source_scale(planes: dict[str, Any], observation: Observations) -> dic
     return planes | {"source_scale": source_grid(observation.camera.grid).scale}
 
 
-def _planes_of(method: Method, observation: Observation, scale: int) -> Planes:
+def _planes_of(method: Method, scale: int, device: str, part: tuple[int, Observation]) -> tuple[int, Planes]:
+    """The number of a chunk and what a method makes of it."""
+    number, observation = part[0], part[1].to(device)
     with torch.no_grad():
-        return _planes(method.predict(observation, scale), observation)
+        return number, _planes(method.predict(observation, scale), observation)
 
 
-def _in_turn(
-    method: Method, parts: Iterator[tuple[int, Observation]], scale: int, device: str
-) -> Iterator[tuple[int, Planes]]:
-    for i, part in parts:
-        yield i, _planes_of(method, part.to(device), scale)
-
-
-class _Pool:
-    """Processes that super-resolve chunks side by side, each on one thread."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-
-    def run(self, method: Method, parts: Iterator[tuple[int, Observation]], scale: int) -> Iterator[tuple[int, Planes]]:
-        """Yield the chunks as they are finished, in any order; few wait in memory."""
-        # spawn: a fork would copy torch's threads in an undefined state
-        pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _on_one_thread)
-        waiting: dict[Future[Planes], int] = {}
-        try:
-            for i, part in parts:
-                waiting[pool.submit(_planes_of, method, part, scale)] = i
-                if len(waiting) > self.workers:
-                    yield from _finished(waiting)
-            while waiting:
-                yield from _finished(waiting)
-        except BrokenProcessPool:
-            raise LensphysError("a worker died (out of memory?): run the command again, with fewer --workers") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _on_one_thread() -> None:
-    end_with_parent()
-    torch.set_num_threads(1)
-
-
-def _finished(waiting: dict[Future[Planes], int]) -> Iterator[tuple[int, Planes]]:
-    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-        yield waiting.pop(future), future.result()
+def _on_one_thread(method: Method, scale: int, part: tuple[int, Observation]) -> tuple[int, Planes]:
+    """The same in a process beside others, which have the other cores."""
+    with on_one_thread():
+        return _planes_of(method, scale, "cpu", part)
 
 
 def _whole(chunks: list[Planes]) -> dict[str, Any]:
