@@ -302,6 +302,18 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "nothing is masked": Layout(lambda: [primary(), sci(), ext("MASK", 0 * BAD)]),
     "mask of floats": Layout(lambda: [primary(), sci(), ext("MASK", np.where(BAD, np.nan, 1.0))], bad=FAULTS),
+    "mask of zero and NaN": Layout(
+        lambda: [primary(), sci(), ext("MASK", np.where(BAD, np.nan, 0.0))], bad=FAULTS,
+        says="those where it is zero (100 % of the middle, where the lens is), and none where it is NaN",
+    ),
+    "flags of zero and NaN": Layout(
+        lambda: [primary(TELESCOP="JWST"), sci(), ext("DQ", np.where(BAD, np.nan, 4.0))], bad=FAULTS,
+        says="those without DO_NOT_USE, and none where it is NaN",
+    ),
+    "objects that are NaN": Layout(
+        lambda: [primary(), sci(), ext("OBJMASK", np.where(BAD, np.nan, 0.0))], bad=FAULTS,
+        says=f"OBJMASK: {FAULTS} pixels of objects are masked",
+    ),
     "mask of 255": Layout(lambda: [primary(), sci(), ext("MASK", (255 * (1 - BAD)).astype("u1"))], bad=FAULTS),
     "a ring that counts": Layout(
         lambda: [primary(), sci(), ext("MASK", DISC.astype("u1"))], bad=int((~DISC).sum())

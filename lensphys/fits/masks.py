@@ -90,7 +90,7 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
     """Return where pixels count, and the sentence that says in which sense the mask was read.
 
     The surest comes first: what the user says, planes with names in the header, the name of the extension. A plain
-    MASK of zeros and ones does not say: its sense is the one in which the lens counts.
+    MASK of zeros and ones does not say: its sense is the one in which the lens counts. Where it is NaN no pixel counts.
 
     Args:
         mask: what the file has; an (H, W) one holds for each image.
@@ -113,7 +113,7 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
     if means is None:
         means, why = ("good", why) if mask.role == GOOD else _by_lens(mask, values, image)
     good = ones if means == "good" else ~ones
-    return good, _told(mask, good, why.format("not zero" if means == "good" else "zero"))
+    return _told(mask, good, why.format("not zero" if means == "good" else "zero"))
 
 
 def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array | None, str]:
@@ -126,7 +126,7 @@ def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array
         image: (H, W).
         good: where pixels count without it, (H, W) bool; None for everywhere.
     """
-    marked = _numbers(mask) != 0
+    marked = mask.values != 0  # NaN among them
     light = mask.light(image) & _middle(image.shape)
     share = float(marked[light].mean()) if light.any() else 0.0
     if share > mask.reading.fewest:
@@ -136,7 +136,7 @@ def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array
 
 
 def _numbers(mask: Mask) -> Array:
-    """The values, NaN as zero; bits that were saved as floats become bits again."""
+    """The values, NaN as zero (it counts in no sense); bits that were saved as floats become bits again."""
     if mask.values.dtype.kind != "f":
         return mask.values
     values = np.nan_to_num(mask.values)
@@ -148,8 +148,11 @@ def _has_planes(mask: Mask, values: Array) -> bool:
     return bool(mask.planes) and values.dtype.kind in "iu"
 
 
-def _told(mask: Mask, good: Array, why: str) -> str:
-    return Tally(f"{mask.name}: {{}} of {{}} pixels count, {why}", int(good.sum()), good.size)
+def _told(mask: Mask, good: Array, why: str) -> tuple[Array, str]:
+    """Where pixels count, less those where the mask is NaN, and the sentence."""
+    unknown = np.isnan(mask.values) if mask.values.dtype.kind == "f" else np.zeros_like(good)
+    good, why = good & ~unknown, f"{why}, and none where it is NaN" if unknown.any() else why
+    return good, Tally(f"{mask.name}: {{}} of {{}} pixels count, {why}", int(good.sum()), good.size)
 
 
 def _planes(header: fits.Header) -> dict[str, int]:
@@ -161,7 +164,7 @@ def _planes(header: fits.Header) -> dict[str, int]:
 def _by_planes(mask: Mask, values: Array) -> tuple[Array, str]:
     bad = [name for name in BAD_PLANES if name in mask.planes]
     good = values.astype(np.int64) & sum(1 << mask.planes[name] for name in bad) == 0
-    return good, _told(mask, good, f"those without {', '.join(bad) or 'a bad plane'}")
+    return _told(mask, good, f"those without {', '.join(bad) or 'a bad plane'}")
 
 
 def _by_flags(mask: Mask, values: Array) -> tuple[Array, str]:
@@ -174,7 +177,7 @@ def _by_flags(mask: Mask, values: Array) -> tuple[Array, str]:
         what = "DO_NOT_USE" if bits == 1 else f"a bad flag of {telescope}"
     if not good.any():  # nothing is said of any pixel, if the same is said of all
         return ~good, f"{mask.name} is not used: every pixel has {what} (give --mask-means good if 1 is good in it)"
-    return good, _told(mask, good, f"those without {what}")
+    return _told(mask, good, f"those without {what}")
 
 
 def _by_lens(mask: Mask, values: Array, image: Array) -> tuple[str, str]:
