@@ -51,6 +51,7 @@ BAD = np.zeros(SHAPE, "i4")
 BAD[:, :2] = 1
 BAD[2:4, 10:16] = 1
 FAULTS = int(BAD.sum())
+TWICE = int((BAD | BAD[::-1]).sum())  # of two masks, one upside down
 DETECTED = np.where(IMAGE > 1, 32, 0).astype("i4")
 PLANES = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_DETECTED": 5, "HIERARCH MP_NO_DATA": 8}
 OTHER = 1 + np.zeros(SHAPE, "f4")
@@ -432,6 +433,32 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(), sci(), ext("DQ", BAD), ext("OBJMASK", BAD[::-1].astype("u1"))],
         bad=int((BAD | BAD[::-1]).sum()),
         says=f"OBJMASK: {FAULTS} pixels of objects are masked",
+    ),
+    "two masks of flags": Layout(
+        lambda: [primary(), sci(), ext("CRMASK", BAD), ext("SATMASK", BAD[::-1].copy())], bad=TWICE,
+        says="image SCI, mask CRMASK and SATMASK\n",
+    ),
+    "masks of two senses": Layout(
+        lambda: [primary(), sci(), ext("MASK", 1 - BAD), ext("DQ", BAD[::-1].copy()), ext("GOODPIX", 1 - BAD)],
+        bad=TWICE, says=f"GOODPIX: {H * W - FAULTS} of {H * W} pixels count, those where it is not zero",
+    ),
+    "masks, one without a sense": Layout(
+        lambda: [primary(), sci(), ext("BPM", BAD), ext("MASK", 2 * BAD[::-1] | 4 * BAD)], bad=TWICE,
+        choice=Choice(mask_means="bad"), says="MASK: 600 of 672 pixels count, those where it is zero\nBPM: 612 of 672",
+    ),
+    "the sense that is said is that of a MASK alone": Layout(
+        lambda: [primary(), sci(), ext("BPM", BAD), ext("MASK", 2 - 2 * BAD[::-1])], bad=TWICE,
+        choice=Choice(mask_means="good"),
+    ),
+    "masks of a band and of none": Layout(
+        lambda: [primary(), *euclid("VIS"), ext("VIS_FLG", BAD), ext("FLG", BAD[::-1].copy()),
+                 ext("NIR_H_FLG", 1 - BAD), ext("NIR_H_FLUX", 2 * IMAGE, **HEAD)],
+        "VIS_FLUX", 0.1, TWICE, psf=SCALE, says="mask VIS_FLG and FLG",
+    ),
+    "two masks of objects": Layout(
+        lambda: [primary(), sci(), ext("STAR_MASK", BAD), ext("OBJMASK", BAD[::-1].copy()),
+                 ext("SRCMASK", BAD * 0 + 1)],
+        bad=TWICE, says=f"STAR_MASK: {FAULTS} pixels of objects are masked",
     ),
     "objects and the lens": Layout(
         lambda: [primary(), sci(), ext("OBJECT_MASK", (IMAGE > 1).astype("u1"))],

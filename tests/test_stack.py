@@ -146,6 +146,27 @@ def test_a_long_fits_cube_is_read_as_it_is_wanted(tmp_path):
     assert isinstance(found, ImageStack) and peaks[800] < 1.3 * peaks[160] < cube.nbytes
 
 
+def test_all_masks_beside_a_fits_cube_count(tmp_path):
+    """Flags of all images and of each, and objects: of the lens itself in one image, where they are not used."""
+    shared, flags, objects = np.zeros((H, W), "i2"), np.zeros((COUNT, H, W), "i2"), np.zeros((COUNT, H, W), "i2")
+    shared[1, 3], flags[3, 9], objects[:, 13, 4] = 1, 1, 1
+    objects[5] = 1
+    masks = {"BPM": shared, "DQ": flags, "OBJMASK": objects, "LENS_MASK": shared}
+    path, pixels = tmp_path / "a.fits", np.random.default_rng(2).normal(0, 0.05, (COUNT, 1, H, W)).astype("f4")
+    pixels[..., 6:10, 8:12] += 3
+    hdus = [fits.ImageHDU(values, name=name) for name, values in masks.items()]
+    fits.HDUList([fits.PrimaryHDU(pixels, fits.Header({"PIXSCALE": 0.1})), *hdus]).writeto(path)
+    good = (shared == 0) & (flags == 0) & (objects == 0)
+    good[5] = (shared == 0) & (flags[5] == 0)
+    for found in (open_images(path, Reading(), 2), open_images(path, Reading(), 2, pixels=FEW)):
+        everything = found.observation[torch.arange(COUNT)]
+        np.testing.assert_array_equal(everything.mask[:, 0].numpy(), good)
+        told = "\n".join(found.remarks)
+        assert "mask DQ and BPM, objects OBJMASK; not used: LENS_MASK" in told and "LENS_MASK is not used, by" in told
+        assert f"OBJMASK: {COUNT - 1} pixels of objects are masked" in told
+        assert "OBJMASK is not used: in 1 of the images it marks the lens's own light, in the middle" in told
+
+
 def test_what_a_fits_cube_is_must_be_said(tmp_path):
     head = fits.Header({"PIXSCALE": 0.1})
     path = tmp_path / "a.fits"

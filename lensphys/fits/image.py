@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import check_rescalable, filter_of, with_primary
 from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
-from lensphys.fits.masks import Mask, good_pixels, sense, without_objects
+from lensphys.fits.masks import Mask, good_in_all, sense, without_objects
 from lensphys.fits.names import (
     DEVIATION,
     IMAGE,
@@ -34,7 +34,12 @@ from lensphys.fits.units import is_magnitude, unit_of
 
 Array = NDArray[Any]
 
-_BESIDE = {"noise": NOISE, "mask": MASKS, "PSF": (PSF,), "objects": (OBJECTS,)}
+_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {  # what is in place of it where the user gives that, and its roles
+    "noise": ("noise", NOISE),
+    "mask": ("mask", MASKS),
+    "PSF": ("PSF", (PSF,)),
+    "objects": ("mask", (OBJECTS,)),
+}
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -130,29 +135,19 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         header = with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
         check_rescalable(str(path), header)
-        beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
-        if "mask" in choice.given:
-            beside["objects"] = None
-        noise, mask, psf, objects = beside.values()
-        good, how = (None, []) if mask is None else _mask(mask, hdu, image, plane, file, choice.mask_means)
-        if objects is not None:
-            others = _mask_of(objects, hdu, image, plane, file)
-            good, said = without_objects(others, image, good)
-            how = [*how, said]
+        beside = _beside(file, hdu, choice)
+        good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, plane, file))
         how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
-        found = {"image": hdu, **beside}
-        used = {what: label(one) for what, one in found.items() if one is not None}
+        used, unused = _shares(file, {"image": [hdu], **beside})
         used["image"] += "" if plane is None else f"[{plane}]"
-        taken = [one.number for one in found.values() if one is not None]
-        unused = tuple(label(other) for other in file.arrays if other.number not in taken)
         return FitsImage(
             image,
             header,
             used["image"],
             hdu.meaning.band,
-            None if noise is None else _noise_of(noise, plane),
+            next((_noise_of(noise, plane) for noise in beside["noise"]), None),
             good,
-            None if psf is None else kernel_of(psf, file),
+            next((kernel_of(psf, file) for psf in beside["PSF"]), None),
             used,
             unused,
             (_sentence(path, used, unused), *remarks, *how),
@@ -222,29 +217,23 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
         hdu, _, remarks = _chosen(file, choice)
         images, header = hdu.planes(rows), with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
-        beside = {what: None if what in choice.given else _beside(file, hdu, of) for what, of in _BESIDE.items()}
-        noise, mask, psf = beside["noise"], beside["mask"], beside["PSF"]
-        good, how = None, []
-        if mask is not None:
-            bits = Mask.from_hdu(mask, str(header.get("TELESCOP", "")), _rows_of(mask, rows, hdu))
-            if choice.mask_means is None and sense(bits, images) is not None:
-                raise LensphysError(f"{mask.where} is of a stack and does not say its sense: give --mask-means")
-            good, said = good_pixels(bits, images, choice.mask_means)
-            good, how = good.reshape(-1, 1, *good.shape[-2:]), [said]
-        if noise is not None and noise.meaning.role == WEIGHT:
-            raise LensphysError(f"{noise.where} is a weight of a stack: save it as IVAR if it is, else give --error")
-        used = {
-            what: label(one) for what, one in {"images": hdu, "noise": noise, "mask": mask, "PSF": psf}.items() if one
-        }
-        taken = [one.number for one in (hdu, noise, mask, psf) if one is not None]
-        unused = tuple(label(other) for other in file.arrays if other.number not in taken)
+        beside = _beside(file, hdu, choice)
+        telescope = str(header.get("TELESCOP", ""))
+        good, how = _good(
+            beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu))
+        )
+        how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
+        for noise in beside["noise"]:
+            if noise.meaning.role == WEIGHT:
+                raise LensphysError(f"{noise.where} is a weight of a stack: save it as IVAR, else give --error")
+        used, unused = _shares(file, {"images": [hdu], **beside})
         return FitsStack(
             images,
             hdu.shape[0],
             header,
-            None if noise is None else _noise_map(noise, noise.where, _rows_of(noise, rows, hdu)),
-            good,
-            None if psf is None else kernel_of(psf, file),
+            next((_noise_map(noise, noise.where, _rows_of(noise, rows, hdu)) for noise in beside["noise"]), None),
+            None if good is None else good.reshape(-1, 1, *good.shape[-2:]),
+            next((kernel_of(psf, file) for psf in beside["PSF"]), None),
             unused,
             (_sentence(path, used, unused), *remarks, *how),
         )
@@ -318,6 +307,13 @@ def mask_role(path: Path) -> str:
 def label(hdu: Hdu) -> str:
     """Return what an extension is called: its name, and its version if that is not the first."""
     return shown(hdu.name) + (f",{hdu.version}" if hdu.version > 1 else "")
+
+
+def _shares(file: FitsFile, found: Mapping[str, list[Hdu]]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What is used of a file, in words, and the names of the other arrays."""
+    used = {what: " and ".join(map(label, hdus)) for what, hdus in found.items() if hdus}
+    taken = [hdu.number for hdus in found.values() for hdu in hdus]
+    return used, tuple(label(other) for other in file.arrays if other.number not in taken)
 
 
 def _sentence(path: Path, used: dict[str, str], unused: Sequence[str]) -> str:
@@ -437,7 +433,15 @@ def _remedy(hdu: Hdu) -> str:
 # ---------------------------------------------------------------- what belongs to it
 
 
-def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
+def _beside(file: FitsFile, image: Hdu, choice: Choice) -> dict[str, list[Hdu]]:
+    """What a file has for an image and the user does not give: all masks, and of the others the surest."""
+    found = {
+        what: [] if given in choice.given else _all_beside(file, image, of) for what, (given, of) in _BESIDE.items()
+    }
+    return {what: hdus if what in ("mask", "objects") else hdus[:1] for what, hdus in found.items()}
+
+
+def _all_beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> list[Hdu]:
     """What a file has for an image, the surest role first: of its own version and band, or of none."""
     chips = [hdu for hdu in file.arrays if hdu.name == image.name]
     found = [
@@ -456,7 +460,7 @@ def _beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> Hdu | None:
             len(hdu.name),  # the plainest: ERR before BKG_ERR
         )
     )
-    return found[0] if found else None
+    return found
 
 
 def _of_band_of(image: Hdu, band: str) -> bool:
@@ -499,11 +503,20 @@ def _same_plane(values: Array, plane: int | None) -> Array:
     return values[plane] if plane is not None and values.ndim == 3 and plane < len(values) else values
 
 
-def _mask(
-    hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile, means: str | None
-) -> tuple[Array, list[str]]:
-    good, how = good_pixels(_mask_of(hdu, image, pixels, plane, file), pixels, means)
-    return good, [how]
+def _good(
+    beside: Mapping[str, list[Hdu]], pixels: Array, choice: Choice, mask_of: Callable[[Hdu], Mask]
+) -> tuple[Array | None, list[str]]:
+    """Where the pixels of an image or of a stack count, and what is to be said of each mask."""
+    masks = [mask_of(hdu) for hdu in beside["mask"]]
+    if pixels.ndim == 3 and choice.mask_means is None:
+        for mask in masks:
+            if sense(mask, pixels) is not None:
+                raise LensphysError(f"{mask.where} is of a stack and does not say its sense: give --mask-means")
+    good, how = good_in_all(masks, pixels, choice.mask_means)
+    for hdu in beside["objects"]:
+        good, said = without_objects(mask_of(hdu), pixels, good)
+        how += said
+    return good, how
 
 
 def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile) -> Mask:

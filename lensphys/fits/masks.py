@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +83,7 @@ def sense(mask: Mask, image: Array) -> str | None:
     Args and errors as for `good_pixels`.
     """
     values = _numbers(mask)
-    return None if mask.role != MASK or _has_planes(mask, values) else _by_lens(mask, values, image)[0]
+    return None if _says_sense(mask, values) else _by_lens(mask, values, image)[0]
 
 
 def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Array, str]:
@@ -116,23 +116,49 @@ def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Arr
     return _told(mask, good, why.format("not zero" if means == "good" else "zero"))
 
 
-def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array | None, str]:
-    """Return where pixels count, less those of other objects, and the sentence on it.
+def good_in_all(masks: Sequence[Mask], image: Array, means: str | None = None) -> tuple[Array | None, list[str]]:
+    """Return where pixels count in every one of some masks, each read by itself, and a sentence on each.
 
-    A mask that marks the lens too is one of all that was detected, and not used.
+    Args:
+        masks: what the file has; of none all pixels count, which is None.
+        image: (H, W) or (N, H, W).
+        means: what nonzero pixels are, good or bad, of the masks that do not say it themselves; of all if each does.
+
+    Raises:
+        LensphysError: if the sense of one cannot be told.
+    """
+    sure = [_says_sense(mask, _numbers(mask)) for mask in masks]
+    found = [
+        good_pixels(mask, image, None if says and not all(sure) else means)
+        for mask, says in zip(masks, sure, strict=True)
+    ]
+    good = None
+    for counts, _ in found:
+        good = counts if good is None else good & counts
+    return good, [said for _, said in found]
+
+
+def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array | None, list[str]]:
+    """Return where pixels count, less those of other objects, and what is to be said of it.
+
+    A mask that marks the lens too is one of all that was detected, and not used; each image is judged by itself.
 
     Args:
         mask: not zero where objects are.
-        image: (H, W).
-        good: where pixels count without it, (H, W) bool; None for everywhere.
+        image: (H, W) or (N, H, W).
+        good: where pixels count without it, bool, of all images or of each; None for everywhere.
     """
-    marked = mask.values != 0  # NaN among them
-    light = mask.light(image) & _middle(image.shape)
-    share = float(marked[light].mean()) if light.any() else 0.0
-    if share > mask.reading.fewest:
-        return good, f"{mask.name} is not used: it marks {100 * share:.0f} % of the lens's own light, in the middle"
-    counts = ~marked if good is None else good & ~marked
-    return counts, f"{mask.name}: {int(marked.sum())} pixels of objects are masked"
+    marked = (mask.values != 0) & np.ones(image.shape, bool)  # NaN is marked
+    light = mask.light(image) & _middle(image.shape[-2:])
+    share = (marked & light).sum((-2, -1)) / np.maximum(light.sum((-2, -1)), 1)
+    unused = share > mask.reading.fewest
+    how = f"it marks {100 * share:.0f} % of" if share.ndim == 0 else "in {} of the images it marks"
+    said = [Tally(f"{mask.name} is not used: {how} the lens's own light, in the middle", int(unused.sum()))]
+    if unused.all():
+        return good, [*said]
+    marked &= ~unused[..., None, None]
+    masked = Tally(f"{mask.name}: {{}} pixels of objects are masked", int(marked.sum()))
+    return ~marked if good is None else good & ~marked, [masked, *(said if unused.any() else [])]
 
 
 def _numbers(mask: Mask) -> Array:
@@ -146,6 +172,10 @@ def _numbers(mask: Mask) -> Array:
 
 def _has_planes(mask: Mask, values: Array) -> bool:
     return bool(mask.planes) and values.dtype.kind in "iu"
+
+
+def _says_sense(mask: Mask, values: Array) -> bool:
+    return mask.role != MASK or _has_planes(mask, values)
 
 
 def _told(mask: Mask, good: Array, why: str) -> tuple[Array, str]:
