@@ -220,6 +220,14 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(), *euclid("VIS", 2 * IMAGE), *euclid("NIR_H")], "NIR_H_FLUX", 0.1, psf=SCALE,
         choice=Choice(extension="NIR_H_FLUX"),
     ),
+    "band with a hyphen": Layout(
+        lambda: [primary(), sci(2 * IMAGE, "VIS"), sci(name="NIR-H"), ext("NIR-H_RMS", ERR), ext("nir-h psf", STAR),
+                 ext("VIS_RMS", 2 * ERR)],
+        "NIR-H", 0.1, psf=SCALE, choice=Choice(band="nir_h"), says="noise NIR-H_RMS, PSF NIR-H PSF; not used",
+    ),
+    "filter with a hyphen": Layout(
+        lambda: [primary(), sci(FILTER="NIR-H"), ext("RMS_NIR_H", ERR)], sigma=0.1, choice=Choice(band="nir h")
+    ),
     "band by FILTER": Layout(
         lambda: [primary(), sci(2 * IMAGE, "CHIP1", FILTER="g"), sci(IMAGE, "CHIP2", FILTER="r")], "CHIP2",
         choice=Choice(band="R"),

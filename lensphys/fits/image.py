@@ -29,6 +29,7 @@ from lensphys.fits.names import (
     PSF,
     WEIGHT,
     meaning_of_file,
+    plain,
 )
 from lensphys.fits.units import is_magnitude, unit_of
 
@@ -379,7 +380,7 @@ def _bands(hdu: Hdu) -> set[str]:
 
 def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
     """The images of a band, or the cube that has it and its plane there (BANDS = 'grz': Legacy Surveys)."""
-    found = [hdu for hdu in images if band.upper() in _bands(hdu)]
+    found = [hdu for hdu in images if plain(band) in map(plain, _bands(hdu))]
     if found:
         return found, None
     for hdu in images:
@@ -465,8 +466,9 @@ def _all_beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> list[Hdu]:
 
 def _of_band_of(image: Hdu, band: str) -> bool:
     """Whether what is of a band belongs to an image; the name of one of no known name may hold any: ``o1234.ima``."""
-    words = image.name.upper().replace(".", "_").replace("-", "_").split("_") if image.meaning.role is None else []
-    return band in (image.meaning.band, "", image.meaning.name, image.name.upper(), filter_of(image.header), *words)
+    name, filtered = plain(image.name), plain(filter_of(image.header))
+    words = name.split("_") if image.meaning.role is None else []
+    return band in (image.meaning.band, "", image.meaning.name, name, filtered, *words)
 
 
 def check_linear(hdu: Hdu, header: fits.Header) -> None:

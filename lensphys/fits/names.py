@@ -126,7 +126,7 @@ def meaning(name: str) -> Meaning:
         >>> meaning("VIS_RMS")
         Meaning(role='standard deviation', band='VIS', name='RMS')
     """
-    words = [part for word in re.split(r"[_\-. ]+", name.strip().upper()) for part in _parted(word)]
+    words = [part for word in plain(name).split("_") for part in _parted(word)]
     runs = _known(words)
     if not runs:
         return Meaning(None)
@@ -134,6 +134,16 @@ def meaning(name: str) -> Meaning:
     known = "_".join(words[start:end])
     idle = FILLERS | _NOISES if _ROLES[known] in NOISE else FILLERS
     return Meaning(_ROLES[known], "_".join(word for word in words[:start] + words[end:] if word not in idle), known)
+
+
+def plain(name: str) -> str:
+    """Return a name in capitals, whatever stands between its words: ``NIR-H`` and ``nir_h`` are one band.
+
+    Example:
+        >>> plain("nir-h")
+        'NIR_H'
+    """
+    return re.sub(r"[_\-. ]+", "_", name.strip().upper())
 
 
 def _parted(word: str) -> list[str]:
