@@ -398,6 +398,30 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(), sci(), ext("BKG", OTHER), ext("BKG_RMS", ERR), ext("PSF_MODEL", STAR)], sigma=0.1, psf=SCALE
     ),
     "the plainest of two": Layout(lambda: [primary(), sci(), ext("SKY_RMS", 3 * ERR), ext("RMS", ERR)], sigma=0.1),
+    "noise of all before a part": Layout(
+        lambda: [primary(), sci(), ext("SKY_ERR", 3 * ERR), ext("TOTAL_ERR", ERR), ext("READ_VAR", ERR**2)], sigma=0.1,
+        says="noise TOTAL_ERR; not used: SKY_ERR, READ_VAR",
+    ),
+    "variance of all before a part": Layout(
+        lambda: [primary(), sci(), ext("BKG_RMS", 0.3 * ERR), ext("WHT", EXPOSED), ext("VAR", ERR**2)], sigma=0.1,
+        says="noise VAR; not used: BKG_RMS, WHT",
+    ),
+    "flags of a band": Layout(
+        lambda: [primary(), sci(name="VIS_SCI"), ext("VIS_DQ_MASK", BAD), ext("VIS_SCI_ERR", ERR)],
+        "VIS_SCI", 0.1, FAULTS,
+    ),
+    "image of two": Layout(
+        lambda: [primary(), sci(name="FLUX"), sci(2 * IMAGE), ext("SCI_ERR", 2 * ERR), ext("FLUX_ERR", ERR)],
+        "FLUX", 0.1,
+        choice=Choice(extension="FLUX"), says="noise FLUX_ERR",
+    ),
+    "bits of a telescope in a mask": Layout(
+        lambda: [primary(TELESCOP="JWST"), sci(), ext("DQ_MASK", BAD | 4)], bad=FAULTS,
+        says="those without DO_NOT_USE",
+    ),
+    "an inverted mask": Layout(
+        lambda: [primary(), sci(), ext("INV_BPM", 1 - BAD)], bad=FAULTS, says="those where it is not zero"
+    ),
     "weight map in one word": Layout(lambda: [primary(), sci(), ext("WEIGHTMAP", 1 / ERR**2)], sigma=0.1),
     "muse": Layout(lambda: [primary(), sci(name="DATA"), ext("STAT", ERR**2), ext("DQ", BAD)], "DATA", 0.1, FAULTS),
     "ccddata, variance": Layout(
@@ -480,6 +504,10 @@ LAYOUTS: dict[str, Layout] = {
     "psf of its filter": Layout(
         lambda: [primary(), sci(FILTER1="CLEAR1L", FILTER2="F814W"), ext("PSF_F814W", STAR)], psf=SCALE
     ),
+    "psf of the filter of the primary header": Layout(
+        lambda: [primary(FILTER="F814W"), sci(), ext("PSF_F814W", STAR), ext("PSF_F160W", STAR)], psf=SCALE,
+        says="PSF_F160W is not used, by its name it is of F160W",
+    ),
     "psf of another filter": Layout(
         lambda: [primary(), sci(FILTER="F814W"), ext("PSF", STAR, FILTER="F160W")], psf=SCALE,
         says="a.fits[PSF] is of the filter F160W, and the image of F814W: is it the right PSF?",
@@ -518,6 +546,56 @@ def test_layouts(tmp_path, layout):
     else:
         assert isinstance(seen.camera.psf, PixelPSF) and seen.camera.psf.scale == pytest.approx(layout.psf)
         assert torch.isclose(seen.camera.psf.kernel.sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+MASKED = (
+    "DQ_MASK", "FLAG_MASK", "QUALITY_MASK", "QUALITY_FLAGS", "SATURATION_MASK", "COSMIC_RAY_MASK", "EDGE_MASK",
+    "COMBINED_MASK", "FIT_MASK", "BAD_PIX_MASK", "MASK_CR", "BADPIXELMASK",
+)  # fmt: skip
+NOISY = {
+    ERR[0, 0]: ("FLUX_ERR", "FULL_ERR", "NOISE_TOT", "POISSON_ERR", "ERR_IMAGE", "ERRIMAGE"),
+    ERR[0, 0] ** 2: ("FLUX_VAR", "VARIANCE_TOTAL", "COMBINED_VAR"),
+    ERR[0, 0] ** -2: ("INVERSEVARIANCE", "FLUX_IVAR", "INVERSE_VAR", "VAR_INV", "SCI_INV_VARIANCE"),
+}
+
+
+@pytest.mark.parametrize("said", [{}, {"FILTER": "VIS"}], ids=["no band", "a band"])
+@pytest.mark.parametrize("name", MASKED)
+def test_words_that_say_what_a_mask_is_are_no_bands(tmp_path, name, said):
+    found = read_images(written(tmp_path / "a.fits", [primary(), sci(**said), ext(name, BAD)]))
+    assert int((~found.observation.mask).sum()) == FAULTS and f"mask {name}" in found.remarks[0]
+
+
+@pytest.mark.parametrize("said", [{}, {"FILTER": "VIS"}], ids=["no band", "a band"])
+@pytest.mark.parametrize(("value", "name"), [(value, name) for value, names in NOISY.items() for name in names])
+def test_words_that_say_what_noise_is_are_no_bands(tmp_path, value, name, said):
+    """A variance and an inverse variance stay what they are."""
+    hdus = [primary(), sci(**said), ext(name, np.full(SHAPE, value, "f4"))]
+    seen = read_images(written(tmp_path / "a.fits", hdus)).observation
+    assert float(seen.noise.variance(seen.image).sqrt().median()) == pytest.approx(SIGMA)
+
+
+@pytest.mark.parametrize("name", ["ERR2", "PSF_VIS", "PSF1", "PSFMODEL", "TRUE_MASK"])
+def test_where_no_image_says_a_band_no_word_is_one(tmp_path, name):
+    array = STAR if "PSF" in name else BAD if "MASK" in name else ERR
+    found = read_images(written(tmp_path / "a.fits", [primary(IMAGE, **HEAD), ext(name, array)]))
+    assert "not used" not in found.remarks[0] and name in found.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "band"), [("NIR_H_RMS", "NIR_H"), ("PSF_F160W", "F160W"), ("PSF_ERR", "PSF"), ("FLAT_MASK", "FLAT")]
+)
+def test_what_is_of_another_band_or_array_is_not_used_and_told(tmp_path, name, band):
+    hdus = [primary(), sci(FILTER="VIS"), ext("ERR", ERR), ext(name, ERR)]
+    told = read_images(written(tmp_path / "a.fits", hdus)).remarks
+    assert told[0] == f"a.fits: image SCI, noise ERR; not used: {name}"
+    assert f"{name} is not used, by its name it is of {band}: name it otherwise if it is of SCI" in told
+
+
+@pytest.mark.parametrize("name", ["INVERSE_RMS", "LOG_ERR", "RELATIVE_ERR"])
+def test_what_is_another_quantity_than_noise_is_not_taken_for_it(tmp_path, name):
+    told = read_images(written(tmp_path / "a.fits", [primary(), sci(), ext(name, ERR)])).remarks
+    assert told[0] == f"a.fits: image SCI; not used: {name}"
 
 
 def test_what_was_lost_of_integers_is_masked_though_no_blank_says_so(tmp_path):
@@ -649,6 +727,11 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
         Choice(),
         r"\[PSF\] has OVERSAMP = 0, expected a number above zero",
     ),
+    "psfs of bands that no image says": (
+        lambda: [primary(), sci(), ext("PSF_G", STAR), ext("PSF_VIS", STAR)],
+        Choice(),
+        r"a.fits has PSF_G, PSF_VIS, and no image that says its band: give --psf, or a FILTER to SCI",
+    ),
     "psf cube": (
         lambda: [primary(), sci(), ext("PSF", np.stack([STAR] * 2))],
         Choice(),
@@ -712,6 +795,7 @@ def test_the_table_of_names():
     assert meaning("LENS").role is None and meaning("").role is None
     files = {"j1000_drz_wht.fits": "weight", "coadd-invvar-r.fits.gz": "inverse variance", "a.fits": None}
     files |= {"noise_map.npy": "standard deviation", "psf.fits": "PSF"}
+    files |= {"inverse_var.fits": "inverse variance", "dq_mask.npy": "flags", "mask_objects_2.npy": "mask of objects"}
     assert {name: meaning_of_file(Path(name)).role for name in files} == files
 
 

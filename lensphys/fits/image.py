@@ -28,7 +28,9 @@ from lensphys.fits.names import (
     OF_LENS,
     PSF,
     WEIGHT,
+    is_of,
     meaning_of_file,
+    part_of_noise,
     plain,
 )
 from lensphys.fits.units import is_magnitude, unit_of
@@ -41,6 +43,7 @@ _BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {  # what is in place of it wh
     "PSF": ("PSF", (PSF,)),
     "objects": ("mask", (OBJECTS,)),
 }
+_ONE_OF = {"noise": "--error", "PSF": "--psf"}  # what there can be but one of, and how it is given
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -136,7 +139,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         header = with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
         check_rescalable(str(path), header)
-        beside = _beside(file, hdu, choice)
+        beside, said = _beside(file, hdu, choice)
         good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, plane, file))
         how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
         used, unused = _shares(file, {"image": [hdu], **beside})
@@ -151,7 +154,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             next((kernel_of(psf, file) for psf in beside["PSF"]), None),
             used,
             unused,
-            (_sentence(path, used, unused), *remarks, *how),
+            (_sentence(path, used, unused), *remarks, *said, *how),
         )
 
 
@@ -218,7 +221,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
         hdu, _, remarks = _chosen(file, choice)
         images, header = hdu.planes(rows), with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
-        beside = _beside(file, hdu, choice)
+        beside, said = _beside(file, hdu, choice)
         telescope = str(header.get("TELESCOP", ""))
         good, how = _good(
             beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu))
@@ -236,7 +239,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
             None if good is None else good.reshape(-1, 1, *good.shape[-2:]),
             next((kernel_of(psf, file) for psf in beside["PSF"]), None),
             unused,
-            (_sentence(path, used, unused), *remarks, *how),
+            (_sentence(path, used, unused), *remarks, *said, *how),
         )
 
 
@@ -260,7 +263,7 @@ def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
     """
     with opened(name, path) as file:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in NOISE]
-        named.sort(key=lambda hdu: (hdu.meaning.band != band, NOISE.index(str(hdu.meaning.role))))
+        named.sort(key=lambda hdu: (hdu.meaning.band != band, *_of_all_noise(hdu), NOISE.index(str(hdu.meaning.role))))
         if named:
             return _noise(named[0], named[0].where)
         plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
@@ -434,41 +437,105 @@ def _remedy(hdu: Hdu) -> str:
 # ---------------------------------------------------------------- what belongs to it
 
 
-def _beside(file: FitsFile, image: Hdu, choice: Choice) -> dict[str, list[Hdu]]:
-    """What a file has for an image and the user does not give: all masks, and of the others the surest."""
-    found = {
-        what: [] if given in choice.given else _all_beside(file, image, of) for what, (given, of) in _BESIDE.items()
-    }
-    return {what: hdus if what in ("mask", "objects") else hdus[:1] for what, hdus in found.items()}
-
-
-def _all_beside(file: FitsFile, image: Hdu, roles: Sequence[str]) -> list[Hdu]:
-    """What a file has for an image, the surest role first: of its own version and band, or of none."""
+def _beside(file: FitsFile, image: Hdu, choice: Choice) -> tuple[dict[str, list[Hdu]], list[str]]:
+    """What a file has for an image and the user does not give: all masks, of the others the surest. And what to say."""
     chips = [hdu for hdu in file.arrays if hdu.name == image.name]
-    found = [
+    near = [
         hdu
         for hdu in file.hdus
-        if hdu.meaning.role in roles
-        and hdu.number != image.number
-        and _of_band_of(image, hdu.meaning.band)
+        if hdu.number != image.number
         and (hdu.version == image.version or len(chips) < 2)
         and (hdu.shape or holds_kernel(hdu))
     ]
-    found.sort(
-        key=lambda hdu: (
-            hdu.meaning.band == "" and image.meaning.band != "",
-            roles.index(hdu.meaning.role),
-            len(hdu.name),  # the plainest: ERR before BKG_ERR
+    names, found, how = _Names.of(file, image), {}, []
+    for what, (given, roles) in _BESIDE.items():
+        maps = [hdu for hdu in near if hdu.meaning.role in roles and given not in choice.given]
+        own = sorted((hdu for hdu in maps if names.fit(hdu)), key=lambda hdu: names.order(hdu, roles))
+        how += [said for hdu in maps for said in names.told(hdu)]
+        if what in _ONE_OF:
+            names.check_one(own, _ONE_OF[what])
+        found[what] = own[:1] if what in _ONE_OF else own
+    return found, how
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The names in a file, as they tell what belongs to one of its images.
+
+    Args:
+        file: that.
+        image: one of its images.
+        said: words of the names, bands and filters of all of them.
+        apart: whether they say bands, of which a word that none of them has may be another one.
+    """
+
+    file: FitsFile
+    image: Hdu
+    said: frozenset[str]
+    apart: bool
+
+    @classmethod
+    def of(cls, file: FitsFile, image: Hdu) -> _Names:
+        images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
+        said = {word for hdu in images for name in (*_bands(hdu), hdu.meaning.name) for word in plain(name).split("_")}
+        letters = {letter for hdu in images for letter in str(hdu.header.get("BANDS", "")).strip().upper()}
+        alike = [hdu for hdu in images if hdu.meaning.role == image.meaning.role]
+        filters = {plain(filter_of(header)) for header in (file.primary, *(hdu.header for hdu in images))} - {""}
+        of_bands = any(is_of(w, IMAGE, apart=True) for hdu in images for w in hdu.meaning.band.split("_") if w)
+        said |= {word for name in filters for word in name.split("_")} | letters
+        return cls(file, image, frozenset(said), len(alike) > 1 or of_bands or bool(filters))
+
+    def _words(self, hdu: Hdu) -> list[str]:
+        own = self.image.meaning.name.split("_")
+        return [word for word in hdu.meaning.band.split("_") if word and word not in own]
+
+    def band(self, hdu: Hdu) -> str:
+        """What a map is of by its name."""
+        words = self._words(hdu)
+        return "_".join(w for w in words if w in self.said or is_of(w, str(hdu.meaning.role), self.apart))
+
+    def unknown(self, hdu: Hdu) -> list[str]:
+        """Words of its name that are not known, and of no image."""
+        return [w for w in self._words(hdu) if w not in self.said and is_of(w, str(hdu.meaning.role), apart=True)]
+
+    def fit(self, hdu: Hdu) -> bool:
+        """Whether a map is of the image or of no band; an image of no known name may hold any word: ``o1234.ima``."""
+        image = self.image
+        name, filtered = plain(image.name), plain(filter_of(image.header) or filter_of(self.file.primary))
+        words = name.split("_") if image.meaning.role is None else []
+        return self.band(hdu) in (image.meaning.band, "", name, filtered, *words)
+
+    def order(self, hdu: Hdu, roles: Sequence[str]) -> tuple[bool, bool, int, int, int, int]:
+        """By what the surest of some maps is the first: the band, all noise before a part, the role, the plainest."""
+        return (
+            self.band(hdu) == "" and self.image.meaning.band != "",
+            *_of_all_noise(hdu),
+            len(self.unknown(hdu)),
+            roles.index(str(hdu.meaning.role)),
+            len(hdu.name),  # ERR before ERR_IMAGE
         )
-    )
-    return found
+
+    def told(self, hdu: Hdu) -> list[str]:
+        """What to say of a map that is not used, of a word that no image has."""
+        band, image = self.band(hdu), label(self.image)
+        if self.fit(hdu) or set(band.split("_")) <= self.said:
+            return []
+        return [f"{label(hdu)} is not used, by its name it is of {shown(band)}: name it otherwise if it is of {image}"]
+
+    def check_one(self, own: Sequence[Hdu], option: str) -> None:
+        """Raise where words that are not known tell maps apart, of which one is wanted: PSF_G and PSF_R."""
+        first = self.unknown(own[0]) if own else []
+        if first and any(self.unknown(hdu) not in ([], first) for hdu in own):
+            held = ", ".join(map(label, own[:6]))
+            raise LensphysError(
+                f"{self.file.path} has {held}, and no image that says its band: give {option}, or a FILTER to "
+                f"{label(self.image)}"
+            )
 
 
-def _of_band_of(image: Hdu, band: str) -> bool:
-    """Whether what is of a band belongs to an image; the name of one of no known name may hold any: ``o1234.ima``."""
-    name, filtered = plain(image.name), plain(filter_of(image.header))
-    words = name.split("_") if image.meaning.role is None else []
-    return band in (image.meaning.band, "", image.meaning.name, name, filtered, *words)
+def _of_all_noise(hdu: Hdu) -> tuple[bool, int]:
+    """Weights last, which do not say what they are; before them noise of all, and then of a part."""
+    return hdu.meaning.role == WEIGHT, part_of_noise(hdu.name)
 
 
 def check_linear(hdu: Hdu, header: fits.Header) -> None:

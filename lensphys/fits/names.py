@@ -32,7 +32,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "UNCERTAINTIES", "NOISE",
     ),
     VARIANCE: ("VAR", "VARIANCE", "VARIANCES", "STAT"),
-    INVERSE_VARIANCE: ("IVAR", "IVM", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "WGT"),
+    INVERSE_VARIANCE: ("IVAR", "IVM", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "INVERSE_VAR", "WGT"),
     WEIGHT: (
         "WHT", "WT", "WEIGHT", "WEIGHTS", "EXP", "EXPOSURE", "EXPTIME", "NEXP", "COVERAGE", "COV", "CONF", "CONFIDENCE",
     ),
@@ -49,6 +49,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     OBJECTS: (
         "OBJMASK", "OBJ_MASK", "OBJECT_MASK", "OBJECTS_MASK", "MASK_OBJECTS", "STARMASK", "STAR_MASK", "MASK_STARS",
         "NEIGHBOUR_MASK", "NEIGHBOR_MASK", "COMPANION_MASK", "CONTAMINANT_MASK", "SOURCE_MASK", "SRCMASK",
+        "DETECTION_MASK",
     ),
     OF_LENS: (
         "LENSMASK", "LENS_MASK", "MASK_LENS", "GALAXY_MASK", "LENS_GALAXY_MASK", "DEFLECTOR_MASK", "ARCMASK",
@@ -65,11 +66,18 @@ NAMES: dict[str, tuple[str, ...]] = {
         "WAVELENGTH", "FLAT", "DARK", "BIAS", "GAIN",
     ),
 }  # fmt: skip
-_ROLES = {name: role for role, names in NAMES.items() for name in names}
+_ROLES = {form: role for role, names in NAMES.items() for name in names for form in (name, name.replace("_", ""))}
 # Words beside a name that say nothing of a band (WEIGHT_MAP, ERROR_IMAGE, PSF_MODEL, BKG_RMS)
 FILLERS = frozenset(
     ("MAP", "IMAGE", "IMG", "DATA", "ARRAY", "PIXEL", "MODEL", "STAR", "BKG", "BACKGROUND", "SKY", "TOTAL")
 )
+# Words that say of which kind a map is, not of which band; where an image is named so, they are its own all the same
+_FAULTS = frozenset(("BAD", "CR", "COSMIC", "SAT", "SATURATION", "EDGE", "HOT", "DEAD", "DEFECT"))  # flags, of a MASK
+_INVERSE = frozenset(("INV", "INVERSE"))
+_ALL, _PART = frozenset(("TOTAL", "TOT", "FULL")), frozenset(("SKY", "BKG", "BACKGROUND", "POISSON", "SHOT", "READ"))
+_KINDS = frozenset(("RAY", "PIX", "FIT", "COMBINED", "FINAL")) | _FAULTS | _INVERSE | _ALL | _PART
+_NO_NOISE = frozenset(("LOG", "REL", "RELATIVE", "FRACTIONAL", "SQUARED"))  # beside a noise's name: another quantity
+_KIN = (NOISE, (*MASKS, OBJECTS, OF_LENS), (PSF,))
 # Of several names in one the surest tells: MODEL_IMAGE is no image, ERROR_IMAGE a noise map. What may as well be said
 # of an image (EXP_1_SCI, GOOD_IMAGE, FLAT_SCI) goes no further than the name of an image does.
 _ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID", "FLAT", "DARK", "BIAS", "GAIN")
@@ -130,10 +138,47 @@ def meaning(name: str) -> Meaning:
     runs = _known(words)
     if not runs:
         return Meaning(None)
-    start, end = max(runs, key=lambda run: (_sureness("_".join(words[slice(*run)])), run[1]))
-    known = "_".join(words[start:end])
-    idle = FILLERS | _NOISES if _ROLES[known] in NOISE else FILLERS
-    return Meaning(_ROLES[known], "_".join(word for word in words[:start] + words[end:] if word not in idle), known)
+    names = {run: "_".join(words[slice(*run)]) for run in runs}
+    start, end = max(runs, key=lambda run: (_sureness(names[run]), run[1]))
+    if _ROLES[names[start, end]] == MASK:  # which of the masks, says another name: DQ_MASK
+        start, end = next((run for run in runs if _ROLES[names[run]] in (FLAGS, GOOD, OBJECTS, OF_LENS)), (start, end))
+    known, beside = names[start, end], words[:start] + words[end:]
+    role = _turned(_ROLES[known], frozenset(beside))
+    idle = FILLERS | _NOISES if role in NOISE else FILLERS
+    return Meaning(role, "_".join(word for word in beside if word not in idle), known)
+
+
+def is_of(word: str, role: str, apart: bool) -> bool:
+    """Return whether a word beside the name of a map, which no image has, still says what the map is of.
+
+    Example:
+        >>> [is_of(word, "mask", apart=False) for word in ("DQ", "PSF", "VIS")]
+        [False, True, False]
+
+    Args:
+        word: in capitals.
+        role: of the map.
+        apart: whether the images of the file say bands, of which a word that is not known may be another one.
+    """
+    known = _ROLES.get(word)
+    if known is None:
+        return apart and word not in _KINDS
+    return known != IMAGE and not any(role in kin and known in kin for kin in _KIN)
+
+
+def part_of_noise(name: str) -> int:
+    """Return 0 of a noise map that is of all noise by its name (TOTAL_ERR), 2 of a part of it (SKY_ERR), else 1."""
+    words = set(plain(name).split("_"))
+    return 0 if words & _ALL else 2 if words & _PART else 1
+
+
+def _turned(role: str, beside: frozenset[str]) -> str:
+    """The role of a map, by the words beside its name: an inverse variance is none that is a variance."""
+    if beside & _INVERSE and role in (*NOISE, *MASKS):
+        return INVERSE_VARIANCE if role == VARIANCE else MASK if role in MASKS else OTHER
+    if beside & _NO_NOISE and role in NOISE:
+        return OTHER
+    return FLAGS if role == MASK and beside & _FAULTS else role
 
 
 def plain(name: str) -> str:
@@ -147,8 +192,8 @@ def plain(name: str) -> str:
 
 
 def _parted(word: str) -> list[str]:
-    """A word in its parts, where one of them is known: SCI1 and WEIGHTMAP."""
-    found = None if word in _ROLES else re.fullmatch(r"(\D+?)(MAP|\d+)", word)
+    """A word in its parts, where one of them is known: SCI1, WEIGHTMAP and PSFMODEL."""
+    found = None if word in _ROLES else re.fullmatch(r"(\D+?)(MAP|MODEL|IMAGE|IMG|ARRAY|\d+)", word)
     return [found[1], found[2]] if found is not None and found[1] in _ROLES else [word]
 
 
