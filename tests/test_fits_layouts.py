@@ -126,6 +126,15 @@ def euclid(band: str, image=IMAGE) -> list:
     ]
 
 
+def chip(image=IMAGE, noise=ERR, star=STAR, flags=0 * BAD, **cards) -> list:
+    """One of several with the same names and no version."""
+    maps = {"ERR": noise, "PSF": star, "DQ": flags}
+    return [ext("SCI", image, **HEAD, **cards), *(ext(name, array, **cards) for name, array in maps.items())]
+
+
+OTHER_CHIP = chip(2 * IMAGE, 3 * ERR, _star(9, 4), 1 - BAD)
+
+
 def hst() -> list:
     chips = []
     for version, image in ((1, IMAGE), (2, IMAGE[::-1])):
@@ -231,6 +240,27 @@ LAYOUTS: dict[str, Layout] = {
     "band by FILTER": Layout(
         lambda: [primary(), sci(2 * IMAGE, "CHIP1", FILTER="g"), sci(IMAGE, "CHIP2", FILTER="r")], "CHIP2",
         choice=Choice(band="R"),
+    ),
+    "chips of two filters": Layout(
+        lambda: [primary(), *chip(2 * IMAGE, 3 * ERR, _star(9, 4), BAD[::-1].copy(), FILTER="F814W"),
+                 *chip(flags=BAD, FILTER="F606W")],
+        "SCI", 0.1, FAULTS, SCALE, Choice(band="F606W"),
+        says="image SCI, noise ERR, mask DQ, PSF PSF; not used: SCI, ERR, PSF, DQ\nDQ: 612 of 672",
+    ),
+    "chips of two filters, in disorder": Layout(
+        lambda: [primary(), ext("ERR", 3 * ERR, FILTER="B"), ext("ERR", ERR, FILTER="A"), sci(2 * IMAGE, FILTER="B"),
+                 sci(FILTER="A"), ext("PSF", STAR)],
+        "SCI", 0.1, psf=SCALE, choice=Choice(band="a"),
+    ),
+    "chips in order": Layout(
+        lambda: [primary(), *OTHER_CHIP, *chip(flags=BAD)], "SCI", 0.1, FAULTS, SCALE, Choice(extension="5"),
+    ),
+    "the first of chips in order": Layout(
+        lambda: [primary(), *chip(flags=BAD), *OTHER_CHIP], "SCI", 0.1, FAULTS, SCALE, Choice(extension="1"),
+    ),
+    "noise of the other filter alone": Layout(
+        lambda: [primary(), sci(FILTER="A"), sci(2 * IMAGE, FILTER="B"), ext("ERR", ERR, FILTER="B")],
+        says="image SCI; not used: SCI, ERR",
     ),
     "band after the name": Layout(lambda: [primary(), sci(name="SCI_F814W"), ext("ERR_F814W", ERR)], "SCI_F814W", 0.1),
     "noise named after its image": Layout(lambda: [primary(), sci(name="FLUX"), ext("FLUX_ERR", ERR)], "FLUX", 0.1),
@@ -726,6 +756,17 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
         lambda: [primary(), sci(), ext("PSF", STAR, OVERSAMP=0)],
         Choice(),
         r"\[PSF\] has OVERSAMP = 0, expected a number above zero",
+    ),
+    "images before their noise": (
+        lambda: [primary(), sci(), sci(2 * IMAGE), ext("ERR", ERR), ext("ERR", 2 * ERR)],
+        Choice(),
+        r"a.fits has 2 arrays ERR, and neither FILTER nor their order says which is of SCI, extension 1: give --error, "
+        r"or each its EXTVER",
+    ),
+    "masks before their images": (
+        lambda: [primary(), ext("DQ", BAD), sci(), ext("DQ", BAD), sci(2 * IMAGE)],
+        Choice(),
+        r"has 2 arrays DQ, and neither FILTER nor their order says which is of SCI, extension 2: give --mask, or each",
     ),
     "psfs of bands that no image says": (
         lambda: [primary(), sci(), ext("PSF_G", STAR), ext("PSF_VIS", STAR)],

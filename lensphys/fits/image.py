@@ -43,7 +43,7 @@ _BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {  # what is in place of it wh
     "PSF": ("PSF", (PSF,)),
     "objects": ("mask", (OBJECTS,)),
 }
-_ONE_OF = {"noise": "--error", "PSF": "--psf"}  # what there can be but one of, and how it is given
+_GIVEN = {"noise": "--error", "mask": "--mask", "PSF": "--psf"}
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -450,11 +450,12 @@ def _beside(file: FitsFile, image: Hdu, choice: Choice) -> tuple[dict[str, list[
     names, found, how = _Names.of(file, image), {}, []
     for what, (given, roles) in _BESIDE.items():
         maps = [hdu for hdu in near if hdu.meaning.role in roles and given not in choice.given]
-        own = sorted((hdu for hdu in maps if names.fit(hdu)), key=lambda hdu: names.order(hdu, roles))
+        own = names.of_image([hdu for hdu in maps if names.fit(hdu)], _GIVEN[given])
+        own.sort(key=lambda hdu: names.order(hdu, roles))
         how += [said for hdu in maps for said in names.told(hdu)]
-        if what in _ONE_OF:
-            names.check_one(own, _ONE_OF[what])
-        found[what] = own[:1] if what in _ONE_OF else own
+        if what in ("noise", "PSF"):
+            names.check_one(own, _GIVEN[given])
+        found[what] = own[:1] if what in ("noise", "PSF") else own
     return found, how
 
 
@@ -465,12 +466,14 @@ class _Names:
     Args:
         file: that.
         image: one of its images.
+        images: all of them.
         said: words of the names, bands and filters of all of them.
         apart: whether they say bands, of which a word that none of them has may be another one.
     """
 
     file: FitsFile
     image: Hdu
+    images: Sequence[Hdu]
     said: frozenset[str]
     apart: bool
 
@@ -483,7 +486,12 @@ class _Names:
         filters = {plain(filter_of(header)) for header in (file.primary, *(hdu.header for hdu in images))} - {""}
         of_bands = any(is_of(w, IMAGE, apart=True) for hdu in images for w in hdu.meaning.band.split("_") if w)
         said |= {word for name in filters for word in name.split("_")} | letters
-        return cls(file, image, frozenset(said), len(alike) > 1 or of_bands or bool(filters))
+        return cls(file, image, images, frozenset(said), len(alike) > 1 or of_bands or bool(filters))
+
+    @property
+    def filter(self) -> str:
+        """Of the image."""
+        return filter_of(self.image.header) or filter_of(self.file.primary)
 
     def _words(self, hdu: Hdu) -> list[str]:
         own = self.image.meaning.name.split("_")
@@ -501,9 +509,35 @@ class _Names:
     def fit(self, hdu: Hdu) -> bool:
         """Whether a map is of the image or of no band; an image of no known name may hold any word: ``o1234.ima``."""
         image = self.image
-        name, filtered = plain(image.name), plain(filter_of(image.header) or filter_of(self.file.primary))
+        name, own = plain(image.name), self.filter
         words = name.split("_") if image.meaning.role is None else []
-        return self.band(hdu) in (image.meaning.band, "", name, filtered, *words)
+        of_another = {filter_of(other.header) for other in self.images} - {own, ""}
+        named = self.band(hdu) in (image.meaning.band, "", name, plain(own), *words)
+        return named and filter_of(hdu.header) not in of_another
+
+    def of_image(self, maps: Sequence[Hdu], option: str) -> list[Hdu]:
+        """Return those of the image where several have one name: of its FILTER, else between it and the next image.
+
+        Raises:
+            LensphysError: if neither tells.
+        """
+        images = [hdu.number for hdu in self.images if hdu.meaning.role == self.image.meaning.role]
+        after = min((number for number in images if number > self.image.number), default=len(self.file.raw))
+        found = []
+        for name in dict.fromkeys(hdu.name for hdu in maps):
+            same = [hdu for hdu in maps if hdu.name == name]
+            same = [hdu for hdu in same if self.filter and filter_of(hdu.header) == self.filter] or same
+            near = [hdu for hdu in same if self.image.number < hdu.number < after]
+            if len(same) == 1 or len(images) == 1:
+                found += same
+            elif near and same[0].number > images[0]:
+                found += near
+            else:
+                raise LensphysError(
+                    f"{self.file.path} has {len(same)} arrays {shown(name)}, and neither FILTER nor their order says "
+                    f"which is of {label(self.image)}, extension {self.image.number}: give {option}, or each its EXTVER"
+                )
+        return found
 
     def order(self, hdu: Hdu, roles: Sequence[str]) -> tuple[bool, bool, int, int, int, int]:
         """By what the surest of some maps is the first: the band, all noise before a part, the role, the plainest."""
@@ -518,7 +552,7 @@ class _Names:
     def told(self, hdu: Hdu) -> list[str]:
         """What to say of a map that is not used, of a word that no image has."""
         band, image = self.band(hdu), label(self.image)
-        if self.fit(hdu) or set(band.split("_")) <= self.said:
+        if self.fit(hdu) or set(band.split("_")) <= self.said | {""}:
             return []
         return [f"{label(hdu)} is not used, by its name it is of {shown(band)}: name it otherwise if it is of {image}"]
 
