@@ -262,6 +262,13 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(), sci(FILTER="A"), sci(2 * IMAGE, FILTER="B"), ext("ERR", ERR, FILTER="B")],
         says="image SCI; not used: SCI, ERR",
     ),
+    "masks of one name beside one image": Layout(
+        lambda: [primary(), sci(FILTER="A"), ext("MASK", BAD, FILTER="A"), ext("MASK", BAD[::-1].copy(), 2)], bad=TWICE,
+    ),
+    "an array of another kind, asked for": Layout(
+        lambda: [primary(), ext("DQ", BAD), ext("MODEL", IMAGE, **HEAD), ext("DQ", BAD), sci(2 * IMAGE)], "MODEL",
+        bad=FAULTS, choice=Choice(extension="MODEL"),
+    ),
     "band after the name": Layout(lambda: [primary(), sci(name="SCI_F814W"), ext("ERR_F814W", ERR)], "SCI_F814W", 0.1),
     "noise named after its image": Layout(lambda: [primary(), sci(name="FLUX"), ext("FLUX_ERR", ERR)], "FLUX", 0.1),
     "noise of another band": Layout(lambda: [primary(), sci(name="VIS_FLUX"), ext("NIR_H_RMS", ERR)], "VIS_FLUX"),

@@ -522,13 +522,15 @@ class _Names:
             LensphysError: if neither tells.
         """
         images = [hdu.number for hdu in self.images if hdu.meaning.role == self.image.meaning.role]
+        if len(images) < 2:
+            return list(maps)
         after = min((number for number in images if number > self.image.number), default=len(self.file.raw))
         found = []
         for name in dict.fromkeys(hdu.name for hdu in maps):
             same = [hdu for hdu in maps if hdu.name == name]
             same = [hdu for hdu in same if self.filter and filter_of(hdu.header) == self.filter] or same
             near = [hdu for hdu in same if self.image.number < hdu.number < after]
-            if len(same) == 1 or len(images) == 1:
+            if len(same) == 1:
                 found += same
             elif near and same[0].number > images[0]:
                 found += near
