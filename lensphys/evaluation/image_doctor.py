@@ -15,9 +15,9 @@ from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.written import open_arrays
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
-from lensphys.fits.file import Hdu, opened
+from lensphys.fits.file import Hdu, label, opened
 from lensphys.fits.header import scale_key
-from lensphys.fits.image import PIXELS, label
+from lensphys.fits.image import PIXELS
 from lensphys.fits.planes import PLANES
 from lensphys.fits.units import unit_of, unit_text
 from lensphys.observation.darkness import shows_light

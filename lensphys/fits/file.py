@@ -303,6 +303,11 @@ def _readable(header: fits.Header) -> fits.Header:
     return fits.Header(cards, copy=True)
 
 
+def label(hdu: Hdu) -> str:
+    """Return what an extension is called: its name, and its version if that is not the first."""
+    return shown(hdu.name) + (f",{hdu.version}" if hdu.version > 1 else "")
+
+
 def _check_size(where: str, hdu: Any) -> None:
     """Raise before an array is read, or the tiles that make it are, that no cut-out of a lens has."""
     tiles = cast("tuple[int, ...]", getattr(hdu, "tile_shape", None) or ())

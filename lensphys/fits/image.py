@@ -13,9 +13,10 @@ from astropy.units import UnitBase
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fits.file import FitsFile, Hdu, opened, shown
-from lensphys.fits.header import check_rescalable, filter_of, with_primary
-from lensphys.fits.kernel import Kernel, holds_kernel, kernel_of
+from lensphys.fits.beside import bands_of, maps_beside, of_all_noise
+from lensphys.fits.file import FitsFile, Hdu, label, opened, shown
+from lensphys.fits.header import check_rescalable, with_primary
+from lensphys.fits.kernel import Kernel, kernel_of
 from lensphys.fits.masks import Mask, good_in_all, sense, without_objects
 from lensphys.fits.names import (
     DEVIATION,
@@ -28,22 +29,13 @@ from lensphys.fits.names import (
     OF_LENS,
     PSF,
     WEIGHT,
-    is_of,
     meaning_of_file,
-    part_of_noise,
     plain,
 )
 from lensphys.fits.units import is_magnitude, unit_of
 
 Array = NDArray[Any]
 
-_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {  # what is in place of it where the user gives that, and its roles
-    "noise": ("noise", NOISE),
-    "mask": ("mask", MASKS),
-    "PSF": ("PSF", (PSF,)),
-    "objects": ("mask", (OBJECTS,)),
-}
-_GIVEN = {"noise": "--error", "mask": "--mask", "PSF": "--psf"}
 _FIRST = NAMES[IMAGE][:2]  # ARC, the lens light subtracted, before SCI, before the others in the order of the file
 
 
@@ -139,7 +131,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         header = with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
         check_rescalable(str(path), header)
-        beside, said = _beside(file, hdu, choice)
+        beside, said = maps_beside(file, hdu, choice.given)
         good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, plane, file))
         how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
         used, unused = _shares(file, {"image": [hdu], **beside})
@@ -221,7 +213,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
         hdu, _, remarks = _chosen(file, choice)
         images, header = hdu.planes(rows), with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
-        beside, said = _beside(file, hdu, choice)
+        beside, said = maps_beside(file, hdu, choice.given)
         telescope = str(header.get("TELESCOP", ""))
         good, how = _good(
             beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu))
@@ -263,7 +255,7 @@ def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
     """
     with opened(name, path) as file:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in NOISE]
-        named.sort(key=lambda hdu: (hdu.meaning.band != band, *_of_all_noise(hdu), NOISE.index(str(hdu.meaning.role))))
+        named.sort(key=lambda hdu: (hdu.meaning.band != band, *of_all_noise(hdu), NOISE.index(str(hdu.meaning.role))))
         if named:
             return _noise(named[0], named[0].where)
         plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
@@ -306,11 +298,6 @@ def mask_role(path: Path) -> str:
     """Return what a file's own name says of the mask in it: flags, good pixels, or just a mask."""
     role = meaning_of_file(path).role
     return str(role) if role in MASKS else MASK
-
-
-def label(hdu: Hdu) -> str:
-    """Return what an extension is called: its name, and its version if that is not the first."""
-    return shown(hdu.name) + (f",{hdu.version}" if hdu.version > 1 else "")
 
 
 def _shares(file: FitsFile, found: Mapping[str, list[Hdu]]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -375,22 +362,16 @@ def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
     return [f"{len(same)} images ({', '.join(same[:6])}): the first is taken, choose another one with {remedy}"]
 
 
-def _bands(hdu: Hdu) -> set[str]:
-    """What an image may be asked for by: the band in its name, its filter, its name where that says nothing else."""
-    own = hdu.name.upper() if hdu.meaning.role is None and hdu.name.upper() != "PRIMARY" else ""
-    return {band for band in (hdu.meaning.band, filter_of(hdu.header), own) if band}
-
-
 def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
     """The images of a band, or the cube that has it and its plane there (BANDS = 'grz': Legacy Surveys)."""
-    found = [hdu for hdu in images if plain(band) in map(plain, _bands(hdu))]
+    found = [hdu for hdu in images if plain(band) in map(plain, bands_of(hdu))]
     if found:
         return found, None
     for hdu in images:
         bands = str(hdu.header.get("BANDS", "")).strip().lower()
         if len(hdu.shape) == 3 and len(bands) == hdu.shape[0] and band.lower() in bands:
             return [hdu], bands.index(band.lower())
-    known = ", ".join(sorted({band for hdu in images for band in _bands(hdu)})[:12])
+    known = ", ".join(sorted({band for hdu in images for band in bands_of(hdu)})[:12])
     silent = f"no image in it says its band (it holds {file.contents}); leave the band out"
     remedy = f"choose one of {known}" if known else silent
     raise LensphysError(f"{file.path} has no image of the band {shown(band)}: {remedy}")
@@ -432,146 +413,6 @@ def _remedy(hdu: Hdu) -> str:
     if 4 * hdu.shape[-1] < min(hdu.shape[:2]):
         return f"its planes are last, save one as (H, W) = {hdu.shape[:2]}"
     return f"choose a plane with --ext '{label(hdu)}[0]', or give --rows : if each is a lens of its own"
-
-
-# ---------------------------------------------------------------- what belongs to it
-
-
-def _beside(file: FitsFile, image: Hdu, choice: Choice) -> tuple[dict[str, list[Hdu]], list[str]]:
-    """What a file has for an image and the user does not give: all masks, of the others the surest. And what to say."""
-    chips = [hdu for hdu in file.arrays if hdu.name == image.name]
-    near = [
-        hdu
-        for hdu in file.hdus
-        if hdu.number != image.number
-        and (hdu.version == image.version or len(chips) < 2)
-        and (hdu.shape or holds_kernel(hdu))
-    ]
-    names, found, how = _Names.of(file, image), {}, []
-    for what, (given, roles) in _BESIDE.items():
-        maps = [hdu for hdu in near if hdu.meaning.role in roles and given not in choice.given]
-        own = names.of_image([hdu for hdu in maps if names.fit(hdu)], _GIVEN[given])
-        own.sort(key=lambda hdu: names.order(hdu, roles))
-        how += [said for hdu in maps for said in names.told(hdu)]
-        if what in ("noise", "PSF"):
-            names.check_one(own, _GIVEN[given])
-        found[what] = own[:1] if what in ("noise", "PSF") else own
-    return found, how
-
-
-@dataclass(frozen=True)
-class _Names:
-    """The names in a file, as they tell what belongs to one of its images.
-
-    Args:
-        file: that.
-        image: one of its images.
-        images: all of them.
-        said: words of the names, bands and filters of all of them.
-        apart: whether they say bands, of which a word that none of them has may be another one.
-    """
-
-    file: FitsFile
-    image: Hdu
-    images: Sequence[Hdu]
-    said: frozenset[str]
-    apart: bool
-
-    @classmethod
-    def of(cls, file: FitsFile, image: Hdu) -> _Names:
-        images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
-        said = {word for hdu in images for name in (*_bands(hdu), hdu.meaning.name) for word in plain(name).split("_")}
-        letters = {letter for hdu in images for letter in str(hdu.header.get("BANDS", "")).strip().upper()}
-        alike = [hdu for hdu in images if hdu.meaning.role == image.meaning.role]
-        filters = {plain(filter_of(header)) for header in (file.primary, *(hdu.header for hdu in images))} - {""}
-        of_bands = any(is_of(w, IMAGE, apart=True) for hdu in images for w in hdu.meaning.band.split("_") if w)
-        said |= {word for name in filters for word in name.split("_")} | letters
-        return cls(file, image, images, frozenset(said), len(alike) > 1 or of_bands or bool(filters))
-
-    @property
-    def filter(self) -> str:
-        """Of the image."""
-        return filter_of(self.image.header) or filter_of(self.file.primary)
-
-    def _words(self, hdu: Hdu) -> list[str]:
-        own = self.image.meaning.name.split("_")
-        return [word for word in hdu.meaning.band.split("_") if word and word not in own]
-
-    def band(self, hdu: Hdu) -> str:
-        """What a map is of by its name."""
-        words = self._words(hdu)
-        return "_".join(w for w in words if w in self.said or is_of(w, str(hdu.meaning.role), self.apart))
-
-    def unknown(self, hdu: Hdu) -> list[str]:
-        """Words of its name that are not known, and of no image."""
-        return [w for w in self._words(hdu) if w not in self.said and is_of(w, str(hdu.meaning.role), apart=True)]
-
-    def fit(self, hdu: Hdu) -> bool:
-        """Whether a map is of the image or of no band; an image of no known name may hold any word: ``o1234.ima``."""
-        image = self.image
-        name, own = plain(image.name), self.filter
-        words = name.split("_") if image.meaning.role is None else []
-        of_another = {filter_of(other.header) for other in self.images} - {own, ""}
-        named = self.band(hdu) in (image.meaning.band, "", name, plain(own), *words)
-        return named and filter_of(hdu.header) not in of_another
-
-    def of_image(self, maps: Sequence[Hdu], option: str) -> list[Hdu]:
-        """Return those of the image where several have one name: of its FILTER, else between it and the next image.
-
-        Raises:
-            LensphysError: if neither tells.
-        """
-        images = [hdu.number for hdu in self.images if hdu.meaning.role == self.image.meaning.role]
-        if len(images) < 2:
-            return list(maps)
-        after = min((number for number in images if number > self.image.number), default=len(self.file.raw))
-        found = []
-        for name in dict.fromkeys(hdu.name for hdu in maps):
-            same = [hdu for hdu in maps if hdu.name == name]
-            same = [hdu for hdu in same if self.filter and filter_of(hdu.header) == self.filter] or same
-            near = [hdu for hdu in same if self.image.number < hdu.number < after]
-            if len(same) == 1:
-                found += same
-            elif near and same[0].number > images[0]:
-                found += near
-            else:
-                raise LensphysError(
-                    f"{self.file.path} has {len(same)} arrays {shown(name)}, and neither FILTER nor their order says "
-                    f"which is of {label(self.image)}, extension {self.image.number}: give {option}, or each its EXTVER"
-                )
-        return found
-
-    def order(self, hdu: Hdu, roles: Sequence[str]) -> tuple[bool, bool, int, int, int, int]:
-        """By what the surest of some maps is the first: the band, all noise before a part, the role, the plainest."""
-        return (
-            self.band(hdu) == "" and self.image.meaning.band != "",
-            *_of_all_noise(hdu),
-            len(self.unknown(hdu)),
-            roles.index(str(hdu.meaning.role)),
-            len(hdu.name),  # ERR before ERR_IMAGE
-        )
-
-    def told(self, hdu: Hdu) -> list[str]:
-        """What to say of a map that is not used, of a word that no image has."""
-        band, image = self.band(hdu), label(self.image)
-        if self.fit(hdu) or set(band.split("_")) <= self.said | {""}:
-            return []
-        return [f"{label(hdu)} is not used, by its name it is of {shown(band)}: name it otherwise if it is of {image}"]
-
-    def check_one(self, own: Sequence[Hdu], option: str) -> None:
-        """Raise where words that are not known tell maps apart, of which one is wanted: PSF_G and PSF_R."""
-        first = self.unknown(own[0]) if own else []
-        if first and any(self.unknown(hdu) not in ([], first) for hdu in own):
-            held = ", ".join(map(label, own[:6]))
-            raise LensphysError(
-                f"{self.file.path} has {held}, and no image that says its band: give {option}, or a FILTER to "
-                f"{label(self.image)}"
-            )
-
-
-def _of_all_noise(hdu: Hdu) -> tuple[bool, int]:
-    """Weights last, which do not say what they are; before them noise of all, and then of a part."""
-    return hdu.meaning.role == WEIGHT, part_of_noise(hdu.name)
 
 
 def check_linear(hdu: Hdu, header: fits.Header) -> None:
