@@ -87,6 +87,7 @@ def test_files_that_the_pages_name_are_there(page):
         assert "NAME" in name or (ROOT / name).is_file(), f"{page.relative_to(ROOT)} names {name}"
 
 
+@pytest.mark.slow  # CI runs it beside the building of the wheel
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of Sphinx, about its extensions; -W is about ours
 def test_the_documentation_builds_without_a_warning(tmp_path, capsys):
     for needed in ("myst_nb", "furo", "sphinx_copybutton"):
