@@ -41,9 +41,9 @@ class Kernel:
     band: str = ""
 
     def contradiction(self, pixel: float) -> list[str]:
-        """Return what is to be said where scale and oversampling do not agree on pixels of an image [arcsec]."""
-        if self.scale is None or self.oversampling == 1 or same_scale(self.scale, pixel / self.oversampling, 0.05):
-            return []
+        """Return what is to be said of a scale that is the image's [arcsec] beside an oversampling that denies it."""
+        if self.scale is None or self.oversampling == 1 or not same_scale(self.scale, pixel):
+            return []  # a finer one may be of the detector, whose pixels a drizzled image does not have
         return [
             f'{self.label} says both pixels of {self.scale:.4g}" and {self.oversampling:g} to a side of those of the '
             f'image ({pixel:.4g}"): the first is taken, is it right?'
