@@ -312,6 +312,15 @@ def test_another_lens_that_is_nearly_as_likely_is_told(clean):
     assert far == [Verdict("good"), Verdict("good")]
 
 
+def test_a_mass_that_is_flatter_than_galaxies_is_told(truth):
+    problem, x = truth
+    values = problem.values(x)
+    flat = problem.unconstrained(values | {"lens.e1": torch.tensor([0.3, 0.4]), "lens.e2": torch.tensor([0.3, 0.4])})
+    good, suspect = judged(fitted(seen_as(problem, flat), flat))
+    assert good == Verdict("good")
+    found(suspect, "the mass is flatter than galaxies: its axis ratio is 0.2")
+
+
 def test_a_large_shear_is_told(truth):
     problem, x = truth
     values = problem.values(x)

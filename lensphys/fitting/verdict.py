@@ -69,6 +69,7 @@ class VerdictSettings(Strict):
         psf: when a PSF is told to be off; null to believe it.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
+        ellipticity: (1 - q) / (1 + q) of the mass, likewise: 0.5 is an axis ratio q of a third.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
         twice: share of the arcs' light of which the source has a second image, below which hardly anything is lensed.
         covered: share of the arc's light that must be inside the mask.
@@ -92,6 +93,7 @@ class VerdictSettings(Strict):
     psf: PSFCheck | None = PSFCheck()
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
+    ellipticity: PositiveFloat = 0.5
     rival: PositiveFloat = 30.0
     twice: PositiveFloat = 0.3
     covered: PositiveFloat = 0.5
@@ -125,7 +127,7 @@ def verdicts(
     """
     look = Remains.from_fit(fitted)
     found = _listed(~seen, "bad", [f"nothing stands {Darkness().seen:g} sigma out of the noise"] * len(fitted.x))
-    for check in (_chi2, _white, _sky, _bounds, _bodies, _psf, _shear, _twice, _covered, _centre):
+    for check in (_chi2, _white, _sky, _bounds, _bodies, _psf, _shear, _ellipticity, _twice, _covered, _centre):
         found = _plus(found, check(look, settings))
     found = _plus(found, _unlensed(look, seen, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
@@ -410,6 +412,16 @@ def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
     shear = [v.square() for name, v in values.items() if name.split(".")[-1] in ("gamma1", "gamma2")]
     size = sum(shear, torch.zeros_like(problem.unit)).sqrt()
     return _listed(size > settings.shear, "suspect", [f"the external shear is large: {s:.2f}" for s in size.tolist()])
+
+
+def _ellipticity(look: Remains, settings: VerdictSettings) -> Reasons:
+    """A mass as flat as that of no galaxy stands in for something else."""
+    problem = look.fitted.problem
+    values, main = problem.values(look.fitted.x), problem.model.main
+    none = torch.zeros_like(problem.unit)
+    e = torch.hypot(values.get(f"{main}.e1", none), values.get(f"{main}.e2", none))
+    words = [f"the mass is flatter than galaxies: its axis ratio is {q:.2f}" for q in ((1 - e) / (1 + e)).tolist()]
+    return _listed(e > settings.ellipticity, "suspect", words)
 
 
 def _twice(look: Remains, settings: VerdictSettings) -> Reasons:
