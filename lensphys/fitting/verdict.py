@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ class VerdictSettings(Strict):
         psf: when a PSF is told to be off; null to believe it.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
+        beyond: share of the Einstein ring that may be beyond the borders of the image.
         ellipticity: (1 - q) / (1 + q) of the mass, likewise: 0.5 is an axis ratio q of a third.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
         twice: share of the arcs' light of which the source has a second image, below which hardly anything is lensed.
@@ -93,6 +95,7 @@ class VerdictSettings(Strict):
     psf: PSFCheck | None = PSFCheck()
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
+    beyond: PositiveFloat = 0.33
     ellipticity: PositiveFloat = 0.5
     rival: PositiveFloat = 30.0
     twice: PositiveFloat = 0.3
@@ -127,7 +130,20 @@ def verdicts(
     """
     look = Remains.from_fit(fitted)
     found = _listed(~seen, "bad", [f"nothing stands {Darkness().seen:g} sigma out of the noise"] * len(fitted.x))
-    for check in (_chi2, _white, _sky, _bounds, _bodies, _psf, _shear, _ellipticity, _twice, _covered, _centre):
+    for check in (
+        _chi2,
+        _white,
+        _sky,
+        _bounds,
+        _bodies,
+        _psf,
+        _shear,
+        _ellipticity,
+        _beyond,
+        _twice,
+        _covered,
+        _centre,
+    ):
         found = _plus(found, check(look, settings))
     found = _plus(found, _unlensed(look, seen, settings))
     found = _plus(found, _radii(look, smooth_theta_E, settings))
@@ -152,6 +168,7 @@ def effective(fitted: Fitted) -> Tensor:
 
 
 Reasons = list[list[tuple[str, str]]]
+_RING = 90  # places along it that are asked whether they are in the image
 _NOTE = "note"  # what is to be known of a good fit, too
 
 
@@ -422,6 +439,23 @@ def _ellipticity(look: Remains, settings: VerdictSettings) -> Reasons:
     e = torch.hypot(values.get(f"{main}.e1", none), values.get(f"{main}.e2", none))
     words = [f"the mass is flatter than galaxies: its axis ratio is {q:.2f}" for q in ((1 - e) / (1 + e)).tolist()]
     return _listed(e > settings.ellipticity, "suspect", words)
+
+
+def _beyond(look: Remains, settings: VerdictSettings) -> Reasons:
+    """An Einstein ring of which the image shows too little to tell where the lens is."""
+    problem = look.fitted.problem
+    values = problem.values(look.fitted.x)
+    radius = values.get(f"{problem.model.main}.theta_E")
+    if radius is None or look.fitted.joint_evidence is not None:  # of several images one may show less
+        return [[] for _ in range(len(problem))]
+    theta, grid = problem.positions(problem.observation.camera.grid), problem.observation.camera.grid
+    low, high = theta.amin((2, 3)) - grid.scale / 2, theta.amax((2, 3)) + grid.scale / 2
+    angle = torch.arange(_RING, device=theta.device, dtype=theta.dtype) * (2 * math.pi / _RING)
+    circle = torch.stack([angle.cos(), angle.sin()])
+    ring = centre_of(values, problem.model.main)[:, :, None] + radius[:, None, None] * circle
+    share = ((ring < low[:, :, None]) | (ring > high[:, :, None])).any(1).double().mean(1)
+    words = [f"{100 * s:.0f} % of the Einstein ring is beyond the borders of the image" for s in share.tolist()]
+    return _listed(share > settings.beyond, "suspect", words)
 
 
 def _twice(look: Remains, settings: VerdictSettings) -> Reasons:

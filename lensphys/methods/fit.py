@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeVar
@@ -23,6 +24,7 @@ from lensphys.prediction import Prediction, joined
 
 T = TypeVar("T")
 
+_ONE_AT_A_TIME = threading.RLock()
 _PIXELS_AT_ONCE = 200_000  # image pixels times starts; the Jacobian of all parameters is what fills the memory
 
 
@@ -49,13 +51,17 @@ def each(observation: Observation, one: Callable[[Observation], T]) -> list[T]:
 
 @contextmanager
 def on_one_thread() -> Iterator[None]:
-    """Compute on one thread meanwhile: with more of them the order of a sum, and its last digit, would be another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    """Compute on one thread meanwhile: with more of them the order of a sum, and its last digit, would be another.
+
+    Threads of Python wait for each other: torch's number of threads and its forward derivatives are of the process.
+    """
+    with _ONE_AT_A_TIME:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def one_by_one(observation: Observation, one: Callable[[Observation], Prediction]) -> Prediction:
