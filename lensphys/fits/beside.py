@@ -74,6 +74,7 @@ class _Names:
 
     @classmethod
     def of(cls, file: FitsFile, image: Hdu) -> _Names:
+        """Return those of a file, to tell what belongs to one of its images."""
         images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
         said = {
             word for hdu in images for name in (*bands_of(hdu), hdu.meaning.name) for word in plain(name).split("_")

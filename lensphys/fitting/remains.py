@@ -41,6 +41,11 @@ class Remains:
         return cls(fitted, residual, clean, (clean * problem.inverse_sigma > 1).to(clean) * observation.weight)
 
     @property
+    def values(self) -> dict[str, Tensor]:
+        """The named parameters of the fits, each (B,)."""
+        return self.fitted.problem.values(self.fitted.x)
+
+    @property
     def sky(self) -> Tensor:
         """1 where pixels count and no arc is near, (B, 1, H, W)."""
         return (self.residual != 0) * (1 - max_pool2d(self.arc, 2 * NEAR + 1, stride=1, padding=NEAR))

@@ -350,7 +350,7 @@ def _far_borders(look: Remains, settings: VerdictSettings) -> list[bool]:
     """Whether the borders are so far out that arcs have no light there."""
     problem = look.fitted.problem
     name = f"{problem.model.main}.theta_E"
-    radius = problem.values(look.fitted.x).get(name, torch.zeros_like(problem.unit))
+    radius = look.values.get(name, torch.zeros_like(problem.unit))
     grid = problem.observation.camera.grid
     return (settings.borders * radius < 0.5 * min(grid.shape) * grid.scale).tolist()
 
@@ -425,7 +425,7 @@ def _other_psf(wider: Tensor) -> str:
 def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
     """An external shear that galaxies do not have stands in for something else."""
     problem = look.fitted.problem
-    values = problem.values(look.fitted.x)
+    values = look.values
     shear = [v.square() for name, v in values.items() if name.split(".")[-1] in ("gamma1", "gamma2")]
     size = sum(shear, torch.zeros_like(problem.unit)).sqrt()
     return _listed(size > settings.shear, "suspect", [f"the external shear is large: {s:.2f}" for s in size.tolist()])
@@ -434,7 +434,7 @@ def _shear(look: Remains, settings: VerdictSettings) -> Reasons:
 def _ellipticity(look: Remains, settings: VerdictSettings) -> Reasons:
     """A mass as flat as that of no galaxy stands in for something else."""
     problem = look.fitted.problem
-    values, main = problem.values(look.fitted.x), problem.model.main
+    values, main = look.values, problem.model.main
     none = torch.zeros_like(problem.unit)
     e = torch.hypot(values.get(f"{main}.e1", none), values.get(f"{main}.e2", none))
     words = [f"the mass is flatter than galaxies: its axis ratio is {q:.2f}" for q in ((1 - e) / (1 + e)).tolist()]
@@ -444,7 +444,7 @@ def _ellipticity(look: Remains, settings: VerdictSettings) -> Reasons:
 def _beyond(look: Remains, settings: VerdictSettings) -> Reasons:
     """An Einstein ring of which the image shows too little to tell where the lens is."""
     problem = look.fitted.problem
-    values = problem.values(look.fitted.x)
+    values = look.values
     radius = values.get(f"{problem.model.main}.theta_E")
     if radius is None or look.fitted.joint_evidence is not None:  # of several images one may show less
         return [[] for _ in range(len(problem))]
@@ -477,7 +477,7 @@ def _covered(look: Remains, settings: VerdictSettings) -> Reasons:
 
 def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    values, grid = problem.values(look.fitted.x), problem.observation.camera.grid
+    values, grid = look.values, problem.observation.camera.grid
     name = problem.model.main
     at = centre_of(values, name)[:, :, None, None]
     radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
@@ -513,7 +513,7 @@ def _unlensed_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]
 def _radii(look: Remains, smooth: Tensor, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
     name = problem.model.main
-    full = problem.values(look.fitted.x).get(f"{name}.theta_E")
+    full = look.values.get(f"{name}.theta_E")
     if full is None:
         return [[] for _ in range(len(smooth))]
     apart = full / smooth - 1
@@ -525,7 +525,7 @@ def _rivals(look: Remains, rival: Rival, settings: VerdictSettings) -> Reasons:
     """Another lens that explains an image nearly as well."""
     problem = look.fitted.problem
     name = f"{problem.model.main}.theta_E"
-    own = problem.values(look.fitted.x).get(name)
+    own = look.values.get(name)
     if own is None:
         return [[] for _ in range(len(rival.behind))]
     near = (rival.behind < settings.rival) & ((rival.theta_E / own - 1).abs() > settings.theta_E)
