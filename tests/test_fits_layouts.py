@@ -841,6 +841,7 @@ def test_the_table_of_names():
         for name in known:
             assert meaning(name.lower()).role == role and meaning(f"NIR_Y_{name}") == Meaning(role, "NIR_Y", name)
     assert meaning("LENS").role is None and meaning("").role is None
+    assert meaning("ERR_STAT") == Meaning("standard deviation", "", "ERR") and meaning("VIS_STAT").role == "variance"
     files = {"j1000_drz_wht.fits": "weight", "coadd-invvar-r.fits.gz": "inverse variance", "a.fits": None}
     files |= {"noise_map.npy": "standard deviation", "psf.fits": "PSF"}
     files |= {"inverse_var.fits": "inverse variance", "dq_mask.npy": "flags", "mask_objects_2.npy": "mask of objects"}

@@ -554,6 +554,7 @@ def test_results_of_a_lens_file_are_a_lens_file(lenses, tmp_path):
         assert torch.equal(after.lr(), before.lr()) and np.array_equal(after.read("hr")[:, 0], made["image"])
         assert after.identity != before.identity
         assert after._open().attrs["input_identity"] == before.identity
+    assert "b.h5 is a result of lensphys: its LR images are what is read" in read_images(tmp_path / "b.h5").remarks
     with LensFile(tmp_path / "b.h5") as lenses, pytest.raises(LensphysError, match="too few for a batch of 16"):
         Batches(lenses, BatchSettings(), 0, needs_truth=True)  # a training finds its pairs there
     np.save(tmp_path / "sharp.npy", kernel())

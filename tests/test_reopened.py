@@ -9,8 +9,9 @@ from results import BODY, PIXEL, SCALE, SIDE, Known, fits_result, h5_result, npz
 
 import lensphys as lp
 from lensphys.api.result import Result
-from lensphys.data.images import read_images
+from lensphys.data.images import Reading, read_images
 from lensphys.data.joint import JointFile, write_joint
+from lensphys.viewer.reading import read_results
 
 PLANES = ("image", "sigma", "kappa", "alpha", "constrained", "source", "residual")
 
@@ -98,6 +99,10 @@ def test_what_a_file_lacks_is_told(tmp_path):
         lp.read_result(path, band="VIS")
 
 
+def test_some_of_none(tmp_path):
+    assert lp.read_result(h5_result(tmp_path))[:0].verdict == ["quality: of no image"]
+
+
 @pytest.mark.parametrize("evidence", [3.0, np.nan])
 @pytest.mark.parametrize("ending", ["fits", "npz"])
 def test_a_band_of_several(tmp_path, ending, evidence):
@@ -115,9 +120,15 @@ def test_a_band_of_several(tmp_path, ending, evidence):
     assert (again.quality, again.reasons, again.theta_E) == ("suspect", ["a", "b"], 0.95)
     assert list(again.table["name"]) == ["a"] and again.table["value"][0] == 1.5
     assert again.plot().axes
+    shown = [lens() for lens in read_results(tmp_path / f"b.{ending}").lenses]
+    assert [lens.name for lens in shown] == ["b VIS", "b NIR_H"]
+    assert shown[1].planes["image"] == pytest.approx(2 * shown[0].planes["image"])
+    assert shown[1].numbers["theta_E"] == 0.95 and shown[1].numbers["chi2"] == 1.1
 
 
 def test_a_result_as_an_input_is_called_one(tmp_path):
     path = fits_result(tmp_path)
     assert any("lens_sr.fits is a result of lensphys" in remark for remark in read_images(path).remarks)
     assert not any("is a result" in remark for remark in read_images(tmp_path / "lens.fits").remarks)
+    remarks = read_images(npz_result(tmp_path, 1), Reading(pixel_scale=PIXEL)).remarks
+    assert any("stack.npz is a result of lensphys: IMAGE was super-resolved before" in remark for remark in remarks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,21 +37,23 @@ class Mode:
     meaningless: tuple[str, ...]
     remedy: str = "take it away"
 
-    def check(self, given: Mapping[str, Any]) -> None:
+    def check(self, context: typer.Context) -> None:
         """Raise if an option is given that means nothing here.
 
         Raises:
             LensphysError: with the remedy.
         """
-        wrong = [option(name) for name in self.meaningless if given[name] not in (None, [], ())]
+        sources = {name: context.get_parameter_source(name) for name in self.meaningless}
+        wrong = [option(name) for name, source in sources.items() if source is not None and source.name in _TYPED]
         if wrong:
             raise LensphysError(f"{', '.join(wrong)} cannot be given for {self.what}: {self.remedy}")
 
 
+_TYPED = ("COMMANDLINE", "ENVIRONMENT")  # where an option is from, that is not left as it is
 _OF_MANY = ("scheduler", "shard_size")
 _ONE_FILE = Mode("one file", _OF_MANY, "it is for catalogues, give a folder as --out")
 _CATALOGUE = Mode("a catalogue", ("rows", "z_lens", "z_source", "mask"), "take it away, or name one file")
-_TOGETHER = Mode("several images of one lens", ("rows", "run", "weights", "refine", "target_psf", *_OF_MANY))
+_TOGETHER = Mode("several images of one lens", ("rows", "run", "weights", "refine", "target_psf", "workers", *_OF_MANY))
 
 
 @app.command("super-resolve")
@@ -166,14 +167,14 @@ def super_resolve(
     beside: dict[str, list[Any]] = {name: list(values or []) for name, values in given.items()}
     files = [*inputs, *beside["psf"], *beside["error"], *beside["mask"], target_psf, model]
     if len(inputs) > 1 or len(bands) > 1 or kind is not None:
-        _TOGETHER.check(context.params)
+        _TOGETHER.check(context)
         several = SeveralImages(inputs, kind or ("bands" if len(bands) > 1 else None), bands, beside, reading)
         several.check()
         claim(out, *files, overwrite=overwrite)
         super_resolve_together(several, chosen_for(None, method, model, None, where), scale or 2, out, solar, where)
         return
     source, many = inputs[0], is_many(inputs[0], out)
-    (_CATALOGUE if many else _ONE_FILE).check(context.params)
+    (_CATALOGUE if many else _ONE_FILE).check(context)
     own: dict[str, Any] = {name: alone(name, values) for name, values in beside.items()}
     reading = replace(reading, **own)
     if many:

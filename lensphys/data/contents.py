@@ -269,6 +269,8 @@ def contents_of(
     check_choice_of_fits(path, choice)
     if kind == "HDF5":
         with LensFile(path) as file:
+            if file.is_result:
+                remarks.append(f"{path.name} is a result of lensphys: its LR images are what is read")
             numbers = np.arange(len(file)) if rows is None else rows
             columns = {name: file.read(name, numbers) for name in ("label", *CONDITIONS) if file.has(name)}
             carried = Carried(file.instrument, file.identity, file.classes, columns, file.has("lens_model"))

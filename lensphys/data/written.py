@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def open_arrays(path: Path, band: str | None = None) -> tuple[Mapping[str, Any],
     return arrays, origin
 
 
+def bands_in(path: Path) -> list[str | None]:
+    """Return the bands of an .npz or HDF5 result, of one that is not by bands None alone.
+
+    Raises:
+        LensphysError: if it is another file, or damaged.
+    """
+    return _bands(_archive(path)) if path.suffix.lower() == ".npz" else [None]
+
+
 class _Loaded(dict[str, Any]):
     """The arrays of an .npz archive, each read when it is first wanted, by their names there."""
 
@@ -73,31 +83,51 @@ class _Loaded(dict[str, Any]):
         return super().__getitem__(name)
 
 
+_OF_ALL_BANDS = ("theta_E", "chi2", "evidence", "quality", "reasons")
+
+
 class _OfBand(_Loaded):
     """The arrays of a band, and what all bands share, with an axis for the one lens."""
 
     def __init__(self, archive: Any, band: str) -> None:
         own = {name.removeprefix(f"{band}_"): name for name in archive.files if name.startswith(f"{band}_")}
-        shared = {**_SHARED, **{name: name for name in ("theta_E", "quality", "reasons")}}
+        shared = {**_SHARED, **{name: name for name in _OF_ALL_BANDS}}
         super().__init__(archive, own | {name: there for name, there in shared.items() if there in archive.files})
-        for name in ("parameters", "errors", "theta_E", "quality", "reasons"):
+        for name in ("parameters", "errors", *_OF_ALL_BANDS):
             if name in self:
                 self[name] = archive[self.names[name]][None]
 
 
 def _of_npz(path: Path, band: str | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        files = list(archive.files)
-        bands = [name.removesuffix("_image") for name in files if name.endswith("_image")]
-        if "provenance" not in files or not ("image" in files or bands):
-            raise LensphysError(f"{path} is no result of 'lensphys super-resolve': it lacks image and provenance")
+    archive = _archive(path)
+    with _whole(path):
         origin = json.loads(str(archive["provenance"]))
-        chosen = chosen_band(str(path), [None] if "image" in files else bands, band)
+        chosen = chosen_band(str(path), _bands(archive), band)
         if chosen is not None:
             return _OfBand(archive, chosen), origin | {"pixel_scale_lr": origin["pixel_scale_lr"][chosen]}
-        origin |= {"psf": str(archive["psf"])} if "psf" in files else {}
-        return _Loaded(archive, {name: name for name in files}), origin
+        origin |= {"psf": str(archive["psf"])} if "psf" in archive.files else {}
+        return _Loaded(archive, {name: name for name in archive.files}), origin
+
+
+def _archive(path: Path) -> Any:
+    """The archive of an .npz result, none of its arrays read."""
+    with _whole(path):
+        archive = np.load(path, allow_pickle=False)
+        if "provenance" not in archive.files or not _bands(archive):
+            raise LensphysError(f"{path} is no result of 'lensphys super-resolve': it lacks image and provenance")
+        return archive
+
+
+def _bands(archive: Any) -> list[str | None]:
+    if "image" in archive.files:
+        return [None]
+    return [name.removesuffix("_image") for name in archive.files if name.endswith("_image")]
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
     except LensphysError:
         raise
     except Exception as error:  # a damaged archive fails in any way

@@ -43,7 +43,7 @@ def summary_lines(names: Sequence[str], verdicts: Sequence[Verdict]) -> list[str
         verdicts: one each; none from a method that does not judge itself.
     """
     if not verdicts:
-        return [NO_VERDICT]
+        return [NO_VERDICT if names else "quality: of no image"]
     remarked = [(name, v) for name, v in zip(names, verdicts, strict=True) if v.reasons]
     lines = lens_lines([name for name, _ in remarked], [v for _, v in remarked])
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []

@@ -66,7 +66,10 @@ def _of_every_pixel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _primary(arrays: dict[str, np.ndarray]) -> fits.PrimaryHDU:
-    return fits.PrimaryHDU(header=_cards(arrays, _CARDS))
+    header = _cards(arrays, _CARDS)
+    if "provenance" in arrays:
+        header["LENSPHYS"] = True  # a result of ours, of which version is in its provenance
+    return fits.PrimaryHDU(header=header)
 
 
 def _extension(key: str, array: np.ndarray, arrays: dict[str, np.ndarray], path: Path) -> fits.ImageHDU:

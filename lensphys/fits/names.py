@@ -81,6 +81,7 @@ _KIN = (NOISE, (*MASKS, OBJECTS, OF_LENS), (PSF,))
 # Of several names in one the surest tells: MODEL_IMAGE is no image, ERROR_IMAGE a noise map. What may as well be said
 # of an image (EXP_1_SCI, GOOD_IMAGE, FLAT_SCI) goes no further than the name of an image does.
 _ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID", "FLAT", "DARK", "BIAS", "GAIN")
+_ALSO_SAID_OF_NOISE = ("STAT",)  # ERR_STAT is no variance
 _NOISES = frozenset(name for role in NOISE for name in NAMES[role]).difference(_ALSO_SAID_OF_IMAGES)  # and of no band
 
 # ESO data interface: HDUCLAS2 says what an extension is, HDUCLAS3 how it is written
@@ -211,6 +212,8 @@ def _known(words: list[str]) -> list[tuple[int, int]]:
 def _sureness(known: str) -> int:
     if known in _ALSO_SAID_OF_IMAGES:
         return 0
+    if known in _ALSO_SAID_OF_NOISE:
+        return 1
     return {IMAGE: 0, OTHER: 1}.get(_ROLES[known], 2)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.data.hdf5 import damage
-from lensphys.data.written import open_arrays, plain, scales_of
+from lensphys.data.written import bands_in, open_arrays, plain, scales_of
 from lensphys.fits.planes import PLANES
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable
 
@@ -21,20 +21,21 @@ _NUMBERS = ("chi2", "theta_E", "subhalos", "false_subhalos")
 
 
 def array_results(path: Path) -> list[Callable[[], LensResult]]:
-    """Return what reads each lens of an .npz or HDF5 result.
+    """Return what reads each lens of an .npz or HDF5 result, of one lens in several bands what reads each band.
 
     Raises:
         LensphysError: if it is another file, or damaged.
     """
-    stack = _Stack(path, *open_arrays(path))
-    return [partial(stack.lens, i) for i in range(stack.count)]
+    stacks = [_Stack(path, band, *open_arrays(path, band)) for band in bands_in(path)]
+    return [partial(stack.lens, i) for stack in stacks for i in range(stack.count)]
 
 
 class _Stack:
-    """The arrays of a result, each of N rows, and its provenance."""
+    """The arrays of a result, each of N rows, and its provenance; of several bands those of one."""
 
-    def __init__(self, path: Path, arrays: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, band: str | None, arrays: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
         self.path, self.arrays, self.origin = path, arrays, origin
+        self.name = path.stem if band is None else f"{path.stem} {band}"
         self.count = len(arrays["image"])
         large, self.scale = scales_of(path, origin)
         self.pixel_scale = large / self.scale
@@ -61,7 +62,7 @@ class _Stack:
 
     def _name(self, i: int) -> str:
         index = int(self.arrays["index"][i]) if "index" in self.arrays else i
-        return f"{self.path.stem} {index}" if self.count > 1 else self.path.stem
+        return f"{self.name} {index}" if self.count > 1 else self.name
 
     def _plane(self, name: str, i: int) -> Array:
         plane = np.asarray(self.arrays[name][i], dtype=np.float64)

@@ -75,7 +75,8 @@ def panels_of(result: LensResult) -> tuple[list[Panel], tuple[str, ...]]:
     planes = dict(result.planes) | _arcs(result.planes)
     left, about = "residual", "Image less model; 0 where masked."
     if {"residual", "noise"} <= planes.keys():
-        planes["residual"] = planes["residual"] / planes["noise"]
+        with np.errstate(divide="ignore", invalid="ignore"):  # where the noise is zero nothing is drawn
+            planes["residual"] = planes["residual"] / planes["noise"]
         left, about = "residual / noise", "Image less model in units of the noise; blank where a pixel was left out."
     if beyond_smooth is not None and np.nanmax(np.abs(beyond_smooth)) > _NOTHING:
         planes["beyond"] = beyond_smooth
