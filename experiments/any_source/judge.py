@@ -27,7 +27,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.interrupts import end_with_parent
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.methods import READY
+from lensphys.methods import READY, Method
 from lensphys.model.by_name import deflection_of
 from lensphys.observation import GaussianPSF, Observation
 from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
@@ -68,7 +68,7 @@ def with_wrong_psf(observation: Observation, factor: float) -> Observation:
     return replace(observation, camera=replace(observation.camera, psf=replace(psf, fwhm=factor * psf.fwhm)))
 
 
-def judged(path: Path, row: int, method: str, psf_width: float = 1.0) -> dict[str, Any]:
+def judged(path: Path, row: int, method: Method, psf_width: float = 1.0) -> dict[str, Any]:
     """Return what one image's super-resolution is worth, and the seconds of one core that it took."""
     torch.set_num_threads(1)
     with LensFile(path) as lenses:
@@ -79,7 +79,7 @@ def judged(path: Path, row: int, method: str, psf_width: float = 1.0) -> dict[st
         model, label = lenses.lens_model(row), lenses.classes[int(lenses.read("label", row)[0])]
         fine, solar = lenses.grid_hr, einstein_radius_of_solar_mass(*lenses.redshifts, "angular_diameter")
     started = time.process_time()
-    found = READY[method].predict(observation, 2)
+    found = method.predict(observation, 2)
     seconds = time.process_time() - started
     bicubic = READY["bicubic"].predict(observation, 2)
     masses = list(zip(model["lens_model_list"], model["kwargs_lens"], strict=True))
@@ -186,7 +186,8 @@ def main() -> None:
     # workers end with their parent
     workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with_parent)
     with workers as pool:
-        futures = [pool.submit(judged, arguments.data, row, arguments.method, arguments.psf_width) for row in missing]
+        method, width = READY[arguments.method], arguments.psf_width
+        futures = [pool.submit(judged, arguments.data, row, method, width) for row in missing]
         for future in as_completed(futures):
             report = future.result()
             found[report["row"]] = report

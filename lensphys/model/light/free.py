@@ -35,6 +35,25 @@ class Envelope(Strict):
     brighter: PositiveFloat = 6.0
     bend: PositiveFloat = 4.0
 
+    def light(self, profile: Tensor, unit: Tensor, field: Tensor) -> Tensor:
+        """Return the brightness that a field makes of that of a profile.
+
+        Args:
+            profile: brightness of the Sersic, (B, 1, H, W) [flux / arcsec^2].
+            unit: of cap and floor, (B, 1, 1, 1) [flux / arcsec^2].
+            field: (B, 1, H, W) [e-folds].
+        """
+        lit = torch.minimum(profile, self.cap * unit) + self.floor * unit
+        return lit * self.bounded(field).exp()
+
+    def by_profile(self, profile: Tensor, unit: Tensor, field: Tensor) -> Tensor:
+        """Return the derivative of `light` by the brightness of the profile, (B, 1, H, W)."""
+        return (profile < self.cap * unit).to(profile) * self.bounded(field).exp()
+
+    def by_field(self, profile: Tensor, unit: Tensor, field: Tensor) -> Tensor:
+        """Return the derivative of `light` by the field, (B, 1, H, W) [flux / arcsec^2 per e-fold]."""
+        return self.light(profile, unit, field) * self.slope(field)
+
     def bounded(self, field: Tensor) -> Tensor:
         """Return the field [e-folds], of any shape, bent into its bounds: a fit that ran into them finds back."""
         low, high = -self.fainter, self.brighter
@@ -106,40 +125,32 @@ class FreeSource(LightProfile):
     def __call__(self, position: Tensor) -> Tensor:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
-        field = self.modes.field(self.g.to(place), place)
-        return self._envelope(position) * self.frame.envelope.bounded(field).exp() * window
+        return self.frame.envelope.light(self.sersic(position), self._unit(position), self._field(place)) * window
 
     def by_field(self, position: Tensor) -> Tensor:
         """Return the derivative of the brightness by the field, (B, 1, H, W), at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
-        field = self.modes.field(self.g.to(place), place)
-        return (
-            self._envelope(position)
-            * self.frame.envelope.bounded(field).exp()
-            * self.frame.envelope.slope(field)
-            * window
-        )
+        return self.frame.envelope.by_field(self.sersic(position), self._unit(position), self._field(place)) * window
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness (B, 1, H, W) and its derivatives by the Sersic's parameters, (B, P, 1, H, W)."""
         place, window = self.frame.inside(position)
-        factor = self.frame.envelope.bounded(self.modes.field(self.g, place)).exp() * window
         sersic, columns = self.sersic.derivatives(position, names)
-        below = (sersic < self._cap(position)).to(sersic)
-        return self._envelope(position) * factor, columns * (below * factor)[:, None]
+        known = sersic, self._unit(position), self._field(place)
+        envelope = self.frame.envelope
+        return envelope.light(*known) * window, columns * (envelope.by_profile(*known) * window)[:, None]
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         place, window = self.frame.inside(beta)
         field, gradient = self.modes.field_and_gradient(self.g, place)
-        steep = gradient * self.frame.envelope.slope(field) / (2 * self.frame.half_side)[:, None, None, None]
-        factor = self.frame.envelope.bounded(field).exp() * window
-        below = (self.sersic(beta) < self._cap(beta)).to(field)
-        return factor * (self.sersic.gradient(beta) * below + self._envelope(beta) * steep)
+        steep = gradient / (2 * self.frame.half_side)[:, None, None, None]
+        known = self.sersic(beta), self._unit(beta), field
+        envelope = self.frame.envelope
+        return window * (self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known))
 
-    def _cap(self, beta: Tensor) -> Tensor:
-        return self.frame.envelope.cap * as_planes(self.frame.reference, beta)[:, None]
+    def _field(self, place: Tensor) -> Tensor:
+        return self.modes.field(self.g.to(place), place)
 
-    def _envelope(self, beta: Tensor) -> Tensor:
-        envelope, cap = self.frame.envelope, self._cap(beta)
-        return torch.minimum(self.sersic(beta), cap) + envelope.floor / envelope.cap * cap
+    def _unit(self, beta: Tensor) -> Tensor:
+        return as_planes(self.frame.reference, beta)[:, None]
