@@ -15,6 +15,7 @@ import torch
 
 from lensphys.basics.checks import LensphysError, UnwritableError, shortened
 from lensphys.basics.outputs import checksum, whole_folder, write_json
+from lensphys.basics.threads import on_one_thread
 from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
@@ -93,15 +94,10 @@ class Work:
             LensphysError: if this process does not see what the run sees, runs another version, or cannot write.
         """
         self._check_place(task)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the other cores belong to the other workers
-        try:
-            path = shard_path(self.folder, task.shard)
-            with whole_folder(path) as temporary:
-                _Part(self, task, temporary).make()
-            return finished(path, task)
-        finally:
-            torch.set_num_threads(threads)
+        path = shard_path(self.folder, task.shard)
+        with on_one_thread(), whole_folder(path) as temporary:  # the other cores belong to the other workers
+            _Part(self, task, temporary).make()
+        return finished(path, task)
 
     def _check_place(self, task: Task) -> None:
         where = f"the worker on {socket.gethostname()}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.settings import Strict
+from lensphys.basics.threads import on_one_thread
 from lensphys.fitting import (
     FitModel,
     LensFit,
@@ -24,7 +23,6 @@ from lensphys.prediction import Prediction, joined
 
 T = TypeVar("T")
 
-_ONE_AT_A_TIME = threading.RLock()
 _PIXELS_AT_ONCE = 200_000  # image pixels times starts; the Jacobian of all parameters is what fills the memory
 
 
@@ -47,21 +45,6 @@ def each(observation: Observation, one: Callable[[Observation], T]) -> list[T]:
     rows = torch.arange(len(observation), device=observation.image.device)
     with on_one_thread():
         return [one(observation[row]) for row in rows.split(1)]
-
-
-@contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Compute on one thread meanwhile: with more of them the order of a sum, and its last digit, would be another.
-
-    Threads of Python wait for each other: torch's number of threads and its forward derivatives are of the process.
-    """
-    with _ONE_AT_A_TIME:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 def one_by_one(observation: Observation, one: Callable[[Observation], Prediction]) -> Prediction:

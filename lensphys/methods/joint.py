@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
+from lensphys.basics.threads import on_one_thread
 from lensphys.fitting import LensFit, verdicts
 from lensphys.fitting.joint_fit import Exposure, JointFit, JointRefinement, JointSettings
 from lensphys.fitting.placement import PLACED
@@ -16,7 +17,7 @@ from lensphys.fitting.remains import Remains
 from lensphys.fitting.source import Fitted
 from lensphys.fitting.starts import significant_light
 from lensphys.fitting.verdict import effective
-from lensphys.methods.fit import RefinedFit, on_one_thread
+from lensphys.methods.fit import RefinedFit
 from lensphys.methods.lens_model import full_prediction
 from lensphys.prediction import Prediction, Verdict
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lensphys.basics.runners import Processes
 from lensphys.basics.terminal import progress_console, tracked
+from lensphys.basics.threads import on_one_thread
 from lensphys.data.kept import Kept, Stack
 from lensphys.methods import Method, Prediction
-from lensphys.methods.fit import on_one_thread
 from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 

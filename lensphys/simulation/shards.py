@@ -10,12 +10,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import LOCK
 from lensphys.basics.outputs import checksum, whole_file, write_json
+from lensphys.basics.threads import on_one_thread
 from lensphys.basics.version import VERSION
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
@@ -148,16 +148,11 @@ def write_shard(plan: Plan, folder: Path, device: str, shard: int) -> Finished:
             write.
     """
     _check_place(plan, folder)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the other cores belong to the other workers
-    try:
-        path, rows = shard_path(folder, shard), plan.samples_of(shard)
-        with whole_file(path) as temporary:
-            _write(plan, device, rows, temporary)
-            size, digest = temporary.stat().st_size, checksum(temporary)
-        return Finished(shard, len(rows), size, digest)
-    finally:
-        torch.set_num_threads(threads)
+    path, rows = shard_path(folder, shard), plan.samples_of(shard)
+    with on_one_thread(), whole_file(path) as temporary:  # the other cores belong to the other workers
+        _write(plan, device, rows, temporary)
+        size, digest = temporary.stat().st_size, checksum(temporary)
+    return Finished(shard, len(rows), size, digest)
 
 
 def _check_place(plan: Plan, folder: Path) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
@@ -18,6 +15,7 @@ from lensphys.basics.outputs import check_writable, whole_file, write_json
 from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
 from lensphys.basics.runs import CONFIG, LOG, WEIGHTS
 from lensphys.basics.terminal import progress_console
+from lensphys.basics.threads import on_threads
 from lensphys.basics.version import VERSION
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.comparison.checking import check_comparison
@@ -59,7 +57,7 @@ def compare(comparison: Comparison, folder: Path, device: str = "cpu") -> dict[s
     """
     check_comparison(comparison)
     check_writable(folder)
-    with sole_run(folder), _threads(comparison.threads):
+    with sole_run(folder), on_threads(comparison.threads):
         return _Run(comparison, folder, device).go()
 
 
@@ -220,14 +218,3 @@ class _Run:
 def _log(run: Path) -> list[dict[str, float]]:
     log = run / LOG
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """All methods compute on the same number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
