@@ -32,6 +32,23 @@ class NetworkSettings(Strict):
         return self.module(in_channels, out_channels, scale=scale, **self.model_dump(exclude={"name"}))
 
 
+class Residual(nn.Module):
+    """What residual networks are built of: a block that adds to its input.
+
+    Args:
+        layers: of its body, one after the other, (B, C, H, W) -> (B, C, H, W).
+        scaling: what their output is multiplied by.
+    """
+
+    def __init__(self, *layers: nn.Module, scaling: float = 1.0) -> None:
+        super().__init__()
+        self.body, self.scaling = nn.Sequential(*layers), scaling
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + scaling * body(x), (B, C, H, W)."""
+        return x + self.scaling * self.body(x)
+
+
 class LongSkip(nn.Module):
     """The form that residual networks share: features of ``head``, more of ``body`` added to them, ``upsample, tail``.
 

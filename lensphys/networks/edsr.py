@@ -5,27 +5,22 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import PositiveFloat
-from torch import Tensor, nn
+from torch import nn
 
-from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Residual, Width
 from lensphys.networks.upsampling import shuffled
 
 
-class EDSRBlock(nn.Module):
+class EDSRBlock(Residual):
     """conv3 - ReLU - conv3, scaled and added to its input."""
 
     def __init__(self, channels: int, residual_scaling: float) -> None:
-        super().__init__()
-        self.residual_scaling = residual_scaling
-        self.body = nn.Sequential(
+        super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
+            scaling=residual_scaling,
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + residual_scaling * body(x), (B, C, H, W)."""
-        return x + self.residual_scaling * self.body(x)
 
 
 class EDSR(LongSkip):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Residual, Width
 from lensphys.networks.upsampling import shuffled
 
 
@@ -29,35 +29,25 @@ class ChannelAttention(nn.Module):
         return x * self.weight_of(x)
 
 
-class RCABlock(nn.Module):
+class RCABlock(Residual):
     """conv3 - ReLU - conv3 - channel attention, added to its input."""
 
     def __init__(self, channels: int, reduction: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
+        super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
             ChannelAttention(channels, reduction),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + body(x), (B, C, H, W)."""
-        return x + self.body(x)
 
-
-class ResidualGroup(nn.Module):
+class ResidualGroup(Residual):
     """Blocks with channel attention and conv3, added to their input."""
 
     def __init__(self, channels: int, blocks: int, reduction: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
+        super().__init__(
             *(RCABlock(channels, reduction) for _ in range(blocks)), nn.Conv2d(channels, channels, 3, padding=1)
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + body(x), (B, C, H, W)."""
-        return x + self.body(x)
 
 
 class RCAN(LongSkip):

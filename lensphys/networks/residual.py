@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Residual, Width
 from lensphys.networks.upsampling import shuffle_stage
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Residual):
     """conv3 - BN - ReLU - conv5 - BN - ReLU, added to its input."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
+        super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
@@ -23,10 +22,6 @@ class ResidualBlock(nn.Module):
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + body(x), (B, C, H, W)."""
-        return x + self.body(x)
 
 
 class ResidualCNN(LongSkip):

@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Width
+from lensphys.networks.base import Depth, LongSkip, NetworkSettings, Residual, Width
 from lensphys.networks.upsampling import prime_factors
 
 _SLOPE = 0.2  # of every LeakyReLU
@@ -43,17 +43,13 @@ class DenseBlock(nn.Module):
         return x + self.residual_scaling * last(maps)
 
 
-class RRDB(nn.Module):
+class RRDB(Residual):
     """Three dense blocks in a row, scaled and added to their input."""
 
     def __init__(self, channels: int, growth: int, residual_scaling: float) -> None:
-        super().__init__()
-        self.residual_scaling = residual_scaling
-        self.body = nn.Sequential(*(DenseBlock(channels, growth, residual_scaling) for _ in range(_DENSE_BLOCKS)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + residual_scaling * body(x), (B, C, H, W)."""
-        return x + self.residual_scaling * self.body(x)
+        super().__init__(
+            *(DenseBlock(channels, growth, residual_scaling) for _ in range(_DENSE_BLOCKS)), scaling=residual_scaling
+        )
 
 
 class RRDBNet(LongSkip):

@@ -6,26 +6,21 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lensphys.networks.base import Depth, NetworkSettings, Width
+from lensphys.networks.base import Depth, NetworkSettings, Residual, Width
 from lensphys.networks.upsampling import prime_factors, shuffle_stage
 
 
-class SRBlock(nn.Module):
+class SRBlock(Residual):
     """conv3 - BN - PReLU - conv3 - BN, added to its input."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
+        super().__init__(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
             nn.PReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + body(x), (B, C, H, W)."""
-        return x + self.body(x)
 
 
 class SRResNet(nn.Module):
