@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import torch
 from astropy import units
 from astropy.io import fits
 from astropy.wcs import WCS
+from lenstronomy.LensModel.lens_model import LensModel
+from lenstronomy.LightModel.light_model import LightModel
 from typer.testing import CliRunner
 
 import lensphys as lp
@@ -380,6 +383,18 @@ def test_a_fit_finds_the_lens_and_its_components_give_what_its_images_show(lens,
     assert repr(fitted.lens).startswith("SIE(theta_E=1.1")
     (curve,), (true,) = fitted.lens.critical_curves(), lens.critical_curves()
     assert np.isclose(np.ptp(curve[0]), np.ptp(true[0]), atol=0.03)
+
+
+def test_a_fit_in_the_words_of_lenstronomy(fitted):
+    words, (x, y) = fitted.to_lenstronomy(), lp.positions(40, 36, 0.101)
+    assert words["lens_model_list"] == ["SIE", "SHEAR"] and words["lens_light_model_list"] == []
+    bent = LensModel(words["lens_model_list"]).alpha(x.ravel(), y.ravel(), words["kwargs_lens"])
+    assert np.allclose(np.stack(fitted.lens.deflection(x, y)).reshape(2, -1), bent, atol=1e-6)
+    behind = x.ravel() - bent[0], y.ravel() - bent[1]
+    theirs = LightModel(words["source_light_model_list"]).surface_brightness(*behind, words["kwargs_source"])
+    assert np.allclose(fitted.source.brightness(*behind), theirs, rtol=1e-3)
+    with pytest.raises(lp.LensphysError, match=r"there are 2 fits: choose one, as fit\[0\].to_lenstronomy\(\)"):
+        replace(fitted, fits=fitted.fits * 2).to_lenstronomy()
 
 
 @pytest.mark.parametrize("scale", [2.5, 0.5, 0, True, 17])

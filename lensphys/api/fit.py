@@ -94,6 +94,36 @@ class Fit:
         fitted = self._one("source")
         return plain(fitted.problem.lens(fitted.x).source)
 
+    def to_lenstronomy(self) -> dict[str, list[Any]]:
+        """Return lens, source and the light of the lens galaxy in the words of lenstronomy.
+
+        Sub-halos are point masses or truncated NFW halos; a source of any shape is an image (``INTERPOL``). What lies
+        about the light of a galaxy beside its Gaussians has no name there.
+
+        Returns:
+            ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source, lens_light_model_list,
+            kwargs_lens_light``: angles in arcsec, light in flux / arcsec^2.
+
+        Raises:
+            LensphysError: if there are several fits, or lenstronomy has nothing like a component: a correction to the
+                potential, or one of your own.
+
+        Example::
+
+            words = lp.fit("lens.fits").to_lenstronomy()
+            LensModel(words["lens_model_list"]).magnification(x, y, words["kwargs_lens"])
+        """
+        fitted = self._one("to_lenstronomy()")
+        lens, found = fitted.problem.lens(fitted.x), dict[str, list[Any]]()
+        for model, keywords, component in (
+            ("lens", "kwargs_lens", lens.mass),
+            ("source_light", "kwargs_source", lens.source),
+            ("lens_light", "kwargs_lens_light", lens.light),
+        ):
+            named = [] if component is None else plain(component).to_lenstronomy()
+            found |= {f"{model}_model_list": [n for n, _ in named], keywords: [values for _, values in named]}
+        return found
+
     @property
     def table(self) -> Table:
         """All parameters with their errors and units, a row each."""

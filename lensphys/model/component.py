@@ -25,6 +25,7 @@ CENTRE = ("center_x", "center_y")
 TURNING: tuple[tuple[str, str, int | str], ...] = (("e1", "e2", 2), ("gamma1", "gamma2", 2), ("a_cos", "a_sin", "m"))
 
 Value = float | Tensor  # of a parameter: a number, or one for each lens (B,)
+Named = tuple[str, dict[str, Any]]  # lenstronomy's name of a profile, and its keywords
 
 
 def as_planes(value: Value, theta: Tensor) -> Tensor:
@@ -94,6 +95,34 @@ class Component:
     def values(self) -> dict[str, Any]:
         """The values by their names."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return it in lenstronomy's words: names of profiles, and the keywords of each.
+
+        Raises:
+            LensphysError: if lenstronomy has nothing like it, or it is of several lenses.
+
+        Example:
+            >>> from lensphys.model import SIS
+            >>> (SIS(theta_E=1.5) + SIS(theta_E=0.1, center_x=1.0)).to_lenstronomy()[1]
+            ('SIS', {'theta_E': 0.1, 'center_x': 1.0, 'center_y': 0.0})
+        """
+        if not (self.lenstronomy and self.in_lenstronomy):
+            raise LensphysError(f"lenstronomy has no profile like {type(self).__name__}")
+        return [(self.lenstronomy, {name: self._number(name) for name in self.values})]
+
+    def _number(self, name: str) -> float | int:
+        """The value of a parameter where the component is of one lens.
+
+        Raises:
+            LensphysError: if it is of several.
+        """
+        value = self.values[name]
+        if not isinstance(value, Tensor):
+            return value
+        if value.numel() != 1:
+            raise LensphysError(f"{name} of {type(self).__name__} has {value.numel()} values: choose one lens")
+        return value.item()
 
     def __call__(self, position: Tensor) -> Tensor:
         """Return the formula's value at positions (B or 1, 2, H, W) [arcsec]."""
@@ -388,6 +417,10 @@ class MassSum(MassProfile):
         """The components that it is the sum of."""
         return tuple(self.profiles)
 
+    def to_lenstronomy(self) -> list[Named]:
+        """Return its components in lenstronomy's words: see `Component.to_lenstronomy`."""
+        return [named for profile in self.profiles for named in profile.to_lenstronomy()]
+
 
 @dataclass(frozen=True)
 class LightProfile(Component):
@@ -485,6 +518,10 @@ class LightSum(LightProfile):
     def summands(self) -> tuple[LightProfile, ...]:
         """The components that it is the sum of."""
         return tuple(self.profiles)
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return its components in lenstronomy's words: see `Component.to_lenstronomy`."""
+        return [named for profile in self.profiles for named in profile.to_lenstronomy()]
 
 
 def _check_summands(name: str, profiles: Any, kind: type[Component]) -> None:

@@ -9,11 +9,15 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from lensphys.basics.checks import LensphysError
 from lensphys.basics.rows import Rows
 from lensphys.basics.settings import Strict
-from lensphys.model.component import LightProfile, as_planes
+from lensphys.model.component import CENTRE, LightProfile, Named, as_planes
 from lensphys.model.field import Modes
 from lensphys.model.light.sersic import Sersic, sersic_b
+from lensphys.tracing.grid import PixelGrid
+
+_DRAWN = 256  # pixels along a frame, where its light is given away as an image
 
 
 class Envelope(Strict):
@@ -148,6 +152,21 @@ class FreeSource(LightProfile):
         known = self.sersic(beta), self._unit(beta), field
         envelope = self.frame.envelope
         return window * (self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known))
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return it in lenstronomy's words: an image of its frame, of one lens.
+
+        Raises:
+            LensphysError: if it is of several lenses.
+        """
+        if len(self.g) != 1:
+            raise LensphysError(f"the source is of {len(self.g)} lenses: choose one")
+        frame = self.frame
+        grid = PixelGrid(_DRAWN, _DRAWN, 2 * float(frame.half_side) * (1 + frame.envelope.edge) / _DRAWN)
+        at = torch.stack([frame.center_x, frame.center_y], dim=1)[:, :, None, None]
+        image = self(grid.positions(like=self.g) + at)[0, 0].cpu().numpy()
+        place = {name: float(getattr(frame, name)) for name in CENTRE}
+        return [("INTERPOL", {"image": image, "amp": 1.0, "phi_G": 0.0, "scale": grid.scale} | place)]
 
     def _field(self, place: Tensor) -> Tensor:
         return self.modes.field(self.g.to(place), place)

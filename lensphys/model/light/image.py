@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images, check_same_shape
-from lensphys.model.component import LightProfile, Value, offset
+from lensphys.model.component import CENTRE, LightProfile, Named, Value, offset
 from lensphys.tracing.grid import PixelGrid
 
 
@@ -82,6 +82,18 @@ class ImageSource(LightProfile):
         return (
             f'ImageSource of {height} x {width} pixels of {self.grid.scale:.4g}" at ({self.center_x}, {self.center_y})'
         )
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return it in lenstronomy's words, of one lens: whose interpolation is bilinear.
+
+        Raises:
+            LensphysError: if it is of several lenses.
+        """
+        if len(self.image) != 1:
+            raise LensphysError(f"the images are of {len(self.image)} lenses: choose one")
+        place = {name: self._number(name) for name in CENTRE}
+        seen = {"image": self.image[0, 0].cpu().numpy(), "amp": 1.0, "phi_G": 0.0, "scale": self.grid.scale}
+        return [(self.lenstronomy, seen | place)]
 
     def __call__(self, beta: Tensor) -> Tensor:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cmath import phase
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.model.component import CORE, ScaleFree, Value, as_planes, offset, vectors
+from lensphys.model.component import CENTRE, CORE, Named, ScaleFree, Value, as_planes, offset, vectors
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 LEAST = 2  # order: that of a dipole moves the centre
@@ -157,6 +158,12 @@ class MultipoleWaves(ScaleFree):
         Parameter("a_sin", "arcsec", -0.3, 0.3, 0.0, 0.02),
         *GALAXY_CENTRE,
     )
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return it in lenstronomy's words: strength and orientation in place of the two waves."""
+        wave = complex(self._number("a_cos"), self._number("a_sin"))
+        turned = {"m": self.m, "a_m": abs(wave), "phi_m": phase(wave) / self.m}
+        return [(Multipole.lenstronomy, turned | {name: self._number(name) for name in CENTRE})]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.basics.checks import check_images
-from lensphys.model.component import CORE, MassProfile, Value, as_planes, offset
+from lensphys.basics.checks import LensphysError, check_images
+from lensphys.model.component import CORE, MassProfile, Named, Value, as_planes, offset
 from lensphys.model.parameter import ANYWHERE, Parameter
 
 
@@ -100,6 +100,14 @@ class PointSwarm(MassProfile):
     center_y: Tensor
     core: float = CORE
     formula = staticmethod(deflection_points)
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return the points in lenstronomy's words, of one lens: without their softening."""
+        one = (self.strength, self.center_x, self.center_y)
+        if len(self.strength) != 1:
+            raise LensphysError(f"the points are of {len(self.strength)} lenses: choose one")
+        points = zip(*(values[0].tolist() for values in one), strict=True)
+        return [named for s, x, y in points for named in PointMass(s**0.5, x, y).to_lenstronomy()]
 
     def psi(self, theta: Tensor) -> Tensor:
         """Return the sum of the potentials s_k / 2 ln(r_k^2 + core^2), (B, 1, H, W) [arcsec^2], r in arcsec."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.model.component import ScaleFree, Value, as_planes, offset
+from lensphys.model.component import Named, ScaleFree, Value, as_planes, offset
 from lensphys.model.parameter import GALAXY_CENTRE, Parameter
 
 
@@ -77,6 +77,11 @@ class Shear(ScaleFree):
         Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),
         *GALAXY_CENTRE,
     )
+
+    def to_lenstronomy(self) -> list[Named]:
+        """Return it in lenstronomy's words: it calls the centre ``ra_0, dec_0``."""
+        [(name, values)] = super().to_lenstronomy()
+        return [(name, {"ra_0": values.pop("center_x"), "dec_0": values.pop("center_y")} | values)]
 
     @property
     def power(self) -> Value:
