@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import lensphys
 from lensphys.cli import app
+from lensphys.fits.numbers import NUMBERS, OF_FITS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts),
@@ -99,6 +100,13 @@ def test_the_documentation_builds_without_a_warning(tmp_path, capsys):
     page = (tmp_path / "site/api/model.html").read_text()
     assert "lensphys.model.SIE" in page and "[arcsec]" in page
     assert "gain.png" in (tmp_path / "site/index.html").read_text()
+
+
+def test_every_number_of_a_result_is_in_the_glossary():
+    said = (ROOT / "docs" / "glossary.md").read_text()
+    for name, number in NUMBERS.items():
+        named = f"`{name}`" if name in ("theta_E", "chi2") else f'`numbers["{name}"]`' if name in OF_FITS else ""
+        assert re.search(rf"^\| {number.card} \| {re.escape(named)}", said, re.MULTILINE), number
 
 
 def test_the_figure_of_the_forward_model_conserves_flux():

@@ -17,10 +17,10 @@ from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.remote import local
 from lensphys.data.hdf5 import damage
 from lensphys.data.written import ENDINGS, open_arrays, plain, scales_of
+from lensphys.fits.numbers import NUMBERS
 from lensphys.fits.planes import PLANES, names
 from lensphys.fits.units import is_surface_brightness
 from lensphys.fits.written import FitsResult, read_fits_result
-from lensphys.methods.super_resolve import NUMBERS
 from lensphys.prediction import BODY
 from lensphys.tracing.grid import PixelGrid
 
@@ -30,7 +30,7 @@ _FITS = (".fits", ".fit")
 _LIGHT = (*names("fine", light=True), *names("large", light=True))
 _TEXTS = ("parameter_names", "parameter_units", "body_columns", "quality", "reasons")
 _KNOWN = (
-    *PLANES, *_TEXTS, "source_scale", "chi2", "theta_E", *NUMBERS, "parameters", "errors", "bodies",
+    *PLANES, *_TEXTS, "source_scale", *NUMBERS, "parameters", "errors", "bodies",
     "body_masses", "index",
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
 from lensphys.data.stack import ImageStack
 from lensphys.evaluation.quality import NO_VERDICT, summary_lines
-from lensphys.methods.super_resolve import NUMBERS
+from lensphys.fits.numbers import OF_FITS
 from lensphys.prediction import Verdict
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Result(Outcome):
     @property
     def numbers(self) -> dict[str, Any]:
         """What else is known of each fit, by its name in `Prediction.numbers`: a number, or (N,)."""
-        return {name: self._of(name) for name in NUMBERS if name in self.planes}
+        return {name: self._of(name) for name in OF_FITS if name in self.planes}
 
     @property
     def pixel_scale(self) -> float:

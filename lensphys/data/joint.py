@@ -19,10 +19,6 @@ from lensphys.fits.result import BandResult, write_bands
 
 Array = NDArray[Any]
 ENDINGS = (".fits", ".fit", ".npz")
-_CARDS = {
-    "theta_E": "THETA_E", "chi2": "CHI2", "evidence": "EVIDENCE", "correlation": "CORREL", "quality": "QUALITY",
-    "reasons": "REASONS",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,8 +84,8 @@ def write_joint(path: Path, joint: JointFile) -> None:
             for band, (images, planes) in joint.bands.items()
             if images.header is not None
         }
-        cards = {_CARDS[name]: value for name, value in {**joint.numbers, **joint.words}.items()}
-        write_bands(path, bands, scale=joint.scale, table=joint.table, cards=cards, provenance=joint.provenance)
+        found = {name: [value] for name, value in {**joint.numbers, **joint.words}.items()}
+        write_bands(path, bands, scale=joint.scale, table=joint.table, found=found, provenance=joint.provenance)
 
 
 def _of_all(planes: Mapping[str, Any], joint: JointFile) -> dict[str, Any]:
@@ -100,5 +96,5 @@ def _of_all(planes: Mapping[str, Any], joint: JointFile) -> dict[str, Any]:
         "parameter_names": joint.table["name"],
         "parameter_units": joint.table["unit"],
     }
-    numbers = {name: np.array([joint.numbers[name]]) for name in ("theta_E", "chi2")}
+    numbers = {name: np.array([value]) for name, value in joint.numbers.items()}
     return dict(planes) | table | numbers | {name: np.array([word]) for name, word in joint.words.items()}

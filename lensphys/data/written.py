@@ -13,6 +13,7 @@ import numpy as np
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.hdf5 import damage, opened
 from lensphys.data.lens_file import RESULT
+from lensphys.fits.numbers import NUMBERS
 from lensphys.fits.written import chosen_band
 
 ENDINGS = (".npz", ".h5", ".hdf5")
@@ -22,7 +23,9 @@ _SHARED = {
     "parameters": "parameter_value",
     "errors": "parameter_error",
     "parameter_units": "parameter_unit",
+    **{name: name for name in (*NUMBERS, "quality", "reasons")},
 }
+_NAMES = ("parameter_names", "parameter_units")  # of all lenses alike
 
 
 def plain(text: Any) -> str:
@@ -83,19 +86,16 @@ class _Loaded(dict[str, Any]):
         return super().__getitem__(name)
 
 
-_OF_ALL_BANDS = ("theta_E", "chi2", "evidence", "quality", "reasons")
-
-
 class _OfBand(_Loaded):
     """The arrays of a band, and what all bands share, with an axis for the one lens."""
 
     def __init__(self, archive: Any, band: str) -> None:
         own = {name.removeprefix(f"{band}_"): name for name in archive.files if name.startswith(f"{band}_")}
-        shared = {**_SHARED, **{name: name for name in _OF_ALL_BANDS}}
-        super().__init__(archive, own | {name: there for name, there in shared.items() if there in archive.files})
-        for name in ("parameters", "errors", *_OF_ALL_BANDS):
-            if name in self:
-                self[name] = archive[self.names[name]][None]
+        shared = {name: there for name, there in _SHARED.items() if there in archive.files}
+        super().__init__(archive, own | shared)
+        for name, there in shared.items():
+            if name not in _NAMES:
+                self[name] = archive[there][None]
 
 
 def _of_npz(path: Path, band: str | None) -> tuple[Mapping[str, Any], dict[str, Any]]:

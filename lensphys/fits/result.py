@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.version import VERSION
 from lensphys.fits.header import described, rescaled_header
+from lensphys.fits.numbers import NUMBERS, numbers_of
 from lensphys.fits.planes import IMAGE, LENS_LIGHT, PLANES, Plane
 from lensphys.fits.units import is_surface_brightness
 
@@ -23,21 +24,12 @@ Array = NDArray[Any]
 
 _ARC = Plane("arc", "the arcs", "input without the lens galaxy", "large", light=True)
 _PSF = Plane("psf", "the PSF", "of the image")
-# numbers of an image in the header: keyword, name of the result, comment
-NUMBERS = (
-    ("THETA_E", "theta_E", "[arcsec] Einstein radius"),
-    ("CHI2", "chi2", "chi^2 of the LR image per degree of freedom"),
-    ("NOISESCL", "noise_scale", "noise of the sky / the error map, in the fit"),
-    ("LEFTOUT", "left_out", "pixels of other objects, bad ones: not fitted"),
-    ("SUBGAIN", "best_gain", "ln(L1/L0): one sub-halo at its best / none"),
-    ("SUBEVID", "substructure_evidence", "ln(Z/Z0): this result / the best without any"),
-)
 # of a sub-halo: unit and comment of each column
 _COLUMNS = {
     "gain": ("", "ln(L/L'): all / without this one, by its error"),
     "mass": ("solMass", "total"),
 }
-_OWN = (*(key for key, _, _ in NUMBERS), "SUBHALOS", "SUBFALSE", "QUALITY", "REASONS", "PSF")  # cards of a result
+_OWN = (*(number.card for number in NUMBERS.values()), "QUALITY", "REASONS", "PSF")  # cards of a result
 _OF_INPUT = "---- of the input: its cards as they were read, its WCS on these pixels"
 _OF_RESULT = "---- of the result: what lensphys found"
 
@@ -92,7 +84,7 @@ def write_bands(
     *,
     scale: int,
     table: Mapping[str, Array],
-    cards: Mapping[str, Any],
+    found: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the super-resolved images of one lens in several bands, whole or not at all.
@@ -105,14 +97,13 @@ def write_bands(
         bands: by their names.
         scale: factor by which pixels are smaller.
         table: of all parameters: ``name``, ``value``, ``error`` and ``unit``.
-        cards: of the primary header.
+        found: of all bands: `NUMBERS` (1,), ``quality`` and ``reasons`` (1,), for the primary header.
         provenance: becomes HISTORY.
 
     Raises:
         LensphysError: if the file cannot be written.
     """
-    head = fits.Header([(name, _card(value)) for name, value in cards.items()])
-    head["LENSPHYS"] = (VERSION, "version that super-resolved these images")
+    head = fits.Header(_found(found))
     hdus: list[Any] = [fits.PrimaryHDU(header=_with_origin(head, provenance))]
     for band, one in bands.items():
         first, *others = _planes(one.header, one.results, scale=scale, pixel_scale=one.pixel_scale)
@@ -176,7 +167,7 @@ def _result_header(new: fits.Header, results: Mapping[str, Any], pixel_scale: fl
     unit = (new.get("BUNIT"), new.comments["BUNIT"]) if "BUNIT" in new else None
     head = _of_input(new)
     head.append(("COMMENT", _OF_RESULT), end=True)
-    for key, value, comment in _found(results, pixel_scale):
+    for key, value, comment in [("PIXSCALE", pixel_scale, "[arcsec]"), *_found(results)]:
         head.append((key, value, comment), end=True)
     if unit is not None:
         head.append(("BUNIT", *unit), end=True)
@@ -202,17 +193,10 @@ def _card(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _found(results: Mapping[str, Any], pixel_scale: float) -> list[tuple[str, Any, str]]:
+def _found(results: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     """The cards of what was found: keyword, value and comment."""
-    cards: list[tuple[str, Any, str]] = [("PIXSCALE", pixel_scale, "[arcsec]")]
-    for key, name, comment in NUMBERS:
-        if name in results:
-            cards.append((key, _card(float(results[name][0])), comment))
-    if "subhalos" in results:
-        cards.append(("SUBHALOS", int(results["subhalos"][0]), "sub-halos found"))
-    if "false_subhalos" in results:
-        false = _card(float(results["false_subhalos"][0]))
-        cards.append(("SUBFALSE", false, "sub-halos that a smooth lens would show"))
+    numbers = numbers_of(results).items()
+    cards = [(NUMBERS[name].card, _card(value), NUMBERS[name].comment) for name, value in numbers]
     if "quality" in results:
         cards.append(("QUALITY", str(results["quality"][0]), "good, suspect or bad: by the fit itself"))
         cards.append(("REASONS", str(results["reasons"][0]) or "none", ""))

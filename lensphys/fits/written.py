@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.header import pixel_scale
+from lensphys.fits.numbers import NUMBERS
 from lensphys.fits.planes import IMAGE, PLANES
-from lensphys.fits.result import NUMBERS
 
 Array = NDArray[Any]
 
 _PLANES = {plane.extension: plane.name for plane in PLANES.values() if plane is not IMAGE}
-_CARDS = {name: key for key, name, _ in NUMBERS} | {"subhalos": "SUBHALOS", "false_subhalos": "SUBFALSE"}
+_CARDS = {name: number.card for name, number in NUMBERS.items()}
 _ENTRY = re.compile(r"lensphys (\w+): (.*)", re.DOTALL)
 _LINE = 72  # characters of a HISTORY card
 _IMAGE = "_SCI"  # what the image of a band is called, after its name

@@ -13,13 +13,13 @@ from lensphys.basics.runners import Processes
 from lensphys.basics.terminal import progress_console, tracked
 from lensphys.basics.threads import on_one_thread
 from lensphys.data.kept import Kept, Stack
+from lensphys.fits.numbers import OF_FITS
 from lensphys.methods import Method, Prediction
 from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
 _TABLE = ("parameters", "errors", "parameter_names", "parameter_units", "body_columns")
-NUMBERS = ("subhalos", "false_subhalos", "best_gain", "substructure_evidence", "noise_scale", "left_out")
 
 
 def super_resolve(
@@ -197,7 +197,7 @@ def _planes(prediction: Prediction, observation: Observation) -> Planes:
         "noise": prediction.noise_of(observation).expand_as(residual)[:, 0],
         "chi2": prediction.reduced_chi2(observation),
         "theta_E": prediction.parameters.get("theta_E"),
-        **{name: found.get(name) for name in NUMBERS},
+        **{name: found.get(name) for name in OF_FITS},
         "subhalos": found["subhalos"].int() if "subhalos" in found else None,
         "bodies": prediction.bodies,
         "lens_light": None if prediction.lens_light is None else prediction.lens_light[:, 0],

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from lensphys.data.hdf5 import damage
 from lensphys.data.written import bands_in, open_arrays, plain, scales_of
+from lensphys.fits.numbers import numbers_of
 from lensphys.fits.planes import PLANES
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable
 
 Array = NDArray[Any]
-
-_NUMBERS = ("chi2", "theta_E", "subhalos", "false_subhalos")
 
 
 def array_results(path: Path) -> list[Callable[[], LensResult]]:
@@ -50,7 +49,7 @@ class _Stack:
                 self.pixel_scale,
                 self.scale,
                 source_scale=float(self.arrays["source_scale"][()]) if "source_scale" in self.arrays else 0.0,
-                numbers={name: float(self.arrays[name][i]) for name in _NUMBERS if name in self.arrays},
+                numbers=numbers_of(self.arrays, i),
                 parameters=self._parameters(i),
                 subhalos=self._subhalos(i),
                 quality=self._text("quality", i),

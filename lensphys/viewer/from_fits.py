@@ -11,8 +11,6 @@ from lensphys.fits.written import read_fits_result
 from lensphys.prediction import BODY
 from lensphys.viewer.result import LensResult, Quantity, surface_brightness, usable
 
-_NUMBERS = ("chi2", "theta_E", "subhalos", "false_subhalos")
-
 
 def fits_lens(path: Path, band: str | None = None) -> LensResult:
     """Return the lens of a super-resolved FITS file, seen in a band where it has several.
@@ -32,7 +30,7 @@ def fits_lens(path: Path, band: str | None = None) -> LensResult:
         found.scale,
         source_scale=found.source_scale,
         unit=unit if bright else f"{unit or 'flux'} / arcsec²",
-        numbers={name: x for name, x in found.numbers.items() if name in _NUMBERS and x == x},  # NaN was not found
+        numbers={name: x for name, x in found.numbers.items() if x == x},  # NaN was not found
         parameters=_parameters(found.parameters),
         subhalos=_subhalos(found.subhalos),
         quality=found.quality,
