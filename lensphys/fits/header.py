@@ -46,23 +46,20 @@ def pixel_scale(header: fits.Header, where: str) -> float | None:
     Raises:
         LensphysError: if the WCS is faulty, or the pixels are not square within 1 %.
     """
-    return _sky_scale(header, where) or _stated_scale(header, where)
+    return _sky_scale(header, where) or stated_scale(header, where)
 
 
-def kernel_scale(header: fits.Header, where: str, oversampled: bool = False) -> float | None:
+def kernel_scale(header: fits.Header, where: str) -> float | None:
     """Return the pixel scale of a PSF kernel [arcsec]: stated, else of a WCS or of steps with a unit, else None.
 
     Args:
         header: of the kernel.
         where: what the kernel is called in the message.
-        oversampled: whether it says how many of its pixels make one of the image's: a WCS may be the image's own then.
 
     Raises:
         LensphysError: if what is stated is no positive number, or the WCS is faulty.
     """
-    if (stated := _stated_scale(header, where)) is not None or oversampled:
-        return stated
-    return _sky_scale(header, where) or _plain_step(header)
+    return stated_scale(header, where) or _sky_scale(header, where) or _plain_step(header)
 
 
 def _plain_step(header: fits.Header) -> float | None:
@@ -168,7 +165,7 @@ def scale_conflict(header: fits.Header, where: str) -> str | None:
     Raises:
         LensphysError: if one of the two is faulty.
     """
-    sky, stated = _sky_scale(header, where), _stated_scale(header, where)
+    sky, stated = _sky_scale(header, where), stated_scale(header, where)
     if sky is None or stated is None or same_scale(stated, sky):
         return None
     key = next(key for key in SCALE_KEYS if key in header)
@@ -186,7 +183,12 @@ def scale_overruled(header: fits.Header, scale: float) -> list[str]:
     return [f'pixels of {scale:.4g}" as given, not of {said:.4g}" as in the header, whose WCS the result keeps']
 
 
-def _stated_scale(header: fits.Header, where: str) -> float | None:
+def stated_scale(header: fits.Header, where: str) -> float | None:
+    """Return the pixel scale that a card states (PIXSCALE and the like) [arcsec]; None where none does.
+
+    Raises:
+        LensphysError: if it is no positive number.
+    """
     key = next((key for key in SCALE_KEYS if key in header), None)
     if key is None:
         return None

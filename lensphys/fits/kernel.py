@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
-from lensphys.fits.header import filter_of, kernel_scale, same_scale
+from lensphys.fits.header import filter_of, kernel_scale, same_scale, stated_scale
 from lensphys.fits.names import IMAGE, PSF
 
 Array = NDArray[Any]
@@ -90,7 +90,8 @@ def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
         remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
     key = next((key for key in OVERSAMPLINGS if key in hdu.header), None)
-    scale = kernel_scale(hdu.header, hdu.where, key is not None) or _primary_scale(hdu, file)
+    stated = kernel_scale if key is None else stated_scale  # beside an oversampling a WCS may be the image's own
+    scale = stated(hdu.header, hdu.where) or _primary_scale(hdu, file)
     remarks = (
         () if scale is not None or key is not None else ("as large as the image's, since its header says no other",)
     )
