@@ -202,6 +202,28 @@ def zoo_table(tree: Tree) -> str:
     return markdown(["method", "parameters", *(f"{name} [dB]" for name in names)], rows)
 
 
+_DATA = {"euclid": "Euclid VIS, real", "hst": "HST ACS F814W, real", "spirals": "Euclid VIS, drawn spirals"}
+
+
+def linear_field_table(tree: Tree) -> str:
+    """Return the two kinds of fields of a free source, a row a data set and kind.
+
+    Args:
+        tree: ``any_source/linear_field.json``.
+    """
+    head = ["galaxies", "field", "images", "bicubic [dB]", "fit [dB]", "smallest gain", "theta_E off, median",
+            "largest", "chi^2 / dof", "coverage", "lenses with sub-halos claimed", "good / suspect / bad"]  # fmt: skip
+    rows = []
+    for data in tree["sets"]:
+        [row] = data["table"].values()
+        quality = " / ".join(str(row["quality"][q]) for q in ("good", "suspect", "bad"))
+        rows.append([_DATA[data["data"]], data["field"], str(row["images"]), f"{row['bicubic']:.1f}",
+                     f"{row['psnr']:.1f}", f"{row['gain_worst']:+.1f}", f"{row['theta_E_median']:.2%}",
+                     f"{row['theta_E_worst']:.2%}", f"{row['chi2']:.2f}", f"{row['coverage']:.2f}",
+                     f"{row['lenses_with_claims']} of {row['images']}", quality])  # fmt: skip
+    return markdown(head, rows)
+
+
 def fits_table(tree: Tree) -> str:
     """Return how long stacks of real-looking galaxies take.
 
