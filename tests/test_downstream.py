@@ -419,6 +419,8 @@ def test_half_of_a_file_is_kept_back_by_source(data, tmp_path):
     assert tree["sets"]["train"]["lenses"] + tree["sets"]["test"]["lenses"] == 15
     assert tree["rows"][0]["tests"]["test"]["mse"]["mean"] < 1.0
     judged = judge_reader(tmp_path / "readers" / "ridge_nuisances", data, tmp_path / "judged")
+    learned = tree["sets"]["train"]["lenses"]
+    assert f"train: {learned} of the 15 lenses of {data.name}" in (tmp_path / "judged/table.md").read_text()
     told = [row["value"] for row in apply_reader(tmp_path / "readers" / "ridge_nuisances", data)["images"]]
     with LensFile(data) as file:
         expected = float(((np.array(told) - file.read("theta_E")) ** 2).mean())

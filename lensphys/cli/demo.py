@@ -69,7 +69,7 @@ def _galaxy(folder: Path, console: Console) -> None:
     console.print(
         "[bold]4/4[/] super-resolving a spiral galaxy behind a smooth lens (Euclid VIS), no network, no training"
     )
-    simulate(Recipe.named("model_4"), 1, folder / "spiral.h5", seed=11)
+    simulate(Recipe.named("model_4"), 1, folder / "spiral.h5", classes=["no_sub"], seed=11)
     with LensFile(folder / "spiral.h5") as lenses:
         observation, known = lenses.observation([0]), lenses.lens_model(0)["kwargs_lens"][0]["theta_E"]
         truth = torch.as_tensor(lenses.read("hr_clean", [0]))

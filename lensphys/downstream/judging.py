@@ -85,8 +85,8 @@ def _tree(saved: SavedReader, told: Row, measured: Row, reader: Path) -> Row:
     budget, name = saved.provenance["budget"], saved.reader.kind
     row = {"reader": name, "input": saved.input, "budget": budget, "seeds": 1, "tests": {PLAIN: measured}}
     inputs = {key: x.model_dump(by_alias=True) for key, x in saved.inputs.items()}
-    learned = {"file": saved.provenance["data"]["file"], "lenses": saved.provenance["data"]["lenses"]}
-    same = told["identity"] == saved.provenance["data"]["identity"]
+    learned = saved.provenance["data"]
+    same = told["identity"] == learned["identity"]
     seen = ": the very file that it learned from, so that these numbers flatter it" if same else ""
     return {
         "provenance": provenance(experiment={"inputs": inputs}, reader=saved.provenance, folder=reader.name),
@@ -97,7 +97,7 @@ def _tree(saved: SavedReader, told: Row, measured: Row, reader: Path) -> Row:
         "task": "classify" if saved.classes else "regress",
         "target": saved.target,
         "classes": saved.classes,
-        "sets": {"train": learned | {"in_file": learned["file"], "unusable": 0, "order": False}, PLAIN: told},
+        "sets": {"train": learned, PLAIN: told},
         "budgets": [budget],
         "seeds": 1,
         "labelled": [saved.input] if saved.labelled else [],
