@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from typer.testing import CliRunner
 import lensphys
 from lensphys.cli import app
 from lensphys.fits.numbers import NUMBERS, OF_FITS
+from lensphys.observation import Instrument
+from lensphys.simulation import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts),
@@ -122,11 +125,14 @@ def test_the_figure_of_the_forward_model_conserves_flux():
 
 # -- the commands, run ----------------------------------------------------------------------------------------------
 
-TINY = {"-n": "3", "--workers": "1"}
+TINY = {"-n": "3", "--workers": "1", "--rows": "0:2"}
+LABELLED = {"labelled.h5", "other.h5"}  # lenses of readers, which take some of each class
 
 
 def tiny(words: list[str]) -> list[str]:
     """A command of the pages with as little work as it can have."""
+    if words[0] == "simulate" and LABELLED & set(words):
+        return words
     out = list(words)
     for k, word in enumerate(out[:-1]):
         out[k + 1] = TINY.get(word, out[k + 1])
@@ -152,7 +158,7 @@ def user(tmp_path_factory) -> Path:
     with fits.open(folder / "lens.fits") as hdus:
         parts = {hdu.name: (np.asarray(hdu.data), hdu.header) for hdu in hdus[1:]}
     fits.writeto(folder / "rms.fits", parts["ERR"][0])
-    fits.writeto(folder / "psf.fits", parts["PSF"][0])
+    fits.writeto(folder / "psf.fits", *parts["PSF"])  # with the size of its pixels
     fits.writeto(folder / "mask.fits", np.zeros(parts["ERR"][0].shape, np.uint8))
     sharp = np.zeros((9, 9), "f4")
     sharp[3:6, 3:6] = np.outer([1, 2, 1], [1, 2, 1]) / 16
@@ -164,6 +170,9 @@ def user(tmp_path_factory) -> Path:
     with h5py.File(folder / "made.h5") as file:
         for name in ("stack.npy", "survey.npy"):
             np.save(folder / name, file["lr"][:, 0])
+    (folder / "cutouts").mkdir()
+    shutil.copy(folder / "exposure_1.fits", folder / "cutouts")
+    (folder / "lenses.txt").write_text("cutouts/exposure_1.fits\n")
     instrument = {"version": 1, "description": "mine", "pixel_scale": 0.101, "unit": "e-/s", "zero_point": 25.7,
                   "psf": {"kind": "gaussian", "fwhm": 0.16},
                   "noise": {"kind": "exposure", "read_noise": 4.2, "sky_brightness": 22.3, "exposure_time": 566.0,
@@ -194,6 +203,8 @@ def write_several(folder: Path) -> None:
             hdu.name = f"{band}_{name}"
             bands.append(hdu)
     bands.writeto(folder / "euclid.fits")
+    for seed, name in enumerate(("h_1", "h_2"), start=7):
+        fits.HDUList([fits.PrimaryHDU(), *planes(seed).values()]).writeto(folder / f"{name}.fits")
     for seed, band in enumerate(("F277W", "F444W")):
         (folder / band).mkdir()
         for name, hdu in zip(("data", "noise_map", "psf"), planes(seed).values(), strict=True):
@@ -209,7 +220,8 @@ def lensphys_(*words: str, cwd: Path) -> str:
 
 
 RUN = ("docs/guides/train.md", "docs/my_image.md", "docs/guides/real_lenses.md", "docs/guides/bands.md",
-       "docs/guides/downstream.md", "simulations/README.md", "README.md", "docs/get_started.md")  # fmt: skip
+       "docs/guides/downstream.md", "simulations/README.md", "README.md", "docs/get_started.md", "docs/survey.md",
+       "docs/downstream.md")  # fmt: skip
 
 
 def parts_to_run(page: Path) -> str:
@@ -218,6 +230,28 @@ def parts_to_run(page: Path) -> str:
     if page.name == "my_image.md":
         shown += re.findall(r"^\|.*\| `(lensphys .*)` \|$", page.read_text(), re.MULTILINE)
     return "\n".join(shown)
+
+
+def test_the_recipes_of_the_telescope_guide_are_recipes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    of_survey, more, instrument, pairs = [code for _, code in blocks(ROOT / "simulations/README.md", "yaml")]
+    for name in ("my_telescope.yaml", "mine.yaml"):
+        Path(name).write_text(instrument)
+    head = "extends: {}\nversion: 1\ndescription: of the page\n"
+    Path("survey.yaml").write_text(of_survey)
+    Path("more.yaml").write_text(head.format("survey.yaml") + more)
+    Path("pairs.yaml").write_text(head.format("model_2") + pairs)
+    survey, more, pairs = (Recipe.named(f"{name}.yaml") for name in ("survey", "more", "pairs"))
+    assert set(survey.classes) == {"no_sub", "cdm", "wdm"}
+    assert [lens.kind for lens in more.more_lenses] == ["multipole", "lenstronomy"]
+    assert pairs.hr_noise and pairs.target is not None
+    assert Instrument.named("my_telescope.yaml").pixel_scale == 0.15
+
+
+def test_the_experiment_of_the_page_on_dark_matter_is_one(tmp_path):
+    lensphys_("simulate", "model_2", "-n", "1", "-o", "labelled.h5", cwd=tmp_path)
+    said = lensphys_("downstream", str(ROOT / "examples/my_readers.yaml"), "-o", "runs", "--dry-run", cwd=tmp_path)
+    assert "readers 1, products 1" in said
 
 
 @pytest.mark.slow
@@ -235,13 +269,12 @@ def test_the_commands_of_the_pages_run(user):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(lensphys, "super_resolve"), reason="the Python names are not there yet")
-@pytest.mark.parametrize("name", ["README.md", "docs/get_started.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/get_started.md", "docs/guides/bands.md"])
 def test_the_python_of_the_pages_runs(user, name):
     for number, (_, code) in enumerate(blocks(ROOT / name, "python")):
         script = user / f"page_{number}.py"
         script.write_text(code)
-        for old in user.glob("sharp.fits"):
-            old.unlink()
+        for old in ("sharp.fits", "bands_sr.fits"):
+            (user / old).unlink(missing_ok=True)
         done = subprocess.run([sys.executable, script.name], cwd=user, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
