@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.runs import LOG
@@ -103,8 +104,9 @@ def test_training_on_fresh_data_leaves_no_file_and_goes_on_where_it_was(tmp_path
     assert len(rows) == 3 and not list((tmp_path / "a").glob("*.h5"))
     assert load_run(tmp_path / "a").scale == 2
     assert "pixel_scale: 0.08" in (tmp_path / "a" / "instrument.yaml").read_text()
-    (tmp_path / "a" / "config.yaml").unlink()  # or it says so before the checkpoint does
     other = experiment(recipe="model_3", fresh=True, n=8, set=[*SMALL, "source.n_sersic=2.0"])
+    config = yaml.safe_dump(other.model_dump(mode="json"))
+    (tmp_path / "a" / "config.yaml").write_text(config)  # or it says so before the checkpoint does
     with pytest.raises(LensphysError, match="was trained on other data than the stream of"):
         train(other, tmp_path / "a", resume=True)
 

@@ -289,6 +289,57 @@ def test_a_damaged_checkpoint_is_said_to_be_so(lenses, tmp_path):
         run(settings, tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("best.safetensors", r"best\.safetensors is gone, the weights of the best epoch so far: copy it back, or"),
+        ("config.yaml", r"lacks config\.yaml, the settings that it has: copy it back, or remove last\.ckpt"),
+    ],
+)
+def test_a_run_that_lost_a_file_is_not_gone_on_with(lenses, tmp_path, name, said):
+    """A finished run, too: it would say that it is trained, and have no weights, or those of other settings."""
+    settings = experiment(lenses, epochs=1)
+    run(settings, tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(LensphysError, match=said):
+        run(settings, tmp_path, resume=True)
+    (tmp_path / "last.ckpt").unlink()
+    run(settings, tmp_path, resume=True)
+    load_run(tmp_path)
+
+
+def test_damaged_best_weights_end_a_resumed_run(lenses, tmp_path):
+    run(experiment(lenses, epochs=1), tmp_path)
+    (tmp_path / "best.safetensors").write_bytes(b"cut short")
+    with pytest.raises(LensphysError, match=r"best\.safetensors is damaged"):
+        run(experiment(lenses, epochs=2), tmp_path, resume=True)
+
+
+def test_a_run_that_is_not_gone_on_with_keeps_what_it_says_of_itself(lenses, tmp_path):
+    """Its weights would else be taken for those of the other images' telescope."""
+    path = tmp_path / "mine.h5"
+    shutil.copy(lenses, path)
+    run(experiment(path, epochs=1), tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
+    path.unlink()
+    simulate(Recipe.named("model_2", ["height=32", "width=32"]), 10, path, classes=["no_sub", "cdm"])
+    with pytest.raises(LensphysError, match="was trained on other data"):
+        run(experiment(path, epochs=1), tmp_path / "run", resume=True)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_log_that_lost_epochs_is_told_and_the_run_goes_on(lenses, tmp_path, capsys):
+    run(experiment(lenses, epochs=2), tmp_path)
+    first, second = (tmp_path / LOG).read_text().splitlines()
+    (tmp_path / LOG).write_text(f"{first[:20]}\n{second}\n")
+    assert [row["epoch"] for row in run(experiment(lenses), tmp_path, resume=True)] == [1, 2]
+    assert f"note: {tmp_path / LOG} lacks 1 of 2 finished epochs" in capsys.readouterr().err
+    (tmp_path / LOG).unlink()
+    train(experiment(lenses), tmp_path, resume=True)
+    assert "lacks 3 of 3 finished epochs" in capsys.readouterr().err
+    assert [row["epoch"] for row in run(experiment(lenses, epochs=4), tmp_path, resume=True)] == [3]
+
+
 def test_weights_that_do_not_fit_are_said_to_be_so(lenses, tmp_path):
     run(experiment(lenses, epochs=1), tmp_path / "a")
     run(experiment(lenses, SUPERVISED, epochs=1), tmp_path / "b")
@@ -305,7 +356,7 @@ def test_a_missing_run_is_said_to_be_so(tmp_path):
 
 
 def test_too_few_images_for_a_batch(lenses, tmp_path):
-    with pytest.raises(LensphysError, match="too few for a batch of 64"):
+    with pytest.raises(LensphysError, match="too few for a batch of 64 a device beside 2 held out"):
         run(experiment(lenses, batch_size=64), tmp_path)
 
 

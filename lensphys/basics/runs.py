@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,17 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     state = {name: x.detach().cpu().contiguous() for name, x in weights.items()}
     with whole_file(path) as temporary:
         temporary.write_bytes(save(state, {_CHECKSUM: _checksum(state)}))
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return what a run logged, a record an epoch: lines that a kill or a damage cut short are left out."""
+    path = run / LOG
+    found = []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            found += [record] if isinstance(record, dict) and isinstance(record.get("epoch"), int) else []
+    return found
 
 
 def _checksum(weights: Mapping[str, Tensor]) -> str:

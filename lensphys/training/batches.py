@@ -86,8 +86,8 @@ class _Split:
         if len(self.training) < settings.batch_size * settings.devices * settings.nodes:
             left = f", {len(self.unusable)} of them unusable (ask 'lensphys doctor')" if self.unusable else ""
             raise LensphysError(
-                f"{name} holds {len(image)} images{left}, too few for a batch of {settings.batch_size} a device: "
-                "simulate more or lower training.batch_size"
+                f"{name} holds {len(image)} images{left}, too few for a batch of {settings.batch_size} a device beside "
+                f"{len(self.validation)} held out: simulate more or lower training.batch_size"
             )
         self.name, self.seed, self.size = name, seed, settings.batch_size
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -23,12 +22,12 @@ from lensphys.basics.runs import (
     CHECKPOINT,
     CONFIG,
     INSTRUMENT,
-    LOG,
     PROVENANCE,
     VALIDITY,
     WEIGHTS,
     check_trained,
     load_weights,
+    read_log,
     run_settings,
     start_from,
 )
@@ -255,15 +254,19 @@ def _train(fabric: Fabric, experiment: Experiment, method: Trainable[Any], run: 
             for part in batches.parts:
                 for sentence in left_out(part.name, part.unusable):
                     print(f"note: {sentence}", file=sys.stderr)
-            describe_run(run, experiment, instrument, batches)
+
+        def describe() -> None:  # only then: a run that is not gone on with stays what it says
+            if fabric.is_global_zero:
+                describe_run(run, experiment, instrument, batches)
+
         with torch.random.fork_rng():  # noise of the training itself: each process has its own
             torch.manual_seed(experiment.seed + 1 + fabric.global_rank)
-            loop.train(fabric, method, batches, experiment.training, run)
-    if fabric.is_global_zero:
+            loop.train(fabric, method, batches, experiment.training, run, begun=describe)
+    records = read_log(run)
+    if fabric.is_global_zero and records:
         from lensphys.basics.panels import save_figure
         from lensphys.training.figures import loss_figure
 
-        records = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
         save_figure(loss_figure(records), run / "losses.png")
 
 
@@ -303,7 +306,7 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
 
     Raises:
         LensphysError: if the folder cannot be written, holds a run and ``resume`` is not asked for, or holds another
-            experiment's.
+            experiment's or one that does not say whose it is.
     """
     check_writable(run)
     if any((run / name).exists() for name in (CHECKPOINT, WEIGHTS)) and not resume:
@@ -311,7 +314,11 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
     if any(run.resolve() == path.resolve() for path in experiment.runs):
         raise LensphysError(f"{run} is what the training starts from or learns with: choose another folder")
     # before a first checkpoint there is nothing to go on with
-    if resume and all((run / name).exists() for name in (CHECKPOINT, CONFIG)):
+    if resume and (run / CHECKPOINT).exists():
+        if not (run / CONFIG).exists():
+            raise LensphysError(
+                f"{run} lacks {CONFIG}, the settings that it has: copy it back, or remove {CHECKPOINT} to start anew"
+            )
         before = Experiment.from_yaml(run / CONFIG, [])
         if _without_hardware(before) != _without_hardware(experiment):
             raise LensphysError(

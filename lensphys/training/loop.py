@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.interrupts import Interrupts
 from lensphys.basics.outputs import whole_file
-from lensphys.basics.runs import CHECKPOINT, LOG, WEIGHTS, write_weights
+from lensphys.basics.runs import CHECKPOINT, LOG, WEIGHTS, read_log, read_weights, write_weights
 from lensphys.basics.settings import Strict
 from lensphys.basics.terminal import progress_bar
 from lensphys.methods import Trainable
@@ -135,7 +136,15 @@ def launch(settings: TrainingSettings, players: int = 1) -> Fabric:
     return fabric
 
 
-def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, settings: TrainingSettings, run: Path) -> None:
+def train(
+    fabric: Fabric,
+    method: Trainable[Any],
+    batches: TrainingData,
+    settings: TrainingSettings,
+    run: Path,
+    *,
+    begun: Callable[[], None] = lambda: None,
+) -> None:
     """Train a method, or go on from the last checkpoint of the run folder.
 
     The folder gets ``last.ckpt`` (everything to go on), ``best.safetensors`` (the weights of the best validation, or
@@ -148,13 +157,17 @@ def train(fabric: Fabric, method: Trainable[Any], batches: TrainingData, setting
         batches: the data.
         settings: how to train.
         run: the folder.
+        begun: called once it is known that the training may begin or go on: before, nothing of the folder changes.
 
     Raises:
-        LensphysError: if the data do not fit, the checkpoint is another method's, a phase names no parameter, a
-            loss, a gradient or the validation is not finite, a loss explodes, or the folder cannot be written.
+        LensphysError: if the data do not fit, the checkpoint is another method's, the best weights so far are gone or
+            damaged, a phase names no parameter, a loss, a gradient or the validation is not finite, a loss explodes,
+            or the folder cannot be written.
     """
     try:
-        _Run(fabric, method, batches, settings, run).go()
+        training = _Run(fabric, method, batches, settings, run)
+        begun()
+        training.go()
     except OSError as error:
         raise LensphysError(
             f"cannot write into {run}: {error.strerror or error}; make room there, and go on from the last finished "
@@ -454,11 +467,22 @@ class _Run:
             raise LensphysError(f"{self.folder} was trained on other data than {self.batches.name}")
         for name, value in progress.items():
             setattr(self, name, value)
+        if self.epoch:  # the checkpoint has the last weights, these are the best ones
+            if not (self.folder / WEIGHTS).is_file():
+                raise LensphysError(
+                    f"{self.folder / WEIGHTS} is gone, the weights of the best epoch so far: copy it back, or remove "
+                    f"{CHECKPOINT} to start anew"
+                )
+            read_weights(self.folder)
 
     def _forget_later_records(self) -> None:
         """Cut the log after the last finished epoch, so that a killed run does not log an epoch twice."""
-        path = self.folder / LOG
-        if self.fabric.is_global_zero and path.exists():
-            lines = path.read_text().splitlines(keepends=True)
-            with whole_file(path) as temporary:
-                temporary.write_text("".join(lines[: self.epoch]))
+        if not self.fabric.is_global_zero:
+            return
+        kept = [record for record in read_log(self.folder) if record["epoch"] < self.epoch]
+        if len(kept) < self.epoch:
+            lost = self.epoch - len(kept)
+            print(f"note: {self.folder / LOG} lacks {lost} of {self.epoch} finished epochs", file=sys.stderr)
+        if (self.folder / LOG).is_file():
+            with whole_file(self.folder / LOG) as temporary:
+                temporary.write_text("".join(f"{json.dumps(record)}\n" for record in kept))

@@ -13,7 +13,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
 from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
-from lensphys.basics.runs import CONFIG, LOG, WEIGHTS
+from lensphys.basics.runs import CONFIG, WEIGHTS, read_log
 from lensphys.basics.terminal import progress_console
 from lensphys.basics.threads import on_threads
 from lensphys.basics.version import VERSION
@@ -100,7 +100,7 @@ class _Run:
             if lost:
                 raise LensphysError(f"it needs {lost[0]!r}, which failed")
             self._prepare(entry, training)
-            row |= {"training": _log(self._left(entry)), "training_seconds": self._seconds(entry)}
+            row |= {"training": read_log(self._left(entry)), "training_seconds": self._seconds(entry)}
             if entry.group is not None:
                 row |= self._judged(entry)
                 self.console.print(*row["quality"], sep="\n", markup=False, highlight=False)
@@ -176,7 +176,7 @@ class _Run:
 
     def _seconds(self, entry: Entry) -> float | None:
         """How long a method and all that it builds on trained; None where nobody knows."""
-        logs = [_log(run) for run in self._lineage(entry)]
+        logs = [read_log(run) for run in self._lineage(entry)]
         seconds = [log[-1]["seconds"] for log in logs if log]
         return sum(seconds) if seconds else None
 
@@ -213,8 +213,3 @@ class _Run:
         shown = [(row["name"], seen[row["name"]]) for row in rows if not row["failed"]]
         write_report(self.folder, written, self.judge.lenses(shown) if shown else [])
         return written
-
-
-def _log(run: Path) -> list[dict[str, float]]:
-    log = run / LOG
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
