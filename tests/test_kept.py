@@ -13,6 +13,7 @@ from lenses import small_lenses
 from results import PIXEL, SMOOTH, Known, noisy
 from typer.testing import CliRunner
 
+from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
 from lensphys.data.images import Reading, read_images
 from lensphys.data.kept import Kept, Stack
@@ -52,6 +53,21 @@ def test_an_interrupted_run_goes_on_where_it_was(observation, tmp_path):
     assert isinstance(image, Stack) and image.shape == (7, 64, 72)
     np.testing.assert_array_equal(np.concatenate(list(image.chunks())), whole["image"])
     np.testing.assert_array_equal(found["chi2"], whole["chi2"])
+
+
+def test_a_damaged_chunk_is_said_to_be_so(tmp_path):
+    kept = Kept(tmp_path / "parts", {"a": 1}, 1)
+    kept.keep(0, {"x": np.arange(300.0)})
+    path = tmp_path / "parts" / "000000.npz"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (b"", whole[:500], bytes(flipped)):
+        path.write_bytes(damaged)
+        with pytest.raises(LensphysError, match=r"000000\.npz is damaged \(.+\): remove it, and the same"):
+            kept.chunk(0)
+        with pytest.raises(LensphysError, match="is damaged"):
+            list(kept.chunks_of("x"))
 
 
 def test_chunks_of_another_computation_do_not_count(observation, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.outputs import whole_file
 
 Array = NDArray[Any]
@@ -83,19 +84,32 @@ class Kept:
             np.savez(file, **arrays)
 
     def chunk(self, index: int, without: Collection[str] = ()) -> dict[str, Array]:
-        """Return one chunk: arrays (n, ...) by name, but for some that are not read."""
-        with np.load(self._path(index), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if name not in without}
+        """Return one chunk: arrays (n, ...) by name, but for some that are not read.
+
+        Raises:
+            LensphysError: if its file is damaged.
+        """
+        return self._read(index, lambda name: name not in without)
 
     def chunks_of(self, name: str) -> Iterator[Array]:
         """Yield the parts (n, ...) of one array, a chunk each, in order."""
         for i in range(self.count):
-            with np.load(self._path(i), allow_pickle=False) as file:
-                yield file[name]
+            yield self._read(i, name.__eq__)[name]
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, index: int, wanted: Callable[[str], bool]) -> dict[str, Array]:
+        path = self._path(index)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files if wanted(name)}
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file fails in any way
+            why = shortened(str(error))
+            raise LensphysError(f"{path} is damaged ({why}): remove it, and the same command makes it again") from None
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"
