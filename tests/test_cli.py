@@ -456,6 +456,30 @@ def test_ctrl_c_keeps_what_was_finished(work, tmp_path, command):
         assert (tmp_path / "long" / "last.ckpt").exists()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_that_a_library_makes_another_error_of_is_ctrl_c(tmp_path, monkeypatch, stop):
+    """pydantic does, where it lands while models are declared: of what `evaluate` did so far, nothing is lost."""
+
+    def declared(*args):
+        try:
+            os.kill(os.getpid(), stop)
+            time.sleep(1.0)
+        except KeyboardInterrupt as error:
+            raise ValueError("SchemaError: KeyboardInterrupt:") from error
+
+    monkeypatch.setattr("lensphys.cli.learning.device_of", declared)
+    code, output = lensphys("evaluate", "--method", "bicubic", "--data", tmp_path / "a.h5", "-o", tmp_path / "out")
+    assert code == 130
+    assert output.splitlines()[-1] == "interrupted: finished parts are kept, the same command resumes"
+    with pytest.raises(ValueError, match="an error of its own"):
+
+        def broken(*args):
+            raise ValueError("an error of its own")
+
+        monkeypatch.setattr("lensphys.cli.learning.device_of", broken)
+        lensphys("evaluate", "--method", "bicubic", "--data", tmp_path / "a.h5", "-o", tmp_path / "out")
+
+
 def test_every_experiment_is_valid(tmp_path):
     others = {
         "any_source",

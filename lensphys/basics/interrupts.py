@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -49,9 +49,25 @@ class Interrupts:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM, with which batch systems end a job, be what Ctrl-C is: a KeyboardInterrupt."""
-    with _answered(signal.SIGTERM, signal.default_int_handler):
-        yield
+    """Let SIGTERM, with which batch systems end a job, be what Ctrl-C is: a KeyboardInterrupt.
+
+    It is one, too, where a library that was just loading or computing made another error of it.
+    """
+    asked = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as a shell does for a job in the background
+    with _answered(signal.SIGTERM, stop), nullcontext() if ignored else _answered(signal.SIGINT, stop):
+        try:
+            yield
+        except Exception:
+            if asked:
+                raise KeyboardInterrupt from None
+            raise
 
 
 @contextmanager

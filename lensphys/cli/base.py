@@ -59,6 +59,7 @@ _running: ContextVar[str] = ContextVar("the function of the command that runs", 
 _KEPT = {
     "simulate": "the finished shards are kept, the same command resumes",
     "train": "the state is kept, the same command with --resume continues",
+    "evaluate": "finished parts are kept, the same command resumes",
     "downstream": "finished parts are kept, the same command resumes",
     "compare": "finished parts are kept, the same command resumes",
     "rank_set": "finished parts are kept, the same command resumes",
