@@ -127,6 +127,17 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
     assert [row["results"] for row in again["rows"]] == [row["results"] for row in tree["rows"]]
 
 
+def test_a_damaged_row_is_judged_again(done):
+    folder = done[0]
+    path = folder / "rows" / "bicubic.json"
+    path.write_text(path.read_text()[:100])
+    rows = {row["name"]: row for row in compare(comparison(), folder)["rows"]}
+    before = {row["name"]: row for row in done[1]["rows"]}
+    assert (
+        rows["bicubic"]["failed"] is None and rows["bicubic"]["results"].keys() == before["bicubic"]["results"].keys()
+    )
+
+
 def test_the_number_of_threads_is_set_for_all_and_put_back(done, monkeypatch):
     seen = []
     monkeypatch.setattr(running_module._Run, "go", lambda self: seen.append(torch.get_num_threads()) or {})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
 from lensphys.basics.runs import READER
@@ -110,8 +110,8 @@ def load_reader(folder: Path, device: str = "cpu") -> tuple[SavedReader, Trained
         tree = json.loads((folder / _SETTINGS).read_text())
         with np.load(folder / _STATE, allow_pickle=False) as file:
             state = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise LensphysError(f"{folder} is damaged ({error}): run `lensphys downstream` again") from None
+    except Exception as error:  # a damaged file fails in any way
+        raise LensphysError(f"{folder} is damaged ({shortened(str(error))}): run `lensphys downstream` again") from None
     saved = SavedReader.parse(tree, str(folder / _SETTINGS))
     trained = saved.reader.restored(state, len(saved.classes), device)
     trained.temperature = saved.temperature

@@ -168,7 +168,11 @@ def _check_cache(folder: Path, identity: Mapping[str, Any]) -> None:
     path = folder / "identity.json"
     if not path.exists():
         return
-    before, now = json.loads(path.read_text()), json.loads(json.dumps(identity, default=str))
+    now = json.loads(json.dumps(identity, default=str))
+    try:
+        before = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, RecursionError):
+        raise LensphysError(f"{path} is damaged: remove the folder {folder} to compute it again") from None
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if changed:
         raise LensphysError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,10 @@ class _Run:
         key = self._key(case)
         path = self.folder / "rows" / f"{slug(f'{case[1]} {case[0]} {case[2]} {case[3]}')}.json"
         if path.exists():
-            before = json.loads(path.read_text())
-            if before.pop("key", None) == key:
-                return dict(before)
+            with suppress(ValueError, RecursionError):  # a damaged one is made again
+                before = dict(json.loads(path.read_text()))
+                if before.pop("key", None) == key:
+                    return before
         row = self._read(case)
         write_json(path, row | {"key": key})
         return dict(json.loads(path.read_text()) | {"key": None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,11 @@ class _Run:
         key = hashlib.sha256(json.dumps(asked).encode() + b"".join(path.read_bytes() for path in made)).hexdigest()
         kept = self.folder / "rows" / f"{entry.slug}.json"
         if kept.exists():
-            before = json.loads(kept.read_text())
-            if before.pop("key", None) == key:
-                self.console.print("judged before")
-                return dict(before)
+            with suppress(ValueError, RecursionError):  # a damaged one is made again
+                before = dict(json.loads(kept.read_text()))
+                if before.pop("key", None) == key:
+                    self.console.print("judged before")
+                    return before
         found, images = self.judge.judged(self._method(entry), entry.name)
         arrays: dict[str, Any] = dict(images)
         with whole_file(kept.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
