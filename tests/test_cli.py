@@ -499,6 +499,14 @@ def test_every_experiment_is_valid(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_file_of_data_makes_no_use_of_is_told(work, tmp_path):
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    data = ["--set", f"data={{file: {work / 'test.h5'}, classes: [cdm]}}"]
+    code, output = lensphys("train", tmp_path / "experiment.yaml", "-o", tmp_path / "run", "--dry-run", *data)
+    assert code == 0
+    assert f"note: 'classes' of data choose from a recipe, and all lenses of {work / 'test.h5'} are used" in output
+
+
 def example(name: str, *arguments: object) -> str:
     command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -397,6 +397,26 @@ def test_a_cache_of_other_code_is_refused(done, tmp_path):
         downstream(experiment(), folder)
 
 
+def test_damaged_parts_are_made_again_or_told(done, tmp_path):
+    """Never a traceback: a row is trained again, of a product or a reader it is said what to do."""
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    for path in (folder / "rows").iterdir():
+        path.write_text(path.read_text()[:100])
+    assert downstream(experiment(), folder)["rows"] == done[1]["rows"]
+    identity = folder / "products" / "bicubic" / "test" / "identity.json"
+    identity.write_text(identity.read_text()[:50])
+    shutil.rmtree(folder / "rows")
+    with pytest.raises(LensphysError, match=r"identity.json is damaged: remove the folder .*test to compute it again"):
+        downstream(experiment(), folder)
+    reader = folder / "readers" / "trees_leftover"
+    state = (reader / "state.npz").read_bytes()
+    for damaged in (b"", state[: len(state) // 2]):
+        (reader / "state.npz").write_bytes(damaged)
+        with pytest.raises(LensphysError, match="trees_leftover is damaged .*: run `lensphys downstream` again"):
+            apply_reader(reader, folder / "no.h5")
+
+
 def test_lenses_that_share_a_source_with_the_test_set_do_not_teach(tmp_path):
     same = {"recipe": "model_2", "n": 12, "seed": 1, "set": SMALL}
     readers = {"trees": {"kind": "trees", "iterations": [5]}}
@@ -542,6 +562,7 @@ def test_hr_images_that_a_file_lacks(data, tmp_path):
         ({"shifts": {"test": {"file": "x.h5"}}}, "a shift cannot be called 'test'"),
         ({"shifts": {"seen": {"file": "x.h5"}}}, "a shift cannot be called 'seen'"),
         ({"budgets": [2]}, "budgets"),
+        ({"test": {"file": "x.h5"}}, "shift 'wide PSF' sets what a recipe has, and 'test' is a file: give it a file"),
     ],
 )  # fmt: skip
 def test_faulty_settings(change, words):
@@ -549,11 +570,18 @@ def test_faulty_settings(change, words):
         experiment(**change)
 
 
-def test_what_cannot_be_made_is_said_before_anything_is_computed():
+def test_what_cannot_be_made_is_said_before_anything_is_computed(data, tmp_path):
+    def one_class(file):
+        file["label"][:] = 1
+
     with pytest.raises(LensphysError, match="product 'p': unknown ready method 'magic'"):
         check_downstream(experiment(products={**TREE["products"], "p": {"ready": "magic"}}))
     with pytest.raises(LensphysError, match="there is nothing to tell apart"):
         check_downstream(experiment(data={"recipe": "model_2", "classes": ["cdm"]}))
+    with pytest.raises(LensphysError, match="holds lenses of one class alone"):
+        check_downstream(experiment(data={"file": str(changed(data, tmp_path / "one.h5", one_class))}))
+    with pytest.raises(LensphysError, match=r"'classes' and 'set' of data choose from a recipe, and all lenses of"):
+        check_downstream(experiment(data={"file": str(data), "classes": ["cdm"], "set": SMALL}))
     with pytest.raises(LensphysError, match="label_free names the class 'wdm'"):
         check_downstream(experiment(label_free={"products": ["bicubic"], "pairs": [["axion", "wdm"]]}))
 

@@ -52,6 +52,8 @@ def train(
     allow(trust)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     settings = Experiment.from_yaml(experiment, [*(assignments or []), *given])
+    for sentence in [data.unused for data in settings.named_data.values() if data.unused]:
+        note(sentence)
     settings.check_losses()
     method = settings.build()
     check_phases(method, settings.training)

@@ -16,6 +16,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.downstream.inputs import AnyInput, Kind
 from lensphys.downstream.products import Product
 from lensphys.downstream.readers import AnyReader, ReaderSettings
+from lensphys.downstream.sampling import classes_of
 from lensphys.methods import READY, TrainableMethod
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
@@ -155,6 +156,9 @@ class Downstream(Strict):
             raise ValueError("'matched' and 'label_free' are about classes: leave them out of a regression")
         if self.shifts and self.test is None:
             raise ValueError("shifts are of a test set of its own: give 'test'")
+        set_ = [name for name, shift in self.shifts.items() if shift.set]
+        if set_ and self.test is not None and self.test.recipe is None:
+            raise ValueError(f"shift {set_[0]!r} sets what a recipe has, and 'test' is a file: give it a file too")
         if any(data is not None and data.fresh for data in (self.data, self.test)):
             raise ValueError("readers learn from a file or a recipe that is simulated once: leave 'fresh' out")
         self._check_names()
@@ -288,7 +292,11 @@ def check_downstream(settings: Downstream) -> None:
 
 def _check_data(data: DataSettings, settings: Downstream) -> None:
     if data.recipe is None:
-        LensFile(str(data.file)).close()
+        if data.unused is not None:
+            raise LensphysError(data.unused)
+        with LensFile(str(data.file)) as file:
+            if settings.task == "classify":
+                classes_of(file)
         return
     plan = Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
     if settings.task == "classify" and len(plan.classes) < 2:

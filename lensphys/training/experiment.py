@@ -71,6 +71,17 @@ class DataSettings(Strict):
     workers: PositiveInt = 1
     set: list[str] = []
 
+    @property
+    def unused(self) -> str | None:
+        """A sentence on settings that do nothing beside a file; None where there are none."""
+        keys = [key for key in ("classes", "set") if getattr(self, key)] if self.file is not None else []
+        if not keys:
+            return None
+        return (
+            f"{' and '.join(map(repr, keys))} of data choose from a recipe, and all lenses of {self.file} are used: "
+            "leave that out, or give a file of the lenses that you want"
+        )
+
     @model_validator(mode="after")
     def _one_origin(self) -> DataSettings:
         if (self.file is None) == (self.recipe is None):
