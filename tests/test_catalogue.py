@@ -218,6 +218,10 @@ def test_parts_that_the_manifest_does_not_know_or_that_are_damaged(made, folder,
     (out / "manifest.json").write_text("{")
     super_resolve_all(survey_of(folder), out)
     assert bytes_of(out) == bytes_of(made[0]) and (out / "shards/000001").stat().st_mtime_ns == known
+    (out / "shards/000000/seconds.json").write_text("[0.1")
+    (out / "shards/000002/seconds.json").unlink()
+    super_resolve_all(survey_of(folder), out)
+    assert bytes_of(out) == bytes_of(made[0]) and (out / "shards/000001").stat().st_mtime_ns == known
 
 
 def test_a_mended_file_is_looked_at_again(tmp_path):
@@ -263,6 +267,13 @@ def test_a_list_with_a_missing_and_a_foreign_file(folder, tmp_path):
     rows = super_resolve_all(survey_of(path), tmp_path / "out")
     assert [row["status"] for row in rows] == ["done", "failed", "failed", "done"]
     assert "input not found" in rows[1]["reasons"] and "unknown kind of file" in rows[2]["reasons"]
+
+
+def test_a_list_may_begin_with_the_mark_of_an_editor(tmp_path):
+    """Editors of Windows put a byte-order mark before the first name, and end lines in two characters."""
+    path = tmp_path / "a.txt"
+    path.write_bytes("b \u00e9.fits\r\nc.fits\r\n".encode("utf-8-sig"))
+    assert [entry.name for entry in listed(path)] == ["b \u00e9.fits", "c.fits"]
 
 
 @pytest.mark.parametrize(

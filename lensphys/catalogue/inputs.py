@@ -106,7 +106,7 @@ def listed(source: Path) -> list[Entry]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise LensphysError(f"cannot read the list {path}: {shortened(str(error))}") from None
     names = [line for line in lines if line and not line.startswith("#")]

@@ -132,6 +132,11 @@ def rows_in(path: Path) -> list[Row]:
     return list(json.loads((path / ROWS).read_text())["rows"])
 
 
+def seconds_in(path: Path) -> list[float]:
+    """Return how long each row of a part took [s]."""
+    return [float(s) for s in json.loads((path / SECONDS).read_text())]
+
+
 class _Part:
     """The files of a part while it is made."""
 
