@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
+from lensphys.cli import app
 from lensphys.data.images import Reading, read_images
 from lensphys.fits.file import MOST_PIXELS, MOST_UNPACKED
 from lensphys.fits.header import SCALE_KEYS
@@ -820,6 +822,27 @@ def test_other_kinds_of_files_are_told(tmp_path, name, words):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(LensphysError, match=words):
         read_images(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "words"), [("a.PNG", "is a picture, whose"), ("a.asdf", "is an ASDF file: save")])
+def test_other_kinds_of_files_are_told_by_all_who_read_images(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"x")
+    for command in (["doctor", name], ["import", name, "-o", "a.h5"]):
+        found = CliRunner().invoke(app, [str(tmp_path / x) if x.startswith("a.") else x for x in command])
+        assert found.exit_code == 2 and words in found.output
+
+
+def test_a_beam_that_is_not_used_is_told(tmp_path):
+    beam = {"BUNIT": "Jy/beam", "BMAJ": 0.3 / 3600, "BMIN": 0.25 / 3600}
+    path = written(tmp_path / "a.fits", [primary(IMAGE, **{**HEAD, **beam})])
+    told = [r for r in read_images(path).remarks if "beam of" in r]
+    assert told == [
+        'the header says a beam of 0.3" x 0.25" (BMAJ, BMIN), which blurs the image and is not used: give it as --psf, '
+        "a kernel"
+    ]
+    for k, faulty in enumerate([{"BMAJ": 0.0}, {"BMAJ": "0.3 arcsec"}]):
+        path = written(tmp_path / f"{k}.fits", [primary(IMAGE, **{**HEAD, **beam, **faulty})])
+        assert not any("beam of" in remark for remark in read_images(path).remarks)
 
 
 def test_a_noise_map_that_is_named_wrongly_is_refused(tmp_path):

@@ -207,6 +207,11 @@ def is_image_file(path: Path) -> bool:
     return path.name.lower().endswith(tuple(ending for endings in READ.values() for ending in endings))
 
 
+def other_kind(path: Path) -> str | None:
+    """Return what a file is by its name, and the remedy, where we know its kind and do not read it."""
+    return next((words for endings, words in _OTHERS.items() if path.name.lower().endswith(endings)), None)
+
+
 def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
     """Return which kind of file a name stands for: a key of ``suffixes``, `READ` or `WRITTEN`.
 
@@ -217,7 +222,7 @@ def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
         if path.name.lower().endswith(endings):
             return kind
     known = ", ".join(ending for endings in suffixes.values() for ending in endings)
-    told = next((words for endings, words in _OTHERS.items() if path.name.lower().endswith(endings)), None)
+    told = other_kind(path)
     if told is not None and suffixes is READ:
         raise LensphysError(f"{path} is {told}")
     raise LensphysError(f"unknown kind of file {path}: expected a name that ends in one of {known}")

@@ -21,7 +21,7 @@ from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
-from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key, scale_overruled
+from lensphys.fits.header import beam_of, filter_of, questioned_scale, same_scale, scale_key, scale_overruled
 from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
@@ -355,6 +355,12 @@ def _psf(
     if preset is not None:
         return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)")
+    beam = None if contents.header is None else beam_of(contents.header)
+    if beam is not None:
+        remarks.append(
+            f'the header says a beam of {beam[0]:.3g}" x {beam[1]:.3g}" (BMAJ, BMIN), which blurs the image and is not '
+            "used: give it as --psf, a kernel"
+        )
     return UnknownPSF(), "none is known"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.contents import READ
+from lensphys.data.contents import READ, other_kind
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 from lensphys.data.pixels import as_stack, check_size
@@ -148,6 +148,8 @@ def find_sources(inputs: Sequence[Path], class_name: str | None = None) -> list[
         elif not path.is_file():
             raise LensphysError(f"input not found: {path} is neither a file nor a folder")
         elif not _is_image(path):
+            if told := other_kind(path):
+                raise LensphysError(f"cannot import {path}: it is {told}")
             raise LensphysError(f"cannot import {path}: expected a folder, or a file *{', *'.join(_SUFFIXES)}")
         else:
             own = path.absolute().parent.name if len(folders) > 1 else _SINGLE_CLASS

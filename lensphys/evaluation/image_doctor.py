@@ -10,7 +10,7 @@ import torch
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.sentences import counted
-from lensphys.data.contents import READ, contents_of, kind_of
+from lensphys.data.contents import READ, contents_of, kind_of, other_kind
 from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.written import open_arrays
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
@@ -29,8 +29,12 @@ _PRETENDED = 1.0  # arcsec: pixel scale of a file that says none, to look at all
 
 
 def is_of_images(path: Path) -> bool:
-    """Return whether a file is one of a user's own images by its name: FITS, .npz or .npy, and not a data set."""
-    return any(path.name.lower().endswith(endings) for kind, endings in READ.items() if kind != "HDF5")
+    """Return whether a file is one of a user's own images by its name: FITS, .npz or .npy, and not a data set.
+
+    Those that we know and do not read (ASDF, pictures) are, too: reading them says so.
+    """
+    ours = any(path.name.lower().endswith(endings) for kind, endings in READ.items() if kind != "HDF5")
+    return ours or other_kind(path) is not None
 
 
 def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -> list[Finding]:
