@@ -176,6 +176,29 @@ def test_a_lost_manifest_is_missed_and_a_damaged_one_made_again(folder, tmp_path
     assert path.read_text() == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": 1000},
+        {"shards": "3"},
+        {"shards": 2},
+        {"finished": []},
+        {"finished": {"0": {}, "1": {}, "2": {}}},
+        {"finished": {str(k): {"samples": 11, "bytes": 1, "crc32": ""} for k in range(3)}},
+    ],
+)
+def test_a_manifest_whose_numbers_do_not_agree_is_damaged(folder, tmp_path, change):
+    """A thousand samples would be read as the 24 that there are and zeros, or fill a disk."""
+    path = folder / "manifest.json"
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole) | change))
+    for read in (lambda: LensFile(folder).close(), lambda: merge(folder, tmp_path / "a.h5")):
+        with pytest.raises(LensphysError, match="manifest.json is damaged: run the same 'lensphys simulate' again"):
+            read()
+    write(plan_of(), folder)
+    assert path.read_text() == whole
+
+
 def test_shards_that_a_damaged_manifest_does_not_know_say_whose_they_are(folder, tmp_path):
     foreign = write(plan_of(seed=77), tmp_path / "foreign")
     before = (folder / "000001.h5").read_bytes()

@@ -18,6 +18,8 @@ from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved,
 
 MANIFEST = "manifest.json"
 _ROWS = 64  # samples in memory
+_ENTRY = {"samples", "bytes", "crc32"}  # what the manifest says of each shard
+_AGAIN = "run the same 'lensphys simulate' again, finished shards are kept"
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -120,12 +122,27 @@ def _read(folder: Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_text())
-        complete = {"identity", "samples", "shards", "finished"} <= set(manifest)
-    except (ValueError, TypeError):
-        complete = False
-    if not complete:
-        raise LensphysError(f"{path} is damaged: run the same 'lensphys simulate' again, finished shards are kept")
+    except (ValueError, RecursionError):
+        manifest = None
+    if not _complete(manifest):
+        raise LensphysError(f"{path} is damaged: {_AGAIN}")
     return dict(manifest)
+
+
+def _complete(manifest: Any) -> bool:
+    """Whether a manifest says all that it must, in numbers that agree; shards may be missing."""
+    if not (isinstance(manifest, dict) and isinstance(manifest.get("identity"), str)):
+        return False
+    shards, samples, finished = (manifest.get(key) for key in ("shards", "samples", "finished"))
+    if not (isinstance(shards, int) and isinstance(samples, int) and isinstance(finished, dict)):
+        return False
+    if not all(isinstance(said, dict) and said.keys() >= _ENTRY for said in finished.values()):
+        return False
+    if len(finished) < shards:
+        return True
+    counts = [said["samples"] for said in finished.values()]
+    in_order = list(finished) == [str(shard) for shard in range(shards)]
+    return in_order and all(isinstance(count, int) for count in counts) and sum(counts) == samples
 
 
 def _whole(path: Path, said: dict[str, Any]) -> bool:
@@ -136,7 +153,7 @@ def _starts(
     folder: Path, manifest: dict[str, Any], whole: Callable[[Path, dict[str, Any]], bool] = _whole
 ) -> dict[int, int]:
     """The first sample of each shard."""
-    remedy = "run the same 'lensphys simulate' again, finished shards are kept"
+    remedy = _AGAIN
     missing = [s for s in range(manifest["shards"]) if str(s) not in manifest["finished"]]
     if missing:
         raise LensphysError(f"{folder} lacks {len(missing)} of {manifest['shards']} shards: {remedy}")
