@@ -207,8 +207,10 @@ def write_several(folder: Path) -> None:
         fits.HDUList([fits.PrimaryHDU(), *planes(seed).values()]).writeto(folder / f"{name}.fits")
     for seed, band in enumerate(("F277W", "F444W")):
         (folder / band).mkdir()
-        for name, hdu in zip(("data", "noise_map", "psf"), planes(seed).values(), strict=True):
-            fits.writeto(folder / band / f"{name}.fits", hdu.data)
+        image, noise, psf = planes(seed).values()
+        size = {"PIXSCALE": 0.06 * psf.header["PIXSCALE"] / image.header["PIXSCALE"]}  # beside --pixel-scale 0.06
+        for name, hdu, head in (("data", image, None), ("noise_map", noise, None), ("psf", psf, fits.Header(size))):
+            fits.writeto(folder / band / f"{name}.fits", hdu.data, head)
 
 
 def lensphys_(*words: str, cwd: Path) -> str:
