@@ -19,6 +19,7 @@ from lenses import (
 )
 from torch import Tensor
 
+import lensphys as lp
 from lensphys.basics.checks import LensphysError
 from lensphys.fitting import (
     BeyondSmooth,
@@ -35,11 +36,11 @@ from lensphys.fitting import (
 from lensphys.fitting.beyond_smooth import likeliest
 from lensphys.fitting.remains import left_over, poor, significant
 from lensphys.fitting.smooth import finished
-from lensphys.fitting.starts import starting_points
+from lensphys.fitting.starts import ordinary, starting_points
 from lensphys.fitting.window import Window
 from lensphys.methods.fit import RefinedFit
-from lensphys.model import FieldPrior, Modes, SourcePrior
-from lensphys.observation import ExposureNoise
+from lensphys.model import FieldPrior, LightSum, Modes, SourcePrior
+from lensphys.observation import ExposureNoise, Observation
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -230,6 +231,39 @@ def test_the_likelier_of_two_is_kept(knotty):
     free = freed(quiet, sersic.x, QUICK)[-1]
     assert float(free.evidence) < float(sersic.evidence)
     assert likeliest([sersic, free]) is sersic and likeliest([free, sersic]) is sersic
+
+
+@pytest.fixture(scope="module")
+def merger() -> Observation:
+    """Five galaxies that run into each other, behind a lens of theta_E 1.252: a Sersic takes them for a bent lens."""
+    lens = lp.SIE(theta_E=1.252, e1=0.006, e2=-0.07) + lp.Shear(gamma1=-0.038, gamma2=-0.048)
+    knots = [(13.1, 0.090, 0.16, -0.18), (20.2, 0.109, -0.47, -0.63), (17.4, 0.075, -0.21, -0.16),
+             (6.5, 0.136, 0.19, 0.26), (14.9, 0.082, 0.04, -0.61)]  # fmt: skip
+    parts = [lp.Sersic(amp=a, R_sersic=r, n_sersic=1.0, center_x=x, center_y=y) for a, r, x, y in knots]
+    return lp.observe(lens, LightSum(parts), "euclid_vis", height=48, width=48, seed=29).set.observation
+
+
+def test_a_merger_is_found_behind_a_lens_as_most_are(merger):
+    problem = RefinedFit().problem(merger)
+    coarse = FreeSourceSettings(modes=(10,))
+    smooth = SmoothFit()(problem)
+    bent = freed(smooth.problem, smooth.x, coarse)[-1]
+    held, start = ordinary(smooth.problem, smooth.x, 1.0, 0.02)
+    for name in problem.model.mass_names:
+        if name != "lens.theta_E":
+            (p,) = (p for p in problem.space.parameters if p.name == name)
+            assert abs(float(held.values(start)[name])) <= 0.021 * (p.high - p.low)
+    right = freed(held, start, coarse)[-1]
+    theta_E = [float(fit.problem.values(fit.x)["lens.theta_E"]) for fit in (bent, right)]
+    assert abs(theta_E[0] / 1.252 - 1) > 0.04 and abs(theta_E[1] / 1.252 - 1) < 0.01
+    assert float(right.evidence) > float(bent.evidence) + 1000
+
+
+@pytest.mark.slow
+def test_the_default_fits_a_merger(merger):
+    found = RefinedFit().predict(merger, 2)
+    assert abs(float(found.parameters["theta_E"]) / 1.252 - 1) < 0.01
+    assert float(found.numbers["subhalos"]) == 0 and float(found.reduced_chi2(merger)) < 1.1
 
 
 def test_images_that_are_fine_are_not_poor(truth):

@@ -125,10 +125,11 @@ def main() -> None:
     parser.add_argument("galaxies", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--lenses", type=int, default=6)
+    parser.add_argument("--telescopes", nargs="+", choices=list(TELESCOPES), default=list(TELESCOPES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = Rows(arguments.out)
-    telescopes = {name: Telescope(arguments.galaxies, name) for name in TELESCOPES}
+    telescopes = {name: Telescope(arguments.galaxies, name) for name in arguments.telescopes}
     sets = []
     for name, telescope in telescopes.items():
         for model, method in MODELS.items():

@@ -17,7 +17,7 @@ from lensphys.fitting.remains import astray, explains_little, poor
 from lensphys.fitting.shown import evidence_ratio, first_look, largest_gain, told
 from lensphys.fitting.smooth import distinct
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, as_it_is, each, freed, parted, raised
-from lensphys.fitting.starts import START_FACTORS, Factors, minima
+from lensphys.fitting.starts import START_FACTORS, Factors, minima, ordinary
 from lensphys.fitting.subhalos import Candidates, Search, add_subhalos, candidates, pruned
 
 
@@ -36,6 +36,9 @@ class BeyondSmooth(Strict):
         factors: Einstein radii to start from then, in units of the arcs' radius.
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
+        ordinary: lenses as most are that are tried then, of so many times its Einstein radius: a Sersic takes the
+            structure of a rich source for that of the lens.
+        held: share of its range by which a parameter of such a lens may change while the source opens.
         apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
         explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
@@ -53,6 +56,8 @@ class BeyondSmooth(Strict):
     factors: Factors = START_FACTORS
     unexplained: PositiveFloat = 1.2
     stuck: PositiveFloat = 1.5
+    ordinary: Factors = (0.94, 1.0, 1.06, 1.12)
+    held: PositiveFloat = 0.02
     apart: PositiveFloat = 0.1
     first_level: NonNegativeInt = 1
     explained: PositiveFloat = 0.5
@@ -124,10 +129,19 @@ class BeyondSmooth(Strict):
         """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
         tried = [levels]
         if len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
+            tried.append(self._behind_an_ordinary_lens(smooth, source))
             ends = minima(smooth.problem.sampled(1), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], source))
         return max(tried, key=lambda some: float(some[-1].evidence))
+
+    def _behind_an_ordinary_lens(self, smooth: Fitted, source: FreeSourceSettings) -> list[Fitted]:
+        """The levels of one image from the likeliest of several lenses that are as most are."""
+        coarse, (problem, x) = source.model_copy(update={"modes": source.modes[:1]}), smooth.problem.let_go(smooth.x)
+        starts = [ordinary(problem, x, factor, self.held) for factor in self.ordinary]
+        evidence = [float(freed(held, start, coarse)[-1].evidence) for held, start in starts]
+        held, start = starts[evidence.index(max(evidence))]
+        return freed(held, start, source)
 
     def _best_of(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""

@@ -102,7 +102,7 @@ class Comparison:
         if not self.free:
             merit = float(Fitted.at(problem, minimum.x).evidence) - paid
             return Compared(minimum, merit if lenses(problem, minimum.x) else -math.inf)
-        held = problem.held(minimum.x, self.settings.rings.held, mass_of(problem))
+        held = problem.held(minimum.x, self.settings.rings.held, problem.model.mass_names)
         levels = freed(*held, self.settings.compared, frames=1)
         return max((self._judged(minimum, fit, paid) for fit in levels), key=lambda one: one.merit)
 
@@ -138,11 +138,6 @@ def capped(problem: LensProblem, cap: float, front: Tensor | None = None) -> Len
     arcs = image.clamp(min=0) / cap
     sigma = (problem.inverse_sigma.clamp(min=1e-30).square().reciprocal() + arcs.square()).rsqrt()
     return replace(problem, inverse_sigma=torch.where(problem.inverse_sigma > 0, sigma, 0.0))
-
-
-def mass_of(problem: LensProblem) -> list[str]:
-    """Return the parameters of the mass."""
-    return [name for name in problem.model.names if name.rpartition(".")[0] in problem.model.mass]
 
 
 def lenses(problem: LensProblem, x: Tensor) -> bool:

@@ -21,6 +21,7 @@ from lensphys.tracing.grid import PixelGrid
 from lensphys.tracing.rays import reconstruct_source
 
 Factors = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]  # a list in YAML
+_ORDINARY_STEPS = 15  # of a Sersic behind a lens that is held
 START_FACTORS: Factors = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
 
 
@@ -121,6 +122,23 @@ def searched(problem: LensProblem, search: RingSearch) -> Tensor:
     arc = significant_light(problem)[0]
     costs, points = zip(*(_searched_at(problem, arc, radius, search) for radius in radii), strict=True)
     return torch.stack(points)[torch.stack(costs).argsort()]
+
+
+def ordinary(problem: LensProblem, x: Tensor, factor: float, share: float) -> tuple[LensProblem, Tensor]:
+    """Return one image behind a lens as most are, and the vector (1, P) there: its Sersic fitted, the mass held.
+
+    Args:
+        problem: of a smooth lens with a Sersic source, nothing held.
+        x: where the Einstein radius is from, (1, P).
+        factor: on it.
+        share: of its range by which a parameter of the mass may change.
+    """
+    names, values, free = problem.model.mass_names, problem.values(x), free_radius(problem)
+    typical = {name: value for name, value in problem.model.typical(problem.unit).items() if name in names}
+    if free is not None:
+        typical[free.name] = (factor * values[free.name]).clamp(1.01 * free.low, 0.99 * free.high)
+    held, start = problem.held(problem.unconstrained(values | typical), share, names)
+    return held, minimised(held, start, Stop(_ORDINARY_STEPS)).x
 
 
 def free_radius(problem: LensProblem) -> Parameter | None:

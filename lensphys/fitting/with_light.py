@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lensphys.fitting.broad_light import BroadLight
-from lensphys.fitting.compared import Comparison, Minimum, capped, lenses, mass_of
+from lensphys.fitting.compared import Comparison, Minimum, capped, lenses
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
 from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light
 from lensphys.fitting.newton import Stop, minimised
@@ -65,7 +65,7 @@ class LitLens:
         moved = free.problem.values(free.x)[radius] / values[radius] - 1
         if float(moved.abs()) < share:
             return free
-        return finished(*whole.held(start, share, mass_of(whole)), self.steps // 3)
+        return finished(*whole.held(start, share, whole.model.mass_names), self.steps // 3)
 
     def _widened(self, whole: LensProblem, near: LensProblem, foreign: Foreign) -> LensProblem:
         """The whole problem with the broad light of its middle, and without other objects there."""

@@ -100,6 +100,11 @@ class LensModel:
         return tuple(p.name for p in self.parameters)
 
     @property
+    def mass_names(self) -> tuple[str, ...]:
+        """The names of those of the mass."""
+        return tuple(name for name in self.names if name.rpartition(".")[0] in self.mass)
+
+    @property
     def units(self) -> dict[str, str]:
         """The units of all declared parameters, free or not, by their names."""
         return {f"{name}.{p.name}": p.unit for name, m in self.members.items() for p in m.component.parameters}
