@@ -261,7 +261,9 @@ def test_a_merger_is_found_behind_a_lens_as_most_are(merger):
 
 @pytest.mark.slow
 def test_the_default_fits_a_merger(merger):
+    torch.set_default_dtype(torch.float32)
     found = RefinedFit().predict(merger, 2)
+    torch.set_default_dtype(torch.float64)
     assert abs(float(found.parameters["theta_E"]) / 1.252 - 1) < 0.01
     assert float(found.numbers["subhalos"]) == 0 and float(found.reduced_chi2(merger)) < 1.1
 
