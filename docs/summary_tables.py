@@ -224,6 +224,25 @@ def linear_field_table(tree: Tree) -> str:
     return markdown(head, rows)
 
 
+def injected_table(tree: Tree) -> str:
+    """Return how many NFW sub-halos are found, a row a mass and model.
+
+    Args:
+        tree: ``any_source/injected.json``.
+    """
+    rows = []
+    for data in tree["sets"]:
+        for row in data["table"]:
+            mass = "none" if row["log_mass"] is None else f"10^{row['log_mass']:g}"
+            of = row["lenses"]
+            claims = f"{row['real']} of {row['claims']}" if row["claims"] else "no claim"
+            found = "" if row["log_mass"] is None else f"{row['found']} of {of}"
+            rows.append([data["telescope"], data["mass"], mass, found, claims, f"{row['good']} of {of}"])
+    return markdown(
+        ["telescope", "smooth mass", "M200", "lenses in which it is found", "claims that are real", "good"], rows
+    )
+
+
 def fits_table(tree: Tree) -> str:
     """Return how long stacks of real-looking galaxies take.
 
