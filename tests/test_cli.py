@@ -468,7 +468,9 @@ def test_ctrl_c_that_a_library_makes_another_error_of_is_ctrl_c(tmp_path, monkey
             raise ValueError("SchemaError: KeyboardInterrupt:") from error
 
     monkeypatch.setattr("lensphys.cli.learning.device_of", declared)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     code, output = lensphys("evaluate", "--method", "bicubic", "--data", tmp_path / "a.h5", "-o", tmp_path / "out")
+    signal.signal(signal.SIGINT, before)
     assert code == 130
     assert output.splitlines()[-1] == "interrupted: finished parts are kept, the same command resumes"
     with pytest.raises(ValueError, match="an error of its own"):

@@ -11,7 +11,7 @@ from lenses import small_lenses, small_problem
 from torch import Tensor
 
 from lensphys.fitting import LensLightSettings, LensProblem
-from lensphys.fitting.compared import Compared, Comparison, Minimum, capped, lenses, mass_of, seen_twice
+from lensphys.fitting.compared import Compared, Comparison, Minimum, capped, lenses, seen_twice
 from lensphys.fitting.foreign import Foreign
 from lensphys.fitting.source import FreeSourceSettings, freed
 
@@ -99,9 +99,9 @@ def test_structure_of_the_source_costs(truth):
 def test_the_mass_is_let_go_of_once_the_source_is_free(truth):
     problem, x = truth
     few = FreeSourceSettings(modes=(4,))
-    (fit,) = freed(*problem.held(x, 1e-3, mass_of(problem)), few)
+    (fit,) = freed(*problem.held(x, 1e-3, problem.model.mass_names), few)
     assert fit.problem.released is None and fit.problem.space == problem.space
     near = with_values(problem, x, lens__theta_E=0.97 * float(problem.values(x)["lens.theta_E"]))
-    (fit,) = freed(*problem.held(near, 1e-3, mass_of(problem)), few)
+    (fit,) = freed(*problem.held(near, 1e-3, problem.model.mass_names), few)
     truth_theta_E = problem.values(x)["lens.theta_E"]
     torch.testing.assert_close(fit.problem.values(fit.x)["lens.theta_E"], truth_theta_E, rtol=0.01, atol=0)
