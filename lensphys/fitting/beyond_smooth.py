@@ -16,7 +16,18 @@ from lensphys.fitting.psf_moments import PSFMoments, optimum, promised
 from lensphys.fitting.remains import astray, explains_little, poor
 from lensphys.fitting.shown import evidence_ratio, first_look, largest_gain, told
 from lensphys.fitting.smooth import distinct
-from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, Shown, as_it_is, each, freed, parted, raised
+from lensphys.fitting.source import (
+    Fitted,
+    FreeSourceSettings,
+    Groups,
+    Shown,
+    as_it_is,
+    each,
+    freed,
+    parted,
+    raised,
+    with_finer,
+)
 from lensphys.fitting.starts import START_FACTORS, Factors, minima, ordinary
 from lensphys.fitting.subhalos import Candidates, Search, add_subhalos, candidates, pruned
 
@@ -139,9 +150,8 @@ class BeyondSmooth(Strict):
         """The levels of one image from the likeliest of several lenses that are as most are."""
         coarse, (problem, x) = source.model_copy(update={"modes": source.modes[:1]}), smooth.problem.let_go(smooth.x)
         starts = [ordinary(problem, x, factor, self.held) for factor in self.ordinary]
-        evidence = [float(freed(held, start, coarse)[-1].evidence) for held, start in starts]
-        held, start = starts[evidence.index(max(evidence))]
-        return freed(held, start, source)
+        found = [freed(held, start, coarse)[-1] for held, start in starts]
+        return with_finer(max(found, key=lambda fit: float(fit.evidence)), source)
 
     def _best_of(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""

@@ -198,7 +198,12 @@ def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames:
     for _ in range(frames):
         coarse = _opened(problem, x, source_frame(problem, x, settings), settings.modes[0], settings)
         x = coarse.problem.parts(coarse.x)[0]
-    levels = [_let_go(coarse, settings)]
+    return with_finer(_let_go(coarse, settings), settings)
+
+
+def with_finer(coarse: Fitted, settings: FreeSourceSettings) -> list[Fitted]:
+    """Return the optimum at the first level of modes and those at the finer ones after it."""
+    levels = [coarse]
     for modes in settings.modes[1:]:
         levels.append(raised(levels[-1], modes, settings))
     return levels

@@ -25,7 +25,8 @@ CENTRE = ("center_x", "center_y")
 TURNING: tuple[tuple[str, str, int | str], ...] = (("e1", "e2", 2), ("gamma1", "gamma2", 2), ("a_cos", "a_sin", "m"))
 
 Value = float | Tensor  # of a parameter: a number, or one for each lens (B,)
-Named = tuple[str, dict[str, Any]]  # lenstronomy's name of a profile, and its keywords
+Keywords = dict[str, Any]
+Named = tuple[str, Keywords]  # a component in lenstronomy's words: name of the profile, and the values
 
 
 def as_planes(value: Value, theta: Tensor) -> Tensor:
@@ -33,6 +34,16 @@ def as_planes(value: Value, theta: Tensor) -> Tensor:
     if isinstance(value, int | float):
         return constant((float(value),), theta).reshape(1, 1, 1)
     return torch.as_tensor(value, dtype=theta.dtype, device=theta.device).reshape(-1, 1, 1)
+
+
+def check_one(what: str, count: int) -> None:
+    """Raise unless something is of one lens.
+
+    Raises:
+        LensphysError: if there are several.
+    """
+    if count != 1:
+        raise LensphysError(f"{what} of {count} lenses: choose one")
 
 
 def offset(theta: Tensor, center_x: Value, center_y: Value) -> tuple[Tensor, Tensor]:

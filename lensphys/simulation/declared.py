@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.distributions import Distribution
 from lensphys.model import Component, Parameter
+from lensphys.model.component import Keywords
 from lensphys.model.declared import Declared, distribution_of
 from lensphys.simulation.draws import Draws
-
-Keywords = dict[str, Any]
-Named = tuple[str, Keywords]  # a component of a scene: lenstronomy's name and the values
 
 
 class Drawn(Declared):

@@ -10,10 +10,10 @@ from pydantic import SerializeAsAny, model_validator
 from lensphys.basics.distributions import Distribution, PositiveDistribution, fixed
 from lensphys.basics.settings import Strict, chosen_by_kind
 from lensphys.model import MASS, MassProfile
-from lensphys.model.component import CENTRE
+from lensphys.model.component import CENTRE, Named
 from lensphys.model.declared import settings_of
 from lensphys.simulation.cosmology import Distances
-from lensphys.simulation.declared import Drawn, Named
+from lensphys.simulation.declared import Drawn
 from lensphys.simulation.draws import Draws
 
 

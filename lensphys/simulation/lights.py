@@ -14,9 +14,10 @@ from lensphys.basics.distributions import Distribution, PositiveDistribution, fi
 from lensphys.basics.extras import need
 from lensphys.basics.settings import Strict, chosen_by_kind
 from lensphys.model import LIGHT, ImageSource, LightProfile, by_lenstronomy
+from lensphys.model.component import Keywords, Named
 from lensphys.model.declared import settings_of
 from lensphys.observation import Instrument, instrument_names
-from lensphys.simulation.declared import Drawn, Keywords, Named
+from lensphys.simulation.declared import Drawn
 from lensphys.simulation.draws import Draws
 from lensphys.simulation.galaxies import galaxy_images
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from lensphys.basics.checks import LensphysError
 from lensphys.model import Shear
+from lensphys.model.component import Keywords, Named
 from lensphys.observation import Instrument
 from lensphys.simulation.bodies import Host
-from lensphys.simulation.declared import Keywords, Named
 from lensphys.simulation.draws import Draws
 from lensphys.simulation.lights import Photometer
 from lensphys.simulation.recipe import Recipe

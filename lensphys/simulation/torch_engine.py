@@ -13,11 +13,10 @@ from lensphys.basics.checks import LensphysError
 from lensphys.model import LIGHT, MASS, Component, ImageSource, LightProfile, Sersic, by_lenstronomy
 from lensphys.model.by_name import Table, columns, deflection_of, table_of
 from lensphys.model.compiled import brightness_sersic_points
-from lensphys.model.component import CENTRE
+from lensphys.model.component import CENTRE, Keywords, Named
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.observation.camera import block_sum
 from lensphys.simulation.compiled_psf import compiled_psf
-from lensphys.simulation.declared import Keywords, Named
 from lensphys.simulation.engines import Cameras, Rendered, unsupported_profile
 from lensphys.simulation.galaxies import galaxy_images
 from lensphys.simulation.recipe import Recipe

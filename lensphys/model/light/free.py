@@ -9,10 +9,9 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lensphys.basics.checks import LensphysError
 from lensphys.basics.rows import Rows
 from lensphys.basics.settings import Strict
-from lensphys.model.component import CENTRE, LightProfile, Named, as_planes
+from lensphys.model.component import CENTRE, LightProfile, Named, as_planes, check_one
 from lensphys.model.field import Modes
 from lensphys.model.light.sersic import Sersic, sersic_b
 from lensphys.tracing.grid import PixelGrid
@@ -159,8 +158,7 @@ class FreeSource(LightProfile):
         Raises:
             LensphysError: if it is of several lenses.
         """
-        if len(self.g) != 1:
-            raise LensphysError(f"the source is of {len(self.g)} lenses: choose one")
+        check_one("the source is", len(self.g))
         frame = self.frame
         grid = PixelGrid(_DRAWN, _DRAWN, 2 * float(frame.half_side) * (1 + frame.envelope.edge) / _DRAWN)
         at = torch.stack([frame.center_x, frame.center_y], dim=1)[:, :, None, None]

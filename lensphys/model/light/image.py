@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images, check_same_shape
-from lensphys.model.component import CENTRE, LightProfile, Named, Value, offset
+from lensphys.model.component import CENTRE, LightProfile, Named, Value, check_one, offset
 from lensphys.tracing.grid import PixelGrid
 
 
@@ -89,8 +89,7 @@ class ImageSource(LightProfile):
         Raises:
             LensphysError: if it is of several lenses.
         """
-        if len(self.image) != 1:
-            raise LensphysError(f"the images are of {len(self.image)} lenses: choose one")
+        check_one("the images are", len(self.image))
         place = {name: self._number(name) for name in CENTRE}
         seen = {"image": self.image[0, 0].cpu().numpy(), "amp": 1.0, "phi_G": 0.0, "scale": self.grid.scale}
         return [(self.lenstronomy, seen | place)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError, check_images
-from lensphys.model.component import CORE, MassProfile, Named, Value, as_planes, offset
+from lensphys.basics.checks import check_images
+from lensphys.model.component import CORE, MassProfile, Named, Value, as_planes, check_one, offset
 from lensphys.model.parameter import ANYWHERE, Parameter
 
 
@@ -103,9 +103,8 @@ class PointSwarm(MassProfile):
 
     def to_lenstronomy(self) -> list[Named]:
         """Return the points in lenstronomy's words, of one lens: without their softening."""
+        check_one("the points are", len(self.strength))
         one = (self.strength, self.center_x, self.center_y)
-        if len(self.strength) != 1:
-            raise LensphysError(f"the points are of {len(self.strength)} lenses: choose one")
         points = zip(*(values[0].tolist() for values in one), strict=True)
         return [named for s, x, y in points for named in PointMass(s**0.5, x, y).to_lenstronomy()]
 
