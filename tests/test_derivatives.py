@@ -73,3 +73,13 @@ def test_faulty_shapes():
     for derivative in (derivatives.jacobian, derivatives.divergence, derivatives.curl):
         with pytest.raises(LensphysError, match=r"vector must have the shape \(B, 2, H, W\)"):
             derivative(torch.zeros(2, 1, 4, 4), 0.1)
+
+
+def test_weighted_slopes_are_the_transposed_jacobian_of_a_function(generator):
+    matrix, weight = torch.randn(7, 4, generator=generator), torch.randn(7, generator=generator)
+    at = torch.randn(4, generator=generator)
+
+    found = derivatives.weighted_slopes(lambda x: (matrix @ x) ** 2, at, weight)
+
+    torch.testing.assert_close(found, (2 * (matrix @ at)[:, None] * matrix).T @ weight)
+    assert not found.requires_grad

@@ -25,6 +25,7 @@ from lensphys.model import centre_of
 from lensphys.observation.darkness import Darkness
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
+from lensphys.tracing.derivatives import weighted_slopes
 
 Array = NDArray[Any]
 
@@ -337,7 +338,7 @@ def sky_beside(fitted: Fitted) -> tuple[Tensor, Tensor]:
     residual, weight = problem.whitened_rest(clean), problem.whitening(clean)
     sky = weight.flatten(1)
     sigma = torch.where(sky > 0, 1 / sky, torch.nan).nanmedian(1).values.double()
-    shared = torch.func.vjp(problem.sampled(1).render, x)[1](weight.square())[0].double()
+    shared = weighted_slopes(problem.sampled(1).render, x, weight.square()).double()
     solved = torch.cholesky_solve(shared[:, :, None], fitted.end.normal.factor)[:, :, 0]
     information = sky.double().square().sum(1) - (shared * solved).sum(1)
     score = (sky.double() * residual.double()).sum(1)

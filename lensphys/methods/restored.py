@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from lensphys.methods.lens_model import full_prediction
 from lensphys.methods.richardson_lucy import RichardsonLucy
 from lensphys.observation import Observation, block_sum
 from lensphys.prediction import Prediction
+from lensphys.tracing.derivatives import weighted_slopes
 
 
 class Restoration(Strict):
@@ -77,8 +79,8 @@ class Restoration(Strict):
         variance, weight = observation.noise.variance(observation.smoothed), observation.weight
         pedestal = self.pedestal * variance.mean((1, 2, 3), keepdim=True).sqrt()
         seen = (observation.image + pedestal).clamp(min=1e-3 * pedestal) * weight
-        adjoint = torch.func.vjp(camera.expose, image)[1]
-        everywhere = adjoint(weight)[0].clamp(min=1e-6)
+        adjoint = partial(weighted_slopes, camera.expose, image)
+        everywhere = adjoint(weight).clamp(min=1e-6)
         chi2 = lens.reduced_chi2(observation)
         unexplained = significant(chi2, observation.n_unmasked, self.poor)
         small = pedestal * (target.grid.pixel_area / camera.grid.pixel_area)
@@ -88,7 +90,7 @@ class Restoration(Strict):
             left = ((seen - expected * weight).square() / variance).sum((1, 2, 3)) / observation.n_unmasked
             going = (unexplained & (left > self.overfitted))[:, None, None, None]
             ratio = seen / torch.maximum(expected, 1e-6 * pedestal)
-            image = torch.where(going, image * adjoint(ratio)[0] / everywhere, image)
+            image = torch.where(going, image * adjoint(ratio) / everywhere, image)
         image = image - small
         return target.psf.blur(image, target.grid.scale), camera.expose(image)
 

@@ -55,8 +55,8 @@ def back_project(image: Tensor, field: DeflectionField, source_grid: PixelGrid) 
     blank = torch.zeros(batch, 2, *source_grid.shape, dtype=image.dtype, device=image.device, requires_grad=True)
     differentiable = torch.is_grad_enabled() and (image.requires_grad or beta.requires_grad)
     with torch.enable_grad():
-        sampled = source_grid.sample(blank, beta)
-        (adjoint,) = torch.autograd.grad(sampled, blank, stacked, create_graph=differentiable)
+        seen = (source_grid.sample(blank, beta) * stacked).sum()  # its gradient is A^T of what is stacked
+        (adjoint,) = torch.autograd.grad(seen, blank, create_graph=differentiable)
     return adjoint[:, :1], adjoint[:, 1:]
 
 
