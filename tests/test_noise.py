@@ -75,6 +75,15 @@ def test_a_noise_law_is_finite_and_differentiable_in_the_clean_image(name):
     assert bool(noise.expected(dark).isfinite().all())
 
 
+@pytest.mark.parametrize("name", NOISES)
+def test_the_slope_of_a_noise_law_is_that_of_its_mean(name):
+    noise = {**NOISES, "error map": ErrorMap(batch_numbers(0.5, 2.0).expand(2, 1, 3, 4))}[name]
+    clean = 6 * rand(2, 1, 3, 4) - 1
+    clean[0, 0, 0, 0] = 0  # a dark pixel
+    _, slope = torch.func.jvp(noise.expected, (clean,), (torch.ones_like(clean),))
+    torch.testing.assert_close(noise.slope(clean), slope)
+
+
 def test_the_same_seed_gives_the_same_noise(generator):
     clean = flat(1.0, 10)
     for noise in (NOISES["exposure"], NOISES["rectified"]):

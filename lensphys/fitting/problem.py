@@ -145,9 +145,7 @@ class LensProblem(Parametrised):
 
     def whitening(self, clean: Tensor) -> Tensor:
         """Return d E[y] / d clean over sigma, (B, 1, H, W)."""
-        return torch.func.jvp(self.observation.noise.expected, (clean,), (torch.ones_like(clean),))[1] * (
-            self.inverse_sigma
-        )
+        return self.observation.noise.slope(clean) * self.inverse_sigma
 
     def whitened_rest(self, clean: Tensor) -> Tensor:
         """Return (y - E[y]) / sigma, (B, H W), of clean models (B, 1, H, W), with the broad light integrated over."""

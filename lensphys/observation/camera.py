@@ -285,9 +285,12 @@ class Observation:
 
         One Newton step, because the expected image need not be linear in the clean one; between 1/2 and 2.
         """
-        expected, slope = torch.func.jvp(self.noise.expected, (clean,), (clean,))[:2]
-        missing = ((self.image - expected) * self.weight).flatten(1).sum(1)
-        return (1 + missing / (slope * self.weight).flatten(1).sum(1)).nan_to_num(1.0).clamp(0.5, 2.0)
+        missing = ((self.image - self.noise.expected(clean)) * self.weight).flatten(1).sum(1)
+        return (
+            (1 + missing / (self.noise.slope(clean) * clean * self.weight).flatten(1).sum(1))
+            .nan_to_num(1.0)
+            .clamp(0.5, 2.0)
+        )
 
     def chi2(self, clean: Tensor) -> Tensor:
         """Return sum (y - E[y])^2 / variance over the unmasked pixels, (B,), for a clean model image."""

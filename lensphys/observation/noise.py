@@ -35,6 +35,10 @@ class Noise(Protocol):
         """Return the mean (B, 1, H, W) of the noisy image, given the clean one."""
         ...
 
+    def slope(self, clean: Tensor) -> Tensor:
+        """Return d mean / d clean of each pixel, (B, 1, H, W)."""
+        ...
+
     def variance(self, clean: Tensor) -> Tensor:
         """Return the variance (B, 1, H, W) of the noisy image, given the clean one."""
         ...
@@ -133,6 +137,10 @@ class ExposureNoise(KnownNoise):
         """Return the clean image (B, 1, H, W): this noise has no bias."""
         return clean
 
+    def slope(self, clean: Tensor) -> Tensor:
+        """Return 1 for each pixel, (B, 1, H, W)."""
+        return torch.ones_like(clean)
+
     def variance(self, clean: Tensor) -> Tensor:
         """Return background_rms^2 + I / t, (B, 1, H, W) [(e-/s)^2]."""
         return self.background_rms**2 + clean.clamp(min=0) / self.exposure_time
@@ -162,6 +170,10 @@ class ModelErrorNoise:
     def expected(self, clean: Tensor) -> Tensor:
         """Return the mean (B, 1, H, W) of the noisy image, given the clean one."""
         return self.law.expected(clean)
+
+    def slope(self, clean: Tensor) -> Tensor:
+        """Return d mean / d clean of each pixel, (B, 1, H, W)."""
+        return self.law.slope(clean)
 
     def variance(self, clean: Tensor) -> Tensor:
         """Return the sum of the variances, (B, 1, H, W) [unit of the image squared]."""
@@ -263,21 +275,27 @@ class RectifiedCountNoise(PerImage):
         shot = torch.where((pixels >= self.fewest) & (shot > 0), shot, self.shot)
         return replace(self, background_rms=background, shot=shot)
 
-    def _cut_gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+    def _gaussian(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return m, sigma, phi(m / sigma) and Phi(m / sigma)."""
         m = clean.clamp(min=0)
         sigma = (self.background_rms**2 + 0.5 * self.shot * m).sqrt()
         t = m / sigma
-        density = torch.exp(-0.5 * t**2) / math.sqrt(2 * math.pi)
-        below = 0.5 * (1 + torch.erf(t / math.sqrt(2)))
-        return m * below + sigma * density, (m**2 + sigma**2) * below + m * sigma * density
+        return m, sigma, torch.exp(-0.5 * t**2) / math.sqrt(2 * math.pi), 0.5 * (1 + torch.erf(t / math.sqrt(2)))
 
     def expected(self, clean: Tensor) -> Tensor:
         """Return m Phi(m/sigma) + sigma phi(m/sigma), (B, 1, H, W): the mean of a Gaussian cut at zero."""
-        return self._cut_gaussian(clean)[0]
+        m, sigma, density, below = self._gaussian(clean)
+        return m * below + sigma * density
+
+    def slope(self, clean: Tensor) -> Tensor:
+        """Return Phi(m/sigma) + phi(m/sigma) dsigma/dm, (B, 1, H, W); below zero 0."""
+        _, sigma, density, below = self._gaussian(clean)
+        return torch.where(clean < 0, 0.0, below + density * 0.25 * self.shot / sigma)
 
     def variance(self, clean: Tensor) -> Tensor:
         """Return the variance (B, 1, H, W) of the cut Gaussian plus the photon noise of what it lets through."""
-        mean, square = self._cut_gaussian(clean)
+        m, sigma, density, below = self._gaussian(clean)
+        mean, square = m * below + sigma * density, (m**2 + sigma**2) * below + m * sigma * density
         return square - mean**2 + 0.5 * self.shot * mean
 
     def sample(self, clean: Tensor, generator: Randomness) -> Tensor:
@@ -296,6 +314,10 @@ class _OfOneSigma(PerImage):
     def expected(self, clean: Tensor) -> Tensor:
         """Return the clean image (B, 1, H, W): this noise has no bias."""
         return clean
+
+    def slope(self, clean: Tensor) -> Tensor:
+        """Return 1 for each pixel, (B, 1, H, W)."""
+        return torch.ones_like(clean)
 
     def variance(self, clean: Tensor) -> Tensor:
         """Return sigma^2, of the shape of the image."""
