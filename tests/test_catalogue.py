@@ -256,7 +256,7 @@ def test_a_second_run_at_once_is_refused(folder, tmp_path):
 
 
 def test_a_folder_of_other_things_is_left_alone(folder, tmp_path):
-    with pytest.raises(LensphysError, match=r"is not empty, and no catalogue of ours \(no manifest.json\)"):
+    with pytest.raises(LensphysError, match=r"is not empty, and no catalogue of ours \(it has no manifest.json\)"):
         super_resolve_all(survey_of(folder), folder)
     assert sorted(p.name for p in folder.iterdir())[0] == "a.fits"
 

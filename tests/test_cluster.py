@@ -19,7 +19,7 @@ from lensphys.catalogue import Reading, Survey, listed, super_resolve_all  # noq
 from lensphys.methods import READY  # noqa: E402
 from lensphys.simulation import Recipe  # noqa: E402
 from lensphys.simulation.plan import Plan  # noqa: E402
-from lensphys.simulation.shards import Manifest, write_shard  # noqa: E402
+from lensphys.simulation.shards import PlanManifest, write_shard  # noqa: E402
 from lensphys.simulation.writer import write  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def test_errors_of_workers_come_back(tmp_path, scheduler, start):
     """A worker on another disk does not see the folder."""
     start(1)
     plan, folder = plan_of(2), tmp_path / "here"
-    Manifest(plan, folder).claim()
+    PlanManifest(plan, folder).claim()
     elsewhere = partial(write_shard, plan, tmp_path / "there", "cpu")
     with pytest.raises(LensphysError, match=r"the worker on .* does not see .*there: it must lie on a disk that all"):
         list(Cluster(scheduler).run(elsewhere, [0, 1]))

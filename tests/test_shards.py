@@ -22,7 +22,7 @@ from lensphys.evaluation.doctor import diagnose
 from lensphys.interop.exporting import export
 from lensphys.simulation import Recipe
 from lensphys.simulation.plan import Plan
-from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
+from lensphys.simulation.shards import PlanManifest, checksum, shard_path, write_shard
 from lensphys.simulation.writer import write
 
 SMALL = ["height=12", "width=16"]
@@ -285,7 +285,7 @@ def test_merging_never_overwrites(folder, tmp_path):
 
 def test_a_dead_process_loses_its_own_shard_alone(tmp_path):
     folder = tmp_path / "survey"
-    manifest = Manifest(plan_of(), folder)
+    manifest = PlanManifest(plan_of(), folder)
     manifest.claim()
     runner = Processes(2)
     with pytest.raises(LensphysError, match=r"a worker died \(out of memory\?\): run the same command aga"):
@@ -309,7 +309,7 @@ class DiesAtTheLast:
 
 def test_a_worker_of_another_version_refuses(folder, monkeypatch):
     plan = plan_of()
-    monkeypatch.setattr("lensphys.simulation.shards.VERSION", "0.0.1")
+    monkeypatch.setattr("lensphys.basics.manifest.VERSION", "0.0.1")
     with pytest.raises(LensphysError, match=r"the worker on .* has lensphys 0.0.1, the run .*: install the same"):
         write_shard(plan, folder, "cpu", 0)
 

@@ -30,7 +30,7 @@ from lensphys.simulation.detector import conditions_of
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.sample import render
-from lensphys.simulation.shards import Manifest, checksum, shard_path, write_shard
+from lensphys.simulation.shards import PlanManifest, checksum, shard_path, write_shard
 
 RECIPE, CLASSES, SEED = "model_2", ("no_sub", "axion", "cdm"), 5
 LOOP = {"no_sub": 100, "axion": 30, "cdm": 60}
@@ -65,7 +65,7 @@ def loop(name: str) -> dict[str, float]:
 def run(what: Plan, workers: int, *, merged: bool = False) -> dict[str, float]:
     """Time the shards of a plan, and, if ``merged``, also their way into one file."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        manifest = Manifest(what, Path(folder) / "shards")
+        manifest = PlanManifest(what, Path(folder) / "shards")
         manifest.claim()
         job = partial(write_shard, what, manifest.folder, "cpu")
         started, times, counts = time.perf_counter(), [], []
@@ -115,7 +115,7 @@ def steps(name: str) -> dict[str, float]:
         return done
 
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        manifest = Manifest(what, Path(folder))
+        manifest = PlanManifest(what, Path(folder))
         manifest.claim()
         for repetition in range(5):
             drawn = timed("draw", lambda: [what.drawn(i) for i in range(32)], 32)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from lensphys.basics.checks import LensphysError, UnwritableError, shortened
+from lensphys.basics.manifest import check_worker
 from lensphys.basics.outputs import checksum, whole_folder, write_json
 from lensphys.basics.threads import on_one_thread
 from lensphys.basics.version import VERSION
@@ -26,7 +27,7 @@ from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.observation import Instrument
 
-MANIFEST, SHARDS = "manifest.json", "shards"
+SHARDS = "shards"
 ROWS, SECONDS, PICTURES = "rows.json", "seconds.json", "pictures.png"
 _LONGEST = 400  # characters of a reason
 
@@ -100,16 +101,12 @@ class Work:
         return finished(path, task)
 
     def _check_place(self, task: Task) -> None:
-        where = f"the worker on {socket.gethostname()}"
-        if self.version != VERSION:
-            raise LensphysError(f"{where} has lensphys {VERSION}, the run {self.version}: install the same")
-        if not (self.folder / MANIFEST).is_file():
-            raise LensphysError(f"{where} does not see {self.folder}: it must lie on a disk that all workers share")
+        check_worker(self.folder, self.version)
         gone = next((p.entry.path for p in task.pieces if p.seen and not p.entry.path.exists()), None)
         if gone is not None:
             raise LensphysError(
-                f"{where} does not see {gone}, which was there when the run began: images must lie on a disk that all "
-                "workers share"
+                f"the worker on {socket.gethostname()} does not see {gone}, which was there when the run began: images "
+                "must lie on a disk that all workers share"
             )
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lensphys.basics.checks import LensphysError, MissingExtraError, check_whole
-from lensphys.basics.lock import LOCK, sole_run
-from lensphys.basics.outputs import check_writable, remove_leftovers, write_json
+from lensphys.basics.lock import sole_run
+from lensphys.basics.manifest import MANIFEST, Manifest, check_folder
+from lensphys.basics.outputs import check_writable, remove_leftovers
 from lensphys.basics.runners import Processes, Runner, run_parts
 from lensphys.basics.terminal import progress_bar, progress_console
 from lensphys.basics.version import VERSION
@@ -23,7 +24,6 @@ from lensphys.catalogue.page import write_pages
 from lensphys.catalogue.rows import Row
 from lensphys.catalogue.table import write_ecsv, write_parquet
 from lensphys.catalogue.work import (
-    MANIFEST,
     ROWS,
     SHARDS,
     Finished,
@@ -116,32 +116,38 @@ def super_resolve_all(survey: Survey, out: Path, runner: Runner | None = None, *
     Raises:
         LensphysError: if the folder holds other things or another run's, or cannot be written, or a worker dies.
     """
-    _check_folder(out)
+    check_folder(out, "catalogue")
     check_writable(out)
     with sole_run(out):
-        manifest = _Manifest(survey, out)
+        manifest = _SurveyManifest(survey, out)
         manifest.claim(overwrite=overwrite)
         _run(manifest, runner or Processes())
         return _catalogued(survey, out)
 
 
-def _check_folder(out: Path) -> None:
-    if (out / MANIFEST).exists() or not out.exists():
-        return
-    if not out.is_dir() or any(path.name != LOCK for path in out.iterdir()):
-        raise LensphysError(f"{out} is not empty, and no catalogue of ours (no {MANIFEST}): choose another --out")
-
-
-class _Manifest:
-    """The list of the parts that are finished, written by the one process that leads the run."""
+class _SurveyManifest(Manifest[Finished]):
+    """The list of the parts of a catalogue."""
 
     def __init__(self, survey: Survey, folder: Path) -> None:
-        self.survey, self.folder, self.path = survey, folder, folder / MANIFEST
-        self.finished: dict[int, Finished] = {}
+        super().__init__(folder, survey.identity, Finished)
+        self.survey = survey
+
+    def head(self) -> dict[str, Any]:
+        survey = self.survey
+        return {"format": "lensphys catalogue: parts", "identity": self.identity, "lenses": len(survey),
+                "shards": len(survey.tasks), "shard_size": survey.size, "provenance": dict(survey.origin)}  # fmt: skip
+
+    def parts(self) -> Iterable[Path]:
+        return (path.parent for path in (self.folder / SHARDS).glob(f"*/{ROWS}"))
+
+    def is_ours(self, part: Path) -> bool:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return bool(json.loads((part / ROWS).read_text())["identity"] == self.identity)
+        return False
 
     def claim(self, *, overwrite: bool) -> None:
         """Make the folder ours, or take up what an interrupted run of the same survey left."""
-        listed = self._listed()
+        listed = self.listed()
         if listed is None and not overwrite:
             raise LensphysError(
                 f"{self.folder} holds the catalogue of another run (other files, method, scale, settings or version): "
@@ -153,48 +159,20 @@ class _Manifest:
             self._adopt(task, listed or {})
         self.write()
 
-    def _listed(self) -> dict[int, Finished] | None:
-        """What the manifest says; None if it is another survey's. Where it is damaged, parts say whose they are."""
-        try:
-            tree = json.loads(self.path.read_text())
-            listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
-            return listed if tree["identity"] == self.survey.identity else None
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            there = [path.parent for path in (self.folder / SHARDS).glob(f"*/{ROWS}")]
-            return {} if not there or any(self._is_ours(path) for path in there) else None
-
     def _adopt(self, task: Task, listed: dict[int, Finished]) -> None:
         """Take a part that is there: whole, of ours, and of files that did not change since."""
         path, said = shard_path(self.folder, task.shard), listed.get(task.shard)
         with suppress(OSError, ValueError, KeyError, TypeError):
             tree = json.loads((path / ROWS).read_text())
-            if tree["identity"] == self.survey.identity and tree["inputs"] == task.inputs:
+            if tree["identity"] == self.identity and tree["inputs"] == task.inputs:
                 found = finished(path, task)
                 timed = len(seconds_in(path)) == found.lenses  # no checksum knows them
                 if timed and (found == said or (said is None and found.lenses == task.count)):
                     self.finished[task.shard] = found
 
-    def _is_ours(self, path: Path) -> bool:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return bool(json.loads((path / ROWS).read_text())["identity"] == self.survey.identity)
-        return False
-
     @property
     def missing(self) -> list[Task]:
         return [task for task in self.survey.tasks if task.shard not in self.finished]
-
-    def write(self) -> None:
-        """Write which shards are finished, with their checksums, whole or not at all."""
-        parts = {str(k): asdict(self.finished[k]) for k in sorted(self.finished)}
-        for part in parts.values():
-            del part["shard"]
-        survey = self.survey
-        tree = {"format": "lensphys catalogue: parts", "identity": survey.identity, "lenses": len(survey),
-                "shards": len(survey.tasks), "shard_size": survey.size, "provenance": dict(survey.origin),
-                "finished": parts}  # fmt: skip
-        write_json(self.path, tree)
 
 
 def _clear(folder: Path) -> None:
@@ -204,7 +182,7 @@ def _clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _run(manifest: _Manifest, runner: Runner) -> None:
+def _run(manifest: _SurveyManifest, runner: Runner) -> None:
     survey, missing = manifest.survey, manifest.missing
     work = Work(
         manifest.folder.resolve(), survey.method, survey.scale, survey.reading, survey.identity, survey.origin,

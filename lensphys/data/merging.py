@@ -13,10 +13,10 @@ from typing import Any
 import h5py
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.manifest import MANIFEST
 from lensphys.basics.outputs import checksum, claimed, whole_file
 from lensphys.data.hdf5 import FORMATS, new_dataset, new_file, opened, reserved, sealed_file
 
-MANIFEST = "manifest.json"
 _ROWS = 64  # samples in memory
 _ENTRY = {"samples", "bytes", "crc32"}  # what the manifest says of each shard
 _AGAIN = "run the same 'lensphys simulate' again, finished shards are kept"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lensphys.simulation.plan import Plan
-from lensphys.simulation.shards import Manifest, write_shard
+from lensphys.simulation.shards import PlanManifest, write_shard
 
 _TRIAL = 16  # samples of each class
 
@@ -39,7 +39,7 @@ def estimate(plan: Plan, *, device: str = "cpu") -> Estimate:
         for name in plan.classes:
             count = min(_TRIAL, plan.n)
             trial = replace(plan, classes=(name,), n=1 + count, shard_size=1)
-            manifest = Manifest(trial, Path(folder) / name)
+            manifest = PlanManifest(trial, Path(folder) / name)
             manifest.claim()
             write_shard(trial, manifest.folder, device, 0)  # compiles and loads
             trial = replace(trial, n=count, shard_size=count)

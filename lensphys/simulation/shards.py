@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.lock import LOCK
-from lensphys.basics.outputs import checksum, whole_file, write_json
+from lensphys.basics.manifest import Manifest, check_folder, check_worker
+from lensphys.basics.outputs import checksum, whole_file
 from lensphys.basics.threads import on_one_thread
-from lensphys.basics.version import VERSION
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
-from lensphys.data.merging import MANIFEST, link_clean, shard_path
+from lensphys.data.merging import link_clean, shard_path
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.sample import Samples, render
 
@@ -49,22 +47,8 @@ class Finished:
     crc32: str
 
 
-def check_folder(folder: Path) -> None:
-    """Raise unless a folder is empty, to be made, or of a simulation.
-
-    Raises:
-        LensphysError: if it is a file, or holds other things.
-    """
-    if (folder / MANIFEST).exists() or not folder.exists():
-        return
-    if not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()):
-        raise LensphysError(
-            f"{folder} is not empty, and no simulation of ours (it has no {MANIFEST}): choose another --out"
-        )
-
-
-class Manifest:
-    """The list of a folder's shards, written by the one process that leads the run.
+class PlanManifest(Manifest[Finished]):
+    """The list of a folder's shards.
 
     Args:
         plan: of the data set.
@@ -72,8 +56,34 @@ class Manifest:
     """
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder, self.path = plan, folder, folder / MANIFEST
-        self.finished: dict[int, Finished] = {}
+        super().__init__(folder, plan.identity, Finished)
+        self.plan = plan
+
+    def head(self) -> dict[str, Any]:
+        """Return the plan and its identity."""
+        plan = self.plan
+        return {"format": f"{FORMAT}: shards", "identity": self.identity, "shard_size": plan.shard_size,
+                "left_out": plan.left_out, "samples": len(plan), "shards": plan.shards,
+                **plan.attributes()}  # fmt: skip
+
+    def is_same(self, tree: dict[str, Any]) -> bool:
+        """Return whether a manifest is of the same plan, cut and stored in the same way."""
+        asked = (self.plan.shard_size, self.plan.left_out)
+        return super().is_same(tree) and (tree["shard_size"], tree.get("left_out", [])) == asked
+
+    def parts(self) -> Iterable[Path]:
+        """Return the shards that are there, of whatever plan."""
+        return self.folder.glob("*.h5")
+
+    def is_ours(self, part: Path) -> bool:
+        """Return whether a shard is of this plan, by its attributes."""
+        try:
+            samples = len(self.plan.samples_of(int(part.stem)))
+            with h5py.File(part) as file:
+                stored = list(file.attrs.get("left_out", [])) == self.plan.left_out
+                return bool(stored and file.attrs["identity"] == self.identity and len(file["lr"]) == samples)
+        except (OSError, KeyError, ValueError):
+            return False
 
     def claim(self) -> None:
         """Make the folder, or take up the one that an interrupted run of the same plan left.
@@ -81,27 +91,15 @@ class Manifest:
         Raises:
             LensphysError: if the folder belongs to another simulation, holds other things, or cannot be written.
         """
-        check_folder(self.folder)
-        if self.path.exists():
-            self._adopt(self._listed())
-        self.write()
-
-    def _listed(self) -> dict[int, Finished]:
-        try:
-            tree = json.loads(self.path.read_text())
-            asked = (self.plan.identity, self.plan.shard_size, self.plan.left_out)
-            same = (tree["identity"], tree["shard_size"], tree.get("left_out", [])) == asked
-            listed = {int(k): Finished(int(k), **v) for k, v in tree["finished"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            # damaged: the shards say themselves whose they are
-            there, listed = list(self.folder.glob("*.h5")), {}
-            same = not there or any(self._is_ours(path) for path in there)
-        if not same:
+        check_folder(self.folder, "simulation")
+        listed = self.listed()
+        if listed is None:
             raise LensphysError(
                 f"{self.folder} holds parts of another simulation (another recipe, seed, number, classes, engine, "
                 "shard size or choice of what is stored): remove it, or choose another --out"
             )
-        return listed
+        self._adopt(listed)
+        self.write()
 
     def _adopt(self, listed: dict[int, Finished]) -> None:
         """Take the shards that are there: those of the list as they were, and of ours such as it does not know."""
@@ -110,34 +108,13 @@ class Manifest:
             if not path.exists():
                 continue
             found = Finished(shard, len(self.plan.samples_of(shard)), path.stat().st_size, checksum(path))
-            if found == listed.get(shard) or (shard not in listed and self._is_ours(path)):
+            if found == listed.get(shard) or (shard not in listed and self.is_ours(path)):
                 self.finished[shard] = found
-
-    def _is_ours(self, path: Path) -> bool:
-        try:
-            samples = len(self.plan.samples_of(int(path.stem)))
-            with h5py.File(path) as file:
-                stored = list(file.attrs.get("left_out", [])) == self.plan.left_out
-                return bool(stored and file.attrs["identity"] == self.plan.identity and len(file["lr"]) == samples)
-        except (OSError, KeyError, ValueError):
-            return False
 
     @property
     def missing(self) -> list[int]:
         """The shards that are not there yet."""
         return [shard for shard in range(self.plan.shards) if shard not in self.finished]
-
-    def write(self) -> None:
-        """Write the manifest, whole or not at all."""
-        finished = {
-            str(f.shard): {"samples": f.samples, "bytes": f.bytes, "crc32": f.crc32}
-            for f in sorted(self.finished.values(), key=lambda f: f.shard)
-        }
-        tree = {"format": f"{FORMAT}: shards", "identity": self.plan.identity, "shard_size": self.plan.shard_size,
-                "left_out": self.plan.left_out, "samples": len(self.plan), "shards": self.plan.shards,
-                **self.plan.attributes(),
-                "finished": finished}  # fmt: skip
-        write_json(self.path, tree)
 
 
 def write_shard(plan: Plan, folder: Path, device: str, shard: int) -> Finished:
@@ -147,20 +124,12 @@ def write_shard(plan: Plan, folder: Path, device: str, shard: int) -> Finished:
         LensphysError: if this process does not see the folder of this plan, runs another version of lensphys, or cannot
             write.
     """
-    _check_place(plan, folder)
+    check_worker(folder, plan.version)
     path, rows = shard_path(folder, shard), plan.samples_of(shard)
     with on_one_thread(), whole_file(path) as temporary:  # the other cores belong to the other workers
         _write(plan, device, rows, temporary)
         size, digest = temporary.stat().st_size, checksum(temporary)
     return Finished(shard, len(rows), size, digest)
-
-
-def _check_place(plan: Plan, folder: Path) -> None:
-    where = f"the worker on {socket.gethostname()}"
-    if plan.version != VERSION:
-        raise LensphysError(f"{where} has lensphys {VERSION}, the run {plan.version}: install the same")
-    if not (folder / MANIFEST).is_file():
-        raise LensphysError(f"{where} does not see {folder}: it must lie on a disk that all workers share")
 
 
 def _write(plan: Plan, device: str, rows: range, path: Path) -> None:

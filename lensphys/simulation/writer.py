@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
+from lensphys.basics.manifest import check_folder
 from lensphys.basics.outputs import check_writable, remove_leftovers
 from lensphys.basics.runners import Processes, Runner, run_parts
 from lensphys.basics.terminal import progress_bar, progress_console
@@ -16,7 +17,7 @@ from lensphys.data.lens_file import LensFile
 from lensphys.data.merging import merge_shards
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.shards import Finished, Manifest, check_folder, write_shard
+from lensphys.simulation.shards import Finished, PlanManifest, write_shard
 
 
 def simulate(
@@ -75,7 +76,7 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
     if out.suffix not in ("", ".h5", ".hdf5") and not out.is_dir():
         raise LensphysError(f"{out}: give the name of a file that ends in .h5, or of a folder, without an ending")
     if out.suffix not in (".h5", ".hdf5"):
-        check_folder(out)
+        check_folder(out, "simulation")
         check_writable(out)
     with sole_run(out):
         return _write(plan, out, runner, device)
@@ -89,7 +90,7 @@ def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
         shutil.rmtree(parts, ignore_errors=True)  # a run that was killed just after its file was whole
         console.print(f"{out} is already complete", highlight=False, markup=False, soft_wrap=True)
         return out
-    manifest = Manifest(plan, parts if into_file else out)
+    manifest = PlanManifest(plan, parts if into_file else out)
     manifest.claim()
     if not (into_file or manifest.missing):
         console.print(f"{out} is already complete", highlight=False, markup=False, soft_wrap=True)
@@ -107,11 +108,11 @@ def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
     return out
 
 
-def _left(manifest: Manifest) -> int:
+def _left(manifest: PlanManifest) -> int:
     return sum(len(manifest.plan.samples_of(shard)) for shard in manifest.missing)
 
 
-def _run(manifest: Manifest, runner: Runner, device: str, report: Callable[[int], None]) -> None:
+def _run(manifest: PlanManifest, runner: Runner, device: str, report: Callable[[int], None]) -> None:
     def take(finished: Finished) -> None:
         manifest.finished[finished.shard] = finished
         report(finished.samples)
