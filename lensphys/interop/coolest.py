@@ -1,4 +1,4 @@
-"""COOLEST templates: the community's standard for lens models, written and read with the package ``coolest``.
+"""COOLEST templates: the community's standard for lens models, written with the package ``coolest``.
 
 COOLEST's x grows to the right (West) and y to the top (North), as ours do; angles are in degrees from North to East,
 that is from +y counter-clockwise; theta_E and theta_eff are those of the intermediate axis, as ours are.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.basics.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
 from lensphys.interop.sample import Component, Truth, shape_of, unsupported_profile
 from lensphys.model import EPL, SIE, SIS, Sersic, Shear
@@ -21,7 +21,7 @@ from lensphys.model.component import CENTRE
 from lensphys.observation import GaussianPSF
 from lensphys.observation.kernel import psf_kernel
 
-# lenstronomy's name: that of COOLEST; read back, it is the last one
+# lenstronomy's name: that of COOLEST
 _NAMES = {
     SIS.lenstronomy: "SIE",
     SIE.lenstronomy: "SIE",
@@ -55,26 +55,6 @@ def coolest_profile(component: Component) -> tuple[str, dict[str, float]]:
     rest = {_RENAMED.get(key, key): float(keywords.get(key, 0.0)) for key in (*keywords, *CENTRE)}
     rest = {key: value for key, value in rest.items() if key not in ("e1", "e2")}
     return _NAMES[name], rest | {"q": q, "phi": _east_of_north(phi)}
-
-
-def from_coolest(kind: str, parameters: dict[str, float]) -> Component:
-    """Return lenstronomy's name of one of COOLEST's profiles and its parameters [arcsec].
-
-    Raises:
-        LensphysError: if it is not one that `coolest_profile` gives.
-    """
-    names = {theirs: ours for ours, theirs in _NAMES.items()}
-    if kind not in names:
-        raise LensphysError(f"the COOLEST profile {kind} cannot be read, only {', '.join(names)}")
-    sheared = names[kind] == Shear.lenstronomy
-    angle = 2 * math.radians(parameters["phi_ext" if sheared else "phi"] - 90)
-    if sheared:
-        gamma = parameters["gamma_ext"]
-        return names[kind], {"gamma1": gamma * math.cos(angle), "gamma2": gamma * math.sin(angle)}
-    back = {value: key for key, value in _RENAMED.items()}
-    rest = {back.get(key, key): value for key, value in parameters.items() if key not in ("q", "phi")}
-    e = (1 - parameters["q"]) / (1 + parameters["q"])
-    return names[kind], rest | {"e1": e * math.cos(angle), "e2": e * math.sin(angle)}
 
 
 def _east_of_north(phi: float) -> float:
@@ -125,50 +105,11 @@ def write_coolest(path: Path, truth: Truth) -> None:
     JSONSerializer(str(path.with_suffix("").absolute()), obj=whole).dump_simple()
 
 
-def read_coolest(path: Path) -> dict[str, Any]:
-    """Return the lens and its light in a COOLEST template, in lenstronomy's words.
-
-    Args:
-        path: the file *.json.
-
-    Returns:
-        ``lens_model_list, kwargs_lens, source_light_model_list, kwargs_source, lens_light_model_list,
-        kwargs_lens_light, z_lens, z_source``; light of the farthest galaxy is that of the source.
-
-    Raises:
-        LensphysError: if coolest is missing, or the file is not such a template.
-    """
-    _template()
-    from coolest.template.json import JSONSerializer
-
-    check_file("COOLEST template", path)
-    try:
-        whole = JSONSerializer(str(path.with_suffix("").absolute())).load(skip_jsonpickle=True, verbose=False)
-        entities = list(whole.lensing_entities)
-        z_source = max(e.redshift for e in entities if e.type == "Galaxy")
-    except (ValueError, KeyError, TypeError, AssertionError, RuntimeError, OSError) as error:
-        raise LensphysError(f"{path} is not a COOLEST template of galaxies ({error!s:.80})") from None
-    near = [e for e in entities if e.redshift < z_source]
-    far = [e for e in entities if e.redshift == z_source and e.type == "Galaxy"]
-    lenses = [_component(p) for e in near for p in e.mass_model]
-    light = [_component(p) for e in near if e.type == "Galaxy" for p in e.light_model]
-    sources = [_component(p) for e in far for p in e.light_model]
-    named = (("lens_model_list", "kwargs_lens", lenses), ("source_light_model_list", "kwargs_source", sources))
-    tree: dict[str, Any] = {"z_lens": min(e.redshift for e in entities), "z_source": z_source}
-    for names, keywords, components in (*named, ("lens_light_model_list", "kwargs_lens_light", light)):
-        tree |= {names: [name for name, _ in components], keywords: [values for _, values in components]}
-    return tree
-
-
 def _template() -> Any:
     need("coolest", "a COOLEST file")
     from coolest.template import lazy
 
     return lazy
-
-
-def _component(profile: Any) -> Component:
-    return from_coolest(profile.type, {name: p.point_estimate.value for name, p in profile.parameters.items()})
 
 
 def _entity(template: Any, name: str, z: float, mass: list[Component], light: list[Component] | None) -> Any:
