@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class Contents:
         header: of a FITS file.
         band: of the image.
         unit: of arrays that have one, as BUNIT would say it.
+        remarks: sentences for the user.
     """
 
     pixels: Array
@@ -100,6 +101,7 @@ class Contents:
     header: Header | None = None
     band: str = ""
     unit: str = ""
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def units(self) -> Header | None:
@@ -249,9 +251,7 @@ def images_in(path: Path, choice: Choice = Choice(), planes: bool = False) -> in
     return len(array) if array is not None and array.ndim > 2 else None
 
 
-def contents_of(
-    path: Path, pixel_scale: float | None, choice: Choice, rows: Array | None, remarks: list[str]
-) -> Contents:
+def contents_of(path: Path, pixel_scale: float | None, choice: Choice, rows: Array | None) -> Contents:
     """Return what a file says by itself: see `lensphys.data.images.read_images`.
 
     Args:
@@ -259,7 +259,6 @@ def contents_of(
         pixel_scale: [arcsec], before that of the header; None for the header's.
         choice: what of a FITS file is asked for.
         rows: which images of a stack are read, (n,) in rising order; None for all of them.
-        remarks: sentences for the user are added here.
 
     Raises:
         LensphysError: if the file is faulty, or is not of a kind that is read.
@@ -268,31 +267,46 @@ def contents_of(
     if kind == "FITS" and rows is None and (count := fits_images(path, choice, planes=False)) is not None:
         rows = np.arange(count)
     if kind == "FITS" and rows is not None:
-        return _stack_contents(path, pixel_scale, choice, rows, remarks)
+        return _stack_contents(path, pixel_scale, choice, rows)
     if kind in ("FITS", ".npz"):
-        return _fits_contents(path, pixel_scale, choice, remarks)
+        return _fits_contents(path, pixel_scale, choice)
     check_choice_of_fits(path, choice)
     if kind == "HDF5":
-        with LensFile(path) as file:
-            if file.is_result:
-                remarks.append(f"{path.name} is a result of lensphys: its LR images are what is read")
-            numbers = np.arange(len(file)) if rows is None else rows
-            columns = {name: file.read(name, numbers) for name in ("label", *CONDITIONS) if file.has(name)}
-            carried = Carried(file.instrument, file.identity, file.classes, columns, file.has("lens_model"))
-            pixels, scale = file.lr(numbers)[:, 0].numpy(), file.grid_lr.scale
-            conditions = file.conditions(numbers)
-            return Contents(pixels, numbers, len(file), scale=scale, carried=carried, conditions=conditions)
+        return _lens_file_contents(path, rows)
     stack = as_stack(path, mapped_npy("input", path))
     check_size(path, stack)
     numbers = np.arange(len(stack)) if rows is None else rows
     return Contents(as_float32(stack[numbers]), numbers, len(stack))
 
 
-def _stack_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array, remarks: list[str]) -> Contents:
+def _lens_file_contents(path: Path, rows: Array | None) -> Contents:
+    with LensFile(path) as file:
+        numbers = np.arange(len(file)) if rows is None else rows
+        columns = {name: file.read(name, numbers) for name in ("label", *CONDITIONS) if file.has(name)}
+        return Contents(
+            file.lr(numbers)[:, 0].numpy(),
+            numbers,
+            len(file),
+            scale=file.grid_lr.scale,
+            carried=Carried(file.instrument, file.identity, file.classes, columns, file.has("lens_model")),
+            conditions=file.conditions(numbers),
+            remarks=[f"{path.name} is a result of lensphys: its LR images are what is read"] if file.is_result else [],
+        )
+
+
+def _stack_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array) -> Contents:
     found = read_fits_stack(path, choice, rows)
-    remarks += [*found.remarks, *_brightness(found.header)]
-    scale = header_scale(found.header, str(path)) if pixel_scale is None else None
-    return Contents(found.images, rows, found.total, scale, found.mask, found.noise, found.psf, header=found.header)
+    return Contents(
+        found.images,
+        rows,
+        found.total,
+        scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
+        mask=found.mask,
+        noise=found.noise,
+        kernel=found.psf,
+        header=found.header,
+        remarks=[*found.remarks, *_brightness(found.header)],
+    )
 
 
 def _brightness(header: Header) -> list[str]:
@@ -306,12 +320,9 @@ def _brightness(header: Header) -> list[str]:
     ]
 
 
-def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remarks: list[str]) -> Contents:
+def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice) -> Contents:
     found = read_fits_image(path, choice)
-    remarks += found.remarks
     conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else None
-    remarks += [] if conflict is None else [conflict]
-    remarks += _brightness(found.header)
     return Contents(
         found.image[None],
         np.arange(1),
@@ -322,17 +333,17 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, remark
         kernel=found.psf,
         header=found.header,
         band=found.band,
+        remarks=[*found.remarks, *([] if conflict is None else [conflict]), *_brightness(found.header)],
     )
 
 
-def masked(contents: Contents, file: Path | Mask, means: str | None, remarks: list[str]) -> Contents:
-    """Return the contents with the mask of a file of its own."""
+def masked(contents: Contents, file: Path | Mask, means: str | None) -> Contents:
+    """Return the contents with the mask of a file of its own, and a remark on how it is read."""
     telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
     mask = mask_in(file, contents.band, telescope) if isinstance(file, Path) else file
     own = replace(mask, name=f"mask {mask.name}", values=contents.maps(mask.values, mask.where))
     good, how = good_pixels(own, contents.pixels, means)
-    remarks.append(how)
-    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]))
+    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]), remarks=[*contents.remarks, how])
 
 
 def check_choice_of_fits(path: Path | InMemory, choice: Choice) -> None:

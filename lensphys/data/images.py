@@ -194,7 +194,8 @@ def read_images(
 
 def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> ImageSet:
     """The images with their own PSF."""
-    contents, remarks = _opened(path, reading, rows)
+    contents = _opened(path, reading, rows)
+    remarks = [*contents.remarks]
     instrument, conditions = _telescope(contents, reading, remarks)
     where = path if isinstance(path, InMemory) else Path(path)
     scale = _pixel_scale(where, reading.pixel_scale, contents, instrument, remarks)
@@ -219,21 +220,20 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
 
 
-def _opened(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> tuple[Contents, list[str]]:
+def _opened(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> Contents:
     """What a file holds, with the mask that goes before its own, and the first remarks."""
-    remarks: list[str] = []
     if isinstance(path, InMemory):
         check_choice_of_fits(path, reading.own)
         contents = path.contents
     else:
         path = Path(path)
         check_file("input", path)
-        contents = contents_of(path, reading.pixel_scale, reading.own, rows, remarks)
-    remarks += _what_it_is(path, contents)
+        contents = contents_of(path, reading.pixel_scale, reading.own, rows)
+    contents = replace(contents, remarks=[*contents.remarks, *_what_it_is(path, contents)])
     if reading.mask is not None:
         mask = reading.mask if isinstance(reading.mask, Mask) else Path(reading.mask)
-        contents = masked(contents, mask, reading.choice.mask_means, remarks)
-    return contents, remarks
+        contents = masked(contents, mask, reading.choice.mask_means)
+    return contents
 
 
 def _telescope(contents: Contents, reading: Reading, remarks: list[str]) -> tuple[Instrument | None, Conditions]:

@@ -52,7 +52,7 @@ def diagnose_images(path: Path, settings: SymptomSettings = SymptomSettings()) -
         return result
     found = list(_held(path))
     try:
-        contents = contents_of(path, None, PIXELS, None, [])
+        contents = contents_of(path, None, PIXELS, None)
         scale = None if contents.scale is not None else _PRETENDED
         images = read_images(path, Reading(pixel_scale=scale))
     except LensphysError as error:
