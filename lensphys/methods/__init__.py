@@ -1,9 +1,10 @@
 """Ways to learn or compute super-resolution, one a file; all return a `Prediction`."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
+from lensphys.basics.settings import Strict
 from lensphys.methods.adversarial import AdversarialMethodSettings
 from lensphys.methods.amortised import AmortisedMethod, AmortisedSettings
 from lensphys.methods.autoencoder import AutoencoderMethodSettings
@@ -34,20 +35,7 @@ READY: dict[str, Method] = {
     "restore": Restoration(),
     "richardson_lucy": RichardsonLucy(),
 }
-# ... and what a config may train.
-TRAINABLE = {
-    "adversarial": AdversarialMethodSettings,
-    "amortised": AmortisedSettings,
-    "autoencoder": AutoencoderMethodSettings,
-    "classifier": ClassifierMethodSettings,
-    "diffusion": DiffusionSettings,
-    "marginalised": MarginalisedSettings,
-    "physics": PhysicsSettings,
-    "physics_adversarial": PhysicsAdversarialSettings,
-    "physics_labelled": PhysicsLabelledSettings,
-    "ranker": RankerMethodSettings,
-    "supervised": SupervisedSettings,
-}
+# ... and what a config may train, by the name that it gives.
 TrainableSettings = Annotated[
     AdversarialMethodSettings
     | AmortisedSettings
@@ -55,13 +43,18 @@ TrainableSettings = Annotated[
     | ClassifierMethodSettings
     | DiffusionSettings
     | MarginalisedSettings
+    | PhysicsSettings
     | PhysicsAdversarialSettings
     | PhysicsLabelledSettings
-    | PhysicsSettings
     | RankerMethodSettings
     | SupervisedSettings,
     Field(discriminator="name"),
 ]
+TRAINABLE: dict[str, type[Strict]] = {
+    name: kind
+    for kind in get_args(get_args(TrainableSettings)[0])
+    for name in get_args(kind.model_fields["name"].annotation)
+}
 
 __all__ = [
     "READY",
