@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from lensphys.interop.sample import Component, Truth, shape_of, unsupported_profile
+from lensphys.interop.sample import Truth, shape_of, unsupported_profile
 from lensphys.model import EPL, SIE, SIS, TNFW, Multipole, PointMass, Sersic, Shear
+from lensphys.model.component import Named
 from lensphys.model.mass.tnfw import truncated_mass
 from lensphys.observation.kernel import psf_kernel
 from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
@@ -33,7 +34,7 @@ _HEADER = """# Parameters for caustics >= 1.5, from lensphys: build each entry o
 _COSMOLOGY = {"h0": 0.7, "Om0": 0.3}  # that of `simulation.cosmology.cosmology_of_masses`
 
 
-def caustics_profile(component: Component, z_lens: float, z_source: float) -> dict[str, Any]:
+def caustics_profile(component: Named, z_lens: float, z_source: float) -> dict[str, Any]:
     """Return the class of caustics that a profile is and the arguments that make it, ``kind`` and ``parameters``.
 
     Args:

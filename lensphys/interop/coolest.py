@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
-from lensphys.interop.sample import Component, Truth, shape_of, unsupported_profile
+from lensphys.interop.sample import Truth, shape_of, unsupported_profile
 from lensphys.model import EPL, SIE, SIS, Sersic, Shear
-from lensphys.model.component import CENTRE
+from lensphys.model.component import CENTRE, Named
 from lensphys.observation import GaussianPSF
 from lensphys.observation.kernel import psf_kernel
 
@@ -33,7 +33,7 @@ _NAMES = {
 _RENAMED = {"amp": "I_eff", "R_sersic": "theta_eff", "n_sersic": "n"}
 
 
-def coolest_profile(component: Component) -> tuple[str, dict[str, float]]:
+def coolest_profile(component: Named) -> tuple[str, dict[str, float]]:
     """Return COOLEST's name of a profile and its parameters [arcsec, degrees].
 
     Args:
@@ -112,7 +112,7 @@ def _template() -> Any:
     return lazy
 
 
-def _entity(template: Any, name: str, z: float, mass: list[Component], light: list[Component] | None) -> Any:
+def _entity(template: Any, name: str, z: float, mass: list[Named], light: list[Named] | None) -> Any:
     """A galaxy, or a field of mass if it has no light to speak of (None)."""
     profiles = [[coolest_profile(c) for c in components] for components in (mass, light or [])]
     models = [template.MassModel(*(n for n, _ in profiles[0])), template.LightModel(*(n for n, _ in profiles[1]))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.outputs import check_output, move_into_place, scratch
@@ -15,9 +14,6 @@ from lensphys.interop.coolest import write_coolest
 from lensphys.interop.lenstronomy import write_lenstronomy
 from lensphys.interop.sample import Truth, write_cut_out
 from lensphys.simulation.galaxies import fingerprint
-
-Keywords = dict[str, Any]
-
 
 _WRITERS: dict[str, tuple[str, Callable[[Path, Truth], None]]] = {
     "lenstronomy": (".json", write_lenstronomy),

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.outputs import write_json
-from lensphys.interop.sample import Component, Truth, unsupported_profile
+from lensphys.interop.sample import Truth, unsupported_profile
 from lensphys.model import LIGHT, MASS, by_lenstronomy
+from lensphys.model.component import Keywords, Named
 from lensphys.observation import GaussianPSF
 from lensphys.observation.kernel import psf_kernel
 from lensphys.simulation.galaxies import with_image
-
-Keywords = dict[str, Any]
 
 
 def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
@@ -55,7 +53,7 @@ def lenstronomy_keywords(truth: Truth) -> dict[str, Keywords]:
     }
 
 
-def _known(component: Component) -> str:
+def _known(component: Named) -> str:
     name = component[0]
     ours = by_lenstronomy(MASS) | by_lenstronomy(LIGHT)
     if name in ours and not ours[name].in_lenstronomy:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
+from lensphys.model.component import Named
 from lensphys.observation import Camera, ExposureNoise, Instrument, Noise
 from lensphys.observation.kernel import psf_kernel
 
 Array = NDArray[Any]
-Component = tuple[str, dict[str, Any]]
 
 _FITS_UNIT = {"counts": "count", "e-/s": "electron/s", "ADU/s": "adu/s"}
 
@@ -50,9 +50,9 @@ class Truth:
 
     origin: tuple[str, int]
     class_name: str
-    lenses: list[Component]
-    sources: list[Component]
-    lens_light: list[Component]
+    lenses: list[Named]
+    sources: list[Named]
+    lens_light: list[Named]
     z_lens: float
     z_source: float
     lr: Array
@@ -120,7 +120,7 @@ class Truth:
         return self.flux_scale if self.instrument.unit == "counts" else None
 
 
-def _components(model: dict[str, Any], names: str, keywords: str) -> list[Component]:
+def _components(model: dict[str, Any], names: str, keywords: str) -> list[Named]:
     return list(zip(model.get(names, []), model.get(keywords, []), strict=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from lensphys.model.compiled import COMPILED, add_deflection
-from lensphys.model.component import Component
+from lensphys.model.component import Component, Keywords, Named
 from lensphys.model.mass import TNFW, PointMass
 from lensphys.model.registry import MASS, by_lenstronomy
 from lensphys.model.swarm import deflection_swarm, deflection_tnfw_swarm
 
 Table = dict[str, Tensor]  # parameters (B, K)
-Keywords = Mapping[str, Any]
 
 
 def _points(x: Tensor, y: Tensor, table: Table) -> Tensor:
@@ -33,7 +32,7 @@ _SWARMS: dict[str, Callable[[Tensor, Tensor, Table], Tensor]] = {
 }  # fmt: skip
 
 
-def deflection_of(lenses: Sequence[Sequence[tuple[str, Keywords]]], theta: Tensor, *, compiled: bool) -> Tensor:
+def deflection_of(lenses: Sequence[Sequence[Named]], theta: Tensor, *, compiled: bool) -> Tensor:
     """Return alpha (B, 2, 1, P) [arcsec], float64.
 
     Args:

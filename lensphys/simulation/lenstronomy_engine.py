@@ -12,11 +12,12 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
+from lensphys.model.component import Keywords
 from lensphys.observation import Camera, Conditions, Instrument
 from lensphys.simulation.engines import Cameras, Rendered, unsupported_profile
 from lensphys.simulation.galaxies import with_image
 from lensphys.simulation.recipe import Recipe
-from lensphys.simulation.scene import Keywords, Scene
+from lensphys.simulation.scene import Scene
 from lensphys.tracing.grid import PixelGrid
 
 Array = NDArray[np.float64]

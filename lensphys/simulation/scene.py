@@ -23,7 +23,7 @@ from lensphys.simulation.recipe import Recipe
 _SMOOTH = ("SIS", "SIE", "EPL", "SPP", "NIE", "SHEAR", "CONVERGENCE", "MULTIPOLE")
 
 
-def substructure_of(model: Mapping[str, Any]) -> list[tuple[str, Keywords]]:
+def substructure_of(model: Mapping[str, Any]) -> list[Named]:
     """Return the masses of a stored lens that are its substructure: their names and parameters.
 
     Those that its ``substructure`` counts; of older files those that are neither the main lens nor smooth by name.
