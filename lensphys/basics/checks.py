@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
 
 if TYPE_CHECKING:  # the command line shows its help without loading torch
     from torch import Tensor
@@ -74,6 +74,16 @@ def check_same_shape(name_a: str, a: Sequence[int], name_b: str, b: Sequence[int
     """
     if tuple(a) != tuple(b):
         raise LensphysError(f"{name_a} and {name_b} must have the same shape, got {tuple(a)} and {tuple(b)}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value, as of a header or a file of settings, is a number and no truth value.
+
+    Example:
+        >>> is_number(2), is_number(True), is_number("2")
+        (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_positive(name: str, value: float) -> None:

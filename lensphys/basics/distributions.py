@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from lensphys.basics.checks import is_number
 from lensphys.basics.settings import Strict
 
 
@@ -258,9 +259,7 @@ class Choice(_ByQuantile):
 
 
 def _number_as_fixed(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"kind": "fixed", "value": value}
-    return value
+    return {"kind": "fixed", "value": value} if is_number(value) else value
 
 
 Distribution = Annotated[

@@ -14,7 +14,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 from pydantic import PositiveFloat
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, is_number
 from lensphys.basics.settings import Strict
 from lensphys.fits.file import shown
 
@@ -202,7 +202,7 @@ def stated_scale(header: fits.Header, where: str) -> float | None:
     if key is None:
         return None
     scale = header[key]
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+    if not is_number(scale) or not 0 < scale < float("inf"):
         raise LensphysError(f"{where} has {key} = {shown(repr(scale))}, expected arcsec above zero: give --pixel-scale")
     return float(scale)
 

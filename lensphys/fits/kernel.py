@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, is_number
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
 from lensphys.fits.header import filter_of, kernel_scale, same_scale, stated_scale
 from lensphys.fits.names import IMAGE, PSF
@@ -107,7 +107,7 @@ def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
 
 def _oversampling(hdu: Hdu, key: str | None) -> float:
     value = 1 if key is None else hdu.header[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if not is_number(value) or not 0 < value < float("inf"):
         raise LensphysError(f"{hdu.where} has {key} = {repr(value)[:20]}, expected a number above zero")
     return float(value)
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.basics.checks import LensphysError, check_positive
+from lensphys.basics.checks import LensphysError, check_positive, is_number
 from lensphys.basics.settings import Strict
 from lensphys.observation.moffat import MoffatPSF
 from lensphys.observation.psf import PSF, GaussianPSF, NoPSF, PixelPSF, UnknownPSF
@@ -150,7 +150,7 @@ def with_kernel_read(tree: dict[str, Any], folder: Path, where: str) -> dict[str
     scale = psf.get("pixel_scale")
     if not isinstance(psf["file"], str):
         raise LensphysError(f"{where}: 'psf.file' must be the path of a FITS or .npy file, got {psf['file']!r}")
-    if isinstance(scale, bool) or not isinstance(scale, int | float | None):
+    if scale is not None and not is_number(scale):
         raise LensphysError(f"{where}: 'psf.pixel_scale' must be a number [arcsec], got {scale!r}")
     kernel = KernelPSFSettings.read(folder / psf["file"], None if scale is None else float(scale))
     return tree | {"psf": kernel.model_dump()}

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, is_number
 from lensphys.observation.instrument import ExposureNoiseSettings, Instrument
 from lensphys.observation.noise import ExposureNoise
 
@@ -119,7 +119,7 @@ def _by_zero_point(header: Header, instrument: Instrument, where: str, said: str
 def _magnitude(header: Header, key: str, where: str) -> float:
     """The zero point that a card gives."""
     value = header[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or (key == FLUX_OF_ZERO and value <= 0):
+    if not is_number(value) or (key == FLUX_OF_ZERO and value <= 0):
         expected = "a flux above zero" if key == FLUX_OF_ZERO else "a magnitude"
         raise LensphysError(f"{where} has {key} = {repr(value)[:20]}, expected {expected}: repair it")
     return 2.5 * math.log10(value) if key == FLUX_OF_ZERO else float(value)
@@ -171,7 +171,7 @@ def _flux_density(unit: Any, header: Header, instrument: Instrument, where: str,
 
 def _number(header: Header, keys: tuple[str, ...], where: str, name: str) -> float:
     value = next((header[key] for key in keys if key in header), None)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if not is_number(value) or not 0 < value < float("inf"):
         held = f"no {name}" if value is None else f"{name} {repr(value)[:20]}, no number above zero,"
         raise LensphysError(
             f"{where} has BUNIT {str(header.get('BUNIT'))[:40]} and {held} in its header: set {name} there, or give "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lensphys.basics.checks import LensphysError
+from lensphys.basics.checks import LensphysError, is_number
 from lensphys.basics.extras import need
 from lensphys.basics.panels import COLOURS, DPI, STYLE
 
@@ -52,8 +52,7 @@ def _curves(records: Sequence[Mapping[str, Any]], axis: str) -> dict[str, dict[s
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for record in records:
         for key, y in record.items():
-            number = isinstance(y, int | float) and not isinstance(y, bool) and math.isfinite(y)
-            if axis in record and number and key not in ("step", "epoch"):
+            if axis in record and is_number(y) and math.isfinite(y) and key not in ("step", "epoch"):
                 series, _, quantity = key.rpartition("/")
                 panels.setdefault(quantity, {}).setdefault(series, []).append((float(record[axis]), float(y)))
     return panels
