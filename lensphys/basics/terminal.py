@@ -36,7 +36,7 @@ class _Told(Progress):
 
     Args:
         columns: of the bars.
-        every: seconds between two lines.
+        every: time between two lines [s].
         console: where.
         transient: whether nothing is left of it in the end.
         disable: show nothing.
@@ -133,7 +133,7 @@ def progress_bar(
         counter: what of a bar says how much is done; how many of all if None.
         transient: whether the bar is gone in the end.
         disable: show nothing.
-        every: seconds between two lines.
+        every: time between two lines [s].
     """
     columns = (TextColumn("{task.description}"), BarColumn(), counter or MofNCompleteColumn(), TimeRemainingColumn())
     where = progress_console() if console is None else console
@@ -155,7 +155,7 @@ def tracked(
         title: what is done.
         total: how many there are, where ``items`` does not tell.
         console: where; `progress_console` if None.
-        every: seconds between two lines where there is no terminal.
+        every: time between two lines where there is no terminal [s].
     """
     with progress_bar(console, transient=True, every=every) as progress:
         yield from progress.track(items, total=total, description=title)

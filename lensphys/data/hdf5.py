@@ -222,7 +222,7 @@ def new_file(path: Path, front: int = 0) -> Iterator[h5py.File]:
 
     Args:
         path: of it.
-        front: bytes to be left free before it.
+        front: what is left free before it [bytes].
 
     Raises:
         OSError: if it cannot be written, with the reason: h5py raises a RuntimeError as well where a disk is full.

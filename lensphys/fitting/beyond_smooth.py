@@ -44,7 +44,7 @@ class BeyondSmooth(Strict):
         psf: how far the PSF may be off; None to believe it.
         steps: Newton steps with everything free.
         starts: of images in a false minimum.
-        factors: Einstein radii to start from then, in units of the arcs' radius.
+        factors: Einstein radii to start from then [radius of the arcs].
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
         stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
         ordinary: lenses as most are that are tried then, of so many times its Einstein radius: a Sersic takes the

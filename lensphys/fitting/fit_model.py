@@ -83,7 +83,7 @@ class TNFWSubhalos(Search, _Change):
         candidates_per_round: one, because two in a round would share what is a single extended halo.
         size: scale radius of a halo whose total mass has theta_E^2 = 1e-3 arcsec^2 [arcsec]; it grows with the cube
             root of the mass.
-        truncation: truncation radius in units of the scale radius.
+        truncation: truncation radius [scale radius].
     """
 
     own = frozenset({"kind", "candidates_per_round", "size", "truncation"})

@@ -26,7 +26,7 @@ class SmoothFit(Strict):
     Args:
         starts: how many are optimised for each image, at most as many as ``factors``.
         steps: at most so many Newton steps a start.
-        factors: Einstein radii to start from, in units of the arcs' radius.
+        factors: Einstein radii to start from [radius of the arcs].
         sky: how its noise is compared with the error map.
         off_centre: how far from the middle of the field the centre of the arcs is, for a badly explained image to be
             fitted about it as well [arcsec],
@@ -108,7 +108,7 @@ def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factor
         problem: without sub-halos or fields.
         starts: how many starts are optimised for each image, at most as many as ``factors``.
         steps: at most so many Newton steps a start.
-        factors: Einstein radii to start from, in units of the arcs' radius.
+        factors: Einstein radii to start from [radius of the arcs].
     """
     return finished(problem, multistart(problem.sampled(1), starts, steps, factors), steps)
 

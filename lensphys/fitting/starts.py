@@ -62,7 +62,7 @@ def multistart(problem: LensProblem, starts: int, steps: int, factors: Factors =
         problem: of a smooth lens, without sub-halos or fields.
         starts: at most as many as ``factors``.
         steps: at most so many Jacobians a start.
-        factors: Einstein radii to start from, in units of the arcs' radius.
+        factors: Einstein radii to start from [radius of the arcs].
     """
     names = list(problem.model.source)
     x = minima(_of_sources(problem, names[:1]), starts, steps, factors)[:, 0]

@@ -38,7 +38,7 @@ def caustics_profile(component: Named, z_lens: float, z_source: float) -> dict[s
     """Return the class of caustics that a profile is and the arguments that make it, ``kind`` and ``parameters``.
 
     Args:
-        component: lenstronomy's name and parameters.
+        component: lenstronomy's name and parameters [arcsec].
         z_lens: redshift of the lens, for masses.
         z_source: redshift of the source.
 

@@ -37,7 +37,7 @@ def coolest_profile(component: Named) -> tuple[str, dict[str, float]]:
     """Return COOLEST's name of a profile and its parameters [arcsec, degrees].
 
     Args:
-        component: lenstronomy's name and parameters.
+        component: lenstronomy's name and parameters [arcsec].
 
     Raises:
         LensphysError: if COOLEST has no such profile.

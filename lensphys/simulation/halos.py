@@ -37,7 +37,7 @@ class HaloList:
     Args:
         mass: (K,) M200 before truncation [solar masses].
         concentration: (K,) r200 / r_s.
-        tau: (K,) truncation radius in units of r_s.
+        tau: truncation radius, (K,) [r_s].
         redshift: (K,).
         x: (K,) from the host, as it is seen in the plane of the lens [arcsec].
         y: (K,) likewise.
