@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lensphys.basics.kept_row import KeptRow
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
 from lensphys.basics.provenance import provenance, source_hash
@@ -100,16 +100,10 @@ class _Run:
 
     def _row(self, case: Case) -> dict[str, Any]:
         """What a reader reached; not trained again for the same settings, lenses and code."""
-        key = self._key(case)
         path = self.folder / "rows" / f"{slug(f'{case[1]} {case[0]} {case[2]} {case[3]}')}.json"
-        if path.exists():
-            with suppress(ValueError, RecursionError):  # a damaged one is made again
-                before = dict(json.loads(path.read_text()))
-                if before.pop("key", None) == key:
-                    return before
-        row = self._read(case)
-        write_json(path, row | {"key": key})
-        return dict(json.loads(path.read_text()) | {"key": None})
+        kept = KeptRow(path, self._key(case))
+        before = kept.found()
+        return kept.keep(self._read(case)) if before is None else before
 
     def _key(self, case: Case) -> str:
         settings, (name, reader, _, _) = self.settings, case

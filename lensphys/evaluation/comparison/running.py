@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.kept_row import KeptRow
 from lensphys.basics.lock import sole_run
 from lensphys.basics.outputs import check_writable, whole_file, write_json
 from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
@@ -139,19 +139,15 @@ class _Run:
         asked = [entry.model_dump(), self.comparison.limit, self.comparison.threads, self.judge.identity, niqe, made_by]
         made = [self._left(entry) / name for name in (WEIGHTS, CONFIG)] if entry.ready is None else []
         key = hashlib.sha256(json.dumps(asked).encode() + b"".join(path.read_bytes() for path in made)).hexdigest()
-        kept = self.folder / "rows" / f"{entry.slug}.json"
-        if kept.exists():
-            with suppress(ValueError, RecursionError):  # a damaged one is made again
-                before = dict(json.loads(kept.read_text()))
-                if before.pop("key", None) == key:
-                    self.console.print("judged before")
-                    return before
+        kept = KeptRow(self.folder / "rows" / f"{entry.slug}.json", key)
+        if (before := kept.found()) is not None:
+            self.console.print("judged before")
+            return before
         found, images = self.judge.judged(self._method(entry), entry.name)
         arrays: dict[str, Any] = dict(images)
-        with whole_file(kept.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
+        with whole_file(kept.path.with_suffix(".npz")) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
-        write_json(kept, {"key": key, **found})
-        return dict(json.loads(kept.read_text()))
+        return kept.keep(found)
 
     def _method(self, entry: Entry) -> Method:
         if entry.ready is not None:
