@@ -192,6 +192,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def find_beside(group: Any, key: str, folder: Path) -> None:
+    """Let the file that a group of settings names be found from anywhere, if it lies in a folder.
+
+    Args:
+        group: of the tree; nothing happens if it is no group, or does not name a file there.
+        key: of the name, which becomes a whole path.
+        folder: of the settings.
+    """
+    if isinstance(group, dict) and isinstance(group.get(key), str) and (folder / group[key]).is_file():
+        group[key] = str((folder / group[key]).resolve())
+
+
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """Return a tree of settings with another one laid over it.
 

@@ -11,10 +11,9 @@ from pydantic import (
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     model_serializer,
-    model_validator,
 )
 
-from lensphys.basics.settings import Strict, chosen_by_kind, read_yaml
+from lensphys.basics.settings import Strict, chosen_by_kind, find_beside, read_yaml
 from lensphys.fitting.bodies import Bodies, PointBodies, TNFWBodies
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.members import (
@@ -45,11 +44,6 @@ class _Change(Strict):
     """
 
     own: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_lists(cls, tree: Any) -> Any:  # YAML and JSON have no tuples
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()} if isinstance(tree, dict) else tree
 
     @property
     def said(self) -> set[str]:
@@ -148,7 +142,7 @@ class FitModel(Strict):
             LensphysError: if there is no such file, or a key is unknown, missing or of the wrong type.
         """
         tree = read_yaml(Path(path))
-        _find_image(tree, Path(path).parent)
+        find_beside(tree.get("source"), "file", Path(path).parent)
         return cls.parse(tree, f"model {path}")
 
     @property
@@ -186,13 +180,6 @@ class FitModel(Strict):
         members = {name: _as_dict(member) for name, member in self.lens_model.members.items()}
         others = self.model_dump(mode="json", include={"subhalos", "freer_mass", "psf_moments", "potential"})
         return members | {"source_freed": self.source.freed} | others
-
-
-def _find_image(tree: dict[str, Any], folder: Path) -> None:
-    """Let the image that lies beside a model be found from anywhere."""
-    source = tree.get("source")
-    if isinstance(source, dict) and isinstance(source.get("file"), str) and (folder / source["file"]).is_file():
-        source["file"] = str((folder / source["file"]).resolve())
 
 
 def _about(settings: MemberSettings, lens: Member) -> Member:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.distributions import Distribution, normal_cdf
@@ -22,15 +22,8 @@ class Correlation(Strict):
         rho: correlation of the two Gaussian numbers behind them, between -1 and 1.
     """
 
-    between: tuple[str, str]
+    between: Annotated[tuple[str, str], Field(strict=False)]  # a list in YAML
     rho: Annotated[float, Field(ge=-1, le=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pair(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and isinstance(tree.get("between"), list):
-            return tree | {"between": tuple(tree["between"])}  # YAML and JSON have no tuples
-        return tree
 
 
 class Draws:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from lensphys.basics.checks import LensphysError, check_choice
-from lensphys.basics.settings import Strict, merged, override, read_yaml
+from lensphys.basics.settings import Strict, find_beside, merged, override, read_yaml
 from lensphys.observation import Instrument
 from lensphys.observation.instrument import instrument_names
 from lensphys.simulation.components import Counts, Shear, Target, VariedConditions
@@ -171,8 +171,7 @@ def _find_files(tree: dict[str, Any], folder: Path) -> None:
     if folder == recipe_folder():
         return  # these are found by their names, wherever lensphys is installed
     more = [light for key in ("more_sources", "lens_light") if isinstance(tree.get(key), list) for light in tree[key]]
-    lights = (tree.get("source"), *more)
-    telescopes = (tree, tree.get("target"))
-    for group, key in (*((t, "instrument") for t in telescopes), *((light, "file") for light in lights)):
-        if isinstance(group, dict) and isinstance(group.get(key), str) and (folder / group[key]).is_file():
-            group[key] = str((folder / group[key]).resolve())
+    for telescope in (tree, tree.get("target")):
+        find_beside(telescope, "instrument", folder)
+    for light in (tree.get("source"), *more):
+        find_beside(light, "file", folder)
