@@ -9,7 +9,7 @@ from typing import Any
 from lensphys.basics.outputs import write_json
 
 
-class Rows(dict[Any, Any]):
+class KeptRows(dict[Any, Any]):
     """Rows by their names or numbers; each one that is set is on the disk at once, in OUT.rows.jsonl.
 
     Args:

@@ -35,7 +35,7 @@ from lensphys.simulation.scene import Scene
 from lensphys.simulation.torch_engine import TorchEngine
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumed import Rows
+from resumed import KeptRows
 
 TELESCOPES = {"Euclid VIS": ("euclid_vis", 64), "HST ACS F814W": ("hst_acs_f814w", 128)}
 MASSES = (None, 8.5, 9.0, 9.5, 10.0, 10.5)  # log10 of M200 [solar masses]; None: no halo
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--telescopes", nargs="+", choices=list(TELESCOPES), default=list(TELESCOPES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept = Rows(arguments.out)
+    kept = KeptRows(arguments.out)
     telescopes = {name: Telescope(arguments.galaxies, name) for name in arguments.telescopes}
     sets = []
     for name, telescope in telescopes.items():

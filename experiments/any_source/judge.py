@@ -34,7 +34,7 @@ from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
 from lensphys.tracing.einstein import einstein_radius
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumed import Rows
+from resumed import KeptRows
 
 ARC = 0.05  # of the peak of the true image: where coverage is counted; outside of it where there is light at all,
 FAINT = 1e-5  # of the peak: beyond the edge of a drawn galaxy there is none, and no fit is wrong
@@ -181,7 +181,7 @@ def main() -> None:
     with LensFile(arguments.data) as lenses:
         wanted = range(len(lenses.labels)) if arguments.rows is None else map(int, arguments.rows.split(","))
         identity, recipe = lenses.identity, str(arguments.data.name)
-    found = Rows(arguments.out)
+    found = KeptRows(arguments.out)
     missing = sorted(set(wanted) - found.keys())
     # workers end with their parent
     workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with_parent)

@@ -27,7 +27,7 @@ from lensphys.methods.fit import RefinedFit
 from lensphys.model import Envelope, SourcePrior
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumed import Rows
+from resumed import KeptRows
 
 _AMPLITUDES, _SCALES = (0.03, 0.1, 0.3, 1.0, 3.0), (6.0, 12.0, 24.0)  # [brightness at 0.3 R_sersic], [rad / arcsec]
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=24)
     parser.add_argument("--classes", nargs="+", default=["no_sub"])
     arguments = parser.parse_args()
-    found, sets = Rows(arguments.out), []
+    found, sets = KeptRows(arguments.out), []
     for path in arguments.data:
         rows = chosen(path, arguments.per_class, arguments.classes)
         for name, method in methods().items():

@@ -27,7 +27,7 @@ from lensphys.basics.provenance import provenance
 from lensphys.cli import app
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumed import Rows
+from resumed import KeptRows
 
 _HEAD = """# What comes out of difficult inputs
 
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = Rows(arguments.out)
+    found = KeptRows(arguments.out)
     groups = groups_of(arguments.cases)
     asked = {f"{group['title']}: {name}": told for group in groups for name, told in group["cases"].items()}
     for name, command in asked.items():

@@ -38,7 +38,7 @@ from lensphys.simulation import Recipe
 from lensphys.training.experiment import Experiment, load_run
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumed import Rows
+from resumed import KeptRows
 from robustness import fuzz
 
 Content = dict[str, Any]
@@ -267,7 +267,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     doors = [door for door in DOORS if arguments.kinds is None or door.name in arguments.kinds]
-    done = Rows(arguments.out)
+    done = KeptRows(arguments.out)
     with tempfile.TemporaryDirectory() as folder:
         good_files(Path(folder))
         if arguments.only is not None:

@@ -43,7 +43,7 @@ from lensphys.simulation.writer import simulate
 from lensphys.training.experiment import Experiment, train
 
 sys.path.append(str(Path(__file__).parents[1]))
-from resumed import Rows
+from resumed import KeptRows
 
 SMALL = ["height=16", "width=16"]
 TRAINING: dict[str, Any] = {
@@ -267,7 +267,7 @@ def main() -> None:
     run: Run = apart if arguments.only is None else here
     faulthandler.enable()
     chosen = [kind for kind in KINDS if arguments.kinds is None or kind.name in arguments.kinds]
-    done = Rows(arguments.out)
+    done = KeptRows(arguments.out)
     with tempfile.TemporaryDirectory() as folder:
         good_files(Path(folder))
         for kind in (kind for kind in chosen if kind.name not in done):

@@ -25,7 +25,7 @@ from lensphys.methods import READY
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "any_source")]
 from judge import with_wrong_psf
-from resumed import Rows
+from resumed import KeptRows
 
 
 def asked(path: Path, row: int, width: float) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=6, help="lenses of each data set")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = Rows(arguments.out)
+    found = KeptRows(arguments.out)
     for path in arguments.data:
         with LensFile(path) as lenses:
             rows = np.flatnonzero(lenses.labels == lenses.classes.index("no_sub"))[: arguments.n].tolist()
