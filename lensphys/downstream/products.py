@@ -18,7 +18,8 @@ from lensphys.basics.runs import WEIGHTS
 from lensphys.basics.settings import Strict
 from lensphys.basics.version import VERSION
 from lensphys.data.kept import Kept, Stack
-from lensphys.methods import READY, Method, Refinable
+from lensphys.methods import READY, Method
+from lensphys.methods.refined import with_rounds
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.networks.base import Scale
 from lensphys.observation import Observation
@@ -100,12 +101,7 @@ class Product(Strict):
         if self.folder is None:
             check_choice("ready method", str(self.ready), list(READY))
             return READY[str(self.ready)]
-        method = load_run(self.folder).to(device)
-        if not isinstance(method, Refinable):
-            if self.refine is not None:
-                raise LensphysError(f"'refine' starts from an amortised network's answer: {self.folder} holds none")
-            return method
-        return method if self.refine == 0 else method.refined(self.refine)
+        return with_rounds(load_run(self.folder).to(device), self.refine, self.folder)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -16,7 +17,7 @@ from lensphys.methods.lens_model import full_prediction, quick_prediction
 from lensphys.methods.trainable import TrainableMethod
 from lensphys.methods.where_valid import where_valid
 from lensphys.observation import Observation
-from lensphys.prediction import Prediction
+from lensphys.prediction import Method, Prediction
 
 
 class _Scaled(Protocol):
@@ -66,6 +67,24 @@ class Refinable(TrainableMethod):
         """Return the method that goes on from the guess, for so many rounds or to convergence."""
         fit = self.without_network
         return Refined(self, fit if rounds is None else fit.shortened(rounds))
+
+
+def with_rounds(method: TrainableMethod, rounds: int | None, run: Path) -> Method:
+    """Return a trained method that is followed by rounds of fitting, if it is one that guesses a lens.
+
+    Args:
+        method: what was trained.
+        rounds: how many; 0 for one pass of the network, None until the fit stops improving.
+        run: its folder.
+
+    Raises:
+        LensphysError: if rounds are asked for, and it guesses no lens.
+    """
+    if isinstance(method, Refinable):
+        return method if rounds == 0 else method.refined(rounds)
+    if rounds is not None:
+        raise LensphysError(f"'refine' starts from an amortised network's answer: {run} holds none")
+    return method
 
 
 def check_guessed(guessed: list[str], fitted: list[str]) -> None:

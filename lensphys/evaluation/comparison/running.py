@@ -24,8 +24,9 @@ from lensphys.evaluation.comparison.judging import Judge, Row
 from lensphys.evaluation.comparison.report import write_report
 from lensphys.evaluation.comparison.settings import Comparison, Entry
 from lensphys.evaluation.comparison.tables import comparison_table
-from lensphys.methods import READY, Method, Refinable
+from lensphys.methods import READY, Method
 from lensphys.methods.ranking.building import build_rank_set, clean_niqe
+from lensphys.methods.refined import with_rounds
 from lensphys.training.experiment import (
     DataSettings,
     Experiment,
@@ -152,12 +153,8 @@ class _Run:
     def _method(self, entry: Entry) -> Method:
         if entry.ready is not None:
             return READY[entry.ready]
-        method = load_run(self._left(entry)).to(self.device)
-        if not isinstance(method, Refinable):
-            if entry.refine is not None:
-                raise LensphysError("'refine' starts from an amortised network's answer, and this is another one")
-            return method
-        return method if entry.refine == 0 else method.refined(entry.refine)
+        run = self._left(entry)
+        return with_rounds(load_run(run).to(self.device), entry.refine, run)
 
     def _left(self, entry: Entry) -> Path:
         return self.comparison.left_behind(entry, self.folder)
