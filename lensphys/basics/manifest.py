@@ -6,7 +6,7 @@ import json
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,19 @@ from lensphys.basics.version import VERSION
 
 MANIFEST = "manifest.json"
 
-P = TypeVar("P")  # a part that is whole: a dataclass, with the number of the part as `shard`
+
+@dataclass(frozen=True)
+class Part:
+    """What is said of a part that is whole.
+
+    Args:
+        shard: its number.
+    """
+
+    shard: int
+
+
+P = TypeVar("P", bound=Part)
 
 
 def check_folder(folder: Path, run: str) -> None:
@@ -89,7 +101,7 @@ class Manifest(ABC, Generic[P]):
         """
         try:
             tree = json.loads(self.path.read_text())
-            listed = {int(k): self._kind(int(k), **v) for k, v in tree["finished"].items()}  # type: ignore[call-arg]
+            listed = {int(k): self._kind(int(k), **v) for k, v in tree["finished"].items()}
             return listed if self.is_same(tree) else None
         except FileNotFoundError:
             return {}
@@ -99,7 +111,7 @@ class Manifest(ABC, Generic[P]):
 
     def write(self) -> None:
         """Write which parts are finished, with their checksums, whole or not at all."""
-        parts = {str(number): asdict(self.finished[number]) for number in sorted(self.finished)}  # type: ignore[call-overload]
+        parts = {str(number): asdict(self.finished[number]) for number in sorted(self.finished)}
         for part in parts.values():
             del part["shard"]
         write_json(self.path, {**self.head(), "finished": parts})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lensphys.basics.checks import LensphysError, UnwritableError, shortened
-from lensphys.basics.manifest import check_worker
+from lensphys.basics.manifest import Part, check_worker
 from lensphys.basics.outputs import checksum, whole_folder, write_json
 from lensphys.basics.threads import on_one_thread
 from lensphys.basics.version import VERSION
@@ -45,11 +45,10 @@ def _told_of(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Finished(Part):
     """A part that is whole.
 
     Args:
-        shard: its number.
         lenses: how many it holds.
         failed: how many of them failed.
         bytes: of its files.
@@ -57,7 +56,6 @@ class Finished:
         inputs: what it was made of: see `Task.inputs`.
     """
 
-    shard: int
     lenses: int
     failed: int
     bytes: int

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.manifest import Manifest, check_folder, check_worker
+from lensphys.basics.manifest import Manifest, Part, check_folder, check_worker
 from lensphys.basics.outputs import checksum, whole_file
 from lensphys.basics.threads import on_one_thread
 from lensphys.data.hdf5 import LENS_MODELS, new_dataset, new_file, reserved, sign, sums
@@ -31,17 +31,15 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Finished:
+class Finished(Part):
     """A shard that is whole.
 
     Args:
-        shard: its number.
         samples: how many it holds.
         bytes: of the file.
         crc32: of the file.
     """
 
-    shard: int
     samples: int
     bytes: int
     crc32: str
