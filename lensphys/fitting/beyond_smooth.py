@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -46,12 +46,14 @@ class BeyondSmooth(Strict):
         starts: of images in a false minimum.
         factors: Einstein radii to start from then [radius of the arcs].
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
-        stuck: chi^2 per pixel behind a free source above which the fit stands in a false minimum.
-        ordinary: lenses as most are that are tried then, of so many times its Einstein radius: a Sersic takes the
-            structure of a rich source for that of the lens.
+        stuck: chi^2 per pixel behind a free source above which other minima of a Sersic's lens are tried, too.
+        ordinary: lenses as most are that are tried where a free source leaves more than noise, of so many times the
+            Einstein radius: a Sersic takes the structure of a rich source for that of the lens.
         held: share of its range by which a parameter of such a lens may change while the source opens.
         apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
+        tries: starts from which sub-halos are looked for, one after the other while something is left.
         first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
+        worth: ln evidence by which a model with sub-halos must be ahead of one without.
         explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
         edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
     """
@@ -70,7 +72,9 @@ class BeyondSmooth(Strict):
     ordinary: Factors = (0.94, 1.0, 1.06, 1.12)
     held: PositiveFloat = 0.02
     apart: PositiveFloat = 0.1
-    first_level: NonNegativeInt = 1
+    tries: PositiveInt = 2
+    first_level: NonNegativeInt = 0
+    worth: NonNegativeFloat = 5.0
     explained: PositiveFloat = 0.5
     edge: PositiveFloat = 0.005
 
@@ -128,23 +132,25 @@ class BeyondSmooth(Strict):
     def _of_any_shape(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
         """What explains images that need more than a smooth lens and a Sersic."""
         levels = freed(smooth.problem, smooth.x, source)
-        stuck = levels[-1].problem.chi2(levels[-1].x) > self.stuck
+        left = poor(levels[-1])
         groups: Groups = []
         for row, one in smooth.apart():
             own = [level.rows(row) for level in levels]
-            own = self._elsewhere(one, own, source) if bool(stuck[row]) else own
-            groups.append((row, self._best_of(one, own, source)))
+            starts = self._elsewhere(one, own, source) if bool(left[row]) else [own]
+            groups.append((row, self._best_of(one, starts, source)))
         return groups
 
-    def _elsewhere(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
-        """One image whose free source leaves too much, a false minimum: the best from there and from other starts."""
+    def _elsewhere(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> list[list[Fitted]]:
+        """One image whose free source leaves something: its levels from there and from other starts, likeliest first."""
         tried = [levels]
-        if len(smooth.problem.model.source) == 1 and not smooth.problem.model.lens_light:
-            tried.append(self._behind_an_ordinary_lens(smooth, source))
+        if len(smooth.problem.model.source) > 1 or smooth.problem.model.lens_light:
+            return tried
+        tried.append(self._behind_an_ordinary_lens(smooth, source))
+        if float(levels[-1].problem.chi2(levels[-1].x)) > self.stuck:
             ends = minima(smooth.problem.sampled(1), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], source))
-        return max(tried, key=lambda some: float(some[-1].evidence))
+        return sorted(tried, key=lambda some: -float(some[-1].evidence))
 
     def _behind_an_ordinary_lens(self, smooth: Fitted, source: FreeSourceSettings) -> list[Fitted]:
         """The levels of one image from the likeliest of several lenses that are as most are."""
@@ -153,21 +159,20 @@ class BeyondSmooth(Strict):
         found = [freed(held, start, coarse)[-1] for held, start in starts]
         return with_finer(max(found, key=lambda fit: float(fit.evidence)), source)
 
-    def _best_of(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> Fitted:
+    def _best_of(self, smooth: Fitted, starts: list[list[Fitted]], source: FreeSourceSettings) -> Fitted:
         """The best model of one image; what a Sersic needs beside it is looked for only while it may still win."""
-        smooth = self._let_go(smooth)
-        if astray(levels[-1], self.edge):
-            return likeliest([smooth, levels[-1]])
-        free = self._free(levels, source)
+        smooth, end = self._let_go(smooth), starts[0][-1]
+        if astray(end, self.edge):
+            return likeliest([smooth, end])
+        free = self._free_from(starts, source)
         # where the noise is unknown each fit has its own, and evidences do not compare
         known = smooth.problem.observation.noise.known
         target = torch.stack([fit.evidence for fit in free]).amax(0) if known else None
         looks = first_look(smooth, self.search)
         ((_, sersic),) = self._with_substructure(smooth, self.search, target, looks)
         best, plain = likeliest([sersic, *free]), likeliest([smooth, free[0]])
-        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
-        if best.problem.subhalos and left > self.stuck and explains_little(left, before, self.explained):
-            best = plain  # something else is there
+        if best.problem.subhalos and not self._believed(best, plain):
+            best = plain
         seen = None if plain is smooth else free[0].shown
         gain = largest_gain(looks) if seen is None else seen.gain
         shown = Shown(gain, evidence_ratio(best, plain))
@@ -230,6 +235,21 @@ class BeyondSmooth(Strict):
     def _optimum(self, fitted: Fitted) -> Fitted:
         """The optimum that is nearest to a fit."""
         return replace(fitted, end=minimised(fitted.problem, fitted.x, Stop(self.steps)))
+
+    def _believed(self, best: Fitted, plain: Fitted) -> bool:
+        """Whether the sub-halos of one image are more than what a model without them would do as well."""
+        if float(evidence_ratio(best, plain)) < self.worth:
+            return False
+        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
+        return left < self.stuck or not explains_little(left, before, self.explained)  # else something else is there
+
+    def _free_from(self, starts: list[list[Fitted]], source: FreeSourceSettings) -> list[Fitted]:
+        """One image behind a free source, from its likeliest start; from the next too where something is left then."""
+        found = self._free(starts[0], source)
+        for levels in starts[1 : self.tries]:
+            if bool(poor(likeliest(found))):
+                found += self._free(levels, source)[1:]
+        return found
 
     def _free(self, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
