@@ -91,6 +91,7 @@ class Evaluation:
         verdicts: what each image's fit says of itself, N of them; none if the method does not judge itself.
         unusable: why images were left out, by their index.
         seed: of the bootstrap.
+        kept: the numbers of each batch on the disk, which go once all is written.
     """
 
     data: str
@@ -103,6 +104,7 @@ class Evaluation:
     verdicts: list[Verdict] = field(default_factory=list)
     unusable: dict[int, str] = field(default_factory=dict)
     seed: int = 0
+    kept: Kept | None = None
 
     @property
     def quality(self) -> list[str]:
@@ -138,33 +140,39 @@ class Evaluation:
         }
 
     def write(self, folder: Path, provenance: dict[str, Any]) -> None:
-        """Write ``metrics.json``, ``table.md``, ``samples.npz`` (one number an image) and the figures, as PNG.
+        """Write ``samples.npz`` (one number an image), the figures (PNG), ``table.md`` and, last, ``metrics.json``.
 
-        A method that judges itself has ``verdicts.txt``, too: a line a lens, the worst first.
+        A method that judges itself has ``verdicts.txt``, too: a line a lens, the worst first. What was kept of the
+        batches goes when all of it stands.
 
         Args:
             folder: made if it is not there.
             provenance: `provenance.provenance` of the run.
         """
         tree = {"provenance": provenance, **self.tree()}
-        write_json(folder / "metrics.json", tree)
-        with whole_file(folder / "table.md") as temporary:
-            temporary.write_text(metrics_table(tree))
         arrays: dict[str, Any] = {f"{role}/{m}": x for role, values in self.values.items() for m, x in values.items()}
         with whole_file(folder / "samples.npz") as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, index=self.index, label=self.labels, **arrays)
         if self.verdicts:
             with whole_file(folder / "verdicts.txt") as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in lens_lines(self._lenses, self.verdicts)))
+        self._draw(folder / "figures")
+        with whole_file(folder / "table.md") as temporary:
+            temporary.write_text(metrics_table(tree))
+        write_json(folder / "metrics.json", tree)
+        if self.kept is not None:
+            self.kept.remove()
+
+    def _draw(self, folder: Path) -> None:
         if self.samples:
-            save_figure(sample_figure(self.samples, name=self.names["method"]), folder / "figures" / "samples.png")
+            save_figure(sample_figure(self.samples, name=self.names["method"]), folder / "samples.png")
         for metric in ("psnr_flux", "psnr_seed"):
             shown = {
                 self.names[r]: v[metric] for r, v in self.values.items() if metric in v and np.isfinite(v[metric]).any()
             }
             if shown:
                 figure = distribution_figure(shown, self.labels, self.classes, heading=COLUMNS[metric][0])
-                save_figure(figure, folder / "figures" / f"{metric}.png")
+                save_figure(figure, folder / f"{metric}.png")
 
 
 def evaluate(
@@ -191,8 +199,8 @@ def evaluate(
         data: name of the data set, in the results.
         baseline: judged beside the method, batch by batch; none if None.
         baseline_name: its name.
-        beside: a folder where the numbers of finished batches are kept until all are there, so that a run that was
-            killed goes on; none if None.
+        beside: a folder where the numbers of finished batches are kept until `Evaluation.write` is done, so that a
+            run that was killed goes on; none if None.
         origin: what the numbers depend on beside the images: others are not taken from the folder.
 
     Raises:
@@ -212,8 +220,6 @@ def evaluate(
         of = {"data": file.identity, "index": index.tolist(), "batch_size": how.batch_size, **(origin or {})}
         kept = Kept(beside, of, len(batches))
     judged.judge_all(methods, file, _progress(batches, f"evaluating {name}"), how, kept)
-    if kept is not None:
-        kept.remove()
     return Evaluation(
         data=data,
         classes=list(file.classes),
@@ -225,6 +231,7 @@ def evaluate(
         verdicts=judged.verdicts,
         unusable=lost,
         seed=how.seed,
+        kept=kept,
     )
 
 
