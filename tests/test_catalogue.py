@@ -443,6 +443,20 @@ def test_the_command_makes_a_catalogue_and_says_what_failed(folder, tmp_path):
     assert code == 0 and "out is already complete" in output
 
 
+def test_images_of_a_kind_that_is_not_read_are_passed_over_with_a_word(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.asdf", "b.ASDF", "c.png", "old.tar.gz", "notes.md", ".hidden.png"):
+        (tmp_path / "in" / name).write_text("")
+    asked = ["super-resolve", tmp_path / "in", "-o", tmp_path / "out", "--method", "bicubic", "--pixel-scale", "0.1"]
+    said = "passed over: 2 .asdf files, 1 .gz file, 1 .png file (.asdf is an ASDF file: save its data, err and dq"
+    code, output = run(*asked)
+    assert code == 2 and "in holds no images: " in output and said in output
+    np.save(tmp_path / "in" / "d.npy", ring())
+    code, output = run(*asked)
+    assert code == 0 and output.count("passed over") == 1 and f"note: {tmp_path / 'in'}: {said}" in output
+    assert "hidden" not in output and "notes" not in output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

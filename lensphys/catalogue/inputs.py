@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError, shortened
-from lensphys.data.contents import is_image_file
+from lensphys.data.contents import is_image_file, passed_over
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 
@@ -93,7 +93,11 @@ def listed(source: Path) -> list[Entry]:
     if source.is_dir():
         paths = sorted(path for path in source.iterdir() if is_image_file(path) and not path.name.startswith("."))
         if not paths:
-            raise LensphysError(f"{source} holds no images: FITS, .npy, .npz or .h5 files are looked for in it")
+            others = told_of_others(source)
+            raise LensphysError(
+                f"{source} holds no images: FITS, .npy, .npz or .h5 files are looked for in it"
+                f"{'' if others is None else f' ({others})'}"
+            )
         return [_entry(path.name, path) for path in paths]
     if source.suffix.lower() in LISTS:
         return [_entry(name, source.parent / name) for name in _lines(source)]
@@ -102,6 +106,11 @@ def listed(source: Path) -> list[Entry]:
     if not is_image_file(source):
         raise LensphysError(f"{source} is no file of images, and a list of them is named {', '.join(LISTS)}")
     return [_entry(source.name, source)]
+
+
+def told_of_others(source: Path) -> str | None:
+    """Return what is to be said of the files of a folder that are images of a kind that is not read; else None."""
+    return passed_over(path for path in source.iterdir() if not path.name.startswith(".")) if source.is_dir() else None
 
 
 def _lines(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lensphys.basics.checks import LensphysError, check_file
-from lensphys.cli.base import console
+from lensphys.cli.base import console, note
 
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
@@ -55,12 +55,15 @@ def make_catalogue(request: Request, chosen: Chosen, reading: Reading) -> None:
     from lensphys.basics.provenance import provenance
     from lensphys.basics.runners import Cluster, Processes
     from lensphys.catalogue import Survey, listed, super_resolve_all
+    from lensphys.catalogue.inputs import told_of_others
 
     origin = provenance(method=chosen.name, scale=request.scale, **chosen.record)
     survey = Survey(
         listed(request.source), chosen.method, chosen.identity, request.scale, reading, origin, request.shard_size,
         request.device,
     )  # fmt: skip
+    if (others := told_of_others(request.source)) is not None:
+        note(f"{request.source}: {others}")
     runner = Processes(request.workers) if request.scheduler is None else Cluster(request.scheduler)
     rows = super_resolve_all(survey, request.out, runner, overwrite=request.overwrite)
     _tell(request.out, rows)

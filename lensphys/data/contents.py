@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from astropy.io.fits import Header
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_same_shape
+from lensphys.basics.sentences import counted
 from lensphys.data.lens_file import LensFile
 from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32, mapped_npy, open_npy
@@ -33,7 +35,12 @@ from lensphys.observation.instrument import CONDITIONS
 Array = NDArray[Any]
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
 READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
-_OTHERS = {(".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"): PICTURE, (".asdf",): ASDF}
+_ARCHIVE = "an archive: unpack it (of FITS files .fits.gz, .fits.bz2 and .fits.fz are read as they are)"
+_OTHERS = {
+    (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"): PICTURE,
+    (".asdf",): ASDF,
+    (".gz", ".bz2", ".fz", ".xz", ".z", ".zst", ".zip", ".tar", ".tgz"): _ARCHIVE,
+}
 WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
 
 
@@ -212,6 +219,21 @@ def is_image_file(path: Path) -> bool:
 def other_kind(path: Path) -> str | None:
     """Return what a file is by its name, and the remedy, where we know its kind and do not read it."""
     return next((words for endings, words in _OTHERS.items() if path.name.lower().endswith(endings)), None)
+
+
+def passed_over(paths: Iterable[Path]) -> str | None:
+    """Return what is to be said of the files that hold images of a kind that is not read; None if there are none.
+
+    Args:
+        paths: of files of any kind; those of no known one are nobody's images.
+    """
+    kinds = [(path.suffix.lower(), other_kind(path)) for path in paths if not is_image_file(path)]
+    counts = Counter((ending, words) for ending, words in kinds if words is not None)
+    if not counts:
+        return None
+    told = ", ".join(counted(count, f"{ending} file") for (ending, _), count in sorted(counts.items()))
+    remedies = "; ".join(f"{ending} is {words}" for ending, words in sorted(counts))
+    return f"passed over: {told} ({remedies})"
 
 
 def kind_of(path: Path, suffixes: Mapping[str, tuple[str, ...]]) -> str:
