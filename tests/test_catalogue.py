@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -362,6 +364,45 @@ def test_a_lost_process_loses_its_own_part_alone(tmp_path):
     rows = super_resolve_all(survey_of(tmp_path / "a.npy", shard_size=1), tmp_path / "out")
     assert without_seconds(rows) == without_seconds(whole)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+@dataclass(frozen=True)
+class Dawdles:
+    """Takes as long as somebody waits, but for one image; says with a file that it has begun."""
+
+    level: float
+    begun: Path
+
+    def predict(self, observation, scale: int) -> Prediction:
+        if float(observation.image.amax()) < self.level:
+            self.begun.touch()
+            time.sleep(60)
+        return READY["bicubic"].predict(observation, scale)
+
+
+def test_ctrl_c_stops_workers_within_their_parts_and_keeps_what_is_finished(tmp_path):
+    stack = np.stack([ring(seed=k) for k in range(3)])
+    stack[0] *= 2
+    np.save(tmp_path / "a.npy", stack)
+    begun, out = tmp_path / "begun", tmp_path / "out"
+    method, first = Dawdles(float(stack[1:].max()) + 0.1, begun), out / "shards/000000/rows.json"
+
+    def press() -> None:
+        until = time.monotonic() + 50
+        while not (begun.exists() and first.exists()) and time.monotonic() < until:
+            time.sleep(0.05)
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressed: list[float] = []
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt):
+        super_resolve_all(survey_of(tmp_path / "a.npy", method, shard_size=1), out, Processes(2))
+    assert time.monotonic() - pressed[0] < 10
+    assert [path.name for path in (out / "shards").iterdir()] == ["000000"]
+    when = first.stat().st_mtime_ns
+    rows = super_resolve_all(survey_of(tmp_path / "a.npy", shard_size=1), out)
+    assert [row["status"] for row in rows] == ["done"] * 3 and first.stat().st_mtime_ns == when
 
 
 def test_a_worker_that_does_not_see_an_image_ends_the_run(tmp_path):

@@ -69,8 +69,8 @@ def test_a_killed_worker_changes_nothing(tmp_path, scheduler, start):
     finished = []
 
     class Watched(Cluster):
-        def run(self, job, shards):
-            for done in super().run(job, shards):
+        def run(self, job, shards, *stopped):
+            for done in super().run(job, shards, *stopped):
                 finished.append(done.shard)
                 if len(finished) == 3:
                     workers[0].send_signal(signal.SIGKILL)
@@ -109,8 +109,8 @@ def test_a_killed_worker_changes_nothing_in_a_catalogue(tmp_path, scheduler, sta
     survey = Survey(listed(tmp_path / "a.npy"), READY["bicubic"], "bicubic", reading=Reading(pixel_scale=0.1))
 
     class Watched(Cluster):
-        def run(self, job, parts):
-            for count, done in enumerate(super().run(job, parts)):
+        def run(self, job, parts, *stopped):
+            for count, done in enumerate(super().run(job, parts, *stopped)):
                 if count == 5:
                     workers[0].send_signal(signal.SIGKILL)
                 yield done

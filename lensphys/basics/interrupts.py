@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -90,14 +91,18 @@ def _answered(number: signal.Signals, handler: Any) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def end_with_parent() -> None:
-    """End this process, one of `multiprocessing`, once the one that started it is gone, even without a word."""
+def end_with_parent(held: Connection) -> None:
+    """End this process, one of `multiprocessing`, at once when the one that started it is gone or lets go of it.
+
+    Args:
+        held: an end of a pipe, the other end of which the parent closes to end its processes.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
-        parent.join()
+        wait([parent.sentinel, held])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -107,8 +107,8 @@ def _begun(path: Path) -> tuple[Path, BinaryIO]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the scratch folders of killed runs: those whose lock nobody holds."""
-    for left in folder.iterdir():
+    """Remove the scratch folders of killed runs, those whose lock nobody holds, from a folder if it is there."""
+    for left in folder.iterdir() if folder.is_dir() else ():
         if _SCRATCH.fullmatch(left.name):
             with suppress(OSError):  # of another user
                 _remove_unless_held(left)

@@ -9,9 +9,10 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context, set_forkserver_preload
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol, TypeVar
@@ -24,6 +25,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _SECONDS_BETWEEN_NOTES = 5.0
+_SECONDS_TO_ANSWER = 0.2  # to Ctrl-C
+
+
+def _never() -> bool:
+    return False
 
 
 class Runner(Protocol):
@@ -32,8 +38,19 @@ class Runner(Protocol):
     Closing the generator ends all work.
     """
 
-    def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
-        """Yield what the job returns for each part."""
+    def run(
+        self, job: Callable[[T], R], parts: Sequence[T], stopped: Callable[[], bool] = _never
+    ) -> Generator[R, None, None]:
+        """Yield what the job returns for each part.
+
+        Args:
+            job: what is done.
+            parts: for which it is done.
+            stopped: whether the work shall end, now and then asked while other processes are waited for.
+
+        Raises:
+            KeyboardInterrupt: as soon as it shall end; what other processes have not finished is lost.
+        """
         ...
 
 
@@ -53,32 +70,54 @@ class Processes:
     def __post_init__(self) -> None:
         check_whole("--workers", self.count, 1)
 
-    def run(self, job: Callable[[T], R], parts: Iterable[T]) -> Generator[R, None, None]:
+    def run(
+        self, job: Callable[[T], R], parts: Iterable[T], stopped: Callable[[], bool] = _never
+    ) -> Generator[R, None, None]:
         """Yield what the job returns for each part; parts are asked for as they are wanted, a few ahead."""
         if self.count == 1 or (isinstance(parts, Sized) and len(parts) <= 1):
             yield from map(job, parts)
             return
-        pool, waiting = ProcessPoolExecutor(self.count, _context(), initializer=_begin), set[Future[R]]()
+        waiting = set[Future[R]]()
         try:
-            for part in parts:
-                with interrupts_ignored():
-                    waiting.add(pool.submit(job, part))
-                if len(waiting) >= 2 * self.count:
-                    yield from _finished(waiting)
-            while waiting:
-                yield from _finished(waiting)
+            with _pool(self.count) as pool:
+                for part in parts:
+                    with interrupts_ignored():
+                        waiting.add(pool.submit(job, part))
+                    if len(waiting) >= 2 * self.count:
+                        yield from _finished(waiting, stopped)
+                while waiting:
+                    yield from _finished(waiting, stopped)
         except BrokenProcessPool:
             raise LensphysError(
                 "a worker died (out of memory?): run the same command again, with fewer --workers; "
                 "finished parts are kept"
             ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(waiting: set[Future[R]]) -> Iterator[R]:
+@contextmanager
+def _pool(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block: at once if it is left by Ctrl-C, or as no more results are asked for."""
+    context = _context()
+    held, holding = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(held,))
+    try:
+        yield pool
+    except (KeyboardInterrupt, GeneratorExit):
+        holding.close()  # else they would finish what they have begun, however long that takes
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        holding.close()
+        held.close()
+
+
+def _finished(waiting: set[Future[R]], stopped: Callable[[], bool]) -> Iterator[R]:
     """The results of those that are finished, at least one, which wait no more."""
-    done = wait(waiting, return_when=FIRST_COMPLETED).done
+    done: set[Future[R]] = set()
+    while not done:
+        if stopped():
+            raise KeyboardInterrupt
+        done = wait(waiting, timeout=_SECONDS_TO_ANSWER, return_when=FIRST_COMPLETED).done
     waiting -= done
     yield from (future.result() for future in done)
 
@@ -105,9 +144,9 @@ def _context() -> BaseContext:
     return get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
 
 
-def _begin() -> None:
+def _begin(held: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its processes quietly
-    end_with_parent()
+    end_with_parent(held)
 
 
 @dataclass(frozen=True)
@@ -125,7 +164,9 @@ class Cluster:
     address: str
     patience: float = 600.0
 
-    def run(self, job: Callable[[T], R], parts: Sequence[T]) -> Generator[R, None, None]:
+    def run(
+        self, job: Callable[[T], R], parts: Sequence[T], stopped: Callable[[], bool] = _never
+    ) -> Generator[R, None, None]:
         """Yield what the job returns for each part."""
         need("distributed", "--scheduler (Dask)")
         from distributed import Client, KilledWorker
@@ -139,7 +180,8 @@ class Cluster:
         try:
             # a part that kills its workers again and again is given up by Dask, with KilledWorker
             run = uuid.uuid4().hex  # Dask takes what has one key for one task, whoever asks
-            yield from self._results(client, client.map(job, parts, key=[f"part-{run}-{i}" for i in range(len(parts))]))
+            futures = client.map(job, parts, key=[f"part-{run}-{i}" for i in range(len(parts))])
+            yield from self._results(client, futures, stopped)
         except KilledWorker as error:
             raise LensphysError(
                 f"several workers died over one part (out of memory?): {error}; run the same command again, finished "
@@ -148,10 +190,12 @@ class Cluster:
         finally:
             client.close()
 
-    def _results(self, client: Any, futures: Sequence[Any]) -> Iterator[Any]:
+    def _results(self, client: Any, futures: Sequence[Any], stopped: Callable[[], bool]) -> Iterator[Any]:
         """The results of futures as they are finished, as long as workers come back in time."""
         pending, seen = set(futures), time.monotonic()
         while pending:
+            if stopped():
+                raise KeyboardInterrupt
             done, pending = _some(client, pending)
             for future in done:
                 result = future.result()
@@ -190,12 +234,12 @@ def run_parts(
         note: writes down what is finished: now and then, and at the end, however that comes.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, between two parts.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM: at once where other processes compute, else between two parts.
     """
-    noted = time.monotonic()
+    noted, interrupts = time.monotonic(), Interrupts()
     try:
         # on Ctrl-C the workers stop at once, not when the exception is forgotten
-        with closing(runner.run(job, parts)) as run, Interrupts() as interrupts:
+        with closing(runner.run(job, parts, lambda: interrupts.wished)) as run, interrupts:
             for finished in run:
                 take(finished)
                 if time.monotonic() - noted > _SECONDS_BETWEEN_NOTES:

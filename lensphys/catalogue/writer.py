@@ -200,8 +200,10 @@ def _run(manifest: _SurveyManifest, runner: Runner) -> None:
             manifest.finished[done.shard] = done
             progress.advance(bar, done.lenses)
 
-        run_parts(runner, work, missing, take, manifest.write)
-    remove_leftovers(manifest.folder / SHARDS)  # of workers that were killed
+        try:
+            run_parts(runner, work, missing, take, manifest.write)
+        finally:
+            remove_leftovers(manifest.folder / SHARDS)  # of workers that were killed
 
 
 def _catalogued(survey: Survey, out: Path) -> list[Row]:

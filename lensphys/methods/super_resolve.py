@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -71,14 +72,14 @@ def super_resolve(
     parts = ((i, observation[rows[i]]) for i in missing)
     alone = min(workers, len(missing)) <= 1
     job = partial(_planes_of, method, scale, device) if alone else partial(_on_one_thread, method, scale)
-    done = Processes(1 if alone else workers).run(job, parts)
     found: dict[int, Planes] = {}
     console = progress_console(quiet=quiet)
-    for i, planes in tracked(done, "super-resolving", len(missing), console=console):
-        if kept is None:
-            found[i] = planes
-        else:
-            kept.keep(i, planes)
+    with closing(Processes(1 if alone else workers).run(job, parts)) as done:
+        for i, planes in tracked(done, "super-resolving", len(missing), console=console):
+            if kept is None:
+                found[i] = planes
+            else:
+                kept.keep(i, planes)
     result = _whole([found[i] for i in range(len(rows))]) if kept is None else _stacked(kept)
     return _with_source_scale(result, observation)
 

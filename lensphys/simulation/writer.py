@@ -103,8 +103,6 @@ def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
             merge_shards(manifest.folder, out, report=lambda samples: progress.advance(bar, samples))
     if into_file:
         shutil.rmtree(manifest.folder)
-    else:
-        remove_leftovers(out)  # of workers that were killed
     return out
 
 
@@ -118,7 +116,10 @@ def _run(manifest: PlanManifest, runner: Runner, device: str, report: Callable[[
         report(finished.samples)
 
     job = partial(write_shard, manifest.plan, manifest.folder.resolve(), device)
-    run_parts(runner, job, manifest.missing, take, manifest.write)
+    try:
+        run_parts(runner, job, manifest.missing, take, manifest.write)
+    finally:
+        remove_leftovers(manifest.folder)  # of workers that were killed
 
 
 def _check_same(plan: Plan, out: Path) -> None:
