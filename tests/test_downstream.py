@@ -719,6 +719,23 @@ def test_networks_learn_from_lenses_that_teach_and_no_other(two_networks):
     assert all(torch.equal(before[name], after[name]) for name in before)  # labels did not touch the first network
 
 
+def test_a_reader_finds_the_run_that_it_looks_with_from_anywhere(two_networks, data, tmp_path, monkeypatch):
+    """Within its experiment it is found wherever that is copied, outside of it where it was."""
+    there = shutil.copytree(two_networks[0], tmp_path / "there")
+    monkeypatch.chdir(there)
+    change = {"products": {"first": {"run": "runs/first"}}, "inputs": {"fit": {"kind": "numbers", "of": "first"}}}
+    readers = {"trees": {"kind": "trees", "iterations": [5]}}
+    downstream(experiment(**change, readers=readers, shifts={}, budgets=[5], seeds=1), Path("../new"))
+    monkeypatch.chdir(tmp_path.parent)
+    shutil.move(tmp_path / "new", tmp_path / "moved")
+    outside, within = tmp_path / "moved" / "readers" / "trees_fit", there / "readers" / "cnn_sr"
+    assert len(apply_reader(outside, data)["images"]) == len(apply_reader(within, data)["images"]) == 15
+    shutil.rmtree(there / "runs")
+    for reader, name in ((outside, "first"), (within, "both")):
+        with pytest.raises(LensphysError, match=rf"reader.json looks with the run {there}/runs/{name}, and its best"):
+            apply_reader(reader, data)
+
+
 def test_labels_that_networks_saw_are_declared(two_networks):
     folder, tree = two_networks
     assert tree["labelled"] == ["SR"]

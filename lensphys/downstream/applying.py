@@ -15,7 +15,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.outputs import whole_file
 from lensphys.basics.provenance import SUPER_RESOLVING, provenance, source_hash
-from lensphys.basics.runs import READER
+from lensphys.basics.runs import READER, WEIGHTS
 from lensphys.basics.settings import Strict
 from lensphys.data.images import Reading, read_images
 from lensphys.downstream.inputs import AnyInput, Material, Seen
@@ -79,7 +79,7 @@ def save_reader(
         reader=settings.readers[reader],
         input=name,
         inputs=inputs,
-        products={p: collection.origin(p) for x in inputs.values() for p in x.products},
+        products={p: collection.origin(p).seen_from(folder) for x in inputs.values() for p in x.products},
         names=list(collection.seen("train", name).names),
         classes=list(train.target.classes),
         target=settings.target,
@@ -102,7 +102,7 @@ def load_reader(folder: Path, device: str = "cpu") -> tuple[SavedReader, Trained
     """Return a trained reader and what it needs.
 
     Raises:
-        LensphysError: if the folder holds none, or its state does not fit.
+        LensphysError: if the folder holds none, its state does not fit, or a run that it looks with is gone.
     """
     if not (folder / _SETTINGS).is_file() or not (folder / _STATE).is_file():
         raise LensphysError(f"{folder} holds no trained reader: name a folder in readers/ of `lensphys downstream`")
@@ -113,9 +113,25 @@ def load_reader(folder: Path, device: str = "cpu") -> tuple[SavedReader, Trained
     except Exception as error:  # a damaged file fails in any way
         raise LensphysError(f"{folder} is damaged ({shortened(str(error))}): run `lensphys downstream` again") from None
     saved = SavedReader.parse(tree, str(folder / _SETTINGS))
+    found = {name: _found(product, name, folder) for name, product in saved.products.items()}
+    saved = saved.model_copy(update={"products": found})
     trained = saved.reader.restored(state, len(saved.classes), device)
     trained.temperature = saved.temperature
     return saved, trained
+
+
+def _found(product: Product, name: str, folder: Path) -> Product:
+    """A product of a reader, its run where it lies now."""
+    if product.run is None:
+        return product
+    places = [folder / product.run, Path(product.run)]  # versions up to 0.4.0 wrote it from where they were started
+    place = next((place for place in places if (place / WEIGHTS).is_file()), None)
+    if place is None:
+        raise LensphysError(
+            f"{folder / _SETTINGS} looks with the run {places[0].resolve()}, and its {WEIGHTS} is gone: copy it back, "
+            f"or write where it is as 'run' of the product {name!r} there"
+        )
+    return product.trained_at(place)
 
 
 def apply_reader(

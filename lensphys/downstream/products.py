@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,17 @@ class Product(Strict):
     def trained_at(self, run: Path) -> Product:
         """Return the same product, once its training has left a run folder."""
         return self.model_copy(update={"run": str(run), "train": None, "start": None})
+
+    def seen_from(self, reader: Path) -> Product:
+        """Return the same product, its run as the folder of a reader, ``EXPERIMENT/readers/NAME``, finds it again.
+
+        Within the experiment that is the way from there, and the whole may be moved; else it is an absolute path.
+        """
+        if self.run is None:
+            return self
+        run, home = Path(self.run).resolve(), reader.resolve()
+        within = run.is_relative_to(home.parent.parent)
+        return self.trained_at(Path(os.path.relpath(run, home)) if within else run)
 
     def method(self, device: str = "cpu") -> Method:
         """Return what super-resolves.
