@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lenses import one_thread  # noqa: F401
 from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.runs import read_weights, write_weights
 from lensphys.basics.settings import read_yaml
 from lensphys.cli import app
 from lensphys.evaluation.comparison import Comparison, check_comparison, compare
@@ -136,6 +138,26 @@ def test_a_damaged_row_is_judged_again(done):
     assert (
         rows["bicubic"]["failed"] is None and rows["bicubic"]["results"].keys() == before["bicubic"]["results"].keys()
     )
+
+
+def test_a_folder_that_was_copied_or_moved_is_gone_on_with(done, monkeypatch, tmp_path):
+    there = shutil.copytree(done[0], tmp_path / "there")
+    monkeypatch.setattr(running_module.Judge, "judged", lambda *_: pytest.fail("judged again"))
+    for folder in (there, tmp_path / "moved"):
+        rows = {row["name"]: row for row in compare(comparison(), folder)["rows"]}
+        for before in done[1]["rows"]:
+            assert rows[before["name"]]["results"] == before["results"], rows[before["name"]]["failed"]
+            assert rows[before["name"]]["training_seconds"] == before["training_seconds"]
+        if folder == there:
+            shutil.move(there, tmp_path / "moved")
+
+
+def test_a_copy_whose_trainings_started_from_other_weights_is_refused(done, tmp_path):
+    there = shutil.copytree(done[0], tmp_path / "there")
+    path = there / "runs" / "net" / "best.safetensors"
+    write_weights(path, {name: x + 1 for name, x in read_weights(path.parent).items()})
+    with pytest.raises(LensphysError, match="there/runs/game holds a run with other settings"):
+        compare(comparison(), there)
 
 
 def test_the_number_of_threads_is_set_for_all_and_put_back(done, monkeypatch):

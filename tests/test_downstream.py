@@ -701,10 +701,21 @@ def test_a_wide_interval_of_nuisances_tells_nothing():
 @pytest.fixture(scope="module")
 def two_networks(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("two")
+    return folder, downstream(two(), folder)
+
+
+def two() -> Downstream:
+    """One reader of images that networks make, of which one learned from labels."""
     inputs = {"LR": {"kind": "lr"}, "unseen": {"kind": "sr", "of": "first"}, "SR": {"kind": "sr", "of": "both"}}
     readers = {"CNN": {"kind": "cnn", "channels": 2, "blocks": 1, "levels": 2, "training": QUICK}}
     change = {"products": THREE, "inputs": inputs, "readers": readers, "shifts": {}, "budgets": [5], "seeds": 1}
-    return folder, downstream(experiment(**change), folder)
+    return experiment(**change)
+
+
+def test_an_experiment_that_was_copied_is_gone_on_with(two_networks, tmp_path, monkeypatch):
+    copied = shutil.copytree(two_networks[0], tmp_path / "copied")
+    monkeypatch.setattr(running_module._Run, "_read", lambda *_: pytest.fail("read again"))
+    assert downstream(two(), copied)["rows"] == two_networks[1]["rows"]
 
 
 def test_networks_learn_from_lenses_that_teach_and_no_other(two_networks):

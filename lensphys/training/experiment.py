@@ -330,8 +330,8 @@ def check_run(run: Path, experiment: Experiment, *, resume: bool) -> None:
             raise LensphysError(
                 f"{run} lacks {CONFIG}, the settings that it has: copy it back, or remove {CHECKPOINT} to start anew"
             )
-        before = Experiment.from_yaml(run / CONFIG, [])
-        if _without_hardware(before) != _without_hardware(experiment):
+        before, now = (_without_hardware(x) for x in (Experiment.from_yaml(run / CONFIG, []), experiment))
+        if _where_now(before, now, run.resolve().parent.parent) != now:
             raise LensphysError(
                 f"{run} holds a run with other settings ({CONFIG}): ask for the same ones, choose another folder or "
                 "remove this one"
@@ -409,9 +409,35 @@ def lineage(run: Path) -> dict[Path, Experiment]:
     return found
 
 
-def _without_hardware(experiment: Experiment) -> Experiment:
+def _without_hardware(experiment: Experiment) -> dict[str, Any]:
     """A run may go on with other devices or for longer, but not with another method or other data."""
     machine = {"devices": 1, "nodes": 1, "accelerator": "auto", "epochs": 1, "minutes": None, "tracker": "tensorboard"}
     settings = experiment.training.model_copy(update=machine)
     data, *more = (data.model_copy(update={"workers": 1}) for data in experiment.named_data.values())
-    return experiment.model_copy(update={"training": settings, "data": data, "more_data": more})
+    return experiment.model_copy(update={"training": settings, "data": data, "more_data": more}).model_dump()
+
+
+def _where_now(before: Any, now: Any, root: Path) -> Any:
+    """Settings with the places of others, for what was moved or copied together with the folder that the runs lie in.
+
+    Args:
+        before: the settings of a run, or a part of them.
+        now: those that are asked for.
+        root: the folder above that of the runs.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        return {key: _where_now(part, now.get(key), root) for key, part in before.items()}
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [_where_now(*parts, root) for parts in zip(before, now, strict=True)]
+    moved = isinstance(before, str) and isinstance(now, str) and _moved(Path(before), Path(now).resolve(), root)
+    return now if moved else before
+
+
+def _moved(before: Path, now: Path, root: Path) -> bool:
+    """Whether a file or run lies in the folder as it did before; of data the checkpoint knows whether they are it."""
+    if not now.is_relative_to(root):
+        return False
+    tail = now.relative_to(root).parts
+    weights = [place / WEIGHTS for place in (before, now)]
+    another = all(path.is_file() for path in weights) and weights[0].read_bytes() != weights[1].read_bytes()
+    return before.parts[-len(tail) :] == tail and not another

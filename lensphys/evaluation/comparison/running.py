@@ -137,9 +137,11 @@ class _Run:
         """What a method reached and costs; not computed again for the same weights and settings."""
         niqe = [self.niqe.mean.tolist(), self.niqe.covariance.tolist()]
         made_by = [VERSION, source_hash(*SUPER_RESOLVING, "evaluation"), str(self.device)]
+        left, trained = self._left(entry), entry.ready is None
+        config = (left / CONFIG).read_text().replace(f"{self.folder}/", "") if trained else ""  # that may be moved
         asked = [entry.model_dump(), self.comparison.limit, self.comparison.threads, self.judge.identity, niqe, made_by]
-        made = [self._left(entry) / name for name in (WEIGHTS, CONFIG)] if entry.ready is None else []
-        key = hashlib.sha256(json.dumps(asked).encode() + b"".join(path.read_bytes() for path in made)).hexdigest()
+        weights = (left / WEIGHTS).read_bytes() if trained else b""
+        key = hashlib.sha256(json.dumps([*asked, config]).encode() + weights).hexdigest()
         kept = KeptRow(self.folder / "rows" / f"{entry.slug}.json", key)
         if (before := kept.found()) is not None:
             self.console.print("judged before")
