@@ -780,6 +780,14 @@ def test_scores_without_labels_are_of_products_without_labels():
         check_downstream(experiment(products=TREE["products"] | {"p": {"train": rank}}))
 
 
+def test_readers_that_would_see_a_few_pixels_are_refused(data):
+    for source in ({"file": str(data)}, TREE["data"]):
+        with pytest.raises(
+            LensphysError, match=r'half_field: of 0.01" on each side readers see 2 x 2 pixels of 0.101"'
+        ):
+            check_downstream(experiment(data=source, half_field=0.01))
+
+
 def test_some_lenses_of_a_file_are_a_file(data, tmp_path):
     rows = np.array([1, 4, 7])
     with LensFile(write_rows(data, rows, tmp_path / "part.h5")) as part, LensFile(data) as whole:

@@ -45,12 +45,19 @@ def test_the_descriptions_of_the_presets_are_their_own():
         (["z_source=0.2"], "z_lens must lie between 0 and the source, got 0.5 for a source at 0.2$"),
         (["source.color={euclid: 0.5}"], "color names the unknown instrument 'euclid'"),
         (["classes.cdm.heaviest=.inf"], "'classes.cdm.heaviest': Input should be a finite number"),
+        (["height=7"], "'height': Input should be greater than or equal to 8, got 7"),
         (["classes.cdm.slope=.nan"], "'classes.cdm.slope': Input should be a finite number"),
     ],
 )
 def test_what_would_fail_later_is_refused_at_once(changes, message):
     with pytest.raises(LensphysError, match=message):
         Recipe.named("model_2", changes)
+
+
+def test_a_field_that_another_instrument_sees_in_a_few_pixels_is_refused():
+    few = Recipe.named("roman", ["height=12", "width=40"])
+    with pytest.raises(LensphysError, match="rubin_lsst_i sees the field of roman_f129 as 7 x 22 pixels, and images"):
+        few.seen_by("rubin_lsst_i")
 
 
 def test_draws_that_are_not_finite_are_refused():

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.remarks import Tally
+from lensphys.basics.sizes import SMALLEST_SIDE
 from lensphys.observation import Observation
 from lensphys.observation.bad_pixels import BadPixels
 from lensphys.observation.borders import filled_border, filled_patches
 
 Array = NDArray[Any]
 MASK, KEEP = "mask", "keep"  # what is done to bad pixels
-SMALLEST_SIDE = 8  # pixels; below it an array is not an image (a stack saved as (H, W, 3))
 _ONE = {True: "one", False: "some"}
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
 

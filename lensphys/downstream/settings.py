@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.runs import check_trained
 from lensphys.basics.settings import Strict
+from lensphys.basics.sizes import SMALLEST_SIDE
 from lensphys.data.lens_file import LensFile
 from lensphys.downstream.inputs import AnyInput, Kind
 from lensphys.downstream.products import Product
@@ -20,6 +21,7 @@ from lensphys.downstream.sampling import classes_of
 from lensphys.methods import READY, TrainableMethod
 from lensphys.simulation.plan import Plan
 from lensphys.simulation.recipe import Recipe
+from lensphys.tracing.grid import PixelGrid
 from lensphys.training.experiment import DataSettings, Experiment, built, lineage
 
 Nuisance = Literal["flux", "arc_radius", "signal_to_noise"]
@@ -295,13 +297,27 @@ def _check_data(data: DataSettings, settings: Downstream) -> None:
         if data.unused is not None:
             raise LensphysError(data.unused)
         with LensFile(str(data.file)) as file:
+            _check_field(settings, file.grid_lr)
             if settings.task == "classify":
                 classes_of(file)
         return
     plan = Plan.from_recipe(Recipe.named(data.recipe, data.set), data.n, classes=data.classes, seed=data.seed)
+    recipe = plan.recipe
+    _check_field(settings, PixelGrid(recipe.height, recipe.width, plan.instrument.pixel_scale))
     if settings.task == "classify" and len(plan.classes) < 2:
         raise LensphysError(f"{data.recipe} with classes {', '.join(plan.classes)}: there is nothing to tell apart")
     check_label_free(settings, plan.classes)
+
+
+def _check_field(settings: Downstream, grid: PixelGrid) -> None:
+    """Raise where readers would see next to nothing of images on such pixels."""
+    half = settings.half_field
+    seen = None if half is None else grid.middle(half, half)
+    if seen is not None and min(seen.shape) < SMALLEST_SIDE:
+        raise LensphysError(
+            f'half_field: of {half:g}" on each side readers see {seen.height} x {seen.width} pixels of '
+            f'{grid.scale:.4g}", and images have {SMALLEST_SIDE} x {SMALLEST_SIDE} or more: raise it, or leave it out'
+        )
 
 
 def check_label_free(settings: Downstream, classes: Sequence[str]) -> None:

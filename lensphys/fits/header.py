@@ -16,6 +16,7 @@ from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError, is_number
 from lensphys.basics.settings import Strict
+from lensphys.basics.sizes import PIXEL_SCALES
 from lensphys.fits.file import shown
 
 # what describes the array in the file that was read, not the image
@@ -133,7 +134,7 @@ class UsualScales(Strict):
     """
 
     questioned: tuple[PositiveFloat, PositiveFloat] = (1e-3, 10.0)
-    refused: tuple[PositiveFloat, PositiveFloat] = (1e-4, 60.0)
+    refused: tuple[PositiveFloat, PositiveFloat] = PIXEL_SCALES
 
 
 def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = UsualScales()) -> str | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.settings import Strict, read_yaml
+from lensphys.basics.sizes import PIXEL_SCALES
 from lensphys.observation.camera import Camera, Observation
 from lensphys.observation.noise import ExposureNoise, Noise, RectifiedCountNoise, SkyNoise
 from lensphys.observation.per_image import PerImage
@@ -168,7 +169,7 @@ class Instrument(Strict):
 
     version: PositiveInt
     description: str
-    pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    pixel_scale: Annotated[float, Field(ge=PIXEL_SCALES[0], le=PIXEL_SCALES[1], allow_inf_nan=False)]
     unit: Literal["counts", "e-/s", "ADU/s"]
     gain: Annotated[PositiveFloat | None, Field(validate_default=True, allow_inf_nan=False)] = None
     zero_point: FiniteFloat | None = None

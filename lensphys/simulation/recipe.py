@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.settings import Strict, find_beside, merged, override, read_yaml
+from lensphys.basics.sizes import SMALLEST_SIDE
 from lensphys.observation import Instrument
 from lensphys.observation.instrument import instrument_names
 from lensphys.simulation.components import Counts, Shear, Target, VariedConditions
@@ -57,8 +58,8 @@ class Recipe(Strict):
     version: PositiveInt
     description: str
     instrument: str
-    height: PositiveInt
-    width: PositiveInt
+    height: Annotated[int, Field(ge=SMALLEST_SIDE)]
+    width: Annotated[int, Field(ge=SMALLEST_SIDE)]
     upscale: PositiveInt = 2
     hr_noise: bool = False
     target: Target | None = None
@@ -117,7 +118,7 @@ class Recipe(Strict):
             instrument: a preset, or the path of a user's instrument file.
 
         Raises:
-            LensphysError: if the recipe says more of its own instrument than its name.
+            LensphysError: if the recipe says more of its own instrument than its name, or the field has too few pixels.
         """
         own = next((key for key in ("counts", "conditions", "target") if getattr(self, key) is not None), None)
         if own is not None:
@@ -128,7 +129,12 @@ class Recipe(Strict):
                     f"{key}: a flux in the unit of {self.instrument} means nothing to {instrument}: give a magnitude"
                 )
         ratio = Instrument.named(self.instrument).pixel_scale / Instrument.named(instrument).pixel_scale
-        size = {"height": max(1, round(self.height * ratio)), "width": max(1, round(self.width * ratio))}
+        size = {"height": round(self.height * ratio), "width": round(self.width * ratio)}
+        if min(size.values()) < SMALLEST_SIDE:
+            raise LensphysError(
+                f"{instrument} sees the field of {self.instrument} as {size['height']} x {size['width']} pixels, and "
+                f"images have {SMALLEST_SIDE} x {SMALLEST_SIDE} or more: raise height and width of the recipe"
+            )
         return self.model_copy(update={"instrument": instrument} | size)
 
     @classmethod
