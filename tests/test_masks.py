@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import app
+from lensphys.data.contents import InMemory
 from lensphys.data.images import Reading, read_images
 from lensphys.fits.image import Choice
 from lensphys.simulation.recipe import Recipe
@@ -90,6 +91,42 @@ def test_the_sense_can_be_said(cut_out, tmp_path):
         read_images(cut_out, Reading(mask=path))
     images = read_images(cut_out, Reading(mask=path, choice=Choice(mask_means="good")))
     assert np.array_equal(good(images)[0], half)
+
+
+def ring_and_annulus(inner: float, outer: float, lens_light: float) -> tuple[np.ndarray, np.ndarray]:
+    """An Einstein ring of 12 pixels about a galaxy, and where its pixels lie between two radii."""
+    y, x = np.mgrid[-30:30, -30:30] + 0.5
+    r = np.hypot(x, y)
+    noise = np.random.default_rng(0).normal(0, 0.03, r.shape)
+    pixels = np.exp(-((r - 12) ** 2) / 4) * (0.7 + 0.3 * np.sign(x)) + lens_light * np.exp(-r / 3) + noise
+    return pixels.astype("f4"), (r > inner) & (r < outer)
+
+
+@pytest.mark.parametrize("lens_light", [0, 3])
+@pytest.mark.parametrize(("inner", "outer"), [(4, 20), (8, 16), (10, 14)])
+@pytest.mark.parametrize("means", ["good", "bad"])
+def test_a_ring_about_the_middle_is_what_counts_in_either_sense(tmp_path, inner, outer, lens_light, means):
+    pixels, annulus = ring_and_annulus(inner, outer, lens_light)
+    fits.writeto(tmp_path / "a.fits", pixels, HEADER)
+    path = saved(tmp_path / "mask.npy", annulus if means == "good" else ~annulus)
+    images = read_images(tmp_path / "a.fits", Reading(mask=path, bad_pixels="keep"))
+    assert np.array_equal(good(images)[0], annulus)
+
+
+def test_a_ring_without_light_is_not_what_counts(tmp_path):
+    pixels, edge = ring_and_annulus(26, 29, 0)  # where an aperture ends, say
+    fits.writeto(tmp_path / "a.fits", pixels, HEADER)
+    images = read_images(tmp_path / "a.fits", Reading(mask=saved(tmp_path / "mask.npy", edge)))
+    assert np.array_equal(good(images)[0], ~edge)
+
+
+def test_an_array_says_where_its_pixels_count_unless_that_leaves_the_lens_out():
+    """A disk on half of the lens may be meant in either sense: an array is True where a pixel counts."""
+    pixels, disk = ring_and_annulus(0, 12, 0)
+    images = read_images(InMemory(pixels, disk), Reading(pixel_scale=0.05, bad_pixels="keep"))
+    assert np.array_equal(good(images)[0], disk)
+    with pytest.raises(LensphysError, match="the mask of the array masks the lens"):
+        read_images(InMemory(pixels, ~ring_and_annulus(0, 20, 0)[1]), Reading(pixel_scale=0.05))
 
 
 def test_one_for_a_stack_and_one_each(stack, tmp_path):

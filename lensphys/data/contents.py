@@ -24,7 +24,7 @@ from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
 from lensphys.fits.kernel import Kernel
-from lensphys.fits.masks import Mask, good_pixels, sense
+from lensphys.fits.masks import Mask, good_pixels, masks_lens
 from lensphys.fits.units import is_magnitude, is_surface_brightness
 from lensphys.observation import (
     Conditions,
@@ -187,7 +187,7 @@ class InMemory:
         if is_magnitude(Header({"BUNIT": self.unit})):
             raise LensphysError(f"{self} holds magnitudes or another logarithm ({self.unit}): give fluxes")
         mask = None if self.mask is None else self._truth(pixels.shape[-2:])
-        if mask is not None and sense(Mask(mask, "mask", f"the mask of {self}"), pixels) == "bad":
+        if mask is not None and masks_lens(Mask(mask, "mask", f"the mask of {self}"), pixels):
             raise LensphysError(f"the mask of {self} masks the lens: it must be True where a pixel counts, give ~mask")
         with np.errstate(over="ignore"):
             stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)

@@ -86,11 +86,23 @@ def sense(mask: Mask, image: Array) -> str | None:
     return None if _says_sense(mask, values) else _by_lens(mask, values, image)[0]
 
 
+def masks_lens(mask: Mask, image: Array) -> bool:
+    """Return whether a mask that is said to be one where pixels count leaves the lens out, for sure.
+
+    Args as for `good_pixels`.
+    """
+    try:
+        return _by_lens(mask, _numbers(mask), image)[0] == "bad"
+    except LensphysError:  # either sense is one that a user may mean
+        return False
+
+
 def good_pixels(mask: Mask, image: Array, means: str | None = None) -> tuple[Array, str]:
     """Return where pixels count, and the sentence that says in which sense the mask was read.
 
     The surest comes first: what the user says, planes with names in the header, the name of the extension. A plain
-    MASK of zeros and ones does not say: its sense is the one in which the lens counts. Where it is NaN no pixel counts.
+    MASK of zeros and ones does not say: its sense is the one in which the lens counts, or a ring about the middle where
+    that tells no more. Where it is NaN no pixel counts.
 
     Args:
         mask: what the file has; an (H, W) one holds for each image.
@@ -228,12 +240,28 @@ def _by_lens(mask: Mask, values: Array, image: Array) -> tuple[str, str]:
     share = float(ones[middle].mean())
     if share >= mask.reading.most:
         return "good", f"those where it is {{}} ({100 * share:.0f} % of the middle, where the lens is)"
-    share = max(share, float(ones[middle & light].mean()) if (middle & light).any() else 0.0)
+    lit = float(ones[middle & light].mean()) if (middle & light).any() else 0.0
+    share = max(share, lit)
     if share <= mask.reading.fewest:
         return "bad", f"those where it is {{}} ({100 * (1 - share):.0f} % of the middle, where the lens is)"
+    for means, kept, seen in (("good", values != 0, lit), ("bad", values == 0, 1 - lit)):
+        if seen > mask.reading.fewest and all(map(_is_ring, kept.reshape(-1, *kept.shape[-2:]))):
+            return means, f"those where it is {{}} (a ring about the middle, with {100 * seen:.0f} % of its light)"
     raise LensphysError(
         f"{mask.where} is not zero on {100 * share:.0f} % of the lens: give --mask-means good or --mask-means bad"
     )
+
+
+def _is_ring(kept: Array) -> bool:
+    """Whether pixels (H, W) lie about the middle of the image, and neither in it nor along all borders."""
+    from scipy.ndimage import label
+
+    parts, _ = label(~kept)
+    height, width = kept.shape
+    core = parts[(height - 1) // 2 : height // 2 + 1, (width - 1) // 2 : width // 2 + 1]
+    edges = [edge[edge > 0] for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1])]
+    around = set(np.concatenate(edges).tolist())
+    return bool((core > 0).all() and all(map(len, edges)) and not around & set(core.ravel().tolist()))
 
 
 def _middle(shape: tuple[int, ...]) -> Array:
