@@ -7,6 +7,7 @@ from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.images import Reading, read_images, with_target_psf
+from lensphys.fits.image import Choice
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import GaussianPSF, PixelPSF
 from lensphys.observation.psf_file import centred, centred_psf, offset, read_kernel, usable
@@ -182,3 +183,34 @@ def test_a_target_psf_moves_nothing_on_the_sky(tmp_path):
     ]
     plain = read_images(tmp_path / "a.npy", Reading(pixel_scale=0.1))
     assert not isinstance(plain.observation.camera.psf, GaussianPSF)
+
+
+@pytest.mark.parametrize("place", ["beside", "fits", "npy"])
+def test_of_a_plane_of_a_cube_everything_is_of_the_same_plane(tmp_path, place):
+    """Bands in one file, each with its PSF, its noise and its mask."""
+    random, axis = np.random.default_rng(0), np.arange(-3, 4)
+    cube = random.normal(1, 0.1, (3, 24, 24)).astype("f4")
+    kernels = np.exp(-(axis[:, None] ** 2 + axis**2) / np.array([1.0, 2.0, 4.0])[:, None, None])
+    kernels /= kernels.sum((1, 2), keepdims=True)
+    noise, mask = np.full_like(cube, 0.1) * np.array([1, 2, 3], "f4")[:, None, None], np.zeros(cube.shape, "u1")
+    mask[:, :2, :2] = np.array([0, 1, 0])[:, None, None]
+    header, maps = fits.Header({"PIXSCALE": 0.1}), {"PSF": kernels, "ERR": noise, "MASK": mask}
+    given = {}
+    if place == "beside":
+        hdus = [fits.ImageHDU(values, name=name) for name, values in maps.items()]
+        fits.HDUList([fits.PrimaryHDU(cube, header), *hdus]).writeto(tmp_path / "a.fits")
+    else:
+        fits.writeto(tmp_path / "a.fits", cube, header)
+        given = {key: tmp_path / f"{name}.{place}" for key, name in zip(("psf", "error", "mask"), maps, strict=True)}
+        for path, values in zip(given.values(), maps.values(), strict=True):
+            np.save(path, values) if place == "npy" else fits.writeto(path, values)
+    images = read_images(
+        tmp_path / "a.fits", Reading(**given, choice=Choice("PRIMARY[1]", mask_means="bad"), bad_pixels="keep")
+    )
+    seen = images.observation
+    assert np.array_equal(seen.image[0, 0], cube[1]) and np.allclose(seen.camera.psf.kernel, kernels[1])
+    assert float(seen.noise.variance(seen.image)[0, 0, -1, -1]) == pytest.approx(0.04)
+    assert int((~seen.mask).sum()) == 4
+    with pytest.raises(LensphysError, match=r"two.fits.PRIMARY. has the shape .2, 7, 7.: a PSF kernel must be one"):
+        fits.writeto(tmp_path / "two.fits", kernels[:2])
+        read_images(tmp_path / "a.fits", Reading(psf=tmp_path / "two.fits", choice=Choice("PRIMARY[1]")))

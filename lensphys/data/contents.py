@@ -23,7 +23,7 @@ from lensphys.fits.file import ASDF, PICTURE
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
-from lensphys.fits.kernel import Kernel
+from lensphys.fits.kernel import Kernel, Plane, same_plane
 from lensphys.fits.masks import Mask, good_pixels, masks_lens
 from lensphys.fits.units import is_magnitude, is_surface_brightness
 from lensphys.observation import (
@@ -93,6 +93,7 @@ class Contents:
         header: of a FITS file.
         band: of the image.
         unit: of arrays that have one, as BUNIT would say it.
+        plane: which one of a cube the image is.
         remarks: sentences for the user.
     """
 
@@ -108,6 +109,7 @@ class Contents:
     header: Header | None = None
     band: str = ""
     unit: str = ""
+    plane: Plane | None = None
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -142,13 +144,14 @@ class Contents:
         """Return those of a file of maps that belong to the images, (H, W), or (N, H, W) of a map for each image.
 
         Args:
-            values: one map for all images of the file, (H, W) or (1, H, W), or one for each, on the disk or in memory.
+            values: one map for all images of the file, (H, W) or (1, H, W), or one for each, on the disk or in memory;
+                of an image that is a plane of a cube also one for each plane.
             where: what they are called in errors.
 
         Raises:
             LensphysError: if there are as many of them as fit no file of so many images.
         """
-        shape = self.pixels.shape[1:]
+        shape, values = self.pixels.shape[1:], same_plane(values, self.plane)
         if values.shape not in (shape, (1, *shape), (self.total, *shape)):
             stack = f", or of the stack, {(self.total, *shape)}" if self.total > 1 else ""
             raise LensphysError(f"{where} must have the shape of the image, {shape}{stack}, got {values.shape}")
@@ -355,6 +358,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice) -> Con
         kernel=found.psf,
         header=found.header,
         band=found.band,
+        plane=found.plane,
         remarks=[*found.remarks, *([] if conflict is None else [conflict]), *_brightness(found.header)],
     )
 

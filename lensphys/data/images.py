@@ -345,7 +345,7 @@ def _psf(
     """The PSF, and where it comes from."""
     kernel = contents.kernel if given is None else given
     if isinstance(kernel, str | Path):
-        kernel = read_kernel("PSF file", Path(kernel), contents.band)
+        kernel = read_kernel("PSF file", Path(kernel), contents.band, contents.plane)
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.sentence(kernel.label, pixel))

@@ -16,7 +16,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.fits.beside import bands_of, maps_beside, of_all_noise
 from lensphys.fits.file import FitsFile, Hdu, label, opened, shown
 from lensphys.fits.header import check_rescalable, with_primary
-from lensphys.fits.kernel import Kernel, kernel_of
+from lensphys.fits.kernel import Kernel, Plane, kernel_of, same_plane
 from lensphys.fits.masks import Mask, good_in_all, sense, without_objects
 from lensphys.fits.names import (
     DEVIATION,
@@ -99,6 +99,7 @@ class FitsImage:
         used: names of extensions by what they are: image, noise, mask, PSF.
         unused: names of the others that hold arrays.
         remarks: sentences for the user.
+        plane: which one of a cube it is.
     """
 
     image: Array
@@ -111,6 +112,7 @@ class FitsImage:
     used: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    plane: Plane | None = None
 
 
 def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
@@ -128,11 +130,12 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
     with opened("input", path) as file:
         hdu, plane, remarks = _chosen(file, choice)
         image = _plane(hdu, plane)
+        which = None if plane is None else Plane(plane, hdu.shape[0])
         header = with_primary(hdu.header, file.primary)
         check_linear(hdu, header)
         check_rescalable(str(path), header)
         beside, said = maps_beside(file, hdu, choice.given)
-        good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, plane, file))
+        good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, which, file))
         how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
         used, unused = _shares(file, {"image": [hdu], **beside})
         used["image"] += "" if plane is None else f"[{plane}]"
@@ -141,12 +144,13 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             header,
             used["image"],
             hdu.meaning.band,
-            next((_noise_of(noise, plane) for noise in beside["noise"]), None),
+            next((_noise_of(noise, which) for noise in beside["noise"]), None),
             good,
-            next((kernel_of(psf, file) for psf in beside["PSF"]), None),
+            next((kernel_of(psf, file, which) for psf in beside["PSF"]), None),
             used,
             unused,
             (_sentence(path, used, unused), *remarks, *said, *how),
+            which,
         )
 
 
@@ -438,15 +442,10 @@ def _noise_map(hdu: Hdu, where: str, values: Array) -> NoiseMap:
     return NoiseMap(values, str(hdu.meaning.role), where, unit=unit_of(hdu.header))
 
 
-def _noise_of(hdu: Hdu, plane: int | None) -> NoiseMap:
+def _noise_of(hdu: Hdu, plane: Plane | None) -> NoiseMap:
     """The noise of an image, or of a plane of a cube."""
     noise = _noise(hdu, hdu.where)
-    return replace(noise, values=_same_plane(noise.values, plane))
-
-
-def _same_plane(values: Array, plane: int | None) -> Array:
-    """That plane of a cube which the image is of its own one; one map for all planes as it is."""
-    return values[plane] if plane is not None and values.ndim == 3 and plane < len(values) else values
+    return replace(noise, values=same_plane(noise.values, plane))
 
 
 def _good(
@@ -465,11 +464,11 @@ def _good(
     return good, how
 
 
-def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: int | None, file: FitsFile) -> Mask:
+def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: Plane | None, file: FitsFile) -> Mask:
     """The mask in an extension, of the pixels of an image."""
     telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
     mask = Mask.from_hdu(hdu, telescope)
-    mask = replace(mask, values=_same_plane(mask.values, plane))
+    mask = replace(mask, values=same_plane(mask.values, plane))
     if mask.values.shape != pixels.shape:
         raise LensphysError(
             f"{hdu.where} {mask.values.shape} and {image.where} {pixels.shape} must have the same shape"

@@ -21,6 +21,25 @@ OVERSAMPLINGS = ("OVERSAMP", "OVERSMPL", "OVRSAMP", "SUBSAMP", "OSAMP")  # STPSF
 
 
 @dataclass(frozen=True)
+class Plane:
+    """Which one of a cube an image is.
+
+    Args:
+        number: of the plane, counted from 0.
+        count: of all planes.
+    """
+
+    number: int
+    count: int
+
+
+def same_plane(values: Array, plane: Plane | None) -> Array:
+    """Return the plane of the same number of a cube of as many, (count, H, W); any other array as it is."""
+    fits = plane is not None and values.ndim == 3 and len(values) == plane.count
+    return values[plane.number] if plane is not None and fits else values
+
+
+@dataclass(frozen=True)
 class Kernel:
     """A PSF as a file has it.
 
@@ -59,8 +78,13 @@ class Kernel:
         return self.scale or pixel / self.oversampling
 
 
-def kernel_in(file: FitsFile, band: str = "") -> Kernel:
+def kernel_in(file: FitsFile, band: str = "", plane: Plane | None = None) -> Kernel:
     """Return the PSF of a file of its own: what is named so, that of the band first, else the first image.
+
+    Args:
+        file: that.
+        band: of the image.
+        plane: which one of its cube the image is; that one of a cube of kernels, too.
 
     Raises:
         LensphysError: if there is none.
@@ -70,7 +94,7 @@ def kernel_in(file: FitsFile, band: str = "") -> Kernel:
     other = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
     if not named and not other:
         raise LensphysError(f"{file.name} {file.path} holds no image of a PSF: it holds {file.contents}")
-    return kernel_of((named or other)[0], file)
+    return kernel_of((named or other)[0], file, plane)
 
 
 def holds_kernel(hdu: Hdu) -> bool:
@@ -78,25 +102,33 @@ def holds_kernel(hdu: Hdu) -> bool:
     return hdu.meaning.role == PSF and (bool(hdu.shape) or hdu.name == _PSFEX)
 
 
-def kernel_of(hdu: Hdu, file: FitsFile) -> Kernel:
+def kernel_of(hdu: Hdu, file: FitsFile, plane: Plane | None = None) -> Kernel:
     """Return the kernel in an extension; what it does not say of its pixels, the primary header may.
+
+    Args:
+        hdu: the extension.
+        file: that it is in.
+        plane: which one of its cube the image is; that one of a cube of kernels, too.
 
     Raises:
         LensphysError: if it is no image (K, K), or its header is faulty.
     """
     if not hdu.shape:
         return _evaluated(hdu)
-    if len(hdu.shape) != 2:
+    one_each = plane is not None and len(hdu.shape) == 3 and hdu.shape[0] == plane.count
+    if len(hdu.shape) != 2 and not one_each:
         remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
     key = next((key for key in OVERSAMPLINGS if key in hdu.header), None)
     stated = kernel_scale if key is None else stated_scale  # beside an oversampling a WCS may be the image's own
     scale = stated(hdu.header, hdu.where) or _primary_scale(hdu, file)
-    remarks = (
-        () if scale is not None or key is not None else ("as large as the image's, since its header says no other",)
-    )
+    remarks: tuple[str, ...] = (f"plane {plane.number} of {plane.count}",) if plane is not None and one_each else ()
+    if scale is None and key is None:
+        remarks += ("as large as the image's, since its header says no other",)
     band = filter_of(hdu.header) or filter_of(file.primary)
-    return Kernel(hdu.array().astype(np.float64), scale, _oversampling(hdu, key), hdu.where, remarks, band)
+    return Kernel(
+        same_plane(hdu.array(), plane).astype(np.float64), scale, _oversampling(hdu, key), hdu.where, remarks, band
+    )
 
 
 def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
