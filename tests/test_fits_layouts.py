@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from astropy.wcs import WCS
 from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
@@ -18,8 +19,9 @@ from lensphys.data.images import Reading, read_images
 from lensphys.fits.file import MOST_PIXELS, MOST_UNPACKED
 from lensphys.fits.header import SCALE_KEYS
 from lensphys.fits.image import Choice
+from lensphys.fits.kernel import Kernel
 from lensphys.fits.names import BAD_PLANES, NAMES, Meaning, meaning, meaning_of_file
-from lensphys.observation import PixelPSF
+from lensphys.observation import PixelPSF, UnknownPSF
 from lensphys.observation.units import ZERO_POINTS
 
 H, W, SCALE, SIGMA = 24, 28, 0.1, 0.1
@@ -832,17 +834,67 @@ def test_other_kinds_of_files_are_told_by_all_who_read_images(tmp_path, name, wo
         assert found.exit_code == 2 and words in found.output
 
 
-def test_a_beam_that_is_not_used_is_told(tmp_path):
-    beam = {"BUNIT": "Jy/beam", "BMAJ": 0.3 / 3600, "BMIN": 0.25 / 3600}
-    path = written(tmp_path / "a.fits", [primary(IMAGE, **{**HEAD, **beam})])
-    told = [r for r in read_images(path).remarks if "beam of" in r]
-    assert told == [
-        'the header says a beam of 0.3" x 0.25" (BMAJ, BMIN), which blurs the image and is not used: give it as --psf, '
-        "a kernel"
-    ]
-    for k, faulty in enumerate([{"BMAJ": 0.0}, {"BMAJ": "0.3 arcsec"}]):
-        path = written(tmp_path / f"{k}.fits", [primary(IMAGE, **{**HEAD, **beam, **faulty})])
-        assert not any("beam of" in remark for remark in read_images(path).remarks)
+BEAM = {"BUNIT": "Jy/beam", "BMAJ": 0.6 / 3600, "BMIN": 0.4 / 3600, "BPA": 30.0}
+STEPS = {"CDELT1": -SCALE / 3600, "CDELT2": SCALE / 3600}
+AXES = {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 150.0, "CRVAL2": 60.0, "CRPIX1": 9.0, "CRPIX2": 4.0}
+COS, SIN = float(np.cos(0.7)), float(np.sin(0.7))
+
+
+@pytest.mark.parametrize(
+    "sky",
+    [
+        {**STEPS},
+        {**STEPS, "CDELT1": SCALE / 3600},  # east is right
+        {**STEPS, "PC1_1": COS, "PC1_2": -SIN, "PC2_1": SIN, "PC2_2": COS},
+    ],
+    ids=["north is up", "mirrored", "rotated"],
+)
+def test_the_beam_of_an_interferometer_lies_on_the_sky_as_its_header_says(tmp_path, sky):
+    path = written(tmp_path / "a.fits", [primary(IMAGE, **{**AXES, **sky, **BEAM})])
+    found = read_images(path)
+    told = (
+        'PSF: the header, 23 x 23 pixels of 0.1": a beam of 0.6" x 0.4" at 30 deg from north to east (BMAJ, BMIN, BPA)'
+    )
+    assert told in found.remarks
+    psf = found.observation.camera.psf
+    kernel = psf.kernel.double().numpy()
+    y, x = np.indices(kernel.shape) - 11
+    widths, axes = np.linalg.eigh([[(kernel * a * b).sum() for b in (x, y)] for a in (x, y)])
+    assert kernel.sum() == pytest.approx(1) and psf.scale == pytest.approx(SCALE)
+    assert SCALE * np.sqrt(8 * np.log(2) * widths) == pytest.approx([0.4, 0.6], rel=2e-3)
+    wcs, (dx, dy) = WCS(fits.getheader(path)), axes[:, 1]
+    middle, tip = wcs.pixel_to_world([13.5, 13.5 + dx], [11.5, 11.5 + dy])
+    assert middle.position_angle(tip).deg % 180 == pytest.approx(30, abs=0.1)
+
+
+def test_a_beam_without_a_sky_or_narrower_than_pixels_suffice_for(tmp_path):
+    path = written(tmp_path / "a.fits", [primary(IMAGE, **{**HEAD, **BEAM, "BPA": 90.0, "BMIN": 0.11 / 3600})])
+    psf = read_images(path).observation.camera.psf
+    line = psf.kernel.numpy()[33] > 0.5 * psf.kernel.max().item()
+    assert psf.scale == pytest.approx(SCALE / 3) and 16 < line.sum() < 20  # of 0.6" along x: north is up
+    given = read_images(path, Reading(psf=Kernel(STAR.astype("f8"), where="mine"))).observation.camera.psf
+    assert np.allclose(given.kernel, STAR)
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        (
+            {"BPA": None},
+            'a beam of 0.6" x 0.4" (BMAJ, BMIN, BPA), and BPA does not say where its long axis lies; it is',
+        ),
+        ({"BMAJ": 0.6}, "wider than the image: are BMAJ and BMIN in degrees?; it is not used: give --psf, a kernel"),
+        ({"BMIN": 0.05 / 3600}, "narrower than a pixel; it is not used"),
+        ({"LENSPHYS": "0.4.0"}, "that of the image before it was super-resolved; it is not used"),
+        ({"BMAJ": 0.0}, ""),
+        ({"BMAJ": "0.3 arcsec"}, ""),
+    ],
+)
+def test_a_beam_that_is_not_used_is_told(tmp_path, cards, words):
+    path = written(tmp_path / "a.fits", [primary(IMAGE, **{**HEAD, **BEAM, **cards})])
+    images = read_images(path)
+    assert isinstance(images.observation.camera.psf, UnknownPSF)
+    assert [words in remark for remark in images.remarks if "a beam of" in remark] == ([True] if words else [])
 
 
 def test_a_noise_map_that_is_named_wrongly_is_refused(tmp_path):

@@ -21,10 +21,12 @@ from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
-from lensphys.fits.header import beam_of, filter_of, questioned_scale, same_scale, scale_key, scale_overruled
+from lensphys.fits.beam import Beam
+from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key, scale_overruled
 from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
+from lensphys.fits.sky import Frame
 from lensphys.fits.units import is_surface_brightness, unit_of
 from lensphys.observation import (
     PSF,
@@ -346,6 +348,7 @@ def _psf(
     kernel = contents.kernel if given is None else given
     if isinstance(kernel, str | Path):
         kernel = read_kernel("PSF file", Path(kernel), contents.band, contents.plane)
+    kernel = _beam(contents, scale, remarks) if kernel is None else kernel
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
         remarks.append(star.sentence(kernel.label, pixel))
@@ -355,13 +358,23 @@ def _psf(
     if preset is not None:
         return preset.psf, preset.instrument.description
     remarks.append("no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)")
-    beam = None if contents.header is None else beam_of(contents.header)
-    if beam is not None:
-        remarks.append(
-            f'the header says a beam of {beam[0]:.3g}" x {beam[1]:.3g}" (BMAJ, BMIN), which blurs the image and is not '
-            "used: give it as --psf, a kernel"
-        )
     return UnknownPSF(), "none is known"
+
+
+def _beam(contents: Contents, scale: float, remarks: list[str]) -> Kernel | None:
+    """The beam that the header of an interferometer's image says, as a kernel; None where there is none of use."""
+    beam = None if contents.header is None else Beam.of(contents.header)
+    if beam is None or contents.header is None:
+        return None
+    height, width = contents.pixels.shape[1:]
+    shape = height, width
+    result = "that of the image before it was super-resolved" if "LENSPHYS" in contents.header else ""
+    fault = result or beam.fault(shape, scale)
+    if fault:
+        remarks.append(f"the header says {beam}, {fault}; it is not used: give --psf, a kernel")
+        return None
+    remarks.append("a beam is that of a cleaned image: give --psf, the dirty beam, for one that is not")
+    return beam.kernel(Frame("the image", contents.header, shape, scale))
 
 
 def _other_filter(kernel: Kernel, contents: Contents) -> list[str]:

@@ -78,15 +78,6 @@ def filter_of(header: fits.Header) -> str:
     return next((name for name in told if name and not name.startswith("CLEAR")), "")
 
 
-def beam_of(header: fits.Header) -> tuple[float, float] | None:
-    """Return the axes of an interferometer's beam (BMAJ, BMIN), FWHM [arcsec]; None if the header has none."""
-    axes = [header.get(key) for key in ("BMAJ", "BMIN")]
-    if not all(isinstance(x, int | float) and 0 < x < np.inf for x in axes):
-        return None
-    major, minor = (3600.0 * float(x) for x in axes)
-    return major, minor
-
-
 def has_steps(header: fits.Header) -> bool:
     """Return whether a header says how large a pixel is on the sky, for a WCS."""
     return any(key in header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1"))
