@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from lensphys.basics.checks import LensphysError
 from lensphys.fits import file
 from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict, scale_key
-from lensphys.fits.image import Choice, read_fits_image, read_noise_map
+from lensphys.fits.image import Choice, read_fits_image, read_fits_stack, read_noise_map
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness
 from lensphys.observation.psf_file import read_kernel
@@ -367,6 +367,18 @@ def test_arrays_are_bounded_before_they_are_read(tmp_path, monkeypatch):
             LensphysError, match=r"\[SCI\] has the shape \(12, 16\), more than 100 pixels: cut the lens"
         ):
             read_fits_image(tmp_path / "a.fits")
+
+
+def test_tiles_are_bounded_where_planes_of_a_cube_are_read(tmp_path, monkeypatch):
+    """One tile may hold all planes, and is unpacked whole for one of them."""
+    monkeypatch.setattr(file, "MOST_PIXELS", 100)
+    cube, rows = np.arange(192, dtype="i4").reshape(3, 8, 8), np.array([1])
+    for depth, name in ((1, "a.fits"), (3, "b.fits")):
+        tiled = fits.CompImageHDU(cube, CDELT, name="SCI", tile_shape=(depth, 8, 8))
+        fits.HDUList([fits.PrimaryHDU(), tiled]).writeto(tmp_path / name)
+    assert np.array_equal(read_fits_stack(tmp_path / "a.fits", Choice(), rows).images, cube[rows])
+    with pytest.raises(LensphysError, match=r"SCI. is compressed in tiles of \(3, 8, 8\), more than 100 pixels"):
+        read_fits_stack(tmp_path / "b.fits", Choice(), rows)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "tiled"])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -76,9 +76,10 @@ class Hdu:
         """Return the array in the machine's byte order, of ``shape``: leading axes of one are taken off.
 
         Raises:
-            LensphysError: if it is larger than `MOST_PIXELS`, or damaged.
+            LensphysError: if it, or a tile of it, is larger than `MOST_PIXELS`, or damaged.
         """
-        _check_size(self.where, self._hdu)
+        _check_pixels(self.where, tuple(self._hdu.shape))
+        _check_tiles(self.where, self._hdu)
         with self._file.guarded():
             array = self._without_blanks(np.asarray(self._hdu.data))
             return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(self.shape)
@@ -90,11 +91,12 @@ class Hdu:
             rows: their numbers, (n,).
 
         Raises:
-            LensphysError: if a plane is larger than `MOST_PIXELS`, or damaged.
+            LensphysError: if a plane, or a tile of it, is larger than `MOST_PIXELS`, or damaged.
         """
         if len(self.shape) == 2:
             return self.image()
         _check_pixels(self.where, self.shape[1:])
+        _check_tiles(self.where, self._hdu)
         with self._file.guarded(), np.errstate(over="ignore"):
             section = self._hdu.section
             start = (0,) * (len(self._hdu.shape) - 4) if self.stack else (0,) * (len(self._hdu.shape) - 3)
@@ -308,11 +310,14 @@ def label(hdu: Hdu) -> str:
     return shown(hdu.name) + (f",{hdu.version}" if hdu.version > 1 else "")
 
 
-def _check_size(where: str, hdu: Any) -> None:
-    """Raise before an array is read, or the tiles that make it are, that no cut-out of a lens has."""
-    tiles = cast("tuple[int, ...]", getattr(hdu, "tile_shape", None) or ())
-    for shape in (hdu.shape, tiles):
-        _check_pixels(where, tuple(shape))
+def _check_tiles(where: str, hdu: Any) -> None:
+    """Raise before tiles of a compressed array are unpacked, each whole, that no cut-out of a lens needs."""
+    tiles = tuple(int(n) for n in getattr(hdu, "tile_shape", None) or ())
+    if math.prod(tiles) > MOST_PIXELS:
+        raise LensphysError(
+            f"{where} is compressed in tiles of {tiles}, more than {MOST_PIXELS} pixels: unpack it (funpack), or cut "
+            "the lens out of it"
+        )
 
 
 def _check_pixels(where: str, shape: tuple[int, ...]) -> None:
