@@ -141,7 +141,7 @@ class BeyondSmooth(Strict):
         return groups
 
     def _elsewhere(self, smooth: Fitted, levels: list[Fitted], source: FreeSourceSettings) -> list[list[Fitted]]:
-        """One image whose free source leaves something: its levels from there and from other starts, likeliest first."""
+        """One image whose free source leaves something: its levels, and those from other starts, likeliest first."""
         tried = [levels]
         if len(smooth.problem.model.source) > 1 or smooth.problem.model.lens_light:
             return tried
