@@ -13,10 +13,9 @@ import json
 import math
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ import numpy as np
 import torch
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.interrupts import end_with_parent
 from lensphys.basics.provenance import provenance
+from lensphys.basics.runners import Processes
 from lensphys.data.lens_file import LensFile
 from lensphys.methods import READY, Method
 from lensphys.model.by_name import deflection_of
@@ -183,18 +182,13 @@ def main() -> None:
         identity, recipe = lenses.identity, str(arguments.data.name)
     found = KeptRows(arguments.out)
     missing = sorted(set(wanted) - found.keys())
-    # workers end with their parent
-    workers = ProcessPoolExecutor(arguments.workers, get_context("spawn"), end_with_parent)
-    with workers as pool:
-        method, width = READY[arguments.method], arguments.psf_width
-        futures = [pool.submit(judged, arguments.data, row, method, width) for row in missing]
-        for future in as_completed(futures):
-            report = future.result()
-            found[report["row"]] = report
-            claims = len(report.get("claims", []))
-            print(f"{report['row']:4d} {report['class']:7s} {report['bicubic']:6.2f} -> {report['psnr']:6.2f} dB, "
-                  f"theta_E {100 * (report.get('theta_E', math.nan) / report.get('theta_E_true', 1) - 1):+.2f} %, "
-                  f"{claims} sub-halos, {report.get('quality')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
+    job = partial(judged, arguments.data, method=READY[arguments.method], psf_width=arguments.psf_width)
+    for report in Processes(arguments.workers).run(job, missing):
+        found[report["row"]] = report
+        claims = len(report.get("claims", []))
+        print(f"{report['row']:4d} {report['class']:7s} {report['bicubic']:6.2f} -> {report['psnr']:6.2f} dB, "
+              f"theta_E {100 * (report.get('theta_E', math.nan) / report.get('theta_E_true', 1) - 1):+.2f} %, "
+              f"{claims} sub-halos, {report.get('quality')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
     rows = [found[row] for row in sorted(found)]
     origin = provenance(data=recipe, identity=identity, method=arguments.method, psf_width=arguments.psf_width)
     found.finish({"provenance": origin, "table": table(rows), "rows": rows})
