@@ -46,8 +46,9 @@ class BeyondSmooth(Strict):
         starts: of images in a false minimum.
         factors: Einstein radii to start from then [radius of the arcs].
         unexplained: chi^2 per pixel above which a potential is tried: it costs as much as all the rest.
+        settled: chi^2 per pixel that a free source leaves at most where nothing else is tried: it takes up some noise.
         stuck: chi^2 per pixel behind a free source above which other minima of a Sersic's lens are tried, too.
-        ordinary: lenses as most are that are tried where a free source leaves more than noise, of so many times the
+        ordinary: lenses as most are that are tried where a free source leaves more than that, of so many times the
             Einstein radius: a Sersic takes the structure of a rich source for that of the lens.
         held: share of its range by which a parameter of such a lens may change while the source opens.
         apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
@@ -68,6 +69,7 @@ class BeyondSmooth(Strict):
     starts: PositiveInt = 4
     factors: Factors = START_FACTORS
     unexplained: PositiveFloat = 1.2
+    settled: PositiveFloat = 1.0
     stuck: PositiveFloat = 1.5
     ordinary: Factors = (0.94, 1.0, 1.06, 1.12)
     held: PositiveFloat = 0.02
@@ -132,7 +134,7 @@ class BeyondSmooth(Strict):
     def _of_any_shape(self, smooth: Fitted, source: FreeSourceSettings) -> Groups:
         """What explains images that need more than a smooth lens and a Sersic."""
         levels = freed(smooth.problem, smooth.x, source)
-        left = poor(levels[-1])
+        left = levels[-1].problem.chi2(levels[-1].x) > self.settled
         groups: Groups = []
         for row, one in smooth.apart():
             own = [level.rows(row) for level in levels]
