@@ -50,10 +50,12 @@ class BeyondSmooth(Strict):
         stuck: chi^2 per pixel behind a free source above which other minima of a Sersic's lens are tried, too.
         ordinary: lenses as most are that are tried where a free source leaves more than that, of so many times the
             Einstein radius: a Sersic takes the structure of a rich source for that of the lens.
-        held: share of its range by which a parameter of such a lens may change while the source opens.
+        held: share of its range by which a parameter of such a lens may change while the source opens; the next one
+            where the one before leaves more than that, too.
         apart: by what some parameter of the mass must differ between two minima, of its unconstrained values.
         tries: starts from which sub-halos are looked for, one after the other while something is left.
-        first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part.
+        first_level: of the source's modes, where sub-halos are looked for first: a finer source would take their part,
+            and a coarser one leaves them its own, so that it has its turn where something is left.
         worth: ln evidence by which a model with sub-halos must be ahead of one without.
         explained: share of what a smooth lens leaves over that sub-halos must explain where much is left beside them.
         edge: share of the range of a main lens's parameter next to a bound that counts as the bound.
@@ -72,10 +74,10 @@ class BeyondSmooth(Strict):
     settled: PositiveFloat = 1.0
     stuck: PositiveFloat = 1.5
     ordinary: Factors = (0.94, 1.0, 1.06, 1.12)
-    held: PositiveFloat = 0.02
+    held: Factors = (0.05, 0.02)
     apart: PositiveFloat = 0.1
     tries: PositiveInt = 2
-    first_level: NonNegativeInt = 0
+    first_level: NonNegativeInt = 1
     worth: NonNegativeFloat = 5.0
     explained: PositiveFloat = 0.5
     edge: PositiveFloat = 0.005
@@ -147,18 +149,21 @@ class BeyondSmooth(Strict):
         tried = [levels]
         if len(smooth.problem.model.source) > 1 or smooth.problem.model.lens_light:
             return tried
-        tried.append(self._behind_an_ordinary_lens(smooth, source))
-        if float(levels[-1].problem.chi2(levels[-1].x)) > self.stuck:
+        for held in self.held:
+            tried.append(self._behind_an_ordinary_lens(smooth, source, held))
+            if left_of(tried[-1]) <= self.settled:
+                break
+        if left_of(levels) > self.stuck:
             ends = minima(smooth.problem.sampled(1), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], source))
         return sorted(tried, key=lambda some: -float(some[-1].evidence))
 
-    def _behind_an_ordinary_lens(self, smooth: Fitted, source: FreeSourceSettings) -> list[Fitted]:
-        """The levels of one image from the likeliest of several lenses that are as most are."""
+    def _behind_an_ordinary_lens(self, smooth: Fitted, source: FreeSourceSettings, held: float) -> list[Fitted]:
+        """The levels of one image from the likeliest of several lenses that are as most are, and held to it so much."""
         coarse, (problem, x) = source.model_copy(update={"modes": source.modes[:1]}), smooth.problem.let_go(smooth.x)
-        starts = [ordinary(problem, x, factor, self.held) for factor in self.ordinary]
-        found = [freed(held, start, coarse)[-1] for held, start in starts]
+        starts = [ordinary(problem, x, factor, held) for factor in self.ordinary]
+        found = [freed(*start, coarse)[-1] for start in starts]
         return with_finer(max(found, key=lambda fit: float(fit.evidence)), source)
 
     def _best_of(self, smooth: Fitted, starts: list[list[Fitted]], source: FreeSourceSettings) -> Fitted:
@@ -246,14 +251,15 @@ class BeyondSmooth(Strict):
         return left < self.stuck or not explains_little(left, before, self.explained)  # else something else is there
 
     def _free_from(self, starts: list[list[Fitted]], source: FreeSourceSettings) -> list[Fitted]:
-        """One image behind a free source, from its likeliest start; from the next too where something is left then."""
-        found = self._free(starts[0], source)
-        for levels in starts[1 : self.tries]:
+        """One image behind a free source: from its likeliest start, and from others while something is left."""
+        found = self._free(starts[0], source, self.first_level)
+        others = [(levels, self.first_level) for levels in starts[1 : self.tries]] + [(starts[0], 0)]
+        for levels, first in others:
             if bool(poor(likeliest(found))):
-                found += self._free(levels, source)[1:]
+                found += self._free(levels, source, first)[1:]
         return found
 
-    def _free(self, levels: list[Fitted], source: FreeSourceSettings) -> list[Fitted]:
+    def _free(self, levels: list[Fitted], source: FreeSourceSettings, first: int) -> list[Fitted]:
         """One image behind a free source: as it is, and with the sub-halos that its levels of modes show one by one."""
         search = self.search_free
         smooth = Fitted.at(levels[-1].problem.renewed(levels[-1].x), levels[-1].x)
@@ -262,8 +268,8 @@ class BeyondSmooth(Strict):
         smooth = replace(smooth, shown=Shown(found.largest[None], torch.zeros_like(smooth.evidence)))
         if not (promising or bool(poor(smooth))):
             return [smooth]
-        fit = levels[min(self.first_level, len(levels) - 1)]
-        for modes in source.modes[self.first_level :]:
+        fit = levels[min(first, len(levels) - 1)]
+        for modes in source.modes[first:]:
             if modes > fit.problem.free.modes.count:  # type: ignore[union-attr]
                 fit = raised(pruned(fit, search), modes, source)
             ((_, fit),) = add_subhalos(fit, search)
@@ -298,6 +304,11 @@ def one_by_one(fitted: Fitted, search: Search) -> Groups:
     if not fitted.problem.subhalos:
         return as_it_is(fitted)
     return [(row, pruned(one, search)) for row, one in fitted.apart()]
+
+
+def left_of(levels: list[Fitted]) -> float:
+    """Return chi^2 per pixel that the finest of some levels leaves of one image."""
+    return float(levels[-1].problem.chi2(levels[-1].x))
 
 
 def likeliest(fits: list[Fitted]) -> Fitted:
