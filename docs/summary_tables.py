@@ -252,9 +252,10 @@ def mergers_table(tree: Tree) -> str:
     row = tree["table"]
     quality = ", ".join(f"{row['quality'][q]} {q}" for q in ("good", "suspect", "bad"))
     off = f"{100 * row['theta_E_median']:.2f} % in the median, by over 5 % in {row['over_5_percent']}"
+    claims = f"{row['with_subhalos']} ({row['with_subhalos_and_good']} good)"
     return (
-        f"{row['lenses']} mergers: {quality}. theta_E is off by {off} ({row['over_5_percent_and_good']} good), sub-halos, "
-        f"which are not there, are claimed in {row['with_subhalos']} ({row['with_subhalos_and_good']} good). "
+        f"{row['lenses']} mergers: {quality}. theta_E is off by {off} "
+        f"({row['over_5_percent_and_good']} good); sub-halos, which are not there, are claimed in {claims}. "
         f"{row['seconds_median']:.0f} s of one core in the median."
     )
 
