@@ -2,7 +2,7 @@
 
     python experiments/any_source/collect.py "Euclid VIS, real galaxies=euclid.json,more.json" NAME=FILE,... -o OUT
 
-Data sets of the committed table, each with 24 images of a class (fewer where the table says so):
+Data sets of the committed table, with so many images of a class as it says:
 
     lensphys simulate model_4 -n 24 -o spirals.h5 --seed 7
     lensphys simulate model_4 -n 24 -o euclid.h5 --seed 100 --set source.file=g.npy
@@ -11,6 +11,11 @@ Data sets of the committed table, each with 24 images of a class (fewer where th
         --set source.file=g.npy --set "source.pixel_scale={kind: uniform, low: 0.010, high: 0.022}"
 
     lensphys simulate model_3 -n 12 -o model_3.h5 --seed 1000     (and model_1, model_2)
+
+Of hst.h5 all smooth lenses were judged, and twelve of each other class. More smooth lenses, which nobody had looked at
+while the default was made: euclid.h5 with `-n 48 --classes no_sub --seed 200`, hst.h5 with `-n 24 --classes no_sub
+--seed 201`; and with `source.pixel_scale` of 0.022 to 0.045 (`-n 24 --classes no_sub --seed 202`) and of 0.004 to 0.010
+(`--seed 203`) large and compact galaxies.
 
 PSFs that are wrong by a tenth: `judge.py euclid.h5 --psf-width 1.1`, of 12 smooth lenses.
 
