@@ -280,9 +280,14 @@ def test_wrong_parameters_of_a_profile_are_told(engine, wrong):
 
 
 @pytest.mark.parametrize("engine", ["torch", "lenstronomy"])
-def test_psf_larger_than_the_image_is_refused(engine):
-    recipe = Recipe.named("lsst", ["height=40", "width=3"])
-    with pytest.raises(LensphysError, match=r'PSF of the instrument rubin_lsst_i \(0\.\d+"\) is larger than the image'):
+def test_psf_larger_than_the_image_is_refused(engine, tmp_path):
+    path = tmp_path / "wide.yaml"
+    path.write_text(
+        "{version: 1, description: x, pixel_scale: 0.1, unit: e-/s, zero_point: 25, psf: {kind: gaussian, fwhm: 0.9}, "
+        "noise: {kind: exposure, sky_brightness: 22, exposure_time: 10, read_noise: 1}}"
+    )
+    recipe = Recipe.named("lsst", [f"instrument={path}", "height=40", "width=8"])
+    with pytest.raises(LensphysError, match=r'PSF of the instrument .*wide.* \(0\.90*"\) is larger than the image'):
         Plan.from_recipe(recipe, 1, classes=["no_sub"], engine=engine)
 
 
