@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from lensphys.basics.checks import is_number
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.sky import Frame
 
@@ -77,8 +78,7 @@ class Beam:
 
 
 def _number(value: object) -> float | None:
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None  # type: ignore[arg-type]
+    return float(value) if is_number(value) and math.isfinite(value) else None
 
 
 def _sky_of_axes(frame: Frame) -> Array:

@@ -151,9 +151,9 @@ class BeyondSmooth(Strict):
             return tried
         for held in self.held:
             tried.append(self._behind_an_ordinary_lens(smooth, source, held))
-            if left_of(tried[-1]) <= self.settled:
+            if left_of(tried[-1][-1]) <= self.settled:
                 break
-        if left_of(levels) > self.stuck:
+        if left_of(levels[-1]) > self.stuck:
             ends = minima(smooth.problem.sampled(1), 2 * self.starts, self.steps, self.factors)[0]
             for x in distinct(smooth.problem, torch.cat([smooth.x, ends]), self.apart)[1 : self.starts + 1]:
                 tried.append(freed(smooth.problem, x[None], source))
@@ -247,8 +247,8 @@ class BeyondSmooth(Strict):
         """Whether the sub-halos of one image are more than what a model without them would do as well."""
         if float(evidence_ratio(best, plain)) < self.worth:
             return False
-        left, before = (float(fit.problem.chi2(fit.x)) for fit in (best, plain))
-        return left < self.stuck or not explains_little(left, before, self.explained)  # else something else is there
+        left = left_of(best)  # where it is much, something else is there
+        return left < self.stuck or not explains_little(left, left_of(plain), self.explained)
 
     def _free_from(self, starts: list[list[Fitted]], source: FreeSourceSettings) -> list[Fitted]:
         """One image behind a free source: from its likeliest start, and from others while something is left."""
@@ -306,12 +306,12 @@ def one_by_one(fitted: Fitted, search: Search) -> Groups:
     return [(row, pruned(one, search)) for row, one in fitted.apart()]
 
 
-def left_of(levels: list[Fitted]) -> float:
-    """Return chi^2 per pixel that the finest of some levels leaves of one image."""
-    return float(levels[-1].problem.chi2(levels[-1].x))
+def left_of(fit: Fitted) -> float:
+    """Return chi^2 per pixel that a fit leaves of one image."""
+    return float(fit.problem.chi2(fit.x))
 
 
 def likeliest(fits: list[Fitted]) -> Fitted:
     """Return the likeliest of several fits of one image, all judged with the noise of that which leaves least over."""
-    least = min(fits, key=lambda f: float(f.problem.chi2(f.x)))
+    least = min(fits, key=left_of)
     return max(fits, key=lambda fit: float(fit.with_noise_of(least.problem).evidence))
