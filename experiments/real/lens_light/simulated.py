@@ -1,6 +1,6 @@
 """Draw lenses like those of SLACS, with real galaxies behind them, whose Einstein radii are known.
 
-    python experiments/real/lens_light/simulated.py GALAXIES FOLDER [--lenses 24]
+    python experiments/real/lens_light/simulated.py GALAXIES FOLDER [--lenses 24] [--first 0]
     python experiments/real/lens_light/lens_light.py FOLDER experiments/real/lens_light/simulated
 
 GALAXIES is an .npz with ``images`` (N, H, W) of galaxies, background taken off, which are not ours to give. FOLDER gets
@@ -151,10 +151,11 @@ def main() -> None:
     parser.add_argument("galaxies", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lenses", type=int, default=24)
+    parser.add_argument("--first", type=int, default=0, help="number of the first lens: others are other draws")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     galaxies = np.load(arguments.galaxies)["images"]
-    for number in range(arguments.lenses):
+    for number in range(arguments.first, arguments.first + arguments.lenses):
         written(arguments.folder / f"drawn_{number:02}.fits", number, galaxies)
 
 
