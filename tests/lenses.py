@@ -194,10 +194,10 @@ class LitLens:
     galaxy: Tensor
 
 
-def lit_lens(neighbour: bool = False) -> LitLens:
-    camera = Camera(PixelGrid(64, 64, 0.08), GaussianPSF(0.15), supersampling=4)
+def lit_lens(neighbour: bool = False, theta_E: float = 1.1, pixels: int = 64) -> LitLens:
+    camera = Camera(PixelGrid(pixels, pixels, 0.08), GaussianPSF(0.15), supersampling=4)
     like = torch.zeros(1)
-    mass = SIE(1.1, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
+    mass = SIE(theta_E, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
     source = Sersic(8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05)
     arcs = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
     fine = camera.grid.resampled(4)

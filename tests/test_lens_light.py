@@ -60,6 +60,19 @@ def test_arcs_alone_are_no_galaxy():
     )
 
 
+@pytest.mark.parametrize("theta_E", [1.1, 2.7])
+def test_a_lens_is_looked_for_as_far_out_as_its_arcs(theta_E):
+    settings = LensLightSettings()
+    problem = LensProblem.from_observation(lit_lens(True, theta_E, 100).observation)
+    light = lens_light(problem.observation, problem.inverse_sigma, settings)
+    wide = FitLitLens(settings, None, 5).reaching(problem, light).settings
+    if theta_E < settings.rings.widest:
+        assert wide is settings
+    else:
+        assert theta_E < wide.rings.widest < 1.5 * theta_E
+        assert wide.reach - wide.rings.widest == pytest.approx(settings.reach - settings.rings.widest)
+
+
 @pytest.mark.parametrize("faint", [False, True])
 def test_the_middle_that_is_fitted_of_a_galaxy_is_that_of_the_whole_image(faint):
     """A galaxy goes on beyond it: what is blurred in from there is left out. And arcs may be faint beside it."""
@@ -103,6 +116,13 @@ def test_a_lens_with_its_galaxy(neighbour):
     assert 0.8 < float(found.reduced_chi2(lens.observation)) < 1.15
     blind = RefinedFit(stages=Refinement(lens_light=None)).predict(lens.observation, 2)
     assert blind.verdicts[0].quality == "bad"
+
+
+@pytest.mark.slow
+def test_a_wide_lens_with_its_galaxy():
+    found = READY["refine"].predict(lit_lens(theta_E=2.7, pixels=100).observation, 2)
+    assert abs(float(found.parameters["theta_E"]) / 2.7 - 1) < 0.01
+    assert float(found.numbers["subhalos"]) == 0
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ squares, and what stands out above it (arcs, neighbours) clipped. From there on 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from lensphys.basics.settings import Strict
+from lensphys.fitting.arcs import ArcSearch
 from lensphys.fitting.broad_light import BroadLightSettings
 from lensphys.fitting.foreign import ForeignSettings
 from lensphys.fitting.source import FreeSourceSettings
@@ -60,7 +62,10 @@ class LensLightSettings(Strict):
         held: e-folds by which the wide Gaussians may change once only the middle of the image is fitted.
         broad: the light that the Gaussians leave.
         others: what is taken for other objects.
-        rings: where the fit starts from.
+        rings: where the fit starts from,
+        wide: and the arcs that make it look further out than these say.
+        beyond: Einstein radius that such an arc may have [its distance from the galaxy],
+        pixels: and that is tried in any case: where they are coarse there are few [pixels].
     """
 
     gaussians: PositiveInt = 16
@@ -89,6 +94,27 @@ class LensLightSettings(Strict):
     broad: BroadLightSettings = BroadLightSettings()
     others: ForeignSettings = ForeignSettings()
     rings: RingSearch = RingSearch()
+    wide: ArcSearch = ArcSearch(angle=44.0)
+    beyond: PositiveFloat = 1.2
+    pixels: PositiveFloat = 22.0
+
+    def around(self, radius: float, scale: float) -> LensLightSettings:
+        """Return the same, looking further out where that is needed.
+
+        Args:
+            radius: how far from the galaxy arcs are [arcsec].
+            scale: of a pixel [arcsec].
+        """
+        rings, widest = self.rings, max(self.beyond * radius, self.pixels * scale)
+        if widest <= self.largest_radius:
+            return self
+        finer = rings.model_copy(update={"widest": widest, "radii": math.ceil(rings.radii * widest / rings.widest)})
+        return self.model_copy(update={"rings": finer, "reach": self.reach + widest - rings.widest})
+
+    @property
+    def largest_radius(self) -> float:
+        """Einstein radius that a lens may have at most, a little more than those that are tried [arcsec]."""
+        return 1.1 * self.rings.widest
 
     def border_of(self, observation: Observation) -> int:
         """Return how many pixels along the edges of images light from beyond them reaches."""
@@ -284,7 +310,7 @@ def near_the_light(
     """
     member, _, name = parameter.name.rpartition(".")
     if parameter.name == f"{main}.theta_E":
-        return parameter.between(max(parameter.low, least), min(parameter.high, 1.1 * settings.rings.widest))
+        return parameter.between(max(parameter.low, least), min(parameter.high, settings.largest_radius))
     if name == "R_sersic":
         return parameter.between(parameter.low, min(parameter.high, settings.largest))
     if name in ("gamma1", "gamma2"):

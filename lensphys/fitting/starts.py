@@ -118,7 +118,7 @@ def searched(problem: LensProblem, search: RingSearch) -> Tensor:
         known = problem.model.completed(_typical(problem), problem.unit)
         radii = known[f"{problem.model.main}.theta_E"]
     else:
-        radii = torch.linspace(free.low, search.widest, search.radii).to(problem.unit)
+        radii = torch.linspace(free.low, min(search.widest, free.high / 1.1), search.radii).to(problem.unit)
     arc = significant_light(problem)[0]
     costs, points = zip(*(_searched_at(problem, arc, radius, search) for radius in radii), strict=True)
     return torch.stack(points)[torch.stack(costs).argsort()]

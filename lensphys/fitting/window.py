@@ -67,7 +67,8 @@ class Window(Strict):
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
         margin = self.margin * grid.scale
         if light is not None:
-            bright = (bright if arcs is None else bright | arcs) & (theta.norm(dim=1, keepdim=True) < light.reach)
+            bright = bright & (theta.norm(dim=1, keepdim=True) < light.reach)
+            bright = bright if arcs is None else bright | arcs
             margin = max(margin, light.margin)
         far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + margin for i in (0, 1))
         return grid.middle(far_y, far_x).shape

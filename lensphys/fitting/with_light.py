@@ -46,7 +46,21 @@ class LitLens:
         Args:
             problem: of a smooth lens with a Sersic source, without light.
         """
-        problem, light = self._prepared(problem)
+        light = self._light(problem)
+        wide = self.reaching(problem, light)
+        return wide._fitted(wide._marked(problem, light.image), light)
+
+    def reaching(self, problem: LensProblem, light: LensLight) -> LitLens:
+        """Return the same, looking as far out as one image has arcs about its galaxy."""
+        camera, settings = problem.observation.camera, self.settings
+        away = problem.positions(camera.grid) - centre_of(light.values, "lens_light.0")[:, :, None, None]
+        rest, least = problem.observation.image - light.image, settings.largest_radius / settings.beyond
+        arcs = settings.wide.between(least, camera.grid.radius, rest, problem.inverse_sigma, away, camera)
+        furthest = max((arc.radius for arc in arcs), default=0.0)
+        return replace(self, settings=settings.around(furthest, camera.grid.scale))
+
+    def _fitted(self, problem: LensProblem, light: LensLight) -> Fitted:
+        """The best lens, Sersic source and light of one image, of which the light is known."""
         near, front = self._near(problem, light)
         near = replace(near, broad=self._broad(near, front))
         near, front = self._nearer(near, front)
@@ -86,16 +100,17 @@ class LitLens:
         front = problem.light_in_front(x)
         if front is None:
             return problem
-        problem = self._marked(problem, front)
+        radius, scale = problem.values(x).get(f"{problem.model.main}.theta_E"), problem.observation.camera.grid.scale
+        wide = self if radius is None else replace(self, settings=self.settings.around(float(radius), scale))
+        problem = wide._marked(problem, front)
         return problem.without(self._foreign(problem, x).where)
 
-    def _prepared(self, problem: LensProblem) -> tuple[LensProblem, LensLight]:
-        """The problem without what is too far out, its noise with the error of the light; the light."""
+    def _light(self, problem: LensProblem) -> LensLight:
+        """The light of the galaxy, found on the CPU."""
         where = problem.unit.device
         light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
         values = {name: value.to(where) for name, value in light.values.items()}
-        light = replace(light, values=values, image=light.image.to(where))
-        return self._marked(problem, light.image), light
+        return replace(light, values=values, image=light.image.to(where))
 
     def _marked(self, problem: LensProblem, front: Tensor) -> LensProblem:
         """The problem with the error of the galaxy's light in its noise, and without light that is too far out."""
