@@ -194,15 +194,15 @@ class LitLens:
     galaxy: Tensor
 
 
-def lit_lens(neighbour: bool = False, theta_E: float = 1.1, pixels: int = 64) -> LitLens:
+def lit_lens(neighbour: bool = False, theta_E: float = 1.1, pixels: int = 64, light: float = 3.0) -> LitLens:
     camera = Camera(PixelGrid(pixels, pixels, 0.08), GaussianPSF(0.15), supersampling=4)
     like = torch.zeros(1)
     mass = SIE(theta_E, 0.1, -0.05, *CENTRE) + Shear(0.03, -0.02)
     source = Sersic(8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05)
     arcs = camera.render(source, DeflectionField.from_lens(mass, camera.grid, like=like))
     fine = camera.grid.resampled(4)
-    light = Sersic(3.0, 0.8, 4.0, 0.12, -0.06, *CENTRE)(fine.positions(like=like))
-    galaxy = camera.expose(light * fine.pixel_area)
+    galaxy = Sersic(light, 0.8, 4.0, 0.12, -0.06, *CENTRE)(fine.positions(like=like))
+    galaxy = camera.expose(galaxy * fine.pixel_area)
     whole = arcs + galaxy
     if neighbour:
         whole = whole + camera.expose(

@@ -23,6 +23,16 @@ from lensphys.model import SIE, Gaussian, LensModel, Member
 from lensphys.observation import ErrorMap, PixelPSF
 
 
+def _truth(problem: LensProblem, light: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+    """The vector of the lens and the source of `lit_lens`, and of some light."""
+    mass = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": CENTRE[0], "center_y": CENTRE[1]}
+    source = dict(zip(("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y"),
+                      (8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05), strict=True))  # fmt: skip
+    values = {f"lens.{k}": v for k, v in mass.items()} | {f"source.{k}": v for k, v in source.items()}
+    values |= {"shear.gamma1": 0.03, "shear.gamma2": -0.02}
+    return problem.unconstrained({k: torch.tensor([v]) for k, v in values.items()} | (light or {}))
+
+
 def test_a_gaussian_is_lenstronomys():
     x, y = np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-0.8, 0.9, 5))
     values = {"amp": 2.0, "sigma": 0.4, "e1": 0.1, "e2": -0.2, "center_x": 0.05, "center_y": -0.1}
@@ -85,12 +95,7 @@ def test_the_middle_that_is_fitted_of_a_galaxy_is_that_of_the_whole_image(faint)
     light = lens_light(observation, LensProblem.from_observation(observation).inverse_sigma, settings)
     model = replace(LensModel.smooth(), lens_light=light.members)
     whole = replace(LensProblem.from_observation(observation, model), front=light.image)
-    mass = {"theta_E": 1.1, "e1": 0.1, "e2": -0.05, "center_x": CENTRE[0], "center_y": CENTRE[1]}
-    source = dict(zip(("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y"),
-                      (8.0, 0.15, 1.2, 0.2, 0.1, 0.12, -0.05), strict=True))  # fmt: skip
-    values = {f"lens.{k}": v for k, v in mass.items()} | {f"source.{k}": v for k, v in source.items()}
-    values |= {"shear.gamma1": 0.03, "shear.gamma2": -0.02}
-    fit = whole.unconstrained({k: torch.tensor([v]) for k, v in values.items()} | light.values)
+    fit = _truth(whole, light.values)
     inner = Window(margin=3.0, crop=1.0).lit_middle(whole, fit, settings)
     height, width = inner.observation.image.shape[-2:]
     assert 0.5 * height * 0.08 > 1.1 and height < 64 and width < 64
@@ -139,6 +144,18 @@ def test_the_light_is_found_where_the_mass_is_known():
     assert light is not None
     faint = lens.arcs < 0.02 * lens.arcs.max()
     assert float((light - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1
+
+
+@pytest.mark.parametrize("light", [0.0, 0.3])
+def test_a_galaxy_may_be_fainter_than_the_arcs_about_it(light):
+    lens, settings = lit_lens(light=light), LensLightSettings(rings=RingSearch(minima=2))
+    smooth = Fitted.at(problem := LensProblem.from_observation(lens.observation), _truth(problem))
+    groups = LitOrNot(settings, None, 15, SharedNoise(), 0.01)(smooth)
+    ((_, found),) = groups
+    assert bool(found.problem.model.lens_light) == (light > 0)
+    if light:
+        left = (found.problem.light_in_front(found.x) - lens.galaxy)[lens.galaxy > 0].abs().sum()
+        assert float(left / lens.galaxy.sum()) < 0.2
 
 
 @pytest.mark.parametrize(("galaxy", "arc"), [(True, False), (False, True)])

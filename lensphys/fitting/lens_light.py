@@ -31,6 +31,20 @@ from lensphys.observation.kernel import first_star, star_width
 _CALM = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6) for k in (6.0, 12.0, 24.0))
 
 
+class FainterGalaxy(Strict):
+    """When light in the middle of a lens is that of a galaxy which is fainter than the arcs.
+
+    Args:
+        within: what is called the middle [Einstein radii].
+        signal: what a Sersic source leaves there, in sigma of its sum,
+        share: and of the light that is there.
+    """
+
+    within: PositiveFloat = 0.35
+    signal: PositiveFloat = 10.0
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class LensLightSettings(Strict):
     """How the light of a lens galaxy is found, and the lens and the source with it.
 
@@ -42,6 +56,7 @@ class LensLightSettings(Strict):
         rounds: of fitting and clipping.
         model_error: share of the model that counts as its error.
         inner: how far from its middle the shape of the galaxy is measured [half widths of the field of view].
+        fainter: when there is a galaxy that is fainter than the arcs about it.
         search: how far from the middle of the field the galaxy may be [half widths].
         peak: signal-to-noise that its middle must have.
         arc: where the brightest light is an arc, from the centre of a lens that is found without it [Einstein radii];
@@ -55,7 +70,8 @@ class LensLightSettings(Strict):
         second: how far from the middle of the galaxy the second image is then, at least [Einstein radii].
         structure: what a source costs, in ln evidence, whose arcs have nothing in common with those of its own Sersic:
             a field can make any image of any lens, but few galaxies are far from a Sersic.
-        core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star].
+        core: how far from the middle of the galaxy arcs are not looked for at first [sigma of a star],
+        hidden: and that at most [arcsec].
         reach: how far from the middle of the field an image of the source can be [arcsec].
         margin: about the bright pixels that is fitted with them: a free source has faint images there [arcsec].
         border: share of a star's light that may cross the edge of what is fitted: the galaxy goes on beyond it.
@@ -75,6 +91,7 @@ class LensLightSettings(Strict):
     rounds: PositiveInt = 5
     model_error: PositiveFloat = 0.05
     inner: PositiveFloat = 0.4
+    fainter: FainterGalaxy = FainterGalaxy()
     search: PositiveFloat = 0.3
     peak: PositiveFloat = 10.0
     arc: Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)] = (0.5, 1.6)
@@ -87,6 +104,7 @@ class LensLightSettings(Strict):
     second: PositiveFloat = 0.3
     structure: NonNegativeFloat = 200.0
     core: PositiveFloat = 4.0
+    hidden: PositiveFloat = 0.4
     reach: PositiveFloat = 3.0
     margin: PositiveFloat = 0.8
     border: PositiveFloat = 0.005
@@ -110,6 +128,14 @@ class LensLightSettings(Strict):
             return self
         finer = rings.model_copy(update={"widest": widest, "radii": math.ceil(rings.radii * widest / rings.widest)})
         return self.model_copy(update={"rings": finer, "reach": self.reach + widest - rings.widest})
+
+    def inside(self, theta_E: float) -> LensLightSettings:
+        """Return the same for a galaxy that is fainter than the arcs about it.
+
+        Args:
+            theta_E: Einstein radius [half widths of the field of view].
+        """
+        return self.model_copy(update={"inner": min(self.inner, self.fainter.within * theta_E)})
 
     @property
     def largest_radius(self) -> float:
@@ -148,17 +174,21 @@ def looks_like_a_galaxy(observation: Observation, inverse_sigma: Tensor, setting
     return bool(middle) and float(smooth.amax()) > settings.peak
 
 
-def lens_light(observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings) -> LensLight:
+def lens_light(
+    observation: Observation, inverse_sigma: Tensor, settings: LensLightSettings, middle: Tensor | None = None
+) -> LensLight:
     """Return the light of one image that is smooth, elliptical and about one centre.
 
     Args:
         observation: of one image.
         inverse_sigma: one over the noise, (1, 1, H, W), 0 where masked.
         settings: how.
+        middle: about where its centre is, (2,) [arcsec]; the brightest place if None.
     """
     grid = observation.camera.grid
+    middle = brightest(observation, settings.reach) if middle is None else middle.double()
     widths = np.geomspace(settings.narrowest * grid.scale, settings.widest * grid.radius, settings.gaussians)
-    shape = np.concatenate([brightest(observation, settings.reach).numpy(), [0.0, 0.0]])
+    shape = np.concatenate([middle.numpy(), [0.0, 0.0]])
     fit = _Clipped(observation, inverse_sigma, settings)
     for _ in range(settings.rounds):
         shape = fit.shaped(shape, widths[::2])

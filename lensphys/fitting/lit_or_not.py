@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from lensphys.fitting.lens_light import LensLightSettings, brightest, looks_like_a_galaxy
-from lensphys.fitting.remains import astray, left_over
+from lensphys.fitting.remains import Remains, astray, left_over
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, as_it_is, freed, parted
 from lensphys.fitting.with_light import LitLens
@@ -52,16 +53,15 @@ class LitOrNot:
         """
         problem = smooth.problem.inflated(smooth.problem.inflation.reciprocal())
         smooth = Fitted.at(problem, smooth.x)
-        ring = f"{problem.model.main}.theta_E" in problem.values(smooth.x)
-        if not ring or not looks_like_a_galaxy(problem.observation, problem.inverse_sigma, self.light):
-            return None
         lost_before = astray(smooth, self.edge)
-        if not lost_before and self.arc_is_brightest(smooth):
+        galaxy = self._galaxy(smooth, lost_before)
+        if galaxy is None:
             return None
+        middle, light = galaxy
         plain = self._coarse(smooth)
         if not lost_before and not left_over(plain):
             return None
-        fit = LitLens(self.light, self.source, self.steps)(problem)
+        fit = LitLens(light, self.source, self.steps)(problem, middle)
         lit = replace(self.sky.counted(fit), rival=fit.rival)
         lost = astray(lit, self.edge)
         flat = any(name.startswith("lens_light.0.e") for name in lit.problem.at_bounds(lit.x, self.edge)[0])
@@ -69,6 +69,34 @@ class LitOrNot:
             return None  # an arc was taken for a galaxy: none is so flat, and its mass is where its light is
         no_lens = lost_before and not lost
         return lit if no_lens or _likelier(self._coarse(lit), plain) else None
+
+    def _galaxy(self, smooth: Fitted, lost: bool) -> tuple[Tensor, LensLightSettings] | None:
+        """Where one image may have a galaxy, (2,) [arcsec], and how its light is found; None where there is none.
+
+        Where it is brightest, or within arcs that are brighter.
+
+        Args:
+            smooth: the fit without its light.
+            lost: whether that is no lens.
+        """
+        problem, main = smooth.problem, smooth.problem.model.main
+        values = problem.values(smooth.x)
+        if f"{main}.theta_E" not in values:
+            return None
+        galaxy = looks_like_a_galaxy(problem.observation, problem.inverse_sigma, self.light)
+        if galaxy and (lost or not self.arc_is_brightest(smooth)):
+            return brightest(problem.observation, self.light.reach), self.light
+        if lost or not self._light_within(Remains.from_fit(smooth)):
+            return None
+        theta_E, radius = float(values[f"{main}.theta_E"]), problem.observation.camera.grid.radius
+        return centre_of(values, main)[0], self.light.inside(theta_E / radius)
+
+    def _light_within(self, look: Remains) -> bool:
+        """Whether one image has light in the middle of its lens that is not lensed."""
+        fainter, problem = self.light.fainter, look.fitted.problem
+        middle, image = look.middle(fainter.within), problem.observation.image
+        left, there = ((light * middle).sum() for light in (image - problem.shown(look.fitted.x), image))
+        return float(look.left_in(middle)) > fainter.signal and float(left) > fainter.share * float(there)
 
     def arc_is_brightest(self, smooth: Fitted) -> bool:
         """Whether the brightest light of one image is as far from the lens as its arcs are, and from the middle.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from lensphys.basics.scatter import GAUSSIAN
 from lensphys.fitting.source import Fitted
+from lensphys.model import centre_of
 
 NEAR = 2  # pixels about an arc that are no sky
 
@@ -49,6 +51,22 @@ class Remains:
     def sky(self) -> Tensor:
         """1 where pixels count and no arc is near, (B, 1, H, W)."""
         return (self.residual != 0) * (1 - max_pool2d(self.arc, 2 * NEAR + 1, stride=1, padding=NEAR))
+
+    def middle(self, share: float) -> Tensor:
+        """Return 1 where pixels count and are nearer to the lens than so many Einstein radii, (B, 1, H, W).
+
+        No bright image of the source can be there.
+        """
+        problem = self.fitted.problem
+        name, grid = problem.model.main, problem.observation.camera.grid
+        radius = share * self.values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
+        away = problem.positions(grid) - centre_of(self.values, name)[:, :, None, None]
+        near = away.norm(dim=1, keepdim=True) < radius[:, None, None, None]
+        return near.to(self.clean) * problem.observation.weight
+
+    def left_in(self, where: Tensor) -> Tensor:
+        """Return what is left in some pixels (B, 1, H, W), in sigma of their sum, (B,)."""
+        return (self.residual * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp(min=1).sqrt()
 
 
 def poor(fitted: Fitted) -> Tensor:

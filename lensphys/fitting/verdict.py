@@ -23,6 +23,8 @@ from lensphys.fitting.source import Fitted, Rival
 from lensphys.fitting.without_lens import WithoutLens
 from lensphys.model import centre_of
 from lensphys.observation.darkness import Darkness
+from lensphys.observation.kernel import star_width
+from lensphys.observation.psf import FWHM_PER_SIGMA
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
 from lensphys.tracing.derivatives import weighted_slopes
@@ -78,6 +80,7 @@ class VerdictSettings(Strict):
         covered: share of the arc's light that must be inside the mask.
         centre: of the Einstein radius: where no bright image of the source can be.
         unlensed: sigma of the light there that the model does not explain.
+        resolved: Einstein radius of a lens with its galaxy below which the PSF hides the arcs [its FWHM].
         without_lens: when galaxies explain an image without a lens; null to believe that it shows arcs.
     """
 
@@ -103,6 +106,7 @@ class VerdictSettings(Strict):
     covered: PositiveFloat = 0.5
     centre: PositiveFloat = 0.35
     unlensed: PositiveFloat = 5.0
+    resolved: PositiveFloat = 1.5
     without_lens: WithoutLens | None = WithoutLens()
 
     def with_search(self, gain: float, moments: PSFMoments | None) -> VerdictSettings:
@@ -144,6 +148,7 @@ def verdicts(
         _twice,
         _covered,
         _centre,
+        _resolved,
     ):
         found = _plus(found, check(look, settings))
     found = _plus(found, _unlensed(look, seen, settings))
@@ -478,19 +483,27 @@ def _covered(look: Remains, settings: VerdictSettings) -> Reasons:
 
 def _centre(look: Remains, settings: VerdictSettings) -> Reasons:
     problem = look.fitted.problem
-    values, grid = look.values, problem.observation.camera.grid
-    name = problem.model.main
-    at = centre_of(values, name)[:, :, None, None]
-    radius = settings.centre * values.get(f"{name}.theta_E", torch.full_like(problem.unit, 4 * grid.scale))
-    near = (problem.positions(grid) - at).norm(dim=1, keepdim=True) < radius[:, None, None, None]
-    inside = near.to(look.clean) * problem.observation.weight
-    left = (look.residual * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp(min=1).sqrt()
+    inside = look.middle(settings.centre)
     image = (problem.arcs.image * problem.observation.weight).clamp(min=0)
     share = (image * inside).sum((1, 2, 3)) / image.sum((1, 2, 3)).clamp(min=1e-30)
-    unexplained = left > settings.unlensed
+    unexplained = look.left_in(inside) > settings.unlensed
     bright = share > 0.5
     words = ["light in the middle of the lens that is not lensed: is the lens galaxy still there?"] * len(share)
     return _plus(_listed(unexplained & ~bright, "suspect", words), _listed(bright, "bad", words))
+
+
+def _resolved(look: Remains, settings: VerdictSettings) -> Reasons:
+    """Arcs that the PSF blurs into the galaxy behind which they are."""
+    problem = look.fitted.problem
+    radius = look.values.get(f"{problem.model.main}.theta_E")
+    if radius is None or not problem.model.lens_light:
+        return [[] for _ in range(len(problem))]
+    widths = radius / (FWHM_PER_SIGMA * star_width(problem.observation.camera, problem.unit))
+    words = [
+        f"theta_E is {w:.1f} widths of the PSF: its arcs and the galaxy's light blur into each other"
+        for w in widths.tolist()
+    ]
+    return _listed(widths < settings.resolved, "suspect", words)
 
 
 def _unlensed(look: Remains, seen: Tensor, settings: VerdictSettings) -> Reasons:

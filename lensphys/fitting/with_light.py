@@ -40,13 +40,14 @@ class LitLens:
     source: FreeSourceSettings | None
     steps: int
 
-    def __call__(self, problem: LensProblem) -> Fitted:
+    def __call__(self, problem: LensProblem, middle: Tensor | None = None) -> Fitted:
         """Return the best lens, Sersic source and light of one image.
 
         Args:
             problem: of a smooth lens with a Sersic source, without light.
+            middle: about where the galaxy is, (2,) [arcsec]; where the image is brightest if None.
         """
-        light = self._light(problem)
+        light = self._light(problem, middle)
         wide = self.reaching(problem, light)
         return wide._fitted(wide._marked(problem, light.image), light)
 
@@ -105,10 +106,11 @@ class LitLens:
         problem = wide._marked(problem, front)
         return problem.without(self._foreign(problem, x).where)
 
-    def _light(self, problem: LensProblem) -> LensLight:
+    def _light(self, problem: LensProblem, middle: Tensor | None) -> LensLight:
         """The light of the galaxy, found on the CPU."""
         where = problem.unit.device
-        light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings)
+        middle = None if middle is None else middle.cpu()
+        light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings, middle)
         values = {name: value.to(where) for name, value in light.values.items()}
         return replace(light, values=values, image=light.image.to(where))
 
@@ -252,7 +254,7 @@ class LitLens:
 
     def _core(self, problem: LensProblem) -> float:
         """Radius of the middle of a galaxy, where what is left of its light would pass for arcs [arcsec]."""
-        return self.settings.core * star_width(problem.observation.camera, problem.unit)
+        return min(self.settings.core * star_width(problem.observation.camera, problem.unit), self.settings.hidden)
 
     def _foreign(self, problem: LensProblem, x: Tensor) -> Foreign:
         """Objects outside of the arcs that neither lens light nor source explain."""
