@@ -29,6 +29,7 @@ from result_tables import (
 )
 from summary_tables import (
     completeness_table,
+    drawn_with_light,
     fits_table,
     fuzz_table,
     gain_caption,
@@ -97,7 +98,10 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "fits": (("speed/fits.json",), fits_table),
     "gpu": (("gpu/speed.json",), gpu_table),
     "lens_light": (("real/lens_light/table.json",), lens_light_table),
-    "lens_light_drawn": (("real/lens_light/simulated/table.json",), lens_light_table),
+    "lens_light_drawn": (
+        tuple(f"real/lens_light/simulated/{telescope}/table.json" for telescope in ("hst", "euclid", "hsc")),
+        drawn_with_light,
+    ),
     "telescopes": (
         ("real/telescopes/table.json",),
         lambda tree: _script(ROOT / "experiments/real/telescopes/telescopes.py").table(tree["rows"]),

@@ -93,6 +93,33 @@ def real_lenses(slacs: Tree, lit: Tree, telescopes: Tree) -> str:
     return markdown(head, body)
 
 
+def drawn_with_light(hst: Tree, euclid: Tree, hsc: Tree) -> str:
+    """Return how far the Einstein radii of drawn lenses with their galaxies are off, telescope by telescope.
+
+    Args:
+        hst: ``real/lens_light/simulated/hst/table.json``.
+        euclid: likewise.
+        hsc: likewise.
+    """
+    head = ["drawn lenses with their galaxies", "images", "theta_E", "theta_E off, median", "within 5 %", "within 10 %",
+            "over 20 %", "within its error", "calls itself good / suspect / bad", "good, and off by over 10 %",
+            "CPU s, median"]  # fmt: skip
+    names = ('Hubble F814W, 0.05"', 'Euclid VIS, 0.1"', 'HSC i, 0.168", seeing 0.6"')
+    body = []
+    for name, tree in zip(names, (hst, euclid, hsc), strict=True):
+        rows = tree["rows"]
+        off, true = (np.array(x) for x in ([abs(row["ratio"] - 1) for row in rows], [row["published"] for row in rows]))
+        pull = np.array([abs(row["theta_E"] - row["published"]) / row["error"] for row in rows])
+        quality = np.array([row["quality"] for row in rows])
+        told = " / ".join(str((quality == word).sum()) for word in ("good", "suspect", "bad"))
+        counts = [(off <= 0.05).sum(), (off <= 0.1).sum(), (off > 0.2).sum(), (pull < 1).sum()]
+        wrong, seconds = ((off > 0.1) & (quality == "good")).sum(), np.median([row["cpu_seconds"] for row in rows])
+        span = f'{true.min():.1f} to {true.max():.1f}"'
+        body.append([name, str(len(rows)), span, f"{np.median(off):.1%}", *map(str, counts), told, str(wrong),
+                     f"{seconds:.0f}"])  # fmt: skip
+    return markdown(head, body)
+
+
 def completeness_table(tree: Tree) -> str:
     """Return the share of true sub-halos near the arc that are found, by mass, for each data set with CDM sub-halos.
 

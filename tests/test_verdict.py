@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lensphys.fitting import Fitted, LensProblem, Rival, Stop, VerdictSettings, minimised, verdicts
 from lensphys.fitting.verdict import effective, neighbour_correlation
+from lensphys.model import Gaussian, Member
 from lensphys.observation import ErrorMap, RectifiedCountNoise
 from lensphys.prediction import Verdict
 
@@ -341,3 +342,18 @@ def test_a_large_shear_is_told(truth):
     good, suspect = judged(fitted(seen_as(problem, sheared), sheared))
     assert good == Verdict("good")
     found(suspect, "the external shear is large: 0.2")
+
+
+def test_arcs_that_the_psf_blurs_into_their_galaxy_are_told(truth, clean):
+    problem, x = truth
+    light = {"lens_light.0": Member.from_component(Gaussian, {}, sigma=0.3)}
+    lit = Fitted.at(*problem.with_model(replace(problem.model, lens_light=light), x))
+
+    def told(fit: Fitted, widths: float) -> list[bool]:
+        return [any("widths of the PSF" in reason for reason in v.reasons) for v in judged(fit, resolved=widths)]
+
+    radius = theta_E(lit) / problem.observation.camera.psf.fwhm
+    assert (
+        told(lit, float(radius.max()) * 1.02) == [True, True] and told(lit, float(radius.min()) * 0.98) == [False] * 2
+    )
+    assert told(clean, 100.0) == [False, False]

@@ -30,7 +30,7 @@ from lensphys.data.images import read_images
 from lensphys.methods import READY
 from lensphys.observation import Observation
 
-HALF = 2.6  # arcsec that are shown
+HALF, WIDE = 2.6, 1.6  # arcsec that are shown, and Einstein radii of a wider lens
 
 
 def observed(path: Path, masked: bool) -> Observation:
@@ -81,7 +81,8 @@ def drawn(axes: Any, row: dict[str, Any], planes: dict[str, np.ndarray]) -> None
     for axis, image, top in zip(axes, shown, (None, 10, 10, 5), strict=True):
         low = None if top is None else -top / (1 if top == 5 else 3)
         axis.imshow(image, origin="lower", extent=(-half, half, -half, half), vmin=low, vmax=top, cmap="magma")
-        axis.set(xlim=(-HALF, HALF), ylim=(-HALF, HALF), xticks=[], yticks=[])
+        shown_half = max(HALF, WIDE * row["published"])
+        axis.set(xlim=(-shown_half, shown_half), ylim=(-shown_half, shown_half), xticks=[], yticks=[])
     axes[0].set_ylabel(f"{row['lens'].removeprefix('SDSS')}\n{row['ratio']:.2f} {row['quality']}", fontsize=7)
 
 
