@@ -112,7 +112,7 @@ class LensLightSettings(Strict):
     broad: BroadLightSettings = BroadLightSettings()
     others: ForeignSettings = ForeignSettings()
     rings: RingSearch = RingSearch()
-    wide: ArcSearch = ArcSearch(angle=44.0)
+    wide: ArcSearch = ArcSearch(angle=61.0)
     beyond: PositiveFloat = 1.2
     pixels: PositiveFloat = 22.0
 

@@ -31,6 +31,7 @@ from lensphys.methods import READY
 from lensphys.observation import Observation
 
 HALF, WIDE = 2.6, 1.6  # arcsec that are shown, and Einstein radii of a wider lens
+SHOWN = 12  # lenses in the figure
 
 
 def observed(path: Path, masked: bool) -> Observation:
@@ -138,8 +139,9 @@ def main() -> None:
         write_json(kept / f"{path.stem}.json", row)
         print(f"{row['lens']}: {row['ratio']:.3f}, chi^2 {row['chi2']:.2f}, {row['quality']}", flush=True)
     rows = [json.loads((kept / f"{path.stem}.json").read_text()) for path in paths]
-    figure = Figure(figsize=(6, 1.5 * len(rows)), layout="constrained")
-    for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
+    seen = rows[:SHOWN]
+    figure = Figure(figsize=(6, 1.5 * len(seen)), layout="constrained")
+    for axes, row in zip(figure.subplots(len(seen), 4, squeeze=False), seen, strict=True):
         with np.load(kept / f"{row['lens']}.npz") as planes:
             drawn(axes, row, dict(planes))
     save_figure(figure, arguments.out / "figure.png")
