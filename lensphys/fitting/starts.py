@@ -111,14 +111,14 @@ def searched(problem: LensProblem, search: RingSearch) -> Tensor:
 
     Args:
         problem: of a smooth lens and one source.
-        search: what is tried; from the least Einstein radius that the lens may have.
+        search: what is tried; between the least and the largest Einstein radius that the lens may have.
     """
     free = free_radius(problem)
     if free is None:
         known = problem.model.completed(_typical(problem), problem.unit)
         radii = known[f"{problem.model.main}.theta_E"]
     else:
-        radii = torch.linspace(free.low, min(search.widest, free.high / 1.1), search.radii).to(problem.unit)
+        radii = torch.linspace(free.low, min(search.widest, free.high), search.radii).to(problem.unit)
     arc = significant_light(problem)[0]
     costs, points = zip(*(_searched_at(problem, arc, radius, search) for radius in radii), strict=True)
     return torch.stack(points)[torch.stack(costs).argsort()]
