@@ -99,7 +99,9 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "gpu": (("gpu/speed.json",), gpu_table),
     "lens_light": (("real/lens_light/table.json",), lens_light_table),
     "lens_light_drawn": (
-        tuple(f"real/lens_light/simulated/{telescope}/table.json" for telescope in ("hst", "hst_more", "euclid", "hsc")),
+        tuple(
+            f"real/lens_light/simulated/{telescope}/table.json" for telescope in ("hst", "hst_more", "euclid", "hsc")
+        ),
         drawn_with_light,
     ),
     "telescopes": (

@@ -20,6 +20,7 @@ from lenses import (
 from torch import Tensor
 
 from lensphys.fitting import Fitted, LensProblem, Rival, Stop, VerdictSettings, minimised, verdicts
+from lensphys.fitting.stages import LensFit, in_front_of_arcs
 from lensphys.fitting.verdict import effective, neighbour_correlation
 from lensphys.model import Gaussian, Member
 from lensphys.observation import ErrorMap, RectifiedCountNoise
@@ -357,3 +358,10 @@ def test_arcs_that_the_psf_blurs_into_their_galaxy_are_told(truth, clean):
         told(lit, float(radius.max()) * 1.02) == [True, True] and told(lit, float(radius.min()) * 0.98) == [False] * 2
     )
     assert told(clean, 100.0) == [False, False]
+
+
+def test_a_subhalo_beside_objects_that_were_left_out_may_be_one_upon_the_arcs(clean):
+    bodies = torch.tensor([[[2 * math.log(0.15), 0.75, 0.85]]] * 2).double()
+    for fit, expected in ((clean, set()), (Fitted.at(*with_bodies(clean.problem, clean.x, bodies)), {1})):
+        lenses = replace(LensFit.from_smooth(fit), left_out=torch.tensor([0, 30]))
+        assert set(in_front_of_arcs(lenses)) == expected

@@ -85,6 +85,17 @@ class LensFit:
         return replace(self.with_smooth(row, other), groups=groups, doubts={**self.doubts, int(row): doubts})
 
 
+def in_front_of_arcs(found: LensFit) -> dict[int, tuple[str, ...]]:
+    """Return what is to be said of images with sub-halos and objects that were left out, by their rows.
+
+    A star or a small galaxy upon an arc looks like a knot of the source, magnified by a sub-halo.
+    """
+    words = "an object upon the arcs, as those that were left out, can pass for a sub-halo: look whether there is one"
+    some = {int(row) for row, fit in found.apart() if fit.problem.subhalos}
+    left_out = [] if found.left_out is None else (found.left_out > 0).nonzero()[:, 0].tolist()
+    return {row: (words,) for row in left_out if row in some}
+
+
 def fit_lens(observation: Observation, *, starts: int = 4, steps: int = 60) -> LensFit:
     """Fit SIE + shear + Sersic to each image of a batch, by Levenberg-Marquardt from several starts.
 
@@ -148,7 +159,8 @@ class Refinement(Strict):
         left_out = problem.observation.n_unmasked
         for rows, group in found.groups:
             left_out[rows] -= group.problem.observation.n_unmasked
-        return replace(found, left_out=left_out)
+        found = replace(found, left_out=left_out)
+        return found.with_doubts(in_front_of_arcs(found))
 
     def _second_sources(
         self, problem: LensProblem, found: LensFit, settings: SecondSource
