@@ -83,6 +83,12 @@ def test_a_lens_is_looked_for_as_far_out_as_its_arcs(theta_E):
         assert wide.reach - wide.rings.widest == pytest.approx(settings.reach - settings.rings.widest)
 
 
+def test_a_field_may_be_smaller_than_the_widest_lens():
+    problem, settings = LensProblem.from_observation(lit_lens(pixels=20).observation), LensLightSettings()
+    light = lens_light(problem.observation, problem.inverse_sigma, settings)
+    assert FitLitLens(settings, None, 5).reaching(problem, light).settings is settings
+
+
 @pytest.mark.parametrize("faint", [False, True])
 def test_the_middle_that_is_fitted_of_a_galaxy_is_that_of_the_whole_image(faint):
     """A galaxy goes on beyond it: what is blurred in from there is left out. And arcs may be faint beside it."""

@@ -67,6 +67,8 @@ class ArcSearch(Strict):
         rest, weight, x, y = (plane.flatten().double().cpu().numpy() for plane in planes)
         inner = least - 2 * width
         rings = int((most - inner) / width) + 3
+        if rings < 5:  # none with two on either side
+            return []
         ring = np.floor((np.hypot(x, y) - inner) / width).astype(int)
         summed, known = (self._summed(values, ring, np.arctan2(y, x), rings) for values in (rest * weight, weight))
         return self._arcs(summed, known, inner, width)
