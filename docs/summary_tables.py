@@ -87,10 +87,14 @@ def real_lenses(slacs: Tree, lit: Tree, telescopes: Tree) -> str:
     for name, tree in zip(names, (slacs, lit, telescopes), strict=True):
         rows = [row for row in tree["rows"] if row["ratio"]]
         off = np.array([abs(row["ratio"] - 1) for row in rows])
-        count = [str(sum(row["quality"] == quality for row in rows)) for quality in ("good", "suspect", "bad")]
         numbers = [str(len(rows)), f"{np.median(off):.1%}", f"{off.max():.1%}", str((off <= 0.05).sum())]
-        body.append([name, *numbers, " / ".join(count)])
+        body.append([name, *numbers, _qualities(rows)])
     return markdown(head, body)
+
+
+def _qualities(rows: list[Tree]) -> str:
+    """How many of some results call themselves good, suspect and bad."""
+    return " / ".join(str(sum(row["quality"] == word for row in rows)) for word in ("good", "suspect", "bad"))
 
 
 def drawn_with_light(*trees: Tree) -> str:
@@ -108,13 +112,12 @@ def drawn_with_light(*trees: Tree) -> str:
         rows = tree["rows"]
         off, true = (np.array(x) for x in ([abs(row["ratio"] - 1) for row in rows], [row["published"] for row in rows]))
         pull = np.array([abs(row["theta_E"] - row["published"]) / row["error"] for row in rows])
-        quality = np.array([row["quality"] for row in rows])
-        told = " / ".join(str((quality == word).sum()) for word in ("good", "suspect", "bad"))
+        good = np.array([row["quality"] == "good" for row in rows])
         counts = [(off <= 0.05).sum(), (off <= 0.1).sum(), (off > 0.2).sum(), (pull < 1).sum()]
-        wrong, seconds = ((off > 0.1) & (quality == "good")).sum(), np.median([row["cpu_seconds"] for row in rows])
+        wrong, seconds = ((off > 0.1) & good).sum(), np.median([row["cpu_seconds"] for row in rows])
         span = f'{true.min():.1f} to {true.max():.1f}"'
-        body.append([name, str(len(rows)), span, f"{np.median(off):.1%}", *map(str, counts), told, str(wrong),
-                     f"{seconds:.0f}"])  # fmt: skip
+        body.append([name, str(len(rows)), span, f"{np.median(off):.1%}", *map(str, counts), _qualities(rows),
+                     str(wrong), f"{seconds:.0f}"])  # fmt: skip
     return markdown(head, body)
 
 

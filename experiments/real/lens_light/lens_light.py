@@ -77,13 +77,13 @@ def judged(path: Path, masked: bool) -> tuple[dict[str, Any], dict[str, np.ndarr
 def drawn(axes: Any, row: dict[str, Any], planes: dict[str, np.ndarray]) -> None:
     """Draw the image, the image without its galaxy, the model of the arcs, and what is left."""
     half, sigma = float(planes["half"]), np.median(planes["sigma"])
+    edge = max(HALF, WIDE * row["published"])
     left = planes["arcs"] - planes["model"]
     shown = (np.arcsinh(planes["image"] / sigma / 3), planes["arcs"] / sigma, planes["model"] / sigma, left / sigma)
     for axis, image, top in zip(axes, shown, (None, 10, 10, 5), strict=True):
         low = None if top is None else -top / (1 if top == 5 else 3)
         axis.imshow(image, origin="lower", extent=(-half, half, -half, half), vmin=low, vmax=top, cmap="magma")
-        shown_half = max(HALF, WIDE * row["published"])
-        axis.set(xlim=(-shown_half, shown_half), ylim=(-shown_half, shown_half), xticks=[], yticks=[])
+        axis.set(xlim=(-edge, edge), ylim=(-edge, edge), xticks=[], yticks=[])
     axes[0].set_ylabel(f"{row['lens'].removeprefix('SDSS')}\n{row['ratio']:.2f} {row['quality']}", fontsize=7)
 
 
