@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from lensphys.basics.checks import LensphysError
 from lensphys.fits import file
 from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict, scale_key
-from lensphys.fits.image import Choice, read_fits_image, read_fits_stack, read_noise_map
+from lensphys.fits.image import PIXELS, Choice, fits_images, read_fits_image, read_fits_stack, read_noise_map
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness
 from lensphys.observation.psf_file import read_kernel
@@ -323,6 +323,23 @@ def test_changed_pixels_do_not_match_their_checksum(tmp_path, packed):
     (tmp_path / "a.fits").write_bytes(data)
     with pytest.raises(LensphysError, match=r"input .*a.fits does not match its own checksum .*copy it again, or rem"):
         read_fits_image(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("kind", ["packed", "tiles", "plain"])
+@pytest.mark.parametrize("changed", [None, 6000])
+def test_the_checksums_of_a_cube_are_counted_whatever_its_name_says(tmp_path, kind, changed):
+    cube = np.zeros((3, 40, 40), np.float32) if changed is None else np.random.default_rng(0).normal(size=(3, 40, 40))
+    hdu = fits.CompImageHDU(cube, name="SCI") if kind == "tiles" else fits.ImageHDU(cube, name="SCI")
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits", checksum=True)
+    data = bytearray((tmp_path / "a.fits").read_bytes())
+    if changed:
+        data[-changed] ^= 255
+    (tmp_path / "a.fits").write_bytes(gzip.compress(bytes(data)) if kind == "packed" else data)
+    if changed:
+        with pytest.raises(LensphysError, match="does not match its own checksum"):
+            fits_images(tmp_path / "a.fits", PIXELS, planes=True)
+    else:
+        assert fits_images(tmp_path / "a.fits", PIXELS, planes=True) == 3
 
 
 def test_a_changed_header_does_not_match_its_checksum(tmp_path):

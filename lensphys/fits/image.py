@@ -192,13 +192,11 @@ def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
     """
     if path.suffix.lower() == ".npz":
         return None
-    packed = path.suffix.lower() in (".gz", ".bz2", ".fz")
-    with opened("input", path, verified=not packed) as file:
+    with opened("input", path, verified=True) as file:
         hdu, plane, _ = _chosen(file, choice)
         if plane is not None or len(hdu.shape) != 3 or not (planes or hdu.stack):
             return None
-        if not packed:
-            file.verify()
+        file.verify()
         return hdu.shape[0]
 
 
