@@ -105,6 +105,11 @@ def test_the_slope_is_that_of_autograd():
     capped = source(0.3 * draw(2, len(MODES)), replace(SERSIC, n_sersic=pair(6.0, 5.0)))
     (known,) = torch.autograd.grad(capped(position).sum(), position)
     torch.testing.assert_close(capped.gradient(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
+    small = source(0.3 * draw(2, len(MODES)), half_side=0.4)
+    fading = (small.frame.inside(position)[1] < 1) & (small.frame.inside(position)[1] > 0)
+    (known,) = torch.autograd.grad(small(position).sum(), position)
+    assert int(fading.sum()) > 10  # the edge of the frame is among the places
+    torch.testing.assert_close(small.gradient(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
 
 
 @pytest.mark.parametrize("n", [(1.0, 1.6), (6.0, 5.0)])

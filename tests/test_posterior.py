@@ -22,7 +22,7 @@ from torch import Tensor
 from lensphys.fitting import FieldPriors, Fitted, LensProblem, Stop, minimised
 from lensphys.fitting.derived import DERIVED, derived, derived_errors
 from lensphys.fitting.posterior import Posterior
-from lensphys.model import NFW, SIE, FieldPrior, Modes, Shear
+from lensphys.model import NFW, SIE, FieldPrior, Gaussian, LensModel, Member, Modes, Sersic, Shear
 from lensphys.model.light.sersic import flux_sersic
 from lensphys.prediction import BODY
 from lensphys.tracing.deflection import DeflectionField
@@ -54,6 +54,10 @@ def about(problem: LensProblem, x: Tensor) -> Posterior:
 
 def at(problem: LensProblem, scale: int):
     return problem.observation.camera.at(scale)
+
+
+def pair(value: float) -> Tensor:
+    return torch.full((2,), value, dtype=torch.float64)
 
 
 def arc(image: Tensor) -> Tensor:
@@ -262,6 +266,29 @@ def test_what_is_derived_of_a_sersic_behind_an_sie(truth):
     assert relative(found["source_radius"], values["source.R_sersic"]) < 0.05
     unlensed = problem.render(x).sum((1, 2, 3)) / flux
     torch.testing.assert_close(found["magnification"], unlensed, rtol=0.05, atol=0)
+
+
+def test_sources_that_are_far_apart_count_in_full():
+    smooth = LensModel.smooth()
+    others = {"disc": Member.from_component(Sersic), "knot": Member.from_component(Gaussian)}
+    images = small_lenses(dtype=torch.float64).observation
+    problem = LensProblem.from_observation(images, replace(smooth, source={**smooth.source, **others}))
+    values = problem.model.typical(problem.unit)
+    values |= {"source.R_sersic": pair(0.1), "source.n_sersic": pair(1.0), "source.amp": pair(3.0)}
+    values |= {
+        "disc.R_sersic": pair(0.1),
+        "disc.n_sersic": pair(1.0),
+        "disc.amp": pair(3.0),
+        "disc.center_x": pair(1.1),
+    }
+    values |= {"knot.amp": pair(0.5), "knot.sigma": pair(0.05), "knot.center_y": pair(-1.1)}
+    each = 3.0 * flux_sersic(0.1, 1.0)
+    flux, place = 2 * each + 0.5, torch.tensor([[0.0, 0.0], [1.1, 0.0], [0.0, -1.1]]).double()
+    middle = (place * torch.tensor([each, each, 0.5])[:, None]).sum(0) / flux
+    nearest = (place - middle).norm(dim=1).min()
+    found = derived(problem, problem.unconstrained(values))
+    assert relative(found["source_flux"], pair(flux)) < 0.02
+    assert bool((found["source_radius"] > nearest - 0.2).all())  # nothing shines about the middle of all three
 
 
 def test_a_subhalo_adds_its_mass_to_the_total(truth):

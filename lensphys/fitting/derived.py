@@ -7,15 +7,16 @@ import math
 import torch
 from torch import Tensor
 
+from lensphys.basics.checks import LensphysError
 from lensphys.fitting.posterior import Posterior
 from lensphys.fitting.problem import LensProblem
-from lensphys.model import centre_of
+from lensphys.model import LightProfile, centre_of
 from lensphys.model.component import CENTRE
 from lensphys.observation import Camera
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.einstein import einstein_radius
 
-_POINTS = 96  # squared, of the source plane
+_POINTS = 96  # squared, of each source
 DERIVED = {"theta_E_total": "arcsec", "source_flux": "flux", "source_radius": "arcsec", "magnification": ""}  # units
 
 
@@ -48,19 +49,32 @@ def derived_errors(posterior: Posterior, draws: int = 12) -> dict[str, Tensor]:
 
 
 def _source(problem: LensProblem, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Flux and half-light radius of the source, (B,) each."""
-    seen, source = problem.first_source(x) if problem.free is None else problem.free.frame, problem.lens(x).source
-    size = seen.half_side
-    centre = torch.stack([torch.as_tensor(getattr(seen, name)) for name in CENTRE], dim=1)
-    line = (torch.arange(_POINTS, dtype=x.dtype, device=x.device) + 0.5) / _POINTS * 2 - 1
-    y, xx = torch.meshgrid(line, line, indexing="ij")
-    place = centre[:, :, None, None] + size[:, None, None, None] * torch.stack([xx, y])[None]
-    light = source(place).flatten(1) * ((2 * size / _POINTS) ** 2)[:, None]
+    """Flux and half-light radius of all sources together, (B,) each."""
+    source = problem.lens(x).source
+    places, fluxes = zip(*[_sampled(one, problem.radius, x) for one in source.summands], strict=True)
+    place, light = torch.cat(places, dim=2), torch.cat(fluxes, dim=1)
     flux = light.sum(1)
-    middle = (light[:, None] * place.flatten(2)).sum(2) / flux.clamp(min=1e-30)[:, None]
-    away = (place.flatten(2) - middle[:, :, None]).norm(dim=1)
+    middle = (light[:, None] * place).sum(2) / flux.clamp(min=1e-30)[:, None]
+    away = (place - middle[:, :, None]).norm(dim=1)
     order = away.argsort(1)
     within = light.gather(1, order).cumsum(1)
-    half = (within < 0.5 * flux[:, None]).sum(1, keepdim=True).clamp(max=_POINTS**2 - 1)
+    half = (within < 0.5 * flux[:, None]).sum(1, keepdim=True).clamp(max=light.shape[1] - 1)
     radius = away.gather(1, order).gather(1, half)[:, 0]
     return flux, torch.where(flux > 0, radius, math.nan)
+
+
+def _sampled(source: LightProfile, radius: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (B, 2, N) [arcsec] in the square that holds the light of one source, and the flux of each, (B, N).
+
+    A source that does not know how far it reaches is sampled as far as the images do, ``radius`` [arcsec].
+    """
+    try:
+        half_side = source.half_side
+    except LensphysError:
+        half_side = torch.full_like(like[:, 0], radius)
+    size = half_side.to(like).expand(len(like))
+    centre = torch.stack([torch.as_tensor(getattr(source, name)).to(like).expand(len(like)) for name in CENTRE], dim=1)
+    line = (torch.arange(_POINTS, dtype=like.dtype, device=like.device) + 0.5) / _POINTS * 2 - 1
+    y, xx = torch.meshgrid(line, line, indexing="ij")
+    place = centre[:, :, None, None] + size[:, None, None, None] * torch.stack([xx, y])[None]
+    return place.flatten(2), source(place).flatten(1) * ((2 * size / _POINTS) ** 2)[:, None]

@@ -100,10 +100,22 @@ class Frame(Rows):
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 beyond its edge."""
-        centre = torch.stack([self.center_x, self.center_y], dim=1)[:, :, None, None]
-        place = (beta - centre) / self.half_side[:, None, None, None]
+        place = self._from_centre(beta)
         window = ((1 - place.abs().amax(1, keepdim=True)) / self.envelope.edge + 1).clamp(0, 1)
         return 0.5 * (place + 1), window
+
+    def fading(self, beta: Tensor) -> Tensor:
+        """Return the gradient of the window by beta, (B, 2, H, W) [1 / arcsec]."""
+        along, window = self._from_centre(beta), self.inside(beta)[1]
+        nearest = along.abs() == along.abs().amax(1, keepdim=True)  # the edge that the light fades out towards
+        steep = along.sign() / (self.envelope.edge * self.half_side)[:, None, None, None]
+        steep = steep * nearest / nearest.sum(1, keepdim=True)
+        return torch.where((window > 0) & (window < 1), -steep, 0.0)
+
+    def _from_centre(self, beta: Tensor) -> Tensor:
+        """Positions from its centre, (B, 2, H, W) [half sides]."""
+        centre = torch.stack([self.center_x, self.center_y], dim=1)[:, :, None, None]
+        return (beta - centre) / self.half_side[:, None, None, None]
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,21 @@ class FreeSource(LightProfile):
     modes: Modes
     frame: Frame
     parameters = Sersic.parameters
+
+    @property
+    def half_side(self) -> Tensor:
+        """Of its frame, (B,) [arcsec]."""
+        return self.frame.half_side
+
+    @property
+    def center_x(self) -> Tensor:
+        """Of its frame, (B,) [arcsec]."""
+        return self.frame.center_x
+
+    @property
+    def center_y(self) -> Tensor:
+        """Of its frame, (B,) [arcsec]."""
+        return self.frame.center_y
 
     def __call__(self, position: Tensor) -> Tensor:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
@@ -150,7 +177,8 @@ class FreeSource(LightProfile):
         steep = gradient / (2 * self.frame.half_side)[:, None, None, None]
         known = self.sersic(beta), self._unit(beta), field
         envelope = self.frame.envelope
-        return window * (self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known))
+        inside = self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known)
+        return window * inside + self.frame.fading(beta) * envelope.light(*known)
 
     def to_lenstronomy(self) -> list[Named]:
         """Return it in lenstronomy's words: an image of its frame, of one lens.

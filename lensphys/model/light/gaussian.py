@@ -13,6 +13,8 @@ from lensphys.model.component import LightProfile, Value, as_planes, chosen
 from lensphys.model.light.ellipse import Ellipse
 from lensphys.model.parameter import ELLIPTICITY, SOURCE_CENTRE, HalfWidths, Parameter, Peaks
 
+_REACH = 6.0  # sigma: beyond them a Gaussian is dark, unless it is very long
+
 
 def brightness_gaussian(
     position: Tensor,
@@ -76,6 +78,11 @@ class Gaussian(LightProfile):
         *ELLIPTICITY,
         *SOURCE_CENTRE,
     )
+
+    @property
+    def half_side(self) -> Tensor:
+        """Of the square about its centre that holds its light: 6 sigma, (B,) [arcsec]."""
+        return _REACH * torch.as_tensor(self.sigma)
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness and its derivatives in closed form: shapes and units as in `Component.derivatives`."""
