@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import subprocess
 from pathlib import Path
 
@@ -54,6 +56,26 @@ def test_checks_let_good_input_pass(tmp_path):
 
 
 # ---------------------------------------------------------------- settings
+
+
+def below(kind: type) -> set[type]:
+    """All classes that are made from one."""
+    return {other for one in kind.__subclasses__() for other in (one, *below(one))}
+
+
+def test_what_every_setting_is_by_default_can_be_said_in_a_file():
+    for module in pkgutil.walk_packages(lensphys.__path__, "lensphys."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    told = 0
+    for kind in below(settings.Strict):
+        try:
+            known = kind()
+        except (TypeError, ValueError, AttributeError):  # abstract, or something must be said
+            continue
+        assert kind.parse(json.loads(known.model_dump_json()), kind.__name__) == known
+        told += 1
+    assert told > 80
 
 
 class Inner(settings.Strict):

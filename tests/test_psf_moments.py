@@ -24,6 +24,7 @@ from lensphys.fitting.psf_moments import promised
 from lensphys.fitting.smooth import smooth_fit
 from lensphys.fitting.verdict import PSFCheck
 from lensphys.fitting.window import seen_whole
+from lensphys.methods.fit import RefinedFit
 from lensphys.model import SIE, Sersic, Shear
 from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation
 from lensphys.tracing.deflection import DeflectionField
@@ -106,4 +107,6 @@ def test_a_psf_that_is_too_narrow_makes_no_subhalos_and_is_told():
 
 
 def test_it_can_be_believed():
-    assert FitModel.parse({"psf_moments": None}, "mine").psf_moments is None
+    believed = RefinedFit(model=FitModel.parse({"psf_moments": None}, "mine"))
+    assert believed.refinement.beyond.psf is None and believed.refinement.verdict.psf is None
+    assert RefinedFit().refinement.verdict.psf is not None

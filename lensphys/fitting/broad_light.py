@@ -24,7 +24,7 @@ class BroadLightSettings(Strict):
         finest: wave number times that length beyond which it has no power.
     """
 
-    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.06, 0.12, 0.25)
+    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)] = (0.03, 0.06, 0.12, 0.25)
     length: PositiveFloat = 0.3
     finest: PositiveFloat = 2.2
 

@@ -49,7 +49,7 @@ class JointSettings(Strict):
     pointing: NonNegativeFloat = 0.1
     rotation: NonNegativeFloat = 0.2
     flux: NonNegativeFloat = 0.0
-    correlations: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)] = (
+    correlations: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1, strict=False)] = (
         0.0, 0.5, 0.8, 0.9, 0.95, 0.98,
     )  # fmt: skip
     covered: Annotated[float, Field(gt=0, le=1)] = 0.5

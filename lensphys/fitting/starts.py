@@ -44,7 +44,7 @@ class RingSearch(Strict):
     widest: PositiveFloat = 2.2
     radii: PositiveInt = 24
     places: PositiveInt = 5
-    sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.06, 0.2)
+    sizes: Factors = (0.06, 0.2)
     cap: PositiveFloat = 4.0
     compared: PositiveFloat = 12.0
     apart: PositiveFloat = 0.06

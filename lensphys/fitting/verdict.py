@@ -111,9 +111,8 @@ class VerdictSettings(Strict):
 
     def with_search(self, gain: float, moments: PSFMoments | None) -> VerdictSettings:
         """Return those beside a search for sub-halos that must gain so much, and a PSF that may be so far off."""
-        psf = self.psf
-        if psf is not None and moments is not None:
-            psf = psf.model_copy(update={"moments": moments})
+        check = self.psf
+        psf = None if check is None or moments is None else check.model_copy(update={"moments": moments})
         return self.model_copy(update={"gain": gain, "psf": psf})
 
 
