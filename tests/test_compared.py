@@ -13,6 +13,7 @@ from torch import Tensor
 from lensphys.fitting import LensLightSettings, LensProblem
 from lensphys.fitting.compared import Compared, Comparison, Minimum, capped, lenses, seen_twice
 from lensphys.fitting.foreign import Foreign
+from lensphys.fitting.lens_light import MinimaCompared
 from lensphys.fitting.source import FreeSourceSettings, freed
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -87,12 +88,9 @@ def test_a_radius_at_which_more_starts_end_is_likelier(truth):
 
 def test_structure_of_the_source_costs(truth):
     problem, x = truth
-    free, dear = (
-        Comparison(LensLightSettings(structure=cost), problem, 0 * problem.observation.image, True).compared(
-            minimum(problem, x)
-        )
-        for cost in (0.0, 1000.0)
-    )
+    settings = (LensLightSettings(minima=MinimaCompared(structure=cost)) for cost in (0.0, 1000.0))
+    dark = 0 * problem.observation.image
+    free, dear = (Comparison(one, problem, dark, True).compared(minimum(problem, x)) for one in settings)
     assert 0 < free.merit - dear.merit < 10  # a Sersic's arcs overlap with a Sersic's
 
 

@@ -11,7 +11,8 @@ from lenses import CENTRE, LitLens, lit_lens, one_thread, small_lenses  # noqa: 
 from lenstronomy.LightModel.light_model import LightModel
 
 from lensphys.fitting import FreeSourceSettings, LensLightSettings, LensProblem, Refinement
-from lensphys.fitting.lens_light import lens_light, looks_like_a_galaxy
+from lensphys.fitting.galaxy_light import LensLight, lens_light
+from lensphys.fitting.lens_light import AboutTheGalaxy
 from lensphys.fitting.lit_or_not import LitOrNot
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted
@@ -33,6 +34,17 @@ def _truth(problem: LensProblem, light: dict[str, torch.Tensor] | None = None) -
     return problem.unconstrained({k: torch.tensor([v]) for k, v in values.items()} | (light or {}))
 
 
+def looking(**about: float) -> LensLightSettings:
+    """The settings, with others of where images of the source are looked for."""
+    return LensLightSettings(about=AboutTheGalaxy(**about))
+
+
+def found_light(problem: LensProblem, settings: LensLightSettings = LensLightSettings()) -> LensLight:
+    """The light of the galaxy where the image is brightest."""
+    middle = settings.middle_of(problem.observation)
+    return lens_light(problem.observation, problem.inverse_sigma, settings.galaxy, middle)
+
+
 def test_a_gaussian_is_lenstronomys():
     x, y = np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-0.8, 0.9, 5))
     values = {"amp": 2.0, "sigma": 0.4, "e1": 0.1, "e2": -0.2, "center_x": 0.05, "center_y": -0.1}
@@ -44,7 +56,7 @@ def test_a_gaussian_is_lenstronomys():
 def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
     lens = lit_lens()
     problem = LensProblem.from_observation(lens.observation)
-    light = lens_light(lens.observation, problem.inverse_sigma, LensLightSettings())
+    light = found_light(problem)
     assert abs(float(light.values["lens_light.0.center_x"]) - CENTRE[0]) < 0.01
     assert abs(float(light.values["lens_light.0.center_y"]) - CENTRE[1]) < 0.01
     faint = lens.arcs < 0.02 * lens.arcs.max()
@@ -52,53 +64,52 @@ def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
 
 
 def test_a_star_beyond_the_reach_of_arcs_may_be_brighter_than_the_galaxy():
-    lens, settings = lit_lens(), LensLightSettings(reach=2.4)
+    lens, settings = lit_lens(), looking(reach=2.4)
     image = lens.observation.image.clone()
     image[..., 58:61, 58:61] += 3 * image.max()
     observation = replace(lens.observation, image=image)
     sigma = LensProblem.from_observation(observation).inverse_sigma
-    assert looks_like_a_galaxy(observation, sigma, settings)
-    light = lens_light(observation, sigma, settings)
+    assert settings.looks_like_a_galaxy(observation, sigma)
+    light = found_light(LensProblem.from_observation(observation), settings)
     assert abs(float(light.values["lens_light.0.center_x"]) - CENTRE[0]) < 0.02
-    assert not looks_like_a_galaxy(observation, sigma, LensLightSettings(reach=4.0))
+    assert not looking(reach=4.0).looks_like_a_galaxy(observation, sigma)
 
 
 def test_arcs_alone_are_no_galaxy():
     observation = small_lenses(1).observation
-    assert not looks_like_a_galaxy(
-        observation, LensProblem.from_observation(observation).inverse_sigma, LensLightSettings()
-    )
+    problem = LensProblem.from_observation(observation)
+    assert not LensLightSettings().looks_like_a_galaxy(observation, problem.inverse_sigma)
 
 
 @pytest.mark.parametrize("theta_E", [1.1, 2.7])
 def test_a_lens_is_looked_for_as_far_out_as_its_arcs(theta_E):
     settings = LensLightSettings()
     problem = LensProblem.from_observation(lit_lens(True, theta_E, 100).observation)
-    light = lens_light(problem.observation, problem.inverse_sigma, settings)
+    light = found_light(problem)
     wide = FitLitLens(settings, None, 5).reaching(problem, light).settings
     if theta_E < settings.rings.widest:
         assert wide is settings
     else:
         assert theta_E < wide.rings.widest < 1.5 * theta_E
-        assert wide.reach - wide.rings.widest == pytest.approx(settings.reach - settings.rings.widest)
+        assert wide.about.reach - wide.rings.widest == pytest.approx(settings.about.reach - settings.rings.widest)
 
 
 def test_a_field_may_be_smaller_than_the_widest_lens():
     problem, settings = LensProblem.from_observation(lit_lens(pixels=20).observation), LensLightSettings()
-    light = lens_light(problem.observation, problem.inverse_sigma, settings)
+    light = found_light(problem)
     assert FitLitLens(settings, None, 5).reaching(problem, light).settings is settings
 
 
 @pytest.mark.parametrize("faint", [False, True])
 def test_the_middle_that_is_fitted_of_a_galaxy_is_that_of_the_whole_image(faint):
     """A galaxy goes on beyond it: what is blurred in from there is left out. And arcs may be faint beside it."""
-    lens, settings = lit_lens(), LensLightSettings(margin=0.3)
+    lens, settings = lit_lens(), looking(margin=0.3)
     x, y = np.meshgrid(np.arange(-10, 11), np.arange(-10, 11))
     kernel = torch.from_numpy((1 + (x**2 + y**2) / 4) ** -2.2)
     camera = replace(lens.observation.camera, psf=PixelPSF((kernel / kernel.sum()).float(), 0.08))
     noise = ErrorMap((12.0 if faint else 1.0) * lens.observation.noise.variance(lens.galaxy).sqrt())
     observation = replace(lens.observation, camera=camera, noise=noise)
-    light = lens_light(observation, LensProblem.from_observation(observation).inverse_sigma, settings)
+    light = found_light(LensProblem.from_observation(observation), settings)
     model = replace(LensModel.smooth(), lens_light=light.members)
     whole = replace(LensProblem.from_observation(observation, model), front=light.image)
     fit = _truth(whole, light.values)

@@ -103,14 +103,14 @@ class Comparison:
             merit = float(Fitted.at(problem, minimum.x).evidence) - paid
             return Compared(minimum, merit if lenses(problem, minimum.x) else -math.inf)
         held = problem.held(minimum.x, self.settings.rings.held, problem.model.mass_names)
-        levels = freed(*held, self.settings.compared, frames=1)
+        levels = freed(*held, self.settings.minima.source, frames=1)
         return max((self._judged(minimum, fit, paid) for fit in levels), key=lambda one: one.merit)
 
     def _judged(self, minimum: Minimum, fit: Fitted, paid: float) -> Compared:
         """A minimum with a free source, whose other objects cost so much."""
         found = replace(minimum, x=fit.problem.parts(fit.x)[0])
-        twice = float(seen_twice(fit.problem, fit.x, self.settings.second)) >= self.settings.twice
-        merit = float(fit.evidence) - paid - self.settings.structure * self._structure(fit, found)
+        twice = float(seen_twice(fit.problem, fit.x, self.settings.minima.second)) >= self.settings.minima.twice
+        merit = float(fit.evidence) - paid - self.settings.minima.structure * self._structure(fit, found)
         return Compared(found, merit if twice and lenses(found.problem, found.x) else -math.inf)
 
     def _structure(self, fit: Fitted, sersic: Minimum) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lensphys.fitting.lens_light import LensLightSettings, brightest, looks_like_a_galaxy
+from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.remains import Remains, astray, left_over
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted, FreeSourceSettings, Groups, as_it_is, freed, parted
@@ -83,9 +83,9 @@ class LitOrNot:
         values = problem.values(smooth.x)
         if f"{main}.theta_E" not in values:
             return None
-        galaxy = looks_like_a_galaxy(problem.observation, problem.inverse_sigma, self.light)
+        galaxy = self.light.looks_like_a_galaxy(problem.observation, problem.inverse_sigma)
         if galaxy and (lost or not self.arc_is_brightest(smooth)):
-            return brightest(problem.observation, self.light.reach), self.light
+            return self.light.middle_of(problem.observation), self.light
         if lost or not self._light_within(Remains.from_fit(smooth)):
             return None
         theta_E, radius = float(values[f"{main}.theta_E"]), problem.observation.camera.grid.radius
@@ -93,7 +93,7 @@ class LitOrNot:
 
     def _light_within(self, look: Remains) -> bool:
         """Whether one image has light in the middle of its lens that is not lensed."""
-        fainter, problem = self.light.fainter, look.fitted.problem
+        fainter, problem = self.light.search.fainter, look.fitted.problem
         middle, image = look.middle(fainter.within), problem.observation.image
         left, there = ((light * middle).sum() for light in (image - problem.shown(look.fitted.x), image))
         return float(look.left_in(middle)) > fainter.signal and float(left) > fainter.share * float(there)
@@ -104,16 +104,16 @@ class LitOrNot:
         What is in the middle of the field is looked at: a false lens beside a galaxy would call it an arc.
         """
         problem, main = smooth.problem, smooth.problem.model.main
-        values, (least, most) = problem.values(smooth.x), self.light.arc
-        theta_E, place = float(values[f"{main}.theta_E"]), brightest(problem.observation, self.light.reach).to(smooth.x)
+        values, (least, most) = problem.values(smooth.x), self.light.search.arc
+        theta_E, place = float(values[f"{main}.theta_E"]), self.light.middle_of(problem.observation).to(smooth.x)
         away = float((place - centre_of(values, main)[0]).norm())
         return least < away / theta_E < most and float(place.norm()) > least * theta_E
 
     def _coarse(self, smooth: Fitted) -> Fitted:
         """The middle of one image behind a source that is free in few modes, each pixel at its centre."""
-        problem = smooth.problem.sampled(1)
-        problem = problem.inner(*problem.observation.camera.grid.middle(self.light.reach, self.light.reach).shape)
-        problem = problem.without_border(self.light.border_of(problem.observation))
+        problem, about = smooth.problem.sampled(1), self.light.about
+        problem = problem.inner(*problem.observation.camera.grid.middle(about.reach, about.reach).shape)
+        problem = problem.without_border(about.border_of(problem.observation))
         if self.source is None:
             return Fitted.at(problem, smooth.x)
         few = self.source.model_copy(update={"modes": self.source.modes[:2]})

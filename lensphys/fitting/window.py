@@ -46,7 +46,7 @@ class Window(Strict):
         inner = self._cut(whole, *self.shape(whole, light, arcs))
         if inner is whole:
             return whole
-        return wide_light_held(inner.without_border(light.border_of(inner.observation)), x, light.held)
+        return wide_light_held(inner.without_border(light.about.border_of(inner.observation)), x, light.held)
 
     def _cut(self, whole: LensProblem, height: int, width: int) -> LensProblem:
         few = height * width <= self.crop * whole.observation.image[0].numel()
@@ -67,9 +67,9 @@ class Window(Strict):
         theta = grid.positions(like=problem.unit).abs().expand(len(problem), -1, -1, -1)
         margin = self.margin * grid.scale
         if light is not None:
-            bright = bright & (theta.norm(dim=1, keepdim=True) < light.reach)
+            bright = bright & (theta.norm(dim=1, keepdim=True) < light.about.reach)
             bright = bright if arcs is None else bright | arcs
-            margin = max(margin, light.margin)
+            margin = max(margin, light.about.margin)
         far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + margin for i in (0, 1))
         return grid.middle(far_y, far_x).shape
 

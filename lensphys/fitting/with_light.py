@@ -12,7 +12,8 @@ from torch import Tensor
 from lensphys.fitting.broad_light import BroadLight
 from lensphys.fitting.compared import Comparison, Minimum, capped, lenses
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
-from lensphys.fitting.lens_light import LensLight, LensLightSettings, lens_light, near_the_light
+from lensphys.fitting.galaxy_light import LensLight, lens_light
+from lensphys.fitting.lens_light import LensLightSettings, near_the_light
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.smooth import finished
@@ -55,8 +56,8 @@ class LitLens:
         """Return the same, looking as far out as one image has arcs about its galaxy."""
         camera, settings = problem.observation.camera, self.settings
         away = problem.positions(camera.grid) - centre_of(light.values, "lens_light.0")[:, :, None, None]
-        rest, least = problem.observation.image - light.image, settings.largest_radius / settings.beyond
-        arcs = settings.wide.between(least, camera.grid.radius, rest, problem.inverse_sigma, away, camera)
+        rest, least = problem.observation.image - light.image, settings.largest_radius / settings.wide.beyond
+        arcs = settings.wide.arcs.between(least, camera.grid.radius, rest, problem.inverse_sigma, away, camera)
         furthest = max((arc.radius for arc in arcs), default=0.0)
         return replace(self, settings=settings.around(furthest, camera.grid.scale))
 
@@ -109,8 +110,9 @@ class LitLens:
     def _light(self, problem: LensProblem, middle: Tensor | None) -> LensLight:
         """The light of the galaxy, found on the CPU."""
         where = problem.unit.device
-        middle = None if middle is None else middle.cpu()
-        light = lens_light(problem.observation.to("cpu"), problem.inverse_sigma.cpu(), self.settings, middle)
+        middle = self.settings.middle_of(problem.observation) if middle is None else middle
+        seen, sigma = problem.observation.to("cpu"), problem.inverse_sigma.cpu()
+        light = lens_light(seen, sigma, self.settings.galaxy, middle.cpu())
         values = {name: value.to(where) for name, value in light.values.items()}
         return replace(light, values=values, image=light.image.to(where))
 
@@ -118,12 +120,12 @@ class LitLens:
         """The problem with the error of the galaxy's light in its noise, and without light that is too far out."""
         observation = problem.observation
         law = observation.noise.law if isinstance(observation.noise, ModelErrorNoise) else observation.noise
-        noise = ModelErrorNoise(law, (self.settings.model_error * front).square())
+        noise = ModelErrorNoise(law, (self.settings.error * front).square())
         observation = replace(observation, noise=noise)
         sigma = (observation.weight / noise.variance(observation.image.clamp(min=0))).sqrt()
         rest = replace(observation, image=observation.image - front)
-        far = problem.positions(observation.camera.grid).norm(dim=1, keepdim=True) > self.settings.reach
-        objects = grown(rest.significance(sigma) > self.settings.clip, self.settings.others.grow)
+        far = problem.positions(observation.camera.grid).norm(dim=1, keepdim=True) > self.settings.about.reach
+        objects = grown(rest.significance(sigma) > self.settings.about.bright, self.settings.others.grow)
         return replace(problem, observation=observation, inverse_sigma=sigma).without(far & objects)
 
     def _broad(self, problem: LensProblem, light: LensLight) -> BroadLight:
@@ -134,31 +136,31 @@ class LitLens:
         fields = [BroadLight.about(light.image, grid, share, length, finest) for share in settings.shares]
         widest = self._front(replace(problem, broad=fields[-1]), light)
         above = replace(problem.observation, image=problem.observation.image - widest)
-        dark = ~grown(above.significance(problem.inverse_sigma) > self.settings.clip, 1)
+        dark = ~grown(above.significance(problem.inverse_sigma) > self.settings.about.bright, 1)
         return max(fields, key=lambda field: float(field.evidence(rest, problem.inverse_sigma * dark)))
 
     def _front(self, problem: LensProblem, light: LensLight) -> Tensor:
         """The light of the galaxy with what of it is broad, found where no arcs are, (1, 1, H, W) [flux per pixel]."""
         rest, broad = problem.observation.image - light.image, torch.zeros_like(light.image)
-        for _ in range(self.settings.rounds):
+        for _ in range(self.settings.galaxy.rounds):
             above = replace(problem.observation, image=rest - broad).significance(problem.inverse_sigma)
-            dark = ~grown(above > self.settings.clip, 1)
+            dark = ~grown(above > self.settings.about.bright, 1)
             broad = problem.broad.likeliest(rest, problem.inverse_sigma * dark)  # type: ignore[union-attr]
         return light.image + broad
 
     def _near(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """The problem where images of the source can be, with each pixel at its centre, and its light."""
-        middle = problem.observation.camera.grid.middle(self.settings.reach, self.settings.reach)
-        return _inner(problem.sampled(1), light, middle.shape, self.settings.border_of(problem.observation))
+        middle = problem.observation.camera.grid.middle(self.settings.about.reach, self.settings.about.reach)
+        return _inner(problem.sampled(1), light, middle.shape, self.settings.about.border_of(problem.observation))
 
     def _nearer(self, problem: LensProblem, light: LensLight) -> tuple[LensProblem, LensLight]:
         """Its middle that holds all that is bright beside the galaxy, and a margin."""
         grid, front = problem.observation.camera.grid, self._front(problem, light)
         rest = replace(problem.observation, image=problem.observation.image - front)
-        bright = rest.significance(problem.inverse_sigma) > self.settings.clip
-        far = (grid.positions(like=front).abs() * bright).amax((0, 2, 3)) + self.settings.margin
+        bright = rest.significance(problem.inverse_sigma) > self.settings.about.bright
+        far = (grid.positions(like=front).abs() * bright).amax((0, 2, 3)) + self.settings.about.margin
         shape = grid.middle(float(far[1]), float(far[0])).shape
-        return _inner(problem, light, shape, self.settings.border_of(problem.observation))
+        return _inner(problem, light, shape, self.settings.about.border_of(problem.observation))
 
     def _starts(self, arcs: LensProblem) -> Tensor:
         """Several different lenses with Sersic sources, (n, P): the best first.
@@ -254,7 +256,8 @@ class LitLens:
 
     def _core(self, problem: LensProblem) -> float:
         """Radius of the middle of a galaxy, where what is left of its light would pass for arcs [arcsec]."""
-        return min(self.settings.core * star_width(problem.observation.camera, problem.unit), self.settings.hidden)
+        about = self.settings.about
+        return min(about.core * star_width(problem.observation.camera, problem.unit), about.hidden)
 
     def _foreign(self, problem: LensProblem, x: Tensor) -> Foreign:
         """Objects outside of the arcs that neither lens light nor source explain."""

@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
-from lensphys.fitting.lens_light import LensLight, LensLightSettings, brightest, lens_light
+from lensphys.fitting.galaxy_light import Clipping, GalaxyLight, LensLight, brightest, lens_light
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 from lensphys.observation import Observation
@@ -36,7 +36,9 @@ class WithoutLens(Strict):
     Args:
         number: ln likelihood that the arcs must gain for each number that they take and other galaxies do not,
         gain: and in all.
-        light: how a galaxy is fitted: to all of the image, nothing clipped, and no error of the model allowed.
+        within: how far from the middle of the field the brightest light is, at most [half widths].
+        reach: how far from there a galaxy may be [arcsec].
+        light: how a galaxy is fitted, to all of the image.
         first: how it is fitted at first where there may be another object, which is clipped.
         other: how that is fitted, in what the galaxy leaves.
         turns: in which both are.
@@ -46,11 +48,11 @@ class WithoutLens(Strict):
 
     number: NonNegativeFloat = 1.0
     gain: PositiveFloat = 12.0
-    light: LensLightSettings = LensLightSettings(clip=1e9, model_error=1e-6, rounds=3, inner=1.0)
-    first: LensLightSettings = LensLightSettings()
-    other: LensLightSettings = LensLightSettings(
-        clip=1e9, model_error=1e-6, rounds=2, inner=0.3, widest=0.3, gaussians=8
-    )
+    within: PositiveFloat = 0.3
+    reach: PositiveFloat = 3.0
+    light: GalaxyLight = GalaxyLight(clipping=None, rounds=3, inner=1.0)
+    first: GalaxyLight = GalaxyLight(clipping=Clipping())
+    other: GalaxyLight = GalaxyLight(clipping=None, rounds=2, inner=0.3, widest=0.3, gaussians=8)
     turns: PositiveInt = 3
 
     def explains(self, fitted: Fitted, numbers: float) -> Unlensed | None:
@@ -64,9 +66,9 @@ class WithoutLens(Strict):
         """
         problem = fitted.problem
         image = problem.observation.without_pedestal.to("cpu")
-        if float(brightest(image, self.light.reach).norm()) > self.light.search * image.camera.grid.radius:
+        if float(brightest(image, self.reach).norm()) > self.within * image.camera.grid.radius:
             return None
-        seen = _Seen(problem, image)
+        seen = _Seen(problem, image, self.reach)
         arcs = problem.without_front(problem.shown(fitted.x), fitted.x)
         beside = seen.chi2(arcs + seen.galaxy(self.light, arcs).image.to(arcs))
         error = min(1.0, max(1e-6, beside / float(problem.observation.n_unmasked)))  # of a map that is too large
@@ -87,16 +89,17 @@ class WithoutLens(Strict):
 
 @dataclass(frozen=True)
 class _Seen:
-    """One image, without what is dark, and the problem of explaining it."""
+    """One image, without what is dark, the problem of explaining it, and how far from its middle galaxies may be."""
 
     problem: LensProblem
     image: Observation
+    reach: float
 
-    def galaxy(self, settings: LensLightSettings, beside: Tensor | None = None) -> LensLight:
+    def galaxy(self, settings: GalaxyLight, beside: Tensor | None = None) -> LensLight:
         """Return the galaxy that is likeliest beside other light, (1, 1, H, W) [flux per pixel]."""
         image = self.image.image
         rest = self.image if beside is None else replace(self.image, image=image - beside.to(image))
-        return lens_light(rest, self.problem.inverse_sigma.cpu(), settings)
+        return lens_light(rest, self.problem.inverse_sigma.cpu(), settings, brightest(rest, self.reach))
 
     def chi2(self, light: Tensor) -> float:
         """Return chi^2 of a model, (1, 1, H, W) [flux per pixel]."""
