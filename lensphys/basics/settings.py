@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError
 from pydantic_core import PydanticKnownError
 
 from lensphys.basics.checks import LensphysError, check_file, shortened
 from lensphys.basics.sentences import nearest
+
+# lists in YAML, which has no tuples
+Positives = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]
+PositivePair = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)]
 
 _MOST_BYTES = 1_000_000  # of a settings file: a list of ten thousand numbers has a tenth of it
 _MOST_VALUES = 100_000  # in a settings file, when its aliases are written out

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.scatter import GAUSSIAN
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import PositivePair, Strict
 from lensphys.data.lens_file import LensFile
 from lensphys.data.unusable import observations
 from lensphys.observation import Noise
@@ -61,7 +61,7 @@ class SymptomSettings(Strict):
     flux_sigma: PositiveFloat = 5.0
     chi2_tolerance: PositiveFloat = 0.05
     chi2_sigma: PositiveFloat = 6.0
-    chi2_guessed: Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)] = (0.4, 2.5)
+    chi2_guessed: PositivePair = (0.4, 2.5)
     noise_free: PositiveFloat = 0.3
     noise_free_peak: PositiveFloat = 1e-4
     alpha_tolerance: PositiveFloat = 0.33

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import string
 import warnings
-from typing import Annotated
 
 import numpy as np
 from astropy import log as astropy_log
@@ -13,10 +12,9 @@ from astropy import units
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
-from pydantic import Field, PositiveFloat
 
 from lensphys.basics.checks import LensphysError, is_number
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import PositivePair, Strict
 from lensphys.basics.sizes import PIXEL_SCALES
 from lensphys.fits.file import shown
 
@@ -117,9 +115,6 @@ def scale_key(header: fits.Header) -> str:
     return sky if sky and _sky_scale(header, sky) is not None else stated
 
 
-Pair = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)]  # a list in YAML
-
-
 class UsualScales(Strict):
     """Which pixel scales an image of a lens can have [arcsec]: no telescope that sees lenses has others.
 
@@ -128,8 +123,8 @@ class UsualScales(Strict):
         refused: below the first and above the second one, an image is not read.
     """
 
-    questioned: Pair = (1e-3, 10.0)
-    refused: Pair = PIXEL_SCALES
+    questioned: PositivePair = (1e-3, 10.0)
+    refused: PositivePair = PIXEL_SCALES
 
 
 def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = UsualScales()) -> str | None:

@@ -40,13 +40,13 @@ class ArcSearch(Strict):
     Args:
         sectors: of a ring.
         signal: of a sector, in units of the scatter of all of them.
-        angle: that adjacent ones span about the lens, at least [degrees].
+        spanned: how many adjacent sectors are bright, at least.
         slender: length over width, at least.
     """
 
     sectors: PositiveInt = 24
     signal: PositiveFloat = 3.0
-    angle: PositiveFloat = 59.0
+    spanned: PositiveInt = 4
     slender: PositiveFloat = 3.0
 
     def between(
@@ -95,9 +95,8 @@ class ArcSearch(Strict):
         for i in range(1, count + 1):
             ring, sector = np.nonzero(numbers == i)
             low, middle, high = np.percentile(ring, [10, 50, 90])
-            angle = min(1.0, (np.ptp(sector) + 1) / self.sectors) * 2 * math.pi
-            found.append(Arc(inner + (middle + 2.5) * width, angle, (high - low + 1) * width))
-        return [arc for arc in found if self._is_one(arc)]
-
-    def _is_one(self, arc: Arc) -> bool:
-        return math.degrees(arc.angle) > self.angle and arc.radius * arc.angle > self.slender * arc.width
+            spanned = min(self.sectors, int(np.ptp(sector)) + 1)
+            arc = Arc(inner + (middle + 2.5) * width, spanned / self.sectors * 2 * math.pi, (high - low + 1) * width)
+            if spanned >= self.spanned and arc.radius * arc.angle > self.slender * arc.width:
+                found.append(arc)
+        return found

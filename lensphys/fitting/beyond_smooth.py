@@ -8,7 +8,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import Positives, Strict
 from lensphys.fitting.freer_mass import FreerMass
 from lensphys.fitting.newton import Optimum, Stop, minimised
 from lensphys.fitting.potential import FieldPriors, with_potential
@@ -28,7 +28,7 @@ from lensphys.fitting.source import (
     raised,
     with_finer,
 )
-from lensphys.fitting.starts import START_FACTORS, Factors, minima, ordinary
+from lensphys.fitting.starts import START_FACTORS, minima, ordinary
 from lensphys.fitting.subhalos import Candidates, Search, add_subhalos, candidates, pruned
 
 
@@ -69,12 +69,12 @@ class BeyondSmooth(Strict):
     psf: PSFMoments | None = PSFMoments()
     steps: PositiveInt = 30
     starts: PositiveInt = 4
-    factors: Factors = START_FACTORS
+    factors: Positives = START_FACTORS
     unexplained: PositiveFloat = 1.2
     settled: PositiveFloat = 1.0
     stuck: PositiveFloat = 1.5
-    ordinary: Factors = (0.94, 1.0, 1.06, 1.12)
-    held: Factors = (0.05, 0.02)
+    ordinary: Positives = (0.94, 1.0, 1.06, 1.12)
+    held: Positives = (0.05, 0.02)
     apart: PositiveFloat = 0.1
     tries: PositiveInt = 2
     first_level: NonNegativeInt = 1

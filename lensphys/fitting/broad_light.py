@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Self
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.rows import Rows
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import Positives, Strict
 from lensphys.tracing.grid import PixelGrid
 
 
@@ -24,7 +24,7 @@ class BroadLightSettings(Strict):
         finest: wave number times that length beyond which it has no power.
     """
 
-    shares: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)] = (0.03, 0.06, 0.12, 0.25)
+    shares: Positives = (0.03, 0.06, 0.12, 0.25)
     length: PositiveFloat = 0.3
     finest: PositiveFloat = 2.2
 

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import Positives, Strict
 from lensphys.observation import Observation
 
 _SQUARE = np.ones((3, 3), dtype=bool)
-Multiples = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]  # a list in YAML
 
 
 class ForeignSettings(Strict):
     """What is taken for another object than the lens and the images of its source.
 
     Args:
-        beyond: it is further out than so many Einstein radii,
-        nearest: and further than this: what is nearer must be explained [arcsec].
-        signal: its signal-to-noise is above this,
-        levels: and objects are what hangs together above so many times that: at higher ones neighbours are told apart,
-        explained: and the source makes less than this share of what else it leaves there.
-        faintest: signal-to-noise down to which what is about its middle belongs to it,
-        inside: if further out than so many Einstein radii.
+        beyond: how far out it is, at least [Einstein radii].
+        nearest: how far out it is, at least [arcsec]: what is nearer must be explained.
+        signal: its signal-to-noise, at least.
+        levels: at so many times that signal-to-noise, what hangs together is one object: at higher ones neighbours are
+            told apart.
+        explained: share of what is left there that is the light of the source, at most.
+        faintest: signal-to-noise down to which what is about its middle belongs to it.
+        inside: how far out what is about its middle is, at least [Einstein radii].
         grow: by how much it is larger than what stands out [pixels].
         error: share of the light of an ellipse that counts as its error: arcs are none, galaxies and stars nearly are.
         widths: of the Gaussians that make up an ellipse, in units of its own.
@@ -40,13 +39,13 @@ class ForeignSettings(Strict):
     beyond: PositiveFloat = 1.4
     nearest: PositiveFloat = 1.6
     signal: PositiveFloat = 8.0
-    levels: Multiples = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    levels: Positives = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
     explained: PositiveFloat = 0.5
     faintest: PositiveFloat = 3.0
     inside: PositiveFloat = 1.15
     grow: PositiveInt = 2
     error: PositiveFloat = 0.3
-    widths: Multiples = (0.3, 0.5, 0.8, 1.3, 2.0)
+    widths: Positives = (0.3, 0.5, 0.8, 1.3, 2.0)
     looks: PositiveInt = 3
     cost: PositiveFloat = 20.0
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import PositivePair, Strict
 from lensphys.fitting.arcs import ArcSearch
 from lensphys.fitting.broad_light import BroadLightSettings
 from lensphys.fitting.foreign import ForeignSettings
@@ -52,7 +52,7 @@ class GalaxySearch(Strict):
 
     within: PositiveFloat = 0.3
     peak: PositiveFloat = 10.0
-    arc: Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False)] = (0.5, 1.6)
+    arc: PositivePair = (0.5, 1.6)
     fainter: FainterGalaxy = FainterGalaxy()
 
 
@@ -123,7 +123,7 @@ class WideLenses(Strict):
         pixels: Einstein radius that is tried in any case: where pixels are coarse there are few [pixels].
     """
 
-    arcs: ArcSearch = ArcSearch(angle=61.0)
+    arcs: ArcSearch = ArcSearch(spanned=5)
     beyond: PositiveFloat = 1.2
     pixels: PositiveFloat = 22.0
 

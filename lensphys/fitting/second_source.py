@@ -14,8 +14,8 @@ class SecondSource(ArcSearch):
     """When what a fit leaves over is the arc of another source.
 
     Args:
-        beyond: how far from the lens it is, at least,
-        within: and at most [Einstein radii].
+        beyond: how far from the lens it is, at least [Einstein radii].
+        within: how far from the lens it is, at most [Einstein radii].
     """
 
     beyond: PositiveFloat = 1.15

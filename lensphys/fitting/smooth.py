@@ -8,13 +8,13 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import Positives, Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.remains import poor
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.source import Fitted, Groups, as_it_is, parted
-from lensphys.fitting.starts import START_FACTORS, Factors, arc_centre, multistart
+from lensphys.fitting.starts import START_FACTORS, arc_centre, multistart
 from lensphys.fitting.window import Window, seen_whole
 
 _STEPS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -36,7 +36,7 @@ class SmoothFit(Strict):
 
     starts: PositiveInt = 4
     steps: PositiveInt = 30
-    factors: Factors = START_FACTORS
+    factors: Positives = START_FACTORS
     sky: SharedNoise = SharedNoise()
     off_centre: NonNegativeFloat = 0.3
     wander: NonNegativeFloat = 0.1
@@ -101,7 +101,7 @@ class SmoothFit(Strict):
         return other if bool(other.end.cost < smooth.end.cost) else smooth
 
 
-def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factors: Factors = START_FACTORS) -> Fitted:
+def smooth_fit(problem: LensProblem, *, starts: int = 4, steps: int = 30, factors: Positives = START_FACTORS) -> Fitted:
     """Return the best smooth lens with a Sersic source, from several starts with each pixel at its centre.
 
     Args:

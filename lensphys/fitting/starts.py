@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import Positives, Strict
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
 from lensphys.model import Parameter, ParameterSpace, centre_of
@@ -20,9 +19,8 @@ from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 from lensphys.tracing.rays import reconstruct_source
 
-Factors = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]  # a list in YAML
 _ORDINARY_STEPS = 15  # of a Sersic behind a lens that is held
-START_FACTORS: Factors = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
+START_FACTORS: Positives = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)  # of the arc's flux-weighted radius
 
 
 class RingSearch(Strict):
@@ -44,7 +42,7 @@ class RingSearch(Strict):
     widest: PositiveFloat = 2.2
     radii: PositiveInt = 24
     places: PositiveInt = 5
-    sizes: Factors = (0.06, 0.2)
+    sizes: Positives = (0.06, 0.2)
     cap: PositiveFloat = 4.0
     compared: PositiveFloat = 12.0
     apart: PositiveFloat = 0.06
@@ -53,7 +51,7 @@ class RingSearch(Strict):
     reached: NonNegativeFloat = 2.0
 
 
-def multistart(problem: LensProblem, starts: int, steps: int, factors: Factors = START_FACTORS) -> Tensor:
+def multistart(problem: LensProblem, starts: int, steps: int, factors: Positives = START_FACTORS) -> Tensor:
     """Return the best smooth state of each image, (B, P), after ``steps`` from its ``starts`` best starting points.
 
     The lens is found with the first source; further ones are added one after the other.
@@ -79,7 +77,7 @@ def _of_sources(problem: LensProblem, names: list[str]) -> LensProblem:
     return replace(problem, model=model, space=ParameterSpace(own))
 
 
-def minima(problem: LensProblem, starts: int, steps: int, factors: Factors = START_FACTORS) -> Tensor:
+def minima(problem: LensProblem, starts: int, steps: int, factors: Positives = START_FACTORS) -> Tensor:
     """Return where several starts end for a lens and one source, (B, starts, P): the best first; see `multistart`."""
     starts = min(starts, len(factors))
     points = starting_points(problem, starts, factors)
@@ -90,7 +88,7 @@ def minima(problem: LensProblem, starts: int, steps: int, factors: Factors = STA
     return torch.gather(ends, 1, order[:, :, None].expand_as(ends))
 
 
-def starting_points(problem: LensProblem, count: int, factors: Factors = START_FACTORS) -> Tensor:
+def starting_points(problem: LensProblem, count: int, factors: Positives = START_FACTORS) -> Tensor:
     """Return the ``count`` best starts of each image, (B, count, P), unconstrained; see `multistart`."""
     arc = significant_light(problem)[0]
     costs, points = zip(*(_start(problem, arc, factor) for factor in factors), strict=True)

@@ -8,14 +8,13 @@ take its part: lens, other sub-halos, and the source. All of them are optimised 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from lensphys.basics.blocks import block
-from lensphys.basics.settings import Strict
+from lensphys.basics.settings import Positives, Strict
 from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import Normal, Stop, minimised
 from lensphys.fitting.problem import LensProblem
@@ -65,7 +64,7 @@ class Search(Strict):
     falling: PositiveFloat = 5.0
     doubtful: PositiveInt = 2
     sure: PositiveFloat = 3.0
-    shares: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.3)  # a list in YAML
+    shares: Positives = (1.0, 0.3)
 
     @property
     def attempts(self) -> list[slice]:

@@ -74,8 +74,8 @@ class LookSettings(Strict):
         half_side: the unit of ``arcsec`` places, about that of most cut-outs [arcsec].
         far: standard deviations of the survey's prior beyond which no lens is likely: no guess is further off by more
             than one.
-        surest: ln of a parameter's standard deviation, in units of that of the survey's prior, at least,
-        vaguest: and that ln at most.
+        surest: ln of a parameter's standard deviation, in units of that of the survey's prior, at least.
+        vaguest: the same, at most.
     """
 
     name: Literal["look"] = "look"
