@@ -22,7 +22,7 @@ from lensphys.data.importing import Importing, import_images
 from lensphys.data.npy import open_npy
 from lensphys.data.registration import Matching
 from lensphys.data.restricted_pickle import read_fields
-from lensphys.data.sources import Picked
+from lensphys.data.sources import Picked, find_sources, read_contents
 from lensphys.evaluation.doctor import diagnose
 from lensphys.observation import Instrument
 from lensphys.simulation import Recipe, simulate
@@ -495,6 +495,20 @@ def test_pairs_that_cannot_be_registered(pairs, tmp_path):
     out = tmp_path / "b.h5"
     refused([pairs], out, "--register and --match-flux are about pairs: give the HR images, --hr", matching=both)
     refused([pairs], out, "--flux-scale says what --match-flux is to find", hr=pairs, matching=both, flux_scale=2.0)
+
+
+def test_a_file_of_our_own_is_open_no_longer_than_it_is_read(pairs):
+    def open_files() -> int:
+        return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+    before, source = open_files(), find_sources([pairs])[0]
+    contents = [read_contents(source, Picked(), name) for name in ("lr", "hr")]
+    images = [np.concatenate(list(one.batches(2))) for one in contents]
+    assert open_files() == before
+    with LensFile(pairs) as file:
+        rows = list(source.rows)
+        assert np.array_equal(images[0], file.read("lr", rows)[:, 0])
+        assert np.array_equal(images[1], file.sharp("hr", rows)[:, 0])
 
 
 def test_files_of_our_own_are_paired_row_by_row(tmp_path):

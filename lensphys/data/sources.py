@@ -78,7 +78,8 @@ class _FileImages:
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         rows = np.array(self.rows[part])
-        found = self.file.sharp("hr", rows).numpy() if self.name == "hr" else self.file.read(self.name, rows)
+        with self.file as file:  # open for this read alone: an import may be of more files than may be open
+            found = file.sharp("hr", rows).numpy() if self.name == "hr" else file.read(self.name, rows)
         return np.asarray(found[:, 0])
 
 
