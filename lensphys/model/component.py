@@ -337,7 +337,7 @@ class MassProfile(Component):
             step: curves smaller than this are missed [arcsec]; by default a 200th of ``half_width``.
 
         Raises:
-            LensphysError: if it is more than one lens, or the curves have no end.
+            LensphysError: if it is more than one lens, a curve leaves the square, or the curves have no end.
 
         Example:
             >>> from lensphys.model import SIS
@@ -355,6 +355,9 @@ class MassProfile(Component):
         Args:
             half_width: of the square that is searched [arcsec], as of `critical_curves`.
             step: curves smaller than this are missed [arcsec], likewise.
+
+        Raises:
+            LensphysError: as of `critical_curves`.
         """
         return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
 

@@ -127,7 +127,7 @@ def curves_of_formula(
         step: of the grid [arcsec].
 
     Raises:
-        LensphysError: if half_width or step is not positive.
+        LensphysError: if half_width or step is not positive, or a curve leaves the square.
     """
     half = _beyond(jacobian, reach) if half_width is None else half_width
     step = half / _STEPS if step is None else step
@@ -137,8 +137,18 @@ def curves_of_formula(
     grid = PixelGrid(side, side, step)
     folded = _in_parts(lambda p: _folded(jacobian, p), grid.positions(like=torch.zeros((), dtype=torch.float64)))
     lines = contours(folded[0].reshape(side, side).numpy(), step)
-    found = [_onto(jacobian, torch.from_numpy(line).T, step) for line in lines]
-    return [place.numpy() for place, left in found if left < _ON_CURVE]
+    edge = 0.5 * (side - 1.001) * step  # the outermost pixels, where the edge cuts a curve
+    found = []
+    for line in lines:
+        place, left = _onto(jacobian, torch.from_numpy(line).T, step)
+        if left >= _ON_CURVE:
+            continue
+        if np.abs(line[0]).max() > edge:
+            raise LensphysError(
+                f"a critical curve leaves the square of half_width {half:g} arcsec: give a larger half_width"
+            )
+        found.append(place.numpy())
+    return found
 
 
 def _folded(jacobian: Jacobian, position: Tensor) -> Tensor:
