@@ -306,6 +306,8 @@ def _of_nddata(images: Any, mask: Any, noise: Any) -> _Given:
 
 def _is_number(noise: Any) -> bool:
     """Whether one number is given, with a unit or not."""
+    if isinstance(noise, bool | np.bool_):
+        return False
     return isinstance(noise, float | int | np.generic) or (isinstance(noise, np.ndarray) and noise.ndim == 0)
 
 
@@ -320,7 +322,10 @@ def _noise_map(noise: File | Array | None) -> File | NoiseMap | None:
         return noise
     unit = getattr(noise, "unit", None)  # of a Quantity: it tells a variance from a standard deviation
     try:
-        values = np.asarray(_with_holes(noise), np.float32)
+        found = _with_holes(noise)
+        if found.dtype == bool:
+            raise TypeError
+        values = np.asarray(found, np.float32)
     except (TypeError, ValueError):
         said = shortened(repr(noise))
         raise LensphysError(f"noise must be a number, an error map (H, W) or a file of one, got {said}") from None
