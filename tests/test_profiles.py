@@ -78,6 +78,27 @@ def test_the_contract_covers_every_profile():
 
 
 @every_profile
+def test_equal_values_make_equal_components(name):
+    made = PROFILES[name][0]
+    one, same = made(**tensors(name)), made(**tensors(name))
+    assert one == same and hash(one) == hash(same)
+    for key in tensors(name):
+        assert one != made(**tensors(name) | {key: tensors(name)[key] + 1e-3})
+
+
+def test_components_of_other_kinds_and_sums_are_compared_too():
+    one, two = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])
+    assert SIS(1.0) == SIS(1) and hash(SIS(1.0)) == hash(SIS(np.float32(1))) and SIS(1.0) != PointMass(1.0)
+    assert SIS(1.0) != SIS(1.1) and SIS(1.0) != SIS(one) and SIS(1.0) != "SIS"
+    assert len({SIS(1.0), SIS(1.0), SIS(1.1), SIS(one), SIS(two)}) == 3
+    assert SIS(one) + Shear(0.1, one) == MassSum([SIS(two), Shear(0.1, two)]) != SIS(one) + Shear(0.2, one)
+    swarm, other = (model.PointSwarm(x[None], x[None], x[None]) for x in (one, two))
+    assert swarm == other != model.PointSwarm(one[None], one[None], one[None] + 1)
+    frame, same = (model.Frame(x, x, x, x) for x in (one, two))
+    assert frame == same != model.Frame(one, one, one, one + 1)
+
+
+@every_profile
 def test_declared_parameters_are_those_of_the_formula_and_admit_its_values(name):
     make, numbers = PROFILES[name]
     declared = {p.name: p.seen_in(5.0) for p in getattr(make, "func", make).parameters}

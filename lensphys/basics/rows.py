@@ -7,8 +7,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from lensphys.basics.equal import ByValue
 
-class Rows:
+
+class Rows(ByValue):
     """A frozen dataclass whose tensors, and parts that are `Rows`, have one entry for each image of a batch."""
 
     def rows(self, index: Tensor) -> Self:

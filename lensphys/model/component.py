@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images
 from lensphys.basics.constants import constant
+from lensphys.basics.equal import ByValue
 from lensphys.model.parameter import Parameter
 from lensphys.model.points import Points, Values, quadrature
 from lensphys.tracing.critical import curves_of_formula, determinant
@@ -53,7 +54,7 @@ def offset(theta: Tensor, center_x: Value, center_y: Value) -> tuple[Tensor, Ten
 
 
 @dataclass(frozen=True)
-class Component:
+class Component(ByValue):
     """A mass or light component: a dataclass whose fields are the values of its parameters.
 
     A new component is one file: a formula, and a class that names it and declares its parameters.
