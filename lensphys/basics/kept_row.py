@@ -29,7 +29,7 @@ class KeptRow:
     def found(self) -> dict[str, Any] | None:
         """Return the row that was kept; None where there is none, it is damaged, or depends on something else."""
         with suppress(FileNotFoundError, ValueError, RecursionError):
-            kept = dict(json.loads(self.path.read_text()))
+            kept = dict(json.loads(self.path.read_text(encoding="utf-8")))
             if kept.pop(_KEY, None) == self.key:
                 return kept
         return None
@@ -37,6 +37,6 @@ class KeptRow:
     def keep(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Write the row, and return it as it will be found."""
         write_json(self.path, {_KEY: self.key, **row})
-        kept = dict(json.loads(self.path.read_text()))
+        kept = dict(json.loads(self.path.read_text(encoding="utf-8")))
         del kept[_KEY]
         return kept

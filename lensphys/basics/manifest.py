@@ -100,7 +100,7 @@ class Manifest(ABC, Generic[P]):
         Where the file is damaged, the parts say themselves whose they are.
         """
         try:
-            tree = json.loads(self.path.read_text())
+            tree = json.loads(self.path.read_text(encoding="utf-8"))
             listed = {int(k): self._kind(int(k), **v) for k, v in tree["finished"].items()}
             return listed if self.is_same(tree) else None
         except FileNotFoundError:

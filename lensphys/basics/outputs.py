@@ -188,7 +188,7 @@ def checksum(*paths: Path) -> str:
 def write_json(path: Path, tree: Any) -> None:
     """Write ``tree`` as indented JSON, whole or not at all (NaN and infinity become null)."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(_plain(tree), indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(_plain(tree), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _plain(x: Any) -> Any:

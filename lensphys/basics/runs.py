@@ -125,7 +125,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """Return what a run logged, a record an epoch: lines that a kill or a damage cut short are left out."""
     path = run / LOG
     found = []
-    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+    for line in path.read_text(errors="replace", encoding="utf-8").splitlines() if path.is_file() else ():
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
             found += [record] if isinstance(record, dict) and isinstance(record.get("epoch"), int) else []
@@ -152,6 +152,6 @@ def run_provenance(run: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         raise LensphysError(f"{path} is damaged: remove it, or copy it again") from None

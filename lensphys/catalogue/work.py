@@ -124,12 +124,12 @@ def finished(path: Path, task: Task) -> Finished:
 
 def rows_in(path: Path) -> list[Row]:
     """Return the rows of a part, without their seconds."""
-    return list(json.loads((path / ROWS).read_text())["rows"])
+    return list(json.loads((path / ROWS).read_text(encoding="utf-8"))["rows"])
 
 
 def seconds_in(path: Path) -> list[float]:
     """Return how long each row of a part took [s]."""
-    return [float(s) for s in json.loads((path / SECONDS).read_text())]
+    return [float(s) for s in json.loads((path / SECONDS).read_text(encoding="utf-8"))]
 
 
 class _Part:

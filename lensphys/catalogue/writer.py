@@ -142,7 +142,7 @@ class _SurveyManifest(Manifest[Finished]):
 
     def is_ours(self, part: Path) -> bool:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return bool(json.loads((part / ROWS).read_text())["identity"] == self.identity)
+            return bool(json.loads((part / ROWS).read_text(encoding="utf-8"))["identity"] == self.identity)
         return False
 
     def claim(self, *, overwrite: bool) -> None:
@@ -163,7 +163,7 @@ class _SurveyManifest(Manifest[Finished]):
         """Take a part that is there: whole, of ours, and of files that did not change since."""
         path, said = shard_path(self.folder, task.shard), listed.get(task.shard)
         with suppress(OSError, ValueError, KeyError, TypeError):
-            tree = json.loads((path / ROWS).read_text())
+            tree = json.loads((path / ROWS).read_text(encoding="utf-8"))
             if tree["identity"] == self.identity and tree["inputs"] == task.inputs:
                 found = finished(path, task)
                 timed = len(seconds_in(path)) == found.lenses  # no checksum knows them

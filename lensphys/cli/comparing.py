@@ -47,7 +47,7 @@ def compare(
     if dry_run:
         return
     tree = run(comparison, out, device_of(device))
-    console.print((out / "table.md").read_text())
+    console.print((out / "table.md").read_text(encoding="utf-8"))
     console.print(f"wrote {out / 'report.html'}")
     failed = [row["name"] for row in (*tree["rows"], *tree["helpers"]) if row["failed"]]
     if failed:

@@ -165,7 +165,7 @@ def _evaluate_method(
 
 
 def _tell(out: Path, lines: list[str]) -> None:
-    console.print((out / "table.md").read_text())
+    console.print((out / "table.md").read_text(encoding="utf-8"))
     for line in lines:
         console.print(line)
     console.print(f"wrote {out}")

@@ -26,7 +26,9 @@ def list_(
 ) -> None:
     """List the names that commands know: recipes, instruments, components, networks, methods and weights."""
     check_choice("kind", kind, [*_KINDS, "all"])
-    lists = json.loads(LISTS.read_text())  # as `lists` returned them: to ask the registries takes torch, and seconds
+    lists = json.loads(
+        LISTS.read_text(encoding="utf-8")
+    )  # as `lists` returned them: to ask the registries takes torch, and seconds
     for title in _KINDS if kind == "all" else [kind]:
         console.print(f"[bold]{title}[/]", markup=True)
         for name, line in lists[title].items():

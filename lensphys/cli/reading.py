@@ -71,7 +71,7 @@ def downstream(
     if dry_run:
         return
     run(settings, out, device_of(device), workers)
-    console.print((out / "table.md").read_text())
+    console.print((out / "table.md").read_text(encoding="utf-8"))
     console.print(f"wrote {out / 'report.html'}")
 
 

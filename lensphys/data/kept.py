@@ -67,10 +67,10 @@ class Kept:
     def __init__(self, folder: Path, identity: Mapping[str, Any], count: int) -> None:
         self.folder, self.count = folder, count
         told = json.dumps(identity, sort_keys=True, default=str)
-        if not (folder / _IDENTITY).exists() or (folder / _IDENTITY).read_text() != told:
+        if not (folder / _IDENTITY).exists() or (folder / _IDENTITY).read_text(encoding="utf-8") != told:
             shutil.rmtree(folder, ignore_errors=True)
             with whole_file(folder / _IDENTITY) as temporary:
-                temporary.write_text(told)
+                temporary.write_text(told, encoding="utf-8")
 
     @property
     def missing(self) -> list[int]:

@@ -121,7 +121,7 @@ def _read(folder: Path) -> dict[str, Any]:
             f"{folder} holds no shards: there is no {MANIFEST} of 'lensphys simulate' in it; of images give one file"
         )
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         manifest = None
     if not _complete(manifest):

@@ -95,7 +95,7 @@ def save_reader(
         arrays: dict[str, Any] = trained.state()
         np.savez_compressed(file, **arrays)
     with whole_file(folder / _SETTINGS) as temporary:
-        temporary.write_text(saved.model_dump_json(indent=1, by_alias=True) + "\n")
+        temporary.write_text(saved.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
 
 
 def load_reader(folder: Path, device: str = "cpu") -> tuple[SavedReader, Trained]:
@@ -107,7 +107,7 @@ def load_reader(folder: Path, device: str = "cpu") -> tuple[SavedReader, Trained
     if not (folder / _SETTINGS).is_file() or not (folder / _STATE).is_file():
         raise LensphysError(f"{folder} holds no trained reader: name a folder in readers/ of `lensphys downstream`")
     try:
-        tree = json.loads((folder / _SETTINGS).read_text())
+        tree = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         with np.load(folder / _STATE, allow_pickle=False) as file:
             state = {name: file[name] for name in file.files}
     except Exception as error:  # a damaged file fails in any way

@@ -57,9 +57,9 @@ def judge_reader(reader: Path, data: Path, out: Path, *, device: str = "cpu", wo
         answers, _ = answered(saved, trained, file.observation(rows), data, hr, device=device, workers=workers)
     tree = _tree(saved, told, _measured(answers, Target(target.values[rows], target.classes)), reader)
     write_json(out / "metrics.json", tree)
-    written: Row = json.loads((out / "metrics.json").read_text())
+    written: Row = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     with whole_file(out / "table.md") as temporary:
-        temporary.write_text(downstream_table(written))
+        temporary.write_text(downstream_table(written), encoding="utf-8")
     write_downstream_report(out, written)
     return written
 

@@ -178,7 +178,7 @@ def _check_cache(folder: Path, identity: Mapping[str, Any]) -> None:
         return
     now = json.loads(json.dumps(identity, default=str))
     try:
-        before = dict(json.loads(path.read_text()))
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, RecursionError):
         raise LensphysError(f"{path} is damaged: remove the folder {folder} to compute it again") from None
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]

@@ -170,8 +170,8 @@ class _Run:
             "published": [row.model_dump() for row in settings.published],
         }
         write_json(self.folder / "metrics.json", tree)
-        written: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
+        written: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
         with whole_file(self.folder / "table.md") as temporary:
-            temporary.write_text(downstream_table(written))
+            temporary.write_text(downstream_table(written), encoding="utf-8")
         write_downstream_report(self.folder, written)
         return written

@@ -155,10 +155,12 @@ class Evaluation:
             np.savez_compressed(stream, index=self.index, label=self.labels, **arrays)
         if self.verdicts:
             with whole_file(folder / "verdicts.txt") as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in lens_lines(self._lenses, self.verdicts)))
+                temporary.write_text(
+                    "".join(f"{line}\n" for line in lens_lines(self._lenses, self.verdicts)), encoding="utf-8"
+                )
         self._draw(folder / "figures")
         with whole_file(folder / "table.md") as temporary:
-            temporary.write_text(metrics_table(tree))
+            temporary.write_text(metrics_table(tree), encoding="utf-8")
         write_json(folder / "metrics.json", tree)
         if self.kept is not None:
             self.kept.remove()

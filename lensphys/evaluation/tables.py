@@ -119,7 +119,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """
     check_file("metrics file", path)
     try:
-        tree = json.loads(path.read_text())
+        tree = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise LensphysError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(tree, dict) or not {"results", "names", "data", "classes"} <= set(tree):

@@ -160,4 +160,4 @@ def write_caustics(path: Path, truth: Truth) -> None:
         LensphysError: if caustics lacks a profile.
     """
     text = yaml.safe_dump(caustics_parameters(truth), sort_keys=False, default_flow_style=None, width=120)
-    path.write_text(_HEADER + text)
+    path.write_text(_HEADER + text, encoding="utf-8")

@@ -106,7 +106,7 @@ def read_lenstronomy(path: Path) -> dict[str, Keywords]:
     """
     check_file("keywords of lenstronomy", path)
     try:
-        tree = json.loads(path.read_text())
+        tree = json.loads(path.read_text(encoding="utf-8"))
         groups = [tree[name] for name in ("kwargs_data", "kwargs_psf")]
         groups += [values for lists in tree["kwargs_params"].values() for values in lists]
     except (ValueError, KeyError, TypeError, AttributeError):

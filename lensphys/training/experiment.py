@@ -348,7 +348,7 @@ def describe_run(run: Path, experiment: Experiment, instrument: Instrument | Non
         described[VALIDITY] = ("What its images span: beyond, it knows nothing.", batches.validity.model_dump())
     for name, (comment, values) in described.items():
         with whole_file(run / name) as temporary:
-            temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}")
+            temporary.write_text(f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}", encoding="utf-8")
     named = zip(experiment.named_data, batches.parts, strict=True)
     left_out = {name: part.unusable for name, part in named}
     alone = len(left_out) == 1

@@ -255,7 +255,7 @@ class _Run:
             with Interrupts() as interrupts:
                 for record in self._epochs(writer, interrupts):
                     if self.fabric.is_global_zero:
-                        with (self.folder / LOG).open("a") as log:
+                        with (self.folder / LOG).open("a", encoding="utf-8") as log:
                             log.write(json.dumps(record) + "\n")
         except KeyboardInterrupt:
             self._save()
@@ -485,4 +485,4 @@ class _Run:
             print(f"note: {self.folder / LOG} lacks {lost} of {self.epoch} finished epochs", file=sys.stderr)
         if (self.folder / LOG).is_file():
             with whole_file(self.folder / LOG) as temporary:
-                temporary.write_text("".join(f"{json.dumps(record)}\n" for record in kept))
+                temporary.write_text("".join(f"{json.dumps(record)}\n" for record in kept), encoding="utf-8")

@@ -45,7 +45,7 @@ def write_regions(path: Path, result: LensResult) -> int:
     wcs = None if result.header is None else celestial(result.header)
     placed = pixels if wcs is None else [region.to_sky(wcs) for region in pixels]
     with whole_file(path) as temporary:
-        temporary.write_text(Regions(placed).serialize(format="ds9", precision=_PRECISION))
+        temporary.write_text(Regions(placed).serialize(format="ds9", precision=_PRECISION), encoding="utf-8")
     return len(pixels)
 
 

@@ -138,7 +138,9 @@ class _Run:
         niqe = [self.niqe.mean.tolist(), self.niqe.covariance.tolist()]
         made_by = [VERSION, source_hash(*SUPER_RESOLVING, "evaluation"), str(self.device)]
         left, trained = self._left(entry), entry.ready is None
-        config = (left / CONFIG).read_text().replace(f"{self.folder}/", "") if trained else ""  # that may be moved
+        config = (
+            (left / CONFIG).read_text(encoding="utf-8").replace(f"{self.folder}/", "") if trained else ""
+        )  # that may be moved
         asked = [entry.model_dump(), self.comparison.limit, self.comparison.threads, self.judge.identity, niqe, made_by]
         weights = (left / WEIGHTS).read_bytes() if trained else b""
         key = hashlib.sha256(json.dumps([*asked, config]).encode() + weights).hexdigest()
@@ -203,9 +205,9 @@ class _Run:
             "ceiling": self.judge.ceiling(),
         }
         write_json(self.folder / "metrics.json", tree)
-        written: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
+        written: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
         with whole_file(self.folder / "table.md") as temporary:
-            temporary.write_text(comparison_table(written))
+            temporary.write_text(comparison_table(written), encoding="utf-8")
         seen = {e.name: self.folder / "rows" / f"{e.slug}.npz" for e in comparison.methods}
         shown = [(row["name"], seen[row["name"]]) for row in rows if not row["failed"]]
         write_report(self.folder, written, self.judge.lenses(shown) if shown else [])

@@ -136,7 +136,7 @@ class NIQE:
         """
         check_file("NIQE model", path)
         try:
-            tree = json.loads(path.read_text())
+            tree = json.loads(path.read_text(encoding="utf-8"))
             mean, covariance = (torch.tensor(tree[name], dtype=torch.float64) for name in ("mean", "covariance"))
             return cls(mean, covariance, int(tree["block"]), float(tree["sharpness"]))
         except (KeyError, TypeError, ValueError) as error:
