@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lensphys.basics.outputs import write_json
+from lensphys.basics.outputs import whole_file, write_json
 
 
 class KeptRows(dict[Any, Any]):
     """Rows by their names or numbers; each one that is set is on the disk at once, in OUT.rows.jsonl.
+
+    A last line that a kill cut short is dropped: its row is made again.
 
     Args:
         out: the result that they will be part of.
@@ -18,7 +20,12 @@ class KeptRows(dict[Any, Any]):
 
     def __init__(self, out: Path) -> None:
         self._out, self._kept = out, out.with_suffix(".rows.jsonl")
-        super().__init__(map(json.loads, self._kept.read_text().splitlines()) if self._kept.exists() else ())
+        text = self._kept.read_text() if self._kept.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        super().__init__(map(json.loads, whole.splitlines()))
+        if whole != text:  # else the next row would be written onto the same line
+            with whole_file(self._kept) as temporary:
+                temporary.write_text(whole)
 
     def __setitem__(self, key: Any, row: Any) -> None:
         super().__setitem__(key, row)
