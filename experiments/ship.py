@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from lensphys.basics.checks import LensphysError, check_choice, check_file
-from lensphys.basics.outputs import check_writable, write_json
+from lensphys.basics.outputs import check_writable, whole_folder, write_json
 from lensphys.basics.runs import CONFIG, INSTRUMENT, PROVENANCE, VALIDITY, WEIGHTS, run_provenance
 from lensphys.simulation.recipe import recipe_names
 from lensphys.training.experiment import Experiment, load_run
@@ -21,7 +20,7 @@ _METHODS = ("amortised", "marginalised")
 
 
 def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
-    """Return the folder of new weights: what `config.load_run` reads, copied from a run, whole or not at all.
+    """Return the folder of new weights: what `load_run` reads, copied from a run, whole or not at all.
 
     Weights of that name are replaced. ``provenance.json`` gains the command that makes them again.
 
@@ -49,16 +48,12 @@ def ship(run: Path, name: str, into: Path = FOLDER) -> Path:
             f"all weights together would be {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: shrink {run}"
         )
     check_writable(into)
-    with tempfile.TemporaryDirectory(dir=into, prefix=".") as temporary:
-        made = Path(temporary) / name
-        made.mkdir()
+    with whole_folder(into / name) as made:
         for file in files:
             shutil.copyfile(run / file, made / file)
         again = f"lensphys train lensphys/weights/{name}/{CONFIG} -o runs/{name}"
         write_json(made / PROVENANCE, {"command": again, **origin})
-        if (into / name).exists():
-            (into / name).rename(Path(temporary) / "before")
-        return made.rename(into / name)
+    return into / name
 
 
 def _check_shippable(run: Path, experiment: Experiment, origin: dict[str, Any]) -> None:

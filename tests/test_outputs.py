@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.lock import sole_run
-from lensphys.basics.outputs import check_output, remove_leftovers, scratch, whole_file
+from lensphys.basics.outputs import check_output, remove_leftovers, scratch, whole_file, whole_folder
 from lensphys.cli import app
 from lensphys.simulation import Recipe
 from lensphys.simulation.writer import simulate
@@ -137,6 +137,19 @@ def test_a_file_and_its_folder_are_on_the_disk_before_and_after_it_is_seen(tmp_p
     with whole_file(path) as temporary:
         temporary.write_text("whole")
     assert seen == [False, True]
+
+
+def test_a_folder_stays_where_the_new_one_cannot_be_moved(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/old").write_text("old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LensphysError, match="No space left on device"), whole_folder(tmp_path / "a") as made:
+        (made / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "old"]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(lenses, tmp_path, monkeypatch):

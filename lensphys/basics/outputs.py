@@ -166,10 +166,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(made: Path, path: Path) -> None:
-    """Move a folder to its place; one that is there is put beside the new one, in its scratch folder, not removed."""
+    """Move a folder to its place; one that is there is put beside the new one, in its scratch folder, not removed.
+
+    Where the new one cannot be moved, the one that was there is put back.
+    """
+    before = made.with_name(f"{made.name}.before")
     if path.is_dir():
-        os.replace(path, made.with_name(f"{made.name}.before"))
-    move_into_place(made, path)
+        os.replace(path, before)
+    try:
+        move_into_place(made, path)
+    except BaseException:
+        if before.is_dir() and not path.exists():
+            os.replace(before, path)
+        raise
 
 
 def checksum(*paths: Path) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError, check_choice
-from lensphys.basics.outputs import check_output, move_into_place, scratch
+from lensphys.basics.outputs import check_output, move_into_place, replace_folder, scratch
 from lensphys.data.lens_file import LensFile
 from lensphys.interop.caustics import write_caustics
 from lensphys.interop.coolest import write_coolest
@@ -64,7 +63,7 @@ def export(
             if into_file:
                 _move(made, out, inputs, overwrite=overwrite)
             else:
-                _replace(made, out, folder / "before")
+                replace_folder(made, out)
     return [out] if into_file else [out / f"{stem}{suffix}" for stem in stems]
 
 
@@ -101,13 +100,6 @@ def _is_file(out: Path, kind: str, suffix: str, samples: int) -> bool:
     if samples > 1:
         raise LensphysError(f"{out} can hold one sample, not {samples}: name a folder")
     return True
-
-
-def _replace(made: Path, out: Path, before: Path) -> None:
-    """Put a folder into its place; what is there is put aside."""
-    if out.is_dir():
-        os.replace(out, before)
-    move_into_place(made, out)
 
 
 def _move(made: Path, out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
