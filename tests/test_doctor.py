@@ -443,7 +443,7 @@ def test_command(healthy, spoilt, tmp_path):
     path = spoilt(lambda file: (put("lr", 3, np.nan)(file), put("axion_mass", AXION, np.nan)(file)))
     code, text = lensphys("doctor", path, healthy / "model_2.h5", "--json", tmp_path / "findings.json")
     assert code == 1 and "1 error, 1 warning, 2 notes" in text
-    assert "error not_finite: LR images with NaN or infinite pixels (672 each) [1 images: 3]; mask or drop them" in text
+    assert "error not_finite: LR images with NaN or infinite pixels (672 each) [1 image: 3]; mask or drop them" in text
     written = json.loads((tmp_path / "findings.json").read_text())["findings"]
     assert [f["severity"] for f in written] == ["error", "warning", "note", "note"] and written[0]["first"] == [3]
     assert lensphys("doctor", spoilt(put("axion_mass", AXION, np.nan)))[0] == 0

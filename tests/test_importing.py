@@ -305,7 +305,7 @@ def test_bad_images_are_refused_or_left_out(folder, tmp_path):
     with LensFile(tmp_path / "a.h5") as file:
         assert len(file) == len(file.labels) == 8
     with pytest.raises(
-        LensphysError, match=r"nothing to import: all 1 images are bad \(the first: image 0 of .*sample_1.npy"
+        LensphysError, match=r"nothing to import: its only image is bad \(the first: image 0 of .*sample_1.npy"
     ):
         import_images(
             [folder / "no_sub/sample_1.npy"], tmp_path / "b.h5", Importing(pixel_scale=0.1, faulty="leave out")

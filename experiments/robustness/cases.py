@@ -24,6 +24,7 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 from lensphys.basics.provenance import provenance
+from lensphys.basics.sentences import counted
 from lensphys.cli import app
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -90,7 +91,7 @@ def row(name: str, case: dict[str, Any]) -> str:
         return f"| {name} | refused: {case['said'][-1].removeprefix('error: ')} |"
     words = [f"theta_E {case['theta_E']:.3f}"] if case.get("theta_E") is not None else []
     words += [f"chi^2 {case['chi2']:.4g}"] if case.get("chi2") is not None else []
-    words += [f"{case['subhalos']} sub-halo{'s' * (case['subhalos'] != 1)}"] if "subhalos" in case else []
+    words += [counted(case["subhalos"], "sub-halo")] if "subhalos" in case else []
     quality = case.get("quality", "")
     reasons = case.get("reasons", "none")
     told = f"{quality} ({reasons})" if quality and reasons != "none" else quality

@@ -45,7 +45,8 @@ def places(index: int | slice | Sequence[int] | Array, count: int) -> Array:
     try:
         return np.atleast_1d(np.arange(count)[index]).copy()
     except IndexError:
-        raise LensphysError(f"there are {count} images, 0 to {count - 1}: {index} is none") from None
+        there = f"there are {count} images, 0 to {count - 1}" if count > 1 else "there is one image, 0"
+        raise LensphysError(f"{there}: {index} is none") from None
 
 
 @dataclass(frozen=True)

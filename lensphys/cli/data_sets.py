@@ -161,7 +161,7 @@ def _dry_run(plan: Plan, workers: int, device: str) -> None:
     console.print(
         f"{counted(len(plan), 'sample')} ({plan.n} of each class), {counted(cost.shards, 'shard')}, "
         f"{cost.bytes / 1e9:.3g} GB ({cost.bytes / len(plan) / 1e3:.0f} kB a sample)\n"
-        f"about {_duration(cost.wall_seconds(workers))} with {workers} worker{'s'[: workers != 1]} "
+        f"about {_duration(cost.wall_seconds(workers))} with {counted(workers, 'worker')} "
         f"(ms a sample, measured here: {per_class})"
     )
 

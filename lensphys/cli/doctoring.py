@@ -147,6 +147,6 @@ def doctor(
     if json_path is not None:
         write_json(json_path, {"file": str(file), "findings": [asdict(finding) for finding in findings]})
     counts = {name: sum(f.severity == name for f in findings) for name in _COLOURS}
-    console.print(f"{file}: " + ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items()))
+    console.print(f"{file}: " + ", ".join(counted(n, name) for name, n in counts.items()))
     if counts["error"]:
         raise typer.Exit(1)

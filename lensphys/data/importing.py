@@ -263,7 +263,8 @@ def _survey(job: _Job, done: Imported) -> dict[str, _Column]:
         known = known or not np.isnan(batch.axion_mass)
     if not columns:
         first = f" (the first: {done.skipped[0]})" if done.skipped else ""
-        raise LensphysError(f"there is nothing to import: all {len(done.skipped)} images are bad{first}")
+        bad = "its only image is" if len(done.skipped) == 1 else f"all {len(done.skipped)} images are"
+        raise LensphysError(f"there is nothing to import: {bad} bad{first}")
     if not known:  # nobody asked for it
         columns.pop("axion_mass", None)
     if left_out:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.basics.remote import local
+from lensphys.basics.sentences import counted
 from lensphys.data.hdf5 import LENS_MODELS, check_sums, check_texts, damage, files_of, opened, rows_of
 from lensphys.data.merging import virtual_file
 from lensphys.data.recomputed import LEFT_OUT, alpha_hr
@@ -357,7 +358,7 @@ class LensFile:
         rows = np.atleast_1d(np.asarray(index, dtype=np.int64))
         rows = np.where(rows < 0, rows + len(self), rows)
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise LensphysError(f"{self.path} holds {len(self)} samples: index {index} is out of range")
+            raise LensphysError(f"{self.path} holds {counted(len(self), 'sample')}: index {index} is out of range")
         return rows
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import check_choice
 from lensphys.basics.remarks import Remark
+from lensphys.basics.sentences import counted
 from lensphys.observation.sky import SkyLevel, sky_level
 
 KEEP, SUBTRACT = "keep", "subtract"
@@ -70,7 +71,7 @@ def _taken_off(levels: Sequence[SkyLevel]) -> str:
 
 
 def _told(off: Sequence[SkyLevel], count: int) -> str:
-    images = "" if count == 1 else f" in {len(off)} images"
+    images = "" if count == 1 else f" in {counted(len(off), 'image')}"
     remedy = "give --sky subtract if it is sky, and no galaxy's halo"
     return f"the borders are not at zero{images} ({_range(off)}): {remedy}"
 

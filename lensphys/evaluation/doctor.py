@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lensphys.basics.sentences import counted
 from lensphys.basics.terminal import tracked
 from lensphys.data.lens_file import LensFile
 from lensphys.data.sources import is_axion
@@ -53,7 +54,7 @@ class Finding:
     def sentence(self) -> str:
         """All of it in one line."""
         more = ", ..." if self.images > len(self.first) else ""
-        where = f" [{self.images} images: {', '.join(map(str, self.first))}{more}]" if self.images else ""
+        where = f" [{counted(self.images, 'image')}: {', '.join(map(str, self.first))}{more}]" if self.images else ""
         return f"{self.name}: {self.message}{where}" + (f"; {self.remedy}" if self.remedy else "")
 
 
@@ -312,7 +313,9 @@ def _doubled(prints: NDArray[np.uint64]) -> Iterator[Finding]:
     _, first, count = np.unique(prints, return_index=True, return_counts=True)
     again = np.setdiff1d(np.arange(len(prints)), first)
     if len(again):
-        message = f"LR images that repeat an earlier one exactly ({int((count > 1).sum())} images have copies)"
+        several = int((count > 1).sum())
+        copied = "1 image has" if several == 1 else f"{several} images have"
+        message = f"LR images that repeat an earlier one exactly ({copied} copies)"
         yield _finding("doubled", "error", message, again, "drop the copies")
 
 

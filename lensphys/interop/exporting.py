@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lensphys.basics.checks import LensphysError, check_choice
 from lensphys.basics.outputs import check_output, move_into_place, replace_folder, scratch
+from lensphys.basics.sentences import counted
 from lensphys.data.lens_file import LensFile
 from lensphys.interop.caustics import write_caustics
 from lensphys.interop.coolest import write_coolest
@@ -80,9 +81,8 @@ def _check(lenses: LensFile, chosen: list[int]) -> None:
         raise LensphysError(f"{lenses.path} has no /lens_model: only files of 'lensphys simulate' hold what to export")
     for index in chosen:
         if not 0 <= index < len(lenses):
-            raise LensphysError(
-                f"{lenses.path} holds {len(lenses)} samples: index {index} is out of range (0 to {len(lenses) - 1})"
-            )
+            there = counted(len(lenses), "sample")
+            raise LensphysError(f"{lenses.path} holds {there}: index {index} is out of range (0 to {len(lenses) - 1})")
     if not chosen:
         raise LensphysError("there is nothing to export: give --index I,J or --all")
 
