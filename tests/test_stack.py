@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import lensphys as lp
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.remarks import Tally, of_all
+from lensphys.catalogue.work import identity_of
 from lensphys.cli import app
 from lensphys.data.images import Reading, read_images
 from lensphys.data.kept import Kept
@@ -66,6 +67,14 @@ def same(one, other, count: int) -> None:
     variance = torch.cat([part.noise.variance(part.image) for part in parts])
     torch.testing.assert_close(variance, seen.noise.variance(seen.image), rtol=1e-6, atol=0)
     assert other.index.tolist() == one.index.tolist() and other.psf == one.psf
+
+
+def test_files_may_be_named_in_strings(folder):
+    files = {"error": folder / "wht.npy", "mask": folder / "mask.npy"}
+    named = Reading(pixel_scale=0.1, **{what: str(file) for what, file in files.items()})
+    paths = Reading(pixel_scale=0.1, **files)
+    assert identity_of(named) == identity_of(paths)  # of the files' contents
+    same(read_images(folder / "a.npy", paths), open_images(folder / "a.npy", named, 2, pixels=FEW), COUNT - 1)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,11 @@ class Reading:
     sky: str = KEEP
     bad_pixels: str = MASK
 
+    def __post_init__(self) -> None:
+        for name in ("psf", "error", "mask", "target_psf"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, Path(given))
+
     @property
     def own(self) -> Choice:
         """What of a FITS file is asked for beside what is given here."""
