@@ -83,6 +83,14 @@ def test_no_command_writes_over_its_input(lenses, tmp_path, monkeypatch, argumen
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_files_may_be_named_in_capitals(tmp_path):
+    made = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "A.H5")
+    assert made.is_file()
+    assert run("import", made, "-o", tmp_path / "B.HDF5").exit_code == 0
+    assert run("doctor", tmp_path / "B.HDF5", "--json", tmp_path / "c.json").exit_code in (0, 1)
+    assert (tmp_path / "c.json").exists()
+
+
 def test_no_shard_is_the_output_of_what_reads_it(tmp_path):
     folder = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "shards")
     virtual, shard = tmp_path / "virtual.h5", folder / "000000.h5"

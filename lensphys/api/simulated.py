@@ -13,6 +13,7 @@ from lensphys.api.images import Array, File, Images, read, telescope
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.sentences import counted
+from lensphys.data.hdf5 import is_hdf5
 from lensphys.data.images import ImageSet
 from lensphys.data.lens_file import LensFile
 from lensphys.model import LightProfile, MassProfile
@@ -90,7 +91,7 @@ def simulate(
         chosen = recipe if isinstance(recipe, Recipe) else Recipe.named(recipe)
         scratch = tempfile.TemporaryDirectory() if out is None else None
         place = Path(out) if scratch is None else Path(scratch.name) / "lenses.h5"  # type: ignore[arg-type]
-        if place.suffix not in (".h5", ".hdf5"):
+        if not is_hdf5(place):
             raise LensphysError(f"{place}: give the name of a file that ends in .h5")
         some = [classes] if isinstance(classes, str) else classes
         lenses = Lenses(simulated(chosen, n, place, classes=some, seed=seed, workers=workers, engine=engine))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.contents import is_image_file, passed_over
+from lensphys.data.hdf5 import is_hdf5
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 
@@ -133,7 +134,7 @@ def _entry(name: str, path: Path) -> Entry:
             array = open_npy("input", path)
             if array is not None and array.ndim > 2:
                 return Entry(name, path, max(1, len(array)), stack=True)
-        elif path.suffix.lower() in (".h5", ".hdf5"):
+        elif is_hdf5(path):
             with LensFile(path) as file:
                 return Entry(name, path, max(1, len(file)), stack=True)
     except LensphysError:

@@ -102,10 +102,10 @@ def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
     Raises:
         LensphysError: if it is an input, is there and not to be replaced, or another run is writing it.
     """
-    from lensphys.data.hdf5 import files_of
+    from lensphys.data.hdf5 import files_of, is_hdf5
 
     given = [path for path in inputs if path is not None]
-    files = [file for path in given for file in (files_of(path) if path.suffix in (".h5", ".hdf5") else [path])]
+    files = [file for path in given for file in (files_of(path) if is_hdf5(path) else [path])]
     if out is not None:
         _held.get().enter_context(claimed(out, files, overwrite=overwrite))
 

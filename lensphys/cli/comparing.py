@@ -86,13 +86,14 @@ def rank_set(
     `lensphys train ranker.yaml -o runs/ranker --set data='{file: runs/rank_set.h5}'`
     """
     from lensphys.basics.checks import LensphysError
+    from lensphys.data.hdf5 import is_hdf5
     from lensphys.data.lens_file import LensFile
     from lensphys.methods.ranking.building import build_rank_set, clean_niqe
     from lensphys.training.experiment import load_run
 
     allow(trust)
     where = device_of(device)
-    if out.suffix not in (".h5", ".hdf5"):
+    if not is_hdf5(out):
         raise LensphysError(f"--out {out}: choose a name that ends in .h5")
     if len({run.name for run in runs}) < len(runs):
         raise LensphysError("two runs have the same name, and a rank set tells them apart by it: rename a folder")

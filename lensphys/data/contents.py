@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.basics.sentences import counted
+from lensphys.data.hdf5 import ENDINGS
 from lensphys.data.lens_file import LensFile
 from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32, mapped_npy, open_npy
@@ -34,14 +35,14 @@ from lensphys.observation.instrument import CONDITIONS
 
 Array = NDArray[Any]
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz")
-READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": (".h5", ".hdf5")}
+READ = {"FITS": _FITS, ".npz": (".npz",), ".npy": (".npy",), "HDF5": ENDINGS}
 _ARCHIVE = "an archive: unpack it (of FITS files .fits.gz, .fits.bz2 and .fits.fz are read as they are)"
 _OTHERS = {
     (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"): PICTURE,
     (".asdf",): ASDF,
     (".gz", ".bz2", ".fz", ".xz", ".z", ".zst", ".zip", ".tar", ".tgz"): _ARCHIVE,
 }
-WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": (".h5", ".hdf5")}
+WRITTEN = {"FITS": (".fits", ".fit"), ".npz": (".npz",), ".npy": (".npz",), "HDF5": ENDINGS}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_file, shortened
 
+ENDINGS = (".h5", ".hdf5")
 FORMATS = ("v110", "v110")  # of HDF5: the first ones with virtual datasets, and with attributes above 64 kB
 TEXTS, LENS_MODELS = "crc32", "lens_model_crc32"
 _ROWS = 1024  # numbers under one checksum
@@ -35,6 +36,16 @@ _SMALL = 1 << 20  # bytes
 _HEAP, _HEAP_FRONT = b"GCOL\x01\0\0\0", 16  # signature and version of a heap of texts; bytes before its objects
 _LOOKED_THROUGH = 1 << 24  # bytes at each end of a file: the attributes that are read first have theirs there
 _SEAL, _FRONT = b"lensphys crc32 ", 512  # before HDF5's own first byte, in what it calls a user block [bytes]
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is named as HDF5 files are.
+
+    Example:
+        >>> is_hdf5(Path("lenses.h5")), is_hdf5(Path("LENSES.HDF5")), is_hdf5(Path("lens.fits"))
+        (True, True, False)
+    """
+    return path.suffix.lower() in ENDINGS
 
 
 def hdf5_message(error: Exception) -> str:

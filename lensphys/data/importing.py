@@ -18,7 +18,7 @@ from lensphys.basics.checks import LensphysError, check_positive
 from lensphys.basics.outputs import claimed, whole_file
 from lensphys.basics.provenance import provenance, versions
 from lensphys.basics.terminal import tracked
-from lensphys.data.hdf5 import files_of, new_dataset, new_file, reserved, sign
+from lensphys.data.hdf5 import files_of, is_hdf5, new_dataset, new_file, reserved, sign
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.registration import Matching, Registration
 from lensphys.data.sources import (
@@ -196,11 +196,11 @@ def import_images(
 
 def _files(sources: Sequence[Source]) -> list[Path]:
     paths = dict.fromkeys(source.path for source in sources)
-    return [file for path in paths for file in (files_of(path) if path.suffix in (".h5", ".hdf5") else [path])]
+    return [file for path in paths for file in (files_of(path) if is_hdf5(path) else [path])]
 
 
 def _check_name(out: Path) -> None:
-    if out.suffix not in (".h5", ".hdf5"):
+    if not is_hdf5(out):
         raise LensphysError(f"--out must be named *.h5 or *.hdf5, got {out}")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.contents import READ, other_kind
+from lensphys.data.hdf5 import ENDINGS, is_hdf5
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
 from lensphys.data.pixels import as_stack, check_size
@@ -23,8 +24,7 @@ from lensphys.observation import Instrument
 from lensphys.observation.instrument import CONDITIONS
 
 _FITS = READ["FITS"]
-_OURS = (".h5", ".hdf5")
-_SUFFIXES = (".npy", *_FITS, *_OURS)
+_SUFFIXES = (".npy", *_FITS, *ENDINGS)
 _SINGLE_CLASS = "lens"
 _MOST_CLASSES = 100
 _FIRST_CLASSES = ("no_sub", "no", "axion", "vort", "cdm", "sphere")
@@ -163,7 +163,7 @@ def find_sources(inputs: Sequence[Path], class_name: str | None = None) -> list[
 
 def _classes_of(source: Source) -> list[Source]:
     """A file of our own as one source for each of its classes; any other file as it is."""
-    if source.path.suffix.lower() not in _OURS:
+    if not is_hdf5(source.path):
         return [source]
     with LensFile(source.path) as file:
         names = file.classes

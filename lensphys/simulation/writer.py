@@ -13,6 +13,7 @@ from lensphys.basics.manifest import check_folder
 from lensphys.basics.outputs import check_writable, remove_leftovers
 from lensphys.basics.runners import Processes, Runner, run_parts
 from lensphys.basics.terminal import progress_bar, progress_console
+from lensphys.data.hdf5 import is_hdf5
 from lensphys.data.lens_file import LensFile
 from lensphys.data.merging import merge_shards
 from lensphys.simulation.plan import Plan
@@ -73,9 +74,9 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
         LensphysError: if the file or folder has another ending, belongs to another simulation, or cannot be written.
     """
     out, runner = Path(out), runner or Processes()
-    if out.suffix not in ("", ".h5", ".hdf5") and not out.is_dir():
+    if out.suffix and not is_hdf5(out) and not out.is_dir():
         raise LensphysError(f"{out}: give the name of a file that ends in .h5, or of a folder, without an ending")
-    if out.suffix not in (".h5", ".hdf5"):
+    if not is_hdf5(out):
         check_folder(out, "simulation")
         check_writable(out)
     with sole_run(out):
@@ -84,7 +85,7 @@ def write(plan: Plan, out: str | Path, runner: Runner | None = None, *, device: 
 
 def _write(plan: Plan, out: Path, runner: Runner, device: str) -> Path:
     console = progress_console()
-    into_file, parts = out.suffix in (".h5", ".hdf5"), out.with_name(out.name + ".parts")
+    into_file, parts = is_hdf5(out), out.with_name(out.name + ".parts")
     if into_file and out.exists():
         _check_same(plan, out)
         shutil.rmtree(parts, ignore_errors=True)  # a run that was killed just after its file was whole
