@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from lensphys.observation import (
     MoffatPSF,
     NoPSF,
     PixelPSF,
+    UnknownPSF,
 )
 from lensphys.observation.psf import _resampling
 from lensphys.tracing.grid import PixelGrid
@@ -74,6 +76,29 @@ def test_a_kernel_blurs_and_sums_at_once(shape, points):
     for scale in (0.05, 0.03):
         expected = avg_pool2d(psf.blur(image, scale), points) * points**2
         torch.testing.assert_close(psf.summed(image, scale, points), expected, rtol=0, atol=1e-13)
+
+
+def test_a_kernel_remembers_a_few_sizes_and_forgets_the_others():
+    kernel = rand(7, 7)
+    psf = PixelPSF(kernel / kernel.sum(), 0.05)
+    for side in (*range(8, 60), 8):
+        image = rand(1, 1, side, side)
+        torch.testing.assert_close(psf.summed(image, 0.05, 1), psf.blur(image, 0.05), rtol=0, atol=1e-13)
+    assert len(psf._known) <= 16
+
+
+def test_a_psf_of_another_kind_says_what_it_is():
+    @dataclass(frozen=True)
+    class TopHatPSF(NoPSF):
+        @property
+        def words(self) -> str:
+            return "top hat"
+
+    kernel = torch.full((3, 3), 1 / 9)
+    assert [psf.words for psf in (NoPSF(), UnknownPSF(), TopHatPSF())] == ["none", "unknown", "top hat"]
+    assert GaussianPSF(torch.tensor([0.16, 0.2])).words == 'Gaussian of FWHM 0.2"'
+    assert MoffatPSF(0.5, 3.0).words == 'Moffat of FWHM 0.5"'
+    assert PixelPSF(kernel, 0.05).words == 'kernel, 0.15" along a side'
 
 
 def test_each_image_may_have_its_own_width():

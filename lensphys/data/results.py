@@ -24,26 +24,11 @@ from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT
 from lensphys.data.npy import write_npz
 from lensphys.data.stack import ImageStack
 from lensphys.fits.result import write_fits
-from lensphys.observation import (
-    Camera,
-    GaussianPSF,
-    MoffatPSF,
-    NoPSF,
-    Observations,
-    PixelPSF,
-    UnknownPSF,
-)
+from lensphys.observation import Camera, Observations, PixelPSF
 from lensphys.observation.kernel import psf_kernel
 from lensphys.observation.psf_settings import KernelPSFSettings
 
 _AT_ONCE = 64  # images that are read and written together
-_PSF_WORDS = {
-    NoPSF: "none",
-    UnknownPSF: "unknown",
-    GaussianPSF: 'Gaussian of FWHM {:.3g}"',
-    MoffatPSF: 'Moffat of FWHM {:.3g}"',
-    PixelPSF: 'kernel, {:.3g}" along a side',
-}
 
 
 def result_name(source: Path) -> str:
@@ -127,8 +112,7 @@ def fits_planes(images: ImageSet | ImageStack, results: Mapping[str, Any], scale
 
 
 def _psf_words(images: ImageSet | ImageStack, scale: int) -> str:
-    psf = images.observation.camera.at(scale).psf
-    words = _PSF_WORDS[type(psf)].format(psf.extent)
+    words = images.observation.camera.at(scale).psf.words
     return f"{words} ({images.psf})" if images.psf else words
 
 

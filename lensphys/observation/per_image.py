@@ -60,6 +60,16 @@ class Blurring(PerImage):
     known: ClassVar[bool] = True
 
     @property
+    def extent(self) -> float:
+        """The full width at half maximum [arcsec], of the widest."""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        """What it is, in a few words: its kind and its size."""
+        return f'{type(self).__name__.removesuffix("PSF")} of FWHM {self.extent:.3g}"'
+
+    @property
     def shared(self) -> bool:
         """Whether it is the same for all images: no number of it is given image by image."""
         return not any(isinstance(x, Tensor) for x in vars(self).values())

@@ -19,6 +19,7 @@ from lensphys.observation.per_image import Blurring
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _LARGEST_MATRIX = 384  # pixels along a side of what is made: up to here by one matrix, else a block at a time
 _BLOCK = 32  # pixels
+_MOST_KNOWN = 16  # responses that a kernel keeps: a spectrum for each size of image and pixel
 
 
 class PSF(Protocol):
@@ -27,6 +28,11 @@ class PSF(Protocol):
     @property
     def extent(self) -> float:
         """The size on the sky [arcsec]: the FWHM of a profile, the side of a kernel, 0 for none."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """What it is, in a few words: its kind and its size."""
         ...
 
     @property
@@ -66,6 +72,11 @@ class PSF(Protocol):
 @dataclass(frozen=True)
 class NoPSF(Blurring):
     """No blur at all."""
+
+    @property
+    def words(self) -> str:
+        """None, or that it is unknown."""
+        return "none" if self.known else "unknown"
 
     @property
     def extent(self) -> float:
@@ -248,6 +259,11 @@ class PixelPSF(Blurring):
         """The side of the kernel [arcsec]."""
         return len(self.kernel) * self.scale
 
+    @property
+    def words(self) -> str:
+        """That it is a kernel, and its side."""
+        return f'kernel, {self.extent:.3g}" along a side'
+
     def at(self, scale: float) -> Tensor:
         """Return the kernel on pixels of another scale [arcsec], normalised and odd-sized, (K', K').
 
@@ -270,11 +286,15 @@ class PixelPSF(Blurring):
         """Return the blurred image (B, 1, H, W) summed, see `PSF.summed`: by an FFT, only the pixels that count."""
         seen = image.shape[-2:]
         key = (scale, points, *seen, image.dtype, image.device)
-        if key not in self._known:  # a fit asks for the same few thousands of times
+        known = self._known.get(key)  # a fit asks for the same few thousands of times
+        if known is None:
             kernel = self.at(scale).to(image.device)
             shape = [points * _fast_size(math.ceil((n + len(kernel) - 1) / points)) for n in seen]
-            self._known[key] = shape, _response(kernel, shape, points).to(image.dtype.to_complex())
-        shape, response = self._known[key]
+            known = shape, _response(kernel, shape, points).to(image.dtype.to_complex())
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = known
+        shape, response = known
         spectrum = torch.fft.rfft2(image, s=shape) * response
         rows = torch.fft.ifft(spectrum.unflatten(-2, (points, -1)).mean(-3), dim=-2)[..., : seen[0] // points, :]
         return torch.fft.irfft(_folded(rows, shape[1], points), n=shape[1] // points)[..., : seen[1] // points]
