@@ -106,6 +106,26 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_the_same_losses(lenses, tmp_
     assert losses(run(settings, tmp_path / "cut", resume=True)) == whole
 
 
+def test_a_run_stopped_within_a_step_goes_on_with_the_same_losses(lenses, tmp_path, monkeypatch):
+    """A second Ctrl-C after the optimiser has moved the weights, before the step is counted."""
+    settings = experiment(lenses)
+    whole = losses(run(settings, tmp_path / "whole"))
+    calls, step = [], torch.optim.Adam.step
+
+    def interrupted(self, *args, **kwargs):
+        result = step(self, *args, **kwargs)
+        calls.append(self)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        run(settings, tmp_path / "cut")
+    assert len(records(tmp_path / "cut")) == 1
+    assert losses(run(settings, tmp_path / "cut", resume=True)) == whole
+
+
 def test_a_killed_run_goes_on_with_the_same_losses(lenses, tmp_path):
     """SIGKILL leaves no time for anything: the run goes on from the last finished epoch."""
     settings = experiment(lenses, epochs=200, schedule="constant")

@@ -244,6 +244,7 @@ class _Run:
         self.smallest: dict[str, float] = {}  # loss of each player in the first epoch
         self.best = math.inf
         self.seconds = 0.0
+        self.whole = True  # between two steps: all players have made theirs, and they are counted
         if (folder / CHECKPOINT).exists():
             self._load()
 
@@ -258,7 +259,8 @@ class _Run:
                         with (self.folder / LOG).open("a", encoding="utf-8") as log:
                             log.write(json.dumps(record) + "\n")
         except KeyboardInterrupt:
-            self._save()
+            if self.whole:  # else what was saved last goes on
+                self._save()
             raise
         finally:
             if writer is not None:
@@ -295,9 +297,11 @@ class _Run:
                 score = record["validation"]
                 if writer is not None:
                     writer.add_scalar("validation", score, (self.epoch + 1) * len(steps))
+                self.whole = False
                 self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
                 yield record
                 self._keep_best(score)
+                self.whole = True
                 self._save()
                 progress.update(bar, description=f"epoch {self.epoch}: validation {score:.4g}")
 
@@ -309,9 +313,10 @@ class _Run:
             terms = self._step(steps[self.step], len(steps), frozen)
             self.step += 1
             self._pass(time.monotonic() - started)
-            for name, value in terms.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value
-                if writer is not None:
+            self.sums |= {name: self.sums.get(name, 0.0) + value for name, value in terms.items()}
+            self.whole = True
+            if writer is not None:
+                for name, value in terms.items():
                     writer.add_scalar(f"train/{name}", value, self.epoch * len(steps) + self.step)
             yield
 
@@ -399,6 +404,7 @@ class _Run:
         norm = self.fabric.clip_gradients(self.module, optimizer, max_norm=clip, error_if_nonfinite=False)
         if norm is not None and self.settings.precision != "16-mixed":  # whose scaler skips a step that overflows
             self._check("gradient", float(norm), index)
+        self.whole = False
         optimizer.step()
 
     def _validate(self) -> float:
