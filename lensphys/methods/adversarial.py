@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from lensphys.losses.adversarial import AdversarialSettings
@@ -67,8 +68,9 @@ class AdversarialMethod(SupervisedMethod):
         """Return the named terms, scalars, of a player's loss of a batch, and ``loss``."""
         if player == "generator":
             return self.training_terms(batch, epoch)
-        prediction = self.predict(batch.observation)
-        real, fake = self._logits(prediction, batch, detached=True)
+        with torch.no_grad():
+            prediction = self.predict(batch.observation)
+        real, fake = self._logits(prediction, batch)
         told = 0.5 * ((real > fake.mean()).double().mean() + (fake < real.mean()).double().mean())
         return {"loss": self.game.adversarial.of_discriminator(real, fake), "accuracy": told}
 
@@ -88,8 +90,7 @@ class AdversarialMethod(SupervisedMethod):
         """Return the pixel loss, a scalar, to be watched: it does not choose the weights."""
         return self.terms_against_truth(self.predict(batch.observation), batch, 0)["pixel"]
 
-    def _logits(self, prediction: Prediction, batch: Batch, *, detached: bool = False) -> tuple[Tensor, Tensor]:
+    def _logits(self, prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the discriminator says of the HR images and of the generated ones."""
-        unit = self.unit(batch.observation)
-        image = prediction.image.detach() if detached else prediction.image
+        unit, image = self.unit(batch.observation), prediction.image
         return self.discriminator(checked_truth(batch.truth, image) / unit), self.discriminator(image / unit)
