@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import lensphys as lp
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.sentences import apart, joined
 from lensphys.cli import app
 from lensphys.fits.sky import Frame, place_on
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
@@ -194,4 +195,5 @@ def test_an_image_of_another_lens_is_named():
     )
     assert verdict.quality == "bad"
     assert verdict.reasons[0] == "a: x"
-    assert verdict.reasons[-1].startswith("b: chi^2 is 7; is it of the same lens")
+    assert verdict.reasons[-1].startswith("b: chi^2 is 7 (is it of the same lens")
+    assert apart(joined(verdict.reasons)) == list(verdict.reasons)  # as in a file

@@ -15,7 +15,7 @@ from lensphys.api.images import Array, File, Images, as_images
 from lensphys.api.result import Result, Writable, parameter_table, summary_line, with_masses
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
-from lensphys.basics.sentences import counted, readable
+from lensphys.basics.sentences import counted, joined, readable
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.sky import Frame, place_on
 from lensphys.fits.units import unit_of
@@ -236,7 +236,7 @@ class JointResult(Writable):
         numbers = {"theta_E": self.theta_E, "chi2": self.chi2, "evidence": self.found.evidence}
         if self.found.correlation is not None:
             numbers["correlation"] = self.found.correlation
-        words = {"quality": self.quality, "reasons": "; ".join(self.reasons)}
+        words = {"quality": self.quality, "reasons": joined(self.reasons)}
         bands = {band: (result.images.set, result.planes) for band, result in self.bands.items()}
         write_joint(path, JointFile(bands, columns, numbers, words, self.scale, self.provenance))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lensphys.api.images import Images, places
 from lensphys.api.words import in_python
 from lensphys.basics.outputs import claimed
-from lensphys.basics.sentences import counted
+from lensphys.basics.sentences import apart, counted
 from lensphys.data.images import ImageSet
 from lensphys.data.kept import Kept
 from lensphys.data.results import write_images
@@ -201,7 +201,7 @@ class Result(Outcome):
     def reasons(self) -> Any:
         """Why the quality is not good, or what is to be known all the same: sentences, or a list of them an image."""
         found = self.planes.get("reasons")
-        lists = [[r for r in str(line).split("; ") if r] for line in ([] if found is None else found)]
+        lists = [apart(str(line)) for line in ([] if found is None else found)]
         return lists[0] if self.images.single and lists else lists
 
     @property

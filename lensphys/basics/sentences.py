@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_BETWEEN = "; "
+
 
 def counted(count: float, one: str, many: str | None = None) -> str:
     """Return how many things there are, in words for one and for several.
@@ -14,6 +16,26 @@ def counted(count: float, one: str, many: str | None = None) -> str:
         ('1 sub-halo', '2 sub-halos', '0 lenses')
     """
     return f"{count:.0f} {one if count == 1 else many or one + 's'}"
+
+
+def joined(sentences: Iterable[str]) -> str:
+    """Return sentences in one line, for `apart`.
+
+    Example:
+        >>> joined(["chi^2 is 7; is it of this lens?", "it has no PSF"])
+        'chi^2 is 7, is it of this lens?; it has no PSF'
+    """
+    return _BETWEEN.join(sentence.replace(_BETWEEN, ", ") for sentence in sentences)
+
+
+def apart(line: str) -> list[str]:
+    """Return the sentences of a line that `joined` made.
+
+    Example:
+        >>> apart("chi^2 is 7, is it of this lens?; it has no PSF"), apart("")
+        (['chi^2 is 7, is it of this lens?', 'it has no PSF'], [])
+    """
+    return [sentence for sentence in line.split(_BETWEEN) if sentence]
 
 
 def readable(value: float) -> str:

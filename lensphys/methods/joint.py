@@ -131,7 +131,7 @@ def together(judged: dict[str, Verdict]) -> Verdict:
 
     Example:
         >>> together({"a": Verdict("good"), "b": Verdict("bad", ("chi^2 per degree of freedom is 7.1",))}).reasons
-        ('b: chi^2 per degree of freedom is 7.1; is it of the same lens, and is its PSF its own?',)
+        ('b: chi^2 per degree of freedom is 7.1 (is it of the same lens, and is its PSF its own?)',)
     """
     quality = next(q for q in ("bad", "suspect", "good") if q in {v.quality for v in judged.values()} or q == "good")
     reasons = dict.fromkeys(reason for verdict in judged.values() for reason in verdict.reasons)
@@ -146,7 +146,7 @@ def _asked(judged: dict[str, Verdict], name: str) -> str:
     """A question for the only bad image of several."""
     bad = [other for other, verdict in judged.items() if verdict.quality == "bad"]
     alone = bad == [name] and len(judged) > 1
-    return "; is it of the same lens, and is its PSF its own?" if alone else ""
+    return " (is it of the same lens, and is its PSF its own?)" if alone else ""
 
 
 def _chi2(view: Fitted) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lensphys.basics.runners import Processes
+from lensphys.basics.sentences import joined
 from lensphys.basics.terminal import progress_console, tracked
 from lensphys.basics.threads import on_one_thread
 from lensphys.data.kept import Kept, Stack
@@ -180,7 +181,7 @@ def _verdicts(prediction: Prediction) -> dict[str, np.ndarray]:
         return {}
     return {
         "quality": np.array([v.quality for v in prediction.verdicts]),
-        "reasons": np.array(["; ".join(v.reasons) for v in prediction.verdicts]),
+        "reasons": np.array([joined(v.reasons) for v in prediction.verdicts]),
     }
 
 

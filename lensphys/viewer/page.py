@@ -11,6 +11,7 @@ from bokeh.embed import components
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from lensphys.basics.sentences import apart
 from lensphys.basics.version import VERSION
 from lensphys.tracing.critical import critical_curves
 from lensphys.viewer.drawing import ASSETS, Drawing
@@ -71,7 +72,7 @@ def lens_page(result: LensResult, library: Library, home: str = "") -> str:
         drawing.figures | {"blink": drawing.blink} | blinking | display,
         home=home,
         quality=result.quality,
-        reasons=[reason for reason in result.reasons.split("; ") if reason],
+        reasons=apart(result.reasons),
         facts=_facts(result),
         panels=panels,
         unit=result.unit,
