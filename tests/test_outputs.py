@@ -83,6 +83,10 @@ def test_no_command_writes_over_its_input(lenses, tmp_path, monkeypatch, argumen
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_rank_set_is_not_written_over_its_data(lenses):
+    refused("is the input: choose another name", "rank-set", "run", "run2", "--data", lenses, "-o", lenses)
+
+
 def test_files_may_be_named_in_capitals(tmp_path):
     made = simulate(Recipe.named("model_3", SMALL), 1, tmp_path / "A.H5")
     assert made.is_file()

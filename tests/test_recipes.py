@@ -399,6 +399,16 @@ def test_instruments_write_a_file_each(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_instruments_of_one_name_are_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.yaml").write_text(Instrument.named("euclid_vis").model_dump_json())
+    names = ",".join(str(tmp_path / name / "x.yaml") for name in "ab")
+    done = run("lsst", "-n", 1, "-o", tmp_path / "same.h5", "--instruments", names)
+    assert done.exit_code == 2 and "x.yaml would be one file: rename one of them" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
 def test_a_faulty_recipe_leaves_nothing(tmp_path):
     out = tmp_path / "a.h5"
     done = run("lsst", "-o", out, "--set", "source.e1=0.9", "--set", "source.e2=0.9")

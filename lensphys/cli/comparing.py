@@ -63,9 +63,9 @@ def rank_set(
     out: Annotated[Path, typer.Option("-o", "--out", help="The rank set, an .h5 file.")],
     patch: Annotated[
         int | None,
-        typer.Option(help="Side of the patches [HR pixels]; whole images by default."),
+        typer.Option(min=2, help="Side of the patches [HR pixels]; whole images by default."),
     ] = None,
-    block: Annotated[int, typer.Option(help="Side of a block of NIQE [HR pixels].")] = 32,
+    block: Annotated[int, typer.Option(min=2, help="Side of a block of NIQE [HR pixels].")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
     mixtures: Annotated[int, typer.Option(min=0, help="Random mixtures of the methods' images beside them.")] = 0,
     distorted: Annotated[
@@ -86,6 +86,7 @@ def rank_set(
     `lensphys train ranker.yaml -o runs/ranker --set data='{file: runs/rank_set.h5}'`
     """
     from lensphys.basics.checks import LensphysError
+    from lensphys.basics.outputs import check_file
     from lensphys.data.hdf5 import is_hdf5
     from lensphys.data.lens_file import LensFile
     from lensphys.methods.ranking.building import build_rank_set, clean_niqe
@@ -95,6 +96,7 @@ def rank_set(
     where = device_of(device)
     if not is_hdf5(out):
         raise LensphysError(f"--out {out}: choose a name that ends in .h5")
+    check_file(out, [data], overwrite=True)  # one that is there stays: it is the same one, or refused
     if len({run.name for run in runs}) < len(runs):
         raise LensphysError("two runs have the same name, and a rank set tells them apart by it: rename a folder")
     done = out.exists()

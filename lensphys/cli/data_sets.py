@@ -100,6 +100,7 @@ def simulate(
     chosen = [c.strip() for c in classes.split(",")] if classes is not None else None
     first = Recipe.named(recipe, assignments or [])
     names = [name.strip() for name in instruments.split(",")] if instruments is not None else [None]
+    _check_stems([name for name in names if name is not None])
     draws: Draws = "matched" if matched else "own"
     plans = {
         name: Plan.from_recipe(
@@ -124,6 +125,17 @@ def simulate(
     for name, plan in plans.items():
         path = out if name is None else out.with_name(f"{out.stem}_{Path(name).stem}{out.suffix}")
         console.print(f"wrote {write(plan, path, runner, device=where)}")
+
+
+def _check_stems(instruments: list[str]) -> None:
+    """Raise where two instruments have the same name, by which their files are told apart."""
+    stems: dict[str, str] = {}
+    for name in instruments:
+        other = stems.setdefault(Path(name).stem, name)
+        if other != name:
+            raise LensphysError(
+                f"--instruments: the images of {other} and {name} would be one file: rename one of them"
+            )
 
 
 def _workers(n: int) -> int:
