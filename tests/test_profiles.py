@@ -323,6 +323,15 @@ def test_an_sis_and_a_point_mass_deflect_by_theta_E_at_theta_E():
 
 
 # b_n = 1.9992 n - 0.3271 is made for n > 1: at 0.5 it is 3 % low
+def test_the_derivative_by_an_index_below_which_b_stays():
+    values = {"amp": 1.0, "R_sersic": 0.3, "n_sersic": 0.12, "e1": 0.1, "e2": 0.0, "center_x": 0.0, "center_y": 0.0}
+    given = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
+    position = points((0.25, 0.1), (0.1, -0.2), (0.3, 0.02))
+    _, columns = Sersic(**given).derivatives(position, ("n_sersic",))
+    low, high = (Sersic(**given | {"n_sersic": given["n_sersic"] + step})(position) for step in (-1e-6, 1e-6))
+    torch.testing.assert_close(columns[:, 0], (high - low) / 2e-6, rtol=1e-5, atol=1e-12)
+
+
 @pytest.mark.parametrize(("n_sersic", "tolerance"), [(0.5, 0.012), (1.0, 0.005), (2.5, 0.005), (4.0, 0.005)])
 def test_half_of_the_light_is_inside_R_sersic(n_sersic, tolerance):
     r = torch.linspace(0, 12, 20_001) ** 2 / 12  # fine at the cusp

@@ -17,12 +17,15 @@ _REACH = 8.0  # R_sersic: beyond it a Sersic is dark
 SMOOTHING = 1e-5  # arcsec: keeps d(R^(1/n))/dR finite at the centre, lenstronomy's own value
 
 
+_SLOPE, _AT_ZERO, _LEAST_B = 1.9992, -0.3271, 1e-5  # b_n = 1.9992 n - 0.3271, and no smaller
+
+
 def sersic_b(n_sersic: Tensor) -> Tensor:
     """Return b_n = 1.9992 n - 0.3271, of the shape of ``n_sersic``, which makes R_sersic the half-light radius.
 
     Source: Capaccioli 1989, for 0.5 < n < 10; lenstronomy uses it too.
     """
-    return (1.9992 * n_sersic - 0.3271).clamp(min=1e-5)
+    return (_SLOPE * n_sersic + _AT_ZERO).clamp(min=_LEAST_B)
 
 
 def brightness_sersic(
@@ -85,11 +88,12 @@ def brightness_sersic_derivatives(
     stretch = 0.5 * torch.log(radius2) - torch.log(size)  # ln(R / R_sersic)
     reduced = torch.exp(stretch / n)
     light = amp * torch.exp(-b * (reduced - 1))
+    by_n = _SLOPE * (b > _LEAST_B).to(b)  # of b
     falling = light * b * reduced / n  # -dI / d ln R
     columns = [
         light / amp,
         falling / size,
-        falling * stretch / n - 1.9992 * light * (reduced - 1),
+        falling * stretch / n - by_n * light * (reduced - 1),
         *ellipse.slopes(-falling / (2 * radius2)),
     ]
     return light[:, None], torch.stack(torch.broadcast_tensors(*columns), dim=1)[:, :, None]
@@ -157,5 +161,5 @@ def flux_sersic(R_sersic: float, n_sersic: float) -> float:
 
     Source: Graham & Driver 2005, eq. 4; lenstronomy ``total_flux``.
     """
-    b = max(1.9992 * n_sersic - 0.3271, 1e-5)
+    b = max(_SLOPE * n_sersic + _AT_ZERO, _LEAST_B)
     return 2 * math.pi * n_sersic * R_sersic**2 * math.exp(b - 2 * n_sersic * math.log(b) + math.lgamma(2 * n_sersic))
