@@ -15,6 +15,7 @@ from lensphys.basics.constants import constant
 from lensphys.model import TNFW, MassProfile, PointSwarm
 from lensphys.model.component import CORE
 from lensphys.model.mass.tnfw import enclosed_tnfw, truncated_mass
+from lensphys.tracing.grid import PixelGrid
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,26 @@ class Bodies(ABC):
         return math.log(self.strength[1]) + 2 * math.log(self.reach)
 
 
+def gain_by_error(variance: Tensor) -> Tensor:
+    """Return what sub-halos gain in ln likelihood by the error of their strength, of the shape of the variance.
+
+    A strength that is known to sigma e-folds is 1 / sigma times its error: without it the likelihood falls by
+    1 / (2 sigma^2).
+
+    Args:
+        variance: of ln strength, any shape.
+    """
+    return 0.5 / variance.clamp(min=1e-12)
+
+
 @dataclass(frozen=True)
 class PointBodies(Bodies):
     """Softened point masses."""
+
+    @classmethod
+    def on(cls, grid: PixelGrid) -> PointBodies:
+        """Return them for the pixels of an image, of which they are a tenth in size."""
+        return cls(0.1 * grid.scale)
 
     def made(self, x: Tensor) -> MassProfile:
         """Return the bodies of a vector (B, 3 K)."""

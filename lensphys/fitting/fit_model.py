@@ -67,7 +67,7 @@ class PointSubhalos(Search, _Change):
 
     def bodies(self, grid: PixelGrid) -> Bodies:
         """Return what a sub-halo is, in an image of such pixels."""
-        return PointBodies(0.1 * grid.scale)
+        return PointBodies.on(grid)
 
 
 class TNFWSubhalos(Search, _Change):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.settings import Strict
+from lensphys.fitting.bodies import gain_by_error
 from lensphys.fitting.evidence import best_prior, reweighed
 from lensphys.fitting.joint import JointFitted, JointProblem, Part, View, correlation_evidence
 from lensphys.fitting.newton import Stop, minimised
@@ -309,11 +310,11 @@ class JointRefinement:
         """Return the fit without the sub-halos that do not pay in all images together, the weakest first."""
         search = self._search(fitted)
         while fitted.problem.first.subhalos:
-            spread = fitted.covariance.diagonal()[fitted.problem.bodies[::3]]  # of ln strength
-            weakest = int(spread.argmax())
+            variance = fitted.covariance.diagonal()[fitted.problem.bodies[::3]]  # of ln strength
+            weakest = int(variance.argmax())
             trial, kept = fitted.problem.without(weakest)
             end = minimised(trial, fitted.x[:, kept], Stop(search.steps, fall=self.settings.fall), damping=1e-3)
-            uncertain = 0.5 / float(spread[weakest]) < search.gain
+            uncertain = float(gain_by_error(variance[weakest])) < search.gain
             if not uncertain and float(end.cost - fitted.end.cost) >= search.stands:
                 break
             fitted = JointFitted(trial, end)

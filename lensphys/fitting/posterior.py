@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.basics.blocks import block
+from lensphys.fitting.bodies import gain_by_error
 from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.potential import FieldPriors
 from lensphys.fitting.problem import exposed
@@ -58,7 +59,7 @@ class Posterior:
         spread = self._spread()[:, own.shape[1] : own.shape[1] + bodies.shape[1]].to(own)
         by_strength, by_x, by_y = spread.unflatten(1, (-1, 3)).unbind(2)
         theta_E = (0.5 * strength).exp()
-        gain = 0.5 / by_strength.square().clamp(min=1e-12)  # of a strength that is known to so many e-folds
+        gain = gain_by_error(by_strength.square())
         return torch.stack([x, y, theta_E, by_x, by_y, 0.5 * theta_E * by_strength, gain], dim=2)
 
     def drawn(self, count: int, seed: int = 0) -> Tensor:

@@ -70,7 +70,7 @@ class LensProblem(Parametrised):
             space=model.space(grid.radius),
             unit=peak / grid.pixel_area,
             radius=grid.radius,
-            bodies=bodies or PointBodies(0.1 * grid.scale),
+            bodies=bodies or PointBodies.on(grid),
         )
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lensphys.basics.blocks import block
 from lensphys.basics.settings import Positives, Strict
+from lensphys.fitting.bodies import gain_by_error
 from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.newton import Normal, Stop, minimised
 from lensphys.fitting.problem import LensProblem
@@ -281,16 +282,17 @@ def pruned(fitted: Fitted, search: Search) -> Fitted:
     while fitted.problem.subhalos > kept:
         own, bodies, g, psi = fitted.problem.parts(fitted.x)
         variance = fitted.end.normal.covariance[0].diagonal()
-        spread = variance[own.shape[1] : own.shape[1] + bodies.shape[1] : 3]  # of ln strength
+        variance = variance[own.shape[1] : own.shape[1] + bodies.shape[1] : 3]  # of ln strength
+        gains = gain_by_error(variance)
         gone = _outside(fitted)
-        weakest = gone[0] if gone else int(spread.argsort(descending=True)[kept])
-        if not gone and 0.5 / float(spread[weakest]) > search.sure * search.gain:
+        weakest = gone[0] if gone else int(variance.argsort(descending=True)[kept])
+        if not gone and float(gains[weakest]) > search.sure * search.gain:
             break
         index = torch.tensor([i for i in range(bodies.shape[1]) if i // 3 != weakest], dtype=torch.long)
         trial = replace(fitted.problem, subhalos=fitted.problem.subhalos - 1)
         x = torch.cat([own, bodies[:, index], g, psi], dim=1)
         end = minimised(trial, x, Stop(search.steps, fall=0.1), damping=1e-3)
-        uncertain = 0.5 / float(spread[weakest]) < search.gain  # by its error it may be none
+        uncertain = float(gains[weakest]) < search.gain  # by its error it may be none
         if gone or uncertain or float(end.cost - fitted.end.cost) < search.stands:
             fitted = Fitted(trial, end)
         else:
