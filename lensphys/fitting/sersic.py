@@ -133,10 +133,10 @@ def joint_through_lens(
 
 
 # a correction of either sign to a field that is nearly right: narrower than the priors of a whole lens
-_STRENGTH = SIS.parameters[0]
+_DECLARED = {p.name: p for p in (*SIS.parameters, *Shear.parameters)}
 _CORRECTION = [
-    replace(_STRENGTH, low=-0.5, high=0.5, mean=0.0, sigma=0.1, logarithmic=False),
-    *(replace(p, low=-0.3, high=0.3, sigma=0.05) for p in Shear.parameters[:2]),
+    replace(_DECLARED["theta_E"], low=-0.5, high=0.5, mean=0.0, sigma=0.1, logarithmic=False),
+    *(replace(_DECLARED[name], low=-0.3, high=0.3, sigma=0.05) for name in ("gamma1", "gamma2")),
 ]
 
 

@@ -40,6 +40,9 @@ from lensphys.prediction import Prediction
 from lensphys.tracing.deflection import DeflectionField
 
 _DARK = 0.05  # quantile of a noise map that is the noise of a dark pixel
+# about those of the first surveys, so that what a network is told is near zero; weights that ship know no others
+_USUAL_PEAK = 30.0  # times the noise
+_USUAL_SCALE = 0.08  # arcsec
 INSTRUMENT_NUMBERS = 4  # that tell a network how an image was taken: see `instrument_numbers`
 
 
@@ -167,7 +170,7 @@ class AmortisedMethod(Refinable):
 def bare_prediction(problem: LensProblem, x: Tensor) -> Prediction:
     """Return the bare model of vectors (B, Q) at the pixels of the images themselves: what a loss judges."""
     lens, camera = problem.lens(x), problem.observation.camera
-    centre = centre_of(lens.values, "lens")
+    centre = centre_of(lens.values, problem.model.main)
     field = DeflectionField.from_lens(lens.mass, problem.fine, like=x, centre=centre)
     observed = camera.render(lens.source, field)
     return Prediction(observed, camera, observed, field, lens.source, lens.values, problem.sizes[0])
@@ -197,7 +200,7 @@ def instrument_numbers(problem: LensProblem) -> Tensor:
     dark = torch.where(seen, dark, torch.nan).nanquantile(_DARK, dim=1) / peak.flatten()
     bright = bright.gather(1, brightest)[:, 0] / peak.flatten()
     scale = torch.full_like(width, camera.grid.scale)
-    numbers = [width, 30 * dark, 30 * bright, scale / 0.08]
+    numbers = [width, _USUAL_PEAK * dark, _USUAL_PEAK * bright, scale / _USUAL_SCALE]
     return torch.stack([x.clamp(min=1e-6).log() for x in numbers], dim=1)
 
 
@@ -205,5 +208,5 @@ def typical() -> Tensor:
     """Unconstrained parameters (P,) of a lens whose Einstein radius is about half the field's radius."""
     with torch.device("cpu"):  # a network is built on the meta device to be counted, where arithmetic loads a compiler
         model, one = LensModel.smooth(), torch.ones(1)
-        values = model.typical(one) | {"lens.theta_E": one, "source.amp": one, "source.n_sersic": one}
+        values = model.typical(one) | {f"{model.main}.theta_E": one, "source.amp": one, "source.n_sersic": one}
         return model.space(2.5).unconstrained(values)[0]

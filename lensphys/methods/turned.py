@@ -34,7 +34,9 @@ class TurnedBack:
                     self.sign[x] *= -1
             if g >= 4 and x is not None:
                 self.sign[x] *= -1
-            for first, second, _ in TURNING[:2]:  # twice as fast as the image; networks guess no multipoles
+            for first, second, times in TURNING:
+                if times != 2:  # as fast as the image; networks guess no multipoles
+                    continue
                 one, two = place.get(f"{member}.{first}"), place.get(f"{member}.{second}")
                 if one is not None and two is not None:
                     quarter = (-1.0) ** (g % 4)

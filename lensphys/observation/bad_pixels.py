@@ -52,10 +52,11 @@ class BadPixels(Strict):
         cold = (value < -self.sigma) & ((image - _median(image, self.sky)) * inverse_sigma < -self.sigma)
         above = (image - _median(image, self.level)) * inverse_sigma
         seen, hot = first_star(observation.camera, image), torch.zeros_like(cold)
+        middle = seen.shape[0] // 2, seen.shape[1] // 2
         known = torch.where(observation.weight > 0, value.clamp(min=0), torch.inf)
         for way in _WAYS:
             beside = torch.maximum(*_beside(known, *way))
-            sharpest = self.sharper * seen[16, 16] / torch.maximum(*_beside(seen, *way))[16, 16].clamp(min=1e-6)
+            sharpest = self.sharper * seen[middle] / torch.maximum(*_beside(seen, *way))[middle].clamp(min=1e-6)
             hot |= above > self.sigma * torch.hypot(sharpest, sharpest.new_tensor(1.0)) + sharpest * beside
         return cold | hot
 
