@@ -21,6 +21,7 @@ from lensphys.basics.outputs import write_json
 from lensphys.basics.panels import save_figure
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
+from lensphys.evaluation.metrics import normalise_peak, psnr
 from lensphys.methods import READY
 from lensphys.prediction import Prediction
 
@@ -31,13 +32,9 @@ MARGIN = 0.7  # arcsec shown beyond the Einstein radius
 
 def numbers(found: Prediction, bicubic: Prediction, truth: torch.Tensor, known: float) -> dict[str, object]:
     """Return what the captions say, from the images in flux units and the true theta_E [arcsec]."""
-
-    def psnr(image: torch.Tensor) -> float:
-        return float(10 * torch.log10(truth.max() ** 2 / (image - truth).square().mean()))
-
     return {
-        "psnr": psnr(found.image),
-        "psnr_bicubic": psnr(bicubic.image),
+        "psnr": float(psnr(*normalise_peak(found.image, truth))),
+        "psnr_bicubic": float(psnr(*normalise_peak(bicubic.image, truth))),
         "theta_E": float(found.parameters["theta_E"]),
         "theta_E_error": float(found.errors["theta_E"]),
         "theta_E_true": known,

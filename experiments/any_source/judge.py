@@ -26,6 +26,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.basics.runners import Processes
 from lensphys.data.lens_file import LensFile
+from lensphys.evaluation.metrics import normalise_peak, psnr
 from lensphys.methods import READY, Method
 from lensphys.model.by_name import deflection_of
 from lensphys.observation import GaussianPSF, Observation
@@ -40,11 +41,6 @@ FAINT = 1e-5  # of the peak: beyond the edge of a drawn galaxy there is none, an
 NEAR = 0.3  # arcsec: a claimed sub-halo is real if a true one is as near; one further off the arc cannot be seen
 MASSES = (0.0, 8.5, 9.0, 9.5, 10.0, 11.0)  # log10 of solar masses
 BRIGHT = 60.0  # signal-to-noise of the brightest pixel: half of the lenses are above it
-
-
-def psnr(image: torch.Tensor, truth: torch.Tensor) -> float:
-    """Flux protocol: the peak of the true image as the reference [dB]."""
-    return float(10 * torch.log10(truth.max() ** 2 / (image - truth).square().mean()))
 
 
 def radius_of_all(masses: list[tuple[str, dict[str, Any]]], largest: float) -> float:
@@ -86,7 +82,8 @@ def judged(path: Path, row: int, method: Method, psf_width: float = 1.0) -> dict
     points = points.reshape(-1, 3)
     lit = fine.positions(like=truth)[0][:, truth[0, 0] > ARC * truth.max()].T.numpy()
     report: dict[str, Any] = {"row": row, "class": label, "seconds": seconds}
-    report |= {"psnr": psnr(found.image, truth), "bicubic": psnr(bicubic.image, truth)}
+    images = {"psnr": found.image, "bicubic": bicubic.image}
+    report |= {name: float(psnr(*normalise_peak(image, truth))) for name, image in images.items()}
     report["signal_to_noise"] = float(observation.peak / observation.noise.variance(observation.smoothed).sqrt().amax())
     report["chi2"] = float(found.reduced_chi2(observation))
     if "theta_E" in found.parameters:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from lensphys.basics.panels import save_figure
 from lensphys.data.lens_file import LensFile
+from lensphys.evaluation.metrics import normalise_peak, psnr
 from lensphys.evaluation.substructure import soft_kappa
 from lensphys.methods import READY
 from lensphys.simulation.galaxies import with_image
@@ -37,12 +38,10 @@ def panels(lenses: LensFile, row: int) -> tuple[str, dict[str, Any]]:
     source = found.source(SOURCE.positions(like=truth) + centre) if found.source is not None else truth
     kappa = soft_kappa(found.deflection) if found.deflection is not None else truth
 
-    def psnr(image: torch.Tensor) -> float:
-        return float(10 * torch.log10(truth.max() ** 2 / (image - truth).square().mean()))
-
+    before, after = (float(psnr(*normalise_peak(image, truth))) for image in (bicubic.image, found.image))
     title = (
-        f"{lenses.classes[int(lenses.read('label', row)[0])]}: bicubic {psnr(bicubic.image):.1f}, "
-        f"SR {psnr(found.image):.1f} dB, "
+        f"{lenses.classes[int(lenses.read('label', row)[0])]}: bicubic {before:.1f}, "
+        f"SR {after:.1f} dB, "
         f"theta_E {100 * (found_radius / known - 1):+.2f} %, {int(found.numbers['subhalos'])} sub-halos, "
         f"{found.verdicts[0].quality}"
     )

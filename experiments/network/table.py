@@ -30,6 +30,7 @@ import torch
 from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
+from lensphys.evaluation.metrics import normalise_peak, psnr
 from lensphys.methods import READY, MarginalisedMethod
 from lensphys.observation import Observation
 from lensphys.prediction import Prediction
@@ -52,8 +53,7 @@ def judged(
         started = time.process_time()
         made = predict(observation)
         seconds = (time.process_time() - started) / len(part)
-        error = (made.image - truth).square().flatten(1).mean(1)
-        psnr = 10 * torch.log10(truth.flatten(1).amax(1) ** 2 / error)
+        decibels = psnr(*normalise_peak(made.image, truth))
         noise = observation.noise.variance(observation.smoothed).sqrt().flatten(1).amax(1)
         covered = (made.image - truth).abs() < made.sigma if made.sigma is not None else torch.zeros_like(truth) > 0
         arc = truth > 0.05 * truth.amax((1, 2, 3), keepdim=True)
@@ -63,7 +63,7 @@ def judged(
                 {
                     "row": row,
                     "class": lenses.classes[int(lenses.read("label", [row])[0])],
-                    "psnr": float(psnr[i]),
+                    "psnr": float(decibels[i]),
                     "signal_to_noise": float(observation.peak[i] / noise[i]),
                     "chi2": float(made.reduced_chi2(observation)[i]),
                     "theta_E": theta_E,

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lensphys.basics.outputs import write_json
 from lensphys.basics.provenance import provenance
+from lensphys.evaluation.metrics import normalise_peak, psnr
 from lensphys.fitting.joint_fit import Exposure
 from lensphys.fitting.placement import PlacedLight, PlacedMass, Placement
 from lensphys.methods.joint import JointPrediction, JointRefinedFit
@@ -100,11 +101,6 @@ def exposures(truth: Truth, rng: np.random.Generator) -> list[tuple[Exposure, Pl
     return found
 
 
-def psnr(image: Tensor, truth: Tensor) -> float:
-    """Return the peak signal-to-noise ratio [dB], the truth's maximum as the peak."""
-    return float(10 * torch.log10(truth.amax().square() / (image - truth).square().mean()))
-
-
 def judged(
     name: str, found: JointPrediction, truth: Truth, seen: list[tuple[Exposure, Placement]], seconds: float
 ) -> dict[str, Any]:
@@ -113,6 +109,7 @@ def judged(
     by = {one.name: (one, placement) for one, placement in seen}
     first, origin = by[found.leaders["VIS"]]
     true = truth.seen(first.observation, origin, "VIS", 2)
+    between = first.observation.interpolated(found.bands["VIS"].camera.grid)
     at = placements(found, by, by[found.first][1])
     theta_E, error = rows["theta_E"].value, rows["theta_E"].error
     return {
@@ -120,8 +117,8 @@ def judged(
         "theta_E": theta_E,
         "error": error,
         "pull": (theta_E - truth.theta_E) / error,
-        "psnr": psnr(found.bands["VIS"].image, true),
-        "interpolated": psnr(first.observation.interpolated(found.bands["VIS"].camera.grid), true),
+        "psnr": float(psnr(*normalise_peak(found.bands["VIS"].image, true))),
+        "interpolated": float(psnr(*normalise_peak(between, true))),
         "chi2": found.chi2,
         "quality": found.verdict.quality,
         "reasons": list(found.verdict.reasons),
