@@ -53,6 +53,7 @@ from lensphys.data.npy import as_float32
 from lensphys.data.pixels import MASK, cleaned, usable_images, without_bad_pixels, without_filled, without_holes
 
 Array = NDArray[Any]
+NO_PSF = "no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)"
 _FEWEST_PIXELS = 25  # that count in an image: a smooth lens and its source have a dozen parameters
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
 
@@ -362,7 +363,7 @@ def _psf(
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
         return preset.psf, preset.instrument.description
-    remarks.append("no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)")
+    remarks.append(NO_PSF)
     return UnknownPSF(), "none is known"
 
 

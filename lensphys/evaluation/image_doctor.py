@@ -11,7 +11,7 @@ import torch
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import READ, contents_of, kind_of, other_kind
-from lensphys.data.images import ImageSet, Reading, read_images
+from lensphys.data.images import NO_PSF, ImageSet, Reading, read_images
 from lensphys.data.written import open_arrays
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
@@ -132,8 +132,8 @@ def _used(images: ImageSet, *, known: bool) -> Iterator[Finding]:
         unit = unit_text(images.header)
         yield Finding("unit", "note", f"in {unit}" if unit else "no unit is said (BUNIT)")
     for remark in images.remarks:
+        severity: Severity = "warning" if remark == NO_PSF else "note"
         remark = remark.replace("(give --", "(give super-resolve --").replace(": give --", ": give super-resolve --")
-        severity: Severity = "warning" if remark.startswith("no PSF is known") else "note"
         yield Finding("read", severity, remark if known else remark.replace(f' of {_PRETENDED:.4g}"', ""))
 
 
