@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 import lensphys as lp
 from lensphys.api.fit import plain
+from lensphys.api.words import as_arguments
 from lensphys.cli import app
 from lensphys.data.images import read_images
 from lensphys.methods import READY
@@ -321,6 +322,48 @@ def test_mistakes_are_told_in_the_words_of_python(call, message, tmp_path, monke
     assert "--" not in str(found.value)
 
 
+# rooms and files that are reached from the command line alone, or whose options are those of git
+_COMMANDS = ("cli", "interop", "evaluation", "viewer", "catalogue", "downstream", "data/importing.py",
+             "data/sources.py", "data/merging.py", "basics/provenance.py")  # fmt: skip
+_NOT_REACHED = {"set", "scheduler", "shard-size"}  # assignments, and what no function here hands on
+
+
+def arguments() -> set[str]:
+    """The arguments of all public functions and methods."""
+    offered = [getattr(lp, name) for name in lp.__all__]
+    kinds = [inspect.getmembers(kind, inspect.isroutine) for kind in offered if inspect.isclass(kind)]
+    public = [method for members in kinds for name, method in members if not name.startswith("_")]
+    functions = [one for one in offered if inspect.isfunction(one)]
+    made_by_hand = [lp.Dataset.__init__]
+    return {name for one in (*functions, *public, *made_by_hand) for name in signature_of(one)}
+
+
+def signature_of(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # of some that are written in C, and of what is kept once it is known
+        return []
+
+
+def test_every_option_in_a_message_is_an_argument_in_python():
+    known, looked_at, folder = arguments(), 0, Path(lp.__file__).parent
+    for path in folder.rglob("*.py"):
+        if path.relative_to(folder).as_posix().startswith(_COMMANDS):
+            continue
+        tree = ast.parse(path.read_text())
+        holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        docs = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, holders)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node.value in docs:
+                continue
+            for option in re.findall(r"--([a-z][a-z-]*[a-z])", node.value.replace("--rows :", "")):
+                looked_at += 1
+                said = as_arguments(f"--{option}")
+                fine = said in known or said.startswith("'lensphys ") or option in _NOT_REACHED
+                assert fine, f"{path}: {option} is {said} in Python: {node.value}"
+    assert looked_at > 50
+
+
 # super-resolving
 
 
@@ -349,7 +392,7 @@ def test_results_are_written_in_all_formats_and_never_over_others(hst, tmp_path)
         assert np.array_equal(file["image"][0], result.image)
     with h5py.File(result.write(tmp_path / "a.h5")) as file:
         assert np.array_equal(file["image"][0], result.image) and file.attrs["scale"] == 2
-    with pytest.raises(lp.LensphysError, match="exists: .* or give overwrite"):
+    with pytest.raises(lp.LensphysError, match="exists: remove it, or choose another path, or give overwrite"):
         result.write(tmp_path / "a.npz")
     result.write(tmp_path / "a.npz", overwrite=True)
     array = lp.super_resolve(lp.read(ONE, pixel_scale=0.1), method="bicubic")

@@ -49,7 +49,7 @@ class Writable(ABC):
             LensphysError: if the file exists, has another ending, or cannot be written.
         """
         path = Path(path)
-        with in_python(), claimed(path, [], overwrite=overwrite):
+        with in_python(out="path"), claimed(path, [], overwrite=overwrite):
             self.save(path)
         return path
 

@@ -59,7 +59,7 @@ def train(
         "method": {"name": method} if isinstance(method, str) else dict(method),
         "training": {"epochs": epochs} | training,
     }
-    with in_python(), trusting(trust):
+    with in_python(out="run"), trusting(trust):
         train_experiment(Experiment.parse(tree, "the training"), Path(run), resume=resume)
         return load_run(Path(run), trust=trust)
 

@@ -12,7 +12,8 @@ from lensphys.basics.checks import LensphysError
 
 _OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
 _COUNT = re.compile(r"(?<![\w-])-n\b")
-_OTHERWISE = {"error": "noise"}
+# what has another name in Python, and what is for the command line alone
+_OTHERWISE = {"error": "noise", "deflection": "'lensphys simulate --deflection'"}
 _ROWS = "give --rows :"  # `lensphys.read` reads all images of an array
 
 
@@ -26,24 +27,31 @@ class Note(UserWarning):
     """
 
 
-def as_arguments(message: str) -> str:
+def as_arguments(message: str, **otherwise: str) -> str:
     """Return a message with ``--pixel-scale`` as ``pixel_scale``.
+
+    Args:
+        message: of a room that the command line has, too.
+        otherwise: the arguments of options that a function calls by another name.
 
     Example:
         >>> as_arguments("give --pixel-scale in arcsec, or --error")
         'give pixel_scale in arcsec, or noise'
+        >>> as_arguments("choose another --out", out="path")
+        'choose another path'
     """
     said = _COUNT.sub("n", message.replace(_ROWS, "give its array"))
-    return _OPTION.sub(lambda found: _OTHERWISE.get(found[1], found[1].replace("-", "_")), said)
+    names = _OTHERWISE | otherwise
+    return _OPTION.sub(lambda found: names.get(found[1], found[1].replace("-", "_")), said)
 
 
 @contextmanager
-def in_python() -> Iterator[None]:
-    """Word the errors of the block for callers from Python."""
+def in_python(**otherwise: str) -> Iterator[None]:
+    """Word the errors of the block for callers from Python: see `as_arguments`."""
     try:
         yield
     except LensphysError as error:
-        raise type(error)(as_arguments(str(error))) from None
+        raise type(error)(as_arguments(str(error), **otherwise)) from None
 
 
 def tell(remarks: Iterable[str]) -> None:
