@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from lensphys.basics.checks import LensphysError
 from lensphys.data.images import Reading, read_images
 from lensphys.model import Gaussian
-from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, SkyNoise
+from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, PixelPSF, SkyNoise
 from lensphys.observation.bad_pixels import BadPixels
 from lensphys.tracing.grid import PixelGrid
 
@@ -58,6 +58,15 @@ def test_a_hole_of_many_cold_pixels_is_found():
 def test_a_star_of_any_place_and_width_is_light(fwhm, flux):
     for x, y in ((0.0, 0.0), (0.025, 0.025), (0.6, -0.013), (-0.71, 0.4)):
         assert found(observed([(flux, x, y)], fwhm)) == []
+
+
+@pytest.mark.parametrize("off", [1.5, 3.0])
+def test_a_kernel_may_be_off_its_own_middle(off):
+    observation = observed([(300, 0.02, 0.31), (300, -0.5, -0.4)])
+    grid = PixelGrid(15, 15, 0.05)
+    star = Gaussian(1.0, 0.06, 0.0, 0.0, 0.05 * off, -0.05 * off)(grid.positions(like=torch.zeros(1)))
+    psf = PixelPSF(star[0, 0] / star.sum(), 0.05)
+    assert found(replace(observation, camera=replace(observation.camera, psf=psf))) == []
 
 
 def test_light_beside_masked_pixels_and_the_border_is_light():

@@ -52,7 +52,7 @@ class BadPixels(Strict):
         cold = (value < -self.sigma) & ((image - _median(image, self.sky)) * inverse_sigma < -self.sigma)
         above = (image - _median(image, self.level)) * inverse_sigma
         seen, hot = first_star(observation.camera, image), torch.zeros_like(cold)
-        middle = seen.shape[0] // 2, seen.shape[1] // 2
+        middle = divmod(int(seen.argmax()), seen.shape[1])  # a kernel may be off its own middle
         known = torch.where(observation.weight > 0, value.clamp(min=0), torch.inf)
         for way in _WAYS:
             beside = torch.maximum(*_beside(known, *way))
