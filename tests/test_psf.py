@@ -144,7 +144,9 @@ def test_light_that_an_image_ends_in_comes_in_from_outside(psf):
     wide = torch.exp(-((torch.hypot(x[:, None], x) - 2.2) ** 2) / (2 * 0.35**2))[None, None]
     part = (..., slice(16, 64), slice(30, 78))
     whole, cut = psf.summed(wide, 0.1, 2), psf.summed(wide[part], 0.1, 2)
-    assert float((cut - whole[..., 8:32, 15:39]).abs().max()) < 0.12 * float(whole.max())  # zeros outside leave twice that
+    assert float((cut - whole[..., 8:32, 15:39]).abs().max()) < 0.12 * float(
+        whole.max()
+    )  # zeros outside leave twice that
 
 
 def test_a_kernel_larger_than_the_image():

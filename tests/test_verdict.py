@@ -18,8 +18,10 @@ from lenses import (
     with_noise_of,
 )
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from lensphys.fitting import Fitted, LensProblem, Rival, Stop, VerdictSettings, minimised, verdicts
+from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.stages import LensFit, in_front_of_arcs
 from lensphys.fitting.verdict import effective, neighbour_correlation
 from lensphys.model import Gaussian, Member
@@ -126,6 +128,18 @@ def test_a_noise_map_that_was_scaled_to_the_sky_is_told_and_the_fit_is_good(trut
     for verdict in judged(fitted(twice.inflated(torch.full((2,), 0.25)), x)):
         assert verdict.quality == "good"
         found(verdict, "the noise map is 2 times too large by the sky: it was scaled to it")
+
+
+@pytest.mark.parametrize(("taps", "times", "factor"), [((0.0, 1.0, 0.0), 1.0, 1.0), ((0.0, 1.0, 0.0), 2.0, 0.25),
+                                                       ((-0.35, 1.0, -0.35), 1.0, 1.0)])  # fmt: skip
+def test_the_noise_of_the_sky_scales_an_error_map_that_is_too_large(truth, taps, times, factor):
+    """White noise, a map twice too large, and noise that sharpening made: its 3 x 3 means are below it, no pixel is."""
+    problem, x = truth
+    sigma, kernel = problem.observation.noise.sigma, torch.tensor(taps).double()
+    white = torch.randn(sigma.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    noise = conv2d(white, (kernel[:, None] * kernel / kernel.square().sum())[None, None], padding="same")
+    seen = changed(problem, image=problem.render(x) + sigma * noise, noise=ErrorMap(times * sigma))
+    assert float(SharedNoise(least=50).factor(seen, x)[0]) == pytest.approx(factor, rel=0.2)
 
 
 def test_chi2_of_an_estimated_noise_is_no_judge(truth):

@@ -20,8 +20,8 @@ class SharedNoise(Strict):
 
     Args:
         bright: signal-to-noise of a 3 x 3 mean that makes a pixel bright; neither those nor their neighbours are sky.
-        overstated: variance of 3 x 3 means of the sky over the error map's, below which the map's scale is the sky's;
-            above it and below 1 the map counts as right.
+        overstated: variance of the sky over the error map's, of 3 x 3 means and of single pixels, below which the map's
+            scale is the sky's; above it and below 1 the map counts as right.
         unlike: the same, below which the map is no noise map of this image, and left to the verdict.
         scatter: by how much of its own scatter the variance must exceed that of white noise.
         least: pixels of sky without which there is nothing to measure.
@@ -36,7 +36,8 @@ class SharedNoise(Strict):
     def factor(self, problem: LensProblem, x: Tensor) -> Tensor:
         """Return how many times as large as the error map says the variance of 3 x 3 means of the sky is, (B,).
 
-        1 where the excess is within its own scatter.
+        1 where the excess is within its own scatter, or where it is less and that of single pixels is not: neighbours
+        that sharpening made unlike.
 
         Args:
             problem: images and noise.
@@ -52,6 +53,8 @@ class SharedNoise(Strict):
         means = 9 * avg_pool2d(residual * sky, 3, stride=1).square() * whole
         counted = whole.sum((1, 2, 3))
         factor = means.sum((1, 2, 3)) / counted.clamp(min=1)
+        pixel = (residual * sky).square().sum((1, 2, 3)) / sky.sum((1, 2, 3)).clamp(min=1)
+        factor = torch.where(factor < 1, factor.maximum(pixel.clamp(max=1)), factor)
         too_large = (factor < self.overstated) & (factor > self.unlike)
         wrong = (factor - 1 > self.scatter * (18 / counted.clamp(min=1)).sqrt()) | too_large
         return torch.where(wrong & (counted > self.least), factor, 1.0)
