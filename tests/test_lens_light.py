@@ -147,6 +147,17 @@ def test_a_wide_lens_with_its_galaxy():
     assert float(found.numbers["subhalos"]) == 0
 
 
+def test_a_sersic_keeps_the_lens_that_was_found_only_if_it_stays_there():
+    problem = LensProblem.from_observation(lit_lens().observation)
+    fitter, truth = FitLitLens(LensLightSettings(), None, 5), _truth(problem)
+    values = problem.values(truth)
+    moves = {"theta_E": (0.005, 0.02), "e1": (0.05, 0.2), "center_x": (0.01, 0.3)}  # little, and much
+    for name, sizes in moves.items():
+        for by, stays in zip(sizes, (True, False), strict=True):
+            other = problem.unconstrained(values | {f"lens.{name}": values[f"lens.{name}"] + by})
+            assert fitter._still(problem, truth, other) is stays
+
+
 @pytest.mark.slow
 def test_the_light_is_found_where_the_mass_is_known():
     """As in the second band of a lens: nothing of the mass is free."""

@@ -34,7 +34,9 @@ class RingSearch(Strict):
         cap: signal-to-noise that a pixel of the arcs counts with at most: a bright neighbour would count for too much.
         compared: and while minima are compared: a coarse source does not explain bright arcs to their noise.
         apart: e-folds between the Einstein radii of two minima.
-        held: share of its range by which a parameter of the mass may change while it is held and the source opens.
+        held: share of its range by which a parameter of the mass may change while it is held and the source opens, and
+            of itself by which the Einstein radius of the best lens may once a Sersic is fitted to the whole image.
+        turned: standard deviations of its prior by which any other parameter of the mass may change then.
         minima: how many are followed.
         reached: ln evidence that it is worth that one more start ends at the same Einstein radius.
     """
@@ -47,6 +49,7 @@ class RingSearch(Strict):
     compared: PositiveFloat = 12.0
     apart: PositiveFloat = 0.06
     held: PositiveFloat = 0.01
+    turned: PositiveFloat = 0.5
     minima: PositiveInt = 10
     reached: NonNegativeFloat = 2.0
 

@@ -75,13 +75,22 @@ class LitLens:
 
     def _finished(self, whole: LensProblem, values: dict[str, Tensor]) -> Fitted:
         """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""
-        share, radius = self.settings.rings.held, f"{whole.model.main}.theta_E"
         start = whole.unconstrained(values)
         free = finished(whole, start, self.steps // 3)
-        moved = free.problem.values(free.x)[radius] / values[radius] - 1
-        if float(moved.abs()) < share:
+        if self._still(whole, start, free.x):
             return free
-        return finished(*whole.held(start, share, whole.model.mass_names), self.steps // 3)
+        return finished(*whole.held(start, self.settings.rings.held, whole.model.mass_names), self.steps // 3)
+
+    def _still(self, problem: LensProblem, start: Tensor, end: Tensor) -> bool:
+        """Whether two states (1, P) have the same lens: a Sersic takes the structure of a source for that of a lens."""
+        main, names = f"{problem.model.main}.theta_E", problem.model.names
+        before, after = problem.values(start), problem.values(end)
+        turned = dict(
+            zip(names, (problem.space.pulls(end) - problem.space.pulls(start))[0].abs().tolist(), strict=True)
+        )
+        shape = max((turned[name] for name in problem.model.mass_names if name != main), default=0.0)
+        grown = abs(float(after[main] / before[main]) - 1) if main in before else 0.0
+        return grown < self.settings.rings.held and shape < self.settings.rings.turned
 
     def _widened(self, whole: LensProblem, near: LensProblem, foreign: Foreign) -> LensProblem:
         """The whole problem with the broad light of its middle, and without other objects there."""
