@@ -12,8 +12,7 @@ from torch import Tensor
 from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.observation import Camera
-from lensphys.observation.kernel import star_width
-from lensphys.observation.psf import FWHM_PER_SIGMA
+from lensphys.observation.kernel import star_fwhm
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class ArcSearch(Strict):
             away: from the lens to each pixel, (1, 2, H, W) [arcsec].
             camera: how the image was taken.
         """
-        width = max(2 * camera.grid.scale, FWHM_PER_SIGMA * star_width(camera, light))
+        width = max(2 * camera.grid.scale, star_fwhm(camera, light))
         planes = (light, inverse_sigma.square(), *away.split(1, 1))
         rest, weight, x, y = (plane.flatten().double().cpu().numpy() for plane in planes)
         inner = least - 2 * width

@@ -23,8 +23,7 @@ from lensphys.fitting.source import Fitted, Rival
 from lensphys.fitting.without_lens import WithoutLens
 from lensphys.model import centre_of
 from lensphys.observation.darkness import Darkness
-from lensphys.observation.kernel import star_width
-from lensphys.observation.psf import FWHM_PER_SIGMA
+from lensphys.observation.kernel import star_fwhm
 from lensphys.observation.sky import darkest_border, sky_level
 from lensphys.prediction import Verdict
 from lensphys.tracing.derivatives import weighted_slopes
@@ -497,7 +496,7 @@ def _resolved(look: Remains, settings: VerdictSettings) -> Reasons:
     radius = look.values.get(f"{problem.model.main}.theta_E")
     if radius is None or not problem.model.lens_light:
         return [[] for _ in range(len(problem))]
-    widths = radius / (FWHM_PER_SIGMA * star_width(problem.observation.camera, problem.unit))
+    widths = radius / star_fwhm(problem.observation.camera, problem.unit)
     words = [
         f"theta_E is {w:.1f} widths of the PSF: its arcs and the galaxy's light blur into each other"
         for w in widths.tolist()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lensphys.observation.camera import Camera
 from lensphys.observation.moffat import MoffatPSF
-from lensphys.observation.psf import PSF, NoPSF, PixelPSF
+from lensphys.observation.psf import FWHM_PER_SIGMA, PSF, NoPSF, PixelPSF
 from lensphys.observation.star import star
 
 Array = NDArray[Any]
@@ -74,3 +74,8 @@ def star_width(camera: Camera, like: Tensor) -> float:
     """
     peak = float(first_star(camera, like).amax())
     return camera.grid.scale / math.sqrt(2 * math.pi * max(peak, 1e-6))
+
+
+def star_fwhm(camera: Camera, like: Tensor) -> float:
+    """Return the full width at half maximum of that Gaussian [arcsec]: see `star_width`."""
+    return FWHM_PER_SIGMA * star_width(camera, like)
