@@ -343,10 +343,10 @@ def test_a_ring_that_is_beyond_the_border_is_told(truth):
     large = {"lens.theta_E": torch.tensor([0.5, 0.95]) * radius, "lens.center_x": torch.tensor([0.0, 0.3]) * radius}
     away = problem.unconstrained(problem.values(x) | large)
     fit = Fitted.at(seen_as(problem, away), away)
-    inside, beyond = judged(fit, beyond=0.1)
+    inside, beyond = judged(fit, cut_off=0.1)
     told = "of the Einstein ring is beyond the borders of the image"
     assert not any(told in reason for reason in inside.reasons) and any(told in reason for reason in beyond.reasons)
-    assert beyond.quality != "good" and not any(told in reason for reason in judged(fit, beyond=0.9)[1].reasons)
+    assert beyond.quality != "good" and not any(told in reason for reason in judged(fit, cut_off=0.9)[1].reasons)
 
 
 def test_a_large_shear_is_told(truth):

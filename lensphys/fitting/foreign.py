@@ -21,7 +21,7 @@ class ForeignSettings(Strict):
     """What is taken for another object than the lens and the images of its source.
 
     Args:
-        beyond: how far out it is, at least [Einstein radii].
+        outside: how far out it is, at least [Einstein radii].
         nearest: how far out it is, at least [arcsec]: what is nearer must be explained.
         signal: its signal-to-noise, at least.
         levels: at so many times that signal-to-noise, what hangs together is one object: at higher ones neighbours are
@@ -36,7 +36,7 @@ class ForeignSettings(Strict):
         cost: of one, in ln evidence, beside what an ellipse would leave of its pixels.
     """
 
-    beyond: PositiveFloat = 1.4
+    outside: PositiveFloat = 1.4
     nearest: PositiveFloat = 1.6
     signal: PositiveFloat = 8.0
     levels: Positives = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -71,7 +71,7 @@ class Allowed:
             theta_E: its Einstein radius, (1,) [arcsec].
             settings: how far out.
         """
-        least = (settings.beyond * theta_E).clamp(min=settings.nearest)
+        least = (settings.outside * theta_E).clamp(min=settings.nearest)
         return cls(distance > least, distance > settings.inside * theta_E)
 
 

@@ -119,12 +119,12 @@ class WideLenses(Strict):
 
     Args:
         arcs: those of the image that make it look further out.
-        beyond: Einstein radius that such an arc may have [its distance from the galaxy].
+        largest: Einstein radius that is tried for such an arc, at most [its distance from the galaxy].
         pixels: Einstein radius that is tried in any case: where pixels are coarse there are few [pixels].
     """
 
     arcs: ArcSearch = ArcSearch(spanned=5)
-    beyond: PositiveFloat = 1.2
+    largest: PositiveFloat = 1.2
     pixels: PositiveFloat = 22.0
 
 
@@ -164,7 +164,7 @@ class LensLightSettings(Strict):
             radius: how far from the galaxy arcs are [arcsec].
             scale: of a pixel [arcsec].
         """
-        rings, widest = self.rings, max(self.wide.beyond * radius, self.wide.pixels * scale)
+        rings, widest = self.rings, max(self.wide.largest * radius, self.wide.pixels * scale)
         if widest <= self.largest_radius:
             return self
         finer = rings.model_copy(update={"widest": widest, "radii": math.ceil(rings.radii * widest / rings.widest)})

@@ -14,12 +14,12 @@ class SecondSource(ArcSearch):
     """When what a fit leaves over is the arc of another source.
 
     Args:
-        beyond: how far from the lens it is, at least [Einstein radii].
-        within: how far from the lens it is, at most [Einstein radii].
+        nearest: how far from the lens it is, at least [Einstein radii].
+        furthest: how far from the lens it is, at most [Einstein radii].
     """
 
-    beyond: PositiveFloat = 1.15
-    within: PositiveFloat = 4.0
+    nearest: PositiveFloat = 1.15
+    furthest: PositiveFloat = 4.0
 
     def arc(self, whole: LensProblem, fit: Fitted) -> Arc | None:
         """Return the longest arc that the fit of one image does not explain; None where there is none.
@@ -35,5 +35,5 @@ class SecondSource(ArcSearch):
         theta_E = float(values[f"{main}.theta_E"])
         away = problem.positions(camera.grid) - centre_of(values, main)[:, :, None, None]
         left = whole.observation.image - problem.shown(fit.x)
-        found = self.between(self.beyond * theta_E, self.within * theta_E, left, whole.inverse_sigma, away, camera)
+        found = self.between(self.nearest * theta_E, self.furthest * theta_E, left, whole.inverse_sigma, away, camera)
         return max(found, key=lambda arc: arc.angle, default=None)

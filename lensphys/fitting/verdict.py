@@ -72,7 +72,7 @@ class VerdictSettings(Strict):
         psf: when a PSF is told to be off; null to believe it.
         theta_E: by how much the Einstein radii of all mass and of the smooth fit may differ.
         shear: external shear above which a lens is hardly a galaxy.
-        beyond: share of the Einstein ring that may be beyond the borders of the image.
+        cut_off: share of the Einstein ring that may be beyond the borders of the image.
         ellipticity: (1 - q) / (1 + q) of the mass, likewise: 0.5 is an axis ratio q of a third.
         rival: ln evidence by which another lens, with an Einstein radius that differs as much, must be less likely.
         twice: share of the arcs' light of which the source has a second image, below which hardly anything is lensed.
@@ -98,7 +98,7 @@ class VerdictSettings(Strict):
     psf: PSFCheck | None = PSFCheck()
     theta_E: PositiveFloat = 0.1
     shear: PositiveFloat = 0.2
-    beyond: PositiveFloat = 0.33
+    cut_off: PositiveFloat = 0.33
     ellipticity: PositiveFloat = 0.5
     rival: PositiveFloat = 30.0
     twice: PositiveFloat = 0.3
@@ -459,7 +459,7 @@ def _beyond(look: Remains, settings: VerdictSettings) -> Reasons:
     ring = centre_of(values, problem.model.main)[:, :, None] + radius[:, None, None] * circle
     share = ((ring < low[:, :, None]) | (ring > high[:, :, None])).any(1).double().mean(1)
     words = [f"{100 * s:.0f} % of the Einstein ring is beyond the borders of the image" for s in share.tolist()]
-    return _listed(share > settings.beyond, "suspect", words)
+    return _listed(share > settings.cut_off, "suspect", words)
 
 
 def _twice(look: Remains, settings: VerdictSettings) -> Reasons:

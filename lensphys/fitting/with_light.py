@@ -56,7 +56,7 @@ class LitLens:
         """Return the same, looking as far out as one image has arcs about its galaxy."""
         camera, settings = problem.observation.camera, self.settings
         away = problem.positions(camera.grid) - centre_of(light.values, "lens_light.0")[:, :, None, None]
-        rest, least = problem.observation.image - light.image, settings.largest_radius / settings.wide.beyond
+        rest, least = problem.observation.image - light.image, settings.largest_radius / settings.wide.largest
         arcs = settings.wide.arcs.between(least, camera.grid.radius, rest, problem.inverse_sigma, away, camera)
         furthest = max((arc.radius for arc in arcs), default=0.0)
         return replace(self, settings=settings.around(furthest, camera.grid.scale))
