@@ -512,7 +512,7 @@ def test_images_of_a_kind_that_is_not_read_are_passed_over_with_a_word(tmp_path)
             ["in/a.npy", "-o", "a.npz", "--shard-size", "3"],
             "--shard-size cannot be given for one file: it is for catalogues, give a folder",
         ),
-        (["dark", "-o", "out"], "every lens failed, the first one so: dark/a.npy is zero everywhere"),
+        (["dark", "-o", "out"], "every lens failed, the first one because: dark/a.npy is zero everywhere"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(words, message, tmp_path, monkeypatch):

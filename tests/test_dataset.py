@@ -163,10 +163,10 @@ def test_exposures_on_the_command_line(tmp_path):
     [
         (["a.fits", "b.fits"], "2 images: say with --as what they are of one lens"),
         (["a.fits", "b.fits", "--as", "pairs"], "unknown --as 'pairs': choose one of bands, exposures"),
-        (["a.fits", "--as", "bands"], "--as bands is of several images: give more than"),
+        (["a.fits", "--as", "bands"], "--as bands takes several images: give more than"),
         (["a.fits", "b.fits", "--as", "bands", "--weights", "model_2"], "--weights cannot be given for several images"),
         (["a.fits", "b.fits", "--as", "bands", "--workers", "2"], "--workers cannot be given for several images"),
-        (["a.fits", "b.fits", "--band", "V,I"], "--band is of one file"),
+        (["a.fits", "b.fits", "--band", "V,I"], "--band is for a single file"),
         (["a.fits", "b.fits", "c.fits", "--as", "exposures", "--psf", "p.fits", "--psf", "q.fits"], "--psf is given 2"),
         (["a.fits", "--psf", "p.fits", "--psf", "q.fits"], "--psf is given 2 times for one image"),
         (["a.fits", "b.fits", "--as", "bands", "--method", "bicubic"], "together by refine alone, not by bicubic"),

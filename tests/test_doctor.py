@@ -408,7 +408,7 @@ def test_splits_that_share_samples(healthy, tmp_path):
 
 def test_files_that_are_not_ours_are_refused(healthy, tmp_path):
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(LensphysError, match="is no HDF5 file"):
+    with pytest.raises(LensphysError, match="is not an HDF5 file"):
         diagnose(tmp_path / "text.h5")
     with pytest.raises(LensphysError, match="lens file not found: .*nothing.h5"):
         diagnose(healthy / "model_3.h5", [tmp_path / "nothing.h5"])

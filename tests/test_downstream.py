@@ -552,7 +552,7 @@ def test_hr_images_that_a_file_lacks(data, tmp_path):
     ("change", "words"),
     [
         ({"target": "theta_E"}, "give it with task: regress, and only then"),
-        ({"test": None}, "shifts are of a test set of its own"),
+        ({"test": None}, "shifts need a test set of their own"),
         ({"inputs": {"k": {"kind": "kappa", "of": "fit"}}}, "'fit' is none of the products"),
         ({"inputs": {"LR": {"kind": "lr"}}, "readers": {"t": {"kind": "trees"}}}, "'t' reads numbers, and none"),
         ({"inputs": TREE["inputs"] | {"x": {"kind": "together", "of": ["LR", "nuisances"]}}}, "puts images and"),

@@ -377,7 +377,11 @@ def test_inputs_that_change_meanwhile_are_refused(folder, tmp_path, monkeypatch)
         write(*arguments)
 
     monkeypatch.setattr(importing, "_write", late)
-    refused([folder], tmp_path / "out.h5", "the inputs had 9 good images and now have 10: import them when they rest")
+    refused(
+        [folder],
+        tmp_path / "out.h5",
+        "the inputs had 9 good images and now have 10: import them when they no longer change",
+    )
     assert not list(tmp_path.glob(".out.h5*"))
 
 

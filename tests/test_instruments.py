@@ -401,7 +401,7 @@ def test_a_kernel_longer_than_it_says_is_not_unpacked(tmp_path):
         (kernel(), {"pixel_scale": 0.0}, r"pixel scale of .*psf\.npy must be positive and finite, got 0\.0"),
         (kernel(), {"pixel_scale": "0.1 arcsec"}, r"'psf\.pixel_scale' must be a number \[arcsec\], got '0\.1 arcsec'"),
         (kernel(), {"file": 3}, r"'psf\.file' must be the path of a FITS or \.npy file, got 3"),
-        (kernel(), {"fwhm": 0.7}, r"mine\.yaml: beside psf\.file there is pixel_scale and nothing else, got fwhm"),
+        (kernel(), {"fwhm": 0.7}, r"mine\.yaml: beside psf\.file only pixel_scale may be given, got fwhm"),
         (kernel()[None], {}, r"psf\.npy: a PSF kernel must be square \(K, K\), got \(1, 15, 15\)"),
         (kernel()[1:], {}, r"psf\.npy: a PSF kernel must be square \(K, K\), got \(14, 15\)"),
         (np.full((5, 5), np.nan), {}, r"psf\.npy holds NaN or infinite values"),

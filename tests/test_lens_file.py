@@ -198,7 +198,7 @@ def test_foreign_files_are_refused(copy, tmp_path):
     with pytest.raises(LensphysError, match="was not written by lensphys: make such a file with 'lensphys simulate'"):
         LensFile(tmp_path / "foreign.h5")
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(LensphysError, match="is no HDF5 file"):
+    with pytest.raises(LensphysError, match="is not an HDF5 file"):
         LensFile(tmp_path / "text.h5")
     with h5py.File(copy, "a") as file:
         del file["lr"], file.attrs["upscale"]

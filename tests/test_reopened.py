@@ -95,7 +95,7 @@ def test_what_a_file_lacks_is_told(tmp_path):
         (tmp_path / "a.txt").write_text("")
         with pytest.raises(lp.LensphysError, match=told):
             lp.read_result(wrong)
-    with pytest.raises(lp.LensphysError, match="is not by bands: leave the band VIS out"):
+    with pytest.raises(lp.LensphysError, match="has no bands: leave the band VIS out"):
         lp.read_result(path, band="VIS")
 
 

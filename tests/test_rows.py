@@ -20,7 +20,7 @@ def test_rows(text, rows):
         ("10", "--rows 10: there are 10 images, 0 to 9"),
         ("5:11", "there are 10 images"),
         ("5:5", "there are 10 images"),
-        ("a", "'a' is neither a number nor a range, as 5 or 100:200"),
+        ("a", "'a' is neither a number nor a range, such as 5 or 100:200"),
         ("-1", "'-1' is neither a number nor a range"),
         ("", "'' is neither a number nor a range"),
     ],

@@ -332,7 +332,7 @@ def test_a_folder_becomes_a_catalogue(tmp_path):
     check_pages(tmp_path / "results.html", 3, overwrite=False)  # what was made so before is made again
     (lenses / "mine.txt").write_text("keep me")
     code, said = show(results)
-    assert code == 2 and "is not of 'lensphys show': remove it" in said and (lenses / "mine.txt").exists()
+    assert code == 2 and "was not written by 'lensphys show': remove it" in said and (lenses / "mine.txt").exists()
 
 
 def test_many_small_images_stay_small():
@@ -372,7 +372,7 @@ def test_regions_are_where_the_curves_are(made, tmp_path):
 def test_regions_without_a_sky_are_pixels(tmp_path):
     path = npz_result(tmp_path)
     code, said = show(path, "--regions", tmp_path / "lens.reg")
-    assert code == 2 and "--regions is of one lens, and" in said and "choose with --rows" in said
+    assert code == 2 and "--regions takes one lens, and" in said and "choose with --rows" in said
     assert show(path, "--rows", "1", "--regions", tmp_path / "lens.reg")[0] == 0
     assert "\nimage\n" in (tmp_path / "lens.reg").read_text()
     code, said = show(fits_result(tmp_path, method="bicubic"), "--regions", tmp_path / "none.reg")

@@ -113,7 +113,7 @@ def super_resolve(
         factor = check_whole("scale", chosen.scale if scale is None else scale, 1, FINEST)
         if isinstance(given, Dataset):
             if target_psf is not None:
-                raise LensphysError("a target PSF is of one image: leave it out for several images of a lens")
+                raise LensphysError("a target PSF is for a single image: leave it out for several images of a lens")
             return super_resolved(given, joint_method(chosen.method, chosen.name), factor, solar=solar, device=where)
         ready, target = given.set, kernel(target_psf, "the target PSF")
         record = {"input": given.name}

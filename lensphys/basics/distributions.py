@@ -65,7 +65,7 @@ class _Drawn(Strict, ABC):
 
     @property
     def lowest(self) -> float:
-        """As low as it is ever drawn, but for one draw in ten millions."""
+        """As low as it is ever drawn, but for one draw in ten million."""
         return self.quantile(1e-7)
 
 

@@ -121,7 +121,7 @@ def _lines(path: Path) -> list[str]:
         raise LensphysError(f"cannot read the list {path}: {shortened(str(error))}") from None
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise LensphysError(f"the list {path} is empty: it must have the path of a file of images a line")
+        raise LensphysError(f"the list {path} is empty: it must have one path to a file of images per line")
     twice = next((name for name, other in zip(sorted(names), sorted(names)[1:], strict=False) if name == other), None)
     if twice is not None:
         raise LensphysError(f"the list {path} names {shortened(twice)} twice: take one away")

@@ -30,7 +30,7 @@ def simulate(
         Path | None,
         typer.Option("-o", "--out", help="The HDF5 file to write (.h5), or a folder, in which the shards stay."),
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Some of the recipe's classes, as no_sub,cdm.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Some of the recipe's classes, for example no_sub,cdm.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file on any machine.")] = 0,
     engine: Annotated[
         str, typer.Option(help="torch (fast) or lenstronomy (the reference, with any profile).")
@@ -38,7 +38,7 @@ def simulate(
     instruments: Annotated[
         str | None,
         typer.Option(
-            help="Several telescopes see the same lenses, as euclid_vis,rubin_lsst_i: a file each, OUT_name.h5."
+            help="Several telescopes see the same lenses (euclid_vis,rubin_lsst_i, say): a file each, OUT_name.h5."
         ),
     ] = None,
     matched: Annotated[
@@ -53,7 +53,7 @@ def simulate(
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Dask scheduler in place of --workers, as tcp://host:8786."),
+        typer.Option(metavar="ADDRESS", help="Dask scheduler in place of --workers, for example tcp://host:8786."),
     ] = None,
     shard_size: Annotated[
         int | None,

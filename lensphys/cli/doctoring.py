@@ -139,7 +139,7 @@ def doctor(
 
     claim(json_path, file, *(others or []), overwrite=overwrite)
     if is_of_images(file) and others:
-        raise LensphysError(f"{file} is of images, and splits are of data sets: ask about one file of images at a time")
+        raise LensphysError(f"{file} holds images, and splits are for data sets: give one file of images at a time")
     findings = diagnose_images(file) if is_of_images(file) else diagnose(file, others or [])
     for finding in findings:
         console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/]", end=" ", markup=True)

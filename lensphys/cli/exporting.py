@@ -36,7 +36,7 @@ def export(
     from lensphys.interop.exporting import export as run
 
     if whole == (index is not None):
-        raise LensphysError("say which samples: give --index I[,J..] or --all, one of them")
+        raise LensphysError("say which samples: give --index I[,J..] or --all, not both")
     written = run(file, out, kind, None if index is None else _indices(index), overwrite=overwrite)
     console.print(f"wrote {out}" + (f": {counted(len(written), 'sample')}" if written != [out] else ""))
 
@@ -45,4 +45,4 @@ def _indices(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise LensphysError(f"--index takes whole numbers, as 0,3,7, got {text!r}") from None
+        raise LensphysError(f"--index takes whole numbers, such as 0,3,7, got {text!r}") from None

@@ -49,9 +49,11 @@ class SeveralImages:
             )
         check_choice("--as", self.kind, list(KINDS))
         if self.count == 1:
-            raise LensphysError(f"--as {self.kind} is of several images: give more than {self.files[0]}")
+            raise LensphysError(f"--as {self.kind} takes several images: give more than {self.files[0]}")
         if self.bands and len(self.files) > 1:
-            raise LensphysError("--band is of one file: give one file that has several bands, or several files of one")
+            raise LensphysError(
+                "--band is for a single file: give one file with several bands, or several files of one"
+            )
 
     @property
     def count(self) -> int:

@@ -75,7 +75,7 @@ def _tell(out: Path, rows: list[Row]) -> None:
     lost = [row for row in rows if row["status"] == "failed"]
     if len(lost) == len(rows):
         raise LensphysError(
-            f"every lens failed, the first one so: {lost[0]['reasons']} (all rows: {out}/catalogue.ecsv)"
+            f"every lens failed, the first one because: {lost[0]['reasons']} (all rows: {out}/catalogue.ecsv)"
         )
     console.print(f"wrote {out}/catalogue.ecsv: {summary(rows)}")
     for row in lost[:_SHOWN]:

@@ -87,7 +87,7 @@ Kind = Annotated[
 Method = Annotated[str | None, _of_method("NAME", "By default refine, a fit of each image: see `list methods`.")]
 Model = Annotated[
     Path | None,
-    _of_method("FILE", "YAML that says what refine fits: lenses, sources, sub-halos, as examples/my_model.yaml."),
+    _of_method("FILE", "YAML that says what refine fits: lenses, sources, sub-halos; see examples/my_model.yaml."),
 ]
 Weights = Annotated[str | None, _of_method("NAME", "A network that comes with the package: see `list weights`.")]
 Run = Annotated[Path | None, _of_method("FOLDER", "A network of your own: a run of `lensphys train`.", "--run")]
@@ -109,11 +109,12 @@ SourceRedshift = Annotated[float | None, _of_method("Z", "Redshift of the source
 
 Rows = Annotated[
     str | None,
-    _of_many("ROWS", "Only these images, counted from 0, as 5 or 100:200 or 0,7,20: (to the end)."),
+    _of_many("ROWS", "Only these images, counted from 0, for example 5 or 100:200 or 0,7,20: (to the end)."),
 ]
 Workers = Annotated[int, _of_many("N", "Processes that work side by side.", min=1)]
 Scheduler = Annotated[
-    str | None, _of_many("ADDRESS", "Dask scheduler in place of --workers, as tcp://host:8786; for catalogues.")
+    str | None,
+    _of_many("ADDRESS", "For catalogues: a Dask scheduler in place of --workers, for example tcp://host:8786."),
 ]
 ShardSize = Annotated[
     int | None, _of_many("N", "Lenses that are written together: 16 by default, fewer in a small catalogue.")

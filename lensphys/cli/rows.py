@@ -41,7 +41,7 @@ def _rows_of_part(part: str, text: str, count: int) -> NDArray[Any]:
 
     found = _PART.fullmatch(part)
     if found is None:
-        raise LensphysError(f"--rows {text}: {part!r} is neither a number nor a range, as 5 or 100:200")
+        raise LensphysError(f"--rows {text}: {part!r} is neither a number nor a range, such as 5 or 100:200")
     if found[1] is not None:
         return np.array([int(found[1])])
     return np.arange(int(found[2] or 0), int(found[3] or count))

@@ -114,7 +114,7 @@ def _chosen(results: Results, rows: str | None) -> Results:
 def _write_regions(results: Results, path: Path, inputs: list[Path], overwrite: bool) -> None:
     if len(results.lenses) > 1:
         raise LensphysError(
-            f"--regions is of one lens, and {results.path} holds {len(results.lenses)}: choose with --rows"
+            f"--regions takes one lens, and {results.path} holds {len(results.lenses)}: choose with --rows"
         )
     need("regions", "--regions")
     from lensphys.viewer.regions import write_regions

@@ -91,7 +91,7 @@ def opened(path: Path) -> h5py.File:
     except (OSError, RuntimeError, ValueError) as error:
         if "signature not found" in str(error) and path.stat().st_size:
             raise LensphysError(
-                f"{path} is no HDF5 file, as lensphys import makes of images and lensphys simulate of a recipe"
+                f"{path} is not an HDF5 file: lensphys import makes one of images, lensphys simulate of a recipe"
             ) from None
         raise LensphysError(
             f"{path} is not a whole HDF5 file (cut short, or another format): copy or make it again "

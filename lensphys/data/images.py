@@ -379,7 +379,7 @@ def _beam(contents: Contents, scale: float, remarks: list[str]) -> Kernel | None
     if fault:
         remarks.append(f"the header says {beam}, {fault}; it is not used: give --psf, a kernel")
         return None
-    remarks.append("a beam is that of a cleaned image: give --psf, the dirty beam, for one that is not")
+    remarks.append("the beam is the PSF of a cleaned image: for one that is not, give the dirty beam as --psf")
     return beam.kernel(Frame("the image", contents.header, shape, scale))
 
 

@@ -304,7 +304,9 @@ def _write(path: Path, job: _Job, columns: dict[str, _Column], attributes: dict[
                     file[name][start:end] = values
             start = end
         if start != rows:
-            raise LensphysError(f"the inputs had {rows} good images and now have {start}: import them when they rest")
+            raise LensphysError(
+                f"the inputs had {rows} good images and now have {start}: import them when they no longer change"
+            )
 
 
 def _describe(file: h5py.File, columns: dict[str, _Column], units: dict[str, str]) -> None:
@@ -330,11 +332,13 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
         own = lr.images.shape[1:]
         shape = shape or own
         if own != shape:
-            raise LensphysError(f"{source.path} has images of {own}, those before it of {shape}: import them apart")
+            raise LensphysError(
+                f"{source.path} has images of {own}, those before it of {shape}: import them separately"
+            )
         if job.scale and lr.pixel_scale and not same_scale(lr.pixel_scale, job.scale, job.how.scale_tolerance):
             raise LensphysError(
                 f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
-                "it apart, or give --pixel-scale"
+                "it separately, or give --pixel-scale"
             )
         if hr is not None and target is not None and len(hr.images) != len(lr.images):
             raise LensphysError(

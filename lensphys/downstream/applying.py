@@ -161,7 +161,7 @@ def apply_reader(
     answers, results = answered(saved, trained, images.observation, path, device=device, workers=workers)
     remarks = [*images.remarks]
     if saved.products and saved.code != source_hash(*SUPER_RESOLVING):
-        remarks.append("the fits are made by other code than those that the reader learned from")
+        remarks.append("the fits were made by different code than those that the reader learned from")
     found = {"images": _listed(saved, answers, images.index, results), "remarks": remarks}
     labelled = images.carried is not None and "label" in images.carried.columns
     return found | ({"judged": _judged(saved, answers, images.carried, path)} if labelled and saved.classes else {})

@@ -66,7 +66,8 @@ def classes_of(file: LensFile, like: tuple[str, ...] | None = None) -> Target:
     wanted = tuple(there) if like is None else like
     if set(there) != set(wanted):
         raise LensphysError(
-            f"{file.path} has the classes {', '.join(there)} and the training {', '.join(wanted)}: use files alike"
+            f"{file.path} has the classes {', '.join(there)} and the training {', '.join(wanted)}: use files with the "
+            "same classes"
         )
     order = np.array([wanted.index(name) if name in wanted else -1 for name in names])
     return Target(order[labels], wanted)
@@ -169,7 +170,7 @@ def matched_rows(
         sets.append(other[partner])
     if kept.sum() < max(2, len(first) // 20):
         raise LensphysError(
-            f"of {len(first)} lenses of the rarest class {int(kept.sum())} have one alike in the others: widen the "
+            f"of {len(first)} lenses of the rarest class {int(kept.sum())} have a match in the others: widen the "
             "caliper of 'matched', or draw the classes alike"
         )
     return np.sort(np.concatenate([part[kept] for part in sets]))

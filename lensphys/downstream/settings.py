@@ -157,7 +157,7 @@ class Downstream(Strict):
         if self.task == "regress" and (self.matched or self.label_free):
             raise ValueError("'matched' and 'label_free' are about classes: leave them out of a regression")
         if self.shifts and self.test is None:
-            raise ValueError("shifts are of a test set of its own: give 'test'")
+            raise ValueError("shifts need a test set of their own: give 'test'")
         set_ = [name for name, shift in self.shifts.items() if shift.set]
         if set_ and self.test is not None and self.test.recipe is None:
             raise ValueError(f"shift {set_[0]!r} sets what a recipe has, and 'test' is a file: give it a file too")

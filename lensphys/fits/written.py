@@ -142,7 +142,7 @@ def chosen_band(where: str, bands: Collection[str | None], band: str | None) -> 
     if asked in known:
         return known[asked]
     if None in known:
-        raise LensphysError(f"{where} is not by bands: leave the band {shown(band)} out")
+        raise LensphysError(f"{where} has no bands: leave the band {shown(band)} out")
     told = "" if band is None else f", and none is {shown(band)}"
     raise LensphysError(f"{where} is a result of several bands{told}: choose the band {' or '.join(map(str, bands))}")
 

@@ -35,7 +35,7 @@ class FieldPriors(Strict):
         """Runs of older versions name a prior of the source's light, which was 0 in all of them."""
         if isinstance(tree, dict) and "light" in tree:
             if tree["light"].get("amplitude", 0.0) != 0:
-                raise LensphysError("priors.light is no more: a source of any shape is fitted by `refine`")
+                raise LensphysError("priors.light no longer exists: `refine` fits a source of any shape")
             tree = {name: value for name, value in tree.items() if name != "light"}
         return tree
 

@@ -146,7 +146,7 @@ def with_kernel_read(tree: dict[str, Any], folder: Path, where: str) -> dict[str
     if not isinstance(psf, dict) or psf.get("kind") != "kernel" or "file" not in psf:
         return tree
     if unknown := sorted(map(str, psf.keys() - {"kind", "file", "pixel_scale"})):
-        raise LensphysError(f"{where}: beside psf.file there is pixel_scale and nothing else, got {', '.join(unknown)}")
+        raise LensphysError(f"{where}: beside psf.file only pixel_scale may be given, got {', '.join(unknown)}")
     scale = psf.get("pixel_scale")
     if not isinstance(psf["file"], str):
         raise LensphysError(f"{where}: 'psf.file' must be the path of a FITS or .npy file, got {psf['file']!r}")

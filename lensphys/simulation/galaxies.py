@@ -40,8 +40,8 @@ def _found(file: str) -> Path:
     path = next((p for p in (Path(file), recipe_folder() / file) if p.is_file()), None)
     if path is None:
         raise LensphysError(
-            f"images of galaxies not found: {file} is not a file: give an .npy stack (N, H, W) or a FITS image, as "
-            "--set source.file=galaxies.npy"
+            f"images of galaxies not found: {file} is not a file: give an .npy stack (N, H, W) or a FITS image, "
+            "for example --set source.file=galaxies.npy"
         )
     return path
 

@@ -191,7 +191,7 @@ def check_base(method: TrainableSettings, base: str | None, start: str) -> None:
     own = getattr(method, "base", None)
     if own != base:
         raise LensphysError(
-            f"cannot start from {start}: its network {_task(base)}, this one {_task(own)}: set method.base alike"
+            f"cannot start from {start}: its network {_task(base)}, this one {_task(own)}: set method.base to it"
         )
 
 

@@ -91,5 +91,5 @@ def check_pages(page: Path, count: int, *, overwrite: bool) -> None:
     if folder.is_dir() and all(made_here(file) or file.suffix == ".js" for file in folder.iterdir()):
         return
     raise LensphysError(
-        f"{folder} exists, and is not of 'lensphys show': remove it, choose another --out, or give --overwrite"
+        f"{folder} exists, and was not written by 'lensphys show': remove it, choose another --out, or give --overwrite"
     )
