@@ -184,7 +184,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MOST_BYTES:
         raise LensphysError(f"{path} has {path.stat().st_size / 1e6:.3g} MB: no file of settings is as long")
     try:
-        tree = yaml.load(path.read_text(), _Loader)
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except RecursionError:
         raise LensphysError(f"{path} is not valid YAML: its groups lie too deep in each other") from None
     except (yaml.YAMLError, ValueError) as error:  # a date that is none, a number too long
