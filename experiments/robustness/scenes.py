@@ -93,6 +93,13 @@ def correlated(clean: Array, width: float, seed: int) -> Array:
     return np.asarray(clean + noise * SIGMA / noise.std())
 
 
+def sharpened(clean: Array) -> Array:
+    """Return the image with noise of which neighbours have opposite signs, each pixel of `SIGMA`."""
+    noise = np.random.default_rng(9).normal(0, 1, clean.shape)
+    noise = noise - 0.35 * (np.roll(noise, 1, 0) + np.roll(noise, 1, 1))
+    return np.asarray(clean + noise * SIGMA / noise.std())
+
+
 Scene = dict[str, Any]  # image; sigma, psf, mask where they are not the plain ones
 
 
@@ -103,6 +110,7 @@ def _psfs() -> dict[str, Scene]:
         "psf_narrow_10": {"psf": star(0.9 * FWHM)},
         "psf_wide_20": {"psf": star(1.2 * FWHM)},
         "psf_off_centre": {"psf": star(dx=2, dy=-1.5)},
+        "psf_far_off_centre": {"psf": star(dx=8, dy=-4)},
         "psf_moffat": {"image": noisy(blurred)},
     }
 
@@ -158,6 +166,7 @@ def _noises(clean: Array) -> dict[str, Scene]:
         "no_noise_no_psf": {"sigma": None, "psf": None},
         "gradient": {"image": noisy(clean + 0.0004 * (column - SIDE / 2))},
         "rows": {"image": noisy(clean) + rng.normal(0, SIGMA, (SIDE, 1))},
+        "sharpened": {"image": sharpened(clean)},
     }
     for width in (0.5, 0.8, 1.2):
         scenes |= {f"correlated_{width}_{seed}": {"image": correlated(clean, width, seed)} for seed in (7, 8)}
@@ -178,11 +187,17 @@ def _pixels(clean: Array) -> dict[str, Scene]:
     }
 
 
+def _borders(clean: Array) -> dict[str, Scene]:
+    noise = noisy(clean)
+    parts = {"cut_arc": noise[:37], "cut_third": noise[:31], "cut_half": noise[:, 24:]}
+    return {name: {"image": part} for name, part in parts.items()}
+
+
 def scenes() -> dict[str, Scene]:
     """Return all scenes by their names."""
     clean = seen(light())
     plain: Scene = {"image": noisy(clean), "sigma": SIGMA, "psf": star(), "mask": None}
-    told = _psfs() | _sources() | _masses() | _noises(clean) | _pixels(clean)
+    told = _psfs() | _sources() | _masses() | _noises(clean) | _pixels(clean) | _borders(clean)
     return {name: {**plain, **own} for name, own in told.items()}
 
 
