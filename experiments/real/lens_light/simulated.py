@@ -26,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 Array = np.ndarray
+BEYOND = 20  # pixels about the image from which the PSF brings light into it
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Telescope:
         return float(10 ** (-0.4 * (magnitude - self.zero_point)))
 
     def positions(self) -> tuple[Array, Array]:
-        """Return x and y of the fine pixels ["]."""
-        line = (np.arange(self.side * self.fine) - (self.side * self.fine - 1) / 2) * self.scale / self.fine
+        """Return x and y of the fine pixels, of those beyond the image, too ["]."""
+        number = (self.side + 2 * BEYOND) * self.fine
+        line = (np.arange(number) - (number - 1) / 2) * self.scale / self.fine
         x, y = np.meshgrid(line, line)
         return x, y
 
@@ -159,7 +161,7 @@ def arcs(
 def moffat(telescope: Telescope) -> tuple[Array, Array]:
     """Return the PSF on fine pixels, and as it is on the image's, which hold it."""
     fine = telescope.fine
-    half = 20 * fine + fine // 2
+    half = BEYOND * fine + fine // 2
     line = np.arange(-half, half + 1) * telescope.scale / fine
     width = telescope.fwhm / 2 / math.sqrt(2 ** (1 / telescope.beta) - 1)
     psf = (1 + (line[:, None] ** 2 + line**2) / width**2) ** -telescope.beta
@@ -185,7 +187,8 @@ def written(telescope: Telescope, path: Path, number: int, galaxies: Array) -> N
     light = sersics(telescope, galaxy_light(telescope, rng, q, angle) + neighbours(telescope, rng))
     lensed, truth = arcs(telescope, rng, galaxies[number % len(galaxies)].astype(np.float64), q, angle)
     blurred = fftconvolve(light + lensed, fine, mode="same")
-    clean = blurred.reshape((telescope.side, telescope.fine) * 2).sum((1, 3))
+    wide = blurred.reshape((telescope.side + 2 * BEYOND, telescope.fine) * 2).sum((1, 3))
+    clean = wide[BEYOND:-BEYOND, BEYOND:-BEYOND]
     sigma = np.sqrt(telescope.sky**2 + clean.clip(0) / telescope.exposure)
     header = fits.Header({"BUNIT": "electron/s", "PIXSCALE": telescope.scale} | truth)
     planes = {"SCI": clean + sigma * noise(telescope, rng), "ERR": telescope.too_large * sigma, "PSF": psf}
