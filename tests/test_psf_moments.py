@@ -22,6 +22,7 @@ from lensphys.fitting import (
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.psf_moments import promised
 from lensphys.fitting.smooth import smooth_fit
+from lensphys.fitting.source import FreeSourceSettings, freed
 from lensphys.fitting.verdict import PSFCheck
 from lensphys.fitting.window import seen_whole
 from lensphys.methods.fit import RefinedFit
@@ -77,6 +78,15 @@ def test_the_verdict_says_that_the_psf_is_off(told, words):
     pattern = rf"a PSF about [12]\d % {words} than said explains the image better"
     assert sum(bool(re.fullmatch(pattern, why)) for why in verdict.reasons) == bool(words)
     assert not any("a PSF" in why for why in believed.reasons)
+
+
+@pytest.mark.slow
+def test_a_free_source_may_be_sharper_where_a_psf_would_be_narrower():
+    """Its prior holds back what is sharp: that the PSF is too wide is told, and alone is no reason to doubt."""
+    fit = smooth_fit(seen(0.2, 0.28))
+    free = freed(fit.problem, fit.x, FreeSourceSettings(modes=(10,)))[-1]
+    (verdict,) = verdicts(free, torch.tensor([True]), free.problem.values(free.x)["lens.theta_E"])
+    assert any("narrower than said, or a sharper source, explains the image better" in why for why in verdict.reasons)
 
 
 def test_pixels_that_were_not_fitted_say_nothing_of_the_psf():

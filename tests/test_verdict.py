@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from lenses import (
@@ -23,7 +24,7 @@ from torch.nn.functional import conv2d
 from lensphys.fitting import Fitted, LensProblem, Rival, Stop, VerdictSettings, minimised, verdicts
 from lensphys.fitting.shared_noise import SharedNoise
 from lensphys.fitting.stages import LensFit, in_front_of_arcs
-from lensphys.fitting.verdict import effective, neighbour_correlation
+from lensphys.fitting.verdict import _Skies, effective, neighbour_correlation
 from lensphys.model import Gaussian, Member
 from lensphys.observation import ErrorMap, RectifiedCountNoise
 from lensphys.prediction import Verdict
@@ -140,6 +141,18 @@ def test_the_noise_of_the_sky_scales_an_error_map_that_is_too_large(truth, taps,
     noise = conv2d(white, (kernel[:, None] * kernel / kernel.square().sum())[None, None], padding="same")
     seen = changed(problem, image=problem.render(x) + sigma * noise, noise=ErrorMap(times * sigma))
     assert float(SharedNoise(least=50).factor(seen, x)[0]) == pytest.approx(factor, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("level", "far", "told"), [(0.0, True, ""), (0.0, False, "a sky of -0.3"), (-0.3, True, "a sky of -0.3")]
+)
+def test_a_sky_that_the_borders_do_not_show_is_not_told(level, far, told):
+    """What a rich source leaves looks like a constant, too."""
+    image = np.random.default_rng(0).normal(level, 1, (64, 64))
+    everywhere = np.ones(image.shape, dtype=bool)
+    skies = _Skies(image, everywhere, np.ones(image.shape), image - level, ~everywhere)
+    found = skies.told(VerdictSettings(), far, -0.3, 0.02)
+    assert told in found and bool(told) == bool(found)
 
 
 def test_chi2_of_an_estimated_noise_is_no_judge(truth):

@@ -18,7 +18,7 @@ import torch
 
 from lensphys.basics.provenance import provenance
 from lensphys.data.lens_file import LensFile
-from lensphys.fitting import verdicts
+from lensphys.fitting import Stop, verdicts
 from lensphys.fitting.psf_moments import optimum, promised
 from lensphys.fitting.verdict import PSFCheck
 from lensphys.methods import READY
@@ -46,7 +46,7 @@ def asked(path: Path, row: int, width: float) -> dict[str, Any]:
             "width": width,
             "free_source": found.problem.free is not None,
             "promised": float(promised(found, off)),
-            "wider": float(check.moments.wider(optimum(off, check.steps))),
+            "wider": float(check.moments.wider(optimum(off, Stop(check.steps, fall=check.fall)))),
             "told": any(why.startswith("a PSF about") for why in verdict.reasons),
         }
 

@@ -307,7 +307,8 @@ class _Skies:
         Args:
             settings: the thresholds.
             far: whether the borders show no arcs.
-            beside: the constant that the image would take beside its model, in units of the noise.
+            beside: the constant that the image would take beside its model, in units of the noise; a rich source can
+                take one, too: where the borders show none, it is no sky.
             error: of it.
         """
         level, left = sky_level(self.image, self.counts), sky_level(self.residual, self.outside, max(self.image.shape))
@@ -318,6 +319,8 @@ class _Skies:
         darkest = darkest_border(self.image / self.sigma, self.counts)
         if darkest is not None and darkest > settings.near_borders:
             return f"the borders are not at zero: {darkest:+.1f} sigma where they are darkest, sky or a wide source"
+        if far and level is not None and level.least_beyond(settings.scatter) < abs(beside) * level.scatter:
+            return ""  # the borders would show it
         if abs(beside) > max(settings.sky, settings.scatter * error):
             return f"a sky of {beside:+.1f} sigma beside the model would explain the image better"
         return ""
@@ -418,6 +421,9 @@ def _psf_of(fit: Fitted, settings: VerdictSettings) -> list[tuple[str, str]]:
         wider = check.moments.wider(optimum(off, stop))
         if float(wider.abs()) < least:
             return []
+    if fit.problem.free is not None and float(wider) < 0:
+        # the prior of a free source holds back what is sharp in it: a narrower PSF brings some of that back
+        return [(_NOTE, f"{_other_psf(wider)}, or a sharper source, explains the image better")]
     return [("suspect", f"{_other_psf(wider)} explains the image better")]
 
 

@@ -53,6 +53,10 @@ class SkyLevel:
         """Whether the sky is not at zero."""
         return abs(self.level) > max(self.border.significant * self.error, self.border.tolerated * self.scatter)
 
+    def least_beyond(self, times: float) -> float:
+        """Return the least level that it is not, by so many of its errors [flux per pixel]."""
+        return abs(self.level) + times * self.error
+
     @property
     def text(self) -> str:
         """The level, for messages."""
