@@ -78,6 +78,17 @@ def test_the_truth_is_the_likeliest_and_says_by_how_much(truth, free):
     assert cheap - dear == pytest.approx(2 * LensLightSettings().others.cost)
 
 
+@pytest.mark.parametrize(("merits", "told"), [((-100.0, -110.0, -120.0), 1.4), ((-100.0, -110.0, -190.0), 1.1)])
+def test_the_rival_is_the_furthest_lens_that_is_nearly_as_likely(truth, monkeypatch, merits, told):
+    problem, x = truth
+    comparison = Comparison(LensLightSettings(), problem, 0 * problem.observation.image, False)
+    ends = [minimum(problem, with_values(problem, x, lens__theta_E=radius)) for radius in (1.0, 1.1, 1.4)]
+    known = {float(end.theta_E): merit for end, merit in zip(ends, merits, strict=True)}
+    monkeypatch.setattr(Comparison, "compared", lambda _, end: Compared(end, known[float(end.theta_E)]))
+    best, rival = comparison.best(ends)
+    assert float(best.theta_E) == pytest.approx(1.0) and float(rival.theta_E) == pytest.approx(told)
+
+
 def test_a_radius_at_which_more_starts_end_is_likelier(truth):
     problem, x = truth
     comparison, worth = Comparison(LensLightSettings(), problem, 0 * problem.observation.image, False), 2.0

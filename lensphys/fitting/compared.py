@@ -67,15 +67,20 @@ class Comparison:
     free: bool
 
     def best(self, minima: list[Minimum]) -> tuple[Minimum, Rival]:
-        """Return the likeliest, and the likeliest of those with another Einstein radius."""
+        """Return the likeliest, and of those with another Einstein radius the furthest that is nearly as likely.
+
+        Where none is nearly as likely, the likeliest of them.
+        """
         compared = self._counted([self.compared(minimum) for minimum in minima])
         found = sorted(compared, key=lambda one: -one.merit)
         apart = apart_from_all_before([float(one.minimum.theta_E) for one in found], self.settings.rings.apart)
         best, *others = [found[i] for i in apart]
         if not others:
             return best.minimum, Rival.none(best.minimum.x[:, 0])
-        theta_E = others[0].minimum.theta_E
-        behind = torch.tensor(best.merit - others[0].merit, dtype=torch.float64).nan_to_num()
+        near = [one for one in others if one.merit > best.merit - self.settings.minima.near]
+        other = max(near, key=lambda one: abs(math.log(one.minimum.theta_E / best.minimum.theta_E)), default=others[0])
+        theta_E = other.minimum.theta_E
+        behind = torch.tensor(best.merit - other.merit, dtype=torch.float64).nan_to_num()
         return best.minimum, Rival(theta_E, behind.to(theta_E).expand(1))
 
     def _counted(self, found: list[Compared]) -> list[Compared]:

@@ -79,13 +79,15 @@ class MinimaCompared(Strict):
         source: the free source by whose evidence: a galaxy that is not too far from its Sersic.
         second: how far from the middle of the galaxy the second image is, at least [Einstein radii].
         twice: share of a source's light that must be seen twice; else it takes the shape of the arcs itself.
+        near: ln evidence by which another lens may be behind the likeliest to be told of.
         structure: what a source costs, in ln evidence, whose arcs have nothing in common with those of its own Sersic:
             a field can make any image of any lens, but few galaxies are far from a Sersic.
     """
 
     source: FreeSourceSettings = FreeSourceSettings(modes=(10, 18), priors=_CALM, largest=1.2)
     second: PositiveFloat = 0.3
-    twice: PositiveFloat = 0.4
+    twice: PositiveFloat = 0.5
+    near: PositiveFloat = 30.0
     structure: NonNegativeFloat = 200.0
 
 
