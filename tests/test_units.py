@@ -47,6 +47,18 @@ SPELLINGS = {
     "electrons per second": u.electron / u.s,
     "MJY/STER": u.MJy / u.sr,
     "ERG/S/CM2/ARCSEC2": u.erg / u.s / u.cm**2 / u.arcsec**2,
+    "ERG/S/CM^2/ARCSEC^2": u.erg / u.s / u.cm**2 / u.arcsec**2,
+    "ERG S-1 CM-2 ARCSEC-2": u.erg / u.s / u.cm**2 / u.arcsec**2,
+    "NJY/ARCSEC**2": u.nJy / u.arcsec**2,
+    "COUNTS/S/ARCSEC^2": u.ct / u.s / u.arcsec**2,
+    "JY/SQ ARCSEC": u.Jy / u.arcsec**2,
+    "MJY SR-1": u.MJy / u.sr,
+    "MJy/sterad": u.MJy / u.sr,
+    "JY BEAM-1": u.Jy / u.beam,
+    "mJy/bm": u.mJy / u.beam,
+    "W/M**2/SR": u.W / u.m**2 / u.sr,
+    "1E-20 ERG/S/CM2": 1e-20 * u.erg / u.s / u.cm**2,
+    "Kelvin": u.K,
 }
 
 
@@ -62,7 +74,9 @@ def test_what_is_no_unit():
 
 
 BRIGHTNESS = ("MJy/sr", "MJY/SR", "MJy sr-1", "Jy/beam", "JY/BEAM", "mJy/arcsec2", "erg/s/cm2/arcsec2",
-              "10**-17 erg/s/cm2/arcsec2", "W/m2/sr", "ELECTRON/S/ARCSEC2", "flux of somebody / arcsec^2")  # fmt: skip
+              "10**-17 erg/s/cm2/arcsec2", "W/m2/sr", "ELECTRON/S/ARCSEC2", "flux of somebody / arcsec^2", "K", "mK",
+              "K km/s", "L_sun/pc2", "Jy/beam area", "counts/sec/sq.arcsec",
+              *(text for text in SPELLINGS if any(word in text for word in ("SR", "ARCSEC", "BEAM"))))  # fmt: skip
 
 
 @pytest.mark.parametrize("text", BRIGHTNESS)
@@ -70,19 +84,31 @@ def test_surface_brightness_in_any_spelling(text):
     assert is_surface_brightness(fits.Header({"BUNIT": text}))
 
 
-@pytest.mark.parametrize("text", ["mag", "ABmag", "mag/arcsec2", "AB MAGNITUDES"])
+@pytest.mark.parametrize(
+    "text", ["mag", "ABmag", "mag/arcsec2", "AB MAGNITUDES", "magAB", "dex", "dB", "luptitude", "log10(flux)"]
+)
 def test_magnitudes_in_any_spelling(text):
     assert is_magnitude(fits.Header({"BUNIT": text}))
 
 
-@pytest.mark.parametrize("text", ["", "electron/s", "nanomaggy", "foo", "none"])
+@pytest.mark.parametrize("text", ["", "electron/s", "nanomaggy", "nanomaggies per thing", "foo", "none"])
 def test_fluxes_are_no_magnitudes(text):
     assert not is_magnitude(fits.Header({"BUNIT": text}))
 
 
-@pytest.mark.parametrize("text", ["", "electron/s", "nJy", "counts/s", "mJy/pixel", "sroads", "erg/s/cm2/Hz", "DN"])
+@pytest.mark.parametrize(
+    "text", ["", "electron/s", "nJy", "counts/s", "mJy/pixel", "sroads", "erg/s/cm2/Hz", "DN", "W/M2"]
+)
 def test_flux_in_a_pixel(text):
     assert not is_surface_brightness(fits.Header({"BUNIT": text}))
+
+
+@pytest.mark.parametrize(("unit", "known"), [("foo", False), ("MJY", False), ("nJy", True), ("none", True)])
+def test_a_unit_that_cannot_be_read_is_told(tmp_path, unit, known):
+    image = np.random.default_rng(0).normal(1, 1, (H, W)).astype("f4")
+    fits.PrimaryHDU(image, fits.Header({"BUNIT": unit, "PIXSCALE": 0.1})).writeto(tmp_path / "a.fits")
+    told = f"BUNIT {unit} is no unit that can be read: it is taken for flux per pixel"
+    assert (told in read_images(tmp_path / "a.fits").remarks) != known
 
 
 def ratio(instrument=EUCLID, scale=0.1, **cards):

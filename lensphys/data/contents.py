@@ -26,7 +26,7 @@ from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
 from lensphys.fits.kernel import Kernel, Plane, same_plane
 from lensphys.fits.masks import Mask, good_pixels, masks_lens
-from lensphys.fits.units import is_magnitude, is_surface_brightness
+from lensphys.fits.units import is_magnitude, is_surface_brightness, unread
 from lensphys.observation import (
     Conditions,
     Instrument,
@@ -336,9 +336,10 @@ def _stack_contents(path: Path, pixel_scale: float | None, choice: Choice, rows:
 
 
 def _brightness(header: Header) -> list[str]:
-    """What is to be said of an image in a unit per solid angle."""
+    """What is to be said of an image in a unit per solid angle, or in one that no one could read."""
     if not is_surface_brightness(header):
-        return []
+        unknown = unread(header)
+        return [] if unknown is None else [unknown]
     unit = header["BUNIT"]
     return [
         f"the image is a surface brightness ({unit}), and so is a result in FITS; in .npz, .h5 and Python it is "
