@@ -300,7 +300,36 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "eso, other senses": Layout(
         lambda: [primary(), ext("A", IMAGE, HDUCLAS2="DATA", **HEAD), ext("B", 1 / ERR, HDUCLAS2="ERROR",
-                 HDUCLAS3="INVRMSE"), ext("C", 1 - BAD, HDUCLAS2="QUALITY", HDUCLAS3="MASKZERO")], "A", None, FAULTS,
+                 HDUCLAS3="INVRMSE"), ext("C", 1 - BAD, HDUCLAS2="QUALITY", HDUCLAS3="MASKZERO")], "A", 0.1, FAULTS,
+    ),
+    "eso, a class against a name": Layout(
+        lambda: [primary(), sci(name="DATA", HDUCLAS2="DATA"), ext("ERR", ERR**2, HDUCLAS2="ERROR", HDUCLAS3="MSE"),
+                 ext("DQ", 1 - BAD, HDUCLAS2="QUALITY", HDUCLAS3="MASKZERO")], "DATA", 0.1, FAULTS,
+        says="noise: a.fits[ERR], a variance, made standard deviations",
+    ),
+    "eso, standard deviations named STAT": Layout(
+        lambda: [primary(), sci(name="DATA"), ext("STAT", ERR, HDUCLAS2="ERROR", HDUCLAS3="RMSE")], "DATA", 0.1
+    ),
+    "eso, an error of a kind that nobody knows": Layout(
+        lambda: [primary(), unnamed(9 * ERR, HDUCLAS2="ERROR", HDUCLAS3="MAD"), unnamed(IMAGE, **HEAD)], "2"
+    ),
+    "eso, the header of the image copied": Layout(
+        lambda: [primary(), sci(HDUCLAS2="DATA"), ext("ERR", ERR, HDUCLAS2="DATA")], sigma=0.1
+    ),
+    "ERR in the square of the image's unit": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("ERR", ERR**2 / 1e6, BUNIT="uJy^2")], sigma=0.1,
+        says="a variance, made standard deviations, by its unit, uJy2",
+    ),
+    "a weight in an inverse square": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("WHT", 1 / ERR**2, BUNIT="nJy-2")], sigma=0.1,
+        says="an inverse variance, made standard deviations, by its unit, 1 / nJy2",
+    ),
+    "a weight in seconds that looks like an inverse variance": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("WHT", 0.25 / ERR**2, BUNIT="s")], sigma=0.1,
+        says="taken for an exposure map and scaled to the noise of the sky",
+    ),
+    "a variance that has the image's unit": Layout(
+        lambda: [primary(), sci(BUNIT="nJy"), ext("VARIANCE", ERR**2, BUNIT="nJy")], sigma=0.1
     ),
     "spectrograph": Layout(lambda: [primary(), sci(name="FLUX"), ext("VAR", ERR**2), ext("SKY", OTHER)], "FLUX", 0.1),
     "spitzer": Layout(

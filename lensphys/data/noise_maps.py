@@ -20,7 +20,7 @@ from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.data.npy import mapped_npy
 from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
-from lensphys.fits.names import DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
+from lensphys.fits.names import DEVIATION, INVERSE_DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
 from lensphys.observation import ErrorMap, Noise, SkyNoise
 
 Array = NDArray[Any]
@@ -32,7 +32,7 @@ EXPOSURE, INVERSE_WEIGHT, VARIANCE_WEIGHT = (
     "weight that is a variance",
 )
 _OF_WEIGHT = {INVERSE_WEIGHT: INVERSE_VARIANCE, VARIANCE_WEIGHT: VARIANCE}
-_POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2}  # of the image's unit
+_POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2, INVERSE_DEVIATION: -1}  # of the image's unit
 _NAMED = {DEVIATION: "ERR", VARIANCE: "VARIANCE", INVERSE_VARIANCE: "IVAR"}
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 
@@ -83,8 +83,9 @@ def deviation(
 ) -> Deviation:
     """Return a noise map as standard deviations; where it says nothing, they are not positive or not finite.
 
-    Its unit is brought to the image's where it can be, and tells its kind where no name does. A weight is an inverse
-    variance where that is the scatter of the sky, else an exposure map that is scaled to it.
+    Its unit is brought to the image's where it can be, and tells its kind where no name does, or where it is the square
+    of the image's against the name. A weight is an inverse variance where that is the scatter of the sky, else, and
+    in seconds, an exposure map that is scaled to it.
 
     Args:
         noise: of the shape of the image.
@@ -98,7 +99,9 @@ def deviation(
     if np.array_equal(noise.values.ravel(), image.numpy().ravel()):
         raise LensphysError(f"{noise.where} is the image itself: give the file of its noise")
     conflict = _other_unit(noise, unit)
+    told = noise.kind
     noise = _in_unit(noise, unit)
+    conflict += "" if noise.kind == told else f", by its unit, {noise.unit}"
     if noise.kind == WEIGHT:
         noise = weight_as_noise(noise, image, checks)
     if noise.kind in _OF_WEIGHT:
@@ -112,10 +115,14 @@ def deviation(
 
 
 def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
-    """The map in the unit of the image, or in the power of it that its kind has; as it is, where units do not tell."""
+    """The map in the unit of the image, or in the power of it that its kind has; as it is, where units do not tell.
+
+    A square says that it is a variance, whatever the name, which nobody writes by mistake; the image's own unit says
+    nothing against a name, since many copy it.
+    """
     if unit is None or noise.unit is None:
         return noise
-    for kind in (noise.kind,) if noise.named else _POWER:
+    for kind in (noise.kind, VARIANCE, INVERSE_VARIANCE) if noise.named else _POWER:
         if kind in _POWER and noise.unit.is_equivalent(unit ** _POWER[kind]):
             factor = noise.unit.to(unit ** _POWER[kind])
             return replace(noise, values=noise.values * np.float32(factor), kind=kind, named=True)
@@ -136,17 +143,21 @@ def _converted(values: Array, kind: str) -> Array:
     if kind == DEVIATION:
         return values
     with np.errstate(all="ignore"):  # zeros and negative values become infinite or NaN, and are masked as such
+        if kind == INVERSE_DEVIATION:
+            return np.asarray(1 / values, np.float32)
         return np.asarray(_UNCERTAINTY[kind](values, copy=False).represent_as(StdDevUncertainty).array, np.float32)
 
 
 def weight_as_noise(noise: NoiseMap, image: Tensor, checks: NoiseChecks = NoiseChecks()) -> NoiseMap:
-    """Return a weight as what it is, by the scatter of the sky: an inverse variance, a variance, or an exposure map.
+    """Return a weight as what it is: an exposure map in seconds, else, by the scatter of the sky, any of three kinds.
 
     Args:
         noise: a weight, of the shape of the images.
         image: (N, 1, H, W), finite.
         checks: what is plausible.
     """
+    if noise.unit is not None and noise.unit.is_equivalent("s"):
+        return replace(noise, kind=EXPOSURE)
     white = float(SkyNoise.from_image(image).sigma.median())  # blind to light, and to what neighbours share
     low, high = checks.least * white, checks.largest * sky_deviation(image.numpy())
     fitting = (means for means, kind in _OF_WEIGHT.items() if low <= _median(_converted(noise.values, kind)) <= high)
@@ -178,9 +189,11 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks)
     implausible = not any(_near(level, spread, checks.implausible) for spread in (sky, white))
     for kind in (kind for kind in _NAMED if implausible and kind != noise.kind):
         if checks.least / 2 <= _median(_converted(noise.values, kind)) / sky <= checks.largest:
+            name, file = _NAMED[kind], Path(noise.where)
+            own = noise.where.endswith("]")
+            remedy = f"its extension {name}" if own else f"the file {file.stem}_{name.lower()}{file.suffix}"
             raise LensphysError(
-                f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, name "
-                f"its extension {_NAMED[kind]}"
+                f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, name {remedy}"
             )
     return f", {off}: are they in the unit of the image?"
 

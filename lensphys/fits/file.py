@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, check_file
 from lensphys.fits.archive import archive
-from lensphys.fits.names import MASK, Meaning, meaning, meaning_of_class, meaning_of_uncertainty
+from lensphys.fits.names import MASK, Meaning, meaning, meaning_of_uncertainty, role_by_class
 
 Array = NDArray[Any]
 
@@ -283,8 +283,9 @@ def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
     said = str(hdu.name or header.get("EXTTYPE", "")).strip().removeprefix("COMPRESSED_IMAGE")
     name = said or str(number)
     means = meaning(said)
-    if means.role is None and "HDUCLAS2" in header:
-        means = meaning_of_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")))
+    if "HDUCLAS2" in header:
+        role = role_by_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")), means.role)
+        means = replace(means, role=role)
     if means.role is None and any(key.startswith("MP_") for key in header):
         means = replace(means, role=MASK)  # the names of its planes
     if (said_by_class := meaning_of_uncertainty(str(header.get("UTYPE", "")))) is not None:

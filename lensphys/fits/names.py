@@ -15,7 +15,8 @@ IMAGE, DEVIATION, VARIANCE, INVERSE_VARIANCE, WEIGHT = (
 )
 FLAGS, MASK, GOOD, PSF, OTHER = "flags", "mask", "good pixels", "PSF", "other"
 OBJECTS, OF_LENS = "mask of objects", "mask of the lens"
-NOISE = (DEVIATION, VARIANCE, INVERSE_VARIANCE, WEIGHT)  # the surest first
+INVERSE_DEVIATION = "inverse standard deviation"  # said by a class alone, by no name
+NOISE = (DEVIATION, VARIANCE, INVERSE_VARIANCE, INVERSE_DEVIATION, WEIGHT)  # the surest first
 MASKS = (MASK, FLAGS, GOOD)
 
 # Who writes it: ARC lensphys and lens modellers; SCI, ERR, DQ HST and JWST; WHT, DRZ, DRC, CTX drizzled images; IMAGE,
@@ -82,14 +83,19 @@ _KIN = (NOISE, (*MASKS, OBJECTS, OF_LENS), (PSF,))
 # of an image (EXP_1_SCI, GOOD_IMAGE, FLAT_SCI) goes no further than the name of an image does.
 _ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID", "FLAT", "DARK", "BIAS", "GAIN")
 _ALSO_SAID_OF_NOISE = ("STAT",)  # ERR_STAT is no variance
-_NOISES = frozenset(name for role in NOISE for name in NAMES[role]).difference(_ALSO_SAID_OF_IMAGES)  # and of no band
+_NOISES = frozenset(name for role in NOISE for name in NAMES.get(role, ())).difference(
+    _ALSO_SAID_OF_IMAGES
+)  # and of no band
 
 # ESO data interface: HDUCLAS2 says what an extension is, HDUCLAS3 how it is written
 _ESO = {
     ("DATA", ""): IMAGE,
+    ("ERROR", ""): OTHER,  # of a kind that nothing says
+    ("QUALITY", ""): FLAGS,
     ("ERROR", "MSE"): VARIANCE,
     ("ERROR", "RMSE"): DEVIATION,
     ("ERROR", "INVMSE"): INVERSE_VARIANCE,
+    ("ERROR", "INVRMSE"): INVERSE_DEVIATION,
     ("QUALITY", "MASKZERO"): GOOD,
     ("QUALITY", "MASKONE"): FLAGS,
     ("QUALITY", "FLAG32BIT"): FLAGS,
@@ -217,10 +223,19 @@ def _sureness(known: str) -> int:
     return {IMAGE: 0, OTHER: 1}.get(_ROLES[known], 2)
 
 
-def meaning_of_class(second: str, third: str) -> Meaning:
-    """Return what the ESO's HDUCLAS2 and HDUCLAS3 mean."""
+def role_by_class(second: str, third: str, named: str | None) -> str | None:
+    """Return the role of an array by the ESO's HDUCLAS2 and HDUCLAS3, which go before its name but for DATA.
+
+    Args:
+        second: HDUCLAS2.
+        third: HDUCLAS3, which says how noise and flags are written.
+        named: the role that its name says, None if none.
+    """
     second, third = second.strip().upper(), third.strip().upper()
-    return Meaning(_ESO.get((second, third)) or _ESO.get((second, "")))
+    found = _ESO.get((second, third))
+    if found is None or second == "DATA":  # many copy the header of the image, and do not change it
+        return named or found or _ESO.get((second, ""))
+    return found
 
 
 def meaning_of_uncertainty(kind: str) -> str | None:
