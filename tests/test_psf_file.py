@@ -7,6 +7,7 @@ from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
 from lensphys.data.images import Reading, read_images, with_target_psf
+from lensphys.fits.given import Subject
 from lensphys.fits.image import Choice
 from lensphys.fits.kernel import Kernel
 from lensphys.observation import GaussianPSF, PixelPSF
@@ -74,8 +75,10 @@ def test_stpsf_files(tmp_path):
 def test_a_psf_of_the_images_band(tmp_path):
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(star(9), name="VIS_PSF"), fits.ImageHDU(star(11), name="NIR_PSF")]
     fits.HDUList(hdus).writeto(tmp_path / "psf.fits")
-    sizes = [len(read_kernel("PSF file", tmp_path / "psf.fits", band).values) for band in ("", "VIS", "NIR")]
-    assert sizes == [9, 9, 11]
+    sizes = [len(read_kernel("PSF file", tmp_path / "psf.fits", Subject(band)).values) for band in ("VIS", "NIR")]
+    assert sizes == [9, 11]
+    with pytest.raises(LensphysError, match="psf.fits has VIS_PSF, NIR_PSF, and neither a band, nor FILTER, nor"):
+        read_kernel("PSF file", tmp_path / "psf.fits")
 
 
 def psfex(path, size=25, step=0.5, **cards):

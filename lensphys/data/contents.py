@@ -21,6 +21,7 @@ from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32, mapped_npy, open_npy
 from lensphys.data.pixels import as_stack, check_size
 from lensphys.fits.file import ASDF, PICTURE
+from lensphys.fits.given import Subject
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
@@ -117,6 +118,11 @@ class Contents:
     def units(self) -> Header | None:
         """The header that says the unit; None where nothing does."""
         return Header({"BUNIT": self.unit}) if self.header is None and self.unit else self.header
+
+    @property
+    def subject(self) -> Subject:
+        """By what the images' maps in files of their own are told."""
+        return Subject.of(self.band, self.header)
 
     @property
     def observed(self) -> bool:
@@ -368,10 +374,11 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice) -> Con
 def masked(contents: Contents, file: Path | Mask, means: str | None) -> Contents:
     """Return the contents with the mask of a file of its own, and a remark on how it is read."""
     telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
-    mask = mask_in(file, contents.band, telescope) if isinstance(file, Path) else file
+    mask = mask_in(file, contents.subject, telescope) if isinstance(file, Path) else file
     own = replace(mask, name=f"mask {mask.name}", values=contents.maps(mask.values, mask.where))
     good, how = good_pixels(own, contents.pixels, means)
-    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]), remarks=[*contents.remarks, how])
+    told = [f"{own.name}: {remark}" for remark in mask.remarks]
+    return replace(contents, mask=good.reshape(-1, 1, *good.shape[-2:]), remarks=[*contents.remarks, how, *told])
 
 
 def check_choice_of_fits(path: Path | InMemory, choice: Choice) -> None:

@@ -22,6 +22,7 @@ from lensphys.basics.remarks import of_all
 from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.beam import Beam
+from lensphys.fits.given import Subject
 from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key, scale_overruled
 from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
@@ -301,7 +302,11 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
         LensphysError: if the file or its kernel is faulty.
     """
     camera = images.observation.camera
-    kernel = target if isinstance(target, Kernel) else read_kernel("target PSF file", Path(target))
+    kernel = (
+        target
+        if isinstance(target, Kernel)
+        else read_kernel("target PSF file", Path(target), Subject.of("", images.header))
+    )
     name = target.label if isinstance(target, Kernel) else Path(target).name
     star = usable(kernel)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
@@ -353,7 +358,7 @@ def _psf(
     """The PSF, and where it comes from."""
     kernel = contents.kernel if given is None else given
     if isinstance(kernel, str | Path):
-        kernel = read_kernel("PSF file", Path(kernel), contents.band, contents.plane)
+        kernel = read_kernel("PSF file", Path(kernel), contents.subject, contents.plane)
     kernel = _beam(contents, scale, remarks) if kernel is None else kernel
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
@@ -411,7 +416,7 @@ def _noise(
     """The noise law, and where it is known, (1 or N, 1, H, W)."""
     noise = contents.noise if given is None else given
     if isinstance(noise, str | Path):
-        noise = noise_map_in(Path(noise), contents.band)
+        noise = noise_map_in(Path(noise), contents.subject)
     filled = without_holes(image, good)
     if noise is not None:
         own = given is None and noise.values.shape == contents.pixels.shape  # of a FITS stack, and of these images

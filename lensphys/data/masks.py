@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from lensphys.data.npy import TRUTH, mapped_npy
+from lensphys.fits.given import Subject
 from lensphys.fits.image import mask_role, read_mask
 from lensphys.fits.masks import Mask
 
 
-def mask_in(path: Path, band: str = "", telescope: str = "") -> Mask:
+def mask_in(path: Path, image: Subject = Subject(), telescope: str = "") -> Mask:
     """Return the mask of a file of its own, (H, W) or (N, H, W).
 
     Args:
         path: .npy (numbers or truth values, bits if the file's name says flags), or FITS.
-        band: of the image, where the file has several.
+        image: of which it is, where the file has several.
         telescope: of the image, whose bits flags are where the mask does not say.
 
     Raises:
@@ -22,4 +23,4 @@ def mask_in(path: Path, band: str = "", telescope: str = "") -> Mask:
     """
     if path.suffix.lower() == ".npy":
         return Mask(mapped_npy("mask", path, TRUTH), path.name, str(path), mask_role(path), telescope=telescope)
-    return read_mask("mask", path, band, telescope)
+    return read_mask("mask", path, image, telescope)

@@ -19,6 +19,7 @@ from lensphys.basics.remarks import Tally
 from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.data.npy import mapped_npy
+from lensphys.fits.given import Subject
 from lensphys.fits.image import NoiseMap, noise_by_file_name, read_noise_map
 from lensphys.fits.names import DEVIATION, INVERSE_DEVIATION, INVERSE_VARIANCE, VARIANCE, WEIGHT
 from lensphys.observation import ErrorMap, Noise, SkyNoise
@@ -241,14 +242,14 @@ def _median(values: Array) -> float:
     return float(np.median(known)) if known.size else float("nan")
 
 
-def noise_map_in(path: Path, band: str) -> NoiseMap:
-    """Return a noise map in a file of its own; ``band``: of the image.
+def noise_map_in(path: Path, image: Subject) -> NoiseMap:
+    """Return a noise map in a file of its own; ``image``: of which it is, where the file has several.
 
     Raises:
         LensphysError: if the file is faulty.
     """
     if path.suffix.lower() != ".npy":
-        return read_noise_map("error map", path, band)
+        return read_noise_map("error map", path, image)
     return noise_by_file_name(mapped_npy("error map", path), path)
 
 
@@ -268,7 +269,7 @@ def error_map(
         LensphysError: if it is the image itself, can hardly be noise, or no value is positive and finite.
     """
     found = deviation(noise, image, unit, checks)
-    remarks.append(f"noise: {noise.label}, {found.how}")
+    remarks.append(f"noise: {noise.label}, {'; '.join((found.how, *noise.remarks))}")
     values = torch.from_numpy(found.values).reshape(-1, 1, *image.shape[-2:])
     known = torch.isfinite(values) & (values > 0)
     if not known.any():

@@ -139,9 +139,9 @@ def _looked_at(path: Path, reading: Reading, scale: int, rows: Array, size: int)
 
 def _of_all_parts(path: Path, reading: Reading, rows: Array) -> Reading:
     """How the parts of a stack are read: maps stay on the disk, and each means in all what it means for some images."""
-    error = noise_map_in(reading.error, "") if isinstance(reading.error, Path) else reading.error
-    mask = mask_in(reading.mask) if isinstance(reading.mask, Path) else reading.mask
     contents, means = contents_of(path, None, reading.of_pixels, rows), reading.choice.mask_means
+    error = noise_map_in(reading.error, contents.subject) if isinstance(reading.error, Path) else reading.error
+    mask = mask_in(reading.mask, contents.subject) if isinstance(reading.mask, Path) else reading.mask
     if isinstance(mask, Mask) and means is None:
         means = sense(replace(mask, values=contents.maps(mask.values, mask.where)), contents.pixels)
     if isinstance(error, NoiseMap) and error.kind == WEIGHT:

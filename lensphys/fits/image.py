@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.beside import bands_of, maps_beside, of_all_noise
 from lensphys.fits.file import FitsFile, Hdu, label, opened, shown
+from lensphys.fits.given import Subject, map_for
 from lensphys.fits.header import check_rescalable, with_primary
 from lensphys.fits.kernel import Kernel, Plane, kernel_of, same_plane
 from lensphys.fits.masks import Mask, good_in_all, sense, without_objects
@@ -49,6 +50,7 @@ class NoiseMap:
         where: what it is called in messages.
         named: whether the kind is said by a name, not assumed.
         unit: of the values, None if it is not known.
+        remarks: on the choice among the maps of a file of its own.
     """
 
     values: Array
@@ -56,6 +58,7 @@ class NoiseMap:
     where: str = "ERR"
     named: bool = True
     unit: UnitBase | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -244,26 +247,37 @@ def _rows_of(hdu: Hdu, rows: Array, images: Hdu) -> Array:
     return hdu.planes(rows)
 
 
-def read_noise_map(name: str, path: Path, band: str = "") -> NoiseMap:
+def read_noise_map(name: str, path: Path, image: Subject = Subject()) -> NoiseMap:
     """Return the noise map of a file of its own: what is named so, else its only image, by the file's own name.
 
     Args:
         name: what the file is called in messages.
         path: the file.
-        band: of the image, where the file has several.
+        image: of which it is, where the file has several.
 
     Raises:
-        LensphysError: if the file is faulty, or holds nothing but an image.
+        LensphysError: if the file is faulty, holds nothing but an image, or several maps and nothing tells which one.
     """
     with opened(name, path) as file:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in NOISE]
-        named.sort(key=lambda hdu: (hdu.meaning.band != band, *of_all_noise(hdu), NOISE.index(str(hdu.meaning.role))))
         if named:
-            return _noise(named[0], named[0].where)
+            noise, unused = map_for(file, named, image, _surest_noise)
+            return replace(_noise(noise, noise.where), remarks=_of_choice(noise, image, unused))
         plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
         if not plain:
             raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
-        return replace(noise_by_file_name(plain[0].image(), path), unit=unit_of(plain[0].header))
+        noise, unused = map_for(file, plain, image, lambda hdu: hdu.number)
+        told = _of_choice(noise, image, unused)
+        return replace(noise_by_file_name(noise.image(), path), unit=unit_of(noise.header), remarks=told)
+
+
+def _of_choice(hdu: Hdu, image: Subject, unused: Sequence[str]) -> tuple[str, ...]:
+    """What is to be said of a map that was taken from a file of its own."""
+    return *((f"not used: {', '.join(unused)}",) if unused else ()), *image.question(hdu)
+
+
+def _surest_noise(hdu: Hdu) -> tuple[bool, int, int]:
+    return *of_all_noise(hdu), NOISE.index(str(hdu.meaning.role))
 
 
 def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
@@ -272,27 +286,29 @@ def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
     return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), named=False)
 
 
-def read_mask(name: str, path: Path, band: str = "", telescope: str = "") -> Mask:
+def read_mask(name: str, path: Path, image: Subject = Subject(), telescope: str = "") -> Mask:
     """Return the mask of a file of its own: what is named so, else its only array, by the file's own name.
 
     Args:
         name: what the file is called in messages.
         path: the file.
-        band: of the image, where the file has several.
+        image: of which it is, where the file has several.
         telescope: of the image, where the mask's header has none.
 
     Raises:
-        LensphysError: if the file is faulty, or holds nothing but images or noise.
+        LensphysError: if the file is faulty, holds nothing but images or noise, or several masks and nothing tells
+            which one.
     """
     with opened(name, path) as file:
         named = [hdu for hdu in file.arrays if hdu.meaning.role in MASKS]
-        named.sort(key=lambda hdu: (hdu.meaning.band != band, MASKS.index(str(hdu.meaning.role))))
-        plain = [hdu for hdu in file.arrays if hdu.meaning.role in (OBJECTS, OF_LENS, None)]
-        plain.sort(key=lambda hdu: hdu.meaning.role is None)
-        if not named and not plain:
+        others = [hdu for hdu in file.arrays if hdu.meaning.role in (OBJECTS, OF_LENS)]
+        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
+        if not (named or others or plain):
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
-        mask = Mask.from_hdu((named or plain)[0], telescope or str(file.primary.get("TELESCOP", "")))
-        mask = replace(mask, name=Path(mask.where).name)
+        order = (lambda hdu: MASKS.index(str(hdu.meaning.role))) if named else (lambda hdu: hdu.number)
+        hdu, unused = map_for(file, named or others or plain, image, order)
+        mask = Mask.from_hdu(hdu, telescope or str(file.primary.get("TELESCOP", "")))
+        mask = replace(mask, name=Path(mask.where).name, remarks=_of_choice(hdu, image, unused))
         return mask if named else replace(mask, role=mask_role(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, is_number
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
+from lensphys.fits.given import Subject, map_for
 from lensphys.fits.header import filter_of, kernel_scale, same_scale, stated_scale
 from lensphys.fits.names import IMAGE, PSF
 
@@ -78,23 +79,25 @@ class Kernel:
         return self.scale or pixel / self.oversampling
 
 
-def kernel_in(file: FitsFile, band: str = "", plane: Plane | None = None) -> Kernel:
-    """Return the PSF of a file of its own: what is named so, that of the band first, else the first image.
+def kernel_in(file: FitsFile, image: Subject = Subject(), plane: Plane | None = None) -> Kernel:
+    """Return the PSF of a file of its own: what is named so, that of the image's band first, else the first image.
 
     Args:
         file: that.
-        band: of the image.
+        image: of which it is, where the file has several.
         plane: which one of its cube the image is; that one of a cube of kernels, too.
 
     Raises:
-        LensphysError: if there is none.
+        LensphysError: if there is none, or several and nothing tells which one.
     """
     named = [hdu for hdu in file.hdus if holds_kernel(hdu)]
-    named.sort(key=lambda hdu: (hdu.meaning.band != band, hdu.shape == ()))
     other = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
     if not named and not other:
         raise LensphysError(f"{file.name} {file.path} holds no image of a PSF: it holds {file.contents}")
-    return kernel_of((named or other)[0], file, plane)
+    hdu, unused = map_for(file, named or other, image, lambda hdu: (hdu.shape == (), hdu.number))
+    kernel = kernel_of(hdu, file, plane)
+    told = (f"not used: {', '.join(unused)}",) if unused else ()
+    return replace(kernel, remarks=(*kernel.remarks, *told))
 
 
 def holds_kernel(hdu: Hdu) -> bool:

@@ -50,6 +50,7 @@ class Mask:
         planes: names and bits of its planes.
         telescope: whose bits they are.
         reading: how its sense is told.
+        remarks: on the choice among the masks of a file of its own.
     """
 
     values: Array
@@ -59,6 +60,7 @@ class Mask:
     planes: Mapping[str, int] = field(default_factory=dict)
     telescope: str = ""
     reading: MaskReading = MaskReading()
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def from_hdu(cls, hdu: Hdu, telescope: str = "", values: Array | None = None) -> Mask:

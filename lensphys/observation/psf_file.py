@@ -16,6 +16,7 @@ from lensphys.basics.settings import Strict
 from lensphys.observation.psf import PixelPSF
 
 if TYPE_CHECKING:
+    from lensphys.fits.given import Subject
     from lensphys.fits.kernel import Kernel, Plane
 
 Array = NDArray[Any]
@@ -60,26 +61,27 @@ class Star:
         return f'PSF: {where}, {len(self.kernel)} x {len(self.kernel)} pixels of {scale:.4g}"{done}'
 
 
-def read_kernel(name: str, path: Path, band: str = "", plane: Plane | None = None) -> Kernel:
+def read_kernel(name: str, path: Path, image: Subject | None = None, plane: Plane | None = None) -> Kernel:
     """Return the PSF in a file.
 
     Args:
         name: what the file is called in messages.
         path: FITS (an extension named PSF, or the first image, or a PSFEx model) or .npy.
-        band: of the image, where a FITS file has several.
+        image: of which it is, where a FITS file has several.
         plane: which one of a cube the image is, where the file has a kernel for each.
 
     Raises:
-        LensphysError: if the file is missing or faulty.
+        LensphysError: if the file is missing or faulty, or has several and nothing tells which one.
     """
     from lensphys.fits.file import opened  # astropy, which simulating and fitting do without
+    from lensphys.fits.given import Subject
     from lensphys.fits.kernel import Kernel, kernel_in, same_plane
 
     if path.suffix.lower() == ".npy":
         return Kernel(same_plane(_read_npy(name, path), plane), where=str(path))
     check_file(name, path)
     with opened(name, path) as file:
-        return kernel_in(file, band, plane)
+        return kernel_in(file, image or Subject(), plane)
 
 
 def usable(kernel: Kernel, checks: KernelChecks = KernelChecks()) -> Star:

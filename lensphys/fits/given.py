@@ -1,0 +1,99 @@
+"""Which map of a file of its own (noise, mask, PSF) belongs to an image: by band, filter and EXTVER, as in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from astropy.io import fits
+
+from lensphys.basics.checks import LensphysError
+from lensphys.fits.file import FitsFile, Hdu, label, shown
+from lensphys.fits.header import filter_of
+from lensphys.fits.names import IMAGE, is_of, plain
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of an image, by which its maps in other files are told.
+
+    Args:
+        band: in its name, "" if none.
+        filter: by its header, "" if none.
+        version: EXTVER, None if its header has none.
+    """
+
+    band: str = ""
+    filter: str = ""
+    version: int | None = None
+
+    @classmethod
+    def of(cls, band: str, header: fits.Header | None) -> Subject:
+        """Return that of an image with this band in its name and this header, None where there is none."""
+        if header is None:
+            return cls(band)
+        version = header.get("EXTVER")
+        return cls(band, filter_of(header), version if isinstance(version, int) else None)
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return frozenset((plain(self.band), plain(self.filter))) - {""}
+
+    def told_by(self, hdu: Hdu) -> frozenset[str]:
+        """Return the bands that a map says it is of, by its name and its FILTER; none if it says none."""
+        said = {word for name in self._names for word in name.split("_")}
+        words = [word for word in hdu.meaning.band.split("_") if word]
+        own = "_".join(word for word in words if word in said or is_of(word, str(hdu.meaning.role), apart=True))
+        return frozenset((own, plain(filter_of(hdu.header)))) - {""}
+
+    def is_told_by(self, hdu: Hdu) -> bool:
+        """Return whether a map says that it is of the image's band."""
+        return bool(self.told_by(hdu) & self._names)
+
+    def question(self, hdu: Hdu) -> list[str]:
+        """Return what is asked of a map that says that it is of another band than the image."""
+        told, own = self.told_by(hdu), self.filter or self.band
+        if not own or not told or self.is_told_by(hdu):
+            return []
+        return [f"{label(hdu)} is of {shown(' and '.join(sorted(told)))}, and the image of {shown(own)}: is it right?"]
+
+    def nearest(self, maps: Sequence[Hdu]) -> list[Hdu]:
+        """Return those of some maps that are of the image's band, else those of no band, else all; of its EXTVER."""
+        own = [hdu for hdu in maps if self.is_told_by(hdu)]
+        left = own or [hdu for hdu in maps if not self.told_by(hdu)] or list(maps)
+        return [hdu for hdu in left if hdu.version == self.version] or left
+
+
+def map_for(
+    file: FitsFile, maps: Sequence[Hdu], image: Subject, order: Callable[[Hdu], Any]
+) -> tuple[Hdu, tuple[str, ...]]:
+    """Return the map in a file of its own that belongs to an image, and the names of the others.
+
+    Args:
+        file: that.
+        maps: of one kind in it, one at least.
+        image: of which one is wanted.
+        order: the surest first.
+
+    Raises:
+        LensphysError: if nothing tells which of several is the image's.
+    """
+    left = sorted(image.nearest(maps), key=order)
+    first = left[0]
+    bands = {hdu.number: image.told_by(hdu) for hdu in left}
+    apart = [] if image.is_told_by(first) else [hdu for hdu in left if bands[hdu.number] != bands[first.number]]
+    nameless = first.meaning.role in (None, IMAGE)
+    same = [hdu for hdu in left[1:] if hdu.name == first.name or (nameless and hdu.shape == first.shape)]
+    if apart or same:
+        held = ", ".join(dict.fromkeys((label(first), *(_apart(hdu, first) for hdu in (*apart, *same)))))
+        raise LensphysError(
+            f"{file.name} {file.path} has {held}, and neither a band, nor FILTER, nor EXTVER says which is of the "
+            "image: save that one as a file of its own"
+        )
+    return first, tuple(_apart(hdu, first) for hdu in maps if hdu is not first)
+
+
+def _apart(hdu: Hdu, first: Hdu) -> str:
+    """What one of several maps is called: by its number where its name is that of the first."""
+    return f"extension {hdu.number}" if label(hdu) == label(first) else label(hdu)
