@@ -668,6 +668,48 @@ def test_what_is_another_quantity_than_noise_is_not_taken_for_it(tmp_path, name)
     assert told[0] == f"a.fits: image SCI; not used: {name}"
 
 
+def spoilt(path: Path, key: str, value: str, hdus: list) -> Path:
+    """A file of which one card has a value that cannot be read."""
+    written(path, hdus)
+    raw = path.read_bytes()
+    start = raw.index(f"{key:8s}=".encode())
+    path.write_bytes(raw[:start] + f"{key:8s}= {value}".ljust(80).encode() + raw[start + 80 :])
+    return path
+
+
+SKY = {
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 14.5, "CRPIX2": 12.5, "CRVAL1": 146.7, "CRVAL2": 10.1,
+    "CD1_1": -0.1 / 3600, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.1 / 3600,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["09:46:56.7", "NaN", "abc"])
+@pytest.mark.parametrize("key", ["CRVAL1", "CRPIX2", "CD1_2"])
+def test_nothing_of_a_wcs_is_used_of_which_a_card_cannot_be_read(tmp_path, key, value):
+    path = spoilt(tmp_path / "a.fits", key, value, [primary(LONPOLE=180.0), sci(**SKY)])
+    found = read_images(path)
+    assert f"{key} cannot be read, and nothing of that WCS is used: repair it" in found.remarks
+    assert found.header is not None and not {"LONPOLE", *SKY} & set(found.header)
+    bare = spoilt(tmp_path / "b.fits", key, value, [primary(IMAGE, **SKY)])
+    with pytest.raises(LensphysError, match=rf"has no pixel scale \({key} cannot be read.*: give --pixel-scale"):
+        read_images(bare)
+
+
+def test_cards_that_cannot_be_read_are_named(tmp_path):
+    path = spoilt(tmp_path / "a.fits", "SEEING", "NaN", [primary(SEEING=1.0), sci(**SKY)])
+    found = read_images(path)
+    assert "cards that cannot be read are left out: SEEING" in found.remarks
+    assert found.header is not None and found.header["CRVAL1"] == 146.7
+
+
+def test_an_alternate_wcs_goes_by_itself(tmp_path):
+    path = spoilt(
+        tmp_path / "a.fits", "CRVAL1B", "NaN", [primary(IMAGE, **SKY, **{f"{key}B": SKY[key] for key in SKY})]
+    )
+    header = read_images(path).header
+    assert header is not None and "CRVAL1" in header and "CRVAL2B" not in header
+
+
 def test_what_was_lost_of_integers_is_masked_though_no_blank_says_so(tmp_path):
     """-32768, the end of the integers, in two columns and a patch inside of the image."""
     stored = np.where(BAD, -32768, np.round(100 * IMAGE)).astype("i2")

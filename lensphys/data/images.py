@@ -23,7 +23,7 @@ from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.beam import Beam
 from lensphys.fits.given import Subject
-from lensphys.fits.header import filter_of, questioned_scale, same_scale, scale_key, scale_overruled
+from lensphys.fits.header import NO_SKY, filter_of, questioned_scale, same_scale, scale_key, scale_overruled
 from lensphys.fits.image import PIXELS, Choice, NoiseMap
 from lensphys.fits.kernel import Kernel
 from lensphys.fits.masks import Mask
@@ -339,7 +339,8 @@ def _pixel_scale(
     scales = (given, contents.scale, instrument.pixel_scale if instrument is not None else None)
     scale = next((s for s in scales if s is not None), None)
     if scale is None:
-        raise LensphysError(f"{path} has no pixel scale: give --pixel-scale in arcsec, or --instrument")
+        lost = next((f" ({remark})" for remark in contents.remarks if remark.endswith(NO_SKY)), "")
+        raise LensphysError(f"{path} has no pixel scale{lost}: give --pixel-scale in arcsec, or --instrument")
     check_positive("pixel scale", scale)
     if instrument is not None and given is None and contents.scale is None:
         remarks.append(f'{_name(path)} says no pixel scale: {scale:.4g}" of the instrument ({instrument.description})')

@@ -40,6 +40,11 @@ _OTHERS = {  # how files begin that are taken for FITS, in small letters
     b"\x93numpy": "an .npy file: name it so",
 }
 _NO_START = ": it does not begin with SIMPLE"
+# the place on the sky, and the letter of an alternate description
+SKY = re.compile(
+    r"(?:WCSAXES|WCSNAME|CTYPE\d|CRPIX\d|CRVAL\d|CDELT\d|CUNIT\d|CROTA\d|CD\d_\d|PC\d_\d|P[VS]\d_\d+|LONPOLE"
+    r"|LATPOLE|[AB]P?_(?:ORDER|\d_\d))([A-Z]?)"
+)
 _KEYWORD = re.compile(r"[A-Z0-9_-]{0,8}")
 _PIECE, _ONES = 1 << 20, (1 << 32) - 1  # bytes that are summed at a time, and what FITS checksums are counted modulo
 _SHOWN = 60  # characters of somebody else's text that a message repeats
@@ -53,7 +58,8 @@ class Hdu:
         name: EXTNAME (or EXTTYPE), else PRIMARY or the number of the extension.
         version: EXTVER.
         number: of the extension, 0 for the primary one.
-        header: its cards that can be read.
+        header: its cards that can be read; none of a WCS of which one cannot be.
+        lost: keywords of those that cannot be read.
         shape: of the array as (H, W) or (N, H, W), leading ones taken off; empty for a table.
         meaning: what name and header say that it is.
     """
@@ -62,6 +68,7 @@ class Hdu:
     version: int
     number: int
     header: fits.Header
+    lost: tuple[str, ...]
     shape: tuple[int, ...]
     meaning: Meaning
     _file: FitsFile
@@ -159,6 +166,7 @@ class FitsFile:
         self.hdus: list[Hdu] = []
         self.raw: list[Any] = []  # as astropy has them
         self.primary = fits.Header()  # what holds for all extensions
+        self.lost: tuple[str, ...] = ()  # keywords of its cards that cannot be read
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -248,7 +256,7 @@ def opened(name: str, path: Path, verified: bool = False) -> Iterator[FitsFile]:
 def _hold(file: FitsFile, hdus: fits.HDUList) -> None:
     file.raw = list(hdus)
     file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(hdus) if _holds(hdu)]
-    file.primary = _readable(hdus[0].header)
+    file.primary, file.lost = _readable(hdus[0].header)
 
 
 def shown(text: object) -> str:
@@ -279,7 +287,7 @@ def _holds(hdu: Any) -> bool:
 
 
 def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
-    header = _readable(hdu.header)
+    header, lost = _readable(hdu.header)
     said = str(hdu.name or header.get("EXTTYPE", "")).strip().removeprefix("COMPRESSED_IMAGE")
     name = said or str(number)
     means = meaning(said)
@@ -290,7 +298,7 @@ def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
         means = replace(means, role=MASK)  # the names of its planes
     if (said_by_class := meaning_of_uncertainty(str(header.get("UTYPE", "")))) is not None:
         means = replace(means, role=said_by_class)
-    return Hdu(name, int(hdu.ver or 1), number, header, _squeezed(hdu), means, file, hdu)
+    return Hdu(name, int(hdu.ver or 1), number, header, lost, _squeezed(hdu), means, file, hdu)
 
 
 def _squeezed(hdu: Any) -> tuple[int, ...]:
@@ -298,18 +306,26 @@ def _squeezed(hdu: Any) -> tuple[int, ...]:
     return (*(n for n in shape[:-2] if n != 1), *shape[-2:])
 
 
-def _readable(header: fits.Header) -> fits.Header:
-    """The cards that can be read: many archives write some that cannot (NaN, bare words)."""
-    cards = []
+def _readable(header: fits.Header) -> tuple[fits.Header, tuple[str, ...]]:
+    """The cards that can be read, and the keywords of the others: many archives write some (NaN, bare words).
+
+    A WCS of which a card is lost would lie elsewhere on the sky: none of its cards stays.
+    """
+    cards, lost = [], []
     for card in header.cards:
         try:
             _ = card.keyword, card.value, card.comment
         except (ValueError, fits.VerifyError):
+            lost.append(card.image[:8].strip())
             continue
         standard = _KEYWORD.fullmatch(card.keyword) or card.image.startswith("HIERARCH")
         if standard and card.image.isascii() and card.image.isprintable():
             cards.append(card)
-    return fits.Header(cards, copy=True)
+        elif card.keyword not in ("", "COMMENT", "HISTORY"):
+            lost.append(card.keyword)
+    skies = {found[1] for key in lost if (found := SKY.fullmatch(key))}
+    whole = (card for card in cards if not ((found := SKY.fullmatch(card.keyword)) and found[1] in skies))
+    return fits.Header(list(whole), copy=True), tuple(dict.fromkeys(lost))
 
 
 def label(hdu: Hdu) -> str:

@@ -16,7 +16,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from lensphys.basics.checks import LensphysError, is_number
 from lensphys.basics.settings import PositivePair, Strict
 from lensphys.basics.sizes import PIXEL_SCALES
-from lensphys.fits.file import shown
+from lensphys.fits.file import SKY, FitsFile, Hdu, shown
 
 # what describes the array in the file that was read, not the image
 _STRUCTURE = re.compile(
@@ -24,10 +24,7 @@ _STRUCTURE = re.compile(
     r"|CHECKSUM|DATASUM|DATAMIN|DATAMAX|LTV\d|LTM\d_\d|NEXTEND|EXT_\d+|HDUCLAS\d?|HDUCLASS|HDUDOC|HDUVERS"
     r"|SCIDATA|ERRDATA|QUALDATA)"
 )
-_SKY = re.compile(
-    r"(WCSAXES|WCSNAME|CTYPE\d|CRPIX\d|CRVAL\d|CDELT\d|CUNIT\d|CROTA\d|CD\d_\d|PC\d_\d|P[VS]\d_\d+|LONPOLE|LATPOLE"
-    r"|[AB]P?_(ORDER|\d_\d))[A-Z]?"
-)
+NO_SKY = "cannot be read, and nothing of that WCS is used: repair it"
 _DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMDIS2")
 # [arcsec]: STPSF; drizzled images and TinyTim; older cameras
 SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1")
@@ -275,14 +272,25 @@ def described(header: fits.Header) -> fits.Header:
     return new
 
 
-def with_primary(header: fits.Header, primary: fits.Header) -> fits.Header:
+def header_of(hdu: Hdu, file: FitsFile) -> fits.Header:
     """Return the header of an extension with what the primary one alone says: telescope, filter, exposure, dates.
 
     The place on the sky is taken only where the extension has none of its own.
     """
-    new, own_sky = header.copy(), any(_SKY.fullmatch(key) for key in header)
-    for card in described(primary).cards:
+    new, own_sky = hdu.header.copy(), any(SKY.fullmatch(key) for key in (*hdu.header, *hdu.lost))
+    for card in described(file.primary).cards:
         inherited = card.keyword not in ("", "COMMENT", "HISTORY", *new)
-        if inherited and not (own_sky and _SKY.fullmatch(card.keyword)):
+        if inherited and not (own_sky and SKY.fullmatch(card.keyword)):
             new.append(card, end=True)
     return new
+
+
+def lost_cards(hdu: Hdu, file: FitsFile) -> list[str]:
+    """Return what is to be said of cards of an extension, and of the primary header, that cannot be read."""
+    lost = dict.fromkeys((*hdu.lost, *file.lost))
+    sky = [key for key in lost if SKY.fullmatch(key)]
+    told = (
+        [f"{', '.join(map(shown, sky[:4]))} cannot be read, and nothing of that WCS is used: repair it"] if sky else []
+    )
+    others = [shown(key) for key in lost if key not in sky]
+    return told + ([f"cards that cannot be read are left out: {', '.join(others[:6])}"] if others else [])

@@ -16,7 +16,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.fits.beside import bands_of, maps_beside, of_all_noise
 from lensphys.fits.file import FitsFile, Hdu, label, opened, shown
 from lensphys.fits.given import Subject, map_for
-from lensphys.fits.header import check_rescalable, with_primary
+from lensphys.fits.header import check_rescalable, header_of, lost_cards
 from lensphys.fits.kernel import Kernel, Plane, kernel_of, same_plane
 from lensphys.fits.masks import Mask, good_in_all, sense, without_objects
 from lensphys.fits.names import (
@@ -134,7 +134,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         hdu, plane, remarks = _chosen(file, choice)
         image = _plane(hdu, plane)
         which = None if plane is None else Plane(plane, hdu.shape[0])
-        header = with_primary(hdu.header, file.primary)
+        header = header_of(hdu, file)
         check_linear(hdu, header)
         check_rescalable(str(path), header)
         beside, said = maps_beside(file, hdu, choice.given)
@@ -152,7 +152,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
             next((kernel_of(psf, file, which) for psf in beside["PSF"]), None),
             used,
             unused,
-            (_sentence(path, used, unused), *remarks, *said, *how),
+            (_sentence(path, used, unused), *remarks, *lost_cards(hdu, file), *said, *how),
             which,
         )
 
@@ -216,7 +216,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
     """
     with opened("input", path, verified=True) as file:
         hdu, _, remarks = _chosen(file, choice)
-        images, header = hdu.planes(rows), with_primary(hdu.header, file.primary)
+        images, header = hdu.planes(rows), header_of(hdu, file)
         check_linear(hdu, header)
         beside, said = maps_beside(file, hdu, choice.given)
         telescope = str(header.get("TELESCOP", ""))
@@ -236,7 +236,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
             None if good is None else good.reshape(-1, 1, *good.shape[-2:]),
             next((kernel_of(psf, file) for psf in beside["PSF"]), None),
             unused,
-            (_sentence(path, used, unused), *remarks, *said, *how),
+            (_sentence(path, used, unused), *remarks, *lost_cards(hdu, file), *said, *how),
         )
 
 
