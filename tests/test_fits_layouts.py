@@ -968,6 +968,33 @@ def test_a_beam_that_is_not_used_is_told(tmp_path, cards, words):
     assert [words in remark for remark in images.remarks if "a beam of" in remark] == ([True] if words else [])
 
 
+HUGE = {  # of bad pixels
+    "ERR": lambda bad: np.where(bad, 1e8, ERR),
+    "VARIANCE": lambda bad: np.where(bad, 1e20, ERR**2),
+    "IVAR": lambda bad: np.where(bad, 1e-20, 1 / ERR**2),
+    "WHT": lambda bad: np.where(bad, 1e-20, 1 / ERR**2),
+    "EXPOSURE": lambda bad: np.where(bad, 1e-6, EXPOSED),
+}
+
+
+@pytest.mark.parametrize("share", ["border", "half"])
+@pytest.mark.parametrize("name", HUGE)
+def test_pixels_of_a_huge_noise_are_masked(tmp_path, name, share):
+    bad = ~_disc(11) if share == "border" else np.arange(H)[:, None] + 0 * np.arange(W) >= 14
+    hdus = [primary(), sci(), ext(name, HUGE[name](bad).astype("f4"))]
+    found = read_images(written(tmp_path / "a.fits", hdus))
+    seen, told = found.observation, f"{int(bad.sum())} pixels whose noise is over 1000 times that of most are masked"
+    assert np.array_equal(seen.mask[0, 0].numpy(), ~bad)
+    assert float(seen.noise.variance(seen.image).sqrt().median()) == pytest.approx(SIGMA, rel=0.1)
+    assert f"a.fits[{name}]: {told}" in found.remarks and "in the unit" not in "".join(found.remarks)
+
+
+def test_bright_pixels_keep_their_noise(tmp_path):
+    noise = ERR * np.where(IMAGE > 1, 300, 1)
+    found = read_images(written(tmp_path / "a.fits", [primary(), sci(), ext("ERR", noise)]))
+    assert found.observation.mask is None
+
+
 def test_a_noise_map_that_is_named_wrongly_is_refused(tmp_path):
     image = written(tmp_path / "a.fits", [primary(IMAGE, **HEAD)])
     written(tmp_path / "a.weight.fits", [primary(1 / ERR**2)])

@@ -46,12 +46,15 @@ class NoiseChecks(Strict):
         largest: likewise: what neighbours share (drizzling) lowers the scatter to 0.4 of the standard deviation.
         questioned: as many times as they may differ before that is told.
         implausible: as many times as they may differ before another reading is tried.
+        unknown: as many times above the lower quartile of its map, from which on a value is none, but marks a pixel
+            without a measurement (1e8, or a variance of 1e20): no light that a detector holds has such noise.
     """
 
     least: PositiveFloat = 0.8
     largest: PositiveFloat = 2.5
     questioned: PositiveFloat = 5.0
     implausible: PositiveFloat = 10.0
+    unknown: PositiveFloat = 1e3
 
     def off_the_sky(self, level: float, sky: float, white: float) -> str:
         """Return by how much noise is off the sky's scatter, in words; none where that is plausible, or without sky.
@@ -73,16 +76,20 @@ class Deviation:
     Args:
         values: (H, W) or (N, H, W), as the map [unit of the image].
         how: what was made of the map, in words that follow its name.
+        marked: how many values were huge: they are NaN now.
     """
 
     values: Array
     how: str
+    marked: int = 0
 
 
 def deviation(
     noise: NoiseMap, image: Tensor, unit: UnitBase | None = None, checks: NoiseChecks = NoiseChecks()
 ) -> Deviation:
     """Return a noise map as standard deviations; where it says nothing, they are not positive or not finite.
+
+    Nor are they where it is huge, which marks pixels without a measurement.
 
     Its unit is brought to the image's where it can be, and tells its kind where no name does, or where it is the square
     of the image's against the name. A weight is an inverse variance where that is the scatter of the sky, else, and
@@ -103,16 +110,31 @@ def deviation(
     told = noise.kind
     noise = _in_unit(noise, unit)
     conflict += "" if noise.kind == told else f", by its unit, {noise.unit}"
+    noise, marked = _without_marks(noise, checks)
     if noise.kind == WEIGHT:
         noise = weight_as_noise(noise, image, checks)
     if noise.kind in _OF_WEIGHT:
         how = f"a weight, taken for {_article(_OF_WEIGHT[noise.kind])}: so the sky scatters"
-        return Deviation(_converted(noise.values, _OF_WEIGHT[noise.kind]), how)
+        return Deviation(_converted(noise.values, _OF_WEIGHT[noise.kind]), how, marked)
     if noise.kind == EXPOSURE:
-        return _of_exposure(noise.values, image)
+        return replace(_of_exposure(noise.values, image), marked=marked)
     values = _converted(noise.values, noise.kind)
     how = "standard deviations" if noise.kind == DEVIATION else f"{_article(noise.kind)}, made standard deviations"
-    return Deviation(values, how + conflict + _question(noise, values, image, checks))
+    return Deviation(values, how + conflict + _question(noise, values, image, checks), marked)
+
+
+def _without_marks(noise: NoiseMap, checks: NoiseChecks) -> tuple[NoiseMap, int]:
+    """A map that is NaN where its noise is huge, and how many values that are; each map of a stack by itself."""
+    maps = noise.values.reshape(-1, *noise.values.shape[-2:])
+    with np.errstate(all="ignore"):  # of an exposure or a weight the root of the inverse
+        sigma = np.abs(maps.astype(np.float64)) ** (1 / _POWER.get(noise.kind, -2))
+    known = np.isfinite(maps) & (maps > 0)
+    usual = np.array([np.quantile(x[k], 0.25) if k.any() else np.inf for x, k in zip(sigma, known, strict=True)])
+    marks = known & (sigma > checks.unknown * usual[:, None, None])
+    if not marks.any():
+        return noise, 0
+    values = np.where(marks, np.nan, maps).astype(np.float32).reshape(noise.values.shape)
+    return replace(noise, values=values), int(marks.sum())
 
 
 def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
@@ -274,7 +296,10 @@ def error_map(
     known = torch.isfinite(values) & (values > 0)
     if not known.any():
         raise LensphysError(f"{noise.where} has no value that is positive and finite: it must hold the noise")
-    if not known.all():
-        words, unknown = f"{noise.label}: {{}} values that are not positive and finite are masked", int((~known).sum())
-        remarks.append(words.format(unknown) if len(known) == 1 else Tally(words, unknown))
+    huge = f"pixels whose noise is over {checks.unknown:g} times that of most"
+    lost = int((~known).sum()) - found.marked
+    for what, count in (("values that are not positive and finite", lost), (huge, found.marked)):
+        if count:
+            words = f"{noise.label}: {{}} {what} are masked"
+            remarks.append(words.format(count) if len(known) == 1 else Tally(words, count))
     return ErrorMap(torch.where(known, values, values[known].median())), known
