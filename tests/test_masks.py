@@ -113,6 +113,29 @@ def test_a_ring_about_the_middle_is_what_counts_in_either_sense(tmp_path, inner,
     assert np.array_equal(good(images)[0], annulus)
 
 
+@pytest.mark.parametrize("means", ["good", "bad"])
+@pytest.mark.parametrize("off", [(-22, -22), (-36, -36)], ids=["part of it in the middle", "none"])
+def test_a_mask_about_a_lens_off_the_middle_is_not_inverted(tmp_path, off, means):
+    y, x = np.mgrid[-48:48, -48:48] + 0.5
+    r = np.hypot(x - off[0], y - off[1])
+    pixels = np.exp(-((r - 8) ** 2) / 4) + np.random.default_rng(0).normal(0, 0.03, r.shape)
+    fits.writeto(tmp_path / "a.fits", pixels.astype("f4"), HEADER)
+    path = saved(tmp_path / "mask.npy", r < 14 if means == "good" else r >= 14)
+    with pytest.raises(LensphysError, match="of the middle, and the light lies elsewhere: give --mask-means good or"):
+        read_images(tmp_path / "a.fits", Reading(mask=path))
+    images = read_images(tmp_path / "a.fits", Reading(mask=path, choice=Choice(mask_means=means)))
+    assert np.array_equal(good(images)[0], r < 14)
+
+
+def test_a_mask_of_a_neighbour_that_is_brighter_than_the_lens_is_read(tmp_path):
+    y, x = np.mgrid[-48:48, -48:48] + 0.5
+    r, other = np.hypot(x, y), np.hypot(x - 30, y - 30)
+    pixels = np.exp(-((r - 4) ** 2)) + 9 * np.exp(-other / 3) + np.random.default_rng(0).normal(0, 0.03, r.shape)
+    fits.writeto(tmp_path / "a.fits", pixels.astype("f4"), HEADER)
+    images = read_images(tmp_path / "a.fits", Reading(mask=saved(tmp_path / "mask.npy", other < 18)))
+    assert np.array_equal(good(images)[0], other >= 18)
+
+
 def test_a_ring_without_light_is_not_what_counts(tmp_path):
     pixels, edge = ring_and_annulus(26, 29, 0)  # where an aperture ends, say
     fits.writeto(tmp_path / "a.fits", pixels, HEADER)

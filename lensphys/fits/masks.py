@@ -30,11 +30,13 @@ class MaskReading(Strict):
     Args:
         fewest: share of the lens under the ones of a mask, up to which they are bad; ...
         most: ... and from which on they are good: between both, either sense cuts the lens in two.
+        off_middle: share of an image's light, below which the middle has none of the lens, and all light tells.
         bright: sigma over the sky, from which on a pixel shows light.
     """
 
     fewest: PositiveFloat = 0.3
     most: PositiveFloat = 0.7
+    off_middle: PositiveFloat = 0.1
     bright: PositiveFloat = 5.0
 
 
@@ -240,18 +242,26 @@ def _by_lens(mask: Mask, values: Array, image: Array) -> tuple[str, str]:
     ones, light = (values != 0) & np.ones(image.shape, bool), mask.light(image)
     middle = np.broadcast_to(_middle(image.shape[-2:]), image.shape)
     share = float(ones[middle].mean())
-    if share >= mask.reading.most:
+    if share >= mask.reading.most and _keeps_lens(mask, ones, light, middle):
         return "good", f"those where it is {{}} ({100 * share:.0f} % of the middle, where the lens is)"
     lit = float(ones[middle & light].mean()) if (middle & light).any() else 0.0
     share = max(share, lit)
-    if share <= mask.reading.fewest:
+    if share <= mask.reading.fewest and _keeps_lens(mask, ~ones, light, middle):
         return "bad", f"those where it is {{}} ({100 * (1 - share):.0f} % of the middle, where the lens is)"
     for means, kept, seen in (("good", values != 0, lit), ("bad", values == 0, 1 - lit)):
         if seen > mask.reading.fewest and all(map(_is_ring, kept.reshape(-1, *kept.shape[-2:]))):
             return means, f"those where it is {{}} (a ring about the middle, with {100 * seen:.0f} % of its light)"
+    of = "lens" if mask.reading.fewest < share < mask.reading.most else "middle, and the light lies elsewhere"
     raise LensphysError(
-        f"{mask.where} is not zero on {100 * share:.0f} % of the lens: give --mask-means good or --mask-means bad"
+        f"{mask.where} is not zero on {100 * share:.0f} % of the {of}: give --mask-means good or --mask-means bad"
     )
+
+
+def _keeps_lens(mask: Mask, kept: Array, light: Array, middle: Array) -> bool:
+    """Whether the pixels that a sense keeps have light of the middle, or of all where the middle has hardly any."""
+    lens = middle & light
+    lens = lens if lens.sum() >= mask.reading.off_middle * light.sum() else light
+    return not lens.any() or float(kept[lens].mean()) > mask.reading.fewest
 
 
 def _is_ring(kept: Array) -> bool:
