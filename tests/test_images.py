@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.contents import InMemory
+from lensphys.data.contents import InMemory, images_in
 from lensphys.data.images import Reading, read_images, with_target_psf
 from lensphys.data.lens_file import LensFile
 from lensphys.data.noise_maps import sky_deviation
@@ -125,7 +125,7 @@ def test_an_npz_is_read_as_a_fits_file_is(tmp_path):
     [
         ({"image": np.array(["a", "b"])[None]}, "holds .* values: save real numbers"),
         ({"image": np.array([[None]])}, "a.npz is not a whole .npz archive of numbers"),
-        ({"image": stack()}, r"shape \(.*\), expected one image \(H, W\)"),
+        ({"image": np.stack([stack()] * 2)}, r"shape \(.*\), expected one image \(H, W\)"),
         ({"err": stack()[0]}, "a.npz has no image"),
         (
             {"image": stack()[0], "pixel_scale": [0.1, 0.1]},
@@ -148,6 +148,33 @@ def test_any_type_of_number_in_an_npz_and_any_name_of_a_psf(tmp_path, dtype, key
     found = read_images(tmp_path / "a.npz")
     np.testing.assert_allclose(found.observation.image[0, 0], stack()[0], rtol=2e-3, atol=1e-3)
     assert found.observation.camera.psf.scale == pytest.approx(0.05) and found.header["BUNIT"] == "uJy"
+
+
+@pytest.mark.parametrize("axes", [(), (1,)], ids=["(N, H, W)", "(N, 1, H, W)"])
+def test_a_stack_in_an_npz(tmp_path, axes):
+    pixels = stack(3)
+    sigma = np.stack([np.full((H, W), 0.1 * (1 + i), np.float32) for i in range(3)])
+    planes = {"image": pixels.reshape(3, *axes, H, W), "err": sigma.reshape(3, *axes, H, W)}
+    np.savez(tmp_path / "a.npz", **planes, pixel_scale=0.1)
+    found = read_images(tmp_path / "a.npz")
+    assert torch.equal(found.observation.image[:, 0], torch.from_numpy(pixels)) and images_in(tmp_path / "a.npz") == 3
+    assert torch.equal(found.observation.noise.sigma[:, 0], torch.from_numpy(sigma))
+    last = read_images(tmp_path / "a.npz", rows=np.array([2]))
+    assert last.index.tolist() == [2] and torch.equal(last.observation.image[0, 0], torch.from_numpy(pixels[2]))
+    plane = read_images(tmp_path / "a.npz", Reading(choice=Choice(extension="image[1]")))
+    assert torch.equal(plane.observation.image[0, 0], torch.from_numpy(pixels[1]))
+
+
+@pytest.mark.parametrize("key", ["exposure_time", "pixel_scale", "unit", "filter", "psf_scale", "psf_oversampling"])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_what_an_npz_says_of_its_image_is_no_map(tmp_path, key, shape):
+    value = "nJy" if key == "unit" else "F200W" if key == "filter" else 2.0
+    given = {"image": stack()[0], "err": np.full((H, W), 0.2), "pixel_scale": 0.1, key: np.full(shape, value)}
+    np.savez(tmp_path / "a.npz", **given)
+    found = read_images(tmp_path / "a.npz")
+    assert found.remarks[0] == "a.npz: image IMAGE, noise ERR"
+    if key == "exposure_time":
+        assert found.header["EXPTIME"] == 2.0
 
 
 def test_a_cut_npz(tmp_path):

@@ -268,14 +268,15 @@ def images_in(path: Path, choice: Choice = Choice(), planes: bool = False) -> in
     Args:
         path: of the file.
         choice: what of a FITS file is asked for.
-        planes: whether each plane of a FITS cube (N, H, W) is an image; else those of (N, 1, H, W) alone.
+        planes: whether each plane of a FITS cube (N, H, W) is an image, as of .npy and .npz; else those of
+            (N, 1, H, W) alone.
 
     Raises:
         LensphysError: if the file is damaged.
     """
     kind = kind_of(path, READ)
-    if kind == "FITS":
-        return fits_images(path, choice, planes)
+    if kind in ("FITS", ".npz"):
+        return fits_images(path, choice, planes or kind == ".npz")
     if kind == "HDF5":
         with LensFile(path) as file:
             return len(file)
@@ -296,11 +297,12 @@ def contents_of(path: Path, pixel_scale: float | None, choice: Choice, rows: Arr
         LensphysError: if the file is faulty, or is not of a kind that is read.
     """
     kind = kind_of(path, READ)
-    if kind == "FITS" and rows is None and (count := fits_images(path, choice, planes=False)) is not None:
+    as_fits = kind in ("FITS", ".npz")
+    if as_fits and rows is None and (count := images_in(path, choice)) is not None:
         rows = np.arange(count)
-    if kind == "FITS" and rows is not None:
+    if as_fits and rows is not None:
         return _stack_contents(path, pixel_scale, choice, rows)
-    if kind in ("FITS", ".npz"):
+    if as_fits:
         return _fits_contents(path, pixel_scale, choice)
     check_choice_of_fits(path, choice)
     if kind == "HDF5":

@@ -51,8 +51,9 @@ def archive(name: str, path: Path) -> fits.HDUList:
             raise LensphysError(f"{path}[{key}] has the shape {arrays[key].shape}: it must be one value")
         if key in arrays and arrays[key].dtype.kind == "f" and not np.isfinite(arrays[key]):
             raise LensphysError(f"{path}[{key}] is {arrays[key].item()}: it must be a finite number")
-    arrays |= _of_every_pixel(arrays)
-    extensions = (_extension(key, x, arrays, path) for key, x in arrays.items() if x.ndim > 1)
+    maps = {key: x for key, x in arrays.items() if key not in (*_CARDS, *_OF_PSF)}
+    maps |= _of_every_pixel(maps)
+    extensions = (_extension(key, x, arrays, path) for key, x in maps.items() if x.ndim > 1)
     return fits.HDUList([_primary(arrays), *extensions])
 
 

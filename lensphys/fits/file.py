@@ -105,7 +105,8 @@ class Hdu:
         _check_pixels(self.where, self.shape[1:])
         _check_tiles(self.where, self._hdu)
         with self._file.guarded(), np.errstate(over="ignore"):
-            section = self._hdu.section
+            # an .npz is in memory, and has no sections
+            section = self._hdu.section if self._file.stream is not None else np.asarray(self._hdu.data)
             start = (0,) * (len(self._hdu.shape) - 4) if self.stack else (0,) * (len(self._hdu.shape) - 3)
             read = (self._without_blanks(np.asarray(section[(*start, int(row))])) for row in rows)
             return np.stack([plane.astype(np.float32).reshape(self.shape[1:]) for plane in read])

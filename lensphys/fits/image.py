@@ -183,7 +183,7 @@ class FitsStack:
 
 
 def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
-    """Return how many images of lenses a FITS cube holds, whose checksums match then; None for a file of one image.
+    """Return how many images of lenses a FITS cube or an .npz holds, its checksums verified; None for one image.
 
     Args:
         path: the file.
@@ -193,8 +193,6 @@ def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
     Raises:
         LensphysError: if the file is faulty.
     """
-    if path.suffix.lower() == ".npz":
-        return None
     with opened("input", path, verified=True) as file:
         hdu, plane, _ = _chosen(file, choice)
         if plane is not None or len(hdu.shape) != 3 or not (planes or hdu.stack):
