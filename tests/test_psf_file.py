@@ -9,7 +9,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.data.images import Reading, read_images, with_target_psf
 from lensphys.fits.given import Subject
 from lensphys.fits.image import Choice
-from lensphys.fits.kernel import Kernel
+from lensphys.fits.kernel import OVERSAMPLINGS, Kernel
 from lensphys.observation import GaussianPSF, PixelPSF
 from lensphys.observation.psf_file import centred, centred_psf, offset, read_kernel, usable
 from lensphys.observation.psf_settings import KernelPSFSettings
@@ -40,6 +40,10 @@ SCALES = {
     "steps without a sky": ({"CDELT1": 25.0, "CDELT2": 25.0, "CUNIT1": "marcsec"}, 0.025),
     "oversampling alone": ({"OVERSAMP": 4}, 0.1 / 4),
     "oversampling in other words": ({"OVERSMPL": 4}, 0.1 / 4),
+    "in others": ({"OVSAMP": 4}, 0.1 / 4),
+    "of a detector": ({"DET_SAMP": 4}, 0.1 / 4),
+    "sampling": ({"SAMPLING": 4}, 0.1 / 4),
+    "a long word": ({"HIERARCH PIXELSCALE": 0.025}, 0.025),
     "nothing": ({}, 0.1),
 }
 
@@ -53,8 +57,29 @@ def test_one_reader_of_scales(tmp_path, cards, scale):
     assert images.observation.camera.psf.scale == pytest.approx(scale)
     assumed = ": as large as the image's, since its header says no other" if not cards else ""
     assert f'PSF: psf.fits[PSF], 15 x 15 pixels of {scale:g}"{assumed}' in images.remarks
-    if "PIXELSCL" in cards or (cards and not {"OVERSAMP", "OVERSMPL"} & set(cards)):  # an oversampling is of an image
+    if "PIXELSCL" in cards or (cards and not set(OVERSAMPLINGS) & set(cards)):  # an oversampling is of an image
         assert KernelPSFSettings.read(path).pixel_scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize("key", OVERSAMPLINGS)
+@pytest.mark.parametrize("own", [True, False], ids=["of the image's file", "of its own"])
+def test_an_empty_primary_header_speaks_of_the_oversampling_too(tmp_path, key, own):
+    hdus = [fits.PrimaryHDU(header=fits.Header({key: 4})), fits.ImageHDU(star(), name="PSF")]
+    image = fits.ImageHDU(star(24), fits.Header({"PIXSCALE": 0.1}), name="SCI")
+    fits.HDUList([*hdus, image] if own else [fits.PrimaryHDU(), image]).writeto(tmp_path / "a.fits")
+    fits.HDUList(hdus).writeto(tmp_path / "psf.fits")
+    found = read_images(tmp_path / "a.fits", Reading(psf=None if own else tmp_path / "psf.fits"))
+    assert found.observation.camera.psf.scale == pytest.approx(0.025)
+    assert not any("since its header says no other" in remark for remark in found.remarks)
+
+
+def test_pixels_of_a_target_are_assumed_to_be_those_of_the_result(tmp_path):
+    path = saved(tmp_path / "psf.fits", star())
+    fits.PrimaryHDU(star(24), fits.Header({"PIXSCALE": 0.1})).writeto(tmp_path / "a.fits")
+    told = read_images(tmp_path / "a.fits", Reading(psf=path, target_psf=path), scale=2).remarks
+    since = "since its header says no other"
+    assert f"PSF: psf.fits[PSF], 15 x 15 pixels of 0.1\": as large as the image's, {since}" in told
+    assert f'target PSF: psf.fits[PSF], 15 x 15 pixels of 0.05": as large as those of the result, {since}' in told
 
 
 def test_a_scale_and_an_oversampling_that_contradict_each_other_are_told(tmp_path):

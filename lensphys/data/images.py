@@ -308,7 +308,7 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
         else read_kernel("target PSF file", Path(target), Subject.of("", images.header))
     )
     name = target.label if isinstance(target, Kernel) else Path(target).name
-    star = usable(kernel)
+    star = usable(kernel.of_result)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
     wanted = centred_psf(sharp)

@@ -27,7 +27,7 @@ _STRUCTURE = re.compile(
 NO_SKY = "cannot be read, and nothing of that WCS is used: repair it"
 _DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMDIS2")
 # [arcsec]: STPSF; drizzled images and TinyTim; older cameras
-SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1")
+SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1", "PIXELSCALE")
 _SIDE = re.compile("|".join((*SCALE_KEYS, "PIXSCAL2", "SECPIX2", r"(CD[12]_[12]|CDELT[12])[A-Z]?")))
 _POINT, _SIP = re.compile(r"CRPIX[12][A-Z]?"), re.compile(r"[AB]P?_(\d)_(\d)")
 _AREA = re.compile("PIXAR_SR|PIXAR_A2")  # JWST

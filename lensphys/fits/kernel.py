@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError, is_number
@@ -18,7 +19,10 @@ from lensphys.fits.names import IMAGE, PSF
 Array = NDArray[Any]
 
 _PSFEX = "PSF_DATA"
-OVERSAMPLINGS = ("OVERSAMP", "OVERSMPL", "OVRSAMP", "SUBSAMP", "OSAMP")  # STPSF; others
+# STPSF; others; STPSF where nothing else stands
+OVERSAMPLINGS = ("OVERSAMP", "OVERSMPL", "OVRSAMP", "OVSAMP", "SUBSAMP", "OSAMP", "SAMPLING", "DET_SAMP")
+_ASSUMED = "as large as {}, since its header says no other"
+_OF_IMAGE, _OF_RESULT = _ASSUMED.format("the image's"), _ASSUMED.format("those of the result")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ class Kernel:
         """The file and the extension, without folders."""
         return Path(self.where).name
 
+    @property
+    def of_result(self) -> Kernel:
+        """The kernel as one for the result, whose pixels it has where its header says no others."""
+        return replace(self, remarks=tuple(_OF_RESULT if told == _OF_IMAGE else told for told in self.remarks))
+
     def scale_on(self, pixel: float) -> float:
         """Return the pixel scale [arcsec] of the kernel of an image with pixels of this scale [arcsec]."""
         return self.scale or pixel / self.oversampling
@@ -122,29 +131,20 @@ def kernel_of(hdu: Hdu, file: FitsFile, plane: Plane | None = None) -> Kernel:
     if len(hdu.shape) != 2 and not one_each:
         remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
-    key = next((key for key in OVERSAMPLINGS if key in hdu.header), None)
-    stated = kernel_scale if key is None else stated_scale  # beside an oversampling a WCS may be the image's own
-    scale = stated(hdu.header, hdu.where) or _primary_scale(hdu, file)
+    common = fits.Header() if any(other.number == 0 for other in file.hdus) else file.primary
+    found = ((key, header[key]) for header in (hdu.header, common) for key in OVERSAMPLINGS if key in header)
+    key, oversampling = next(found, (None, 1))
+    # beside an oversampling a WCS may be the image's own; an empty primary header speaks for all
+    scale = stated_scale(hdu.header, hdu.where) if key else kernel_scale(hdu.header, hdu.where)
+    scale = scale or (None if key else kernel_scale(common, hdu.where))
     remarks: tuple[str, ...] = (f"plane {plane.number} of {plane.count}",) if plane is not None and one_each else ()
     if scale is None and key is None:
-        remarks += ("as large as the image's, since its header says no other",)
+        remarks += (_OF_IMAGE,)
     band = filter_of(hdu.header) or filter_of(file.primary)
-    return Kernel(
-        same_plane(hdu.array(), plane).astype(np.float64), scale, _oversampling(hdu, key), hdu.where, remarks, band
-    )
-
-
-def _primary_scale(hdu: Hdu, file: FitsFile) -> float | None:
-    """The scale of an empty primary header, which speaks for all; that of a primary image is the image's own."""
-    alone = not any(key in hdu.header for key in OVERSAMPLINGS) and not any(other.number == 0 for other in file.hdus)
-    return kernel_scale(file.primary, hdu.where) if alone else None
-
-
-def _oversampling(hdu: Hdu, key: str | None) -> float:
-    value = 1 if key is None else hdu.header[key]
-    if not is_number(value) or not 0 < value < float("inf"):
-        raise LensphysError(f"{hdu.where} has {key} = {repr(value)[:20]}, expected a number above zero")
-    return float(value)
+    if not is_number(oversampling) or not 0 < oversampling < float("inf"):
+        raise LensphysError(f"{hdu.where} has {key} = {repr(oversampling)[:20]}, expected a number above zero")
+    values = same_plane(hdu.array(), plane).astype(np.float64)
+    return Kernel(values, scale, float(oversampling), hdu.where, remarks, band)
 
 
 def _evaluated(hdu: Hdu) -> Kernel:
