@@ -504,3 +504,39 @@ def test_long_names_of_the_eso_are_written_without_a_word(tmp_path):
     write_fits(tmp_path / "b.fits", read_fits_image(tmp_path / "a.fits").header, results(2), scale=2, pixel_scale=SCALE,
                provenance={})  # fmt: skip
     assert fits.getheader(tmp_path / "b.fits")["ESO DET CHIP1 NAME"] == "CCD-44"
+
+
+def interferometer(**cards) -> fits.Header:
+    """The header of a cleaned cube: RA, Dec, and two axes more."""
+    sky = {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRPIX1": 8.5, "CRPIX2": 6.5, "CRVAL1": 150.0, "CRVAL2": 2.0}
+    steps = {"CDELT1": -SCALE / 3600, "CDELT2": SCALE / 3600}
+    return fits.Header({"WCSAXES": 4, **sky, **steps, **cards})
+
+
+FOURTH = {"CTYPE3": "STOKES", "CRVAL3": 1.0, "CTYPE4": "FREQ-LSR", "CRVAL4": 3.4e11, "CDELT4": 2e7, "PC4_3": 0.0}
+
+
+def test_a_result_of_a_cube_has_the_two_axes_of_its_image():
+    header = interferometer(**FOURTH, WCSAXESA=3, CTYPE3A="VRAD", OBJECT="SDP.81", RESTFRQ=3.4e11)
+    new = rescaled_header(header, 2)
+    assert new["WCSAXES"] == 2 and new["OBJECT"] == "SDP.81" and new["RESTFRQ"] == 3.4e11
+    assert not [key for key in new if key[:5] in ("CTYPE", "CRVAL", "CDELT", "CRPIX", "PC4_3") and key[5:6] in "34_"]
+    place = WCS(new).pixel_to_world(15.5, 11.5)  # the same point on the sky, between four pixels
+    assert (place.ra.deg, place.dec.deg) == pytest.approx((150.0, 2.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("what", ["FREQ", "VELO-LSR", "VRAD", "VOPT", "WAVE", "AWAV", "STOKES"])
+def test_channels_are_no_stack_of_lenses(tmp_path, what):
+    channels = np.stack([image() + k for k in range(3)])
+    fits.writeto(tmp_path / "a.fits", channels[:, None], interferometer(**FOURTH | {"CTYPE4": what}))
+    assert fits_images(tmp_path / "a.fits", Choice(), planes=False) is None
+    with pytest.raises(LensphysError, match=r"shape \(3, 12, 16\), expected one image .*--ext 'PRIMARY\[0\]'"):
+        read_fits_image(tmp_path / "a.fits")
+    assert np.array_equal(read_fits_image(tmp_path / "a.fits", Choice(extension="PRIMARY[1]")).image, channels[1])
+    # by --rows each is one
+    assert np.array_equal(read_fits_stack(tmp_path / "a.fits", Choice(), np.array([2])).images, channels[2:])
+
+
+def test_a_fourth_axis_of_another_name_is_a_stack(tmp_path):
+    fits.writeto(tmp_path / "a.fits", np.stack([image()] * 3)[:, None], interferometer(CTYPE4="LENS"))
+    assert fits_images(tmp_path / "a.fits", Choice(), planes=False) == 3

@@ -46,6 +46,8 @@ SKY = re.compile(
     r"|LATPOLE|[AB]P?_(?:ORDER|\d_\d))([A-Z]?)"
 )
 _KEYWORD = re.compile(r"[A-Z0-9_-]{0,8}")
+# CTYPE of an axis along which no lenses lie, but channels or polarisations
+_NO_LENSES = ("FREQ", "ENER", "WAVN", "VRAD", "WAVE", "VOPT", "ZOPT", "AWAV", "VELO", "FELO", "BETA", "STOKES")
 _PIECE, _ONES = 1 << 20, (1 << 32) - 1  # bytes that are summed at a time, and what FITS checksums are counted modulo
 _SHOWN = 60  # characters of somebody else's text that a message repeats
 
@@ -107,8 +109,8 @@ class Hdu:
         with self._file.guarded(), np.errstate(over="ignore"):
             # an .npz is in memory, and has no sections
             section = self._hdu.section if self._file.stream is not None else np.asarray(self._hdu.data)
-            start = (0,) * (len(self._hdu.shape) - 4) if self.stack else (0,) * (len(self._hdu.shape) - 3)
-            read = (self._without_blanks(np.asarray(section[(*start, int(row))])) for row in rows)
+            before, after = (0,) * self._axis, (0,) * (len(self._hdu.shape) - 3 - self._axis)
+            read = (self._without_blanks(np.asarray(section[(*before, int(row), *after)])) for row in rows)
             return np.stack([plane.astype(np.float32).reshape(self.shape[1:]) for plane in read])
 
     def _without_blanks(self, array: Array) -> Array:
@@ -120,9 +122,16 @@ class Hdu:
 
     @property
     def stack(self) -> bool:
-        """Whether it is a stack of images by its shape, (N, 1, H, W)."""
-        shape = tuple(self._hdu.shape)
-        return len(self.shape) == 3 and len(shape) > 3 and shape[-3] == 1
+        """Whether it is a stack of images by its shape, (N, 1, H, W), and its header says of N nothing else."""
+        if len(self.shape) != 3 or self._axis > len(self._hdu.shape) - 4:
+            return False
+        what = str(self.header.get(f"CTYPE{len(self._hdu.shape) - self._axis}", ""))
+        return what.strip().upper().split("-")[0] not in _NO_LENSES
+
+    @property
+    def _axis(self) -> int:
+        """The axis along which the planes of a cube lie, counted from 0."""
+        return next(axis for axis, size in enumerate(self._hdu.shape) if size != 1)
 
     def image(self) -> Array:
         """Return the array, (H, W) or (N, H, W), as float32; what overflows is infinite, to be masked or refused."""

@@ -24,6 +24,11 @@ _STRUCTURE = re.compile(
     r"|CHECKSUM|DATASUM|DATAMIN|DATAMAX|LTV\d|LTM\d_\d|NEXTEND|EXT_\d+|HDUCLAS\d?|HDUCLASS|HDUDOC|HDUVERS"
     r"|SCIDATA|ERRDATA|QUALDATA)"
 )
+# of a cube: frequency, polarisation
+_OTHER_AXES = re.compile(
+    r"((CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA|CNAME|CRDER|CSYER)[3-9]|(CD|PC)([3-9]_\d|\d_[3-9])|P[VS][3-9]_\d+)[A-Z]?"
+)
+_AXES = re.compile("WCSAXES[A-Z]?")
 NO_SKY = "cannot be read, and nothing of that WCS is used: repair it"
 _DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMDIS2")
 # [arcsec]: STPSF; drizzled images and TinyTim; older cameras
@@ -265,10 +270,12 @@ def check_rescalable(where: str, header: fits.Header) -> None:
 
 
 def described(header: fits.Header) -> fits.Header:
-    """Return a copy without the cards that describe the file which was read."""
+    """Return a copy without the cards that describe the file which was read, nor axes beside the image's two."""
     new = header.copy(strip=True)
-    for key in {key for key in new if _STRUCTURE.fullmatch(key)}:
+    for key in {key for key in new if _STRUCTURE.fullmatch(key) or _OTHER_AXES.fullmatch(key)}:
         new.remove(key, remove_all=True)
+    for key in [key for key in new if _AXES.fullmatch(key) and new[key] != 2]:
+        new[key] = 2
     return new
 
 
