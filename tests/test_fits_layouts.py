@@ -130,6 +130,10 @@ def euclid(band: str, image=IMAGE) -> list:
     ]
 
 
+def constant(name: str, value: float) -> fits.ImageHDU:
+    return fits.ImageHDU(None, fits.Header({"NPIX1": W, "NPIX2": H, "PIXVALUE": value}), name=name)
+
+
 def chip(image=IMAGE, noise=ERR, star=STAR, flags=0 * BAD, **cards) -> list:
     """One of several with the same names and no version."""
     maps = {"ERR": noise, "PSF": star, "DQ": flags}
@@ -183,6 +187,16 @@ LAYOUTS: dict[str, Layout] = {
         sigma=0.1, bad=FAULTS, says="those without DO_NOT_USE",
     ),
     "hst flt": Layout(hst, sigma=0.1, says="2 images (SCI, SCI,2): the first is taken, choose another one with --ext"),
+    "hst, arrays of one value": Layout(
+        lambda: [primary(TELESCOP="HST"), sci(), constant("ERR", 0.1), constant("DQ", 0)], sigma=0.1,
+        says="image SCI, noise ERR, mask DQ",
+    ),
+    "hst, raw, its errors zero": Layout(
+        lambda: [primary(TELESCOP="HST"), sci(), constant("ERR", 0.0)], says="image SCI\n"
+    ),
+    "hst, flags of one value": Layout(
+        lambda: [primary(TELESCOP="HST"), sci(), constant("DQ", 1)], says="DQ is not used: every pixel has a bad flag"
+    ),
     "hst flt, warm pixels": Layout(
         lambda: [primary(TELESCOP="HST"), sci(), ext("ERR", ERR), ext("DQ", (BAD * 16 | DETECTED * 2).astype("i2"))],
         sigma=0.1, bad=FAULTS, says="those without a bad flag of HST",

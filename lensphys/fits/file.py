@@ -18,9 +18,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.basics.checks import LensphysError, check_file
+from lensphys.basics.checks import LensphysError, check_file, is_number
 from lensphys.fits.archive import archive
-from lensphys.fits.names import MASK, Meaning, meaning, meaning_of_uncertainty, role_by_class
+from lensphys.fits.names import MASK, NOISE, Meaning, meaning, meaning_of_uncertainty, role_by_class
 
 Array = NDArray[Any]
 
@@ -265,7 +265,7 @@ def opened(name: str, path: Path, verified: bool = False) -> Iterator[FitsFile]:
 
 def _hold(file: FitsFile, hdus: fits.HDUList) -> None:
     file.raw = list(hdus)
-    file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(hdus) if _holds(hdu)]
+    file.hdus = [_hdu(file, number, hdu) for number, hdu in enumerate(map(_unfolded, hdus)) if _holds(hdu)]
     file.primary, file.lost = _readable(hdus[0].header)
 
 
@@ -290,6 +290,20 @@ def _stream(name: str, path: Path) -> BinaryIO:
     if len(data) > MOST_UNPACKED:
         raise LensphysError(f"{name} {path} unpacks to more than {MOST_UNPACKED >> 20} MiB: cut the lens out of it")
     return BytesIO(data)
+
+
+def _unfolded(hdu: Any) -> Any:
+    """An array of one value, which HST writes as a header alone (NPIX1, NPIX2 and PIXVALUE), as what it stands for."""
+    keys = ("NPIX2", "NPIX1", "PIXVALUE")
+    if not hdu.is_image or hdu.shape or not all(key in hdu.header for key in keys):
+        return hdu
+    *shape, value = (hdu.header[key] for key in keys)
+    if not all(isinstance(n, int) and n > 0 for n in shape) or not is_number(value):
+        return hdu
+    if value <= 0 and meaning(str(hdu.name)).role in NOISE:  # of raw images: it says nothing
+        return hdu
+    array = np.broadcast_to(np.array(value, "i4" if isinstance(value, int) else "f4"), tuple(shape))
+    return type(hdu)(array, hdu.header)
 
 
 def _holds(hdu: Any) -> bool:
