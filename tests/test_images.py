@@ -76,10 +76,36 @@ def test_a_stack_and_an_instrument(npy):
     assert seen.camera.psf == GaussianPSF(0.16) and isinstance(seen.noise, ExposureNoise)
     question = "the instrument's noise is over 5 times smaller than the scatter of the sky: is the image in the"
     assert images.header is None and images.remarks[:2] == [STACK.format(2), SCALE]
-    assert [remark.startswith(question) for remark in images.remarks[2:]] == [True]
+    preset = [f"{what}: that of the instrument ({EUCLID.description})" for what in ("PSF", "noise")]
+    assert images.remarks[2:4] == preset
+    assert [remark.startswith(question) for remark in images.remarks[4:]] == [True]
     faint = stack() * np.float32(0.1)
-    assert read_images(saved(npy, faint), Reading(instrument=EUCLID)).remarks == [STACK.format(2), SCALE]
-    assert read_images(saved(npy, faint[0]), Reading(instrument=EUCLID, pixel_scale=0.101)).remarks == []
+    assert read_images(saved(npy, faint), Reading(instrument=EUCLID)).remarks == [STACK.format(2), SCALE, *preset]
+    assert read_images(saved(npy, faint[0]), Reading(instrument=EUCLID, pixel_scale=0.101)).remarks == preset
+
+
+@pytest.mark.parametrize(
+    ("name", "cards", "asked"),
+    [
+        ("euclid_vis", {"TELESCOP": "JWST", "FILTER": "F150W"}, True),
+        ("jwst_nircam_f150w", {"TELESCOP": "JWST", "FILTER": "F150W"}, False),
+        ("jwst_nircam_f277w", {"TELESCOP": "JWST", "FILTER": "F150W"}, True),
+        ("euclid_vis", {"TELESCOP": "EUCLID", "FILTER": "VIS"}, False),
+        ("hsc_i", {"TELESCOP": "Subaru", "FILTER": "HSC-I"}, False),
+        ("model_1", {"TELESCOP": "HST"}, False),
+        ("hst_acs_f814w", {}, False),
+    ],
+)
+@pytest.mark.parametrize("way", ["instrument", "fallback"])
+def test_an_instrument_that_the_header_contradicts_is_questioned(tmp_path, name, cards, asked, way):
+    instrument = Instrument.named(name)
+    head = {"BUNIT": "counts/s" if instrument.unit == "counts" else "electron/s", "EXPTIME": 1.0, "PIXSCALE": 0.1}
+    fits.writeto(tmp_path / "a.fits", stack()[0], fits.Header({**head, **cards}))
+    remarks = read_images(tmp_path / "a.fits", Reading(**{way: instrument})).remarks
+    assert sum("by its header, the instrument is" in remark for remark in remarks) == asked
+    whose = "the instrument" if way == "instrument" else "the instrument of the training"
+    assert f"PSF: that of {whose} ({instrument.description})" in remarks
+    assert f"noise: that of {whose} ({instrument.description})" in remarks
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<i4", "u2"])

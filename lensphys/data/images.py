@@ -7,6 +7,7 @@ are along these axes of the array, not along RA and Dec; the WCS of a FITS outpu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +59,8 @@ NO_PSF = "no PSF is known: the image is taken as it is, without blur (give --psf
 _FEWEST_PIXELS = 25  # that count in an image: a smooth lens and its source have a dozen parameters
 _FEWEST, _MOST = 2, 5  # points along the side of a pixel: the flux in it is not that at a point where light is steep
 
+_TELESCOPES = frozenset(("HST", "JWST", "EUCLID", "ROMAN", "RUBIN"))  # as TELESCOP and instruments call them
+_WIDE = re.compile(r"F\d{3}[WMNX]|F\d{3}LP")  # filters of HST and JWST
 _FINEST, _COARSEST = 100.0, 3.0  # pixels of a kernel to one of the image, and of the image to one of a kernel
 
 
@@ -162,10 +165,15 @@ class _Preset:
     conditions: Conditions
     header: Header | None
     where: str
+    origin: str  # in words; nothing where the file itself says it
 
     @property
     def psf(self) -> PSF:
         return self.instrument.psf_of(self.conditions)
+
+    def told(self, what: str) -> list[str]:
+        """Return the sentence that says whose PSF or noise it is."""
+        return [f"{what}: {self.origin}"] if self.origin else []
 
     def noise(self, image: Tensor, remarks: list[str]) -> Noise:
         """Return the noise law of images (N, 1, H, W), in their own unit."""
@@ -205,7 +213,7 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     """The images with their own PSF."""
     contents = _opened(path, reading, rows)
     remarks = [*contents.remarks]
-    instrument, conditions = _telescope(contents, reading, remarks)
+    instrument, conditions, origin = _telescope(contents, reading, remarks)
     where = path if isinstance(path, InMemory) else Path(path)
     scale = _pixel_scale(where, reading.pixel_scale, contents, instrument, remarks)
     contents = contents.rows(usable_images(where, contents.pixels, contents.numbers, remarks))
@@ -215,7 +223,7 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
         remarks.append(f'the pixels have {scale:.4g}", not the {instrument.pixel_scale:.4g}" of the instrument')
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good, seen = _pixels(contents, reading.sky, remarks)
-    preset = None if instrument is None else _Preset(instrument, conditions, contents.units, str(path))
+    preset = None if instrument is None else _Preset(instrument, conditions, contents.units, str(path), origin)
     blur, source = _psf(contents, scale, preset, reading.psf, remarks)
     noise, known = _noise(contents, image, good, preset, reading.error, remarks)
     counts = seen & known
@@ -245,15 +253,33 @@ def _opened(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     return contents
 
 
-def _telescope(contents: Contents, reading: Reading, remarks: list[str]) -> tuple[Instrument | None, Conditions]:
-    """What took the images, and what was drawn for each of them, if they name the same instrument."""
+def _telescope(contents: Contents, reading: Reading, remarks: list[str]) -> tuple[Instrument | None, Conditions, str]:
+    """What took the images, what was drawn for each of them, if they name the same instrument, and who says so."""
     fallback = reading.fallback
     other = contents.instrument is not None and not contents.instrument.same_as(fallback)
     if reading.instrument is None and fallback is not None and other:
         remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
     instrument = reading.instrument or contents.instrument or fallback
     own = instrument is None or instrument.same_as(contents.instrument)
-    return instrument, contents.conditions if own else Conditions()
+    if instrument is None or own:
+        return instrument, contents.conditions, ""
+    remarks += _other_telescope(instrument, contents.header)
+    who = "the instrument" if reading.instrument is not None else "the instrument of the training"
+    return instrument, Conditions(), f"that of {who} ({instrument.description})"
+
+
+def _other_telescope(instrument: Instrument, header: Header | None) -> list[str]:
+    """The question that an instrument calls for whose description names another telescope or filter than the header."""
+    if header is None:
+        return []
+    words = set(re.findall(r"\w+", instrument.description.upper()))
+    telescope, own = str(header.get("TELESCOP", "")).strip().upper(), filter_of(header)
+    telescopes, filters = words & _TELESCOPES, {word for word in words if _WIDE.fullmatch(word)}
+    other = bool(telescopes) and telescope in _TELESCOPES - telescopes
+    other |= bool(filters) and _WIDE.fullmatch(own) is not None and own not in filters
+    said = " ".join(word for word in (telescope, own) if word)
+    question = f"the image is of {said} by its header, the instrument is {instrument.description}: is it the right one?"
+    return [question] if other else []
 
 
 def _pixels(contents: Contents, sky: str, remarks: list[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -368,6 +394,7 @@ def _psf(
         _check_kernel_scale(kernel.where, pixel, scale)
         return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
     if preset is not None:
+        remarks += preset.told("PSF")
         return preset.psf, preset.instrument.description
     remarks.append(NO_PSF)
     return UnknownPSF(), "none is known"
@@ -426,6 +453,7 @@ def _noise(
         return error_map(noise, filled, unit, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     if preset is not None:
+        remarks += preset.told("noise")
         law = preset.noise(filled, remarks)
         remarks += questioned_law(law, filled) if contents.observed else []
         return law, everywhere
