@@ -106,14 +106,20 @@ def test_each_image_is_what_its_file_alone_would_give(made, folder, tmp_path):
         assert np.array_equal(a["image"][-1:], b["image"]) and np.array_equal(a["residual"][-1:], b["residual"])
 
 
-def test_a_fits_stack_costs_its_row(tmp_path):
+@pytest.mark.parametrize("name", ["a.fits", "a.npz"])
+@pytest.mark.parametrize("dark", [0, 1, 2, 3], ids="{} of 3 dark".format)
+def test_a_stack_of_fits_or_npz_costs_its_row(tmp_path, dark, name):
+    """It has as many images as it has, whichever of them can be used."""
     (tmp_path / "in").mkdir()
-    cube = fits.PrimaryHDU(np.stack([ring(), ring(seed=1)])[:, None], fits.Header({"PIXSCALE": 0.1}))
-    cube.writeto(tmp_path / "in" / "a.fits")
-    fits.writeto(tmp_path / "in" / "b.fits", ring(), fits.Header({"PIXSCALE": 0.1}))
+    pixels = np.stack([ring(seed=k) * (k >= dark) for k in range(3)])
+    if name == "a.fits":
+        fits.PrimaryHDU(pixels[:, None], fits.Header({"PIXSCALE": 0.1})).writeto(tmp_path / "in" / name)
+    else:
+        np.savez(tmp_path / "in" / name, image=pixels, pixel_scale=0.1)
+    fits.PrimaryHDU(ring(seed=9), SKY).writeto(tmp_path / "in" / "b.fits")
     rows = super_resolve_all(survey_of(tmp_path / "in"), tmp_path / "out")
     assert [row["status"] for row in rows] == ["failed", "done"]
-    assert "a.fits is a FITS stack of 2 images: super-resolve it by itself" in rows[0]["reasons"]
+    assert f"{name} is a stack of 3 images: super-resolve it by itself" in rows[0]["reasons"]
 
 
 def test_the_place_on_the_sky_is_the_middle_of_the_image(made):

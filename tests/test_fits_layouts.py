@@ -197,6 +197,14 @@ LAYOUTS: dict[str, Layout] = {
     "hst, flags of one value": Layout(
         lambda: [primary(TELESCOP="HST"), sci(), constant("DQ", 1)], says="DQ is not used: every pixel has a bad flag"
     ),
+    "chips of two sizes": Layout(
+        lambda: [primary(), sci(), ext("SCI", OTHER[:20], 2, **HEAD)],
+        says="2 images (SCI (24, 28), SCI,2 (20, 28)): the first is taken, choose another one with --ext",
+    ),
+    "bands of two sizes": Layout(
+        lambda: [primary(), sci(name="VIS_FLUX"), ext("NIR_FLUX", OTHER[:20], **HEAD)], "VIS_FLUX",
+        says="2 images (VIS_FLUX (24, 28), NIR_FLUX (20, 28)): the first is taken, choose another one with --band",
+    ),
     "hst flt, warm pixels": Layout(
         lambda: [primary(TELESCOP="HST"), sci(), ext("ERR", ERR), ext("DQ", (BAD * 16 | DETECTED * 2).astype("i2"))],
         sigma=0.1, bad=FAULTS, says="those without a bad flag of HST",

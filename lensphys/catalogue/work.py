@@ -21,6 +21,7 @@ from lensphys.basics.version import VERSION
 from lensphys.catalogue.inputs import Piece, Task
 from lensphys.catalogue.pictures import Pair, write_strip
 from lensphys.catalogue.rows import Row, failed, row_of
+from lensphys.data.contents import images_in
 from lensphys.data.images import ImageSet, Reading, read_images
 from lensphys.data.results import result_name, write_images
 from lensphys.methods import Method
@@ -156,12 +157,12 @@ class _Part:
         try:
             name = f"{piece.first:06d}_{result_name(piece.entry.path)}"
             rows = None if piece.rows is None else np.array(piece.rows)
-            images = read_images(piece.entry.path, self.work.reading, rows, self.work.scale)
-            if rows is None and len(images.index) > 1:
+            count = images_in(piece.entry.path, self.work.reading.choice) if rows is None else None
+            if count is not None:  # whichever of them can be used
                 raise LensphysError(
-                    f"{piece.entry.path} is a FITS stack of {len(images.index)} images: super-resolve it by itself, "
-                    "with .npz as output"
+                    f"{piece.entry.path} is a stack of {count} images: super-resolve it by itself, with .npz as output"
                 )
+            images = read_images(piece.entry.path, self.work.reading, rows, self.work.scale)
             result = self._resolved(images)
             self._write(name, piece, images, result)
         except (UnwritableError, MemoryError, torch.OutOfMemoryError):

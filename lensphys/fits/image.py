@@ -363,19 +363,19 @@ def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
     means = hdu.meaning
     if means.role is None:
         nameless = [other for other in images if other.meaning.role is None and len(other.shape) == len(hdu.shape)]
-        apart = {other.shape for other in nameless} != {hdu.shape}  # a thumbnail, perhaps
-        names = ", ".join(f"{label(other)} {other.shape}" if apart else label(other) for other in nameless[:6])
-        many = f"{len(nameless)} arrays of no known name ({names}): the first is taken, else give --ext"
+        many = f"{len(nameless)} arrays of no known name ({_listed(nameless)}): the first is taken, else give --ext"
         return [many] if len(nameless) > 1 else []
-    same = [
-        label(other)
-        for other in images
-        if (other.meaning.role, other.meaning.name, other.shape) == (means.role, means.name, hdu.shape)
-    ]
+    same = [other for other in images if (other.meaning.role, other.meaning.name) == (means.role, means.name)]
     if len(same) < 2:
         return []
     remedy = "--band" if means.band else "--ext"
-    return [f"{len(same)} images ({', '.join(same[:6])}): the first is taken, choose another one with {remedy}"]
+    return [f"{len(same)} images ({_listed(same)}): the first is taken, choose another one with {remedy}"]
+
+
+def _listed(hdus: Sequence[Hdu]) -> str:
+    """Some arrays by their names, with their shapes where these are not the same."""
+    apart = len({hdu.shape for hdu in hdus}) > 1
+    return ", ".join(f"{label(hdu)} {hdu.shape}" if apart else label(hdu) for hdu in hdus[:6])
 
 
 def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
