@@ -342,6 +342,14 @@ LAYOUTS: dict[str, Layout] = {
         lambda: [primary(), sci(BUNIT="nJy"), ext("ERR", ERR**2 / 1e6, BUNIT="uJy^2")], sigma=0.1,
         says="a variance, made standard deviations, by its unit, uJy2",
     ),
+    "ERR by the second, the image not": Layout(
+        lambda: [primary(), sci(BUNIT="electron", EXPTIME=50.0), ext("ERR", ERR / 50, BUNIT="electron/s")], sigma=0.1,
+        says="standard deviations, from electron / s to electron by the exposure of 50 s",
+    ),
+    "the image by the second, its IVAR not": Layout(
+        lambda: [primary(), sci(BUNIT="counts/s", EXPTIME=3.0), ext("IVAR", (3 * ERR) ** -2, BUNIT="counts^-2")],
+        sigma=0.1, says="an inverse variance, made standard deviations, from 1 / ct2 to ct / s by the exposure of 3 s",
+    ),
     "a weight in an inverse square": Layout(
         lambda: [primary(), sci(BUNIT="nJy"), ext("WHT", 1 / ERR**2, BUNIT="nJy-2")], sigma=0.1,
         says="an inverse variance, made standard deviations, by its unit, 1 / nJy2",
@@ -740,6 +748,11 @@ def test_what_was_lost_of_integers_is_masked_though_no_blank_says_so(tmp_path):
 
 
 REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
+    "noise by the second, of nobody knows how many": (
+        lambda: [primary(), sci(BUNIT="electron"), ext("ERR", ERR, BUNIT="e-/s")],
+        Choice(),
+        r"ERR\] is in electron / s, the image in electron, and its header has no EXPTIME: set it, or save both",
+    ),
     "nothing": (lambda: [primary()], Choice(), r"a.fits has no image \(H, W\): save .* \(it holds nothing\)"),
     "an event list": (
         lambda: [primary(), table("EVENTS"), table("GTI")],

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_file, check_positive
 from lensphys.basics.remarks import of_all
-from lensphys.data.noise_maps import error_map, noise_map_in, questioned_law
+from lensphys.data.noise_maps import Scale, error_map, noise_map_in, questioned_law
 from lensphys.data.sky_levels import KEEP, sky_removed
 from lensphys.fits.beam import Beam
 from lensphys.fits.given import Subject
@@ -44,7 +44,7 @@ from lensphys.observation import (
 )
 from lensphys.observation.fingerprint import fingerprint
 from lensphys.observation.psf_file import centred_psf, read_kernel, usable
-from lensphys.observation.units import unit_ratio
+from lensphys.observation.units import exposure_of, unit_ratio
 from lensphys.tracing.grid import PixelGrid
 
 if TYPE_CHECKING:
@@ -449,8 +449,9 @@ def _noise(
     if noise is not None:
         own = given is None and noise.values.shape == contents.pixels.shape  # of a FITS stack, and of these images
         noise = noise if own else replace(noise, values=as_float32(contents.maps(noise.values, noise.where)))
-        unit = None if contents.units is None else unit_of(contents.units)
-        return error_map(noise, filled, unit, remarks)
+        header = contents.units
+        scale = Scale() if header is None else Scale(unit_of(header), exposure_of(header))
+        return error_map(noise, filled, scale, remarks)
     everywhere = torch.ones(1, 1, *image.shape[-2:], dtype=torch.bool)
     if preset is not None:
         remarks += preset.told("noise")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.units import UnitBase
+from astropy.units import s as second
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from torch import Tensor
@@ -84,9 +85,20 @@ class Deviation:
     marked: int = 0
 
 
-def deviation(
-    noise: NoiseMap, image: Tensor, unit: UnitBase | None = None, checks: NoiseChecks = NoiseChecks()
-) -> Deviation:
+@dataclass(frozen=True)
+class Scale:
+    """In what an image is.
+
+    Args:
+        unit: None if it is not known.
+        seconds: of its exposure, None if its header does not say.
+    """
+
+    unit: UnitBase | None = None
+    seconds: float | None = None
+
+
+def deviation(noise: NoiseMap, image: Tensor, scale: Scale = Scale(), checks: NoiseChecks = NoiseChecks()) -> Deviation:
     """Return a noise map as standard deviations; where it says nothing, they are not positive or not finite.
 
     Nor are they where it is huge, which marks pixels without a measurement.
@@ -98,18 +110,16 @@ def deviation(
     Args:
         noise: of the shape of the image.
         image: (N, 1, H, W), finite.
-        unit: of the image, None if it is not known.
+        scale: in what the image is.
         checks: what is plausible.
 
     Raises:
-        LensphysError: if the map is the image itself, or can hardly be what its file is taken for.
+        LensphysError: if the map is the image itself, can hardly be what its file is taken for, or is by the second
+            where the image is not, or the other way round, and nothing says for how long that was exposed.
     """
     if np.array_equal(noise.values.ravel(), image.numpy().ravel()):
         raise LensphysError(f"{noise.where} is the image itself: give the file of its noise")
-    conflict = _other_unit(noise, unit)
-    told = noise.kind
-    noise = _in_unit(noise, unit)
-    conflict += "" if noise.kind == told else f", by its unit, {noise.unit}"
+    noise, conflict = _in_unit(noise, scale)
     noise, marked = _without_marks(noise, checks)
     if noise.kind == WEIGHT:
         noise = weight_as_noise(noise, image, checks)
@@ -137,29 +147,35 @@ def _without_marks(noise: NoiseMap, checks: NoiseChecks) -> tuple[NoiseMap, int]
     return replace(noise, values=values), int(marks.sum())
 
 
-def _in_unit(noise: NoiseMap, unit: UnitBase | None) -> NoiseMap:
-    """The map in the unit of the image, or in the power of it that its kind has; as it is, where units do not tell.
+def _in_unit(noise: NoiseMap, scale: Scale) -> tuple[NoiseMap, str]:
+    """The map in the unit of the image, or in the power of it that its kind has, and what is told of that.
 
     A square says that it is a variance, whatever the name, which nobody writes by mistake; the image's own unit says
-    nothing against a name, since many copy it.
+    nothing against a name, since many copy it. Where units do not tell, the map stays as it is.
     """
+    unit = scale.unit
     if unit is None or noise.unit is None:
-        return noise
+        return noise, ""
     for kind in (noise.kind, VARIANCE, INVERSE_VARIANCE) if noise.named else _POWER:
         if kind in _POWER and noise.unit.is_equivalent(unit ** _POWER[kind]):
             factor = noise.unit.to(unit ** _POWER[kind])
-            return replace(noise, values=noise.values * np.float32(factor), kind=kind, named=True)
-    return noise
-
-
-def _other_unit(noise: NoiseMap, unit: UnitBase | None) -> str:
-    """What is told of a map whose unit is none of the image's, in any power."""
-    if unit is None or noise.unit is None or noise.kind not in _POWER:
-        return ""
-    fitting = (unit, *(unit**power for power in _POWER.values()))  # many write the image's own for a variance
-    if any(noise.unit.is_equivalent(one) for one in fitting):
-        return ""
-    return f", in {noise.unit} where the image is in {unit}: taken as they are"
+            told = "" if kind == noise.kind else f", by its unit, {noise.unit}"
+            return replace(noise, values=noise.values * np.float32(factor), kind=kind, named=True), told
+    if noise.kind not in _POWER or noise.unit.is_equivalent(unit):  # many write the image's own for a variance
+        return noise, ""
+    for times in (1, -1):  # the map by the second, the image not, and the other way round
+        power = _POWER[noise.kind]
+        whole = noise.unit * second ** (times * power)
+        if whole.is_equivalent(unit**power):
+            if scale.seconds is None:
+                raise LensphysError(
+                    f"{noise.where} is in {noise.unit}, the image in {unit}, and its header has no EXPTIME: set it, or "
+                    "save both in one unit"
+                )
+            factor = whole.to(unit**power) * scale.seconds ** (times * power)
+            told = f", from {noise.unit} to {unit} by the exposure of {scale.seconds:g} s"
+            return replace(noise, values=noise.values * np.float32(factor), named=True), told
+    return noise, f", in {noise.unit} where the image is in {unit}: taken as they are"
 
 
 def _converted(values: Array, kind: str) -> Array:
@@ -276,21 +292,21 @@ def noise_map_in(path: Path, image: Subject) -> NoiseMap:
 
 
 def error_map(
-    noise: NoiseMap, image: Tensor, unit: UnitBase | None, remarks: list[str], checks: NoiseChecks = NoiseChecks()
+    noise: NoiseMap, image: Tensor, scale: Scale, remarks: list[str], checks: NoiseChecks = NoiseChecks()
 ) -> tuple[ErrorMap, Tensor]:
     """Return the standard deviation that a noise map gives images, and where it is known.
 
     Args:
         noise: float32, of one image (H, W), or of each of them (N, H, W).
         image: (N, 1, H, W).
-        unit: of the images, if their header has one.
+        scale: in what the images are.
         remarks: gets a sentence on what was made of the map.
         checks: what is plausible.
 
     Raises:
         LensphysError: if it is the image itself, can hardly be noise, or no value is positive and finite.
     """
-    found = deviation(noise, image, unit, checks)
+    found = deviation(noise, image, scale, checks)
     remarks.append(f"noise: {noise.label}, {'; '.join((found.how, *noise.remarks))}")
     values = torch.from_numpy(found.values).reshape(-1, 1, *image.shape[-2:])
     known = torch.isfinite(values) & (values > 0)

@@ -90,9 +90,15 @@ def _electrons_assumed(unit: Any, header: Header, where: str) -> tuple[str, ...]
     return (f"{where} is in counts and has no GAIN: they are taken for electrons",)
 
 
+def exposure_of(header: Header) -> float | None:
+    """Return for how long an image was exposed [s]; None if no card says."""
+    told = (float(header[key]) for key in _TIMES if is_number(header.get(key)))
+    return next((seconds for seconds in told if 0 < seconds < float("inf")), None)
+
+
 def _other_exposure(header: Header, instrument: Instrument, where: str) -> tuple[str, ...]:
     own = instrument.noise
-    seconds = next((header[key] for key in _TIMES if isinstance(header.get(key), int | float)), None)
+    seconds = exposure_of(header)
     if not isinstance(own, ExposureNoiseSettings) or seconds is None:
         return ()
     assumed = own.exposure_time * own.num_exposures
