@@ -540,3 +540,18 @@ def test_channels_are_no_stack_of_lenses(tmp_path, what):
 def test_a_fourth_axis_of_another_name_is_a_stack(tmp_path):
     fits.writeto(tmp_path / "a.fits", np.stack([image()] * 3)[:, None], interferometer(CTYPE4="LENS"))
     assert fits_images(tmp_path / "a.fits", Choice(), planes=False) == 3
+
+
+def test_numbers_that_are_texts_are_numbers(tmp_path):
+    texts = CDELT.copy()
+    for key in ("CDELT1", "CDELT2", "CRPIX1", "CRVAL2"):
+        texts[key] = str(CDELT[key])
+    fits.writeto(tmp_path / "a.fits", image(), CDELT)
+    fits.writeto(tmp_path / "b.fits", image(), texts)
+    one, other = (read_fits_image(tmp_path / name).header for name in ("a.fits", "b.fits"))
+    assert rescaled_header(other, 2) == rescaled_header(one, 2)
+
+
+def test_a_strange_scale_that_was_given_is_not_to_be_repaired():
+    with pytest.raises(LensphysError, match=r'pixels of 1000" by --pixel-scale: give it in arcsec$'):
+        questioned_scale(1000.0, "--pixel-scale", "a.fits")

@@ -263,6 +263,14 @@ LAYOUTS: dict[str, Layout] = {
     "filter with a hyphen": Layout(
         lambda: [primary(), sci(FILTER="NIR-H"), ext("RMS_NIR_H", ERR)], sigma=0.1, choice=Choice(band="nir h")
     ),
+    "band by BAND": Layout(
+        lambda: [primary(), sci(2 * IMAGE, BAND="g"), ext("SCI", IMAGE, 2, **HEAD, BAND="r")], "SCI,2",
+        choice=Choice(band="r"),
+    ),
+    "images named for what was masked in them": Layout(
+        lambda: [primary(), sci(name="SCI_MASKED"), ext("ERR_MASKED", ERR)], "SCI_MASKED", 0.1
+    ),
+    "a scale that is a text": Layout(lambda: [primary(), ext("SCI", IMAGE, PIXSCALE="0.1")]),
     "band by FILTER": Layout(
         lambda: [primary(), sci(2 * IMAGE, "CHIP1", FILTER="g"), sci(IMAGE, "CHIP2", FILTER="r")], "CHIP2",
         choice=Choice(band="R"),

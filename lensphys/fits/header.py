@@ -35,6 +35,7 @@ _DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMD
 SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1", "PIXELSCALE")
 _SIDE = re.compile("|".join((*SCALE_KEYS, "PIXSCAL2", "SECPIX2", r"(CD[12]_[12]|CDELT[12])[A-Z]?")))
 _POINT, _SIP = re.compile(r"CRPIX[12][A-Z]?"), re.compile(r"[AB]P?_(\d)_(\d)")
+_PLACE = re.compile(r"(CRVAL[12]|PC[12]_[12]|CROTA[12]|LONPOLE|LATPOLE)[A-Z]?")
 _AREA = re.compile("PIXAR_SR|PIXAR_A2")  # JWST
 
 
@@ -74,8 +75,8 @@ def _plain_step(header: fits.Header) -> float | None:
 
 
 def filter_of(header: fits.Header) -> str:
-    """Return the filter of an image in capitals, nothing where no card names one: FILTER, or FILTER1 and 2 of HST."""
-    told = (str(header.get(key, "")).strip().upper() for key in ("FILTER", "FILTER1", "FILTER2"))
+    """Return the filter of an image in capitals, nothing where no card names one: FILTER, FILTER1 and 2, BAND."""
+    told = (str(header.get(key, "")).strip().upper() for key in ("FILTER", "FILTER1", "FILTER2", "BAND"))
     return next((name for name in told if name and not name.startswith("CLEAR")), "")
 
 
@@ -144,9 +145,8 @@ def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = Us
     unit = "arcsec" if key in SCALE_KEYS or key.startswith("-") else "degrees"
     low, high = usual.refused
     if not low <= scale <= high:
-        raise LensphysError(
-            f'{where} has pixels of {scale:.4g}" by {key}: repair {key} ({unit}), or give --pixel-scale'
-        )
+        remedy = f"give it in {unit}" if key == "--pixel-scale" else f"repair {key} ({unit}), or give --pixel-scale"
+        raise LensphysError(f'{where} has pixels of {scale:.4g}" by {key}: {remedy}')
     low, high = usual.questioned
     return None if low <= scale <= high else f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?'
 
@@ -265,7 +265,7 @@ def check_rescalable(where: str, header: fits.Header) -> None:
     if tables:
         raise LensphysError(f"{where} has a WCS with distortion tables ({tables[0]}): drizzle the image first")
     for key, value in header.items():
-        if any(form.fullmatch(key) for form in (_POINT, _SIDE, _AREA, _SIP)) and not isinstance(value, int | float):
+        if _is_number(key) and not isinstance(value, int | float):
             raise LensphysError(f"{where} has {key} = {shown(repr(value))}, expected a number: repair it")
 
 
@@ -289,7 +289,23 @@ def header_of(hdu: Hdu, file: FitsFile) -> fits.Header:
         inherited = card.keyword not in ("", "COMMENT", "HISTORY", *new)
         if inherited and not (own_sky and SKY.fullmatch(card.keyword)):
             new.append(card, end=True)
+    return with_numbers(new)
+
+
+def with_numbers(header: fits.Header) -> fits.Header:
+    """Return a header in which what sizes and places of pixels say as a text (PIXSCALE = '0.1') is a number."""
+    texts = [key for key, value in header.items() if isinstance(value, str) and _is_number(key)]
+    new = header.copy() if texts else header
+    for key in texts:
+        try:
+            new[key] = float(header[key])
+        except ValueError:
+            continue  # it is refused where it is needed
     return new
+
+
+def _is_number(key: str) -> bool:
+    return any(form.fullmatch(key) for form in (_POINT, _SIDE, _AREA, _SIP, _PLACE))
 
 
 def lost_cards(hdu: Hdu, file: FitsFile) -> list[str]:

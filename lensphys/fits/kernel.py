@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lensphys.basics.checks import LensphysError, is_number
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
 from lensphys.fits.given import Subject, map_for
-from lensphys.fits.header import filter_of, kernel_scale, same_scale, stated_scale
+from lensphys.fits.header import filter_of, kernel_scale, same_scale, stated_scale, with_numbers
 from lensphys.fits.names import IMAGE, PSF
 
 Array = NDArray[Any]
@@ -131,11 +131,12 @@ def kernel_of(hdu: Hdu, file: FitsFile, plane: Plane | None = None) -> Kernel:
     if len(hdu.shape) != 2 and not one_each:
         remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
-    common = fits.Header() if any(other.number == 0 for other in file.hdus) else file.primary
-    found = ((key, header[key]) for header in (hdu.header, common) for key in OVERSAMPLINGS if key in header)
+    own = with_numbers(hdu.header)
+    common = fits.Header() if any(other.number == 0 for other in file.hdus) else with_numbers(file.primary)
+    found = ((key, header[key]) for header in (own, common) for key in OVERSAMPLINGS if key in header)
     key, oversampling = next(found, (None, 1))
     # beside an oversampling a WCS may be the image's own; an empty primary header speaks for all
-    scale = stated_scale(hdu.header, hdu.where) if key else kernel_scale(hdu.header, hdu.where)
+    scale = stated_scale(own, hdu.where) if key else kernel_scale(own, hdu.where)
     scale = scale or (None if key else kernel_scale(common, hdu.where))
     remarks: tuple[str, ...] = (f"plane {plane.number} of {plane.count}",) if plane is not None and one_each else ()
     if scale is None and key is None:

@@ -30,7 +30,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     DEVIATION: (
         "ERR", "ERROR", "ERRORS", "ERRDATA", "RMS", "SIGMA", "STD", "STDDEV", "STDEV", "UNC", "UNCERT", "UNCERTAINTY",
-        "UNCERTAINTIES", "NOISE",
+        "UNCERTAINTIES", "NOISE", "ERRS", "SIG", "FLUXERR", "DATAERR",
     ),
     VARIANCE: ("VAR", "VARIANCE", "VARIANCES", "STAT"),
     INVERSE_VARIANCE: ("IVAR", "IVM", "INVVAR", "INV_VAR", "INVERSE_VARIANCE", "INVERSE_VAR", "WGT"),
@@ -41,6 +41,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "DQ", "DATA_QUALITY", "QUALITY", "QUALDATA", "FLAG", "FLAGS", "FLG", "MSK", "MASKBITS", "BITMASK", "BPM",
         "BADPIX", "BAD_PIXELS", "BAD_PIXEL", "BAD_PIXEL_MASK", "BADMASK", "BAD_MASK", "MASK_BAD", "BPMASK", "CRMASK",
         "CR_MASK", "SATMASK", "SAT_MASK", "COSMIC_MASK", "COSMICS", "COSMIC_RAYS", "SATURATED", "HOTPIX", "DEADPIX",
+        "QUAL", "DQARR", "PIXMASK", "BAD", "MASKED", "INVALID",
     ),
     MASK: ("MASK",),
     GOOD: (
@@ -83,6 +84,7 @@ _KIN = (NOISE, (*MASKS, OBJECTS, OF_LENS), (PSF,))
 # of an image (EXP_1_SCI, GOOD_IMAGE, FLAT_SCI) goes no further than the name of an image does.
 _ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID", "FLAT", "DARK", "BIAS", "GAIN")
 _ALSO_SAID_OF_NOISE = ("STAT",)  # ERR_STAT is no variance
+_ALSO_SAID_OF_ALL = ("BAD", "MASKED", "INVALID")  # MASKED_SCI and SCI_MASKED are images
 _NOISES = frozenset(name for role in NOISE for name in NAMES.get(role, ())).difference(
     _ALSO_SAID_OF_IMAGES
 )  # and of no band
@@ -216,6 +218,8 @@ def _known(words: list[str]) -> list[tuple[int, int]]:
 
 
 def _sureness(known: str) -> int:
+    if known in _ALSO_SAID_OF_ALL:
+        return -1
     if known in _ALSO_SAID_OF_IMAGES:
         return 0
     if known in _ALSO_SAID_OF_NOISE:
