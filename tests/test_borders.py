@@ -49,6 +49,15 @@ def test_a_hole_inside_is_no_border_and_nan_is_left_to_others():
     assert not border_of(holed, lost).any()
 
 
+@pytest.mark.parametrize("mean", [0.3, 3.0])
+def test_pixels_that_are_nan_hide_no_border_of_counts(mean):
+    counts = np.random.default_rng(0).poisson(mean, (HEIGHT, WIDTH)).astype("f4")
+    chosen = frame(2, 0, 0, 12)
+    padded = np.where(chosen, np.float32(7), counts)
+    padded[0, :5] = padded[10, -3:] = padded[-1, 3] = np.nan
+    assert (border_of(padded)[0] == chosen & np.isfinite(padded)).all()
+
+
 @pytest.mark.parametrize("value", [0.0, -999.0, 65535.0])
 def test_patches_inside_are_found(value):
     holed, whole = sky(), sky(1)

@@ -203,6 +203,17 @@ def test_what_an_npz_says_of_its_image_is_no_map(tmp_path, key, shape):
         assert found.header["EXPTIME"] == 2.0
 
 
+def test_zeros_that_were_observed_beside_nan_count(tmp_path):
+    """A sky in steps has zeros of its own, which are no part of a patch of pixels that are no number."""
+    image = np.round(np.random.default_rng(0).normal(0, 1, (24, 28)), 2).astype("f4")
+    image[10:14, 9:19] += 30
+    image[:4] = np.nan
+    image[4, ::3] = image[9, 5] = 0
+    fits.writeto(tmp_path / "a.fits", image, fits.Header({"PIXSCALE": 0.1}))
+    seen = read_images(tmp_path / "a.fits", Reading(bad_pixels="keep")).observation
+    assert np.array_equal(seen.mask[0, 0].numpy(), np.isfinite(image))
+
+
 def test_a_cut_npz(tmp_path):
     np.savez(tmp_path / "a.npz", image=stack()[0])
     for size in (0, 50, 300):

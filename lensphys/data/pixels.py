@@ -131,8 +131,9 @@ def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
 
 def without_filled(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
     """Return where pixels of images are good (N, 1, H, W), less what was filled with one value: borders and patches."""
-    border = filled_border(image) & good
-    inside = filled_patches(image) & good & ~border
+    seen = torch.where(good, image, torch.nan)  # zeros for what is no number would be one with zeros that are observed
+    border = filled_border(seen) & good
+    inside = filled_patches(seen) & good & ~border
     for words, filled in (
         ("a border of one value, {} pixels, is", border),
         ("patches of one value, {} pixels, are", inside),

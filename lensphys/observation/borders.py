@@ -123,12 +123,13 @@ def _end(values: _Pixels, count: _Counts, fills: Fills) -> _Pixels:
 
 def _repeats(values: _Pixels, fills: Fills) -> bool:
     """Whether values are counts, which repeat themselves."""
+    values = values[np.isfinite(values)]
     return len(np.unique(values)) < fills.repeated * values.size
 
 
 def _of_one(image: _Pixels, fills: Fills) -> _Chosen:
     patches = _patches(image, fills)
-    return _lines(image, fills) if _repeats(image[~patches], fills) else patches
+    return _lines(image, fills) & np.isfinite(image) if _repeats(image[~patches], fills) else patches
 
 
 def _patches(image: _Pixels, fills: Fills) -> _Chosen:
@@ -158,10 +159,12 @@ def _lines(image: _Pixels, fills: Fills) -> _Chosen:
 
 
 def _rows_of_one_value(image: _Pixels) -> int:
-    one = (image == image[0, 0]).all(1)
+    known = np.isfinite(image)
+    one = ((image == image[known][:1]) | ~known).all(1) if known.any() else np.zeros(len(image), bool)
     return len(one) if one.all() else int(one.argmin())
 
 
 def _beyond_chance(line: _Pixels, rest: _Pixels, fills: Fills) -> bool:
+    line, rest = line[np.isfinite(line)], rest[np.isfinite(rest)]
     share = (rest == line[0]).mean() if line.size and rest.size else 0.0
     return bool(line.size and share**line.size < fills.chance)
