@@ -84,6 +84,11 @@ def test_symptoms_of_one_image(tmp_path, image, name):
     assert findings[0].severity != "note"  # what is wrong comes first
 
 
+def test_a_pedestal_is_no_lack_of_noise(tmp_path):
+    findings = diagnose_images(saved(tmp_path / "a.fits", ring() + np.float32(1e4), PIXSCALE=0.05))
+    assert "noise_free" not in [*names(findings, "error"), *names(findings, "warning")]
+
+
 def test_whole_numbers_are_right_where_the_unit_has_them(tmp_path):
     findings = diagnose_images(saved(tmp_path / "a.fits", np.round(1000 * ring()), 20, "electron", PIXSCALE=0.05))
     assert "integers" not in names(findings, "error")

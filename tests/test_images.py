@@ -203,6 +203,13 @@ def test_what_an_npz_says_of_its_image_is_no_map(tmp_path, key, shape):
         assert found.header["EXPTIME"] == 2.0
 
 
+def test_an_image_without_light_is_named_with_its_extension(tmp_path):
+    ones = fits.ImageHDU(np.ones((H, W), np.float32), fits.Header({"PIXSCALE": 0.1}), name="WEIRD")
+    fits.HDUList([fits.PrimaryHDU(), ones, fits.ImageHDU(stack()[0], name="X")]).writeto(tmp_path / "a.fits")
+    with pytest.raises(LensphysError, match=r"a.fits\[WEIRD\] \(--ext takes another array\) is 1 everywhere"):
+        read_images(tmp_path / "a.fits")
+
+
 def test_zeros_that_were_observed_beside_nan_count(tmp_path):
     """A sky in steps has zeros of its own, which are no part of a patch of pixels that are no number."""
     image = np.round(np.random.default_rng(0).normal(0, 1, (24, 28)), 2).astype("f4")

@@ -97,6 +97,7 @@ class Contents:
         unit: of arrays that have one, as BUNIT would say it.
         plane: which one of a cube the image is.
         remarks: sentences for the user.
+        where: the file and the extension, of one image of several arrays.
     """
 
     pixels: Array
@@ -113,6 +114,7 @@ class Contents:
     unit: str = ""
     plane: Plane | None = None
     remarks: list[str] = field(default_factory=list)
+    where: str = ""
 
     @property
     def units(self) -> Header | None:
@@ -369,6 +371,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice) -> Con
         header=found.header,
         band=found.band,
         plane=found.plane,
+        where=f"{path}[{found.extension}] (--ext takes another array)" if found.unused else "",
         remarks=[*found.remarks, *([] if conflict is None else [conflict]), *_brightness(found.header)],
     )
 

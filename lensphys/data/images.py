@@ -216,7 +216,7 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     instrument, conditions, origin = _telescope(contents, reading, remarks)
     where = path if isinstance(path, InMemory) else Path(path)
     scale = _pixel_scale(where, reading.pixel_scale, contents, instrument, remarks)
-    contents = contents.rows(usable_images(where, contents.pixels, contents.numbers, remarks))
+    contents = contents.rows(usable_images(contents.where or where, contents.pixels, contents.numbers, remarks))
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and not same_scale(scale, instrument.pixel_scale):

@@ -240,7 +240,7 @@ def _of_light(images: _Images, law: Noise) -> Symptoms:
 
 
 def without_noise(image: Tensor, law: Noise | None, settings: SymptomSettings) -> tuple[Tensor, Tensor]:
-    """Return which images have hardly any noise, and how much they have: of a known law's, else of the peak; (B,) each.
+    """Return which images have hardly any noise, and how much: of a known law's, else of the peak over the sky; (B,).
 
     Args:
         image: (B, 1, H, W).
@@ -249,7 +249,8 @@ def without_noise(image: Tensor, law: Noise | None, settings: SymptomSettings) -
     """
     smooth = F.avg_pool2d(image, 3, stride=1)
     sigma, faint = _faint_scatter(image, smooth)
-    share = sigma / image.flatten(1).abs().amax(1)
+    over = image - image.flatten(1).median(1).values[:, None, None, None]
+    share = sigma / over.flatten(1).abs().amax(1)
     quiet = share < settings.noise_free_peak
     if law is None:
         return quiet, share
