@@ -1032,6 +1032,13 @@ def test_pixels_of_a_huge_noise_are_masked(tmp_path, name, share):
     assert f"a.fits[{name}]: {told}" in found.remarks and "in the unit" not in "".join(found.remarks)
 
 
+def test_names_with_braces(tmp_path):
+    hdus = [primary(), sci(), ext("MASK_{1}", BAD), ext("OBJMASK_{}", BAD), ext("ERR_{X", np.where(BAD, 0, ERR))]
+    found = read_images(written(tmp_path / "a.fits", hdus))
+    assert int((~found.observation.mask).sum()) == FAULTS
+    assert f"a.fits[ERR_{{X]: {FAULTS} values that are not positive and finite are masked" in found.remarks
+
+
 def test_bright_pixels_keep_their_noise(tmp_path):
     noise = ERR * np.where(IMAGE > 1, 300, 1)
     found = read_images(written(tmp_path / "a.fits", [primary(), sci(), ext("ERR", noise)]))

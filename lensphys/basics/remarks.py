@@ -43,6 +43,16 @@ class Tally(Remark):
         return type(self)(self.key, *sums)
 
 
+def literal(text: str) -> str:
+    """Return somebody else's text for the words of a `Tally`, which may hold braces of its own.
+
+    Example:
+        >>> str(Tally(literal("MASK_{1}") + ": {} pixels are masked", 3))
+        'MASK_{1}: 3 pixels are masked'
+    """
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def of_all(parts: Iterable[Sequence[str]]) -> list[str]:
     """Return the remarks on a file from those on its parts, in the order in which they came up.
 

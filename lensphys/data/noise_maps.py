@@ -16,7 +16,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.remarks import Tally
+from lensphys.basics.remarks import Tally, literal
 from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.data.npy import mapped_npy
@@ -316,6 +316,6 @@ def error_map(
     lost = int((~known).sum()) - found.marked
     for what, count in (("values that are not positive and finite", lost), (huge, found.marked)):
         if count:
-            words = f"{noise.label}: {{}} {what} are masked"
+            words = f"{literal(noise.label)}: {{}} {what} are masked"
             remarks.append(words.format(count) if len(known) == 1 else Tally(words, count))
     return ErrorMap(torch.where(known, values, values[known].median())), known

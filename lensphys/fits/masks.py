@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
 from lensphys.basics.checks import LensphysError
-from lensphys.basics.remarks import Tally
+from lensphys.basics.remarks import Tally, literal
 from lensphys.basics.scatter import scatter
 from lensphys.basics.settings import Strict
 from lensphys.fits.file import Hdu
@@ -169,11 +169,11 @@ def without_objects(mask: Mask, image: Array, good: Array | None) -> tuple[Array
     share = (marked & light).sum((-2, -1)) / np.maximum(light.sum((-2, -1)), 1)
     unused = share > mask.reading.fewest
     how = f"it marks {100 * share:.0f} % of" if share.ndim == 0 else "in {} of the images it marks"
-    said = [Tally(f"{mask.name} is not used: {how} the lens's own light, in the middle", int(unused.sum()))]
+    said = [Tally(f"{literal(mask.name)} is not used: {how} the lens's own light, in the middle", int(unused.sum()))]
     if unused.all():
         return good, [*said]
     marked &= ~unused[..., None, None]
-    masked = Tally(f"{mask.name}: {{}} pixels of objects are masked", int(marked.sum()))
+    masked = Tally(f"{literal(mask.name)}: {{}} pixels of objects are masked", int(marked.sum()))
     return ~marked if good is None else good & ~marked, [masked, *(said if unused.any() else [])]
 
 
@@ -198,7 +198,7 @@ def _told(mask: Mask, good: Array, why: str) -> tuple[Array, str]:
     """Where pixels count, less those where the mask is NaN, and the sentence."""
     unknown = np.isnan(mask.values) if mask.values.dtype.kind == "f" else np.zeros_like(good)
     good, why = good & ~unknown, f"{why}, and none where it is NaN" if unknown.any() else why
-    return good, Tally(f"{mask.name}: {{}} of {{}} pixels count, {why}", int(good.sum()), good.size)
+    return good, Tally(f"{literal(mask.name)}: {{}} of {{}} pixels count, {why}", int(good.sum()), good.size)
 
 
 def _planes(header: fits.Header) -> dict[str, int]:
