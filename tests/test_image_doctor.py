@@ -139,4 +139,4 @@ def test_the_command(tmp_path):
     np.save(tmp_path / "dark.npy", np.ones((32, 32)))
     assert CliRunner().invoke(app, ["doctor", str(tmp_path / "dark.npy")]).exit_code == 1
     two = CliRunner().invoke(app, ["doctor", str(path), str(path)])
-    assert two.exit_code == 2 and "ask about one file of images at a time" in two.output
+    assert two.exit_code == 2 and "give one file of images at a time" in two.output

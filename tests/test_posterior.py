@@ -268,6 +268,15 @@ def test_what_is_derived_of_a_sersic_behind_an_sie(truth):
     torch.testing.assert_close(found["magnification"], unlensed, rtol=0.05, atol=0)
 
 
+def test_a_parameter_at_its_bound_has_no_error(truth):
+    problem, x = truth
+    other = x.clone()
+    other[1, problem.model.names.index("source.n_sersic")] = -12.0
+    errors = about(problem, other).errors()
+    assert errors["source.n_sersic"].isnan().tolist() == [False, True]
+    assert not errors["lens.theta_E"].isnan().any()
+
+
 def test_sources_that_are_far_apart_count_in_full():
     smooth = LensModel.smooth()
     others = {"disc": Member.from_component(Sersic), "knot": Member.from_component(Gaussian)}

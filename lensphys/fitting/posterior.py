@@ -19,6 +19,7 @@ from lensphys.observation import Camera, block_sum
 from lensphys.tracing.grid import PixelGrid
 
 _PIXELS_AT_ONCE = 1 << 12
+_AT_BOUND = 1e-3  # share of its range: nearer to a bound a parameter has no standard deviation
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class Posterior:
         return cls(fitted, fitted.end.normal.factor, spread, arc)
 
     def errors(self) -> dict[str, Tensor]:
-        """Return the standard deviations of the model's parameters, each (B,)."""
+        """Return the standard deviations of the model's parameters, each (B,); NaN of one that stands at its bound."""
         problem = self.fitted.problem
         own = problem.parts(self.fitted.x)[0]
         spread = self._spread()[:, : own.shape[1]] * problem.steepness(own).double().abs()
+        spread = torch.where(problem.space.at_bounds(own, _AT_BOUND), torch.nan, spread)
         return dict(zip(problem.model.names, spread.to(own).unbind(1), strict=True))
 
     def bodies(self) -> Tensor:
