@@ -628,3 +628,27 @@ def test_some_images_come_in_the_order_in_which_they_are_named():
         assert list(result[wanted].images.index) == wanted
     assert seen[::-1].image == pytest.approx(seen.image[::-1])
     assert seen[np.array([True, False, True])].image == pytest.approx(seen.image[[0, 2]])
+
+
+@pytest.mark.parametrize("ending", [".fits", ".npz", ".h5"])
+def test_a_result_keeps_the_redshifts_that_its_masses_were_computed_with(tmp_path, hst, ending):
+    seen = hst
+    if ending != ".fits":
+        np.savez(tmp_path / "a.npz", image=hst.image, noise=hst.noise, pixel_scale=hst.pixel_scale)
+        seen = lp.read(tmp_path / "a.npz")
+    else:
+        header = hst.set.header.copy()
+        header.update({"Z_LENS": 0.5, "Z_SOURCE": 2.5})
+        seen = replace(hst, set=replace(hst.set, header=header))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", lp.Note)
+        found = lp.super_resolve(seen, method="bicubic", z_lens=0.3, z_source=2.5)
+    said = [str(w.message) for w in told]
+    assert said == (["the header says Z_LENS 0.5: masses are by z_lens 0.3"] if ending == ".fits" else [])
+    found.write(tmp_path / f"b{ending}")
+    again = lp.read_result(tmp_path / f"b{ending}")
+    assert (again.provenance["z_lens"], again.provenance["z_source"]) == (0.3, 2.5)
+    assert (again.planes["z_lens"].tolist(), again.planes["z_source"].tolist()) == ([0.3], [2.5])
+    if ending == ".fits":
+        head = fits.getheader(tmp_path / "b.fits")
+        assert [head[name] for name in ("Z_LENS", "Z_SOURCE", "Z_LENS0", "Z_SOURC0")] == [0.3, 2.5, 0.5, 2.5]

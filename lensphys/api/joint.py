@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from lensphys.api.images import Array, File, Images, as_images
-from lensphys.api.result import Result, Writable, parameter_table, summary_line, with_masses
+from lensphys.api.redshifts import Redshifts
+from lensphys.api.result import Result, Writable, parameter_table, summary_line
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted, joined, readable
@@ -127,6 +128,13 @@ class Dataset:
             return [None] * len(headers)
         return [Placement(torch.tensor([[*place, 0.0]])) for place in found if place is not None]
 
+    def doubts(self, redshifts: Redshifts | None) -> list[str]:
+        """Return what the headers of the images say otherwise than the redshifts that were given."""
+        if redshifts is None:
+            return []
+        pairs = zip(self.names, self.images, strict=True)
+        return [f"{name}: {line}" for name, one in pairs for line in redshifts.remarks(one.set.header)]
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -236,13 +244,14 @@ class JointResult(Writable):
         numbers = {"theta_E": self.theta_E, "chi2": self.chi2, "evidence": self.found.evidence}
         if self.found.correlation is not None:
             numbers["correlation"] = self.found.correlation
+        numbers |= {name: self.provenance[name] for name in ("z_lens", "z_source") if name in self.provenance}
         words = {"quality": self.quality, "reasons": joined(self.reasons)}
         bands = {band: (result.images.set, result.planes) for band, result in self.bands.items()}
         write_joint(path, JointFile(bands, columns, numbers, words, self.scale, self.provenance))
 
 
 def super_resolved(
-    dataset: Dataset, method: JointRefinedFit, scale: int, *, solar: float | None = None, device: str = "cpu"
+    dataset: Dataset, method: JointRefinedFit, scale: int, redshifts: Redshifts | None = None, *, device: str = "cpu"
 ) -> JointResult:
     """Return the joint result of a data set.
 
@@ -250,7 +259,7 @@ def super_resolved(
         dataset: the images.
         method: how.
         scale: factor by which pixels become smaller.
-        solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
+        redshifts: of lens and source, for the masses of sub-halos.
         device: ``cpu`` or ``cuda``.
     """
     seen = [one.to(device) for one in dataset.seen]
@@ -265,11 +274,13 @@ def super_resolved(
         read={name: one.remarks for name, one in by.items()},
         joint=method.joint.model_dump(mode="json"),
         model=method.fit.model.resolved,
+        **({} if redshifts is None else redshifts.record),
     )
     results = {}
     for band, prediction in found.bands.items():
         images = replace(by[found.leaders[band]], single=True)
-        planes = with_masses(described(prediction, taken[found.leaders[band]]), solar)
+        planes = described(prediction, taken[found.leaders[band]])
+        planes = planes if redshifts is None else redshifts.completed(planes)
         results[band] = Result(images, planes, scale, origin)
     return JointResult(found, results, scale, origin)
 

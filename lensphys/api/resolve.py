@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,7 +13,8 @@ from lensphys.api.chosen import Chosen, chosen_for
 from lensphys.api.device import device_of
 from lensphys.api.images import File, Images, as_images, kernel
 from lensphys.api.joint import Dataset, JointResult, joint_method, super_resolved
-from lensphys.api.result import Outcome, Result, with_masses
+from lensphys.api.redshifts import Redshifts
+from lensphys.api.result import Outcome, Result
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.provenance import provenance
@@ -108,21 +108,30 @@ def super_resolve(
     """
     given = images if isinstance(images, Dataset) else as_images(images)
     with in_python():
-        solar, where = solar_radius(z_lens, z_source), device_of(device)
+        redshifts, where = Redshifts.given(z_lens, z_source), device_of(device)
         chosen = chosen_for(weights, method, model, refine, where)
         factor = check_whole("scale", chosen.scale if scale is None else scale, 1, FINEST)
         if isinstance(given, Dataset):
             if target_psf is not None:
                 raise LensphysError("a target PSF is for a single image: leave it out for several images of a lens")
-            return super_resolved(given, joint_method(chosen.method, chosen.name), factor, solar=solar, device=where)
+            tell(given.doubts(redshifts))
+            return super_resolved(given, joint_method(chosen.method, chosen.name), factor, redshifts, device=where)
         ready, target = given.set, kernel(target_psf, "the target PSF")
+        tell([] if redshifts is None else redshifts.remarks(ready.header))
         record = {"input": given.name}
         if target is not None:
             ready = with_target_psf(ready, target, factor)
             tell(r for r in ready.remarks if r not in given.remarks)
             record["target_psf"] = ready.psf
         found = resolved(
-            ready, chosen, factor, solar=solar, workers=workers, batch_size=batch_size, device=where, record=record
+            ready,
+            chosen,
+            factor,
+            redshifts=redshifts,
+            workers=workers,
+            batch_size=batch_size,
+            device=where,
+            record=record,
         )
     if found.without_theta_E is not None:
         tell([found.without_theta_E])
@@ -134,7 +143,7 @@ def resolved(
     chosen: Chosen,
     scale: int,
     *,
-    solar: float | None = None,
+    redshifts: Redshifts | None = None,
     workers: int = 1,
     batch_size: int = 16,
     device: str = "cpu",
@@ -147,7 +156,7 @@ def resolved(
         images: as they were read, or a long stack that is read as it is wanted.
         chosen: the method.
         scale: factor by which pixels become smaller.
-        solar: Einstein radius of a solar mass [arcsec], for the masses of sub-halos.
+        redshifts: of lens and source, for the masses of sub-halos.
         workers: processes side by side.
         batch_size: images at a time, fewer where workers share a short stack: a chunk.
         device: ``cpu`` or ``cuda``.
@@ -167,24 +176,9 @@ def resolved(
     )
     if images.index.tolist() != [0]:  # of a stack, or one image out of it
         planes["index"] = images.index
-    return Outcome(images, with_masses(planes, solar), scale, origin, kept)
-
-
-def solar_radius(z_lens: float | None, z_source: float | None) -> float | None:
-    """Return the Einstein radius of a solar mass [arcsec], where both redshifts are known.
-
-    Raises:
-        LensphysError: if one is missing, or the source is not behind the lens.
-    """
-    if (z_lens is None) != (z_source is None):
-        raise LensphysError("masses take both redshifts: give --z-lens and --z-source, or neither")
-    if z_lens is None or z_source is None:
-        return None
-    if not (isinstance(z_lens, Real) and isinstance(z_source, Real) and 0 < z_lens < z_source):
-        raise LensphysError(f"--z-lens must lie between 0 and --z-source, got {z_lens!r} and {z_source!r}")
-    from lensphys.simulation.cosmology import einstein_radius_of_solar_mass
-
-    return einstein_radius_of_solar_mass(z_lens, z_source, "angular_diameter")
+    if redshifts is not None:
+        planes, origin = redshifts.completed(planes), origin | redshifts.record
+    return Outcome(images, planes, scale, origin, kept)
 
 
 def _kept(images: ImageSet | ImageStack, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:

@@ -273,18 +273,6 @@ class Result(Outcome):
         return vstack(parts, metadata_conflicts="silent")
 
 
-def with_masses(planes: dict[str, Any], solar: float | None) -> dict[str, Any]:
-    """Return what was found with the masses of sub-halos, (N, K) [solar masses], where they can be told.
-
-    Args:
-        planes: all that was found.
-        solar: Einstein radius of a solar mass [arcsec]; None where the redshifts are not known.
-    """
-    if solar is None or "bodies" not in planes:
-        return planes
-    return planes | {"body_masses": (planes["bodies"][:, :, 2].astype("f8") / solar) ** 2}
-
-
 def summary_line(
     chi2: float = float("nan"),
     theta_E: float | None = None,

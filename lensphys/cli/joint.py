@@ -13,6 +13,7 @@ from lensphys.cli.base import note, option, tell_result
 if TYPE_CHECKING:
     from lensphys.api.chosen import Chosen
     from lensphys.api.joint import Dataset
+    from lensphys.api.redshifts import Redshifts
     from lensphys.data.images import Reading
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def alone(name: str, values: Sequence[T]) -> T | None:
 
 
 def super_resolve_together(
-    several: SeveralImages, chosen: Chosen, scale: int, out: Path, solar: float | None, device: str
+    several: SeveralImages, chosen: Chosen, scale: int, out: Path, redshifts: Redshifts | None, device: str
 ) -> None:
     """Fit all images of a lens together, write the result, and say what was found.
 
@@ -126,7 +127,9 @@ def super_resolve_together(
     method = joint_method(chosen.method, chosen.name)
     dataset = several.dataset()
     check_joint_output(out, all(one.set.header is not None for one in dataset.images))
-    result = super_resolved(dataset, method, scale, solar=solar, device=device)
+    for line in dataset.doubts(redshifts):
+        note(line)
+    result = super_resolved(dataset, method, scale, redshifts, device=device)
     result.save(out)
     tell_result(out, result)
 

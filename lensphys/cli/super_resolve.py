@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensphys.api.chosen import Chosen
+    from lensphys.api.redshifts import Redshifts
     from lensphys.data.images import Reading
 
 
@@ -151,14 +152,14 @@ def super_resolve(
     """
     from lensphys.api.chosen import chosen_for, network
     from lensphys.api.images import choice_of
-    from lensphys.api.resolve import solar_radius
+    from lensphys.api.redshifts import Redshifts
     from lensphys.catalogue.inputs import is_many
     from lensphys.data.images import Reading
     from lensphys.data.results import check_output
     from lensphys.observation import Instrument
 
     allow(trust)
-    solar, where = solar_radius(z_lens, z_source), device_of(device)
+    redshifts, where = Redshifts.given(z_lens, z_source), device_of(device)
     bands = [] if band is None else [name.strip() for name in band.split(",")]
     preset = None if instrument is None else Instrument.named(instrument)
     choice = choice_of(ext, band, mask_means)
@@ -171,7 +172,7 @@ def super_resolve(
         several = SeveralImages(inputs, kind or ("bands" if len(bands) > 1 else None), bands, beside, reading)
         several.check()
         claim(out, *files, overwrite=overwrite)
-        super_resolve_together(several, chosen_for(None, method, model, None, where), scale or 2, out, solar, where)
+        super_resolve_together(several, chosen_for(None, method, model, None, where), scale or 2, out, redshifts, where)
         return
     source, many = inputs[0], is_many(inputs[0], out)
     (_CATALOGUE if many else _ONE_FILE).check(context)
@@ -189,7 +190,7 @@ def super_resolve(
     if many:
         make_catalogue(request, chosen, reading)
     else:
-        _super_resolve_file(request, chosen, reading, _wanted(rows, count), solar)
+        _super_resolve_file(request, chosen, reading, _wanted(rows, count), redshifts)
 
 
 def _count(source: Path, reading: Reading, out: Path, rows: str | None) -> int | None:
@@ -218,21 +219,27 @@ def _wanted(rows: str | None, count: int | None) -> NDArray[Any] | None:
 
 
 def _super_resolve_file(
-    request: Request, chosen: Chosen, reading: Reading, rows: NDArray[Any] | None, solar: float | None
+    request: Request, chosen: Chosen, reading: Reading, rows: NDArray[Any] | None, redshifts: Redshifts | None
 ) -> None:
     """Super-resolve the images of one file, and say what was found."""
     from lensphys.api.resolve import resolved
     from lensphys.data.stack import open_images
 
     images = open_images(request.source, reading, request.scale, rows)
-    for sentence in images.remarks:
+    for sentence in [*images.remarks, *([] if redshifts is None else redshifts.remarks(images.header))]:
         note(sentence)
     record = {"input": request.source.name}
     record |= {} if reading.target_psf is None else {"target_psf": reading.target_psf.name}
     result = resolved(
-        images, chosen, request.scale, solar=solar, workers=request.workers, device=request.device, record=record,
+        images,
+        chosen,
+        request.scale,
+        redshifts=redshifts,
+        workers=request.workers,
+        device=request.device,
+        record=record,
         beside=request.out,
-    )  # fmt: skip
+    )
     if result.without_theta_E is not None:
         note(result.without_theta_E)
     result.save(request.out)

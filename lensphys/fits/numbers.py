@@ -41,11 +41,13 @@ NUMBERS = {
         Number("subhalos", "SUBHALOS", "sub-halos found", whole=True),
         Number("false_subhalos", "SUBFALSE", "sub-halos that a smooth lens would show"),
         Number("correlation", "CORREL", "of the sources of two bands, by the prior"),
+        Number("z_lens", "Z_LENS", "redshift of the lens that was given, for masses"),
+        Number("z_source", "Z_SOURCE", "redshift of the source that was given"),
     )
 }
 """By their names, in the order of a file."""
 
-OF_FITS = tuple(name for name in NUMBERS if name not in ("theta_E", "chi2", "correlation"))
+OF_FITS = tuple(n for n in NUMBERS if n not in ("theta_E", "chi2", "correlation", "z_lens", "z_source"))
 """What `lensphys.prediction.Prediction` has by their names of each fit, beside its parameters and chi^2."""
 
 
