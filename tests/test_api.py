@@ -652,3 +652,13 @@ def test_a_result_keeps_the_redshifts_that_its_masses_were_computed_with(tmp_pat
     if ending == ".fits":
         head = fits.getheader(tmp_path / "b.fits")
         assert [head[name] for name in ("Z_LENS", "Z_SOURCE", "Z_LENS0", "Z_SOURC0")] == [0.3, 2.5, 0.5, 2.5]
+
+
+def test_fitting_and_super_resolving_are_the_same_in_inference_mode(lens):
+    def found() -> Any:
+        seen = lp.observe(lens, lp.Sersic(amp=5.0, R_sersic=0.2, n_sersic=1.0), "euclid_vis", height=24, width=24)
+        return lp.super_resolve(seen, model=PLAIN).image
+
+    with torch.inference_mode():
+        inside = found()
+    assert np.array_equal(inside, found())

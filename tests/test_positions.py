@@ -16,6 +16,7 @@ from lensphys.basics.checks import LensphysError
 from lensphys.model import CosineBasis, MassProfile, PointSwarm, PotentialField
 from lensphys.model.mass.multipole import MultipoleWaves
 from lensphys.model.points import quadrature
+from lensphys.tracing.grid import PixelGrid
 
 PLACE = {"center_x": 0.07, "center_y": -0.04}
 PROFILES: dict[str, MassProfile] = {
@@ -261,3 +262,25 @@ def test_the_curves_as_lenstronomy_has_them():
     for ours, theirs, close in ((curve, (x[0], y[0]), 0.01), (caustic, (beta_x[0], beta_y[0]), 0.02)):
         apart = np.hypot(ours[0][:, None] - theirs[0], ours[1][:, None] - theirs[1])
         assert apart.min(0).max() < close  # each of theirs, found on triangles of 0.02", has one of ours beside it
+
+
+def test_a_transform_of_torch_leaves_nothing_behind():
+    # its constants die with it: they were kept, and every later call of the process failed
+    at = torch.tensor([0.9]), torch.zeros(1)
+    slope = torch.func.grad(lambda t: lp.EPL(theta_E=t, gamma=2.0731).convergence(torch.tensor(1.0), torch.tensor(0.5)))
+    step, theta_E = 1e-3, 1.2
+    near = [lp.EPL(theta_E=theta_E + s, gamma=2.0732).convergence(1.0, 0.5) for s in (-step, step)]
+    assert float(slope(torch.tensor(theta_E))) == pytest.approx((near[1] - near[0]) / (2 * step), rel=1e-3)
+    kappa = lp.EPL(theta_E=1.1, gamma=2.0731).convergence(*at)
+    assert float(kappa[0]) == pytest.approx(lp.EPL(theta_E=1.1, gamma=2.0732).convergence(0.9, 0.0), rel=1e-3)
+
+
+def test_constants_that_were_made_in_inference_mode_can_be_trained_with():
+    x = torch.linspace(0.2, 1.0, 5)
+    with torch.inference_mode():
+        lp.SIE(theta_E=1.2173, e1=0.1173).deflection(x, x)
+        PixelGrid(7, 9, 0.1173).positions()
+    strength = torch.tensor(1.0, requires_grad=True)
+    (lp.SIE(theta_E=1.2173, e1=0.1173).deflection(x * strength, x)[0] * strength).sum().backward()
+    assert torch.isfinite(strength.grad)
+    assert not PixelGrid(7, 9, 0.1173).positions().is_inference()

@@ -17,6 +17,7 @@ from lensphys.api.resolve import FINEST, Model
 from lensphys.api.result import Result
 from lensphys.api.words import in_python
 from lensphys.basics.checks import LensphysError, check_whole
+from lensphys.basics.constants import normal_tensors
 from lensphys.basics.provenance import provenance
 from lensphys.basics.sentences import counted
 from lensphys.fitting import Fitted, LensFit
@@ -53,6 +54,7 @@ class Fit:
     fits: list[LensFit]
     device: str = "cpu"
 
+    @normal_tensors()
     def super_resolve(self, scale: int = 2) -> Result:
         """Return the super-resolved images, with pixels ``scale`` times as small: nothing is fitted again.
 
@@ -186,6 +188,7 @@ class Fit:
         return fitted
 
 
+@normal_tensors()
 def fit(images: Images | File | NDArray[Any], model: Model | None = None, *, device: str = "auto") -> Fit:
     """Fit a lens and its source to each image, through its PSF, pixels and noise.
 

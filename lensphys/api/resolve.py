@@ -17,6 +17,7 @@ from lensphys.api.redshifts import Redshifts
 from lensphys.api.result import Outcome, Result
 from lensphys.api.words import in_python, tell
 from lensphys.basics.checks import LensphysError, check_whole
+from lensphys.basics.constants import normal_tensors
 from lensphys.basics.provenance import provenance
 from lensphys.data.images import ImageSet, with_target_psf
 from lensphys.data.kept import Kept
@@ -61,6 +62,7 @@ def super_resolve(
 ) -> Result: ...
 
 
+@normal_tensors()
 def super_resolve(
     images: Images | File | NDArray[Any] | Dataset,
     scale: int | None = None,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.constants import normal_tensors
 
 _OPTION = re.compile(r"--([a-z][a-z-]*[a-z])")
 _COUNT = re.compile(r"(?<![\w-])-n\b")
@@ -47,9 +48,10 @@ def as_arguments(message: str, **otherwise: str) -> str:
 
 @contextmanager
 def in_python(**otherwise: str) -> Iterator[None]:
-    """Word the errors of the block for callers from Python: see `as_arguments`."""
+    """Word the errors of the block for callers from Python, see `as_arguments`, whatever mode of torch they are in."""
     try:
-        yield
+        with normal_tensors():
+            yield
     except LensphysError as error:
         raise type(error)(as_arguments(str(error), **otherwise)) from None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_images, check_positive
-from lensphys.basics.constants import constant
+from lensphys.basics.constants import constant, remembered
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class PixelGrid:
         return F.grid_sample(image, u, mode=mode, padding_mode=padding, align_corners=False)
 
 
-@lru_cache(maxsize=16)
+@remembered(16)
 def _positions(grid: PixelGrid, dtype: torch.dtype, device: torch.device) -> Tensor:
     x = (torch.arange(grid.width, dtype=torch.float64) - (grid.width - 1) / 2) * grid.scale
     y = (torch.arange(grid.height, dtype=torch.float64) - (grid.height - 1) / 2) * grid.scale
