@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from astropy import units
+from astropy.table import Table
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.lens_model_extensions import LensModelExtensions
 
@@ -284,3 +286,57 @@ def test_constants_that_were_made_in_inference_mode_can_be_trained_with():
     (lp.SIE(theta_E=1.2173, e1=0.1173).deflection(x * strength, x)[0] * strength).sum().backward()
     assert torch.isfinite(strength.grad)
     assert not PixelGrid(7, 9, 0.1173).positions().is_inference()
+
+
+def test_gradients_by_parameters_are_not_lost_where_positions_are_numbers():
+    theta_E = torch.tensor(1.2, requires_grad=True)
+    lens = lp.SIS(theta_E=theta_E)
+    x, _ = lens.deflection(3.0, 4.0)
+    x.backward()
+    assert theta_E.grad == pytest.approx(0.6)  # alpha_x = theta_E x / r
+    assert torch.func.grad(lambda t: lp.SIS(theta_E=t).deflection(3.0, 4.0)[0])(torch.tensor(1.2)) == pytest.approx(0.6)
+    with torch.no_grad():
+        assert isinstance(lens.deflection(3.0, 4.0)[0], np.floating)
+    [(edge, _)] = [abs(curve).max(1) for curve in lens.critical_curves()]
+    assert edge == pytest.approx(1.2, rel=1e-3)
+    assert [c.shape[0] for c in lens.caustics()] == [2]
+
+
+@pytest.mark.parametrize("unit", ["mas", "arcsec", "deg"])
+def test_positions_are_quantities(unit):
+    x, y = np.array([0.3, 1.0]) * units.arcsec, 0.5 * units.arcsec
+    lens = PROFILES["sie"]
+    for found, expected in zip(lens.deflection(x.to(unit), y), lens.deflection([0.3, 1.0], 0.5), strict=True):
+        assert found == pytest.approx(expected, rel=1e-12)
+    column = Table({"x": x.to(unit)})["x"]
+    assert lens.convergence(column, 0.5) == pytest.approx(lens.convergence([0.3, 1.0], 0.5), rel=1e-12)
+    mixed = lens.convergence(x.to(unit), torch.tensor(0.5, dtype=torch.float64))
+    assert mixed.numpy() == pytest.approx(lens.convergence([0.3, 1.0], 0.5), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "do, message",
+    [
+        (lambda: PROFILES["sie"].deflection(1.0 * units.kpc, 0.0), "positions are angles: got the unit 'kpc'"),
+        (lambda: PROFILES["sie"].deflection(1.0, 1j), "positions are two numbers or arrays"),
+        (lambda: PROFILES["sie"].deflection(torch.tensor(1j), 0.0), "positions are two numbers or arrays"),
+        (lambda: lp.SIE(theta_E=[1.0, 2.0], e1=[0.1, 0.2, 0.3]), "SIE has values of 2 of theta_E and 3 of e1: give"),
+        (lambda: lp.SIE(theta_E=torch.ones(2), e1=torch.zeros(3)), "SIE has values of 2 of theta_E and 3 of e1"),
+        (lambda: lp.SIE(theta_E=[1.0, 2.0]) + lp.SIS(theta_E=[0.1, 0.2, 0.3]), r"2 of SIE \(0\) and 3 of SIS \(1\)"),
+        (lambda: lp.SIE(theta_E=np.ones((2, 2))), r"SIE: theta_E takes a number \[arcsec\], or one for each lens"),
+        (lambda: lp.SIE(theta_E=[1.0, [1.0, 2.0]]), "SIE: theta_E takes a number"),
+    ],
+)
+def test_what_has_no_meaning_is_told_in_a_sentence(do, message):
+    with pytest.raises(LensphysError, match=message):
+        do()
+
+
+def test_components_add_up_whatever_they_are_added_with():
+    lens = sum([lp.SIE(theta_E=1.0), lp.Shear(gamma1=0.05), lp.Shear(gamma2=0.02)])
+    expected = lp.SIE(theta_E=1.0) + lp.Shear(gamma1=0.05, gamma2=0.02)
+    assert np.allclose(lens.deflection(X, Y), expected.deflection(X, Y), rtol=1e-12)
+    light = sum(lp.Sersic(amp=a, R_sersic=0.3, n_sersic=1.0) for a in ([1.0, 3.0], 2.0))
+    assert light.brightness(0.3, 0.0) == pytest.approx([3.0, 5.0])
+    with pytest.raises(TypeError):
+        sum([lp.SIE(theta_E=1.0)], 1)

@@ -37,13 +37,18 @@ def remembered(count: int) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor
 
         @wraps(function)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-            if torch.compiler.is_compiling() or _functorch.maybe_current_level() is not None:
+            if torch.compiler.is_compiling() or in_transform():
                 return function(*args, **kwargs)
             return kept(*args, **kwargs)  # type: ignore[arg-type]  # whoever calls it knows that they can be hashed
 
         return wrapped
 
     return of
+
+
+def in_transform() -> bool:
+    """Return whether a transform of `torch.func` is at work."""
+    return _functorch.maybe_current_level() is not None
 
 
 @contextmanager

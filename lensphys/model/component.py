@@ -108,6 +108,11 @@ class Component(ByValue):
         """The values by their names."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @property
+    def lenses(self) -> int:
+        """For how many lenses its parameters are given, (B,); 1 where they are numbers."""
+        return max((math.prod(shape_of(getattr(self, p.name, 0.0))) for p in self.parameters), default=1)
+
     def to_lenstronomy(self) -> list[Named]:
         """Return it in lenstronomy's words: names of profiles, and the keywords of each.
 
@@ -197,6 +202,33 @@ def vectors(value: Tensor, columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return both[:, 0], both[:, 1:]
 
 
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of a parameter's value: of numbers (), of lists that of the first list in them.
+
+    Example:
+        >>> shape_of(1.5), shape_of([1.0, 2.0]), shape_of([1.0, [2.0, 3.0]])
+        ((), (2,), (2, 2))
+    """
+    if isinstance(value, list | tuple):
+        return (len(value), *next(filter(None, map(shape_of, value)), ()))
+    return tuple(getattr(value, "shape", ()))
+
+
+def check_counts(what: str, counts: Mapping[str, int]) -> None:
+    """Raise unless all are of one number of lenses, or of one lens.
+
+    Args:
+        what: has them.
+        counts: of lenses, by the name of what has as many values.
+
+    Raises:
+        LensphysError: naming the counts.
+    """
+    if len(set(counts.values()) - {1}) > 1:
+        told = " and ".join(f"{count} of {name}" for name, count in counts.items() if count != 1)
+        raise LensphysError(f"{what} has values of {told}: give one for all lenses, or as many of each as there are")
+
+
 _NUMBERS = (int, float, np.number, np.ndarray, list, tuple, Tensor)
 
 
@@ -214,6 +246,12 @@ def check_values(component: type[Component], values: Mapping[str, Any]) -> None:
         value, unit = values.get(p.name, 0.0), f" [{p.unit}]" if p.unit else ""
         if hasattr(value, "to_value") or isinstance(value, bool) or not isinstance(value, _NUMBERS):
             raise LensphysError(f"{component.__name__}: {p.name} takes numbers{unit}, got {value!r}")
+        if len(shape := shape_of(value)) > 1:
+            raise LensphysError(
+                f"{component.__name__}: {p.name} takes a number{unit}, or one for each lens (B,), got an array of "
+                f"shape {shape}"
+            )
+    check_counts(component.__name__, {p.name: math.prod(shape_of(values.get(p.name))) for p in component.parameters})
     numbers = {name: float(x) for name, x in values.items() if isinstance(x, int | float | np.number)}
     for name, value in numbers.items():
         if not math.isfinite(value):
@@ -241,7 +279,8 @@ class MassProfile(Component):
 
     At positions of any shape it answers, too: `deflection`, `potential`, `convergence`, `shear` and `magnification`
     take x and y [arcsec] that broadcast, numbers and arrays (numpy in, numpy out, of the same dtype) or tensors
-    (tensors out, differentiable by positions and parameters). Of B > 1 lenses, whose parameters are (B,), the answers
+    (tensors out, differentiable by positions and parameters; so, too, where a parameter wants its gradient). Positions
+    may be quantities of astropy that are angles. Of B > 1 lenses, whose parameters are (B,), the answers
     have the shape (B, ...).
 
     Attributes:
@@ -258,6 +297,9 @@ class MassProfile(Component):
         if not isinstance(other, MassProfile):
             return NotImplemented
         return MassSum((*self.summands, *other.summands))
+
+    def __radd__(self, other: int) -> MassProfile:  # `sum` begins with 0
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     @property
     def summands(self) -> tuple[MassProfile, ...]:
@@ -360,7 +402,8 @@ class MassProfile(Component):
         Raises:
             LensphysError: as of `critical_curves`.
         """
-        return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
+        with torch.no_grad():
+            return [np.stack(self.ray(*c)) for c in self.critical_curves(half_width, step)]
 
     @property
     def _reach(self) -> float:
@@ -428,6 +471,11 @@ class MassSum(MassProfile):
         return total
 
     @property
+    def lenses(self) -> int:
+        """Of how many lenses it is."""
+        return max(profile.lenses for profile in self.profiles)
+
+    @property
     def summands(self) -> tuple[MassProfile, ...]:
         """The components that it is the sum of."""
         return tuple(self.profiles)
@@ -490,6 +538,9 @@ class LightProfile(Component):
             return NotImplemented
         return LightSum((*self.summands, *other.summands))
 
+    def __radd__(self, other: int) -> LightProfile:  # `sum` begins with 0
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
     @property
     def summands(self) -> tuple[LightProfile, ...]:
         """The components that it is the sum of: itself, but for a `LightSum`."""
@@ -523,11 +574,16 @@ class LightSum(LightProfile):
 
     def __call__(self, position: Tensor) -> Tensor:
         """Return the sum of the brightnesses, (B, 1, H, W) [flux / arcsec^2]."""
-        return torch.stack([profile(position) for profile in self.profiles]).sum(0)
+        return torch.stack(torch.broadcast_tensors(*(profile(position) for profile in self.profiles))).sum(0)
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the sum by beta, (B, 2, H, W) [flux / arcsec^3]."""
-        return torch.stack([profile.gradient(beta) for profile in self.profiles]).sum(0)
+        return torch.stack(torch.broadcast_tensors(*(profile.gradient(beta) for profile in self.profiles))).sum(0)
+
+    @property
+    def lenses(self) -> int:
+        """Of how many lenses it is."""
+        return max(profile.lenses for profile in self.profiles)
 
     @property
     def summands(self) -> tuple[LightProfile, ...]:
@@ -545,3 +601,4 @@ def _check_summands(name: str, profiles: Any, kind: type[Component]) -> None:
     for profile in profiles:
         if not isinstance(profile, kind):
             raise LensphysError(f"a {name} is made of {kind.__name__} components, got {profile!r}")
+    check_counts(f"this {name}", {f"{type(p).__name__} ({i})": p.lenses for i, p in enumerate(profiles)})

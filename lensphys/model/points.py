@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.constants import in_transform
 
 Values = Any  # what comes back: an array where arrays or numbers were given, a tensor where a tensor was
 
@@ -33,13 +34,16 @@ class Points:
     def from_xy(cls, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> Points:
         """Return the points of coordinates that broadcast [arcsec]; whole numbers count as float64.
 
+        Quantities of astropy are turned into arcsec.
+
         Raises:
-            LensphysError: if they are no numbers, or do not broadcast.
+            LensphysError: if they are no real numbers or no angles, or do not broadcast.
 
         Example:
             >>> Points.from_xy([0.0, 1.0], 2.0).position.shape
             torch.Size([1, 2, 1, 2])
         """
+        x, y = _in_arcsec(x), _in_arcsec(y)
         arrays = not (isinstance(x, Tensor) or isinstance(y, Tensor))
         try:
             pair = _of_arrays(x, y) if arrays else _of_tensors(x, y)
@@ -51,10 +55,15 @@ class Points:
         return cls(both.reshape(1, 2, 1, -1), tuple(both.shape[1:]), arrays)
 
     def shaped(self, values: Tensor) -> Values:
-        """Return values at the points, (B, 1, M), as the points were given; (B, ...) for those of B > 1 lenses."""
+        """Return values at the points, (B, 1, M), as the points were given; (B, ...) for those of B > 1 lenses.
+
+        As a tensor too where a gradient by the parameters of the lens would be lost else.
+        """
         lenses = () if len(values) == 1 else (len(values),)
         shaped = values.reshape((*lenses, *self.shape))
-        return shaped.detach().cpu().numpy()[()] if self.arrays else shaped  # of one number a number
+        if not self.arrays or values.requires_grad or in_transform():
+            return shaped
+        return shaped.cpu().numpy()[()]  # of one number a number
 
 
 def _told(value: Any) -> str:
@@ -62,9 +71,23 @@ def _told(value: Any) -> str:
     return f"an array of shape {shape}" if shape else repr(value)
 
 
+def _in_arcsec(value: Any) -> Any:
+    """A quantity, or a column of a table with a unit, as numbers in arcsec; what has no unit as it is."""
+    if getattr(value, "unit", None) is None:
+        return value
+    from astropy import units
+
+    try:
+        return units.Quantity(value).to_value(units.arcsec)
+    except (TypeError, ValueError):  # UnitConversionError is both
+        raise LensphysError(f"positions are angles: got the unit '{value.unit}', give them in arcsec") from None
+
+
 def _of_arrays(x: Any, y: Any) -> list[Tensor]:
     plain = [v if isinstance(v, int | float) else np.asarray(v) for v in (x, y)]
     kind = np.result_type(np.result_type(*plain), np.float32)  # float16 has no complex partner
+    if kind.kind != "f":
+        raise TypeError
     return [torch.from_numpy(np.array(v, dtype=kind)) for v in plain]
 
 
@@ -73,6 +96,8 @@ def _of_tensors(x: Any, y: Any) -> list[Tensor]:
     pair = [torch.as_tensor(v, device=like.device) for v in (x, y)]
     given = [v.dtype for v in (x, y) if isinstance(v, Tensor)]
     kind = torch.promote_types(given[0], given[-1])
+    if any(v.is_complex() for v in pair):
+        raise TypeError
     return [v.to(kind if kind.is_floating_point else torch.get_default_dtype()) for v in pair]
 
 

@@ -57,13 +57,13 @@ class Shear(ScaleFree):
         center_y: [arcsec].
 
     Example:
-        >>> ax, ay = Shear(gamma1=0.05, gamma2=0.0).deflection(2.0, 1.0)  # arcsec
+        >>> ax, ay = Shear(gamma1=0.05).deflection(2.0, 1.0)  # arcsec
         >>> ax.round(4).item(), ay.round(4).item()
         (0.1, -0.05)
     """
 
-    gamma1: Value
-    gamma2: Value
+    gamma1: Value = 0.0
+    gamma2: Value = 0.0
     center_x: Value = 0.0
     center_y: Value = 0.0
     formula = staticmethod(deflection_shear)
