@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +14,17 @@ import pytest
 import torch
 from lenses import small_lenses
 from results import PIXEL, SMOOTH, Known, noisy
+from rich.console import Console
 from typer.testing import CliRunner
 
+from lensphys.api.chosen import fit_model
 from lensphys.basics.checks import LensphysError
+from lensphys.basics.terminal import counted_inside, step
 from lensphys.cli import app
 from lensphys.data.images import Reading, read_images
 from lensphys.data.kept import Kept, Stack
 from lensphys.data.npy import write_npz
-from lensphys.methods import READY
+from lensphys.methods import READY, RefinedFit
 from lensphys.methods.super_resolve import super_resolve
 
 
@@ -148,3 +154,62 @@ def test_a_long_stack_by_the_command_line(tmp_path, suffix):
     assert some.exit_code == 0, some.output
     few = np.load(out) if suffix == "npz" else h5py.File(out)
     assert few["index"][:].tolist() == [3, 4, 17]
+
+
+def test_images_that_are_fitted_by_themselves_are_kept_one_by_one(tmp_path, monkeypatch):
+    """A stack of five is a single batch: of 16 images and less nothing was kept, and none was counted."""
+    np.save(tmp_path / "a.npy", noisy(5))
+    (tmp_path / "model.yaml").write_text("{source: {kind: sersic}, subhalos: null, potential: null}")
+    ask = ["super-resolve", str(tmp_path / "a.npy"), "--pixel-scale", str(PIXEL), "--device", "cpu"]
+    ask += ["--model", str(tmp_path / "model.yaml"), "-o"]
+    one = RefinedFit.predict
+    calls: list[int] = []
+
+    def stopping(self, observation, scale):
+        calls.append(len(observation))
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return one(self, observation, scale)
+
+    monkeypatch.setattr(RefinedFit, "predict", stopping)
+    stop = 1
+    done = CliRunner().invoke(app, [*ask, str(tmp_path / "b.npz")])
+    assert done.exit_code == 130, done.output
+    assert done.output.splitlines()[-1] == "interrupted: nothing was written"
+    stop = 5
+    done = CliRunner().invoke(app, [*ask, str(tmp_path / "b.npz")])
+    assert done.exit_code == 130, done.output
+    assert done.output.splitlines()[-1] == "interrupted: finished parts are kept, the same command resumes"
+    assert len(list((tmp_path / ".b.npz.parts").glob("*.npz"))) == 3
+    stop = 0
+    assert CliRunner().invoke(app, [*ask, str(tmp_path / "b.npz")]).exit_code == 0
+    assert calls == [1, 1, 1, 1, 1, 1, 1] and not (tmp_path / ".b.npz.parts").exists()
+    # the same to the last digit as all at once
+    seen = read_images(tmp_path / "a.npy", Reading(pixel_scale=PIXEL)).observation
+    method = RefinedFit(model=fit_model({"source": {"kind": "sersic"}, "subhalos": None, "potential": None}))
+    whole = super_resolve(method, seen, 2, batch_size=16)
+    with np.load(tmp_path / "b.npz") as made:
+        assert set(whole) <= set(made.files)
+        for name, values in whole.items():
+            np.testing.assert_array_equal(made[name], values, err_msg=name)
+
+
+def test_images_are_counted_within_a_batch():
+    counts = []
+
+    class Told(Console):
+        def print(self, *lines, **how):
+            counts.extend(lines)
+
+    def items():
+        for _ in range(2):
+            for _ in range(3):
+                time.sleep(0.1)
+                step()
+            yield 3
+
+    told = Told(file=io.StringIO(), force_terminal=False)
+    assert list(counted_inside(items(), "fitting", int, 8, before=2, console=told, every=0.05)) == [3, 3]
+    numbers = [int(re.search(r"fitting: (\d+) of 8", str(line))[1]) for line in counts]
+    assert {3, 4, 5} <= set(numbers) and numbers == sorted(numbers) and max(numbers) <= 8
+    step()  # nobody counts

@@ -26,6 +26,7 @@ from lensphys.fitting import FitModel
 from lensphys.methods import Method
 from lensphys.methods.super_resolve import super_resolve as computed
 
+_PARTS = 64  # of a stack whose images are fitted by themselves, at least, where it has as many images
 FINEST = 16  # times as fine: more is a slip of the hand
 
 Model = File | Mapping[str, Any] | FitModel
@@ -160,10 +161,10 @@ def resolved(
         scale: factor by which pixels become smaller.
         redshifts: of lens and source, for the masses of sub-halos.
         workers: processes side by side.
-        batch_size: images at a time, fewer where workers share a short stack: a chunk.
+        batch_size: images at a time, fewer where workers share a short stack or each is fitted by itself: a chunk.
         device: ``cpu`` or ``cuda``.
         record: for the provenance.
-        beside: the file that the result goes to: of a long stack the finished chunks are kept beside it.
+        beside: the file that the result goes to: of a stack the finished chunks are kept beside it.
 
     Raises:
         LensphysError: if batch_size or workers is below 1.
@@ -171,7 +172,9 @@ def resolved(
     for name, count in (("batch_size", batch_size), ("--workers", workers)):
         check_whole(name, count, 1)
     origin = provenance(**(record or {}), read=images.remarks, method=chosen.name, scale=scale, **chosen.record)
-    chunk = batch_size if workers == 1 else max(1, min(batch_size, len(images.index) // (2 * workers)))
+    slow = device == "cpu" and getattr(chosen.method, "by_itself", False)  # seconds an image: kept in small parts
+    shares = max(_PARTS if slow else 1, 1 if workers == 1 else 2 * workers)
+    chunk = max(1, min(batch_size, len(images.index) // shares))
     kept = None if beside is None else _kept(images, beside, origin | {"method": chosen.identity}, chunk)
     planes = computed(
         chosen.method, images.observation, scale, batch_size=chunk, device=device, workers=workers, kept=kept
@@ -183,10 +186,15 @@ def resolved(
     return Outcome(images, planes, scale, origin, kept)
 
 
+def kept_beside(out: Path) -> Path:
+    """Return the folder where finished parts of a result lie until it is written."""
+    return out.with_name(f".{out.name}.parts")
+
+
 def _kept(images: ImageSet | ImageStack, out: Path, origin: dict[str, Any], chunk: int) -> Kept | None:
     """Where the finished chunks of a stack lie; None for what is a chunk in all."""
     count = len(images.index)
     if count <= chunk:
         return None
     identity = origin | {"pixels": images.fingerprint, "rows": images.index.tolist(), "chunk": chunk}
-    return Kept(out.with_name(f".{out.name}.parts"), identity, -(-count // chunk))
+    return Kept(kept_beside(out), identity, -(-count // chunk))

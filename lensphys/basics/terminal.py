@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.progress import (
 
 T = TypeVar("T")
 _EVERY = 30.0  # seconds between two lines
+_step: ContextVar[Callable[[], None] | None] = ContextVar("counts the parts of an item, where somebody does")
 
 
 def progress_console(*, quiet: bool = False) -> Console:
@@ -159,3 +161,51 @@ def tracked(
     """
     with progress_bar(console, transient=True, every=every) as progress:
         yield from progress.track(items, total=total, description=title)
+
+
+def counted_inside(
+    items: Iterable[T],
+    title: str,
+    size: Callable[[T], int],
+    total: int,
+    *,
+    before: int = 0,
+    console: Console | None = None,
+    every: float = _EVERY,
+) -> Iterator[T]:
+    """Yield some items of several parts and show how many parts are done, also within an item: see `step`.
+
+    Args:
+        items: of any kind.
+        title: what is done.
+        size: how many parts an item has.
+        total: parts in all.
+        before: how many of them were done before.
+        console: where; `progress_console` if None.
+        every: time between two lines where there is no terminal [s].
+    """
+    with progress_bar(console, transient=True, every=every) as progress:
+        task = progress.add_task(title, total=total, completed=before)
+        done, inside, most = before, 0, total
+
+        def one_more() -> None:
+            nonlocal inside
+            inside += 1
+            progress.update(task, completed=done + min(inside, most))
+
+        token = _step.set(one_more)
+        try:
+            for item in items:
+                inside, most = 0, size(item)
+                yield item
+                done, inside, most = done + most, 0, total
+                progress.update(task, completed=done)
+        finally:
+            _step.reset(token)
+
+
+def step() -> None:
+    """Tell whoever counts the parts of an item that one is done; nothing where nobody does."""
+    one_more = _step.get(None)
+    if one_more is not None:
+        one_more()

@@ -54,6 +54,7 @@ _EITHER = re.compile(r"(?<![\w-])(--[a-z][a-z-]*[a-z])(?: in arcsec)?,? or (--[a
 _LONGEST = 1500  # characters of a message: some list all choices, none prints a file
 
 _held: ContextVar[ExitStack] = ContextVar("what a command keeps until it ends")
+_any_kept: ContextVar[Callable[[], bool]] = ContextVar("whether there are finished parts")
 _running: ContextVar[str] = ContextVar("the function of the command that runs", default="")
 
 _KEPT = {
@@ -63,7 +64,7 @@ _KEPT = {
     "downstream": "finished parts are kept, the same command resumes",
     "compare": "finished parts are kept, the same command resumes",
     "rank_set": "finished parts are kept, the same command resumes",
-    "super_resolve": "of a stack or a catalogue, finished parts are kept, the same command resumes",
+    "super_resolve": "finished parts are kept, the same command resumes",
     "demo": "finished parts are kept, the same command resumes",
 }
 
@@ -75,6 +76,7 @@ def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             _running.set(command.__name__)
+            _any_kept.set(lambda: True)
             with terminable(), ExitStack() as held:
                 _held.set(held)
                 return command(*args, **kwargs)
@@ -85,7 +87,8 @@ def one_sentence(command: Callable[P, R]) -> Callable[P, R]:
             errors.print("error: there is not enough memory: give fewer or smaller images, or a smaller network")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            errors.print(f"interrupted: {_KEPT.get(command.__name__, 'nothing was written')}")
+            kept = _KEPT.get(command.__name__) if _any_kept.get()() else None
+            errors.print(f"interrupted: {kept or 'nothing was written'}")
             raise typer.Exit(130) from None
 
     return wrapped
@@ -108,6 +111,11 @@ def claim(out: Path | None, *inputs: Path | None, overwrite: bool) -> None:
     files = [file for path in given for file in (files_of(path) if is_hdf5(path) else [path])]
     if out is not None:
         _held.get().enter_context(claimed(out, files, overwrite=overwrite))
+
+
+def keeps(anything: Callable[[], bool]) -> None:
+    """Say how to find out, if the running command is interrupted, whether any part was finished and is kept."""
+    _any_kept.set(anything)
 
 
 def option(name: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from lensphys.api.device import device_of
 from lensphys.basics.checks import LensphysError
 from lensphys.cli import options
-from lensphys.cli.base import allow, app, claim, note, one_sentence, option, tell_result
+from lensphys.cli.base import allow, app, claim, keeps, note, one_sentence, option, tell_result
 from lensphys.cli.joint import SeveralImages, alone, super_resolve_together
 from lensphys.cli.many import Request, check_folder, make_catalogue
 from lensphys.cli.rows import rows_of
@@ -171,6 +171,7 @@ def super_resolve(
         _TOGETHER.check(context)
         several = SeveralImages(inputs, kind or ("bands" if len(bands) > 1 else None), bands, beside, reading)
         several.check()
+        keeps(lambda: False)
         claim(out, *files, overwrite=overwrite)
         super_resolve_together(several, chosen_for(None, method, model, None, where), scale or 2, out, redshifts, where)
         return
@@ -222,9 +223,10 @@ def _super_resolve_file(
     request: Request, chosen: Chosen, reading: Reading, rows: NDArray[Any] | None, redshifts: Redshifts | None
 ) -> None:
     """Super-resolve the images of one file, and say what was found."""
-    from lensphys.api.resolve import resolved
+    from lensphys.api.resolve import kept_beside, resolved
     from lensphys.data.stack import open_images
 
+    keeps(lambda: any(kept_beside(request.out).glob("*.npz")))
     images = open_images(request.source, reading, request.scale, rows)
     for sentence in [*images.remarks, *([] if redshifts is None else redshifts.remarks(images.header))]:
         note(sentence)

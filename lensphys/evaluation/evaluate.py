@@ -17,7 +17,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.outputs import whole_file, write_json
 from lensphys.basics.panels import save_figure
-from lensphys.basics.terminal import tracked
+from lensphys.basics.terminal import counted_inside
 from lensphys.data.hdf5 import damage
 from lensphys.data.kept import Kept
 from lensphys.data.unusable import unusable
@@ -403,7 +403,7 @@ def first_of_each(labels: np.ndarray, limit: int | None) -> np.ndarray:
 
 
 def _progress(batches: list[np.ndarray], description: str) -> Iterable[np.ndarray]:
-    return tracked(batches, description)
+    return counted_inside(batches, description, len, sum(map(len, batches)))
 
 
 def _timed(method: Method, observation: Observation, scale: int) -> tuple[Prediction, float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from lensphys.basics.settings import Strict
+from lensphys.basics.terminal import step
 from lensphys.basics.threads import on_one_thread
 from lensphys.fitting import (
     FitModel,
@@ -43,8 +44,12 @@ def each(observation: Observation, one: Callable[[Observation], T]) -> list[T]:
     A fit decides by small differences: so neither the images beside it nor the number of threads change a digit of it.
     """
     rows = torch.arange(len(observation), device=observation.image.device)
+    found = []
     with on_one_thread():
-        return [one(observation[row]) for row in rows.split(1)]
+        for row in rows.split(1):
+            found.append(one(observation[row]))
+            step()
+    return found
 
 
 def one_by_one(observation: Observation, one: Callable[[Observation], Prediction]) -> Prediction:
@@ -82,12 +87,16 @@ class RefinedFit(Strict):
         unresolved_subhalos: see `Posterior.unresolved_subhalo_variance`; by calibration on simulated lenses.
         spread: see `Posterior`; by calibration on simulated lenses with real galaxies.
 
+    Attributes:
+        by_itself: each image of a batch is fitted as it would be alone, and takes seconds.
+
     Example:
         >>> fit = RefinedFit.parse({"stages": {"beyond": {"search": {"gain": 20.0}}, "lens_light": None}}, "mine")
         >>> fit.refinement.beyond.search.gain, fit.report.verdict.gain
         (20.0, 20.0)
     """
 
+    by_itself: ClassVar[bool] = True
     name: Literal["refine"] = "refine"
     model: FitModel = FitModel()
     stages: Refinement = Refinement()

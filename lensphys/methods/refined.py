@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -111,7 +111,12 @@ class Refined:
     Args:
         start: the network.
         settings: how far and with what priors.
+
+    Attributes:
+        by_itself: as of `RefinedFit`.
     """
+
+    by_itself: ClassVar[bool] = True
 
     def __init__(self, start: Refinable, settings: RefinedFit) -> None:
         self.start = start

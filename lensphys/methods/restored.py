@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -39,6 +39,7 @@ class Restoration(Strict):
     Source: Richardson (1972), Lucy (1974).
     """
 
+    by_itself: ClassVar[bool] = True
     name: Literal["restore"] = "restore"
     fit: RefinedFit = RefinedFit()
     iterations: PositiveInt = 140

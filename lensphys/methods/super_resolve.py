@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lensphys.basics.runners import Processes
 from lensphys.basics.sentences import joined
-from lensphys.basics.terminal import progress_console, tracked
+from lensphys.basics.terminal import counted_inside, progress_console
 from lensphys.basics.threads import on_one_thread
 from lensphys.data.kept import Kept, Stack
 from lensphys.fits.numbers import OF_FITS
@@ -74,9 +74,10 @@ def super_resolve(
     alone = min(workers, len(missing)) <= 1
     job = partial(_planes_of, method, scale, device) if alone else partial(_on_one_thread, method, scale)
     found: dict[int, Planes] = {}
-    console = progress_console(quiet=quiet)
+    total, left = len(observation), sum(len(rows[i]) for i in missing)
+    told = partial(counted_inside, before=total - left, console=progress_console(quiet=quiet))
     with closing(Processes(1 if alone else workers).run(job, parts)) as done:
-        for i, planes in tracked(done, "super-resolving", len(missing), console=console):
+        for i, planes in told(done, "super-resolving", lambda part: len(rows[part[0]]), total):
             if kept is None:
                 found[i] = planes
             else:
