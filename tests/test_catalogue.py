@@ -14,10 +14,11 @@ from astropy.io import fits
 from astropy.table import Table
 from typer.testing import CliRunner
 
+import lensphys as lp
 from lensphys.basics.checks import LensphysError, UnwritableError
 from lensphys.basics.runners import Processes
 from lensphys.catalogue import Reading, Survey, listed, super_resolve_all
-from lensphys.catalogue.inputs import is_many, tasks
+from lensphys.catalogue.inputs import is_many, tasks, told_of_others
 from lensphys.catalogue.pictures import SIDE, STEP, WIDTH, picture
 from lensphys.catalogue.rows import COLUMNS, row_of
 from lensphys.cli import app
@@ -534,3 +535,20 @@ def test_a_catalogue_is_asked_for_by_a_folder_or_a_list(tmp_path):
     (tmp_path / "in").mkdir()
     cases = {("in", "out"): True, ("a.txt", "out"): True, ("a.npy", "out"): True, ("a.npy", "a.npz"): False}
     assert {case: is_many(tmp_path / case[0], tmp_path / case[1]) for case in cases} == cases
+
+
+def test_results_in_a_folder_are_no_lenses(tmp_path):
+    (tmp_path / "in").mkdir()
+    fits.PrimaryHDU(ring(), SKY).writeto(tmp_path / "in" / "a.fits")
+    np.savez(tmp_path / "in" / "c.npz", image=ring(30, 24, 2), pixel_scale=0.2)
+    np.save(tmp_path / "in" / "e.npy", np.stack([ring(seed=k) for k in range(2)]))
+    for name, ending in (("a.fits", ".fits"), ("c.npz", ".npz"), ("e.npy", ".h5")):
+        seen = lp.read(tmp_path / "in" / name, pixel_scale=None if name == "c.npz" else 0.1)
+        lp.super_resolve(seen, method="bicubic").write(tmp_path / "in" / f"{name[0]}_sr{ending}")
+    (tmp_path / "in" / "broken.fits").write_text("nothing")
+    assert [entry.name for entry in listed(tmp_path / "in")] == ["a.fits", "broken.fits", "c.npz", "e.npy"]
+    assert told_of_others(tmp_path / "in") == "passed over: 3 results of lensphys, super-resolved before"
+    for name in ("a.fits", "c.npz", "e.npy", "broken.fits"):
+        (tmp_path / "in" / name).unlink()
+    with pytest.raises(LensphysError, match=r"holds no images: .*\(passed over: 3 results of lensphys"):
+        listed(tmp_path / "in")

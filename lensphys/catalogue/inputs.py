@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError, shortened
+from lensphys.basics.sentences import counted
 from lensphys.data.contents import is_image_file, passed_over
 from lensphys.data.hdf5 import is_hdf5
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
+from lensphys.data.written import is_result
 
 LISTS = (".txt", ".lst", ".list")
 
@@ -85,14 +87,15 @@ def listed(source: Path) -> list[Entry]:
     """Return the files of lenses, in the order of their names, or of the list.
 
     Args:
-        source: a folder (what lies in it, not below it), a text with a path a line (from the folder of the text; empty
-            lines and those that begin with # are passed over), or one file of lenses.
+        source: a folder (what lies in it, not below it, but for results of lensphys itself), a text with a path a line
+            (from the folder of the text; empty lines and those that begin with # are passed over), or one file of
+            lenses.
 
     Raises:
         LensphysError: if there is none, the list is no text, or names a file twice.
     """
     if source.is_dir():
-        paths = sorted(path for path in source.iterdir() if is_image_file(path) and not path.name.startswith("."))
+        paths = sorted(path for path in _seen(source) if is_image_file(path) and not is_result(path))
         if not paths:
             others = told_of_others(source)
             raise LensphysError(
@@ -110,8 +113,18 @@ def listed(source: Path) -> list[Entry]:
 
 
 def told_of_others(source: Path) -> str | None:
-    """Return what is to be said of the files of a folder that are images of a kind that is not read; else None."""
-    return passed_over(path for path in source.iterdir() if not path.name.startswith(".")) if source.is_dir() else None
+    """Return what is to be said of the files of a folder that are passed over, though they hold images; else None."""
+    if not source.is_dir():
+        return None
+    results = sum(is_image_file(path) and is_result(path) for path in _seen(source))
+    own = f"passed over: {counted(results, 'result')} of lensphys, super-resolved before" if results else None
+    told = [line for line in (own, passed_over(_seen(source))) if line is not None]
+    return "; ".join(told) or None
+
+
+def _seen(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and is not hidden."""
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _lines(path: Path) -> list[str]:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from astropy.io.fits import Header
 
 from lensphys.basics.checks import LensphysError, shortened
 from lensphys.data.hdf5 import damage, opened
@@ -26,6 +28,23 @@ _SHARED = {
     **{name: name for name in (*NUMBERS, "quality", "reasons")},
 }
 _NAMES = ("parameter_names", "parameter_units")  # of all lenses alike
+
+
+def is_result(path: Path) -> bool:
+    """Return whether a file of images is a result of lensphys itself, by its cards or names; no if it is damaged."""
+    name = path.name.lower()
+    try:
+        if name.endswith((".fits", ".fit")):
+            return "LENSPHYS" in Header.fromfile(path)
+        if name.endswith(".npz"):
+            with ZipFile(path) as file:
+                return "provenance.npy" in file.namelist()
+        if name.endswith(ENDINGS):
+            with opened(path) as hdf5:
+                return hdf5.attrs.get("kind") == RESULT
+    except (OSError, ValueError, BadZipFile, LensphysError):
+        pass  # whoever reads it says why
+    return False
 
 
 def plain(text: Any) -> str:

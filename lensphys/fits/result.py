@@ -30,6 +30,7 @@ _COLUMNS = {
     "mass": ("solMass", "total"),
 }
 _OWN = (*(number.card for number in NUMBERS.values()), "QUALITY", "REASONS", "PSF")  # cards of a result
+_CARD = 80  # characters of a card
 _OF_INPUT = "---- of the input: its cards as they were read, its WCS on these pixels"
 _OF_RESULT = "---- of the result: what lensphys found"
 
@@ -184,7 +185,9 @@ def _of_input(header: fits.Header) -> fits.Header:
         other = f"{key[:7]}0"
         new.remove(other, ignore_missing=True, remove_all=True)
         new.rename_keyword(key, other)
-        new.comments[other] = f"{key} of the input"
+        comment = f"{key} of the input"
+        room = _CARD - len(fits.Card(other, new[other]).image.rstrip())
+        new.comments[other] = comment if len(f" / {comment}") <= room else ""
     return new
 
 
