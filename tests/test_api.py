@@ -261,7 +261,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(ONE, pixel_scale=0.1, mask="mask.fits"), "the mask of an array is an array, True where a pixel"),
     (lambda: lp.read(HST, mask_means="fine"), "unknown mask_means 'fine'"),
     (lambda: lp.read("nowhere.fits"), "input not found: nowhere.fits"),
-    (lambda: lp.read(ONE.tolist(), pixel_scale=0.1), "images are a file or a NumPy array, got list"),
+    (lambda: lp.read({1: ONE}, pixel_scale=0.1), "images are a file or an array, got dict"),
     (lambda: lp.read(ONE, pixel_scale=0.1, noise={"sky": 1}), "noise must be a number, an error map .* got {'sky': 1}"),
     (lambda: lp.read(ONE, pixel_scale=0.1, noise=True), "noise must be a number, an error map .* got True"),
     (lambda: lp.read(ONE, pixel_scale=0.1, noise=ONE > 0.5), r"noise must be a number, an error map .* got array\(\["),
@@ -662,3 +662,35 @@ def test_fitting_and_super_resolving_are_the_same_in_inference_mode(lens):
     with torch.inference_mode():
         inside = found()
     assert np.array_equal(inside, found())
+
+
+def test_a_kernel_on_finer_pixels_says_its_scale(hst, tmp_path):
+    y, x = np.mgrid[-20:21, -20:21] * 0.02
+    sigma = 0.06
+    fine = np.exp(-(x**2 + y**2) / 2 / sigma**2)
+    fine /= fine.sum()
+    seen = lp.read(hst.image, psf=fine, psf_scale=0.02, noise=0.01, pixel_scale=0.05)
+    np.savez(tmp_path / "a.npz", image=hst.image, psf=fine, psf_scale=0.02, sigma=0.01, pixel_scale=0.05)
+    same = lp.read(tmp_path / "a.npz")
+    assert np.allclose(seen.psf, same.psf) and seen.psf_scale == same.psf_scale
+    r2 = np.arange(len(seen.psf)) - len(seen.psf) // 2
+    width = np.sqrt((seen.psf.sum(0) * r2**2).sum()) * seen.psf_scale
+    assert width == pytest.approx(sigma, rel=0.05)
+    told = next(line for line in seen.remarks if line.startswith("PSF: "))
+    assert f'FWHM {2.3548 * sigma:.2g}", 41 x 41 pixels of 0.02"' in told
+    with pytest.raises(lp.LensphysError, match="psf_scale is for a PSF that is an array"):
+        lp.read(HST, psf_scale=0.02)
+    with pytest.raises(lp.LensphysError, match=r"psf_scale must be a number \[arcsec\], got '0.1'"):
+        lp.read(hst.image, psf=fine, psf_scale="0.1", pixel_scale=0.05)
+
+
+def test_tensors_and_lists_are_arrays(hst):
+    plain = lp.read(hst.image, psf=hst.psf, noise=hst.noise, mask=hst.mask, pixel_scale=0.05)
+    tensors = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in (hst.image, hst.psf, hst.noise, hst.mask)]
+    for image, psf, noise, mask in (tensors, [x.tolist() for x in tensors]):
+        seen = lp.read(image, psf=psf, noise=noise, mask=mask, pixel_scale=0.05)
+        assert np.array_equal(seen.image, plain.image) and np.array_equal(seen.noise, plain.noise)
+        assert np.allclose(seen.psf, plain.psf) and np.array_equal(seen.mask, plain.mask)
+    for wrong in ([[1.0, 2.0], [3.0]], ["a.fits", "b.fits"]):
+        with pytest.raises(lp.LensphysError, match="nested lists of numbers"):
+            lp.read(wrong, pixel_scale=0.05)

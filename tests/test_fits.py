@@ -558,6 +558,8 @@ def test_numbers_that_are_texts_are_numbers(tmp_path):
 def test_a_strange_scale_that_was_given_is_not_to_be_repaired():
     with pytest.raises(LensphysError, match=r'pixels of 1000" by --pixel-scale: give it in arcsec$'):
         questioned_scale(1000.0, "--pixel-scale", "a.fits")
+
+
 def test_long_cards_of_the_input_are_kept_without_a_warning(tmp_path):
     words = 'kernel, 3.04" along a side (SDSSJ0029-0055_F606W.fits[PSF])'
     low = CD.copy()

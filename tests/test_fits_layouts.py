@@ -966,9 +966,8 @@ COS, SIN = float(np.cos(0.7)), float(np.sin(0.7))
 def test_the_beam_of_an_interferometer_lies_on_the_sky_as_its_header_says(tmp_path, sky):
     path = written(tmp_path / "a.fits", [primary(IMAGE, **{**AXES, **sky, **BEAM})])
     found = read_images(path)
-    told = (
-        'PSF: the header, 23 x 23 pixels of 0.1": a beam of 0.6" x 0.4" at 30 deg from north to east (BMAJ, BMIN, BPA)'
-    )
+    beam = 'a beam of 0.6" x 0.4" at 30 deg from north to east (BMAJ, BMIN, BPA)'
+    told = f'PSF: the header, FWHM 0.49", 23 x 23 pixels of 0.1": {beam}'
     assert told in found.remarks
     psf = found.observation.camera.psf
     kernel = psf.kernel.double().numpy()

@@ -251,7 +251,7 @@ def test_what_is_given_goes_first(tmp_path, npy):
     assert images.remarks == [
         STACK.format(2),
         'the pixels have 0.05", not the 0.101" of the instrument',
-        f'PSF: psf.npy, 5 x 5 pixels of 0.05": {FLAT}',
+        f'PSF: psf.npy, FWHM 0.23", 5 x 5 pixels of 0.05": {FLAT}',
         "noise: error.npy, standard deviations",
     ]
 
@@ -700,7 +700,8 @@ def test_what_was_read_is_told(tmp_path):
     images = read_images(str(path))
     assert images.remarks == [
         "a.fits: image SCI, noise RMS, PSF PSF; not used: CTX",
-        f"PSF: a.fits[PSF], 5 x 5 pixels of 0.05\": as large as the image's, since its header says no other; {FLAT}",
+        'PSF: a.fits[PSF], FWHM 0.23", 5 x 5 pixels of 0.05": as large as the image\'s, '
+        f"since its header says no other; {FLAT}",
         "noise: a.fits[RMS], standard deviations",
     ]
     write_images(str(tmp_path / "b.fits"), images, results(1), 2, {"read": images.remarks})

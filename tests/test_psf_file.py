@@ -56,7 +56,7 @@ def test_one_reader_of_scales(tmp_path, cards, scale):
     images = read_images(tmp_path / "a.fits", Reading(psf=path))
     assert images.observation.camera.psf.scale == pytest.approx(scale)
     assumed = ": as large as the image's, since its header says no other" if not cards else ""
-    assert f'PSF: psf.fits[PSF], 15 x 15 pixels of {scale:g}"{assumed}' in images.remarks
+    assert f'PSF: psf.fits[PSF], FWHM {4 * scale:.2g}", 15 x 15 pixels of {scale:g}"{assumed}' in images.remarks
     if "PIXELSCL" in cards or (cards and not set(OVERSAMPLINGS) & set(cards)):  # an oversampling is of an image
         assert KernelPSFSettings.read(path).pixel_scale == pytest.approx(scale)
 
@@ -206,7 +206,7 @@ def test_a_target_psf_moves_nothing_on_the_sky(tmp_path):
         assert np.abs(offset(psf.kernel.numpy())).max() < 0.02
     assert made.observation.camera.target_psf.scale == pytest.approx(0.05)
     assert made.remarks[-2:] == [
-        'target PSF: target.npy, 15 x 15 pixels of 0.05": its centroid is 0.5 of its pixels off its middle',
+        'target PSF: target.npy, FWHM 0.16", 15 x 15 pixels of 0.05": its centroid is 0.5 of its pixels off its middle',
         "the kernels are centred, so that nothing moves on the sky",
     ]
     plain = read_images(tmp_path / "a.npy", Reading(pixel_scale=0.1))

@@ -137,7 +137,7 @@ def test_a_target_psf_is_on_the_super_resolved_pixels_unless_its_header_says_oth
         found = with_target_psf(images, tmp_path / f"{name}.fits", 2)
         assert found.observation.camera.target_psf.scale == pytest.approx(scale)
         assert found.observation.camera.psf == images.observation.camera.psf
-        told = f'target PSF: {name}.fits[PSF], 7 x 7 pixels of {scale:g}"'
+        told = f'target PSF: {name}.fits[PSF], FWHM {6.576 * scale:.2g}", 7 x 7 pixels of {scale:g}"'
         assert found.remarks[:-1] == images.remarks and found.remarks[-1].startswith(told)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lensphys.api.words import in_python, tell
-from lensphys.basics.checks import LensphysError, check_choice, shortened
+from lensphys.basics.checks import LensphysError, check_choice, check_positive, shortened
 from lensphys.basics.remote import local
 from lensphys.basics.sentences import counted
 from lensphys.data.contents import InMemory, truth_values
@@ -171,6 +171,7 @@ def read(
     path: File | Array | LensFile,
     *,
     psf: File | Array | None = None,
+    psf_scale: float | None = None,
     noise: File | Array | float | None = None,
     mask: File | Array | None = None,
     sky: str = "keep",
@@ -187,10 +188,12 @@ def read(
     used, masked, assumed or estimated, comes as a `lensphys.Note`, a warning.
 
     Args:
-        path: FITS (one image), an .npy stack (N, H, W), an HDF5 file of `lensphys.simulate`, or an array (H, W) or
-            (N, H, W) [flux per pixel]; the unit of an astropy Quantity is used as BUNIT of a FITS file is. NDData and
-            CCDData come with their unit, uncertainty, mask, PSF and pixel scale.
-        psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array on the image's pixels.
+        path: FITS (one image), an .npy stack (N, H, W), an HDF5 file of `lensphys.simulate`, or an array, a tensor or
+            nested lists (H, W) or (N, H, W) [flux per pixel]; the unit of an astropy Quantity is used as BUNIT of a
+            FITS file is. NDData and CCDData come with their unit, uncertainty, mask, PSF and pixel scale.
+        psf: kernel (K, K) with a sum of 1: FITS, PSFEx or .npy file, or an array.
+        psf_scale: side of the kernel's pixels [arcsec], of an array that is not on the image's; files say it themselves
+            (PIXSCALE, ``psf_scale``).
         noise: standard deviation of each pixel, (H, W) or (N, H, W) [unit of the image]: FITS or .npy file (a variance
             or a weight, if its name says so), or an array; for arrays also one number.
         mask: True where a pixel counts, (H, W); of a file also another file, FITS or .npy. It goes before its own.
@@ -213,13 +216,15 @@ def read(
         1 image of 32 x 32 pixels of 0.1" (array), PSF: the PSF given
     """
     with in_python():
-        if not isinstance(pixel_scale, Real | None) or isinstance(pixel_scale, bool):
-            raise LensphysError(f"pixel_scale must be a number [arcsec], got {pixel_scale!r}")
-        given = _given(path, mask, noise)
+        for name, scale in (("pixel_scale", pixel_scale), ("psf_scale", psf_scale)):
+            if not isinstance(scale, Real | None) or isinstance(scale, bool):
+                raise LensphysError(f"{name} must be a number [arcsec], got {scale!r}")
+        psf, noise, mask = map(_as_array, (psf, noise, mask))
+        given = _given(_as_array(path), mask, noise)
         pixel_scale = given.pixel_scale if pixel_scale is None else pixel_scale
         reading = Reading(
             instrument=None if instrument is None else telescope(instrument),
-            psf=kernel(given.psf if psf is None else psf, "the PSF given"),
+            psf=kernel(given.psf if psf is None else psf, "the PSF given", psf_scale),
             error=_noise_map(given.noise),
             mask=given.mask,
             pixel_scale=pixel_scale,
@@ -260,7 +265,7 @@ def _given(images: object, mask: Any, noise: Any) -> _Given:
     """What is given: an array, a file, or simulated lenses."""
     if hasattr(images, "uncertainty"):
         return _of_nddata(images, mask, noise)
-    raise LensphysError(f"images are a file or a NumPy array, got {type(images).__name__}: give numpy.asarray of it")
+    raise LensphysError(f"images are a file or an array, got {type(images).__name__}: give numpy.asarray of it")
 
 
 @_given.register(np.ndarray)
@@ -305,6 +310,29 @@ def _of_nddata(images: Any, mask: Any, noise: Any) -> _Given:
     return replace(given, name=name, psf=getattr(images, "psf", None), pixel_scale=scale)
 
 
+def _as_array(given: Any) -> Any:
+    """A tensor or nested lists of numbers as an array; all else as it is.
+
+    Raises:
+        LensphysError: if the lists hold no numbers, or are not of one length.
+    """
+    if isinstance(given, torch.Tensor):
+        plain = given.detach().cpu()
+        return (plain.float() if plain.dtype in (torch.float16, torch.bfloat16) else plain).numpy()
+    if not isinstance(given, list | tuple):
+        return given
+    try:
+        found = np.asarray(given)
+    except ValueError:
+        found = np.asarray([""])
+    if found.dtype.kind not in "biuf":
+        raise LensphysError(
+            f"lists are nested lists of numbers (H, W) or (N, H, W), got {shortened(repr(given), 80)}: read each file "
+            "by itself; several images of one lens are a lensphys.Dataset"
+        )
+    return found
+
+
 def _is_number(noise: Any) -> bool:
     """Whether one number is given, with a unit or not."""
     if isinstance(noise, bool | np.bool_):
@@ -344,14 +372,24 @@ def choice_of(ext: str | None, band: str | None, mask_means: str | None) -> Choi
     return Choice(ext, band, mask_means)
 
 
-def kernel(given: File | Array | None, name: str) -> File | Kernel | None:
+def kernel(given: File | Array | None, name: str, scale: float | None = None) -> File | Kernel | None:
     """Return a PSF as it is read: an array (K, K), of sum 1, becomes a kernel of this name, a file stays one.
 
+    Args:
+        given: it.
+        name: for messages.
+        scale: side of its pixels [arcsec], of an array; those of the image if None.
+
     Raises:
-        LensphysError: if it is neither.
+        LensphysError: if it is neither, or a scale is given where there is no array.
     """
+    given = _as_array(given)
     if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
-        return Kernel(np.asarray(_with_holes(given), np.float64), where=name)
+        if scale is not None:
+            check_positive("psf_scale", float(scale))
+        return Kernel(np.asarray(_with_holes(given), np.float64), None if scale is None else float(scale), where=name)
+    if scale is not None:
+        raise LensphysError("psf_scale is for a PSF that is an array: a file says its own, as PIXSCALE or psf_scale")
     if isinstance(given, File | None):
         return given
     raise LensphysError(f"{name} must be a kernel (K, K) or a file of one, got {shortened(repr(given))}")

@@ -66,6 +66,7 @@ def tell(remarks: Iterable[str]) -> None:
 def _outside() -> int:
     """How many calls lie between `tell` and code that is not ours."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("lensphys."):
+    ours = ("lensphys.", "contextlib")  # what decorates our functions
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(ours):
         frame, level = frame.f_back, level + 1
     return level

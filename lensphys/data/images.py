@@ -7,6 +7,7 @@ are along these axes of the array, not along RA and Dec; the WCS of a FITS outpu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -338,7 +339,7 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
     wanted = centred_psf(sharp)
-    remarks = [*images.remarks, f"target {star.sentence(kernel.label, sharp.scale)}"]
+    remarks = [*images.remarks, f"target {star.sentence(_with_fwhm(kernel.label, sharp), sharp.scale)}"]
     if own is not camera.psf or wanted is not sharp:
         remarks.append("the kernels are centred, so that nothing moves on the sky")
     observation = replace(images.observation, camera=replace(camera, psf=own)).with_target_psf(wanted)
@@ -389,15 +390,24 @@ def _psf(
     kernel = _beam(contents, scale, remarks) if kernel is None else kernel
     if kernel is not None:
         star, pixel = usable(kernel), kernel.scale_on(scale)
-        remarks.append(star.sentence(kernel.label, pixel))
+        psf = PixelPSF(torch.from_numpy(star.kernel), pixel)
+        remarks.append(star.sentence(_with_fwhm(kernel.label, psf), pixel))
         remarks += [*kernel.contradiction(scale), *_other_filter(kernel, contents)]
         _check_kernel_scale(kernel.where, pixel, scale)
-        return PixelPSF(torch.from_numpy(star.kernel), pixel), kernel.label
+        return psf, kernel.label
     if preset is not None:
         remarks += preset.told("PSF")
         return preset.psf, preset.instrument.description
     remarks.append(NO_PSF)
     return UnknownPSF(), "none is known"
+
+
+def _with_fwhm(name: str, psf: PixelPSF) -> str:
+    """The name of a kernel with its FWHM, that of the Gaussian of the same peak; of one pixel the name alone."""
+    if psf.kernel.numel() == 1:
+        return name
+    fwhm = math.sqrt(4 * math.log(2) / math.pi / float(psf.kernel.max())) * psf.scale
+    return f'{name}, FWHM {fwhm:.2g}"'
 
 
 def _beam(contents: Contents, scale: float, remarks: list[str]) -> Kernel | None:
