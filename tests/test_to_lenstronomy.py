@@ -57,9 +57,24 @@ def test_lights(light, exact):
 
 def test_what_lenstronomy_has_not():
     line = lp.LineMass(theta_E=0.1, length=0.4, phi=0.0)
-    field = PotentialField(torch.zeros(1, 4, 4), CosineBasis(4, 3.0))
-    for mass, name in ((line, "LineMass"), (field, "PotentialField"), (lp.SIS(theta_E=1.0) + line, "LineMass")):
+    for mass, name in ((line, "LineMass"), (lp.SIS(theta_E=1.0) + line, "LineMass")):
         with pytest.raises(lp.LensphysError, match=f"lenstronomy has no profile like {name}"):
             mass.to_lenstronomy()
     with pytest.raises(lp.LensphysError, match="theta_E of SIS has 2 values: choose one lens"):
         lp.SIS(theta_E=torch.ones(2)).to_lenstronomy()
+
+
+def test_a_correction_to_the_potential_is_a_grid():
+    n = np.random.default_rng(4).normal(0, 0.02, (1, 12, 12)) / np.hypot(*np.mgrid[1:13, 1:13])
+    field = PotentialField(torch.from_numpy(n).float(), CosineBasis(12, 4.2))
+    [(name, keywords)] = field.to_lenstronomy()
+    both = lp.SIE(theta_E=1.1, e1=0.1) + field
+    names, words = zip(*both.to_lenstronomy(), strict=True)
+    ours = np.stack(field.deflection(X, Y))
+    assert np.stack(LensModel([name]).alpha(X, Y, [keywords])) == pytest.approx(ours, abs=0.01 * np.abs(ours).max())
+    kappa = field.convergence(X, Y)
+    assert LensModel([name]).kappa(X, Y, [keywords]) == pytest.approx(kappa, abs=0.02 * np.abs(kappa).max())
+    theirs = np.stack(LensModel(list(names)).alpha(X, Y, list(words)))
+    assert theirs == pytest.approx(np.stack(both.deflection(X, Y)), abs=0.01 * np.abs(ours).max())
+    with pytest.raises(lp.LensphysError, match="the potential is of 2 lenses: choose one"):
+        PotentialField(torch.zeros(2, 4, 4), CosineBasis(4, 3.0)).to_lenstronomy()

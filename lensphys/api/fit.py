@@ -99,7 +99,8 @@ class Fit:
     def to_lenstronomy(self) -> dict[str, list[Any]]:
         """Return lens, source and the light of the lens galaxy in the words of lenstronomy.
 
-        Sub-halos are point masses or truncated NFW halos; a source of any shape is an image (``INTERPOL``). What lies
+        Sub-halos are point masses or truncated NFW halos; a source of any shape is an image (``INTERPOL``), and a
+        correction to the potential a grid of it and its derivatives (``INTERPOL``): to 1 % of its deflection. What lies
         about the light of a galaxy beside its Gaussians has no name there.
 
         Returns:
@@ -107,8 +108,7 @@ class Fit:
             kwargs_lens_light``: angles in arcsec, light in flux / arcsec^2.
 
         Raises:
-            LensphysError: if there are several fits, or lenstronomy has nothing like a component: a correction to the
-                potential, or one of your own.
+            LensphysError: if there are several fits, or lenstronomy has nothing like a component: one of your own.
 
         Example::
 
