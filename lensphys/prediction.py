@@ -61,7 +61,7 @@ class Prediction:
         verdicts: what each image's fit says of itself; empty for methods that cannot tell.
         lens_light: the light of the lens galaxy, (B, 1, H, W) [flux per pixel], zero where none was found; None for
             methods that do not look for it.
-        noise: standard deviation of each low-resolution pixel as it was fitted, (B, 1, H, W) [flux per pixel], NaN
+        noise: standard deviation of each low-resolution pixel by itself, (B, 1, H, W) [flux per pixel], NaN
             where a pixel was left out; None where those are the observation's.
         units: of parameters, by their names; those that have none may be left out.
         numbers: what else is known of each fit, by its name, each (B,): ``evidence``, ln of it; ``subhalos``, how many
@@ -102,7 +102,7 @@ class Prediction:
         return residual.nan_to_num(0.0, 0.0, 0.0).square().flatten(1).sum(1) / (counted - self.fitted).clamp(min=1)
 
     def noise_of(self, observation: Observation) -> Tensor:
-        """Return the noise of each LR pixel as it was fitted, (B, 1, H, W) [flux per pixel], NaN where left out."""
+        """Return the noise of each LR pixel by itself, (B, 1, H, W) [flux per pixel], NaN where left out."""
         return observation.renewed(self.observed).sigma(self.observed) if self.noise is None else self.noise
 
     def source_image(self, grid: PixelGrid) -> Tensor | None:

@@ -127,7 +127,7 @@ class WrittenImages:
         index: the number of each image in the file that was read, (N,).
         single: whether it is one image (H, W), and not a stack (N, H, W).
         lr: the images as they were read, (N, H, W) [flux per pixel]; None where the file does not hold them.
-        sigma: their noise as it was fitted, (N, H, W) [flux per pixel], NaN where a pixel was left out; None likewise.
+        sigma: the noise of each pixel by itself, (N, H, W) [flux per pixel], NaN where one was left out; None likewise.
     """
 
     name: str
@@ -164,7 +164,7 @@ class WrittenImages:
 
     @property
     def noise(self) -> Array:
-        """Standard deviation of each pixel as it was fitted, (H, W) or (N, H, W) [flux per pixel]; NaN: left out.
+        """Standard deviation of each pixel by itself, (H, W) or (N, H, W) [flux per pixel]; NaN: left out.
 
         Raises:
             LensphysError: if the file does not hold it.

@@ -179,7 +179,11 @@ class Result(Outcome):
 
     @property
     def noise(self) -> Array | None:
-        """Standard deviation of each low-resolution pixel as it was fitted, (H, W) [flux per pixel]; NaN: left out."""
+        """Standard deviation of each low-resolution pixel, (H, W) [flux per pixel]; NaN where it was left out.
+
+        It is the noise that was given, scaled down where the map is too large for the sky. Where neighbouring pixels
+        share noise (``noise_scale`` above 1), the fit counts ``noise_scale`` times as much, which is none of a pixel.
+        """
         return self._of("noise")
 
     @property
@@ -286,14 +290,20 @@ def summary_line(
     Example:
         >>> summary_line(0.98, 1.1964)
         'chi^2 0.98, theta_E 1.196"'
-        >>> summary_line(0.98, 1.1964, 2, 1.2312, noise_scale=0.47)
-        'chi^2 0.98, theta_E 1.196" (1.231" with all mass), 2 sub-halos, noise of the sky 0.47 times what was given'
+        >>> summary_line(0.98, 1.1964, 2, 1.2312)
+        'chi^2 0.98, theta_E 1.196" (1.231" with all mass), 2 sub-halos'
+        >>> summary_line(1.02, 1.2, noise_scale=1.96)
+        'chi^2 1.02, theta_E 1.2", noise of 3 x 3 pixels of the sky 1.96 times what was given'
     """
     radius = "" if theta_E is None else f', theta_E {theta_E:.4g}"'
     if theta_E is not None and abs(total / theta_E - 1) > _TOLD:
         radius += f' ({total:.4g}" with all mass)'
     bodies = "" if subhalos < 1 else f", {counted(int(subhalos), 'sub-halo')}"
-    noise = "" if abs(noise_scale - 1) < 0.005 else f", noise of the sky {noise_scale:.2f} times what was given"
+    noise = (
+        ""
+        if abs(noise_scale - 1) < 0.005
+        else f", noise of 3 x 3 pixels of the sky {noise_scale:.2f} times what was given"
+    )
     others = "" if left_out < 1 else f", {counted(left_out, 'pixel')} of other objects left out"
     return f"chi^2 {chi2:.3g}{radius}{bodies}{noise}{others}"
 

@@ -51,7 +51,7 @@ def super_resolve(
     Returns:
         ``image`` (N, sH, sW) [flux per pixel], ``lr`` and ``model`` (N, H, W) [flux per pixel], the image that was
         given (0 for NaN) and the one that the method predicts, ``residual`` (N, H, W) [flux per pixel], 0 where masked,
-        ``noise`` (N, H, W) [flux per pixel], the standard deviation of each pixel as it was fitted and NaN where it was
+        ``noise`` (N, H, W) [flux per pixel], the standard deviation of each pixel by itself and NaN where it was
         left out, and ``chi2`` (N,) per degree of freedom; where the method has them ``lens_light`` (N, H, W) [flux per
         pixel], zero where none was found, ``sigma`` (N, sH, sW) [flux per pixel], the standard deviation of ``image``,
         ``constrained`` (N, sH, sW), 1 where the data and 0 where the prior determined the deflection, ``alpha`` (N, 2,
