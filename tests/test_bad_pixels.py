@@ -98,7 +98,7 @@ def test_a_file_says_how_many_are_masked(tmp_path):
     images = read_images(tmp_path / "hit.fits", Reading(pixel_scale=0.05))
     assert images.observation.weight[0, 0, 5, 30] == 0
     assert images.observation.n_unmasked.item() == 40 * 40 - 1
-    assert any("1 pixels that no light of this PSF makes" in remark for remark in images.remarks)
+    assert any("1 pixel that no light of this PSF makes" in remark for remark in images.remarks)
     kept = read_images(tmp_path / "hit.fits", Reading(pixel_scale=0.05, bad_pixels="keep"))
     assert kept.observation.n_unmasked.item() == 40 * 40
     assert not any("no light" in remark for remark in kept.remarks)

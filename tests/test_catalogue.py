@@ -552,3 +552,11 @@ def test_results_in_a_folder_are_no_lenses(tmp_path):
         (tmp_path / "in" / name).unlink()
     with pytest.raises(LensphysError, match=r"holds no images: .*\(passed over: 3 results of lensphys"):
         listed(tmp_path / "in")
+
+
+def test_a_catalogue_of_one_lens_is_told(tmp_path):
+    fits.PrimaryHDU(ring(), SKY).writeto(tmp_path / "a.fits")
+    done = CliRunner().invoke(app, ["super-resolve", str(tmp_path / "a.fits"), "-o", str(tmp_path / "out"),
+                                    "--method", "bicubic", "--workers", "1"])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "out has no ending: it becomes a catalogue of one lens; give -o a.fits for" in done.output

@@ -161,7 +161,10 @@ def test_exposures_on_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["a.fits", "b.fits"], "2 images: say with --as what they are of one lens"),
+        (
+            ["a.fits", "b.fits"],
+            "bands; different lenses are given as a folder, or as a list",
+        ),
         (["a.fits", "b.fits", "--as", "pairs"], "unknown --as 'pairs': choose one of bands, exposures"),
         (["a.fits", "--as", "bands"], "--as bands takes several images: give more than"),
         (["a.fits", "b.fits", "--as", "bands", "--weights", "model_2"], "--weights cannot be given for several images"),

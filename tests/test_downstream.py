@@ -46,7 +46,8 @@ from lensphys.downstream.readers import (
     TreesReader,
 )
 from lensphys.downstream.sampling import Target, classes_of, drawn, groups_of, held_out, matched_rows, number_of
-from lensphys.downstream.tables import tables
+from lensphys.downstream.settings import PLAIN
+from lensphys.downstream.tables import aggregated, tables
 from lensphys.losses.physics import min_max
 from lensphys.methods import Batch
 from lensphys.methods.physics_labelled import PhysicsLabelledMethod, PhysicsLabelledSettings
@@ -270,7 +271,19 @@ def test_a_score_states_its_false_alarms_and_lost_lenses_count_as_smooth():
 def test_intervals_are_students():
     found = over_seeds([0.9, 0.8, 1.0])
     assert found["high"] - found["mean"] == pytest.approx(4.30265 * 0.1 / 3**0.5, rel=1e-4)
-    assert over_seeds([0.9, 0.8, 1.0], share=True)["high"] == 1.0
+    assert over_seeds([0.9, 0.8, 1.0], 0.0, 1.0)["high"] == 1.0
+
+
+def test_no_interval_goes_beyond_what_the_measure_can_be():
+    """Three seeds scatter: the interval of the log loss by Student's t ended below zero."""
+    measured = [
+        {"log_loss": loss, "accuracy": 0.9 + loss / 10, "auc": {"all": 0.99 - loss / 100}} for loss in (0.2, 0.45, 0.73)
+    ]
+    rows = [{"reader": "r", "input": "i", "budget": 9, "tests": {PLAIN: m}} for m in measured]
+    [row] = aggregated(rows)
+    found = row["tests"][PLAIN]
+    assert found["log_loss"]["low"] == 0.0 and found["log_loss"]["high"] > 1.0
+    assert found["accuracy"]["high"] == 1.0 and found["auc"]["all"]["high"] <= 1.0
 
 
 # --- readers ---------------------------------------------------------------------------------------------------------

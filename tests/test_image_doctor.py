@@ -140,3 +140,14 @@ def test_the_command(tmp_path):
     assert CliRunner().invoke(app, ["doctor", str(tmp_path / "dark.npy")]).exit_code == 1
     two = CliRunner().invoke(app, ["doctor", str(path), str(path)])
     assert two.exit_code == 2 and "give one file of images at a time" in two.output
+
+
+    assert two.exit_code == 2 and "ask about one file of images at a time" in two.output
+
+
+def test_a_border_that_is_masked_is_told_once(tmp_path):
+    image = ring()
+    image[:, :5] = 0.0
+    findings = diagnose_images(saved(tmp_path / "a.fits", image, PIXSCALE=0.05))
+    assert f"a border of one value, {5 * SIDE} pixels, is masked" in told(findings)
+    assert "border" not in [finding.name for finding in findings] and "images that have" not in told(findings)

@@ -298,7 +298,7 @@ def test_the_mask_says_which_pixels_count(tmp_path):
     assert images.remarks == [
         "a.fits: image ARC, noise ERR, mask MASK",
         "MASK: 144 of 192 pixels count, those where it is not zero (100 % of the middle, where the lens is)",
-        "1 NaN or infinite pixels are masked, images that have some: 1",
+        "1 NaN or infinite pixel is masked",
         "no PSF is known: the image is taken as it is, without blur (give --psf or --instrument)",
         "noise: a.fits[ERR], standard deviations",
         "a.fits[ERR]: 4 values that are not positive and finite are masked",

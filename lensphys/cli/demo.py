@@ -17,7 +17,7 @@ from lensphys.evaluation.tables import readme_table
 from lensphys.methods import READY, AmortisedMethod, Method
 from lensphys.simulation.recipe import Recipe
 from lensphys.simulation.writer import simulate
-from lensphys.training.experiment import Experiment, load_run, train, training_data
+from lensphys.training.experiment import Experiment, load_run, train
 from lensphys.weights import weights_folder
 
 _EXPERIMENT = Path(__file__).parent / "demo.yaml"
@@ -33,11 +33,10 @@ def demo(folder: Path) -> None:
     """
     console = Console()
     experiment = Experiment.from_yaml(_EXPERIMENT, [])
-    console.print("[bold]1/4[/] simulating Model 3 (HST-like): 240 images to learn from, 9 unseen ones to judge by")
+    console.print("[bold]1/4[/] simulating Model 3 (HST-like): 9 unseen images to judge by")
     run = folder / "run"
-    training_data(experiment.data, run)
     simulate(Recipe.named("model_3", ["hr_noise=true"]), _UNSEEN, folder / "unseen.h5", seed=2, workers=2)
-    console.print("[bold]2/4[/] training the amortised fit on the low-resolution images alone")
+    console.print("[bold]2/4[/] training the amortised fit on 240 low-resolution images alone, simulated first")
     train(experiment, run, resume=True)
     shipped = cast(AmortisedMethod, load_run(weights_folder(_WEIGHTS)))
     methods: dict[str, Method] = {

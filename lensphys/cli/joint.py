@@ -46,7 +46,8 @@ class SeveralImages:
         """
         if self.kind is None:
             raise LensphysError(
-                f"{self.count} images: say with --as what they are of one lens, exposures (of one band) or bands"
+                f"{self.count} images: say with --as what they are of one lens, exposures (of one band) or bands; "
+                "different lenses are given as a folder, or as a list of their paths (.txt)"
             )
         check_choice("--as", self.kind, list(KINDS))
         if self.count == 1:

@@ -55,13 +55,20 @@ def make_catalogue(request: Request, chosen: Chosen, reading: Reading) -> None:
     from lensphys.basics.provenance import provenance
     from lensphys.basics.runners import Cluster, Processes
     from lensphys.catalogue import Survey, listed, super_resolve_all
-    from lensphys.catalogue.inputs import told_of_others
+    from lensphys.catalogue.inputs import LISTS, told_of_others
+    from lensphys.data.results import result_name
 
     origin = provenance(method=chosen.name, scale=request.scale, **chosen.record)
     survey = Survey(
         listed(request.source), chosen.method, chosen.identity, request.scale, reading, origin, request.shard_size,
         request.device,
     )  # fmt: skip
+    single = request.source.is_file() and request.source.suffix.lower() not in LISTS
+    if single and [entry.count for entry in survey.entries] == [1]:
+        note(
+            f"{request.out} has no ending: it becomes a catalogue of one lens; give -o {result_name(request.source)} "
+            "for its result alone, with notes on image, noise and PSF"
+        )
     if (others := told_of_others(request.source)) is not None:
         note(f"{request.source}: {others}")
     runner = Processes(request.workers) if request.scheduler is None else Cluster(request.scheduler)

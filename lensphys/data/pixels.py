@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -117,6 +118,29 @@ def _measured(image: Array) -> Array:
     return np.isfinite(image) & (np.abs(image) <= _SINGLE_PRECISION[1])
 
 
+class MaskedPixels(Tally):
+    """A sentence on masked pixels; of a file of a single image it does not count images.
+
+    Args:
+        words: with braces for how many pixels there are, and how many images have some.
+        numbers: these two, and how many images there are.
+
+    Example:
+        >>> MaskedPixels("{} pixels are masked, images that have some: {}", 1, 1, 1)
+        '1 pixel is masked'
+    """
+
+    def __new__(cls, words: str, *numbers: int) -> Self:
+        """Return the sentence, which is the text that it makes."""
+        pixels, _, count = numbers
+        told = re.sub(r", images that have \w+: {}", "", words) if count == 1 else words
+        if pixels == 1:
+            told = told.replace("pixels", "pixel", 1).replace(" are masked", " is masked")
+        made = str.__new__(cls, told.format(*numbers))
+        made.key, made.numbers = words, numbers
+        return made
+
+
 def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
     """Return images (N, 1, H, W) of an array (N, H, W) with 0 for what is no number, and where the others are."""
     image = torch.from_numpy(pixels)[:, None]
@@ -125,7 +149,7 @@ def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
     for what, bad in (("{} NaN or infinite pixels", ~finite), (beyond, finite & ~good)):
         if bad.any():
             total, images = int(bad.sum()), int(bad.flatten(1).any(1).sum())
-            remarks.append(Tally(f"{what} are masked, images that have some: {{}}", total, images))
+            remarks.append(MaskedPixels(f"{what} are masked, images that have some: {{}}", total, images, len(image)))
     return torch.where(good, image, torch.zeros_like(image)), good
 
 
@@ -141,7 +165,12 @@ def without_filled(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
         if filled.any():
             images = int(filled.flatten(1).any(1).sum())
             remarks.append(
-                Tally(f"{words} masked, images that have {_ONE[filled is border]}: {{}}", int(filled.sum()), images)
+                MaskedPixels(
+                    f"{words} masked, images that have {_ONE[filled is border]}: {{}}",
+                    int(filled.sum()),
+                    images,
+                    len(image),
+                )
             )
     return good & ~border & ~inside
 
@@ -167,7 +196,7 @@ def without_bad_pixels(observation: Observation, way: str, remarks: list[str]) -
         "{} pixels that no light of this PSF makes (cold, hot, or hit by a cosmic ray) are masked, images that have "
         "some: {} (--bad-pixels keep lets them count)"
     )
-    remarks.append(Tally(words, int(bad.sum()), int(bad.flatten(1).any(1).sum())))
+    remarks.append(MaskedPixels(words, int(bad.sum()), int(bad.flatten(1).any(1).sum()), len(observation)))
     return replace(observation, mask=(observation.weight > 0) & ~bad)
 
 

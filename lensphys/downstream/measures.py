@@ -143,10 +143,13 @@ def of_score(is_it: Array, score: Array, seed: int = 0, judgement: Judgement = J
     }
 
 
-def over_seeds(values: Iterable[float], *, share: bool = False) -> dict[str, float | int | None]:
+def over_seeds(values: Iterable[float], low: float = -np.inf, high: float = np.inf) -> dict[str, float | int | None]:
     """Return the mean over seeds and its 95 % interval by Student's t; no interval of a single one.
 
-    That of a ``share`` ends at 0 and 1.
+    Args:
+        values: one a seed.
+        low: where the interval ends, for the measure cannot be less: 0 of a loss or a share.
+        high: likewise: 1 of a share.
 
     Example:
         >>> over_seeds([0.5, 0.5])
@@ -157,10 +160,4 @@ def over_seeds(values: Iterable[float], *, share: bool = False) -> dict[str, flo
     if len(x) < 2:
         return {"mean": mean, "low": None, "high": None, "n": len(x)}
     half = float(student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
-    low, high = mean - half, mean + half
-    return {
-        "mean": mean,
-        "low": max(low, 0.0) if share else low,
-        "high": min(high, 1.0) if share else high,
-        "n": len(x),
-    }
+    return {"mean": mean, "low": max(low, mean - half), "high": min(high, mean + half), "n": len(x)}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from lensphys.downstream.measures import over_seeds
 from lensphys.downstream.settings import PLAIN, SEEN
 from lensphys.evaluation.comparison.tables import Cell, Line, Table, as_markdown
@@ -15,6 +17,11 @@ Row = dict[str, Any]
 ALL = "all"
 _CHANCE = 0.5  # AUC of a reader that knows nothing
 _FIRST = "reader"
+_SHARE = (0.0, 1.0)
+_BOUNDS = {
+    "accuracy": _SHARE, "ece": _SHARE, "log_loss": (0.0, np.inf), "mse": (0.0, np.inf), "mae": (0.0, np.inf),
+    "r2": (-np.inf, 1.0),
+}  # fmt: skip
 
 
 def aggregated(rows: Iterable[Row]) -> list[Row]:
@@ -41,10 +48,10 @@ def _together(measured: Sequence[Row], *, whole: bool) -> Row:
     for key, first in measured[0].items():
         values = [m[key] for m in measured]
         if isinstance(first, float):
-            found[key] = over_seeds(values, share=key in ("accuracy", "ece"))
+            found[key] = over_seeds(values, *_BOUNDS.get(key, ()))
         elif key in ("auc", "auc_if_right"):
             told = dict.fromkeys(name for value in values for name in value)  # not every seed may have every class
-            found[key] = {name: over_seeds((v[name] for v in values if name in v), share=True) for name in told}
+            found[key] = {name: over_seeds((v[name] for v in values if name in v), *_SHARE) for name in told}
         elif whole and key == "reliability":
             found[key] = values
         elif whole:

@@ -20,6 +20,7 @@ from lensphys.fits.header import scale_key
 from lensphys.fits.image import PIXELS
 from lensphys.fits.planes import PLANES
 from lensphys.fits.units import unit_of, unit_text
+from lensphys.observation.borders import filled_border
 from lensphys.observation.darkness import shows_light
 
 _FIRST = 5  # images that a finding names
@@ -148,6 +149,8 @@ def _odd(images: ImageSet, settings: SymptomSettings) -> Iterator[Finding]:
     quiet, share = without_noise(seen.image.double(), seen.noise if seen.noise.known else None, settings)
     found["dark"] = torch.where(light, torch.nan, 0.0).numpy()
     found["noise_free"] = torch.where(quiet & light, share, torch.nan).numpy()
+    border = filled_border(seen.image) & (seen.weight > 0)  # as it is read it is masked, which a remark says
+    found["border"] = np.where(border.flatten(1).any(1).numpy(), found["border"], np.nan)
     for name, kind in KINDS.items():
         which = np.flatnonzero(~np.isnan(found.get(name, np.full(len(seen), np.nan))))
         if len(which):
