@@ -142,9 +142,6 @@ def test_the_command(tmp_path):
     assert two.exit_code == 2 and "give one file of images at a time" in two.output
 
 
-    assert two.exit_code == 2 and "ask about one file of images at a time" in two.output
-
-
 def test_a_border_that_is_masked_is_told_once(tmp_path):
     image = ring()
     image[:, :5] = 0.0

@@ -78,8 +78,11 @@ def test_pixels_of_a_target_are_assumed_to_be_those_of_the_result(tmp_path):
     fits.PrimaryHDU(star(24), fits.Header({"PIXSCALE": 0.1})).writeto(tmp_path / "a.fits")
     told = read_images(tmp_path / "a.fits", Reading(psf=path, target_psf=path), scale=2).remarks
     since = "since its header says no other"
-    assert f"PSF: psf.fits[PSF], FWHM 0.4\", 15 x 15 pixels of 0.1\": as large as the image's, {since}" in told
-    assert f'target PSF: psf.fits[PSF], FWHM 0.2", 15 x 15 pixels of 0.05": as large as those of the result, {since}' in told
+    assert f'PSF: psf.fits[PSF], FWHM 0.4", 15 x 15 pixels of 0.1": as large as the image\'s, {since}' in told
+    assert (
+        f'target PSF: psf.fits[PSF], FWHM 0.2", 15 x 15 pixels of 0.05": as large as those of the result, {since}'
+        in told
+    )
 
 
 def test_a_scale_and_an_oversampling_that_contradict_each_other_are_told(tmp_path):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensphys.basics.checks import LensphysError, check_finite, check_positive
+from lensphys.basics.constants import remembered
 from lensphys.observation.per_image import Blurring
 
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
@@ -164,7 +165,7 @@ def _summing(kernel: Tensor, n: int, points: int) -> Tensor:
     return _band(kernel, n).unflatten(1, (-1, points)).sum(2)
 
 
-@lru_cache(maxsize=64)  # a fit asks for the same few thousands of times
+@remembered(64)  # a fit asks for the same few thousands of times
 def _known_summing(
     psf: GaussianPSF, scale: float, n: int, points: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -327,7 +328,7 @@ def _folded(spectrum: Tensor, width: int, points: int) -> Tensor:
     return total / points
 
 
-@lru_cache(maxsize=64)  # a fit asks for the same few thousands of times
+@remembered(64)  # a fit asks for the same few thousands of times
 def _resampling(size: int, ratio: float) -> Tensor:
     """Return what turns K pixels into K' that are ``ratio`` times as large, along one axis, (K', K)."""
     from scipy.interpolate import make_interp_spline
