@@ -77,7 +77,7 @@ def test_the_correction_of_a_survey(truth):
 def test_priors_of_older_runs_are_read_unless_they_meant_something():
     old = {"potential": {"amplitude": 0.02}, "light": {"amplitude": 0.0}}
     assert FieldPriors(**old) == FieldPriors(potential=FieldPrior(amplitude=0.02))
-    with pytest.raises(ValidationError, match="priors.light is no more"):
+    with pytest.raises(ValidationError, match="priors.light no longer exists"):
         FieldPriors(**(old | {"light": {"amplitude": 0.1}}))
 
 

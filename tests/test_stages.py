@@ -40,7 +40,8 @@ from lensphys.fitting.starts import ordinary, starting_points
 from lensphys.fitting.window import Window
 from lensphys.methods.fit import RefinedFit
 from lensphys.model import FieldPrior, LightSum, Modes, SourcePrior
-from lensphys.observation import ExposureNoise, Observation
+from lensphys.observation import Camera, ErrorMap, ExposureNoise, GaussianPSF, Observation
+from lensphys.tracing.grid import PixelGrid
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -199,6 +200,27 @@ def bordered(float64) -> Truth:
 def cut(bordered) -> list[Fitted]:
     """The fits of their middles."""
     return of_each(REFINE.model_copy(update={"beyond": ONE, "window": Window(bright=6.0)})(*bordered))
+
+
+@pytest.mark.parametrize("bright", [0.0, 1.0, 20.0])
+def test_pixels_that_hold_light_from_beyond_the_border_are_left_out(bright):
+    """A band of light along the rows that the left border cuts, against what is seen of it with nothing beyond."""
+    camera, half = Camera(PixelGrid(24, 40, 0.1), GaussianPSF(0.3)), 20
+    band = torch.zeros(1, 1, 24, 40)
+    band[..., 8:16, :] = bright
+    right = torch.where(torch.arange(40) < half, 0.0, band)
+    whole, part = (camera.psf.blur(light, 0.1) for light in (band, right))
+    expected = (whole - part)[..., half:] > 1.1  # sigma is 1
+    seen = Observation(
+        whole[..., half:], Camera(PixelGrid(24, half, 0.1), camera.psf), ErrorMap(torch.ones(1, 1, 24, half))
+    )
+    inside = seen.image.clone()
+    inside[..., 10:] = 0.0  # the right border is dark
+    inside[..., 0, 0] += 1e-3
+    known = Window().known(LensProblem.from_observation(replace(seen, image=inside)))
+    left_out = known.inverse_sigma == 0
+    assert bool(expected.any()) == (bright == 20.0)
+    assert bool((left_out >= expected)[..., 9:15, :].all()) and not left_out[..., 4:].any()
 
 
 def test_the_middle_of_an_image_does_for_its_fit(bordered, cut):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 from lensphys.model import Parameter
+from lensphys.observation.kernel import first_star
 
 
 class Window(Strict):
@@ -23,12 +25,28 @@ class Window(Strict):
         margin: pixels about the bright ones that are fitted with them.
         crop: share of an image that these may hold; if they hold more it is fitted whole.
         model: signal-to-noise of the arcs of a model that makes a pixel bright, where they lie upon a galaxy.
+        outside: signal-to-noise of what light as bright as a pixel's brings into it from beyond the border of an image,
+            above which the pixel is left out: nobody knows what is there.
     """
 
     bright: PositiveFloat = 5.0
     margin: NonNegativeFloat = 6.0
     crop: Annotated[float, Field(ge=0, le=1)] = 0.8
     model: PositiveFloat = 1.0
+    outside: PositiveFloat = 1.0
+
+    def known(self, whole: LensProblem) -> LensProblem:
+        """Return the problem without the pixels into which light from beyond the border comes."""
+        observation = whole.observation
+        star = first_star(observation.camera, observation.image)
+        across, along = (
+            _beyond(star.sum(axis), n) for axis, n in zip((1, 0), observation.image.shape[-2:], strict=True)
+        )
+        share = 1 - (1 - across)[:, None] * (1 - along)
+        signal = share * observation.smoothed.clamp(min=0) * whole.inverse_sigma
+        if not bool((signal > self.outside).any()):
+            return whole
+        return whole.without(signal > self.outside)
 
     def middle(self, whole: LensProblem) -> LensProblem:
         """Return the problem of the pixels in the middle that hold all bright ones; of all where these are many."""
@@ -72,6 +90,17 @@ class Window(Strict):
             margin = max(margin, light.about.margin)
         far_x, far_y = (float((theta[:, i] * bright[:, 0]).max()) + margin for i in (0, 1))
         return grid.middle(far_y, far_x).shape
+
+
+def _beyond(profile: Tensor, count: int) -> Tensor:
+    """The share of a star's light that a line of pixels has from beyond both of its ends, (count,)."""
+    half = len(profile) // 2
+    tail = profile.flip(0).cumsum(0)[:half].flip(0)  # in the n-th pixel from an end: of all that are further away
+    share = torch.zeros(count).to(profile)
+    reach = min(half, count)
+    share[:reach] += tail[:reach]
+    share[-reach:] += tail[:reach].flip(0)
+    return share.clamp(0, 1)
 
 
 def seen_whole(fitted: Fitted, whole: LensProblem) -> Fitted:

@@ -125,7 +125,7 @@ class RefinedFit(Strict):
         """Return what is fitted to a batch of images."""
         subhalos = self.model.subhalos
         bodies = None if subhalos is None else subhalos.bodies(observation.camera.grid)
-        return LensProblem.from_observation(observation, self.model.lens_model, bodies)
+        return self.stages.window.known(LensProblem.from_observation(observation, self.model.lens_model, bodies))
 
     def shortened(self, rounds: int) -> RefinedFit:
         """Return the fit with at most so many rounds of each search."""
