@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-VERSION = "0.4.0"
+VERSION = "0.5.0"
 PACKAGE = Path(__file__).parents[1]
