@@ -17,8 +17,8 @@ from lensphys.observation.psf import check_widths, convolved, widest
 class MoffatPSF(Blurring):
     """A circular Moffat profile, (1 + r^2 / a^2)^-beta, sampled at pixel centres and normalised.
 
-    The kernel is a square that holds all of the light but ``lost``, or more; the edge pixels are repeated outside of
-    the image.
+    The kernel is a square that holds all of the light but ``lost``, or more; nothing comes in from outside of the
+    image.
 
     Args:
         fwhm: full width at half maximum [arcsec]: a number, or a tensor (B,) with one for each image.

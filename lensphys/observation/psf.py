@@ -213,7 +213,7 @@ def _band(kernel: Tensor, n: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PixelPSF(Blurring):
-    """A kernel on pixels, as telescopes publish it, one for all images; the edge pixels are repeated outside.
+    """A kernel on pixels, as telescopes publish it, one for all images; nothing comes in from outside of the image.
 
     Its pixels need not be those of the image: `at` resamples it.
 
@@ -227,7 +227,7 @@ class PixelPSF(Blurring):
 
     kernel: Tensor
     scale: float
-    _known: dict[Hashable, tuple[int, list[int], Tensor]] = field(
+    _known: dict[Hashable, tuple[list[int], Tensor]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
@@ -290,19 +290,15 @@ class PixelPSF(Blurring):
         known = self._known.get(key)  # a fit asks for the same few thousands of times
         if known is None:
             kernel = self.at(scale).to(image.device)
-            outside = -(-(len(kernel) // 2) // points)  # summed pixels that light comes in from, on each side
-            shape = [points * _fast_size(n // points + 2 * outside) for n in seen]  # what wraps around stays there
-            known = outside, shape, _response(kernel, shape, points).to(image.dtype.to_complex())
+            shape = [points * _fast_size(math.ceil((n + len(kernel) - 1) / points)) for n in seen]
+            known = shape, _response(kernel, shape, points).to(image.dtype.to_complex())
             if len(self._known) >= _MOST_KNOWN:
                 self._known.pop(next(iter(self._known)), None)
             self._known[key] = known
-        outside, shape, response = known
-        wide = F.pad(image, [outside * points] * 4, mode="replicate")
-        spectrum = torch.fft.rfft2(wide, s=shape) * response
-        rows = torch.fft.ifft(spectrum.unflatten(-2, (points, -1)).mean(-3), dim=-2)
-        rows = rows[..., outside : outside + seen[0] // points, :]
-        columns = torch.fft.irfft(_folded(rows, shape[1], points), n=shape[1] // points)
-        return columns[..., outside : outside + seen[1] // points]
+        shape, response = known
+        spectrum = torch.fft.rfft2(image, s=shape) * response
+        rows = torch.fft.ifft(spectrum.unflatten(-2, (points, -1)).mean(-3), dim=-2)[..., : seen[0] // points, :]
+        return torch.fft.irfft(_folded(rows, shape[1], points), n=shape[1] // points)[..., : seen[1] // points]
 
 
 def _response(kernel: Tensor, shape: list[int], points: int) -> Tensor:
@@ -343,7 +339,7 @@ def _resampling(size: int, ratio: float) -> Tensor:
 
 
 def convolved(image: Tensor, kernel: Tensor) -> Tensor:
-    """Return images convolved with kernels, the edge pixels repeated outside.
+    """Return images convolved with kernels; nothing comes in from outside of the image.
 
     Args:
         image: (B, 1, H, W) [any unit].
@@ -352,10 +348,11 @@ def convolved(image: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         (B, 1, H, W) [unit of the image].
     """
-    (height, width), half = image.shape[-2:], kernel.shape[-1] // 2
-    shape = [_fast_size(n + 2 * half) for n in (height, width)]  # what wraps around stays outside
-    spectrum = torch.fft.rfft2(F.pad(image, [half] * 4, mode="replicate"), s=shape) * torch.fft.rfft2(kernel, s=shape)
-    return torch.fft.irfft2(spectrum, s=shape)[..., 2 * half : 2 * half + height, 2 * half : 2 * half + width]
+    size, half = kernel.shape[-1], kernel.shape[-1] // 2
+    shape = [_fast_size(n + size - 1) for n in image.shape[-2:]]
+    spectrum = torch.fft.rfft2(image, s=shape) * torch.fft.rfft2(kernel, s=shape)
+    full = torch.fft.irfft2(spectrum, s=shape)
+    return full[..., half : half + image.shape[-2], half : half + image.shape[-1]]
 
 
 @lru_cache(maxsize=64)
