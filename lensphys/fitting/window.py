@@ -33,7 +33,7 @@ class Window(Strict):
     margin: NonNegativeFloat = 6.0
     crop: Annotated[float, Field(ge=0, le=1)] = 0.8
     model: PositiveFloat = 1.0
-    outside: PositiveFloat = 1.0
+    outside: PositiveFloat = 3.0
 
     def known(self, whole: LensProblem) -> LensProblem:
         """Return the problem without the pixels into which light from beyond the border comes."""
