@@ -13,12 +13,13 @@ import numpy as np
 from astropy.io.fits import Header
 
 from lensphys.basics.checks import LensphysError, shortened
+from lensphys.data import hdf5
 from lensphys.data.hdf5 import damage, opened
 from lensphys.data.lens_file import RESULT
 from lensphys.fits.numbers import NUMBERS
 from lensphys.fits.written import chosen_band
 
-ENDINGS = (".npz", ".h5", ".hdf5")
+ENDINGS = (".npz", *hdf5.ENDINGS)
 # what several bands share, as an .npz of them calls it
 _SHARED = {
     "parameter_names": "parameter_name",

@@ -20,7 +20,7 @@ from lensphys.model import SourcePrior
 from lensphys.model.component import CENTRE
 from lensphys.model.parameter import Parameter
 from lensphys.observation import Observation
-from lensphys.observation.kernel import first_star
+from lensphys.observation.kernel import first_star, from_beyond
 
 _CALM = tuple(SourcePrior(amplitude=a, scale=k) for a in (0.3, 0.6) for k in (6.0, 12.0, 24.0))
 
@@ -112,8 +112,8 @@ class AboutTheGalaxy(Strict):
 
     def border_of(self, observation: Observation) -> int:
         """Return how many pixels along the edges of images light from beyond them reaches."""
-        beside = first_star(observation.camera, observation.image).sum(0).flip(0).cumsum(0)
-        return int((beside[: len(beside) // 2] > self.border).sum())
+        beyond = from_beyond(first_star(observation.camera, observation.image).sum(0))
+        return int((beyond > self.border).sum())
 
 
 class WideLenses(Strict):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from lensphys.fitting.lens_light import LensLightSettings
 from lensphys.fitting.problem import LensProblem
 from lensphys.fitting.source import Fitted
 from lensphys.model import Parameter
-from lensphys.observation.kernel import first_star
+from lensphys.observation.kernel import first_star, from_beyond
 
 
 class Window(Strict):
@@ -40,7 +39,7 @@ class Window(Strict):
         observation = whole.observation
         star = first_star(observation.camera, observation.image)
         across, along = (
-            _beyond(star.sum(axis), n) for axis, n in zip((1, 0), observation.image.shape[-2:], strict=True)
+            _beyond_both(star.sum(axis), n) for axis, n in zip((1, 0), observation.image.shape[-2:], strict=True)
         )
         share = 1 - (1 - across)[:, None] * (1 - along)
         signal = share * observation.smoothed.clamp(min=0) * whole.inverse_sigma
@@ -92,14 +91,12 @@ class Window(Strict):
         return grid.middle(far_y, far_x).shape
 
 
-def _beyond(profile: Tensor, count: int) -> Tensor:
+def _beyond_both(profile: Tensor, count: int) -> Tensor:
     """The share of a star's light that a line of pixels has from beyond both of its ends, (count,)."""
-    half = len(profile) // 2
-    tail = profile.flip(0).cumsum(0)[:half].flip(0)  # in the n-th pixel from an end: of all that are further away
-    share = torch.zeros(count).to(profile)
-    reach = min(half, count)
-    share[:reach] += tail[:reach]
-    share[-reach:] += tail[:reach].flip(0)
+    end = from_beyond(profile)[:count]
+    share = profile.new_zeros(count)
+    share[: len(end)] += end
+    share[-len(end) :] += end.flip(0)
     return share.clamp(0, 1)
 
 

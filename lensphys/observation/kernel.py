@@ -65,6 +65,16 @@ def first_star(camera: Camera, like: Tensor) -> Tensor:
     return star(camera.rows(torch.tensor([0])).psf, camera.grid.scale, (_SIDE, _SIDE), like=like)[0, 0]
 
 
+def from_beyond(profile: Tensor) -> Tensor:
+    """Return the share of a star's light that the n-th pixel from a border gets from beyond it, (K // 2,).
+
+    Args:
+        profile: of a star along the way to the border, (K,), K odd [share of its light].
+    """
+    half = len(profile) // 2
+    return profile.flip(0).cumsum(0)[:half].flip(0)  # all that is more than n pixels from its middle
+
+
 def star_width(camera: Camera, like: Tensor) -> float:
     """Return sigma of the Gaussian whose middle pixel holds as much of a star's light as the PSF's [arcsec].
 

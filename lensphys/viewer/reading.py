@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError
+from lensphys.data.written import ENDINGS
 from lensphys.fits.written import bands_of
 from lensphys.viewer.arrays import array_results
 from lensphys.viewer.from_fits import fits_lens
 from lensphys.viewer.result import LensResult
 
-_FITS, _ARRAYS = (".fits", ".fit"), (".npz", ".h5", ".hdf5")
+_FITS = (".fits", ".fit")
 _REMEDY = "make a result with 'lensphys super-resolve INPUT -o RESULT', and show that"
 
 
@@ -49,17 +50,17 @@ def _of_file(path: Path) -> list[Callable[[], LensResult]]:
     name = path.name.lower()
     if name.endswith(_FITS):
         return [partial(fits_lens, path, band) for band in bands_of(path)]
-    if name.endswith(_ARRAYS):
+    if name.endswith(ENDINGS):
         return array_results(path)
     if name.endswith(".npy"):
         raise LensphysError(f"{path} holds images, not results: {_REMEDY}")
     raise LensphysError(
-        f"{path} is no result: expected a name that ends in {', '.join((*_FITS, *_ARRAYS))}, or a folder"
+        f"{path} is no result: expected a name that ends in {', '.join((*_FITS, *ENDINGS))}, or a folder"
     )
 
 
 def _of_folder(folder: Path) -> Results:
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith((*_FITS, *_ARRAYS)))
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith((*_FITS, *ENDINGS)))
     lenses: list[Callable[[], LensResult]] = []
     skipped = []
     for file in files:

@@ -104,9 +104,9 @@ class Frame(Rows):
         window = ((1 - place.abs().amax(1, keepdim=True)) / self.envelope.edge + 1).clamp(0, 1)
         return 0.5 * (place + 1), window
 
-    def fading(self, beta: Tensor) -> Tensor:
-        """Return the gradient of the window by beta, (B, 2, H, W) [1 / arcsec]."""
-        along, window = self._from_centre(beta), self.inside(beta)[1]
+    def fading(self, beta: Tensor, window: Tensor) -> Tensor:
+        """Return the gradient of the window (B, 1, H, W) that is at beta by beta, (B, 2, H, W) [1 / arcsec]."""
+        along = self._from_centre(beta)
         nearest = along.abs() == along.abs().amax(1, keepdim=True)  # the edge that the light fades out towards
         steep = along.sign() / (self.envelope.edge * self.half_side)[:, None, None, None]
         steep = steep * nearest / nearest.sum(1, keepdim=True)
@@ -178,7 +178,7 @@ class FreeSource(LightProfile):
         known = self.sersic(beta), self._unit(beta), field
         envelope = self.frame.envelope
         inside = self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known)
-        return window * inside + self.frame.fading(beta) * envelope.light(*known)
+        return window * inside + self.frame.fading(beta, window) * envelope.light(*known)
 
     def to_lenstronomy(self) -> list[Named]:
         """Return it in lenstronomy's words: an image of its frame, of one lens.
