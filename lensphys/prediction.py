@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -42,6 +42,29 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Covariance:
+    """How the errors of fitted parameters hang together.
+
+    Args:
+        names: of P parameters.
+        values: (B, P, P), in the products of their units; NaN for those without an error.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+
+    def among(self, names: Sequence[str]) -> Tensor:
+        """Return the covariance of parameters in this order, (B, len(names), len(names)), NaN for those not here."""
+        place = {name: i for i, name in enumerate(self.names)}
+        there = [i for i, name in enumerate(names) if name in place]
+        own = [place[names[i]] for i in there]
+        found = self.values.new_full((len(self.values), len(names), len(names)), torch.nan)
+        at = torch.tensor(there, dtype=torch.long)
+        found[:, at[:, None], at] = self.values[:, own][:, :, own]
+        return found
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A super-resolved batch, and the physics behind it where the method has any.
 
@@ -68,6 +91,7 @@ class Prediction:
             were found, and ``false_subhalos``, how many of a smooth lens would be, by calibration; ``best_gain`` and
             ``substructure_evidence``, what of substructure the image shows; ``noise_scale``, the noise of the sky over
             the error map where they differ, else 1; ``left_out``, pixels of other objects and bad ones.
+        covariance: of the parameters that were fitted; None for methods that fit none.
 
     Raises:
         LensphysError: if shapes do not fit.
@@ -89,6 +113,7 @@ class Prediction:
     noise: Tensor | None = None
     units: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, Tensor] = field(default_factory=dict)
+    covariance: Covariance | None = None
 
     def __post_init__(self) -> None:
         check_images("image", self.image)
@@ -138,6 +163,7 @@ def joined(parts: list[Prediction], rows: list[Tensor] | None = None) -> Predict
         deflection=_joined_fields([p.deflection for p in parts], sizes, order),
         source=_joined_sources([p.source for p in parts], sizes, order),
         fitted=torch.cat([torch.as_tensor(p.fitted, device=p.image.device).expand(len(p.image)) for p in parts])[order],
+        covariance=_joined_covariances([p.covariance for p in parts], order),
         bodies=_joined_bodies([p.bodies for p in parts], order),
         units=dict(itertools.chain.from_iterable(p.units.items() for p in parts)),
         verdicts=[verdicts[i] for i in order.tolist()] if len(verdicts) == len(order) else [],
@@ -165,6 +191,14 @@ def _joined_names(values: list[dict[str, Tensor]], parts: list[Prediction], orde
         for n in dict.fromkeys(itertools.chain(*values))
     }
     return {n: torch.cat(x)[order.to(x[0].device)] for n, x in found.items()}
+
+
+def _joined_covariances(covariances: list[Covariance | None], order: Tensor) -> Covariance | None:
+    known = [c for c in covariances if c is not None]
+    if len(known) < len(covariances):
+        return None
+    names = tuple(dict.fromkeys(itertools.chain.from_iterable(c.names for c in known)))
+    return Covariance(names, torch.cat([c.among(names) for c in known])[order.to(known[0].values.device)])
 
 
 def _joined_fields(fields: list[DeflectionField | None], sizes: list[int], order: Tensor) -> DeflectionField | None:

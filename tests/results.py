@@ -13,7 +13,7 @@ from lensphys.methods import READY
 from lensphys.methods.super_resolve import super_resolve
 from lensphys.model import SIE, LensModel, PointMass, Sersic, Shear
 from lensphys.observation import Camera, NoPSF, Observation
-from lensphys.prediction import Prediction, Verdict
+from lensphys.prediction import Covariance, Prediction, Verdict
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
@@ -60,10 +60,18 @@ class Known:
             sigma=0.02 * image.expand(n, -1, -1, -1),
             constrained=torch.full_like(image, 0.5).expand(n, -1, -1, -1),
             errors={k: 0.001 * torch.ones_like(v) for k, v in parameters.items()},
+            covariance=covariance(n),
             bodies=body.expand(n, 1, -1),
             verdicts=[self.verdicts[i % len(self.verdicts)] for i in range(n)],
             numbers={"subhalos": torch.ones(n), "false_subhalos": torch.full((n,), 0.02)},
         )
+
+
+def covariance(n: int) -> Covariance:
+    """That of ellipticity and shear, each in another unit of size, all of them correlated."""
+    scale = torch.tensor([0.1, 0.02, 0.003], dtype=torch.float64)
+    together = torch.full((3, 3), 0.6, dtype=torch.float64).fill_diagonal_(1.0) * scale[:, None] * scale
+    return Covariance(("lens.e1", "lens.e2", "shear.gamma1"), together.expand(n, 3, 3))
 
 
 def observed() -> torch.Tensor:

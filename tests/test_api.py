@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from astropy import constants as const
 from astropy import units
+from astropy.cosmology import FlatLambdaCDM
 from astropy.io import fits
 from astropy.wcs import WCS
 from lenstronomy.LensModel.lens_model import LensModel
@@ -27,6 +29,7 @@ from typer.testing import CliRunner
 
 import lensphys as lp
 from lensphys.api.fit import plain
+from lensphys.api.redshifts import Redshifts
 from lensphys.api.words import as_arguments
 from lensphys.cli import app
 from lensphys.data.images import read_images
@@ -652,6 +655,32 @@ def test_a_result_keeps_the_redshifts_that_its_masses_were_computed_with(tmp_pat
     if ending == ".fits":
         head = fits.getheader(tmp_path / "b.fits")
         assert [head[name] for name in ("Z_LENS", "Z_SOURCE", "Z_LENS0", "Z_SOURC0")] == [0.3, 2.5, 0.5, 2.5]
+
+
+def test_the_mass_within_the_einstein_radius_is_that_of_the_critical_density(tmp_path):
+    """pi (D_d theta_E)^2 c^2 D_s / (4 pi G D_d D_ds), with its error and a covariance that stays in order."""
+    planes = {
+        "chi2": np.ones(2),
+        "parameters": np.array([[0.1, 1.2], [0.2, np.nan]], "f4"),
+        "errors": np.array([[0.01, 0.03], [0.02, np.nan]], "f4"),
+        "parameter_names": np.array(["lens.e1", "theta_E_total"]),
+        "parameter_units": np.array(["", "arcsec"]),
+        "covariance": np.full((2, 2, 2), 0.5),
+    }
+    found = Redshifts(0.3, 1.5).completed(planes)
+    cosmology = FlatLambdaCDM(H0=70, Om0=0.3, Ob0=0.05)
+    near, far = (cosmology.angular_diameter_distance(z) for z in (0.3, 1.5))
+    between = cosmology.angular_diameter_distance_z1z2(0.3, 1.5)
+    mass = ((1.2 * units.arcsec).to(units.rad).value ** 2 * const.c**2 * near * far / (4 * const.G * between)).to(
+        units.solMass
+    )
+    assert list(found["parameter_names"]) == ["lens.e1", "theta_E_total", "einstein_mass"]
+    assert list(found["parameter_units"]) == ["", "arcsec", "solMass"]
+    assert found["parameters"][0, 2] == pytest.approx(mass.value, rel=1e-5) and np.isnan(found["parameters"][1, 2])
+    assert found["errors"][0, 2] == pytest.approx(2 * mass.value * 0.03 / 1.2, rel=1e-5)
+    assert np.array_equal(found["covariance"][:, :2, :2], planes["covariance"])
+    assert np.isnan(found["covariance"][:, 2]).all() and found["covariance"].shape == (2, 3, 3)
+    assert "parameters" not in Redshifts(0.3, 1.5).completed({"chi2": np.ones(2)})
 
 
 def test_fitting_and_super_resolving_are_the_same_in_inference_mode(lens):

@@ -164,6 +164,20 @@ def test_the_errors_are_the_scatter_of_fits_to_noise(many):
         assert 0.65 < scatter / mean < 1.5, (name, scatter, mean)  # 40 draws: 11 %, and priors narrow
 
 
+def test_the_covariance_is_that_of_fits_to_noise(truth, many):
+    """Correlations as they are found, and the distance from the truth that all parameters together should have."""
+    found, values = Posterior.from_fit(many).covariance(), many.problem.lens(many.x).values
+    known = truth[0].lens(truth[1]).values
+    away = torch.stack([values[n] - known[n][0] for n in found.names], dim=1)
+    chi2 = torch.einsum("bi,bij,bj->b", away, found.values.inverse(), away)
+    assert 0.75 < float(chi2.mean()) / len(found.names) < 1.25  # 40 draws of 13 numbers: 6 %
+    spread = found.values.diagonal(dim1=1, dim2=2).sqrt()
+    expected = (found.values / spread[:, :, None] / spread[:, None, :]).mean(0)
+    strong = (expected.abs() > 0.5) & ~torch.eye(len(expected), dtype=torch.bool)
+    assert strong.sum() > 4
+    assert (torch.corrcoef(away.T)[strong] - expected[strong]).abs().max() < 0.3
+
+
 def test_the_errors_cover_the_truth(truth, many):
     values, errors = many.problem.lens(many.x).values, Posterior.from_fit(many).errors()
     known = truth[0].lens(truth[1]).values

@@ -11,7 +11,7 @@ from torch import Tensor
 from lensphys.basics.checks import LensphysError
 from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic
 from lensphys.observation import Camera, GaussianPSF
-from lensphys.prediction import BODY, Prediction, Verdict, joined
+from lensphys.prediction import BODY, Covariance, Prediction, Verdict, joined
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.grid import PixelGrid
 
@@ -44,6 +44,9 @@ def of(index: Tensor, bodies: int = 0) -> Prediction:
         {name: 0.01 * value for name, value in parameters.items()},
         table,
         [Verdict("suspect", (f"image {int(k)}",)) for k in index],
+        covariance=Covariance(
+            ("b", "a") if bodies else ("a", "c"), i[:, None, None] + torch.tensor([[1, 0.1], [0.1, 2]])
+        ),
     )
 
 
@@ -93,6 +96,17 @@ def test_a_parameter_that_some_lack_is_nan_there(whole):
     assert some.isnan().tolist() == [i in (3, 0) for i in range(5)]
     torch.testing.assert_close(some[[1, 2, 4]], 7 * torch.tensor([1.0, 2.0, 4.0]))
     torch.testing.assert_close(whole.errors["only.some"][[1, 2, 4]], 0.07 * torch.tensor([1.0, 2.0, 4.0]))
+
+
+def test_covariances_are_by_name(whole):
+    found = whole.covariance.among(("a", "b", "c"))
+    for i in range(5):
+        if i in (3, 0):
+            known = [[i + 1, torch.nan, i + 0.1], [torch.nan] * 3, [i + 0.1, torch.nan, i + 2]]
+        else:
+            known = [[i + 2, i + 0.1, torch.nan], [i + 0.1, i + 1, torch.nan], [torch.nan] * 3]
+        torch.testing.assert_close(found[i], torch.tensor(known), equal_nan=True)
+    assert whole.covariance.among(()).shape == (5, 0, 0) and whole.covariance.among(("x",)).isnan().all()
 
 
 def test_without_rows_the_parts_come_one_after_the_other():

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from astropy.io import fits
-from results import BODY, PIXEL, SCALE, SIDE, Known, fits_result, h5_result, npz_result
+from results import BODY, PIXEL, SCALE, SIDE, Known, covariance, fits_result, h5_result, npz_result
 
 import lensphys as lp
 from lensphys.api.result import Result
@@ -33,6 +33,7 @@ def same(again: Result, before: Result) -> None:
     assert np.array_equal(again.theta_E, before.theta_E) and np.array_equal(again.quality, before.quality)
     assert again.reasons == before.reasons and repr(again) == repr(before)
     assert again.table.colnames == before.table.colnames and again.subhalos["theta_E"][0] == pytest.approx(BODY[2])
+    assert len(again) > 1 or np.array_equal(again.covariance, before.covariance, equal_nan=True)
     for column in ("name", "value", "error", "unit"):
         assert list(again.table[column]) == pytest.approx(list(before.table[column]), nan_ok=True)
 
@@ -44,6 +45,35 @@ def test_a_fits_result_is_what_it_was(tmp_path, unit):
     same(again, fresh(tmp_path / "lens.fits"))
     titles = [ax.get_title() for ax in again.plot().axes]
     assert "LR residual / noise" in " ".join(titles) and "source" in titles
+
+
+def test_covariance_and_draws(tmp_path):
+    """Of the parameters that have one, in the order of the table."""
+    result = lp.read_result(fits_result(tmp_path))
+    names, known = list(result.table["name"]), covariance(1)
+    place = [names.index(name) for name in known.names]
+    assert result.covariance[np.ix_(place, place)] == pytest.approx(known.values[0].numpy())
+    assert np.isfinite(result.covariance).sum() == 9 and result.covariance.shape == (len(names), len(names))
+    draws = result.samples(20000, seed=3)
+    assert draws.colnames == [n for n in names if n in known.names] and len(draws) == 20000
+    drawn = np.array([draws[name] for name in known.names])
+    assert np.cov(drawn) / known.values[0].numpy() == pytest.approx(np.ones((3, 3)), rel=0.05)
+    assert drawn.mean(1) == pytest.approx([result.table["value"][i] for i in place], abs=0.003)
+    assert np.array_equal(result.samples(5, 1)["lens.e1"], result.samples(5, 1)["lens.e1"])
+    assert not np.array_equal(result.samples(5, 1)["lens.e1"], result.samples(5, 2)["lens.e1"])
+
+
+def test_draws_of_what_has_none_are_refused(tmp_path):
+    stack = lp.read_result(npz_result(tmp_path, 3))
+    with pytest.raises(lp.LensphysError, match=r"there are 3 images: choose one, as result\[0\]"):
+        stack.samples()
+    assert stack[1].covariance.shape == stack.planes["covariance"].shape[1:]
+    with pytest.raises(lp.LensphysError, match="count must be a whole number of 1 or more, got 0"):
+        stack[1].samples(0)
+    bare = lp.read_result(fits_result(tmp_path, method="bicubic"))
+    assert bare.covariance is None
+    with pytest.raises(lp.LensphysError, match="there are no errors to draw from: fit the image"):
+        bare.samples()
 
 
 @pytest.mark.parametrize("make", [npz_result, h5_result])

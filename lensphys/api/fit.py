@@ -132,6 +132,15 @@ class Fit:
         return self.result.table
 
     @property
+    def covariance(self) -> NDArray[Any] | None:
+        """Covariance of the parameters of one image in the order of ``table``: see `Result.covariance`."""
+        return self.result.covariance
+
+    def samples(self, count: int = 1000, seed: int = 0) -> Table:
+        """Return draws of the parameters of one image, a row each: see `Result.samples`."""
+        return self.result.samples(count, seed)
+
+    @property
     def subhalos(self) -> Table:
         """The sub-halos that were found, a row each: position, Einstein radius [arcsec], gain in ln likelihood."""
         return self.result.subhalos

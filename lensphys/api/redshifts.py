@@ -1,4 +1,4 @@
-"""Redshifts of lens and source: what the masses of sub-halos are computed with."""
+"""Redshifts of lens and source: what masses are computed with."""
 
 from __future__ import annotations
 
@@ -54,15 +54,30 @@ class Redshifts:
         return asdict(self)
 
     def completed(self, planes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what was found of N images with ``z_lens`` and ``z_source`` (N,), and the masses of sub-halos.
+        """Return what was found of N images with ``z_lens`` and ``z_source`` (N,), and masses [solar masses].
 
         Args:
-            planes: all that was found; of ``bodies`` (N, K, 7) the masses are ``body_masses`` (N, K) [solar masses].
+            planes: all that was found; of ``bodies`` (N, K, 7) the masses are ``body_masses`` (N, K), and where the
+                parameters have a ``theta_E_total``, the mass within it is one of them: ``einstein_mass``.
         """
         known = {name: np.full(len(planes["chi2"]), z) for name, z in self.record.items()}
         if "bodies" in planes:
             known["body_masses"] = (planes["bodies"][:, :, 2].astype("f8") / self.solar) ** 2
-        return dict(planes) | known
+        return dict(planes) | known | self._with_einstein_mass(planes)
+
+    def _with_einstein_mass(self, planes: Mapping[str, Any]) -> dict[str, Any]:
+        """The table of parameters with one more."""
+        names = list(map(str, planes.get("parameter_names", ())))
+        if "theta_E_total" not in names:
+            return {}
+        radius, error = (planes[key][:, names.index("theta_E_total")].astype("f8") for key in ("parameters", "errors"))
+        mass = (radius / self.solar) ** 2
+        more = {"parameters": mass, "errors": 2 * mass * error / radius}
+        table = {key: np.column_stack([planes[key], column]) for key, column in more.items()}
+        if "covariance" in planes:
+            table["covariance"] = np.pad(planes["covariance"], [(0, 0), (0, 1), (0, 1)], constant_values=np.nan)
+        words = {"parameter_names": "einstein_mass", "parameter_units": "solMass"}
+        return table | {key: np.array([*map(str, planes[key]), word]) for key, word in words.items()}
 
     def remarks(self, header: Mapping[str, Any] | None) -> list[str]:
         """Return what the header of an image says otherwise."""

@@ -30,7 +30,7 @@ _FITS = (".fits", ".fit")
 _LIGHT = (*names("fine", light=True), *names("large", light=True))
 _TEXTS = ("parameter_names", "parameter_units", "body_columns", "quality", "reasons")
 _KNOWN = (
-    *PLANES, *_TEXTS, "source_scale", *NUMBERS, "parameters", "errors", "bodies",
+    *PLANES, *_TEXTS, "source_scale", *NUMBERS, "parameters", "errors", "covariance", "bodies",
     "body_masses", "index",
 )  # fmt: skip
 
@@ -97,6 +97,8 @@ def _of_fits(found: FitsResult) -> dict[str, Any]:
     if found.parameters is not None:
         planes |= {"parameter_names": found.parameters["NAME"], "parameter_units": found.parameters["UNIT"]}
         planes |= {"parameters": found.parameters["VALUE"][None], "errors": found.parameters["ERROR"][None]}
+        if "COVARIANCE" in found.parameters:
+            planes["covariance"] = found.parameters["COVARIANCE"][None]
     if "subhalos" in planes:
         planes |= _bodies(found.subhalos)
     return planes

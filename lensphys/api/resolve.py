@@ -94,7 +94,8 @@ def super_resolve(
             improving.
         target_psf: PSF that the result shall have: a kernel (K, K) with a sum of 1 on super-resolved pixels, a file or
             an array; the image's own PSF if None.
-        z_lens: redshift of the lens; with ``z_source``, sub-halos get masses.
+        z_lens: redshift of the lens; with ``z_source``, sub-halos get masses, and the table has the mass within
+            the Einstein radius.
         z_source: redshift of the source.
         workers: processes that fit images of a stack side by side.
         batch_size: images of a stack at a time: on a GPU, the more the faster, as far as its memory goes.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lensphys.api.images import Images, places
 from lensphys.api.words import in_python
+from lensphys.basics.checks import LensphysError, check_whole
 from lensphys.basics.outputs import claimed
 from lensphys.basics.sentences import apart, counted
 from lensphys.data.images import ImageSet
@@ -217,6 +218,47 @@ class Result(Outcome):
     def table(self) -> Table | None:
         """All parameters: image, name, value, error and unit, a row each."""
         return None if "parameters" not in self.planes else self._rows(_parameters)
+
+    @property
+    def covariance(self) -> Array | None:
+        """Covariance of the parameters of one image in the order of ``table``, (P, P); NaN of those not fitted.
+
+        A Gaussian about the best fit. NaN also stands for a parameter at its bound, and for the derived ones.
+
+        Raises:
+            LensphysError: of a stack: choose an image, as ``result[0].covariance``.
+        """
+        if len(self) > 1:
+            raise LensphysError(f"there are {len(self)} images: choose one, as result[0].covariance")
+        if "covariance" not in self.planes:
+            return None
+        there = np.isfinite(self.planes["parameters"][0])
+        return self.planes["covariance"][0][np.ix_(there, there)]
+
+    def samples(self, count: int = 1000, seed: int = 0) -> Table:
+        """Return draws of the parameters of one image from the Gaussian about the best fit, a row each.
+
+        A column a parameter that was fitted and has an error, with all correlations; see `covariance`.
+
+        Args:
+            count: how many.
+            seed: of the draws.
+
+        Raises:
+            LensphysError: of a stack, or of a method that gives no errors.
+        """
+        from astropy.table import Table
+
+        covariance, table = self.covariance, self.table
+        if covariance is None or table is None:
+            raise LensphysError("there are no errors to draw from: fit the image (method='refine')")
+        there = np.isfinite(covariance.diagonal())
+        mean, spread = np.asarray(table["value"][there], float), covariance[np.ix_(there, there)].astype(float)
+        scale = np.sqrt(spread.diagonal())  # the units of the parameters differ by orders of magnitude
+        drawn = np.random.default_rng(check_whole("seed", seed, 0)).multivariate_normal(
+            np.zeros(len(mean)), spread / np.outer(scale, scale), check_whole("count", count, 1), method="eigh"
+        )
+        return Table(mean + scale * drawn, names=list(table["name"][there]), units=list(table["unit"][there]))
 
     @property
     def numbers(self) -> dict[str, Any]:

@@ -42,6 +42,7 @@ COLUMNS = [
     Column("ra", float, "deg", "middle of the image, ICRS where the file says nothing else"),
     Column("dec", float, "deg", "middle of the image"),
     *_measured("theta_E", "arcsec", "Einstein radius of the main lens"),
+    *_measured("theta_E_total", "arcsec", "radius within which the mean convergence of all mass is 1"),
     *_measured("e1", "", "ellipticity of the main lens, along the pixels"),
     *_measured("e2", "", "ellipticity of the main lens, along the diagonals"),
     *_measured("gamma1", "", "external shear, along the pixels"),
@@ -60,7 +61,7 @@ COLUMNS = [
 ]
 OF_MAIN = ("e1", "e2")
 OF_SHEAR = ("gamma1", "gamma2")
-PLAIN = ("source_flux", "source_radius", "magnification")
+PLAIN = ("theta_E_total", "source_flux", "source_radius", "magnification")
 
 
 def failed(number: int, file: str, image: int | None, reason: str) -> Row:

@@ -97,4 +97,5 @@ def _of_all(planes: Mapping[str, Any], joint: JointFile) -> dict[str, Any]:
         "parameter_units": joint.table["unit"],
     }
     numbers = {name: np.array([value]) for name, value in joint.numbers.items()}
-    return dict(planes) | table | numbers | {name: np.array([word]) for name, word in joint.words.items()}
+    own = {name: plane for name, plane in planes.items() if name != "covariance"}  # of the band's own parameters
+    return own | table | numbers | {name: np.array([word]) for name, word in joint.words.items()}

@@ -221,11 +221,13 @@ def _tables(results: Mapping[str, Any]) -> list[Any]:
         return []
     names, units = (list(map(str, results[key])) for key in ("parameter_names", "parameter_units"))
     table = {"name": names, "value": results["parameters"][0], "error": results["errors"][0], "unit": units}
+    if "covariance" in results:
+        table["covariance"] = results["covariance"][0]
     return [_parameters(table), *_bodies(results)]
 
 
 def _parameters(table: Mapping[str, Any]) -> Any:
-    """The table of all parameters: ``name``, ``value``, ``error`` and ``unit``."""
+    """The table of all parameters: ``name``, ``value``, ``error`` and ``unit``, and ``covariance`` with all of them."""
     names = list(map(str, table["name"]))
     columns = [
         fits.Column("NAME", f"{max(map(len, names))}A", array=names),
@@ -233,6 +235,8 @@ def _parameters(table: Mapping[str, Any]) -> Any:
         fits.Column("ERROR", "D", array=table["error"]),
         fits.Column("UNIT", "16A", array=list(map(str, table["unit"]))),
     ]
+    if "covariance" in table:
+        columns.append(fits.Column("COVARIANCE", f"{len(names)}D", array=table["covariance"]))
     return fits.BinTableHDU.from_columns(columns, name="PARAMETERS")
 
 

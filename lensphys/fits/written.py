@@ -39,7 +39,8 @@ class FitsResult:
         scale: s, the factor by which pixels are smaller.
         source_scale: pixel scale of the source [arcsec], 0 where there is none.
         numbers: by their names in Python, NaN for those that were not found.
-        parameters: columns ``NAME``, ``VALUE``, ``ERROR`` and ``UNIT`` of all parameters; None if there are none.
+        parameters: columns ``NAME``, ``VALUE``, ``ERROR`` and ``UNIT`` of all parameters, and ``COVARIANCE`` with each;
+            None if there are none.
         subhalos: columns of all sub-halos, by their names in the file; None if there are none.
         origin: provenance.
     """

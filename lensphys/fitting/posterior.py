@@ -16,6 +16,7 @@ from lensphys.fitting.problem import exposed
 from lensphys.fitting.source import Fitted
 from lensphys.model import CosineBasis
 from lensphys.observation import Camera, block_sum
+from lensphys.prediction import Covariance
 from lensphys.tracing.grid import PixelGrid
 
 _PIXELS_AT_ONCE = 1 << 12
@@ -47,11 +48,17 @@ class Posterior:
 
     def errors(self) -> dict[str, Tensor]:
         """Return the standard deviations of the model's parameters, each (B,); NaN of one that stands at its bound."""
+        found = self.covariance()
+        spread = found.values.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+        return dict(zip(found.names, spread.to(self.fitted.x).unbind(1), strict=True))
+
+    def covariance(self) -> Covariance:
+        """Return the covariance of the model's parameters, float64; NaN of one that stands at its bound."""
         problem = self.fitted.problem
         own = problem.parts(self.fitted.x)[0]
-        spread = self._spread()[:, : own.shape[1]] * problem.steepness(own).double().abs()
-        spread = torch.where(problem.space.at_bounds(own, _AT_BOUND), torch.nan, spread)
-        return dict(zip(problem.model.names, spread.to(own).unbind(1), strict=True))
+        steep = torch.where(problem.space.at_bounds(own, _AT_BOUND), torch.nan, problem.steepness(own)).double()
+        inner = self.fitted.end.normal.covariance[:, : own.shape[1], : own.shape[1]]
+        return Covariance(tuple(problem.model.names), inner * steep[:, :, None] * steep[:, None, :])
 
     def bodies(self) -> Tensor:
         """Return the sub-halos, (B, K, 7): see `lensphys.prediction.BODY`."""

@@ -137,6 +137,7 @@ def _completed(group: Fitted, model: Prediction, posterior: Posterior, variance:
         sigma=(variance + spread.square()).sqrt(),
         constrained=posterior.constrained(report.priors, model.camera.grid),
         errors=errors,
+        covariance=posterior.covariance(),
         bodies=bodies,
     )
 

@@ -21,7 +21,7 @@ from lensphys.observation import Observation, Observations
 from lensphys.prediction import BODY, source_grid
 
 Planes = dict[str, np.ndarray]
-_TABLE = ("parameters", "errors", "parameter_names", "parameter_units", "body_columns")
+_TABLE = ("parameters", "errors", "covariance", "parameter_names", "parameter_units", "body_columns")
 
 
 def super_resolve(
@@ -61,7 +61,8 @@ def super_resolve(
         ``noise_scale`` (N,), the noise of the sky over the error map where they differ, else 1: see `SharedNoise`,
         ``left_out`` (N,), pixels of other objects and bad ones, which the fit left out, ``source`` (N, 100, 100) [flux
         / arcsec^2] and ``source_scale`` [arcsec]; ``parameters`` and ``errors`` (N, P) of ``parameter_names`` and
-        ``parameter_units`` (P,); ``bodies`` (N, K, 7), the sub-halos, NaN where an image has fewer, in the columns of
+        ``parameter_units`` (P,), ``covariance`` (N, P, P) of those that were fitted, NaN for others; ``bodies``
+        (N, K, 7), the sub-halos, NaN where an image has fewer, in the columns of
         ``body_columns``; ``quality`` (N,), good, suspect or bad, and ``reasons`` (N,).
         With ``kept``, what has more than two dimensions is a `Stack`.
 
@@ -125,7 +126,7 @@ def _whole(chunks: list[Planes]) -> dict[str, Any]:
 def _stacked(kept: Kept) -> dict[str, Any]:
     """The arrays of all chunks: small ones whole, large ones to be read as they are wanted."""
     first = kept.chunk(0)
-    large = [name for name, array in first.items() if array.ndim > 2 and name != "bodies"]
+    large = [name for name, array in first.items() if array.ndim > 2 and name not in ("bodies", "covariance")]
     result = _whole([kept.chunk(i, without=large) for i in range(kept.count)])
     count = len(result["chi2"])
     for name in large:
@@ -145,16 +146,21 @@ def _whole_table(chunks: list[Planes]) -> dict[str, Any]:
         return {}
     units = {n: u for c in chunks for n, u in zip(c["parameter_names"], c["parameter_units"], strict=True)}
     place = {name: column for column, name in enumerate(units)}
+    columns = [[place[str(name)] for name in chunk["parameter_names"]] for chunk in chunks]
     table: dict[str, Any] = {}
-    for key in ("parameters", "errors"):
-        table[key] = np.full((sum(len(chunk[key]) for chunk in chunks), len(units)), np.nan, chunks[0][key].dtype)
-        row = 0
-        for chunk in chunks:
-            columns = [place[name] for name in chunk["parameter_names"]]
-            table[key][row : row + len(chunk[key]), columns] = chunk[key]
-            row += len(chunk[key])
+    for key in ("parameters", "errors", "covariance"):
+        if all(key in chunk for chunk in chunks):
+            parts = [_spread(chunk[key], own, len(units)) for chunk, own in zip(chunks, columns, strict=True)]
+            table[key] = np.concatenate(parts)
     names = {"parameter_names": np.array(list(units)), "parameter_units": np.array(list(units.values()))}
     return table | names | {"body_columns": chunks[0]["body_columns"]}
+
+
+def _spread(values: np.ndarray, columns: list[int], count: int) -> np.ndarray:
+    """Values (N, P) or (N, P, P) in their columns of ``count``, NaN in the others."""
+    found = np.full((len(values), *[count] * (values.ndim - 1)), np.nan, values.dtype)
+    found[np.ix_(range(len(values)), *[columns] * (values.ndim - 1))] = values
+    return found
 
 
 def _table(prediction: Prediction) -> dict[str, np.ndarray]:
@@ -167,12 +173,14 @@ def _table(prediction: Prediction) -> dict[str, np.ndarray]:
         torch.stack([of.get(name, none).to(none) for name in names], dim=1)
         for of in (prediction.parameters, prediction.errors)
     )
+    covariance = None if prediction.covariance is None else prediction.covariance.among(names).to(values)
     return {
         "parameters": values.cpu().numpy(),
         "errors": errors.cpu().numpy(),
         "parameter_names": np.array(names),
         "parameter_units": np.array([prediction.units.get(name, "") for name in names]),
         "body_columns": np.array(BODY),
+        **({} if covariance is None else {"covariance": covariance.cpu().numpy()}),
     }
 
 
