@@ -121,6 +121,16 @@ def test_a_fits_cube_is_a_stack(folder, tmp_path, packed):
     assert len(lp.read(path)) == COUNT - 1 and lp.read(path).image.shape == (COUNT - 1, H, W)
 
 
+def test_flags_of_a_stack_keep_all_their_bits(tmp_path):
+    flags = np.full((COUNT, H, W), 1 << 30, "i4")
+    flags[:, 2, 3] += 1  # DO_NOT_USE: a float32 loses it beside so high a bit
+    head = fits.Header({"PIXSCALE": 0.1, "TELESCOP": "JWST"})
+    hdus = [fits.PrimaryHDU(images()[:, None], head), fits.ImageHDU(flags, name="DQ")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    seen = read_images(tmp_path / "a.fits", Reading(bad_pixels="keep")).observation.weight[:, 0]
+    assert not seen[:, 2, 3].any() and seen[:, 2, 4].all()
+
+
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
 def test_padding_is_found_in_imported_images_as_in_their_file(folder):
     from lensphys.data.importing import Importing, import_images

@@ -93,17 +93,19 @@ class Hdu:
             array = self._without_blanks(np.asarray(self._hdu.data))
             return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(self.shape)
 
-    def planes(self, rows: Array) -> Array:
-        """Return some planes of a cube as float32, (n, H, W): no other is read; of an image (H, W) itself.
+    def planes(self, rows: Array, kind: Any = np.float32) -> Array:
+        """Return some planes of a cube, (n, H, W): no other is read; of an image (H, W) itself.
 
         Args:
             rows: their numbers, (n,).
+            kind: of what they hold; None for that of the file, of whose bits float32 would lose some.
 
         Raises:
             LensphysError: if a plane, or a tile of it, is larger than `MOST_PIXELS`, or damaged.
         """
         if len(self.shape) == 2:
-            return self.image()
+            with np.errstate(over="ignore"):
+                return np.asarray(self.array(), kind)
         _check_pixels(self.where, self.shape[1:])
         _check_tiles(self.where, self._hdu)
         with self._file.guarded(), np.errstate(over="ignore"):
@@ -111,7 +113,7 @@ class Hdu:
             section = self._hdu.section if self._file.stream is not None else np.asarray(self._hdu.data)
             before, after = (0,) * self._axis, (0,) * (len(self._hdu.shape) - 3 - self._axis)
             read = (self._without_blanks(np.asarray(section[(*before, int(row), *after)])) for row in rows)
-            return np.stack([plane.astype(np.float32).reshape(self.shape[1:]) for plane in read])
+            return np.stack([np.asarray(plane, kind).reshape(self.shape[1:]) for plane in read])
 
     def _without_blanks(self, array: Array) -> Array:
         """An array with NaN where an unsigned one has BLANK: astropy heeds that in signed ones."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from astropy.io import fits
 from astropy.units import UnitBase
 from numpy.typing import NDArray
@@ -219,7 +220,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
         beside, said = maps_beside(file, hdu, choice.given)
         telescope = str(header.get("TELESCOP", ""))
         good, how = _good(
-            beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu))
+            beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu, None))
         )
         how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
         for noise in beside["noise"]:
@@ -238,11 +239,11 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
         )
 
 
-def _rows_of(hdu: Hdu, rows: Array, images: Hdu) -> Array:
+def _rows_of(hdu: Hdu, rows: Array, images: Hdu, kind: Any = np.float32) -> Array:
     """A map of all images, or those of some of them."""
     if hdu.shape not in (images.shape, images.shape[1:]):
         raise LensphysError(f"{hdu.where} {hdu.shape} and {images.where} {images.shape} must have the same shape")
-    return hdu.planes(rows)
+    return hdu.planes(rows, kind)
 
 
 def read_noise_map(name: str, path: Path, image: Subject = Subject()) -> NoiseMap:
