@@ -131,6 +131,17 @@ def test_flags_of_a_stack_keep_all_their_bits(tmp_path):
     assert not seen[:, 2, 3].any() and seen[:, 2, 4].all()
 
 
+def test_flags_in_a_file_of_their_own_are_of_the_telescope_of_the_stack(tmp_path):
+    flags = np.zeros((H, W), "i2")
+    flags[2, 3], flags[2, 4] = 1, 4  # DO_NOT_USE, JUMP_DET
+    np.save(tmp_path / "dq.npy", flags)
+    fits.writeto(tmp_path / "a.fits", images()[:, None], fits.Header({"PIXSCALE": 0.1, "TELESCOP": "JWST"}))
+    reading = Reading(mask=tmp_path / "dq.npy", bad_pixels="keep")
+    whole = read_images(tmp_path / "a.fits", reading)
+    same(whole, open_images(tmp_path / "a.fits", reading, 2, pixels=FEW), COUNT - 1)
+    assert not whole.observation.weight[:, 0, 2, 3].any() and whole.observation.weight[:, 0, 2, 4].all()
+
+
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
 def test_padding_is_found_in_imported_images_as_in_their_file(folder):
     from lensphys.data.importing import Importing, import_images

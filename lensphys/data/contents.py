@@ -378,8 +378,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice) -> Con
 
 def masked(contents: Contents, file: Path | Mask, means: str | None) -> Contents:
     """Return the contents with the mask of a file of its own, and a remark on how it is read."""
-    telescope = "" if contents.header is None else str(contents.header.get("TELESCOP", ""))
-    mask = mask_in(file, contents.subject, telescope) if isinstance(file, Path) else file
+    mask = mask_in(file, contents.subject) if isinstance(file, Path) else file
     own = replace(mask, name=f"mask {mask.name}", values=contents.maps(mask.values, mask.where))
     good, how = good_pixels(own, contents.pixels, means)
     told = [f"{own.name}: {remark}" for remark in mask.remarks]

@@ -22,11 +22,13 @@ class Subject:
         band: in its name, "" if none.
         filter: by its header, "" if none.
         version: EXTVER, None if its header has none.
+        telescope: whose bits the flags in a mask are that does not say it.
     """
 
     band: str = ""
     filter: str = ""
     version: int | None = None
+    telescope: str = ""
 
     @classmethod
     def of(cls, band: str, header: fits.Header | None) -> Subject:
@@ -34,7 +36,8 @@ class Subject:
         if header is None:
             return cls(band)
         version = header.get("EXTVER")
-        return cls(band, filter_of(header), version if isinstance(version, int) else None)
+        telescope = str(header.get("TELESCOP", ""))
+        return cls(band, filter_of(header), version if isinstance(version, int) else None, telescope)
 
     @property
     def _names(self) -> frozenset[str]:

@@ -285,14 +285,13 @@ def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
     return NoiseMap(values, str(role), str(path)) if role in NOISE else NoiseMap(values, where=str(path), named=False)
 
 
-def read_mask(name: str, path: Path, image: Subject = Subject(), telescope: str = "") -> Mask:
+def read_mask(name: str, path: Path, image: Subject) -> Mask:
     """Return the mask of a file of its own: what is named so, else its only array, by the file's own name.
 
     Args:
         name: what the file is called in messages.
         path: the file.
         image: of which it is, where the file has several.
-        telescope: of the image, where the mask's header has none.
 
     Raises:
         LensphysError: if the file is faulty, holds nothing but images or noise, or several masks and nothing tells
@@ -306,7 +305,7 @@ def read_mask(name: str, path: Path, image: Subject = Subject(), telescope: str 
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
         order = (lambda hdu: MASKS.index(str(hdu.meaning.role))) if named else (lambda hdu: hdu.number)
         hdu, unused = map_for(file, named or others or plain, image, order)
-        mask = Mask.from_hdu(hdu, telescope or str(file.primary.get("TELESCOP", "")))
+        mask = Mask.from_hdu(hdu, image.telescope or str(file.primary.get("TELESCOP", "")))
         mask = replace(mask, name=Path(mask.where).name, remarks=_of_choice(hdu, image, unused))
         return mask if named else replace(mask, role=mask_role(path))
 
