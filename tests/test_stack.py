@@ -246,6 +246,12 @@ def test_a_killed_fits_stack_goes_on(tmp_path, monkeypatch, way):
     assert done == [2] and (tmp_path / "b.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+def test_a_pixel_scale_that_is_given_goes_before_that_of_a_stack(tmp_path):
+    fits.writeto(tmp_path / "a.fits", images()[:, None], fits.Header({"PIXSCALE": "unknown"}))
+    whole = read_images(tmp_path / "a.fits", Reading(pixel_scale=0.1))
+    same(whole, open_images(tmp_path / "a.fits", Reading(pixel_scale=0.1), 2, pixels=FEW), COUNT - 1)
+
+
 def test_some_rows_of_a_stack(folder):
     rows, reading = np.array([1, 3, 4, 6, 8]), Reading(pixel_scale=0.1, error=folder / "rms.npy")
     few = read_images(folder / "a.npy", reading, rows)

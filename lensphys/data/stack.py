@@ -111,7 +111,7 @@ def open_images(
         if count is None:
             return read_images(path, reading, scale=scale)
         rows = np.arange(count)
-    first = contents_of(path, None, reading.of_pixels, rows[:1]).pixels
+    first = contents_of(path, reading.pixel_scale, reading.of_pixels, rows[:1]).pixels
     check_size(path, first)
     size = max(1, pixels // first[0].size)
     if len(rows) <= size:
@@ -122,7 +122,7 @@ def open_images(
 def _looked_at(path: Path, reading: Reading, scale: int, rows: Array, size: int) -> ImageStack:
     faults: dict[int, str] = {}
     for part in _parts(rows, size):
-        faults |= faults_of(contents_of(path, None, reading.of_pixels, part).pixels, part)
+        faults |= faults_of(contents_of(path, reading.pixel_scale, reading.of_pixels, part).pixels, part)
     check_some_left(path, faults, len(rows))
     index = rows[~np.isin(rows, list(faults))]
     reading = _of_all_parts(path, reading, index[:size])
@@ -139,7 +139,7 @@ def _looked_at(path: Path, reading: Reading, scale: int, rows: Array, size: int)
 
 def _of_all_parts(path: Path, reading: Reading, rows: Array) -> Reading:
     """How the parts of a stack are read: maps stay on the disk, and each means in all what it means for some images."""
-    contents, means = contents_of(path, None, reading.of_pixels, rows), reading.choice.mask_means
+    contents, means = contents_of(path, reading.pixel_scale, reading.of_pixels, rows), reading.choice.mask_means
     error = noise_map_in(reading.error, contents.subject) if isinstance(reading.error, Path) else reading.error
     mask = mask_in(reading.mask, contents.subject) if isinstance(reading.mask, Path) else reading.mask
     if isinstance(mask, Mask) and means is None:
