@@ -15,7 +15,7 @@ from lensphys.data.images import NO_PSF, ImageSet, Reading, read_images
 from lensphys.data.written import open_arrays
 from lensphys.evaluation.doctor import KINDS, SEVERITIES, Finding, Severity
 from lensphys.evaluation.symptoms import SymptomSettings, pixel_symptoms, without_noise
-from lensphys.fits.file import Hdu, label, opened
+from lensphys.fits.file import Hdu, opened
 from lensphys.fits.header import scale_key
 from lensphys.fits.image import PIXELS
 from lensphys.fits.planes import PLANES
@@ -92,7 +92,7 @@ def _of_fits(path: Path) -> list[Finding]:
                 return []
             for hdu in file.hdus:
                 what = f": {words[hdu.name]}" if hdu.name in words else ""
-                found.append(Finding("holds", "note", f"{label(hdu)}, {_shape(hdu)}{what}"))
+                found.append(Finding("holds", "note", f"{hdu.label}, {_shape(hdu)}{what}"))
     except LensphysError:
         return []  # what is wrong is told by those who read the image
     return found
@@ -109,7 +109,7 @@ def _held(path: Path) -> Iterator[Finding]:
     try:
         with opened("input", path) as file:
             for hdu in file.hdus:
-                yield Finding("holds", "note", f"{label(hdu)}, {_shape(hdu)}: {hdu.meaning.role or 'of no known name'}")
+                yield Finding("holds", "note", f"{hdu.label}, {_shape(hdu)}: {hdu.meaning.role or 'of no known name'}")
     except LensphysError:
         return  # what is wrong is told by those who read the image
 

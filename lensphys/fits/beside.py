@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fits.file import FitsFile, Hdu, label, shown
+from lensphys.fits.file import FitsFile, Hdu, shown
 from lensphys.fits.header import filter_of
 from lensphys.fits.kernel import holds_kernel
 from lensphys.fits.names import IMAGE, MASKS, NOISE, OBJECTS, PSF, WEIGHT, is_of, part_of_noise, plain
@@ -75,7 +75,7 @@ class _Names:
     @classmethod
     def of(cls, file: FitsFile, image: Hdu) -> _Names:
         """Return those of a file, to tell what belongs to one of its images."""
-        images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
+        images = file.arrays_of(None, IMAGE)
         said = {
             word for hdu in images for name in (*bands_of(hdu), hdu.meaning.name) for word in plain(name).split("_")
         }
@@ -135,7 +135,7 @@ class _Names:
             else:
                 raise LensphysError(
                     f"{self.file.path} has {len(same)} arrays {shown(name)}, and neither FILTER nor their order says "
-                    f"which is of {label(self.image)}, extension {self.image.number}: give {option}, or each its EXTVER"
+                    f"which is of {self.image.label}, extension {self.image.number}: give {option}, or each its EXTVER"
                 )
         return found
 
@@ -151,19 +151,19 @@ class _Names:
 
     def told(self, hdu: Hdu) -> list[str]:
         """What to say of a map that is not used, of a word that no image has."""
-        band, image = self.band(hdu), label(self.image)
+        band, image = self.band(hdu), self.image.label
         if self.fit(hdu) or set(band.split("_")) <= self.said | {""}:
             return []
-        return [f"{label(hdu)} is not used, by its name it is of {shown(band)}: name it otherwise if it is of {image}"]
+        return [f"{hdu.label} is not used, by its name it is of {shown(band)}: name it otherwise if it is of {image}"]
 
     def check_one(self, own: Sequence[Hdu], option: str) -> None:
         """Raise where words that are not known tell maps apart, of which one is wanted: PSF_G and PSF_R."""
         first = self.unknown(own[0]) if own else []
         if first and any(self.unknown(hdu) not in ([], first) for hdu in own):
-            held = ", ".join(map(label, own[:6]))
+            held = ", ".join(hdu.label for hdu in own[:6])
             raise LensphysError(
                 f"{self.file.path} has {held}, and no image that says its band: give {option}, or a FILTER to "
-                f"{label(self.image)}"
+                f"{self.image.label}"
             )
 
 

@@ -79,7 +79,12 @@ class Hdu:
     @property
     def where(self) -> str:
         """The file and the extension, for messages."""
-        return f"{self._file.path}[{shown(self.name)}{f',{self.version}' if self.version > 1 else ''}]"
+        return f"{self._file.path}[{self.label}]"
+
+    @property
+    def label(self) -> str:
+        """What it is called: its name, and its version if that is not the first."""
+        return shown(self.name) + (f",{self.version}" if self.version > 1 else "")
 
     def array(self) -> Array:
         """Return the array in the machine's byte order, of ``shape``: leading axes of one are taken off.
@@ -232,6 +237,10 @@ class FitsFile:
         """What holds numbers in an array."""
         return [hdu for hdu in self.hdus if hdu.shape]
 
+    def arrays_of(self, *roles: str | None) -> list[Hdu]:
+        """Return the arrays of some roles, as `lensphys.fits.names` has them; None for those of no known one."""
+        return [hdu for hdu in self.arrays if hdu.meaning.role in roles]
+
     @property
     def contents(self) -> str:
         """What the file holds, for messages."""
@@ -352,11 +361,6 @@ def _readable(header: fits.Header) -> tuple[fits.Header, tuple[str, ...]]:
     skies = {found[1] for key in lost if (found := SKY.fullmatch(key))}
     whole = (card for card in cards if not ((found := SKY.fullmatch(card.keyword)) and found[1] in skies))
     return fits.Header(list(whole), copy=True), tuple(dict.fromkeys(lost))
-
-
-def label(hdu: Hdu) -> str:
-    """Return what an extension is called: its name, and its version if that is not the first."""
-    return shown(hdu.name) + (f",{hdu.version}" if hdu.version > 1 else "")
 
 
 def _check_tiles(where: str, hdu: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from astropy.io import fits
 
 from lensphys.basics.checks import LensphysError
-from lensphys.fits.file import FitsFile, Hdu, label, shown
+from lensphys.fits.file import FitsFile, Hdu, shown
 from lensphys.fits.header import filter_of
 from lensphys.fits.names import IMAGE, is_of, plain
 
@@ -59,7 +59,7 @@ class Subject:
         told, own = self.told_by(hdu), self.filter or self.band
         if not own or not told or self.is_told_by(hdu):
             return []
-        return [f"{label(hdu)} is of {shown(' and '.join(sorted(told)))}, and the image of {shown(own)}: is it right?"]
+        return [f"{hdu.label} is of {shown(' and '.join(sorted(told)))}, and the image of {shown(own)}: is it right?"]
 
     def nearest(self, maps: Sequence[Hdu]) -> list[Hdu]:
         """Return those of some maps that are of the image's band, else those of no band, else all; of its EXTVER."""
@@ -89,7 +89,7 @@ def map_for(
     nameless = first.meaning.role in (None, IMAGE)
     same = [hdu for hdu in left[1:] if hdu.name == first.name or (nameless and hdu.shape == first.shape)]
     if apart or same:
-        held = ", ".join(dict.fromkeys((label(first), *(_apart(hdu, first) for hdu in (*apart, *same)))))
+        held = ", ".join(dict.fromkeys((first.label, *(_apart(hdu, first) for hdu in (*apart, *same)))))
         raise LensphysError(
             f"{file.name} {file.path} has {held}, and neither a band, nor FILTER, nor EXTVER says which is of the "
             "image: save that one as a file of its own"
@@ -99,4 +99,4 @@ def map_for(
 
 def _apart(hdu: Hdu, first: Hdu) -> str:
     """What one of several maps is called: by its number where its name is that of the first."""
-    return f"extension {hdu.number}" if label(hdu) == label(first) else label(hdu)
+    return f"extension {hdu.number}" if hdu.label == first.label else hdu.label

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
 from lensphys.fits.beside import bands_of, maps_beside, of_all_noise
-from lensphys.fits.file import FitsFile, Hdu, label, opened, shown
+from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.given import Subject, map_for
 from lensphys.fits.header import check_rescalable, header_of, lost_cards
 from lensphys.fits.kernel import Kernel, Plane, kernel_of, same_plane
@@ -140,7 +140,7 @@ def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
         check_rescalable(str(path), header)
         beside, said = maps_beside(file, hdu, choice.given)
         good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, which, file))
-        how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
+        how += map(_of_lens, file.arrays_of(OF_LENS))
         used, unused = _shares(file, {"image": [hdu], **beside})
         used["image"] += "" if plane is None else f"[{plane}]"
         return FitsImage(
@@ -222,7 +222,7 @@ def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
         good, how = _good(
             beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu, None))
         )
-        how += [_of_lens(other) for other in file.arrays if other.meaning.role == OF_LENS]
+        how += map(_of_lens, file.arrays_of(OF_LENS))
         for noise in beside["noise"]:
             if noise.meaning.role == WEIGHT:
                 raise LensphysError(f"{noise.where} is a weight of a stack: save it as IVAR, else give --error")
@@ -258,11 +258,11 @@ def read_noise_map(name: str, path: Path, image: Subject = Subject()) -> NoiseMa
         LensphysError: if the file is faulty, holds nothing but an image, or several maps and nothing tells which one.
     """
     with opened(name, path) as file:
-        named = [hdu for hdu in file.arrays if hdu.meaning.role in NOISE]
+        named = file.arrays_of(*NOISE)
         if named:
             noise, unused = map_for(file, named, image, _surest_noise)
             return replace(_noise(noise, noise.where), remarks=_of_choice(noise, image, unused))
-        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
+        plain = file.arrays_of(None)
         if not plain:
             raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
         noise, unused = map_for(file, plain, image, lambda hdu: hdu.number)
@@ -298,13 +298,12 @@ def read_mask(name: str, path: Path, image: Subject) -> Mask:
             which one.
     """
     with opened(name, path) as file:
-        named = [hdu for hdu in file.arrays if hdu.meaning.role in MASKS]
-        others = [hdu for hdu in file.arrays if hdu.meaning.role in (OBJECTS, OF_LENS)]
-        plain = [hdu for hdu in file.arrays if hdu.meaning.role is None]
-        if not (named or others or plain):
+        named = file.arrays_of(*MASKS)
+        masks = named or file.arrays_of(OBJECTS, OF_LENS) or file.arrays_of(None)
+        if not masks:
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
         order = (lambda hdu: MASKS.index(str(hdu.meaning.role))) if named else (lambda hdu: hdu.number)
-        hdu, unused = map_for(file, named or others or plain, image, order)
+        hdu, unused = map_for(file, masks, image, order)
         mask = Mask.from_hdu(hdu, image.telescope or str(file.primary.get("TELESCOP", "")))
         mask = replace(mask, name=Path(mask.where).name, remarks=_of_choice(hdu, image, unused))
         return mask if named else replace(mask, role=mask_role(path))
@@ -318,9 +317,9 @@ def mask_role(path: Path) -> str:
 
 def _shares(file: FitsFile, found: Mapping[str, list[Hdu]]) -> tuple[dict[str, str], tuple[str, ...]]:
     """What is used of a file, in words, and the names of the other arrays."""
-    used = {what: " and ".join(map(label, hdus)) for what, hdus in found.items() if hdus}
+    used = {what: " and ".join(hdu.label for hdu in hdus) for what, hdus in found.items() if hdus}
     taken = [hdu.number for hdus in found.values() for hdu in hdus]
-    return used, tuple(label(other) for other in file.arrays if other.number not in taken)
+    return used, tuple(other.label for other in file.arrays if other.number not in taken)
 
 
 def _sentence(path: Path, used: dict[str, str], unused: Sequence[str]) -> str:
@@ -335,7 +334,7 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
     """The HDU of the image, the plane of a cube, and what to say of the choice."""
     if choice.extension is not None:
         return *_asked_for(file, choice.extension), []
-    images = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
+    images = file.arrays_of(None, IMAGE)
     if not images:
         raise LensphysError(
             f"{file.path} has no image (H, W): save the cut-out as the primary image or as SCI (it holds "
@@ -355,7 +354,7 @@ def _of_a_result(file: FitsFile, hdu: Hdu) -> list[str]:
     """What to say where the file is a result of ours: its image was super-resolved before."""
     if "LENSPHYS" not in file.primary:
         return []
-    return [f"{file.path.name} is a result of lensphys: {label(hdu)} was super-resolved before; LR is what was read"]
+    return [f"{file.path.name} is a result of lensphys: {hdu.label} was super-resolved before; LR is what was read"]
 
 
 def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
@@ -375,7 +374,7 @@ def _others(hdu: Hdu, images: Sequence[Hdu]) -> list[str]:
 def _listed(hdus: Sequence[Hdu]) -> str:
     """Some arrays by their names, with their shapes where these are not the same."""
     apart = len({hdu.shape for hdu in hdus}) > 1
-    return ", ".join(f"{label(hdu)} {hdu.shape}" if apart else label(hdu) for hdu in hdus[:6])
+    return ", ".join(f"{hdu.label} {hdu.shape}" if apart else hdu.label for hdu in hdus[:6])
 
 
 def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], int | None]:
@@ -428,7 +427,7 @@ def _remedy(hdu: Hdu) -> str:
         return "save one plane"
     if 4 * hdu.shape[-1] < min(hdu.shape[:2]):
         return f"its planes are last, save one as (H, W) = {hdu.shape[:2]}"
-    return f"choose a plane with --ext '{label(hdu)}[0]', or give --rows : if each is a lens of its own"
+    return f"choose a plane with --ext '{hdu.label}[0]', or give --rows : if each is a lens of its own"
 
 
 def check_linear(hdu: Hdu, header: fits.Header) -> None:
@@ -489,7 +488,7 @@ def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: Plane | None, file: Fit
 
 
 def _of_lens(hdu: Hdu) -> str:
-    return f"{label(hdu)} is not used, by its name it marks the lens, which is modelled: give it as --mask to have it"
+    return f"{hdu.label} is not used, by its name it marks the lens, which is modelled: give it as --mask to have it"
 
 
 def read_fits_cube(name: str, path: Path) -> Array:

@@ -100,7 +100,7 @@ def kernel_in(file: FitsFile, image: Subject = Subject(), plane: Plane | None = 
         LensphysError: if there is none, or several and nothing tells which one.
     """
     named = [hdu for hdu in file.hdus if holds_kernel(hdu)]
-    other = [hdu for hdu in file.arrays if hdu.meaning.role in (None, IMAGE)]
+    other = file.arrays_of(None, IMAGE)
     if not named and not other:
         raise LensphysError(f"{file.name} {file.path} holds no image of a PSF: it holds {file.contents}")
     hdu, unused = map_for(file, named or other, image, lambda hdu: (hdu.shape == (), hdu.number))
