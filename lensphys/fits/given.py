@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from astropy.io import fits
 
@@ -68,21 +67,18 @@ class Subject:
         return [hdu for hdu in left if hdu.version == self.version] or left
 
 
-def map_for(
-    file: FitsFile, maps: Sequence[Hdu], image: Subject, order: Callable[[Hdu], Any]
-) -> tuple[Hdu, tuple[str, ...]]:
-    """Return the map in a file of its own that belongs to an image, and the names of the others.
+def map_for(file: FitsFile, maps: Sequence[Hdu], image: Subject) -> tuple[Hdu, tuple[str, ...]]:
+    """Return the map in a file of its own that belongs to an image, and a remark on the others where there are some.
 
     Args:
         file: that.
-        maps: of one kind in it, one at least.
+        maps: of one kind in it, one at least, the surest first.
         image: of which one is wanted.
-        order: the surest first.
 
     Raises:
         LensphysError: if nothing tells which of several is the image's.
     """
-    left = sorted(image.nearest(maps), key=order)
+    left = image.nearest(maps)
     first = left[0]
     bands = {hdu.number: image.told_by(hdu) for hdu in left}
     apart = [] if image.is_told_by(first) else [hdu for hdu in left if bands[hdu.number] != bands[first.number]]
@@ -94,7 +90,8 @@ def map_for(
             f"{file.name} {file.path} has {held}, and neither a band, nor FILTER, nor EXTVER says which is of the "
             "image: save that one as a file of its own"
         )
-    return first, tuple(_apart(hdu, first) for hdu in maps if hdu is not first)
+    others = ", ".join(_apart(hdu, first) for hdu in sorted(maps, key=lambda hdu: hdu.number) if hdu is not first)
+    return first, (f"not used: {others}",) if others else ()
 
 
 def _apart(hdu: Hdu, first: Hdu) -> str:

@@ -258,25 +258,17 @@ def read_noise_map(name: str, path: Path, image: Subject = Subject()) -> NoiseMa
         LensphysError: if the file is faulty, holds nothing but an image, or several maps and nothing tells which one.
     """
     with opened(name, path) as file:
-        named = file.arrays_of(*NOISE)
-        if named:
-            noise, unused = map_for(file, named, image, _surest_noise)
-            return replace(_noise(noise, noise.where), remarks=_of_choice(noise, image, unused))
-        plain = file.arrays_of(None)
-        if not plain:
+        named = sorted(file.arrays_of(*NOISE), key=_sureness)
+        maps = named or file.arrays_of(None)
+        if not maps:
             raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
-        noise, unused = map_for(file, plain, image, lambda hdu: hdu.number)
-        told = _of_choice(noise, image, unused)
-        return replace(noise_by_file_name(noise.image(), path), unit=unit_of(noise.header), remarks=told)
+        hdu, told = map_for(file, maps, image)
+        noise = _noise(hdu, hdu.where) if named else noise_by_file_name(hdu.image(), path)
+        return replace(noise, unit=unit_of(hdu.header), remarks=(*told, *image.question(hdu)))
 
 
-def _of_choice(hdu: Hdu, image: Subject, unused: Sequence[str]) -> tuple[str, ...]:
-    """What is to be said of a map that was taken from a file of its own."""
-    return *((f"not used: {', '.join(unused)}",) if unused else ()), *image.question(hdu)
-
-
-def _surest_noise(hdu: Hdu) -> tuple[bool, int, int]:
-    return *of_all_noise(hdu), NOISE.index(str(hdu.meaning.role))
+def _sureness(noise: Hdu) -> tuple[bool, int, int]:
+    return *of_all_noise(noise), NOISE.index(str(noise.meaning.role))
 
 
 def noise_by_file_name(values: Array, path: Path) -> NoiseMap:
@@ -298,14 +290,13 @@ def read_mask(name: str, path: Path, image: Subject) -> Mask:
             which one.
     """
     with opened(name, path) as file:
-        named = file.arrays_of(*MASKS)
+        named = [hdu for role in MASKS for hdu in file.arrays_of(role)]
         masks = named or file.arrays_of(OBJECTS, OF_LENS) or file.arrays_of(None)
         if not masks:
             raise LensphysError(f"{name} {path} holds no mask: it holds {file.contents}")
-        order = (lambda hdu: MASKS.index(str(hdu.meaning.role))) if named else (lambda hdu: hdu.number)
-        hdu, unused = map_for(file, masks, image, order)
+        hdu, told = map_for(file, masks, image)
         mask = Mask.from_hdu(hdu, image.telescope or str(file.primary.get("TELESCOP", "")))
-        mask = replace(mask, name=Path(mask.where).name, remarks=_of_choice(hdu, image, unused))
+        mask = replace(mask, name=Path(mask.where).name, remarks=(*told, *image.question(hdu)))
         return mask if named else replace(mask, role=mask_role(path))
 
 

@@ -99,13 +99,12 @@ def kernel_in(file: FitsFile, image: Subject = Subject(), plane: Plane | None = 
     Raises:
         LensphysError: if there is none, or several and nothing tells which one.
     """
-    named = [hdu for hdu in file.hdus if holds_kernel(hdu)]
+    named = sorted(filter(holds_kernel, file.hdus), key=lambda hdu: hdu.shape == ())  # images before tables
     other = file.arrays_of(None, IMAGE)
     if not named and not other:
         raise LensphysError(f"{file.name} {file.path} holds no image of a PSF: it holds {file.contents}")
-    hdu, unused = map_for(file, named or other, image, lambda hdu: (hdu.shape == (), hdu.number))
+    hdu, told = map_for(file, named or other, image)
     kernel = kernel_of(hdu, file, plane)
-    told = (f"not used: {', '.join(unused)}",) if unused else ()
     return replace(kernel, remarks=(*kernel.remarks, *told))
 
 
