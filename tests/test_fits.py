@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from lensphys.basics.checks import LensphysError
 from lensphys.fits import file
 from lensphys.fits.header import pixel_scale, questioned_scale, rescaled_header, scale_conflict, scale_key
-from lensphys.fits.image import PIXELS, Choice, fits_images, read_fits_image, read_fits_stack, read_noise_map
+from lensphys.fits.image import PIXELS, Choice, fits_images, read_fits_image, read_noise_map
 from lensphys.fits.result import write_fits
 from lensphys.fits.units import is_surface_brightness
 from lensphys.observation.psf_file import read_kernel
@@ -132,7 +132,7 @@ def test_what_is_written(tmp_path):
         assert arcsec_apart(*sky) < 1e-6
         assert arcsec_apart(sky[0], WCS(hdus["KAPPA"].header).all_pix2world(6.5, 8.5, 0)) < 1e-9
     again = read_fits_image(tmp_path / "a.fits")  # a result can be read again
-    assert again.extension == "PRIMARY" and np.array_equal(again.image, made["image"][0])
+    assert again.used["image"] == "PRIMARY" and np.array_equal(again.image, made["image"][0])
 
 
 def test_cards_of_the_result_are_told_from_those_of_the_input(tmp_path):
@@ -190,14 +190,14 @@ def test_reads_the_lens_subtracted_image_and_its_companions(tmp_path):
     planes = {"SCI": image(), "ARC": image() + 1, "ERR": image() * 0.1, "MASK": np.ones((H, W), np.uint8)}
     path = save(tmp_path / "a.fits", {**planes, "PSF": np.ones((3, 3))})
     found = read_fits_image(path)
-    assert found.extension == "ARC" and np.array_equal(found.image, planes["ARC"])
+    assert found.used["image"] == "ARC" and np.array_equal(found.image, planes["ARC"])
     assert np.array_equal(found.noise.values, planes["ERR"]) and found.noise.kind == "standard deviation"
     assert found.mask.all() and found.psf.values.shape == (3, 3) and found.psf.scale is None
     for array in (found.image, found.noise.values, found.mask, found.psf.values):
         assert array.dtype.isnative
     assert found.used == {"image": "ARC", "noise": "ERR", "mask": "MASK", "PSF": "PSF"} and found.unused == ("SCI",)
     found = read_fits_image(save(tmp_path / "b.fits", {"ERR": image(), "SCI": planes["SCI"]}))
-    assert found.extension == "SCI" and np.array_equal(found.image, planes["SCI"]) and found.mask is None
+    assert found.used["image"] == "SCI" and np.array_equal(found.image, planes["SCI"]) and found.mask is None
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<i2", "u1", ">i4"])
@@ -205,7 +205,7 @@ def test_any_type_of_number_in_any_unnamed_extension(tmp_path, dtype):
     data = np.arange(H * W).reshape(H, W).astype(dtype)
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones(5)), fits.ImageHDU(data)]).writeto(tmp_path / "a.fits")
     found = read_fits_image(tmp_path / "a.fits")
-    assert found.extension == "2" and np.array_equal(found.image, data) and found.image.dtype == np.float32
+    assert found.used["image"] == "2" and np.array_equal(found.image, data) and found.image.dtype == np.float32
 
 
 def test_blank_pixels_of_unsigned_images_do_not_count(tmp_path):
@@ -394,9 +394,9 @@ def test_tiles_are_bounded_where_planes_of_a_cube_are_read(tmp_path, monkeypatch
     for depth, name in ((1, "a.fits"), (3, "b.fits")):
         tiled = fits.CompImageHDU(cube, CDELT, name="SCI", tile_shape=(depth, 8, 8))
         fits.HDUList([fits.PrimaryHDU(), tiled]).writeto(tmp_path / name)
-    assert np.array_equal(read_fits_stack(tmp_path / "a.fits", Choice(), rows).images, cube[rows])
+    assert np.array_equal(read_fits_image(tmp_path / "a.fits", Choice(), rows).image, cube[rows])
     with pytest.raises(LensphysError, match=r"SCI. is compressed in tiles of \(3, 8, 8\), more than 100 pixels"):
-        read_fits_stack(tmp_path / "b.fits", Choice(), rows)
+        read_fits_image(tmp_path / "b.fits", Choice(), rows)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "tiled"])
@@ -535,7 +535,7 @@ def test_channels_are_no_stack_of_lenses(tmp_path, what):
         read_fits_image(tmp_path / "a.fits")
     assert np.array_equal(read_fits_image(tmp_path / "a.fits", Choice(extension="PRIMARY[1]")).image, channels[1])
     # by --rows each is one
-    assert np.array_equal(read_fits_stack(tmp_path / "a.fits", Choice(), np.array([2])).images, channels[2:])
+    assert np.array_equal(read_fits_image(tmp_path / "a.fits", Choice(), np.array([2])).image, channels[2:])
 
 
 def test_a_fourth_axis_of_another_name_is_a_stack(tmp_path):

@@ -24,7 +24,7 @@ from lensphys.fits.file import ASDF, PICTURE
 from lensphys.fits.given import Subject
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
-from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image, read_fits_stack
+from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image
 from lensphys.fits.kernel import Kernel, Plane, same_plane
 from lensphys.fits.masks import Mask, good_pixels, masks_lens
 from lensphys.fits.units import is_magnitude, is_surface_brightness, unread
@@ -302,10 +302,8 @@ def contents_of(path: Path, pixel_scale: float | None, choice: Choice, rows: Arr
     as_fits = kind in ("FITS", ".npz")
     if as_fits and rows is None and (count := images_in(path, choice)) is not None:
         rows = np.arange(count)
-    if as_fits and rows is not None:
-        return _stack_contents(path, pixel_scale, choice, rows)
     if as_fits:
-        return _fits_contents(path, pixel_scale, choice)
+        return _fits_contents(path, pixel_scale, choice, rows)
     check_choice_of_fits(path, choice)
     if kind == "HDF5":
         return _lens_file_contents(path, rows)
@@ -330,21 +328,6 @@ def _lens_file_contents(path: Path, rows: Array | None) -> Contents:
         )
 
 
-def _stack_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array) -> Contents:
-    found = read_fits_stack(path, choice, rows)
-    return Contents(
-        found.images,
-        rows,
-        found.total,
-        scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
-        mask=found.mask,
-        noise=found.noise,
-        kernel=found.psf,
-        header=found.header,
-        remarks=[*found.remarks, *_brightness(found.header)],
-    )
-
-
 def _brightness(header: Header) -> list[str]:
     """What is to be said of an image in a unit per solid angle, or in one that no one could read."""
     if not is_surface_brightness(header):
@@ -357,22 +340,25 @@ def _brightness(header: Header) -> list[str]:
     ]
 
 
-def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice) -> Contents:
-    found = read_fits_image(path, choice)
-    conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else None
+def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array | None) -> Contents:
+    found = read_fits_image(path, choice, rows)
+    shape, said, scale = found.image.shape[-2:], [*found.remarks], None
+    if pixel_scale is None:
+        scale, conflict = header_scale(found.header, str(path)), scale_conflict(found.header, str(path))
+        said += [] if conflict is None else [conflict]
     return Contents(
-        found.image[None],
-        np.arange(1),
-        1,
-        scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
-        mask=None if found.mask is None else found.mask[None, None],
+        found.image.reshape(-1, *shape),
+        np.arange(1) if rows is None else rows,
+        found.total,
+        scale=scale,
+        mask=None if found.mask is None else found.mask.reshape(-1, 1, *shape),
         noise=found.noise,
         kernel=found.psf,
         header=found.header,
         band=found.band,
         plane=found.plane,
-        where=f"{path}[{found.extension}] (--ext takes another array)" if found.unused else "",
-        remarks=[*found.remarks, *([] if conflict is None else [conflict]), *_brightness(found.header)],
+        where=f"{path}[{found.used['image']}] (--ext takes another array)" if rows is None and found.unused else "",
+        remarks=[*said, *_brightness(found.header)],
     )
 
 

@@ -19,7 +19,7 @@ from lensphys.data.npy import open_npy
 from lensphys.data.pixels import as_stack, check_size
 from lensphys.data.restricted_pickle import Fields, read_fields
 from lensphys.fits.header import pixel_scale
-from lensphys.fits.image import PIXELS, Choice, fits_images, read_fits_image, read_fits_stack
+from lensphys.fits.image import PIXELS, Choice, fits_images, read_fits_image
 from lensphys.observation import Instrument
 from lensphys.observation.instrument import CONDITIONS
 
@@ -95,7 +95,7 @@ class _FitsImages:
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         rows = np.arange(len(self))[part]
-        images: NDArray[Any] = read_fits_stack(self.path, PIXELS, rows).images
+        images: NDArray[Any] = read_fits_image(self.path, PIXELS, rows).image
         return images
 
 
@@ -275,9 +275,9 @@ def _stack_contents(path: Path) -> Contents:
         raise LensphysError(
             f"{path} is a cube: save it as (N, 1, H, W) if each plane is a lens of its own, else one plane as (H, W)"
         )
-    first = read_fits_stack(path, PIXELS, np.arange(1))
-    check_size(path, first.images)
-    images = _FitsImages(path, (first.total, *first.images.shape[1:]))
+    first = read_fits_image(path, PIXELS, np.arange(1))
+    check_size(path, first.image)
+    images = _FitsImages(path, (first.total, *first.image.shape[1:]))
     return Contents(images, pixel_scale(first.header, str(path)), left_out=list(first.unused))
 
 

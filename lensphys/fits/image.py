@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +90,15 @@ PIXELS = Choice(given=frozenset(("noise", "mask", "PSF")))  # of the image, and 
 
 @dataclass(frozen=True)
 class FitsImage:
-    """What a FITS cut-out holds.
+    """An image of a FITS file, or some of a stack of them, and what the file has for it.
 
     Args:
-        image: (H, W) float32; NaN and infinite values as they are in the file.
+        image: (H, W), or (n, H, W) of a stack, float32; NaN and infinite values as they are in the file.
+        total: how many images the stack holds.
         header: of the image, and of the primary one what it alone says.
-        extension: where the image was found.
         band: of the image, "" if it has none.
-        noise: or None.
-        mask: (H, W) bool, True where a pixel counts, or None.
+        noise: of the image, or (H, W) for all of a stack; None if there is none.
+        mask: bool, likewise, True where a pixel counts; None if there is none.
         psf: or None.
         used: names of extensions by what they are: image, noise, mask, PSF.
         unused: names of the others that hold arrays.
@@ -107,80 +107,62 @@ class FitsImage:
     """
 
     image: Array
+    total: int
     header: fits.Header
-    extension: str
-    band: str = ""
-    noise: NoiseMap | None = None
-    mask: Array | None = None
-    psf: Kernel | None = None
-    used: Mapping[str, str] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    plane: Plane | None = None
+    band: str
+    noise: NoiseMap | None
+    mask: Array | None
+    psf: Kernel | None
+    used: Mapping[str, str]
+    unused: tuple[str, ...]
+    remarks: tuple[str, ...]
+    plane: Plane | None
 
 
-def read_fits_image(path: Path, choice: Choice = Choice()) -> FitsImage:
-    """Return the image of a FITS file, and the noise, mask and PSF that the file has for it.
+def read_fits_image(path: Path, choice: Choice = Choice(), rows: Array | None = None) -> FitsImage:
+    """Return the image of a FITS file or some of a stack, and the noise, mask and PSF that the file has for it.
 
     Names are those of `lensphys.fits.names.NAMES`: ARC (lens light subtracted) comes before SCI, that before others.
 
     Args:
         path: the file.
         choice: what of it is asked for.
+        rows: which images of a stack, (n,), that `fits_images` counted: no others are read. None for an image (H, W).
 
     Raises:
-        LensphysError: if the file is missing, cut short, not FITS, or has no (H, W) image.
+        LensphysError: if the file is missing, cut short, not FITS, or has no such image.
     """
-    with opened("input", path) as file:
-        hdu, plane, remarks = _chosen(file, choice)
-        image = _plane(hdu, plane)
-        which = None if plane is None else Plane(plane, hdu.shape[0])
+    with opened("input", path, verified=rows is not None) as file:
+        hdu, number, remarks = _chosen(file, choice)
+        image = _plane(hdu, number) if rows is None else hdu.planes(rows)
+        plane = None if number is None else Plane(number, hdu.shape[0])
+
+        def part(other: Hdu) -> Array:
+            return same_plane(other.array(), plane) if rows is None else _rows_of(other, rows, hdu)
+
         header = header_of(hdu, file)
         check_linear(hdu, header)
-        check_rescalable(str(path), header)
+        if rows is None:
+            check_rescalable(str(path), header)
         beside, said = maps_beside(file, hdu, choice.given)
-        good, how = _good(beside, image, choice, lambda mask: _mask_of(mask, hdu, image, which, file))
+        good, how = _good(beside, image, choice, lambda mask: _mask(mask, part(mask), hdu, file))
         how += map(_of_lens, file.arrays_of(OF_LENS))
-        used, unused = _shares(file, {"image": [hdu], **beside})
-        used["image"] += "" if plane is None else f"[{plane}]"
+        what = "image" if rows is None else "images"
+        used, unused = _shares(file, {what: [hdu], **beside})
+        used[what] += "" if plane is None else f"[{plane.number}]"
         return FitsImage(
             image,
+            1 if rows is None else hdu.shape[0],
             header,
-            used["image"],
             hdu.meaning.band,
-            next((_noise_of(noise, which) for noise in beside["noise"]), None),
+            next((_noise(noise, part(noise)) for noise in beside["noise"]), None),
             good,
-            next((kernel_of(psf, file, which) for psf in beside["PSF"]), None),
+            next((kernel_of(psf, file, plane) for psf in beside["PSF"]), None),
             used,
             unused,
             (_sentence(path, used, unused), *remarks, *lost_cards(hdu, file), *said, *how),
-            which,
+            plane,
         )
-
-
-@dataclass(frozen=True)
-class FitsStack:
-    """Some images of a FITS cube of lenses.
-
-    Args:
-        images: (n, H, W) float32.
-        total: how many there are.
-        header: of the cube, and of the primary one what it alone says.
-        noise: one map for all (H, W), or that of each (n, H, W); None if there is none.
-        mask: (1 or n, 1, H, W) bool, True where a pixel counts, or None.
-        psf: or None.
-        unused: names of the other extensions that hold arrays.
-        remarks: sentences for the user.
-    """
-
-    images: Array
-    total: int
-    header: fits.Header
-    noise: NoiseMap | None
-    mask: Array | None
-    psf: Kernel | None
-    unused: tuple[str, ...]
-    remarks: tuple[str, ...]
 
 
 def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
@@ -202,48 +184,18 @@ def fits_images(path: Path, choice: Choice, planes: bool) -> int | None:
         return hdu.shape[0]
 
 
-def read_fits_stack(path: Path, choice: Choice, rows: Array) -> FitsStack:
-    """Return some images of a FITS cube, and what the file has for them; no others are read.
-
-    Args:
-        path: the file, counted by `fits_images`.
-        choice: what of it is asked for.
-        rows: which images, (n,).
-
-    Raises:
-        LensphysError: if the file is faulty.
-    """
-    with opened("input", path, verified=True) as file:
-        hdu, _, remarks = _chosen(file, choice)
-        images, header = hdu.planes(rows), header_of(hdu, file)
-        check_linear(hdu, header)
-        beside, said = maps_beside(file, hdu, choice.given)
-        telescope = str(header.get("TELESCOP", ""))
-        good, how = _good(
-            beside, images, choice, lambda mask: Mask.from_hdu(mask, telescope, _rows_of(mask, rows, hdu, None))
-        )
-        how += map(_of_lens, file.arrays_of(OF_LENS))
-        for noise in beside["noise"]:
-            if noise.meaning.role == WEIGHT:
-                raise LensphysError(f"{noise.where} is a weight of a stack: save it as IVAR, else give --error")
-        used, unused = _shares(file, {"images": [hdu], **beside})
-        return FitsStack(
-            images,
-            hdu.shape[0],
-            header,
-            next((_noise_map(noise, noise.where, _rows_of(noise, rows, hdu)) for noise in beside["noise"]), None),
-            None if good is None else good.reshape(-1, 1, *good.shape[-2:]),
-            next((kernel_of(psf, file) for psf in beside["PSF"]), None),
-            unused,
-            (_sentence(path, used, unused), *remarks, *lost_cards(hdu, file), *said, *how),
-        )
+def _rows_of(hdu: Hdu, rows: Array, images: Hdu) -> Array:
+    """What a map of all images has for some of them: itself, or their planes."""
+    if hdu.meaning.role == WEIGHT:
+        raise LensphysError(f"{hdu.where} is a weight of a stack: save it as IVAR, else give --error")
+    _check_shape(hdu, images)
+    return hdu.planes(rows, kind=None)
 
 
-def _rows_of(hdu: Hdu, rows: Array, images: Hdu, kind: Any = np.float32) -> Array:
-    """A map of all images, or those of some of them."""
-    if hdu.shape not in (images.shape, images.shape[1:]):
-        raise LensphysError(f"{hdu.where} {hdu.shape} and {images.where} {images.shape} must have the same shape")
-    return hdu.planes(rows, kind)
+def _check_shape(hdu: Hdu, image: Hdu) -> None:
+    """Raise unless a map is of an image, or of each plane of a cube."""
+    if hdu.shape not in (image.shape, image.shape[-2:]):
+        raise LensphysError(f"{hdu.where} {hdu.shape} and {image.where} {image.shape} must have the same shape")
 
 
 def read_noise_map(name: str, path: Path, image: Subject = Subject()) -> NoiseMap:
@@ -263,7 +215,7 @@ def read_noise_map(name: str, path: Path, image: Subject = Subject()) -> NoiseMa
         if not maps:
             raise LensphysError(f"{name} {path} holds no noise map: it holds {file.contents}")
         hdu, told = map_for(file, maps, image)
-        noise = _noise(hdu, hdu.where) if named else noise_by_file_name(hdu.image(), path)
+        noise = _noise(hdu, hdu.array()) if named else noise_by_file_name(hdu.image(), path)
         return replace(noise, unit=unit_of(hdu.header), remarks=(*told, *image.question(hdu)))
 
 
@@ -436,18 +388,9 @@ def check_linear(hdu: Hdu, header: fits.Header) -> None:
         )
 
 
-def _noise(hdu: Hdu, where: str) -> NoiseMap:
-    return _noise_map(hdu, where, hdu.image())
-
-
-def _noise_map(hdu: Hdu, where: str, values: Array) -> NoiseMap:
-    return NoiseMap(values, str(hdu.meaning.role), where, unit=unit_of(hdu.header))
-
-
-def _noise_of(hdu: Hdu, plane: Plane | None) -> NoiseMap:
-    """The noise of an image, or of a plane of a cube."""
-    noise = _noise(hdu, hdu.where)
-    return replace(noise, values=same_plane(noise.values, plane))
+def _noise(hdu: Hdu, values: Array) -> NoiseMap:
+    with np.errstate(over="ignore"):
+        return NoiseMap(values.astype(np.float32), str(hdu.meaning.role), hdu.where, unit=unit_of(hdu.header))
 
 
 def _good(
@@ -466,16 +409,10 @@ def _good(
     return good, how
 
 
-def _mask_of(hdu: Hdu, image: Hdu, pixels: Array, plane: Plane | None, file: FitsFile) -> Mask:
-    """The mask in an extension, of the pixels of an image."""
-    telescope = str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", ""))
-    mask = Mask.from_hdu(hdu, telescope)
-    mask = replace(mask, values=same_plane(mask.values, plane))
-    if mask.values.shape != pixels.shape:
-        raise LensphysError(
-            f"{hdu.where} {mask.values.shape} and {image.where} {pixels.shape} must have the same shape"
-        )
-    return mask
+def _mask(hdu: Hdu, values: Array, image: Hdu, file: FitsFile) -> Mask:
+    """The mask in an extension, with those of its values that are of an image."""
+    _check_shape(hdu, image)
+    return Mask.from_hdu(hdu, str(image.header.get("TELESCOP") or file.primary.get("TELESCOP", "")), values)
 
 
 def _of_lens(hdu: Hdu) -> str:
