@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 from astropy import log as astropy_log
@@ -33,6 +34,7 @@ NO_SKY = "cannot be read, and nothing of that WCS is used: repair it"
 _DISTORTION_TABLES = ("CPDIS1", "CPDIS2", "CQDIS1", "CQDIS2", "D2IMDIS1", "D2IMDIS2")
 # [arcsec]: STPSF; drizzled images and TinyTim; older cameras
 SCALE_KEYS = ("PIXELSCL", "PIXSCALE", "PIXSCAL1", "SECPIX", "SECPIX1", "PIXELSCALE")
+_STEPS = ("CD1_1", "CD1_2", "CDELT1", "PC1_1")  # of a WCS
 _SIDE = re.compile("|".join((*SCALE_KEYS, "PIXSCAL2", "SECPIX2", r"(CD[12]_[12]|CDELT[12])[A-Z]?")))
 _POINT, _SIP = re.compile(r"CRPIX[12][A-Z]?"), re.compile(r"[AB]P?_(\d)_(\d)")
 _PLACE = re.compile(r"(CRVAL[12]|PC[12]_[12]|CROTA[12]|LONPOLE|LATPOLE)[A-Z]?")
@@ -82,7 +84,12 @@ def filter_of(header: fits.Header) -> str:
 
 def has_steps(header: fits.Header) -> bool:
     """Return whether a header says how large a pixel is on the sky, for a WCS."""
-    return any(key in header for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1"))
+    return _first_of(_STEPS, header) is not None
+
+
+def _first_of(keys: Iterable[str], header: fits.Header) -> str | None:
+    """The first of some cards that a header has."""
+    return next((key for key in keys if key in header), None)
 
 
 def celestial(header: fits.Header) -> WCS | None:
@@ -113,9 +120,8 @@ def scale_key(header: fits.Header) -> str:
     Raises:
         LensphysError: if the WCS is faulty.
     """
-    sky = next((key for key in ("CD1_1", "CD1_2", "CDELT1", "PC1_1") if key in header), "")
-    stated = next((key for key in SCALE_KEYS if key in header), "")
-    return sky if sky and _sky_scale(header, sky) is not None else stated
+    sky = _first_of(_STEPS, header)
+    return sky if sky and _sky_scale(header, sky) is not None else _first_of(SCALE_KEYS, header) or ""
 
 
 class UsualScales(Strict):
@@ -170,7 +176,7 @@ def scale_conflict(header: fits.Header, where: str) -> str | None:
     sky, stated = _sky_scale(header, where), stated_scale(header, where)
     if sky is None or stated is None or same_scale(stated, sky):
         return None
-    key = next(key for key in SCALE_KEYS if key in header)
+    key = _first_of(SCALE_KEYS, header)
     return f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)'
 
 
@@ -191,7 +197,7 @@ def stated_scale(header: fits.Header, where: str) -> float | None:
     Raises:
         LensphysError: if it is no positive number.
     """
-    key = next((key for key in SCALE_KEYS if key in header), None)
+    key = _first_of(SCALE_KEYS, header)
     if key is None:
         return None
     scale = header[key]
@@ -261,9 +267,8 @@ def check_rescalable(where: str, header: fits.Header) -> None:
     Raises:
         LensphysError: if it has distortion tables, or texts for numbers.
     """
-    tables = [key for key in _DISTORTION_TABLES if key in header]
-    if tables:
-        raise LensphysError(f"{where} has a WCS with distortion tables ({tables[0]}): drizzle the image first")
+    if (table := _first_of(_DISTORTION_TABLES, header)) is not None:
+        raise LensphysError(f"{where} has a WCS with distortion tables ({table}): drizzle the image first")
     for key, value in header.items():
         if _is_number(key) and not isinstance(value, int | float):
             raise LensphysError(f"{where} has {key} = {shown(repr(value))}, expected a number: repair it")
@@ -312,8 +317,6 @@ def lost_cards(hdu: Hdu, file: FitsFile) -> list[str]:
     """Return what is to be said of cards of an extension, and of the primary header, that cannot be read."""
     lost = dict.fromkeys((*hdu.lost, *file.lost))
     sky = [key for key in lost if SKY.fullmatch(key)]
-    told = (
-        [f"{', '.join(map(shown, sky[:4]))} cannot be read, and nothing of that WCS is used: repair it"] if sky else []
-    )
+    told = [f"{', '.join(map(shown, sky[:4]))} {NO_SKY}"] if sky else []
     others = [shown(key) for key in lost if key not in sky]
     return told + ([f"cards that cannot be read are left out: {', '.join(others[:6])}"] if others else [])
