@@ -25,7 +25,7 @@ from lensphys.fits.given import Subject
 from lensphys.fits.header import pixel_scale as header_scale
 from lensphys.fits.header import scale_conflict
 from lensphys.fits.image import Choice, NoiseMap, fits_images, read_fits_image
-from lensphys.fits.kernel import Kernel, Plane, same_plane
+from lensphys.fits.kernel import CubePlane, Kernel, same_plane
 from lensphys.fits.masks import Mask, good_pixels, masks_lens
 from lensphys.fits.units import is_magnitude, is_surface_brightness, unread
 from lensphys.observation import (
@@ -112,7 +112,7 @@ class Contents:
     header: Header | None = None
     band: str = ""
     unit: str = ""
-    plane: Plane | None = None
+    plane: CubePlane | None = None
     remarks: list[str] = field(default_factory=list)
     where: str = ""
 

@@ -18,7 +18,7 @@ from lensphys.fits.beside import bands_of, maps_beside, of_all_noise
 from lensphys.fits.file import FitsFile, Hdu, opened, shown
 from lensphys.fits.given import Subject, map_for
 from lensphys.fits.header import check_rescalable, header_of, lost_cards
-from lensphys.fits.kernel import Kernel, Plane, kernel_of, same_plane
+from lensphys.fits.kernel import CubePlane, Kernel, kernel_of, same_plane
 from lensphys.fits.masks import Mask, good_in_all, sense, without_objects
 from lensphys.fits.names import (
     DEVIATION,
@@ -116,7 +116,7 @@ class FitsImage:
     used: Mapping[str, str]
     unused: tuple[str, ...]
     remarks: tuple[str, ...]
-    plane: Plane | None
+    plane: CubePlane | None
 
 
 def read_fits_image(path: Path, choice: Choice = Choice(), rows: Array | None = None) -> FitsImage:
@@ -135,7 +135,7 @@ def read_fits_image(path: Path, choice: Choice = Choice(), rows: Array | None = 
     with opened("input", path, verified=rows is not None) as file:
         hdu, number, remarks = _chosen(file, choice)
         image = _plane(hdu, number) if rows is None else hdu.planes(rows)
-        plane = None if number is None else Plane(number, hdu.shape[0])
+        plane = None if number is None else CubePlane(number, hdu.shape[0])
 
         def part(other: Hdu) -> Array:
             return same_plane(other.array(), plane) if rows is None else _rows_of(other, rows, hdu)

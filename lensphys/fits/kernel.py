@@ -26,7 +26,7 @@ _OF_IMAGE, _OF_RESULT = _ASSUMED.format("the image's"), _ASSUMED.format("those o
 
 
 @dataclass(frozen=True)
-class Plane:
+class CubePlane:
     """Which one of a cube an image is.
 
     Args:
@@ -38,10 +38,11 @@ class Plane:
     count: int
 
 
-def same_plane(values: Array, plane: Plane | None) -> Array:
+def same_plane(values: Array, plane: CubePlane | None) -> Array:
     """Return the plane of the same number of a cube of as many, (count, H, W); any other array as it is."""
-    fits = plane is not None and values.ndim == 3 and len(values) == plane.count
-    return values[plane.number] if plane is not None and fits else values
+    if plane is not None and values.ndim == 3 and len(values) == plane.count:
+        return values[plane.number]
+    return values
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Kernel:
         return self.scale or pixel / self.oversampling
 
 
-def kernel_in(file: FitsFile, image: Subject = Subject(), plane: Plane | None = None) -> Kernel:
+def kernel_in(file: FitsFile, image: Subject = Subject(), plane: CubePlane | None = None) -> Kernel:
     """Return the PSF of a file of its own: what is named so, that of the image's band first, else the first image.
 
     Args:
@@ -113,7 +114,7 @@ def holds_kernel(hdu: Hdu) -> bool:
     return hdu.meaning.role == PSF and (bool(hdu.shape) or hdu.name == _PSFEX)
 
 
-def kernel_of(hdu: Hdu, file: FitsFile, plane: Plane | None = None) -> Kernel:
+def kernel_of(hdu: Hdu, file: FitsFile, plane: CubePlane | None = None) -> Kernel:
     """Return the kernel in an extension; what it does not say of its pixels, the primary header may.
 
     Args:
@@ -126,8 +127,8 @@ def kernel_of(hdu: Hdu, file: FitsFile, plane: Plane | None = None) -> Kernel:
     """
     if not hdu.shape:
         return _evaluated(hdu)
-    one_each = plane is not None and len(hdu.shape) == 3 and hdu.shape[0] == plane.count
-    if len(hdu.shape) != 2 and not one_each:
+    values = same_plane(hdu.array(), plane)
+    if values.ndim != 2:
         remedy = "save one of its planes as a file" if len(hdu.shape) > 2 else "give another file"
         raise LensphysError(f"{hdu.where} has the shape {hdu.shape}: a PSF kernel must be one image (K, K); {remedy}")
     own = with_numbers(hdu.header)
@@ -137,14 +138,12 @@ def kernel_of(hdu: Hdu, file: FitsFile, plane: Plane | None = None) -> Kernel:
     # beside an oversampling a WCS may be the image's own; an empty primary header speaks for all
     scale = stated_scale(own, hdu.where) if key else kernel_scale(own, hdu.where)
     scale = scale or (None if key else kernel_scale(common, hdu.where))
-    remarks: tuple[str, ...] = (f"plane {plane.number} of {plane.count}",) if plane is not None and one_each else ()
-    if scale is None and key is None:
-        remarks += (_OF_IMAGE,)
+    remarks = [f"plane {plane.number} of {plane.count}"] if plane is not None and values.shape != hdu.shape else []
+    remarks += [_OF_IMAGE] if scale is None and key is None else []
     band = filter_of(hdu.header) or filter_of(file.primary)
     if not is_number(oversampling) or not 0 < oversampling < float("inf"):
         raise LensphysError(f"{hdu.where} has {key} = {repr(oversampling)[:20]}, expected a number above zero")
-    values = same_plane(hdu.array(), plane).astype(np.float64)
-    return Kernel(values, scale, float(oversampling), hdu.where, remarks, band)
+    return Kernel(values.astype(np.float64), scale, float(oversampling), hdu.where, tuple(remarks), band)
 
 
 def _evaluated(hdu: Hdu) -> Kernel:

@@ -17,7 +17,7 @@ from lensphys.observation.psf import PixelPSF
 
 if TYPE_CHECKING:
     from lensphys.fits.given import Subject
-    from lensphys.fits.kernel import Kernel, Plane
+    from lensphys.fits.kernel import CubePlane, Kernel
 
 Array = NDArray[Any]
 
@@ -61,7 +61,7 @@ class Star:
         return f'PSF: {where}, {len(self.kernel)} x {len(self.kernel)} pixels of {scale:.4g}"{done}'
 
 
-def read_kernel(name: str, path: Path, image: Subject | None = None, plane: Plane | None = None) -> Kernel:
+def read_kernel(name: str, path: Path, image: Subject | None = None, plane: CubePlane | None = None) -> Kernel:
     """Return the PSF in a file.
 
     Args:
