@@ -18,7 +18,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.basics.checks import LensphysError, check_file, is_number
+from lensphys.basics.checks import LensphysError, check_file, is_number, shortened
 from lensphys.fits.archive import archive
 from lensphys.fits.names import MASK, NOISE, Meaning, meaning, meaning_of_uncertainty, role_by_class
 
@@ -92,8 +92,7 @@ class Hdu:
         Raises:
             LensphysError: if it, or a tile of it, is larger than `MOST_PIXELS`, or damaged.
         """
-        _check_pixels(self.where, tuple(self._hdu.shape))
-        _check_tiles(self.where, self._hdu)
+        self._check_size(tuple(self._hdu.shape))
         with self._file.guarded():
             array = self._without_blanks(np.asarray(self._hdu.data))
             return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(self.shape)
@@ -111,14 +110,26 @@ class Hdu:
         if len(self.shape) == 2:
             with np.errstate(over="ignore"):
                 return np.asarray(self.array(), kind)
-        _check_pixels(self.where, self.shape[1:])
-        _check_tiles(self.where, self._hdu)
+        self._check_size(self.shape[1:])
         with self._file.guarded(), np.errstate(over="ignore"):
             # an .npz is in memory, and has no sections
             section = self._hdu.section if self._file.stream is not None else np.asarray(self._hdu.data)
             before, after = (0,) * self._axis, (0,) * (len(self._hdu.shape) - 3 - self._axis)
             read = (self._without_blanks(np.asarray(section[(*before, int(row), *after)])) for row in rows)
             return np.stack([np.asarray(plane, kind).reshape(self.shape[1:]) for plane in read])
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        """Raise before more is read than a cut-out of a lens needs; tiles of a compressed array are unpacked whole."""
+        tiles = tuple(int(n) for n in getattr(self._hdu, "tile_shape", None) or ())
+        if math.prod(shape) > MOST_PIXELS:
+            raise LensphysError(
+                f"{self.where} has the shape {shape}, more than {MOST_PIXELS} pixels: cut the lens out of it"
+            )
+        if math.prod(tiles) > MOST_PIXELS:
+            raise LensphysError(
+                f"{self.where} is compressed in tiles of {tiles}, more than {MOST_PIXELS} pixels: unpack it (funpack), "
+                "or cut the lens out of it"
+            )
 
     def _without_blanks(self, array: Array) -> Array:
         """An array with NaN where an unsigned one has BLANK: astropy heeds that in signed ones."""
@@ -282,8 +293,7 @@ def _hold(file: FitsFile, hdus: fits.HDUList) -> None:
 
 def shown(text: object) -> str:
     """Return the start of somebody else's text on one line, for a message."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+    return shortened(str(text), _SHOWN)
 
 
 def _stream(name: str, path: Path) -> BinaryIO:
@@ -326,19 +336,15 @@ def _hdu(file: FitsFile, number: int, hdu: Any) -> Hdu:
     said = str(hdu.name or header.get("EXTTYPE", "")).strip().removeprefix("COMPRESSED_IMAGE")
     name = said or str(number)
     means = meaning(said)
+    role = means.role
     if "HDUCLAS2" in header:
-        role = role_by_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")), means.role)
-        means = replace(means, role=role)
-    if means.role is None and any(key.startswith("MP_") for key in header):
-        means = replace(means, role=MASK)  # the names of its planes
-    if (said_by_class := meaning_of_uncertainty(str(header.get("UTYPE", "")))) is not None:
-        means = replace(means, role=said_by_class)
-    return Hdu(name, int(hdu.ver or 1), number, header, lost, _squeezed(hdu), means, file, hdu)
-
-
-def _squeezed(hdu: Any) -> tuple[int, ...]:
-    shape = tuple(hdu.shape) if hdu.is_image else ()
-    return (*(n for n in shape[:-2] if n != 1), *shape[-2:])
+        role = role_by_class(str(header["HDUCLAS2"]), str(header.get("HDUCLAS3", "")), role)
+    if role is None and any(key.startswith("MP_") for key in header):
+        role = MASK  # the names of its planes
+    means = replace(means, role=meaning_of_uncertainty(str(header.get("UTYPE", ""))) or role)
+    whole = tuple(hdu.shape) if hdu.is_image else ()
+    shape = (*(n for n in whole[:-2] if n != 1), *whole[-2:])
+    return Hdu(name, int(hdu.ver or 1), number, header, lost, shape, means, file, hdu)
 
 
 def _readable(header: fits.Header) -> tuple[fits.Header, tuple[str, ...]]:
@@ -361,21 +367,6 @@ def _readable(header: fits.Header) -> tuple[fits.Header, tuple[str, ...]]:
     skies = {found[1] for key in lost if (found := SKY.fullmatch(key))}
     whole = (card for card in cards if not ((found := SKY.fullmatch(card.keyword)) and found[1] in skies))
     return fits.Header(list(whole), copy=True), tuple(dict.fromkeys(lost))
-
-
-def _check_tiles(where: str, hdu: Any) -> None:
-    """Raise before tiles of a compressed array are unpacked, each whole, that no cut-out of a lens needs."""
-    tiles = tuple(int(n) for n in getattr(hdu, "tile_shape", None) or ())
-    if math.prod(tiles) > MOST_PIXELS:
-        raise LensphysError(
-            f"{where} is compressed in tiles of {tiles}, more than {MOST_PIXELS} pixels: unpack it (funpack), or cut "
-            "the lens out of it"
-        )
-
-
-def _check_pixels(where: str, shape: tuple[int, ...]) -> None:
-    if math.prod(shape) > MOST_PIXELS:
-        raise LensphysError(f"{where} has the shape {shape}, more than {MOST_PIXELS} pixels: cut the lens out of it")
 
 
 def _sum(stream: BinaryIO, start: int, end: int) -> int:
