@@ -21,7 +21,6 @@ from lensphys.observation.borders import filled_border, filled_patches
 
 Array = NDArray[Any]
 MASK, KEEP = "mask", "keep"  # what is done to bad pixels
-_ONE = {True: "one", False: "some"}
 _SINGLE_PRECISION = (1e-15, 1e15)  # brightest pixels whose variance still fits into float32
 
 
@@ -141,15 +140,19 @@ class MaskedPixels(Tally):
         return made
 
 
+def _tell(remarks: list[str], words: str, bad: Tensor) -> None:
+    """Add a sentence on the bad pixels of images (N, 1, H, W), where there are any."""
+    if bad.any():
+        remarks.append(MaskedPixels(words, int(bad.sum()), int(bad.flatten(1).any(1).sum()), len(bad)))
+
+
 def cleaned(pixels: Array, remarks: list[str]) -> tuple[Tensor, Tensor]:
     """Return images (N, 1, H, W) of an array (N, H, W) with 0 for what is no number, and where the others are."""
     image = torch.from_numpy(pixels)[:, None]
     finite, good = torch.isfinite(image), torch.from_numpy(_measured(pixels))[:, None]
-    beyond = f"{{}} pixels beyond {_SINGLE_PRECISION[1]:g}"
-    for what, bad in (("{} NaN or infinite pixels", ~finite), (beyond, finite & ~good)):
-        if bad.any():
-            total, images = int(bad.sum()), int(bad.flatten(1).any(1).sum())
-            remarks.append(MaskedPixels(f"{what} are masked, images that have some: {{}}", total, images, len(image)))
+    _tell(remarks, "{} NaN or infinite pixels are masked, images that have some: {}", ~finite)
+    beyond = f"{{}} pixels beyond {_SINGLE_PRECISION[1]:g} are masked, images that have some: {{}}"
+    _tell(remarks, beyond, finite & ~good)
     return torch.where(good, image, torch.zeros_like(image)), good
 
 
@@ -158,20 +161,8 @@ def without_filled(image: Tensor, good: Tensor, remarks: list[str]) -> Tensor:
     seen = torch.where(good, image, torch.nan)  # zeros for what is no number would be one with zeros that are observed
     border = filled_border(seen) & good
     inside = filled_patches(seen) & good & ~border
-    for words, filled in (
-        ("a border of one value, {} pixels, is", border),
-        ("patches of one value, {} pixels, are", inside),
-    ):
-        if filled.any():
-            images = int(filled.flatten(1).any(1).sum())
-            remarks.append(
-                MaskedPixels(
-                    f"{words} masked, images that have {_ONE[filled is border]}: {{}}",
-                    int(filled.sum()),
-                    images,
-                    len(image),
-                )
-            )
+    _tell(remarks, "a border of one value, {} pixels, is masked, images that have one: {}", border)
+    _tell(remarks, "patches of one value, {} pixels, are masked, images that have some: {}", inside)
     return good & ~border & ~inside
 
 
@@ -196,7 +187,7 @@ def without_bad_pixels(observation: Observation, way: str, remarks: list[str]) -
         "{} pixels that no light of this PSF makes (cold, hot, or hit by a cosmic ray) are masked, images that have "
         "some: {} (--bad-pixels keep lets them count)"
     )
-    remarks.append(MaskedPixels(words, int(bad.sum()), int(bad.flatten(1).any(1).sum()), len(observation)))
+    _tell(remarks, words, bad)
     return replace(observation, mask=(observation.weight > 0) & ~bad)
 
 
