@@ -29,8 +29,14 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 def link_clean(file: h5py.File) -> None:
     """Let /hr be the clean images where there are no noisy ones: a hard link, stored once."""
-    if "hr" not in file:
+    if "hr" not in file and "hr_clean" in file:
         file["hr"] = file["hr_clean"]
+
+
+def datasets_of(file: h5py.File) -> list[str]:
+    """Return the datasets of a file but for /hr where that is a link, see `link_clean`."""
+    linked = "hr_clean" in file and "hr" in file and file["hr"] == file["hr_clean"]
+    return [name for name in file if not (linked and name == "hr")]
 
 
 Parts = list[tuple[Path, int]]  # a shard's file and its first sample
@@ -83,9 +89,8 @@ def merge_shards(
         LensphysError: if shards are missing or damaged.
     """
     manifest = _read(folder)
-    starts = _starts(folder, manifest)
+    parts = _parts(folder, manifest)
     with whole_file(out) as temporary, way.new(temporary) as file:
-        parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
         way.join(file, parts, manifest, report, out.resolve().parent)
         link_clean(file)
 
@@ -99,13 +104,12 @@ def virtual_file(folder: Path) -> h5py.File:
         LensphysError: if it is no folder of shards, a shard is missing, has another size, or is not what it seems.
     """
     manifest = _read(folder)
-    starts = _starts(folder, manifest, lambda path, said: path.stat().st_size == said["bytes"])
-    for shard in starts:
-        opened(shard_path(folder, shard)).close()
+    parts = _parts(folder, manifest, lambda path, said: path.stat().st_size == said["bytes"])
+    for path, _ in parts:
+        opened(path).close()
     name = f"{uuid.uuid4().hex}.h5"  # of no file
     file = h5py.File(name, "w", driver="core", backing_store=False, libver=FORMATS)
     try:
-        parts = [(shard_path(folder, shard), start) for shard, start in starts.items()]
         _refer(file, parts, manifest, lambda samples: None, beside=None)
         link_clean(file)
     except BaseException:
@@ -149,24 +153,21 @@ def _whole(path: Path, said: dict[str, Any]) -> bool:
     return path.stat().st_size == said["bytes"] and checksum(path) == said["crc32"]
 
 
-def _starts(
-    folder: Path, manifest: dict[str, Any], whole: Callable[[Path, dict[str, Any]], bool] = _whole
-) -> dict[int, int]:
-    """The first sample of each shard."""
-    remedy = _AGAIN
+def _parts(folder: Path, manifest: dict[str, Any], whole: Callable[[Path, dict[str, Any]], bool] = _whole) -> Parts:
+    """The file of each shard and its first sample, all of them there and whole."""
     missing = [s for s in range(manifest["shards"]) if str(s) not in manifest["finished"]]
     if missing:
-        raise LensphysError(f"{folder} lacks {len(missing)} of {manifest['shards']} shards: {remedy}")
-    starts, start = {}, 0
+        raise LensphysError(f"{folder} lacks {len(missing)} of {manifest['shards']} shards: {_AGAIN}")
+    parts, start = [], 0
     for shard in range(manifest["shards"]):
         path, said = shard_path(folder, shard), manifest["finished"][str(shard)]
         if not path.is_file():
-            raise LensphysError(f"{path} is gone: {remedy}")
+            raise LensphysError(f"{path} is gone: {_AGAIN}")
         if not whole(path, said):
-            raise LensphysError(f"{path} is damaged (its checksum does not match {MANIFEST}): delete it and {remedy}")
-        starts[shard] = start
+            raise LensphysError(f"{path} is damaged (its checksum does not match {MANIFEST}): delete it and {_AGAIN}")
+        parts.append((path, start))
         start += int(said["samples"])
-    return starts
+    return parts
 
 
 def _copy(file: h5py.File, parts: Parts, manifest: dict[str, Any], report: Callable[[int], None], beside: Path) -> None:
@@ -196,14 +197,9 @@ def _copied(part: h5py.Dataset, whole: h5py.Dataset, start: int) -> None:
 
 def _describe(file: h5py.File, shard: h5py.File, samples: int) -> None:
     file.attrs.update(shard.attrs)
-    for name in _datasets(shard):
+    for name in datasets_of(shard):
         like = shard[name]
         new_dataset(file, name, (samples, *like.shape[1:]), like.dtype).attrs.update(like.attrs)
-
-
-def _datasets(shard: h5py.File) -> list[str]:
-    linked = "hr_clean" in shard and "hr" in shard and shard["hr"] == shard["hr_clean"]
-    return [name for name in shard if not (linked and name == "hr")]
 
 
 def _refer(
@@ -212,7 +208,7 @@ def _refer(
     """Refer to shards relative to the folder ``beside``: they may move together; by their whole path if it is None."""
     with h5py.File(parts[0][0], "r") as shard:
         file.attrs.update(shard.attrs)
-        for name in _datasets(shard):
+        for name in datasets_of(shard):
             like = shard[name]
             layout = h5py.VirtualLayout((manifest["samples"], *like.shape[1:]), like.dtype)
             for (path, start), said in zip(parts, manifest["finished"].values(), strict=True):

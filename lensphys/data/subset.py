@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lensphys.basics.outputs import whole_file
 from lensphys.data.hdf5 import new_dataset, new_file, opened, rows_of, sign
 from lensphys.data.lens_file import LensFile
-from lensphys.data.merging import link_clean, virtual_file
+from lensphys.data.merging import datasets_of, link_clean, virtual_file
 
 
 def write_rows(source: Path, rows: NDArray[np.int64], out: Path) -> Path:
@@ -32,13 +32,10 @@ def write_rows(source: Path, rows: NDArray[np.int64], out: Path) -> Path:
     with whole as file, whole_file(out) as temporary, new_file(temporary) as part:
         part.attrs.update(dict(file.attrs))
         part.attrs["identity"] = hashlib.sha256(own.encode()).hexdigest()
-        for name in file:
-            if name == "hr" and "hr_clean" in file and file["hr"] == file["hr_clean"]:
-                continue  # stored once
+        for name in datasets_of(file):
             dataset = new_dataset(part, name, (len(rows), *file[name].shape[1:]), file[name].dtype)
             dataset[...] = rows_of(file[name], rows)
             dataset.attrs.update(dict(file[name].attrs))
-        if "hr_clean" in part:
-            link_clean(part)
+        link_clean(part)
         sign(part)
     return out
