@@ -32,6 +32,7 @@ Array = NDArray[Any]
 _PIXELS = 1 << 20  # what a few arrays of so many take is small
 
 
+@dataclass(frozen=True)
 class StoredObservations:
     """Observations of images in a file, read as they are asked for.
 
@@ -41,14 +42,9 @@ class StoredObservations:
         camera: that took them; what differs from image to image is that of the first one.
     """
 
-    def __init__(self, read: Callable[[Array], Observation], index: Array, camera: Camera) -> None:
-        self.read, self.index = read, index
-        self._camera = camera
-
-    @property
-    def camera(self) -> Camera:
-        """What took them."""
-        return self._camera
+    read: Callable[[Array], Observation]
+    index: Array
+    camera: Camera
 
     def __len__(self) -> int:
         return len(self.index)
@@ -83,10 +79,9 @@ class ImageStack:
     def only(self, index: Array) -> ImageStack:
         """Return those images whose numbers in the file are in ``index``, (n,)."""
         place = np.flatnonzero(np.isin(self.index, index))
-        stored = self.observation
         carried = None if self.carried is None else self.carried.rows(place)
-        some = StoredObservations(stored.read, self.index[place], stored.camera)
-        return replace(self, observation=some, carried=carried, index=self.index[place])
+        some = replace(self.observation, index=self.index[place])
+        return replace(self, observation=some, carried=carried, index=some.index)
 
 
 def open_images(
