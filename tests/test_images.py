@@ -236,7 +236,7 @@ def test_some_rows_of_a_stack_are_read_as_among_all(tmp_path):
     whole = read_images(path, Reading(pixel_scale=0.1, error=error))
     some = read_images(path, Reading(pixel_scale=0.1, error=error), rows=np.arange(1, 3))
     assert whole.index.tolist() == [0, 2, 3] and some.index.tolist() == [2]
-    assert torch.equal(some.observation.image, whole.only(np.array([2])).observation.image)
+    assert torch.equal(some.observation.image, whole.at(np.array([1])).observation.image)
     assert torch.equal(some.observation.noise.sigma, torch.full((1, 1, H, W), 0.3))
     assert all(f"image 1 of {path} is zero" in "".join(images.remarks) for images in (whole, some))
 
@@ -395,9 +395,7 @@ def test_images_that_show_nothing_are_left_out_by_their_number(tmp_path):
     assert "image 3 of" in told[1] and "192 NaN or infinite pixels of 192" in told[1]
     torch.testing.assert_close(images.observation.image[:, 0], torch.from_numpy(array[[0, 2, 4]]).float())
     assert images.observation.noise.sigma.mean((1, 2, 3)).tolist() == pytest.approx([0.1, 0.3, 0.5])
-    assert images.only(np.array([1, 2, 4])).index.tolist() == [2, 4]
-    with pytest.raises(LensphysError, match="none of the rows that were asked for can be used"):
-        images.only(np.array([1, 3]))
+    assert images.at(np.array([1, 2])).index.tolist() == [2, 4]
 
 
 def test_an_empty_border_does_not_count(tmp_path):

@@ -90,17 +90,6 @@ class ImageSet:
         """A hash of the images and of how they were taken: what a computation on them depends on."""
         return fingerprint(self.observation)
 
-    def only(self, index: Array) -> ImageSet:
-        """Return those images whose numbers in the file are in ``index``, (n,).
-
-        Raises:
-            LensphysError: if there is none.
-        """
-        place = np.flatnonzero(np.isin(self.index, index))
-        if len(place) == 0:
-            raise LensphysError("none of the rows that were asked for can be used: choose others")
-        return self.at(place)
-
     def at(self, place: Array) -> ImageSet:
         """Return some of the images, by their places here (n,), in that order and as often as they are named."""
         carried = None if self.carried is None else self.carried.rows(place)

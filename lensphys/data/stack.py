@@ -76,13 +76,6 @@ class ImageStack:
     fingerprint: str
     header: Header | None = None
 
-    def only(self, index: Array) -> ImageStack:
-        """Return those images whose numbers in the file are in ``index``, (n,)."""
-        place = np.flatnonzero(np.isin(self.index, index))
-        carried = None if self.carried is None else self.carried.rows(place)
-        some = replace(self.observation, index=self.index[place])
-        return replace(self, observation=some, carried=carried, index=some.index)
-
 
 def open_images(
     path: Path, reading: Reading, scale: int, rows: Array | None = None, pixels: int = _PIXELS
