@@ -293,6 +293,16 @@ def test_fits_stacks(tmp_path, name):
         import_images([tmp_path / name], tmp_path / "c.h5")
 
 
+@pytest.mark.parametrize("shape", [(16, 18), (3, 1, 16, 18)], ids=["image", "stack"])
+def test_a_pixel_scale_that_is_given_goes_before_a_faulty_one(tmp_path, shape):
+    fits.writeto(tmp_path / "a.fits", np.random.default_rng(0).normal(size=shape), fits.Header({"PIXSCALE": -1.0}))
+    with pytest.raises(LensphysError, match="has PIXSCALE = .* give --pixel-scale"):
+        import_images([tmp_path / "a.fits"], tmp_path / "b.h5")
+    import_images([tmp_path / "a.fits"], tmp_path / "b.h5", Importing(pixel_scale=0.1))
+    with LensFile(tmp_path / "b.h5") as file:
+        assert file.grid_lr.scale == 0.1
+
+
 def test_bad_images_are_refused_or_left_out(folder, tmp_path):
     bad = image(1)
     bad[3, 4] = np.nan

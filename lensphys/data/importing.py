@@ -181,7 +181,7 @@ def import_images(
     sources = find_sources([Path(path) for path in inputs], how.class_name)
     targets = None if hr is None else matched(sources, find_sources([Path(hr)]))
     with claimed(out, _files(sources + (targets or [])), overwrite=overwrite):
-        done, first = Imported(out, class_names(sources)), read_contents(sources[0], how.picked)
+        done, first = Imported(out, class_names(sources)), read_contents(sources[0], how.picked, scale=how.pixel_scale)
         telescope = _telescope(sources[0].path, how, first, done.remarks)
         if targets is not None and [s.name for s in sources] != [t.name for t in targets]:
             done.remarks.append("the HR files are matched with the inputs by their order, because their names differ")
@@ -326,7 +326,7 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
     """All images in batches, of one shape; each file is opened once. What does not go along is told in ``left_out``."""
     shape: tuple[int, ...] | None = None
     for i, source in enumerate(tracked(job.sources, description)):
-        lr = read_contents(source, job.how.picked)
+        lr = read_contents(source, job.how.picked, scale=job.how.pixel_scale)
         target = None if job.targets is None else job.targets[i]
         hr = None if target is None else read_contents(target, job.how.picked, "hr")
         own = lr.images.shape[1:]

@@ -221,8 +221,14 @@ def is_axion(class_name: str) -> bool:
     return any(word in class_name.lower() for word in ("axion", "vort"))
 
 
-def read_contents(source: Source, picked: Picked, dataset: str = "lr") -> Contents:
-    """Return what a file holds; of a file of our own, its images ``lr`` or ``hr``.
+def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: float | None = None) -> Contents:
+    """Return what a file holds.
+
+    Args:
+        source: the file.
+        picked: which parts of an object array are what.
+        dataset: of a file of our own, ``lr`` or ``hr``.
+        scale: of the pixels [arcsec], before that of a FITS header.
 
     Raises:
         LensphysError: if it is damaged, or holds no images.
@@ -230,7 +236,7 @@ def read_contents(source: Source, picked: Picked, dataset: str = "lr") -> Conten
     if source.rows is not None:
         return _own_contents(source, dataset)
     if source.path.name.lower().endswith(_FITS):
-        return _fits_contents(source.path)
+        return _fits_contents(source.path, scale)
     plain = open_npy("input", source.path)
     if plain is not None:
         return Contents(_images(source.path, plain))
@@ -262,15 +268,15 @@ def _own_contents(source: Source, dataset: str) -> Contents:
         )
 
 
-def _fits_contents(path: Path) -> Contents:
+def _fits_contents(path: Path, scale: float | None) -> Contents:
     if fits_images(path, PIXELS, planes=True) is not None:
-        return _stack_contents(path)
+        return _stack_contents(path, scale)
     found = read_fits_image(path, Choice(mask_means="good"))  # whatever it means: it is not stored
     left_out = [name for what, name in found.used.items() if what != "image"]
-    return Contents(_images(path, found.image), pixel_scale(found.header, str(path)), left_out=left_out)
+    return Contents(_images(path, found.image), scale or pixel_scale(found.header, str(path)), left_out=left_out)
 
 
-def _stack_contents(path: Path) -> Contents:
+def _stack_contents(path: Path, scale: float | None) -> Contents:
     if fits_images(path, PIXELS, planes=False) is None:
         raise LensphysError(
             f"{path} is a cube: save it as (N, 1, H, W) if each plane is a lens of its own, else one plane as (H, W)"
@@ -278,7 +284,7 @@ def _stack_contents(path: Path) -> Contents:
     first = read_fits_image(path, PIXELS, np.arange(1))
     check_size(path, first.image)
     images = _FitsImages(path, (first.total, *first.image.shape[1:]))
-    return Contents(images, pixel_scale(first.header, str(path)), left_out=list(first.unused))
+    return Contents(images, scale or pixel_scale(first.header, str(path)), left_out=list(first.unused))
 
 
 def _image_of(path: Path, fields: Fields, chosen: int | str | None) -> NDArray[Any]:
