@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,42 +61,22 @@ class Source:
 
 
 @dataclass(frozen=True)
-class _FileImages:
-    """Images of a file of our own as if they were an array (N, H, W), read when they are asked for."""
+class _Stored:
+    """Images in a file as if they were an array (N, H, W), read when they are asked for.
 
-    file: LensFile
-    name: str
-    rows: tuple[int, ...]
-    pixels: tuple[int, int]
+    Args:
+        shape: (N, H, W).
+        read: returns some of them, (n, H, W), by their places, (n,).
+    """
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.rows), *self.pixels
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, part: slice) -> NDArray[Any]:
-        rows = np.array(self.rows[part])
-        with self.file as file:  # open for this read alone: an import may be of more files than may be open
-            found = file.sharp("hr", rows).numpy() if self.name == "hr" else file.read(self.name, rows)
-        return np.asarray(found[:, 0])
-
-
-@dataclass(frozen=True)
-class _FitsImages:
-    """Images of a FITS stack as if they were an array (N, H, W), read when they are asked for."""
-
-    path: Path
     shape: tuple[int, ...]
+    read: Callable[[NDArray[np.int64]], NDArray[Any]]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
-        rows = np.arange(len(self))[part]
-        images: NDArray[Any] = read_fits_image(self.path, PIXELS, rows).image
-        return images
+        return self.read(np.arange(len(self))[part])
 
 
 @dataclass(frozen=True)
@@ -111,7 +91,7 @@ class Contents:
         instrument: what took the images, if the file says so.
     """
 
-    images: NDArray[Any] | _FileImages | _FitsImages
+    images: NDArray[Any] | _Stored
     pixel_scale: float | None = None
     instrument: Instrument | None = None
     axion_mass: float = float("nan")
@@ -234,7 +214,7 @@ def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: fl
         LensphysError: if it is damaged, or holds no images.
     """
     if source.rows is not None:
-        return _own_contents(source, dataset)
+        return _own_contents(source.path, source.rows, dataset)
     if source.path.name.lower().endswith(_FITS):
         return _fits_contents(source.path, scale)
     plain = open_npy("input", source.path)
@@ -258,14 +238,17 @@ def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: fl
     return Contents(images, axion_mass=float(mass.reshape(())))
 
 
-def _own_contents(source: Source, dataset: str) -> Contents:
-    with LensFile(source.path) as file:
+def _own_contents(path: Path, rows: Sequence[int], dataset: str) -> Contents:
+    def read(places: NDArray[np.int64]) -> NDArray[Any]:
+        with file:  # open for this read alone: an import may be of more files than may be open
+            some = np.array(rows)[places]
+            return np.asarray((file.sharp("hr", some).numpy() if dataset == "hr" else file.read(dataset, some))[:, 0])
+
+    with LensFile(path) as file:
         grid = file.grid_hr if dataset == "hr" else file.grid_lr
         file.read(dataset, [0])  # refused here if there are none
         drawn = [name for name in CONDITIONS if file.has(name)] if dataset == "lr" else []
-        return Contents(
-            _FileImages(file, dataset, source.rows or (), grid.shape), grid.scale, file.instrument, left_out=drawn
-        )
+        return Contents(_Stored((len(rows), *grid.shape), read), grid.scale, file.instrument, left_out=drawn)
 
 
 def _fits_contents(path: Path, scale: float | None) -> Contents:
@@ -283,7 +266,7 @@ def _stack_contents(path: Path, scale: float | None) -> Contents:
         )
     first = read_fits_image(path, PIXELS, np.arange(1))
     check_size(path, first.image)
-    images = _FitsImages(path, (first.total, *first.image.shape[1:]))
+    images = _Stored((first.total, *first.image.shape[1:]), lambda rows: read_fits_image(path, PIXELS, rows).image)
     return Contents(images, scale or pixel_scale(first.header, str(path)), left_out=list(first.unused))
 
 
