@@ -228,6 +228,16 @@ def is_image_file(path: Path) -> bool:
     return path.name.lower().endswith(tuple(ending for endings in READ.values() for ending in endings))
 
 
+def without_ending(name: str, endings: Iterable[str]) -> str:
+    """Return the name of a file without that of some endings which it has.
+
+    Example:
+        >>> without_ending("a.FITS.gz", (".fits", ".fits.gz"))
+        'a'
+    """
+    return name[: -len(next(ending for ending in endings if name.lower().endswith(ending)))]
+
+
 def other_kind(path: Path) -> str | None:
     """Return what a file is by its name, and the remedy, where we know its kind and do not read it."""
     return next((words for endings, words in _OTHERS.items() if path.name.lower().endswith(endings)), None)

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
+from lensphys.data.contents import WRITTEN
 from lensphys.data.images import ImageSet
 from lensphys.data.npy import write_npz
 from lensphys.data.results import fits_planes, write_images
 from lensphys.fits.result import BandResult, write_bands
 
 Array = NDArray[Any]
-ENDINGS = (".fits", ".fit", ".npz")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def check_joint_output(path: Path, headers: bool) -> None:
     Raises:
         LensphysError: if not.
     """
-    if not path.name.lower().endswith(ENDINGS):
+    if not path.name.lower().endswith((*WRITTEN["FITS"], ".npz")):
         raise LensphysError(f"the output of several images of a lens must be named *.fits or *.npz, got {path}")
     if not headers and not path.name.lower().endswith(".npz"):
         raise LensphysError(f"cannot write {path}: only FITS inputs give a FITS output, choose .npz")

@@ -16,7 +16,7 @@ import torch
 from lensphys.basics import outputs
 from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.basics.outputs import whole_file
-from lensphys.data.contents import READ, WRITTEN, Carried, kind_of
+from lensphys.data.contents import READ, WRITTEN, Carried, kind_of, without_ending
 from lensphys.data.hdf5 import new_dataset, new_file, reserved, sign
 from lensphys.data.images import ImageSet
 from lensphys.data.kept import Stack
@@ -34,10 +34,7 @@ _AT_ONCE = 64  # images that are read and written together
 def result_name(source: Path) -> str:
     """Return the name that the results of a file have: its own, with the ending of what is written."""
     kind = kind_of(source, READ)
-    ending = next(
-        ending for ending in sorted(READ[kind], key=len, reverse=True) if source.name.lower().endswith(ending)
-    )
-    return source.name[: -len(ending)] + WRITTEN[kind][0]
+    return without_ending(source.name, READ[kind]) + WRITTEN[kind][0]
 
 
 def check_output(source: str | Path, path: str | Path, stack: bool = False) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.contents import READ, other_kind
+from lensphys.data.contents import READ, other_kind, without_ending
 from lensphys.data.hdf5 import ENDINGS, is_hdf5
 from lensphys.data.lens_file import LensFile
 from lensphys.data.npy import open_npy
@@ -125,7 +125,10 @@ def find_sources(inputs: Sequence[Path], class_name: str | None = None) -> list[
             inside = sorted((p for p in path.rglob("*") if _is_image(p)), key=lambda p: _natural(str(p)))
             if not inside:
                 raise LensphysError(f"the folder {path} holds no file {', '.join('*' + s for s in _SUFFIXES)}")
-            found += [Source(p, p.absolute().parent.name, _stem(p.relative_to(path))) for p in inside]
+            found += [
+                Source(p, p.absolute().parent.name, without_ending(p.relative_to(path).as_posix(), _SUFFIXES))
+                for p in inside
+            ]
         elif not path.is_file():
             raise LensphysError(f"input not found: {path} is neither a file nor a folder")
         elif not _is_image(path):
@@ -134,7 +137,7 @@ def find_sources(inputs: Sequence[Path], class_name: str | None = None) -> list[
             raise LensphysError(f"cannot import {path}: expected a folder, or a file *{', *'.join(_SUFFIXES)}")
         else:
             own = path.absolute().parent.name if len(folders) > 1 else _SINGLE_CLASS
-            found.append(Source(path, own, _stem(Path(path.name))))
+            found.append(Source(path, own, without_ending(path.name, _SUFFIXES)))
     if not found:
         raise LensphysError("there is nothing to import: give folders or files")
     found = [one for source in found for one in _classes_of(source)]
@@ -310,12 +313,6 @@ def _kind(value: Any) -> str:
 
 def _is_image(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(_SUFFIXES)
-
-
-def _stem(path: Path) -> str:
-    name = path.as_posix()
-    ending = next(s for s in sorted(_SUFFIXES, key=len, reverse=True) if name.lower().endswith(s))
-    return name[: -len(ending)]
 
 
 def _natural(text: str) -> list[Any]:
