@@ -341,8 +341,7 @@ def _lens_file_contents(path: Path, rows: Array | None) -> Contents:
 def _brightness(header: Header) -> list[str]:
     """What is to be said of an image in a unit per solid angle, or in one that no one could read."""
     if not is_surface_brightness(header):
-        unknown = unread(header)
-        return [] if unknown is None else [unknown]
+        return unread(header)
     unit = header["BUNIT"]
     return [
         f"the image is a surface brightness ({unit}), and so is a result in FITS; in .npz, .h5 and Python it is "
@@ -352,15 +351,13 @@ def _brightness(header: Header) -> list[str]:
 
 def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: Array | None) -> Contents:
     found = read_fits_image(path, choice, rows)
-    shape, said, scale = found.image.shape[-2:], [*found.remarks], None
-    if pixel_scale is None:
-        scale, conflict = header_scale(found.header, str(path)), scale_conflict(found.header, str(path))
-        said += [] if conflict is None else [conflict]
+    shape = found.image.shape[-2:]
+    conflict = scale_conflict(found.header, str(path)) if pixel_scale is None else []
     return Contents(
         found.image.reshape(-1, *shape),
         np.arange(1) if rows is None else rows,
         found.total,
-        scale=scale,
+        scale=header_scale(found.header, str(path)) if pixel_scale is None else None,
         mask=None if found.mask is None else found.mask.reshape(-1, 1, *shape),
         noise=found.noise,
         kernel=found.psf,
@@ -368,7 +365,7 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: 
         band=found.band,
         plane=found.plane,
         where=f"{path}[{found.used['image']}] (--ext takes another array)" if rows is None and found.unused else "",
-        remarks=[*said, *_brightness(found.header)],
+        remarks=[*found.remarks, *conflict, *_brightness(found.header)],
     )
 
 

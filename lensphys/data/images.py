@@ -362,8 +362,7 @@ def _pixel_scale(
         remarks.append(f'{_name(path)} says no pixel scale: {scale:.4g}" of the instrument ({instrument.description})')
     key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
     key = key or "--instrument"
-    question = questioned_scale(scale, key, str(path))
-    remarks += [] if question is None else [question]
+    remarks += questioned_scale(scale, key, str(path))
     if given is not None and contents.header is not None:
         remarks += scale_overruled(contents.header, given)
     return scale

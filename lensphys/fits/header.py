@@ -136,8 +136,8 @@ class UsualScales(Strict):
     refused: PositivePair = PIXEL_SCALES
 
 
-def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = UsualScales()) -> str | None:
-    """Return the question that a strange pixel scale calls for, None for a usual one.
+def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = UsualScales()) -> list[str]:
+    """Return the question that a strange pixel scale calls for.
 
     Args:
         scale: [arcsec].
@@ -154,7 +154,7 @@ def questioned_scale(scale: float, key: str, where: str, usual: UsualScales = Us
         remedy = f"give it in {unit}" if key == "--pixel-scale" else f"repair {key} ({unit}), or give --pixel-scale"
         raise LensphysError(f'{where} has pixels of {scale:.4g}" by {key}: {remedy}')
     low, high = usual.questioned
-    return None if low <= scale <= high else f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?'
+    return [] if low <= scale <= high else [f'{where} has pixels of {scale:.4g}" by {key}: is that in {unit}?']
 
 
 def same_scale(scale: float, other: float, tolerance: float = 0.01) -> bool:
@@ -167,7 +167,7 @@ def same_scale(scale: float, other: float, tolerance: float = 0.01) -> bool:
     return abs(scale / other - 1) <= tolerance
 
 
-def scale_conflict(header: fits.Header, where: str) -> str | None:
+def scale_conflict(header: fits.Header, where: str) -> list[str]:
     """Return what is to be said where the WCS of an image and its PIXSCALE, or the like, are not of one mind.
 
     Raises:
@@ -175,9 +175,9 @@ def scale_conflict(header: fits.Header, where: str) -> str | None:
     """
     sky, stated = _sky_scale(header, where), stated_scale(header, where)
     if sky is None or stated is None or same_scale(stated, sky):
-        return None
+        return []
     key = _first_of(SCALE_KEYS, header)
-    return f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)'
+    return [f'{where} has {key} {stated:.4g} and a WCS of {sky:.4g}": the WCS is taken (else give --pixel-scale)']
 
 
 def scale_overruled(header: fits.Header, scale: float) -> list[str]:

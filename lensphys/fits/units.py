@@ -76,11 +76,11 @@ def is_magnitude(header: fits.Header) -> bool:
     return isinstance(unit, u.FunctionUnitBase) or u.dex in unit.decompose().bases  # mag and dB are multiples of dex
 
 
-def unread(header: fits.Header) -> str | None:
-    """Return what is to be said of a BUNIT that cannot be read; None of one that can, or that is none."""
+def unread(header: fits.Header) -> list[str]:
+    """Return what is to be said of a BUNIT that cannot be read."""
     if not unit_text(header) or unit_of(header) is not None or is_surface_brightness(header):
-        return None
-    return f"BUNIT {shown(unit_text(header))} is no unit that can be read: it is taken for flux per pixel"
+        return []
+    return [f"BUNIT {shown(unit_text(header))} is no unit that can be read: it is taken for flux per pixel"]
 
 
 def _respelled(text: str) -> str:
