@@ -17,7 +17,6 @@ from lensphys.basics.checks import LensphysError, check_same_shape
 from lensphys.basics.sentences import counted
 from lensphys.data.hdf5 import ENDINGS
 from lensphys.data.lens_file import LensFile
-from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32, mapped_npy, open_npy
 from lensphys.data.pixels import as_stack, check_size
 from lensphys.fits.file import ASDF, PICTURE
@@ -369,9 +368,8 @@ def _fits_contents(path: Path, pixel_scale: float | None, choice: Choice, rows: 
     )
 
 
-def masked(contents: Contents, file: Path | Mask, means: str | None) -> Contents:
+def masked(contents: Contents, mask: Mask, means: str | None) -> Contents:
     """Return the contents with the mask of a file of its own, and a remark on how it is read."""
-    mask = mask_in(file, contents.subject) if isinstance(file, Path) else file
     own = replace(mask, name=f"mask {mask.name}", values=contents.maps(mask.values, mask.where))
     good, how = good_pixels(own, contents.pixels, means)
     told = [f"{own.name}: {remark}" for remark in mask.remarks]

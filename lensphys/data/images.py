@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 from lensphys.data.contents import Carried, Contents, InMemory, check_choice_of_fits, contents_of, masked
+from lensphys.data.masks import mask_in
 from lensphys.data.npy import as_float32
 from lensphys.data.pixels import MASK, cleaned, usable_images, without_bad_pixels, without_filled, without_holes
 
@@ -195,18 +196,17 @@ def read_images(
     Raises:
         LensphysError: one sentence on what is wrong with the files.
     """
-    images = _images(path, reading, rows)
+    images = _images(Path(path) if isinstance(path, str) else path, reading, rows)
     return images if reading.target_psf is None else with_target_psf(images, reading.target_psf, scale)
 
 
-def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> ImageSet:
+def _images(path: Path | InMemory, reading: Reading, rows: Array | None) -> ImageSet:
     """The images with their own PSF."""
     contents = _opened(path, reading, rows)
     remarks = [*contents.remarks]
     instrument, conditions, origin = _telescope(contents, reading, remarks)
-    where = path if isinstance(path, InMemory) else Path(path)
-    scale = _pixel_scale(where, reading.pixel_scale, contents, instrument, remarks)
-    contents = contents.rows(usable_images(contents.where or where, contents.pixels, contents.numbers, remarks))
+    scale = _pixel_scale(path, reading.pixel_scale, contents, instrument, remarks)
+    contents = contents.rows(usable_images(contents.where or path, contents.pixels, contents.numbers, remarks))
     height, width = contents.pixels.shape[-2:]
     grid = PixelGrid(height, width, scale)
     if instrument is not None and not same_scale(scale, instrument.pixel_scale):
@@ -227,18 +227,17 @@ def _images(path: str | Path | InMemory, reading: Reading, rows: Array | None) -
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
 
 
-def _opened(path: str | Path | InMemory, reading: Reading, rows: Array | None) -> Contents:
+def _opened(path: Path | InMemory, reading: Reading, rows: Array | None) -> Contents:
     """What a file holds, with the mask that goes before its own, and the first remarks."""
     if isinstance(path, InMemory):
         check_choice_of_fits(path, reading.own)
         contents = path.contents
     else:
-        path = Path(path)
         check_file("input", path)
         contents = contents_of(path, reading.pixel_scale, reading.own, rows)
     contents = replace(contents, remarks=[*contents.remarks, *_what_it_is(path, contents)])
     if reading.mask is not None:
-        mask = reading.mask if isinstance(reading.mask, Mask) else Path(reading.mask)
+        mask = reading.mask if isinstance(reading.mask, Mask) else mask_in(Path(reading.mask), contents.subject)
         contents = masked(contents, mask, reading.choice.mask_means)
     return contents
 
@@ -250,18 +249,15 @@ def _telescope(contents: Contents, reading: Reading, remarks: list[str]) -> tupl
     if reading.instrument is None and fallback is not None and other:
         remarks.append(f"the instrument is that of the file, not that of the training ({fallback.description})")
     instrument = reading.instrument or contents.instrument or fallback
-    own = instrument is None or instrument.same_as(contents.instrument)
-    if instrument is None or own:
+    if instrument is None or instrument.same_as(contents.instrument):
         return instrument, contents.conditions, ""
-    remarks += _other_telescope(instrument, contents.header)
+    remarks += [] if contents.header is None else _other_telescope(instrument, contents.header)
     who = "the instrument" if reading.instrument is not None else "the instrument of the training"
     return instrument, Conditions(), f"that of {who} ({instrument.description})"
 
 
-def _other_telescope(instrument: Instrument, header: Header | None) -> list[str]:
+def _other_telescope(instrument: Instrument, header: Header) -> list[str]:
     """The question that an instrument calls for whose description names another telescope or filter than the header."""
-    if header is None:
-        return []
     words = set(re.findall(r"\w+", instrument.description.upper()))
     telescope, own = str(header.get("TELESCOP", "")).strip().upper(), filter_of(header)
     telescopes, filters = words & _TELESCOPES, {word for word in words if _WIDE.fullmatch(word)}
@@ -283,7 +279,7 @@ def _pixels(contents: Contents, sky: str, remarks: list[str]) -> tuple[Tensor, T
     return image, good, seen
 
 
-def _check_enough(path: str | Path | InMemory, numbers: Array, counts: Tensor) -> None:
+def _check_enough(path: Path | InMemory, numbers: Array, counts: Tensor) -> None:
     """Raise where an image, by its number in the file (N,), has too few pixels that count, (N, 1, H, W), for a lens."""
     size = counts[0].numel()
     for number, n in zip(numbers.tolist(), counts.flatten(1).sum(1).tolist(), strict=True):
@@ -318,12 +314,10 @@ def with_target_psf(images: ImageSet, target: str | Path | Kernel, scale: int) -
         LensphysError: if the file or its kernel is faulty.
     """
     camera = images.observation.camera
-    kernel = (
-        target
-        if isinstance(target, Kernel)
-        else read_kernel("target PSF file", Path(target), Subject.of("", images.header))
-    )
-    name = target.label if isinstance(target, Kernel) else Path(target).name
+    if isinstance(target, Kernel):
+        kernel, name = target, target.label
+    else:
+        kernel, name = read_kernel("target PSF file", Path(target), Subject.of("", images.header)), Path(target).name
     star = usable(kernel.of_result)
     sharp = PixelPSF(torch.from_numpy(star.kernel), kernel.scale_on(camera.grid.scale / scale))
     own = centred_psf(camera.psf) if isinstance(camera.psf, PixelPSF) else camera.psf
@@ -361,8 +355,7 @@ def _pixel_scale(
     if instrument is not None and given is None and contents.scale is None:
         remarks.append(f'{_name(path)} says no pixel scale: {scale:.4g}" of the instrument ({instrument.description})')
     key = "--pixel-scale" if given is not None or contents.header is None else scale_key(contents.header)
-    key = key or "--instrument"
-    remarks += questioned_scale(scale, key, str(path))
+    remarks += questioned_scale(scale, key or "--instrument", str(path))
     if given is not None and contents.header is not None:
         remarks += scale_overruled(contents.header, given)
     return scale
@@ -400,8 +393,7 @@ def _with_fwhm(name: str, psf: PixelPSF) -> str:
 
 def _beam(contents: Contents, scale: float, remarks: list[str]) -> Kernel | None:
     """The beam that the header of an interferometer's image says, as a kernel; None where there is none of use."""
-    beam = None if contents.header is None else Beam.of(contents.header)
-    if beam is None or contents.header is None:
+    if contents.header is None or (beam := Beam.of(contents.header)) is None:
         return None
     height, width = contents.pixels.shape[1:]
     shape = height, width
