@@ -197,18 +197,17 @@ class InMemory:
             )
         if is_magnitude(Header({"BUNIT": self.unit})):
             raise LensphysError(f"{self} holds magnitudes or another logarithm ({self.unit}): give fluxes")
-        mask = None if self.mask is None else self._truth(pixels.shape[-2:])
-        if mask is not None and masks_lens(Mask(mask, "mask", f"the mask of {self}"), pixels):
-            raise LensphysError(f"the mask of {self} masks the lens: it must be True where a pixel counts, give ~mask")
+        mask = None
+        if self.mask is not None:
+            check_same_shape("mask", np.shape(self.mask), "image", pixels.shape[-2:])
+            mask = truth_values(np.asarray(self.mask))
+            if masks_lens(Mask(mask, "mask", f"the mask of {self}"), pixels):
+                raise LensphysError(
+                    f"the mask of {self} masks the lens: it must be True where a pixel counts, give ~mask"
+                )
         with np.errstate(over="ignore"):
             stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
         return Contents(stack, np.arange(len(stack)), len(stack), mask=mask, unit=self.unit)
-
-    def _truth(self, shape: tuple[int, ...]) -> Array:
-        """The mask as truth values."""
-        values = np.asarray(self.mask)
-        check_same_shape("mask", values.shape, "image", shape)
-        return truth_values(values)
 
 
 def truth_values(mask: Array) -> Array:

@@ -177,7 +177,8 @@ def import_images(
         LensphysError: naming the first file that is faulty or does not fit the others; nothing is written then.
     """
     out = Path(out)
-    _check_name(out)
+    if not is_hdf5(out):
+        raise LensphysError(f"--out must be named *.h5 or *.hdf5, got {out}")
     sources = find_sources([Path(path) for path in inputs], how.class_name)
     targets = None if hr is None else matched(sources, find_sources([Path(hr)]))
     with claimed(out, _files(sources + (targets or [])), overwrite=overwrite):
@@ -197,11 +198,6 @@ def import_images(
 def _files(sources: Sequence[Source]) -> list[Path]:
     paths = dict.fromkeys(source.path for source in sources)
     return [file for path in paths for file in (files_of(path) if is_hdf5(path) else [path])]
-
-
-def _check_name(out: Path) -> None:
-    if not is_hdf5(out):
-        raise LensphysError(f"--out must be named *.h5 or *.hdf5, got {out}")
 
 
 def _telescope(path: Path, how: Importing, first: Contents, remarks: list[str]) -> Instrument:

@@ -134,7 +134,8 @@ class LensFile:
     def _open(self) -> h5py.File:
         # an HDF5 handle does not survive a fork
         if self._file is None or self._process != os.getpid():
-            self._file, self._process = _opened(self.path), os.getpid()
+            self._file = virtual_file(self.path) if self.path.is_dir() else opened(self.path)
+            self._process = os.getpid()
         return self._file
 
     def __enter__(self) -> Self:
@@ -203,8 +204,7 @@ class LensFile:
             LensphysError: if the file does not come from a recipe.
         """
         try:
-            recipe = json.loads(self._open().attrs["recipe"])
-            return float(recipe["z_lens"]), float(recipe["z_source"])
+            return float(self.recipe["z_lens"]), float(self.recipe["z_source"])
         except (KeyError, TypeError, ValueError, OSError, RuntimeError):
             raise LensphysError(
                 f"{self.path} has no recipe with redshifts: only files of 'lensphys simulate' have one"
@@ -369,7 +369,3 @@ def _lens_model(text: str | bytes) -> dict[str, Any]:
         if found[0] != found[1]:
             raise ValueError(f"{names} has {found[0]} names and {keywords} {found[1]} sets of parameters")
     return model
-
-
-def _opened(path: Path) -> h5py.File:
-    return virtual_file(path) if path.is_dir() else opened(path)

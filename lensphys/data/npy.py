@@ -64,7 +64,9 @@ def open_npy(name: str, path: Path, kinds: str = REAL) -> NDArray[Any] | None:
     except Exception as error:  # a damaged header fails in any way
         if "dtype=object" in str(error) or "Python objects" in str(error) or "Object arrays" in str(error):
             return None
-        raise _not_whole(name, path, error) from None
+        raise LensphysError(
+            f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({shortened(str(error))})"
+        ) from None
     if not isinstance(array, np.ndarray):
         raise LensphysError(f"{name} {path} is an .npz archive: save one array with numpy.save")
     if array.dtype.kind not in kinds:
@@ -79,12 +81,6 @@ def _mapped(path: Path) -> Any:
         if "empty file" not in str(error):
             raise
         return np.load(path, allow_pickle=False)  # of no numbers: there is nothing to map
-
-
-def _not_whole(name: str, path: Path, error: Exception) -> LensphysError:
-    return LensphysError(
-        f"{name} {path} is not a whole .npy file: save it anew with numpy.save ({shortened(str(error))})"
-    )
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from lensphys.data.lens_file import FORMAT, FORMAT_VERSION, RESULT
 from lensphys.data.npy import write_npz
 from lensphys.data.stack import ImageStack
 from lensphys.fits.result import write_fits
-from lensphys.observation import Camera, Observations, PixelPSF
+from lensphys.observation import Observations, PixelPSF
 from lensphys.observation.kernel import psf_kernel
 from lensphys.observation.psf_settings import KernelPSFSettings
 
@@ -96,16 +96,18 @@ def write_images(
         write_npz(path, results | {"provenance": json.dumps(origin, default=str)})
     else:
         origin["psf"] = results.pop("psf")
-        carried = {} if images.carried is None else _lens_file(images, images.carried, results, scale)
-        columns = carried.get("columns", {})
-        if "hr" in columns:
+        if images.carried is not None:
+            attributes, columns = _lens_file(images, images.carried, results, scale)
             results.pop("image")  # it is /hr, stored once
-        _write_hdf5(path, results | columns, origin | carried.get("attributes", {}))
+            results, origin = results | columns, origin | attributes
+        _write_hdf5(path, results, origin)
 
 
 def fits_planes(images: ImageSet | ImageStack, results: Mapping[str, Any], scale: int) -> dict[str, Any]:
     """Return results with the PSF that super-resolved images have, as `lensphys.fits.result` writes them."""
-    return dict(results) | {"psf": _psf_words(images, scale)} | _kernel_planes(images.observation.camera.at(scale))
+    kernel = psf_kernel(images.observation.camera.at(scale))
+    own = {} if kernel is None else {"psf_kernel": kernel[0], "psf_scale": kernel[1]}
+    return dict(results) | {"psf": _psf_words(images, scale)} | own
 
 
 def _psf_words(images: ImageSet | ImageStack, scale: int) -> str:
@@ -113,15 +115,10 @@ def _psf_words(images: ImageSet | ImageStack, scale: int) -> str:
     return f"{words} ({images.psf})" if images.psf else words
 
 
-def _kernel_planes(camera: Camera) -> dict[str, Any]:
-    kernel = psf_kernel(camera)
-    return {} if kernel is None else {"psf_kernel": kernel[0], "psf_scale": kernel[1]}
-
-
 def _lens_file(
     images: ImageSet | ImageStack, carried: Carried, results: Mapping[str, Any], scale: int
-) -> dict[str, dict[str, Any]]:
-    """Attributes and data sets that make results a file of lenses: `LensFile` reads it."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attributes and datasets that make results a file of lenses: `LensFile` reads it."""
     observation, fine = images.observation, Stack.from_array(results["image"])
     pixel_scale = observation.camera.grid.scale
     content = hashlib.sha256(carried.identity.encode())
@@ -142,7 +139,7 @@ def _lens_file(
         psf = KernelPSFSettings.from_kernel(sharp.kernel.double().cpu().numpy(), sharp.scale)
         attributes["target_instrument"] = carried.instrument.model_copy(update={"psf": psf}).model_dump_json()
     columns = {"lr": _pixels(observation), "hr": fine.of_one_channel(), "flux_scale": np.ones(len(fine))}
-    return {"attributes": attributes, "columns": carried.columns | columns}
+    return attributes, carried.columns | columns
 
 
 def _pixels(observation: Observations) -> Stack:
