@@ -11,13 +11,13 @@ from lensphys.fits.header import filter_of
 from lensphys.fits.kernel import holds_kernel
 from lensphys.fits.names import IMAGE, MASKS, NOISE, OBJECTS, PSF, WEIGHT, is_of, part_of_noise, plain
 
-_BESIDE: dict[str, tuple[str, tuple[str, ...]]] = {  # what is in place of it where the user gives that, and its roles
-    "noise": ("noise", NOISE),
-    "mask": ("mask", MASKS),
-    "PSF": ("PSF", (PSF,)),
-    "objects": ("mask", (OBJECTS,)),
+# what the user may give in its place, by which option, and its roles
+_BESIDE: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "noise": ("noise", "--error", NOISE),
+    "mask": ("mask", "--mask", MASKS),
+    "PSF": ("PSF", "--psf", (PSF,)),
+    "objects": ("mask", "--mask", (OBJECTS,)),
 }
-_GIVEN = {"noise": "--error", "mask": "--mask", "PSF": "--psf"}
 
 
 def maps_beside(file: FitsFile, image: Hdu, user: Collection[str]) -> tuple[dict[str, list[Hdu]], list[str]]:
@@ -43,14 +43,15 @@ def maps_beside(file: FitsFile, image: Hdu, user: Collection[str]) -> tuple[dict
         and (hdu.shape or holds_kernel(hdu))
     ]
     names, found, how = _Names.of(file, image), {}, []
-    for what, (given, roles) in _BESIDE.items():
+    for what, (given, option, roles) in _BESIDE.items():
         maps = [hdu for hdu in near if hdu.meaning.role in roles and given not in user]
-        own = names.of_image([hdu for hdu in maps if names.fit(hdu)], _GIVEN[given])
+        own = names.of_image([hdu for hdu in maps if names.fit(hdu)], option)
         own.sort(key=lambda hdu: names.order(hdu, roles))
         how += [said for hdu in maps for said in names.told(hdu)]
         if what in ("noise", "PSF"):
-            names.check_one(own, _GIVEN[given])
-        found[what] = own[:1] if what in ("noise", "PSF") else own
+            names.check_one(own, option)
+            own = own[:1]
+        found[what] = own
     return found, how
 
 

@@ -83,11 +83,11 @@ _KIN = (NOISE, (*MASKS, OBJECTS, OF_LENS), (PSF,))
 # Of several names in one the surest tells: MODEL_IMAGE is no image, ERROR_IMAGE a noise map. What may as well be said
 # of an image (EXP_1_SCI, GOOD_IMAGE, FLAT_SCI) goes no further than the name of an image does.
 _ALSO_SAID_OF_IMAGES = ("EXP", "EXPOSURE", "EXPTIME", "GOOD", "USE", "VALID", "FLAT", "DARK", "BIAS", "GAIN")
-_ALSO_SAID_OF_NOISE = ("STAT",)  # ERR_STAT is no variance
-_ALSO_SAID_OF_ALL = ("BAD", "MASKED", "INVALID")  # MASKED_SCI and SCI_MASKED are images
-_NOISES = frozenset(name for role in NOISE for name in NAMES.get(role, ())).difference(
-    _ALSO_SAID_OF_IMAGES
-)  # and of no band
+_LESS_SURE = dict.fromkeys(_ALSO_SAID_OF_IMAGES, 0) | {
+    "STAT": 1,  # ERR_STAT is no variance
+    **dict.fromkeys(("BAD", "MASKED", "INVALID"), -1),  # MASKED_SCI and SCI_MASKED are images
+}
+_NOISES = frozenset(name for role in NOISE for name in NAMES.get(role, ()) if name not in _ALSO_SAID_OF_IMAGES)
 
 # ESO data interface: HDUCLAS2 says what an extension is, HDUCLAS3 how it is written
 _ESO = {
@@ -218,13 +218,7 @@ def _known(words: list[str]) -> list[tuple[int, int]]:
 
 
 def _sureness(known: str) -> int:
-    if known in _ALSO_SAID_OF_ALL:
-        return -1
-    if known in _ALSO_SAID_OF_IMAGES:
-        return 0
-    if known in _ALSO_SAID_OF_NOISE:
-        return 1
-    return {IMAGE: 0, OTHER: 1}.get(_ROLES[known], 2)
+    return _LESS_SURE.get(known, {IMAGE: 0, OTHER: 1}.get(_ROLES[known], 2))
 
 
 def role_by_class(second: str, third: str, named: str | None) -> str | None:
