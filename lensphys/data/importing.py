@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -323,8 +324,6 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
     shape: tuple[int, ...] | None = None
     for i, source in enumerate(tracked(job.sources, description)):
         lr = read_contents(source, job.how.picked, scale=job.how.pixel_scale)
-        target = None if job.targets is None else job.targets[i]
-        hr = None if target is None else read_contents(target, job.how.picked, "hr")
         own = lr.images.shape[1:]
         shape = shape or own
         if own != shape:
@@ -336,34 +335,31 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
                 f'{source.path} has pixels of {lr.pixel_scale:.4g}", not {job.scale:.4g}" like the others: import '
                 "it separately, or give --pixel-scale"
             )
-        if hr is not None and target is not None and len(hr.images) != len(lr.images):
-            raise LensphysError(
-                f"{target.path} holds {len(hr.images)} HR images for the {len(lr.images)} of {source.path}"
-            )
+        fine: Iterator[Images | None] = repeat(None)
+        if job.targets is not None:
+            hr = read_contents(job.targets[i], job.how.picked, "hr")
+            _check_pair(source.path, lr, job.targets[i].path, hr, job.how.scale_tolerance)
+            fine = hr.batches(_BATCH)
         left_out.update(lr.left_out)
-        yield from _batches(source, lr, hr, None if target is None else target.path, job.how.scale_tolerance)
+        for k, (coarse, sharp) in enumerate(zip(lr.batches(_BATCH), fine, strict=False)):
+            yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, sharp, lr.axion_mass)
 
 
-def _batches(
-    source: Source, lr: Contents, hr: Contents | None, target: Path | None, scale_tolerance: float
-) -> Iterator[_Rows]:
-    if hr is None:
-        for k, coarse in enumerate(lr.batches(_BATCH)):
-            yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, None, lr.axion_mass)
-        return
+def _check_pair(path: Path, lr: Contents, target: Path, hr: Contents, scale_tolerance: float) -> None:
+    """Raise unless two files hold as many images, of the same fields."""
+    if len(hr.images) != len(lr.images):
+        raise LensphysError(f"{target} holds {len(hr.images)} HR images for the {len(lr.images)} of {path}")
     (h, w), (height, width) = lr.images.shape[1:], hr.images.shape[1:]
     if height % h or width % w or height // h != width // w:
         raise LensphysError(
-            f"{target}: HR images of {(height, width)} are no whole multiple of the LR images {(h, w)} of {source.path}"
+            f"{target}: HR images of {(height, width)} are no whole multiple of the LR images {(h, w)} of {path}"
         )
     large, small = lr.pixel_scale, hr.pixel_scale
     if large and small and not same_scale(small * width / w, large, scale_tolerance):
         raise LensphysError(
             f'{target}: HR pixels of {small:.4g}" in {width // w} times as many along a side do not '
-            f'show the field of {source.path}, pixels of {large:.4g}": cut both to the same field'
+            f'show the field of {path}, pixels of {large:.4g}": cut both to the same field'
         )
-    for k, (coarse, fine) in enumerate(zip(lr.batches(_BATCH), hr.batches(_BATCH), strict=True)):
-        yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, fine, lr.axion_mass)
 
 
 def _good(job: _Job, description: str, left_out: set[str], skipped: list[str]) -> Iterator[_Rows]:
