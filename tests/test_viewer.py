@@ -202,7 +202,7 @@ def test_what_is_no_result(tmp_path):
         "inputs/lens.fits": "is an image, not a result: run 'lensphys super-resolve lens.fits -o RESULT.fits'",
         "images.npy": "holds images, not results",
         "other.npz": "is no result of 'lensphys super-resolve': it lacks image and provenance",
-        "cut.npz": "is not a whole .npz file",
+        "cut.npz": "is damaged",
         "text.txt": "is no result: expected a name that ends in .fits, .fit, .npz, .h5, .hdf5, or a folder",
         "none": "it holds none",
         "inputs": "of its 1 FITS, .npz and .h5 files none is a result",
@@ -319,7 +319,7 @@ def test_a_folder_becomes_a_catalogue(tmp_path):
     (results / "damaged.npz").write_bytes(b"")
     code, said = show(results)
     assert code == 0 and "a catalogue of 3 lenses" in said
-    assert "note: left out: " in said and "damaged.npz is not a whole .npz file" in said
+    assert "note: left out: " in said and "damaged.npz is damaged" in said
     assert "lens.fits is an image" in said
     page = (tmp_path / "results.html").read_text()
     lenses = tmp_path / "results_lenses"

@@ -55,11 +55,12 @@ def hdf5_message(error: Exception) -> str:
 
 
 @contextmanager
-def damage(what: str) -> Iterator[None]:
-    """Say of whatever fails in the block that a file is damaged: HDF5 and h5py fail in any way then.
+def damage(what: str, remedy: str = "copy or make it again") -> Iterator[None]:
+    """Say of whatever fails in the block that a file is damaged: HDF5, h5py and numpy fail in any way then.
 
     Args:
         what: the file, and the part of it.
+        remedy: what to do.
 
     Raises:
         LensphysError: in place of any other exception.
@@ -73,7 +74,7 @@ def damage(what: str) -> Iterator[None]:
     except Exception as error:
         said = hdf5_message(error)
         why = "its checksum does not match" if "filter returned failure" in said else shortened(said)
-        raise LensphysError(f"{what} is damaged ({why}): copy or make it again") from None
+        raise LensphysError(f"{what} is damaged ({why}): {remedy}") from None
 
 
 def opened(path: Path) -> h5py.File:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -12,14 +11,14 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from astropy.io.fits import Header
 
-from lensphys.basics.checks import LensphysError, shortened
-from lensphys.data import hdf5
+from lensphys.basics.checks import LensphysError
+from lensphys.data.hdf5 import ENDINGS as HDF5
 from lensphys.data.hdf5 import damage, opened
 from lensphys.data.lens_file import RESULT
 from lensphys.fits.numbers import NUMBERS
 from lensphys.fits.written import chosen_band
 
-ENDINGS = (".npz", *hdf5.ENDINGS)
+ENDINGS = (".npz", *HDF5)
 # what several bands share, as an .npz of them calls it
 _SHARED = {
     "parameter_names": "parameter_name",
@@ -28,6 +27,7 @@ _SHARED = {
     "parameter_units": "parameter_unit",
     **{name: name for name in (*NUMBERS, "quality", "reasons")},
 }
+_AGAIN = "super-resolve again"
 _NAMES = ("parameter_names", "parameter_units")  # of all lenses alike
 
 
@@ -41,8 +41,8 @@ def is_result(path: Path) -> bool:
             with ZipFile(path) as file:
                 return "provenance.npy" in file.namelist()
         if name.endswith(ENDINGS):
-            with opened(path) as hdf5:
-                return hdf5.attrs.get("kind") == RESULT
+            with opened(path) as result:
+                return result.attrs.get("kind") == RESULT
     except (OSError, ValueError, BadZipFile, LensphysError):
         pass  # whoever reads it says why
     return False
@@ -120,7 +120,7 @@ class _OfBand(_Loaded):
 
 def _of_npz(path: Path, band: str | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
     archive = _archive(path)
-    with _whole(path):
+    with damage(str(path), _AGAIN):
         origin = json.loads(str(archive["provenance"]))
         chosen = chosen_band(str(path), _bands(archive), band)
         if chosen is not None:
@@ -131,7 +131,7 @@ def _of_npz(path: Path, band: str | None) -> tuple[Mapping[str, Any], dict[str, 
 
 def _archive(path: Path) -> Any:
     """The archive of an .npz result, none of its arrays read."""
-    with _whole(path):
+    with damage(str(path), _AGAIN):
         archive = np.load(path, allow_pickle=False)
         if "provenance" not in archive.files or not _bands(archive):
             raise LensphysError(f"{path} is no result of 'lensphys super-resolve': it lacks image and provenance")
@@ -142,16 +142,6 @@ def _bands(archive: Any) -> list[str | None]:
     if "image" in archive.files:
         return [None]
     return [name.removesuffix("_image") for name in archive.files if name.endswith("_image")]
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except LensphysError:
-        raise
-    except Exception as error:  # a damaged archive fails in any way
-        raise LensphysError(f"{path} is not a whole .npz file ({shortened(str(error))}): super-resolve again") from None
 
 
 def _of_hdf5(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
