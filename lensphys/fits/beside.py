@@ -83,7 +83,7 @@ class _Names:
         letters = {letter for hdu in images for letter in str(hdu.header.get("BANDS", "")).strip().upper()}
         alike = [hdu for hdu in images if hdu.meaning.role == image.meaning.role]
         filters = {plain(filter_of(header)) for header in (file.primary, *(hdu.header for hdu in images))} - {""}
-        of_bands = any(is_of(w, IMAGE, apart=True) for hdu in images for w in hdu.meaning.band.split("_") if w)
+        of_bands = any(is_of(w, IMAGE, apart=True) for hdu in images for w in hdu.meaning.words)
         said |= {word for name in filters for word in name.split("_")} | letters
         return cls(file, image, images, frozenset(said), len(alike) > 1 or of_bands or bool(filters))
 
@@ -94,16 +94,16 @@ class _Names:
 
     def _words(self, hdu: Hdu) -> list[str]:
         own = self.image.meaning.name.split("_")
-        return [word for word in hdu.meaning.band.split("_") if word and word not in own]
+        return [word for word in hdu.meaning.words if word not in own]
 
     def band(self, hdu: Hdu) -> str:
         """What a map is of by its name."""
         words = self._words(hdu)
-        return "_".join(w for w in words if w in self.said or is_of(w, str(hdu.meaning.role), self.apart))
+        return "_".join(w for w in words if w in self.said or is_of(w, hdu.meaning.role, self.apart))
 
     def unknown(self, hdu: Hdu) -> list[str]:
         """Words of its name that are not known, and of no image."""
-        return [w for w in self._words(hdu) if w not in self.said and is_of(w, str(hdu.meaning.role), apart=True)]
+        return [w for w in self._words(hdu) if w not in self.said and is_of(w, hdu.meaning.role, apart=True)]
 
     def fit(self, hdu: Hdu) -> bool:
         """Whether a map is of the image or of no band; an image of no known name may hold any word: ``o1234.ima``."""

@@ -45,8 +45,8 @@ class Subject:
     def told_by(self, hdu: Hdu) -> frozenset[str]:
         """Return the bands that a map says it is of, by its name and its FILTER; none if it says none."""
         said = {word for name in self._names for word in name.split("_")}
-        words = [word for word in hdu.meaning.band.split("_") if word]
-        own = "_".join(word for word in words if word in said or is_of(word, str(hdu.meaning.role), apart=True))
+        means = hdu.meaning
+        own = "_".join(word for word in means.words if word in said or is_of(word, means.role, apart=True))
         return frozenset((own, plain(filter_of(hdu.header)))) - {""}
 
     def is_told_by(self, hdu: Hdu) -> bool:

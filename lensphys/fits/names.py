@@ -133,6 +133,11 @@ class Meaning:
     band: str = ""
     name: str = ""
 
+    @property
+    def words(self) -> list[str]:
+        """Those of the band."""
+        return [word for word in self.band.split("_") if word]
+
 
 def meaning(name: str) -> Meaning:
     """Return what an extension's name means: ``VIS_RMS`` is the standard deviation of the band VIS.
@@ -157,7 +162,7 @@ def meaning(name: str) -> Meaning:
     return Meaning(role, "_".join(word for word in beside if word not in idle), known)
 
 
-def is_of(word: str, role: str, apart: bool) -> bool:
+def is_of(word: str, role: str | None, apart: bool) -> bool:
     """Return whether a word beside the name of a map, which no image has, still says what the map is of.
 
     Example:
@@ -166,7 +171,7 @@ def is_of(word: str, role: str, apart: bool) -> bool:
 
     Args:
         word: in capitals.
-        role: of the map.
+        role: of the map, None for no known one.
         apart: whether the images of the file say bands, of which a word that is not known may be another one.
     """
     known = _ROLES.get(word)
