@@ -817,6 +817,11 @@ REFUSED: dict[str, tuple[Callable[[], list], Choice, str]] = {
         Choice(band="r"),
         r"no image of the band r: no image in it says its band \(it holds SCI \(24, 28\)",
     ),
+    "two bands of a cube": (
+        lambda: [primary(np.stack([IMAGE] * 3), BANDS="grz", **HEAD)],
+        Choice(band="rz"),
+        "no image of the band rz: choose one of g, r, z",
+    ),
     "half of the lens": (
         lambda: [primary(), sci(), ext("MASK", (np.indices(SHAPE)[1] < W // 2).astype("u1"))],
         Choice(),

@@ -325,11 +325,14 @@ def _of_band(file: FitsFile, images: list[Hdu], band: str) -> tuple[list[Hdu], i
     found = [hdu for hdu in images if plain(band) in map(plain, bands_of(hdu))]
     if found:
         return found, None
-    for hdu in images:
-        bands = str(hdu.header.get("BANDS", "")).strip().lower()
-        if len(hdu.shape) == 3 and len(bands) == hdu.shape[0] and band.lower() in bands:
-            return [hdu], bands.index(band.lower())
-    known = ", ".join(sorted({band for hdu in images for band in bands_of(hdu)})[:12])
+    planes: dict[str, tuple[list[Hdu], int]] = {}
+    for hdu in reversed(images):
+        letters = str(hdu.header.get("BANDS", "")).strip().lower()
+        if hdu.shape[:-2] == (len(letters),):
+            planes |= {letter: ([hdu], place) for place, letter in enumerate(letters)}
+    if band.lower() in planes:
+        return planes[band.lower()]
+    known = ", ".join(sorted({*planes, *(band for hdu in images for band in bands_of(hdu))})[:12])
     silent = f"no image in it says its band (it holds {file.contents}); leave the band out"
     remedy = f"choose one of {known}" if known else silent
     raise LensphysError(f"{file.path} has no image of the band {shown(band)}: {remedy}")
