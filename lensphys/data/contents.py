@@ -307,11 +307,9 @@ def contents_of(path: Path, pixel_scale: float | None, choice: Choice, rows: Arr
         LensphysError: if the file is faulty, or is not of a kind that is read.
     """
     kind = kind_of(path, READ)
-    as_fits = kind in ("FITS", ".npz")
-    if as_fits and rows is None and (count := images_in(path, choice)) is not None:
-        rows = np.arange(count)
-    if as_fits:
-        return _fits_contents(path, pixel_scale, choice, rows)
+    if kind in ("FITS", ".npz"):
+        count = fits_images(path, choice, kind == ".npz") if rows is None else None
+        return _fits_contents(path, pixel_scale, choice, rows if count is None else np.arange(count))
     check_choice_of_fits(path, choice)
     if kind == "HDF5":
         return _lens_file_contents(path, rows)

@@ -225,8 +225,9 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks)
     off = checks.off_the_sky(level, sky, white)
     if not off:
         return ""
-    implausible = not any(_near(level, spread, checks.implausible) for spread in (sky, white))
-    for kind in (kind for kind in _NAMED if implausible and kind != noise.kind):
+    plausible = any(_near(level, spread, checks.implausible) for spread in (sky, white))
+    others = [] if plausible else [kind for kind in _NAMED if kind != noise.kind]
+    for kind in others:
         if checks.least / 2 <= _median(_converted(noise.values, kind)) / sky <= checks.largest:
             name, file = _NAMED[kind], Path(noise.where)
             own = noise.where.endswith("]")
