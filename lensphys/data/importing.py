@@ -23,9 +23,9 @@ from lensphys.data.hdf5 import files_of, is_hdf5, new_dataset, new_file, reserve
 from lensphys.data.lens_file import FORMAT, FORMAT_VERSION
 from lensphys.data.registration import Matching, Registration
 from lensphys.data.sources import (
-    Contents,
     Picked,
     Source,
+    SourceImages,
     class_names,
     find_sources,
     is_axion,
@@ -201,7 +201,7 @@ def _files(sources: Sequence[Source]) -> list[Path]:
     return [file for path in paths for file in (files_of(path) if is_hdf5(path) else [path])]
 
 
-def _telescope(path: Path, how: Importing, first: Contents, remarks: list[str]) -> Instrument:
+def _telescope(path: Path, how: Importing, first: SourceImages, remarks: list[str]) -> Instrument:
     """What took the LR images, with their pixel scale."""
     given = how.instrument or first.instrument
     if how.pixel_scale is not None:
@@ -345,7 +345,7 @@ def _read(job: _Job, description: str, left_out: set[str]) -> Iterator[_Rows]:
             yield _Rows(source, k * _BATCH + np.arange(len(coarse)), coarse, sharp, lr.axion_mass)
 
 
-def _check_pair(path: Path, lr: Contents, target: Path, hr: Contents, scale_tolerance: float) -> None:
+def _check_pair(path: Path, lr: SourceImages, target: Path, hr: SourceImages, scale_tolerance: float) -> None:
     """Raise unless two files hold as many images, of the same fields."""
     if len(hr.images) != len(lr.images):
         raise LensphysError(f"{target} holds {len(hr.images)} HR images for the {len(lr.images)} of {path}")

@@ -80,8 +80,8 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a file holds.
+class SourceImages:
+    """The images of a source, and what its file says of them.
 
     Args:
         images: (N, H, W), as they lie in the file.
@@ -204,7 +204,7 @@ def is_axion(class_name: str) -> bool:
     return any(word in class_name.lower() for word in ("axion", "vort"))
 
 
-def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: float | None = None) -> Contents:
+def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: float | None = None) -> SourceImages:
     """Return what a file holds.
 
     Args:
@@ -222,11 +222,11 @@ def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: fl
         return _fits_contents(source.path, scale)
     plain = open_npy("input", source.path)
     if plain is not None:
-        return Contents(_images(source.path, plain))
+        return SourceImages(_images(source.path, plain))
     fields = read_fields("input", source.path)
     images = _images(source.path, _image_of(source.path, fields, picked.image))
     if picked.axion_mass is None or not is_axion(source.class_name):
-        return Contents(images)
+        return SourceImages(images)
     try:
         mass = np.asarray(_part(source.path, fields, picked.axion_mass, "axion mass"))
         known = mass.size == 1 and mass.dtype.kind in "iuf"
@@ -238,10 +238,10 @@ def read_contents(source: Source, picked: Picked, dataset: str = "lr", scale: fl
         raise LensphysError(
             f"{source.path}: {picked.axion_mass!r} is not the axion mass, a number: choose another field"
         )
-    return Contents(images, axion_mass=float(mass.reshape(())))
+    return SourceImages(images, axion_mass=float(mass.reshape(())))
 
 
-def _own_contents(path: Path, rows: Sequence[int], dataset: str) -> Contents:
+def _own_contents(path: Path, rows: Sequence[int], dataset: str) -> SourceImages:
     def read(places: NDArray[np.int64]) -> NDArray[Any]:
         with file:  # open for this read alone: an import may be of more files than may be open
             some = np.array(rows)[places]
@@ -251,18 +251,18 @@ def _own_contents(path: Path, rows: Sequence[int], dataset: str) -> Contents:
         grid = file.grid_hr if dataset == "hr" else file.grid_lr
         file.read(dataset, [0])  # refused here if there are none
         drawn = [name for name in CONDITIONS if file.has(name)] if dataset == "lr" else []
-        return Contents(_Stored((len(rows), *grid.shape), read), grid.scale, file.instrument, left_out=drawn)
+        return SourceImages(_Stored((len(rows), *grid.shape), read), grid.scale, file.instrument, left_out=drawn)
 
 
-def _fits_contents(path: Path, scale: float | None) -> Contents:
+def _fits_contents(path: Path, scale: float | None) -> SourceImages:
     if fits_images(path, PIXELS, planes=True) is not None:
         return _stack_contents(path, scale)
     found = read_fits_image(path, Choice(mask_means="good"))  # whatever it means: it is not stored
     left_out = [name for what, name in found.used.items() if what != "image"]
-    return Contents(_images(path, found.image), scale or pixel_scale(found.header, str(path)), left_out=left_out)
+    return SourceImages(_images(path, found.image), scale or pixel_scale(found.header, str(path)), left_out=left_out)
 
 
-def _stack_contents(path: Path, scale: float | None) -> Contents:
+def _stack_contents(path: Path, scale: float | None) -> SourceImages:
     if fits_images(path, PIXELS, planes=False) is None:
         raise LensphysError(
             f"{path} is a cube: save it as (N, 1, H, W) if each plane is a lens of its own, else one plane as (H, W)"
@@ -270,7 +270,7 @@ def _stack_contents(path: Path, scale: float | None) -> Contents:
     first = read_fits_image(path, PIXELS, np.arange(1))
     check_size(path, first.image)
     images = _Stored((first.total, *first.image.shape[1:]), lambda rows: read_fits_image(path, PIXELS, rows).image)
-    return Contents(images, scale or pixel_scale(first.header, str(path)), left_out=list(first.unused))
+    return SourceImages(images, scale or pixel_scale(first.header, str(path)), left_out=list(first.unused))
 
 
 def _image_of(path: Path, fields: Fields, chosen: int | str | None) -> NDArray[Any]:
