@@ -252,6 +252,18 @@ def test_a_pixel_scale_that_is_given_goes_before_that_of_a_stack(tmp_path):
     same(whole, open_images(tmp_path / "a.fits", Reading(pixel_scale=0.1), 2, pixels=FEW), COUNT - 1)
 
 
+def test_a_stack_has_a_band_and_two_scales_as_an_image_has(tmp_path):
+    head = fits.Header({"PIXSCALE": 0.2, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 8.0, "CRPIX2": 8.0})
+    head.update({"CRVAL1": 10.0, "CRVAL2": 20.0, "CD1_1": -0.1 / 3600, "CD2_2": 0.1 / 3600})
+    sci = fits.ImageHDU(images()[:, None], head, name="VIS_SCI")
+    fits.HDUList([fits.PrimaryHDU(), sci]).writeto(tmp_path / "a.fits")
+    rms = [fits.ImageHDU(np.full((H, W), x, "f4"), name=name) for name, x in (("NIR_RMS", 9), ("VIS_RMS", 0.05))]
+    fits.HDUList([fits.PrimaryHDU(), *rms]).writeto(tmp_path / "rms.fits")
+    found = read_images(tmp_path / "a.fits", Reading(error=tmp_path / "rms.fits"))
+    assert any("has PIXSCALE 0.2 and a WCS of 0.1" in remark for remark in found.remarks)
+    assert float(found.observation.noise.sigma.median()) == pytest.approx(0.05)
+
+
 def test_some_rows_of_a_stack(folder):
     rows, reading = np.array([1, 3, 4, 6, 8]), Reading(pixel_scale=0.1, error=folder / "rms.npy")
     few = read_images(folder / "a.npy", reading, rows)
