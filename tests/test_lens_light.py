@@ -20,8 +20,9 @@ from lensphys.fitting.starts import RingSearch, starting_points
 from lensphys.fitting.window import Window
 from lensphys.fitting.with_light import LitLens as FitLitLens
 from lensphys.methods import READY, RefinedFit
-from lensphys.model import SIE, Gaussian, LensModel, Member
-from lensphys.observation import ErrorMap, PixelPSF
+from lensphys.model import SIE, Gaussian, LensModel, Member, Sersic
+from lensphys.observation import Camera, ErrorMap, GaussianPSF, Observation, PixelPSF
+from lensphys.tracing.grid import PixelGrid
 
 
 def _truth(problem: LensProblem, light: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
@@ -61,6 +62,23 @@ def test_the_light_of_a_galaxy_is_found_behind_its_arcs():
     assert abs(float(light.values["lens_light.0.center_y"]) - CENTRE[1]) < 0.01
     faint = lens.arcs < 0.02 * lens.arcs.max()
     assert float((light.image - lens.galaxy)[faint].abs().sum() / lens.galaxy[faint].sum()) < 0.1
+
+
+def test_the_cusp_of_an_undersampled_galaxy_is_found():
+    """As Roman sees it: its middle is narrower than a pixel, and Gaussians that are wider cannot make it."""
+    camera = Camera(PixelGrid(48, 48, 0.11), GaussianPSF(0.106), supersampling=12)
+    sersic = Sersic(24.0, 0.9, 4.0, 0.1, -0.05, 0.013, -0.021)
+    fine = camera.grid.resampled(12)
+    clean = camera.expose(sersic(fine.positions(like=torch.zeros(1, dtype=torch.float64))) * fine.pixel_area)
+    noise = ErrorMap(torch.full_like(clean, 0.02 * float(clean.mean())))
+    observation = Observation(clean, camera, noise)
+    sigma, settings = torch.full_like(clean, 1 / noise.sigma[0, 0, 0, 0].item()), LensLightSettings()
+    middle = settings.middle_of(observation)
+    off = {}
+    for name, how in (("galaxy", settings.galaxy), ("again", settings.again)):
+        found = lens_light(observation, sigma, how, middle).image
+        off[name] = float((found / clean - 1).abs()[..., 22:26, 22:26].max())
+    assert off["again"] < 0.01 < 0.04 < off["galaxy"], off
 
 
 def test_a_star_beyond_the_reach_of_arcs_may_be_brighter_than_the_galaxy():

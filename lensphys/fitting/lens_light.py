@@ -135,6 +135,7 @@ class LensLightSettings(Strict):
 
     Args:
         galaxy: how its light alone is found.
+        again: how it is found once more, with the arcs that were found taken off: cusps of undersampled images, too.
         search: where it is looked for.
         priors: of the mass, about its light.
         rings: where the fit starts from.
@@ -148,6 +149,7 @@ class LensLightSettings(Strict):
     """
 
     galaxy: GalaxyLight = GalaxyLight()
+    again: GalaxyLight = GalaxyLight(gaussians=20, narrowest=0.15)
     search: GalaxySearch = GalaxySearch()
     priors: NearTheLight = NearTheLight()
     rings: RingSearch = RingSearch()

@@ -12,7 +12,7 @@ from torch import Tensor
 from lensphys.fitting.broad_light import BroadLight
 from lensphys.fitting.compared import Comparison, Minimum, capped, lenses
 from lensphys.fitting.foreign import Allowed, Foreign, foreign_objects, grown
-from lensphys.fitting.galaxy_light import LensLight, lens_light
+from lensphys.fitting.galaxy_light import GalaxyLight, LensLight, lens_light
 from lensphys.fitting.lens_light import LensLightSettings, near_the_light
 from lensphys.fitting.newton import Stop, minimised
 from lensphys.fitting.problem import LensProblem
@@ -69,9 +69,19 @@ class LitLens:
         arcs = self._behind(near, front)
         minima = [self._followed(near, front, arcs, start) for start in self._starts(arcs)]
         best, rival = Comparison(self.settings, near, front.image, self.source is not None).best(minima)
-        whole = self._with(self._widened(problem, near, best.foreign), light, arcs)
-        known = best.problem.values(best.x) | light.values  # the middle alone does not tell the wide Gaussians apart
+        widened = self._widened(problem, near, best.foreign)
+        light = self._once_more(widened, arcs, best)
+        whole = self._with(widened, light, arcs)
+        known = best.problem.values(best.x) | light.values
         return replace(self._finished(whole, known), rival=rival)
+
+    def _once_more(self, whole: LensProblem, arcs: LensProblem, best: Minimum) -> LensLight:
+        """The light of the galaxy in the whole image without the arcs that were found, its cusp too."""
+        values, observation = best.problem.values(best.x), whole.observation
+        lensed = replace(whole, space=arcs.space, unit=arcs.unit)
+        rest = replace(observation, image=observation.image - lensed.render(lensed.unconstrained(values)))
+        middle = centre_of(values, "lens_light.0")[0]
+        return self._found(replace(whole, observation=rest), self.settings.again, middle)
 
     def _finished(self, whole: LensProblem, values: dict[str, Tensor]) -> Fitted:
         """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""
@@ -118,10 +128,13 @@ class LitLens:
 
     def _light(self, problem: LensProblem, middle: Tensor | None) -> LensLight:
         """The light of the galaxy, found on the CPU."""
-        where = problem.unit.device
         middle = self.settings.middle_of(problem.observation) if middle is None else middle
+        return self._found(problem, self.settings.galaxy, middle)
+
+    def _found(self, problem: LensProblem, galaxy: GalaxyLight, middle: Tensor) -> LensLight:
+        where = problem.unit.device
         seen, sigma = problem.observation.to("cpu"), problem.inverse_sigma.cpu()
-        light = lens_light(seen, sigma, self.settings.galaxy, middle.cpu())
+        light = lens_light(seen, sigma, galaxy, middle.cpu())
         values = {name: value.to(where) for name, value in light.values.items()}
         return replace(light, values=values, image=light.image.to(where))
 
