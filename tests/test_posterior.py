@@ -213,12 +213,21 @@ def test_the_table_of_bodies(truth):
 # ---------------------------------------------------------------- sub-halos unseen, and what is constrained
 
 
-def test_where_a_free_source_is_dark_its_floor_is_the_error(truth):
-    problem, x = freed_problem(truth[0], truth[1], half_side=0.3)
+def test_beyond_its_frame_a_free_source_may_be_what_its_field_would_be(truth):
+    """There the light is the Sersic's, and its error the field's prior times it; a floor where there is no light."""
+    problem, x = freed_problem(truth[0], truth[1], half_side=0.1)
     posterior, camera = about(problem, x), at(problem, 2)
-    floor = posterior.outside(camera)
-    assert float(posterior.variance(camera).amin()) == 0 < float(floor.amin())
-    assert bool((posterior.whole_variance(camera, 0.25) >= floor).all())
+    outside, clean = posterior.outside(camera), rendered(truth[0], truth[1], 2)
+    spread = problem.free.sigma.square().sum(1).sqrt()[:, None, None, None]
+    ratio = outside.sqrt() / (spread * clean)
+    beta = camera.grid.positions(like=x) - problem.lens(x).mass(camera.grid.positions(like=x))
+    center = torch.stack([problem.free.frame.center_x, problem.free.frame.center_y], 1)[:, :, None, None]
+    away = (beta - center).abs().amax(1, keepdim=True)
+    for there, low, high in (((away > 0.35) & (clean > 0.05 * clean.amax()), 0.85, 1.05), (away < 0.05, 0, 0.7)):
+        assert there.sum() > 20 and low < float(ratio[there].min()) and float(ratio[there].max()) < high
+    floor = (problem.free.frame.envelope.floor * problem.free.frame.reference * camera.grid.pixel_area).square()
+    assert bool((outside >= floor[:, None, None, None]).all())
+    assert bool((posterior.whole_variance(camera, 0.25) >= outside).all())
 
 
 def test_undetected_subhalos_widen_the_bar_only_where_there_are_others(truth):

@@ -59,6 +59,12 @@ class Brightness:
         """Return the derivatives by the source's field alone, (B, M, H, W)."""
         return torch.cat(list(self._by_field(self.of.sizes[2])), dim=1)
 
+    def beyond_the_frame(self) -> Tensor:
+        """Return the light of a free source where its field is none, (B, 1, H, W) [flux / arcsec^2]."""
+        source = self._free_source
+        light = (1 - source.frame.inside(self._beta)[1]) * source(self._beta)
+        return light if self.of.placement is None else light * self.of.placement.factor
+
     @property
     def source_gradient(self) -> Tensor:
         """The gradient of the source's brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
@@ -68,6 +74,11 @@ class Brightness:
     @cached_property
     def _lens(self) -> Lens:
         return self.of.lens(self.x)
+
+    @property
+    def _free_source(self) -> FreeSource:
+        own, _, g, _ = self.of.parts(self.x)
+        return cast(FreeSource, self.of.light_of(next(iter(self.of.model.source)), self.of.values(own), g))
 
     @cached_property
     def _theta(self) -> Tensor:
@@ -123,9 +134,7 @@ class Brightness:
         free = self.of.free
         if free is None:
             return
-        own, _, g, _ = self.of.parts(self.x)
-        source = cast(FreeSource, self.of.light_of(next(iter(self.of.model.source)), self.of.values(own), g))
-        light = source.by_field(self._beta)
+        light = self._free_source.by_field(self._beta)
         along_x, along_y = free.modes.along(free.frame.inside(self._beta)[0]).unbind(1)
         lengths, rows = free.modes.rows, list[Tensor]()
         for b, sigma in enumerate(free.sigma[..., None, None].split(lengths, dim=1)):

@@ -16,7 +16,7 @@ from lensphys.observation import Camera
 from lensphys.tracing.deflection import DeflectionField
 from lensphys.tracing.einstein import einstein_radius
 
-_POINTS = 96  # squared, of each source
+_POINTS = 144  # squared, of each source
 DERIVED = {"theta_E_total": "arcsec", "source_flux": "flux", "source_radius": "arcsec", "magnification": ""}  # units
 
 

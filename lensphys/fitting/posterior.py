@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -92,36 +92,27 @@ class Posterior:
     def variance(self, camera: Camera) -> Tensor:
         """Return the variance of the image on a camera's pixels, (B, 1, H, W) [flux^2]."""
         problem, x = self.fitted.problem, self.fitted.x
-        lit = self._lit(camera)
-        columns = torch.cat(
-            [exposed(lit, maps) for maps in Brightness(problem, x, lit.grid).jacobian()], dim=1
-        ).flatten(2)
+        maps = Brightness(problem, x, camera.grid).jacobian()
+        columns = torch.cat([exposed(camera, some) for some in maps], dim=1).flatten(2)
         unit = torch.eye(x.shape[1]).to(self.factor)
         inverse = torch.linalg.solve_triangular(self.factor, unit[None], upper=False).to(columns)
         parts = [(inverse @ part).square().sum(1) for part in columns.split(block(_PIXELS_AT_ONCE, columns), 2)]
-        variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *lit.grid.shape)
-        top, left = ((n - m) // 2 for n, m in zip(camera.grid.shape, lit.grid.shape, strict=True))
-        whole = F.pad(variance, (left, left, top, top))
-        return whole * (1.0 if problem.free is None else self.spread**2)
-
-    def _lit(self, camera: Camera) -> Camera:
-        """The middle of a camera's field of view that a free source's frame lights, and the PSF's reach about it."""
-        problem, x, grid = self.fitted.problem, self.fitted.x, camera.grid
-        if problem.free is None:
-            return camera
-        coarse = problem.observation.camera.grid
-        theta, sky = coarse.positions(like=x), problem.positions(coarse)
-        there = problem.free.frame.inside(sky - problem.lens(x).mass(sky))[1][:, 0] > 0
-        reach = 3 * camera.psf.extent + 2 * coarse.scale
-        far_x, far_y = (float((theta[:, i].abs() * there).max()) + reach for i in (0, 1))
-        return replace(camera, grid=grid.middle(far_y, far_x))
+        variance = torch.cat(parts, dim=1).to(x).reshape(len(x), 1, *camera.grid.shape)
+        return variance * (1.0 if problem.free is None else self.spread**2)
 
     def outside(self, camera: Camera) -> Tensor:
-        """Return the variance of what a free source's frame leaves out, (B, 1, 1, 1) [flux^2]: that of its floor."""
-        free = self.fitted.problem.free
+        """Return the variance of a free source where its field is none, (B, 1, H, W) [flux^2].
+
+        There a galaxy is its Sersic, but for what the field would be by its prior, and the floor.
+        """
+        problem, x, free = self.fitted.problem, self.fitted.x, self.fitted.problem.free
         if free is None:
-            return self.fitted.x.new_zeros(len(self.fitted.x), 1, 1, 1)
-        return (free.frame.envelope.floor * free.frame.reference * camera.grid.pixel_area).square()[:, None, None, None]
+            return x.new_zeros(len(x), 1, 1, 1)
+        fine = camera.grid.resampled(camera.supersampling)
+        beyond = camera.expose(Brightness(problem, x, fine).beyond_the_frame() * fine.pixel_area)
+        spread = free.sigma.square().sum(1).sqrt()[:, None, None, None]
+        floor = (free.frame.envelope.floor * free.frame.reference * camera.grid.pixel_area)[:, None, None, None]
+        return (spread * beyond).square() + floor.square()
 
     def unresolved_subhalo_variance(self, camera: Camera, share: float) -> Tensor:
         """Return the variance that sub-halos too weak to be found add, (B, 1, H, W) [flux^2].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from lensphys.model.field import Modes
 from lensphys.model.light.sersic import Sersic, sersic_b
 from lensphys.tracing.grid import PixelGrid
 
-_DRAWN = 256  # pixels along a frame, where its light is given away as an image
+_DRAWN, _LARGEST = 256, 1024  # pixels along a frame, and of all, where its light is given away as an image
 
 
 class Envelope(Strict):
@@ -25,7 +26,7 @@ class Envelope(Strict):
     Args:
         cap: times the brightness at 0.3 R_sersic: what a steeper cusp holds is left to the field.
         floor: of the same: light for the field to work on where the Sersic has none.
-        edge: of the frame's half side, over which its light fades out.
+        edge: of the frame's half side, over which field and floor fade out beyond it.
         fainter: than its Sersic a galaxy may be, at most [e-folds].
         brighter: than its Sersic, at most [e-folds].
         bend: how sharply the field turns into these bounds [1 / e-folds].
@@ -33,29 +34,36 @@ class Envelope(Strict):
 
     cap: PositiveFloat = 3.0
     floor: NonNegativeFloat = 1e-3
-    edge: PositiveFloat = 0.05
+    edge: PositiveFloat = 0.25
     fainter: PositiveFloat = 8.0
     brighter: PositiveFloat = 6.0
     bend: PositiveFloat = 4.0
 
-    def light(self, profile: Tensor, unit: Tensor, field: Tensor) -> Tensor:
+    def light(self, profile: Tensor, unit: Tensor, window: Tensor, field: Tensor) -> Tensor:
         """Return the brightness that a field makes of that of a profile.
 
         Args:
             profile: brightness of the Sersic, (B, 1, H, W) [flux / arcsec^2].
             unit: of cap and floor, (B, 1, 1, 1) [flux / arcsec^2].
+            window: of field and floor, (B, 1, H, W), 1 in the frame and 0 far from it.
             field: (B, 1, H, W) [e-folds].
         """
-        lit = torch.minimum(profile, self.cap * unit) + self.floor * unit
-        return lit * self.bounded(field).exp()
+        lit = torch.minimum(profile, self.cap * unit) + self.floor * unit * window
+        return lit * self.bounded(field * window).exp()
 
-    def by_profile(self, profile: Tensor, unit: Tensor, field: Tensor) -> Tensor:
+    def by_profile(self, profile: Tensor, unit: Tensor, window: Tensor, field: Tensor) -> Tensor:
         """Return the derivative of `light` by the brightness of the profile, (B, 1, H, W)."""
-        return (profile < self.cap * unit).to(profile) * self.bounded(field).exp()
+        return (profile < self.cap * unit).to(profile) * self.bounded(field * window).exp()
 
-    def by_field(self, profile: Tensor, unit: Tensor, field: Tensor) -> Tensor:
+    def by_field(self, profile: Tensor, unit: Tensor, window: Tensor, field: Tensor) -> Tensor:
         """Return the derivative of `light` by the field, (B, 1, H, W) [flux / arcsec^2 per e-fold]."""
-        return self.light(profile, unit, field) * self.slope(field)
+        return self.light(profile, unit, window, field) * self.slope(field * window) * window
+
+    def by_window(self, profile: Tensor, unit: Tensor, window: Tensor, field: Tensor) -> Tensor:
+        """Return the derivative of `light` by the window, (B, 1, H, W) [flux / arcsec^2]."""
+        bent = field * window
+        floor = self.floor * unit * self.bounded(bent).exp()
+        return floor + self.light(profile, unit, window, field) * self.slope(bent) * field
 
     def bounded(self, field: Tensor) -> Tensor:
         """Return the field [e-folds], of any shape, bent into its bounds: a fit that ran into them finds back."""
@@ -99,7 +107,7 @@ class Frame(Rows):
         )
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions (B, 2, H, W) in the frame, 0 to 1, and its window (B, 1, H, W), 0 beyond its edge."""
+        """Return positions (B, 2, H, W), 0 to 1 in the frame, and its window (B, 1, H, W): 1 there, 0 far from it."""
         place = self._from_centre(beta)
         window = ((1 - place.abs().amax(1, keepdim=True)) / self.envelope.edge + 1).clamp(0, 1)
         return 0.5 * (place + 1), window
@@ -107,7 +115,7 @@ class Frame(Rows):
     def fading(self, beta: Tensor, window: Tensor) -> Tensor:
         """Return the gradient of the window (B, 1, H, W) that is at beta by beta, (B, 2, H, W) [1 / arcsec]."""
         along = self._from_centre(beta)
-        nearest = along.abs() == along.abs().amax(1, keepdim=True)  # the edge that the light fades out towards
+        nearest = along.abs() == along.abs().amax(1, keepdim=True)  # the edge that the field fades out towards
         steep = along.sign() / (self.envelope.edge * self.half_side)[:, None, None, None]
         steep = steep * nearest / nearest.sum(1, keepdim=True)
         return torch.where((window > 0) & (window < 1), -steep, 0.0)
@@ -120,9 +128,10 @@ class Frame(Rows):
 
 @dataclass(frozen=True)
 class FreeSource(LightProfile):
-    """Surface brightness (Sersic + a floor) exp(g), g a Gaussian random field in a frame; dark beyond its edge.
+    """Surface brightness (Sersic + a floor) exp(g), g a Gaussian random field in a frame; beyond it the Sersic.
 
-    Positive by construction, and with g = 0 the Sersic: the strength of the prior follows the light by itself.
+    Positive by construction, and with g = 0 the Sersic: the strength of the prior follows the light by itself. A frame
+    that ended in darkness would make the lens magnify what is in it for the light about it.
 
     Args:
         sersic: the profile, each of its values (B,).
@@ -139,8 +148,8 @@ class FreeSource(LightProfile):
 
     @property
     def half_side(self) -> Tensor:
-        """Of its frame, (B,) [arcsec]."""
-        return self.frame.half_side
+        """Of what holds its frame and its Sersic, (B,) [arcsec]."""
+        return torch.maximum((1 + self.frame.envelope.edge) * self.frame.half_side, self.sersic.half_side)
 
     @property
     def center_x(self) -> Tensor:
@@ -155,40 +164,41 @@ class FreeSource(LightProfile):
     def __call__(self, position: Tensor) -> Tensor:
         """Return the surface brightness (B, 1, H, W) at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
-        return self.frame.envelope.light(self.sersic(position), self._unit(position), self._field(place)) * window
+        return self.frame.envelope.light(self.sersic(position), self._unit(position), window, self._field(place))
 
     def by_field(self, position: Tensor) -> Tensor:
         """Return the derivative of the brightness by the field, (B, 1, H, W), at beta (B or 1, 2, H, W) [arcsec]."""
         place, window = self.frame.inside(position)
-        return self.frame.envelope.by_field(self.sersic(position), self._unit(position), self._field(place)) * window
+        return self.frame.envelope.by_field(self.sersic(position), self._unit(position), window, self._field(place))
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness (B, 1, H, W) and its derivatives by the Sersic's parameters, (B, P, 1, H, W)."""
         place, window = self.frame.inside(position)
         sersic, columns = self.sersic.derivatives(position, names)
-        known = sersic, self._unit(position), self._field(place)
+        known = sersic, self._unit(position), window, self._field(place)
         envelope = self.frame.envelope
-        return envelope.light(*known) * window, columns * (envelope.by_profile(*known) * window)[:, None]
+        return envelope.light(*known), columns * envelope.by_profile(*known)[:, None]
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
         place, window = self.frame.inside(beta)
         field, gradient = self.modes.field_and_gradient(self.g, place)
         steep = gradient / (2 * self.frame.half_side)[:, None, None, None]
-        known = self.sersic(beta), self._unit(beta), field
+        known = self.sersic(beta), self._unit(beta), window, field
         envelope = self.frame.envelope
         inside = self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known)
-        return window * inside + self.frame.fading(beta, window) * envelope.light(*known)
+        return inside + self.frame.fading(beta, window) * envelope.by_window(*known)
 
     def to_lenstronomy(self) -> list[Named]:
-        """Return it in lenstronomy's words: an image of its frame, of one lens.
+        """Return it in lenstronomy's words: an image of it, of one lens.
 
         Raises:
             LensphysError: if it is of several lenses.
         """
         check_one("the source is", len(self.g))
-        frame = self.frame
-        grid = PixelGrid(_DRAWN, _DRAWN, 2 * float(frame.half_side) * (1 + frame.envelope.edge) / _DRAWN)
+        frame, whole = self.frame, 2 * float(self.half_side)
+        count = min(_LARGEST, math.ceil(_DRAWN * whole / (2 * float(frame.half_side))))
+        grid = PixelGrid(count, count, whole / count)
         at = torch.stack([frame.center_x, frame.center_y], dim=1)[:, :, None, None]
         image = self(grid.positions(like=self.g) + at)[0, 0].cpu().numpy()
         place = {name: float(getattr(frame, name)) for name in CENTRE}
