@@ -165,6 +165,19 @@ def test_a_wide_lens_with_its_galaxy():
     assert float(found.numbers["subhalos"]) == 0
 
 
+def test_a_source_that_ran_into_its_bound_starts_off_it():
+    """At a bound its slope is none, and a smaller source would never be found; the lens stays where it is."""
+    lens = lit_lens()
+    problem = LensProblem.from_observation(lens.observation)
+    high = next(p.high for p in problem.space.parameters if p.name == "source.R_sersic")
+    stuck = problem.values(_truth(problem)) | {"source.R_sersic": torch.tensor([high])}
+    x = problem.unconstrained(stuck)
+    free = FitLitLens(LensLightSettings(), None, 30)._unstuck(problem, x)
+    moved = {n: float(v - stuck[n]) for n, v in problem.values(free).items() if abs(float(v / stuck[n] - 1)) > 1e-2}
+    assert list(moved) == ["source.R_sersic"] and moved["source.R_sersic"] < -0.1 * high
+    assert problem.at_bounds(x, 0.005) == [["source.R_sersic"]] and problem.at_bounds(free, 0.05) == [[]]
+
+
 def test_a_sersic_keeps_the_lens_that_was_found_only_if_it_stays_there():
     problem = LensProblem.from_observation(lit_lens().observation)
     fitter, truth = FitLitLens(LensLightSettings(), None, 5), _truth(problem)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
@@ -37,6 +38,7 @@ class RingSearch(Strict):
         held: share of its range by which a parameter of the mass may change while it is held and the source opens, and
             of itself by which the Einstein radius of the best lens may once a Sersic is fitted to the whole image.
         turned: standard deviations of its prior by which any other parameter of the mass may change then.
+        inside: share of its range by which the source of that Sersic starts off a bound that it had run into.
         minima: how many are followed.
         reached: ln evidence that it is worth that one more start ends at the same Einstein radius.
     """
@@ -50,6 +52,7 @@ class RingSearch(Strict):
     apart: PositiveFloat = 0.06
     held: PositiveFloat = 0.01
     turned: PositiveFloat = 0.5
+    inside: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     minima: PositiveInt = 10
     reached: NonNegativeFloat = 2.0
 

@@ -85,11 +85,17 @@ class LitLens:
 
     def _finished(self, whole: LensProblem, values: dict[str, Tensor]) -> Fitted:
         """The Sersic of the whole image behind the lens that was found; held there, if it would leave that lens."""
-        start = whole.unconstrained(values)
+        start = self._unstuck(whole, whole.unconstrained(values))
         free = finished(whole, start, self.steps // 3)
         if self._still(whole, start, free.x):
             return free
         return finished(*whole.held(start, self.settings.rings.held, whole.model.mass_names), self.steps // 3)
+
+    def _unstuck(self, whole: LensProblem, x: Tensor) -> Tensor:
+        """A state (1, P) with its source off the bounds that the search ran into: there nothing moves any more."""
+        inside = whole.space.off_bounds(x, self.settings.rings.inside)
+        sources = tuple(f"{name}." for name in whole.model.source)
+        return torch.where(torch.tensor([n.startswith(sources) for n in whole.model.names]).to(x.device), inside, x)
 
     def _still(self, problem: LensProblem, start: Tensor, end: Tensor) -> bool:
         """Whether two states (1, P) have the same lens: a Sersic takes the structure of a source for that of a lens."""

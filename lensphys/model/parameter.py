@@ -160,6 +160,11 @@ class ParameterSpace:
         fraction = torch.sigmoid(u)
         return torch.minimum(fraction, 1 - fraction) < edge
 
+    def off_bounds(self, u: Tensor, edge: float) -> Tensor:
+        """Return vectors (B, P) whose values are at least a share ``edge`` of their range from each bound."""
+        furthest = math.log((1 - edge) / edge)
+        return u.clamp(-furthest, furthest)
+
     def prior_residual(self, u: Tensor) -> Tensor:
         """Return (value - mean) / sigma of the parameters that have a prior, (B, number of priors)."""
         inner = self._inner(u)[:, self._places(u)]
