@@ -43,6 +43,7 @@ from summary_tables import (
     pair_sentence,
     real_lenses,
     short_table,
+    slope_table,
     survey_cost_table,
     zoo_table,
 )
@@ -59,7 +60,16 @@ PAGES: dict[str, tuple[str, ...]] = {
     "README.md": ("gain", "short", "real_lenses"),
     "docs/index.md": ("gain",),
     "docs/results/simulated.md": ("simulated", "studies"),
-    "docs/results/galaxies.md": ("any_source", "linear_field", "zoo", "mergers", "completeness", "injected", "network"),
+    "docs/results/galaxies.md": (
+        "any_source",
+        "linear_field",
+        "zoo",
+        "mergers",
+        "slope",
+        "completeness",
+        "injected",
+        "network",
+    ),
     "docs/results/real.md": (
         "real",
         "multipoles",
@@ -93,6 +103,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "zoo": (("any_source/zoo.json",), zoo_table),
     "injected": (("any_source/injected.json",), injected_table),
     "mergers": (("any_source/mergers.json",), mergers_table),
+    "slope": (("any_source/slope.json",), slope_table),
     "linear_field": (("any_source/linear_field.json",), linear_field_table),
     "network": (("network/table.json",), network_table),
     "fits": (("speed/fits.json",), fits_table),

@@ -288,6 +288,21 @@ def mergers_table(tree: Tree) -> str:
     )
 
 
+def slope_table(tree: Tree) -> str:
+    """Return how well what hangs on the slope of the mass is known.
+
+    Args:
+        tree: ``any_source/slope.json``.
+    """
+    rows = []
+    for model, found in tree["table"].items():
+        for key in ("theta_E", "slope", "magnification", "source_flux"):
+            one = found[key]
+            off = [f"{100 * one[name]:.1f}%" for name in ("off_median", "off_largest")]
+            rows.append([model, key, str(one["of"]), *off, f"{one['within_error']} of {one['of']}"])
+    return markdown(["model", "", "lenses", "off, median", "at most", "within its error"], rows)
+
+
 def fits_table(tree: Tree) -> str:
     """Return how long stacks of real-looking galaxies take.
 
