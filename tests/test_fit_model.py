@@ -174,7 +174,14 @@ def test_the_resolved_model_says_all():
         ),
         ("more_lenses: [{kind: multipole}]", "missing key 'more_lenses.0.m'"),
         ("lens: {kind: epl, gamma: 3.5}", "'lens.gamma': must lie between 1 and 3, got 3.5"),
-        ("lens: {kind: sie, theta_E: -1}", "'lens.theta_E': must be positive"),
+        ("lens: {kind: sie, theta_E: -1}", "'lens.theta_E': must be positive, got -1"),
+        ("lens: {kind: sie, e1: 2.0}", "'lens': SIE: the ellipticity |e| = (1-q)/(1+q) must be below 1, got 2 from e1"),
+        ("lens: {kind: sie, e1: 0.8, e2: 0.8}", "must be below 1, got 1.13137 from e1 = 0.8 and e2 = 0.8"),
+        ("source: {e1: 1.0}", "'source': Sersic: the ellipticity |e| = (1-q)/(1+q) must be below 1, got 1 from e1"),
+        ("source: {n_sersic: 50}", "'source.n_sersic': must lie between 0 and 40, got 50"),
+        ("shear: {gamma1: 5}", "'shear.gamma1': must lie between -1 and 1, got 5"),
+        ("lens: sie", "'lens': must be a group of keys, got 'sie'"),
+        ("potential: 1.2", "'potential': must be a group of keys, got 1.2"),
         (
             "lens: {kind: sie, e1: {kind: uniform, low: -1, high: 0}}",
             "'lens.e1': a fit keeps e1 between -0.6 and 0.6, and",
@@ -199,6 +206,11 @@ def test_the_resolved_model_says_all():
 def test_what_it_cannot_be_is_refused(text, message):
     with pytest.raises(LensphysError, match=re.escape(message)):
         model(text)
+
+
+def test_a_number_that_no_fit_would_find_may_be_fixed():
+    lens = model("lens: {kind: sie, theta_E: 3.0, e1: 0.7}").lens_model.mass["lens"]
+    assert lens.fixed == {"theta_E": 3.0, "e1": 0.7}
 
 
 # ---------------------------------------------------------------- each model is recovered

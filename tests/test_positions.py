@@ -187,7 +187,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.Lens([lp.Sersic(1.0, 0.2, 1.0)]), "a lens is made of MassProfile components, got Sersic"),
     (lambda: lp.Light([lp.SIS(1.0)]), "a light is made of LightProfile components, got SIS"),
     (lambda: lp.SIS(torch.tensor([1.0, 2.0])).critical_curves(), "are those of one lens, .* those of 2"),
-    (lambda: lp.Shear(1.2, 0.0).critical_curves(), "reach farther than 1000 arcsec"),
+    (lambda: lp.Shear(0.9, 0.9).critical_curves(), "reach farther than 1000 arcsec"),
     (lambda: lp.SIS(1.0).critical_curves(half_width=-2.0), "half_width must be positive"),
     (lambda: lp.SIS(1.0, 0.5, 0.0).critical_curves(half_width=1.2), "leaves the square of half_width 1.2 arcsec: give"),
     (lambda: lp.SIS(1.0, 0.5, 0.0).caustics(half_width=1.2), "leaves the square of half_width 1.2 arcsec: give a lar"),

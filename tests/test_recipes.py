@@ -414,5 +414,5 @@ def test_a_faulty_recipe_leaves_nothing(tmp_path):
     done = run("lsst", "-o", out, "--set", "source.e1=0.9", "--set", "source.e2=0.9")
     assert done.exit_code == 2 and "|e| must stay below 1: narrow their distributions" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
-    with pytest.raises(LensphysError, match="'source.R_sersic': must be positive, and would be drawn as low as -1"):
+    with pytest.raises(LensphysError, match="'source.R_sersic': must be positive, got -1"):
         simulate(Recipe.named("model_2", ["source.R_sersic=-1"]), 1, out)

@@ -289,7 +289,7 @@ def test_recipe_and_instrument_must_fit(tmp_path):
     )
     with pytest.raises(LensphysError, match="noise that is estimated from images cannot be simulated"):
         run(instrument=str(blind))
-    with pytest.raises(LensphysError, match=r"'lens.mass': must be positive, and would be drawn as low as -1"):
+    with pytest.raises(LensphysError, match=r"'lens.mass': must be positive, got -1"):
         run(lens={"kind": "sis", "mass": -1})
 
 

@@ -178,7 +178,7 @@ def test_instruments_in_counts_may_vary_their_psf(tmp_path):
         (
             "varied",
             ["conditions.psf_fwhm=-0.1"],
-            "'conditions.psf_fwhm': must be positive, and would be drawn as low as -0.1",
+            "'conditions.psf_fwhm': must be positive, got -0.1",
         ),
         ("model_1", ["conditions={exposure_time: 100, background_rms: 0.1}"], "'conditions' may only draw psf_fwhm"),
     ],

@@ -270,6 +270,8 @@ Distribution = Annotated[
 
 
 def _positive(distribution: Distribution) -> Distribution:
+    if isinstance(distribution, Fixed) and not distribution.value > 0:
+        raise ValueError("must be positive")
     if not distribution.lowest > 0:
         raise ValueError(
             f"must be positive, and would be drawn as low as {distribution.lowest:g}: narrow it, or make it a "

@@ -22,6 +22,7 @@ PositivePair = Annotated[tuple[PositiveFloat, PositiveFloat], Field(strict=False
 _MOST_BYTES = 1_000_000  # of a settings file: a list of ten thousand numbers has a tenth of it
 _MOST_VALUES = 100_000  # in a settings file, when its aliases are written out
 _MOST_FAULTS = 5  # named in a message
+_NO_GROUP = {"model_type", "model_attributes_type"}  # what pydantic calls a value in place of a group of keys
 
 
 class _Loader(yaml.SafeLoader):
@@ -106,6 +107,8 @@ def _sentence(error: Any, tree: Any, settings: type[Strict]) -> str:
     if error["type"] == "union_tag_invalid":
         tag, tags = error["ctx"]["tag"], error["ctx"]["expected_tags"]
         return f"'{key}': unknown kind {shortened(tag)!r}, choose one of {tags}"
+    if error["type"] in _NO_GROUP:
+        return f"'{key}': must be a group of keys, got {shortened(repr(error['input']))}"
     said = error["msg"].removeprefix("Value error, ")
     if isinstance(error.get("ctx", {}).get("error"), LensphysError):
         return f"'{key}': {said}"

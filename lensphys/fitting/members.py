@@ -14,6 +14,7 @@ from pydantic import AfterValidator, PositiveFloat, SerializeAsAny, model_valida
 from lensphys.basics.distributions import Distribution, Knowledge
 from lensphys.basics.settings import chosen_by_kind
 from lensphys.model import LIGHT, MASS, Component, GalaxyImage, Member, Parameter, Pixels, Sersic, Shear
+from lensphys.model.component import check_values
 from lensphys.model.declared import Declared, distribution_of, settings_of
 
 _REACH = 5.0  # sigma from the mean of a Gaussian prior where the bounds are
@@ -33,6 +34,17 @@ class MemberSettings(Declared):
             for p in component.parameters
         }
 
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        known = {name: distribution.knowledge for name, distribution in self._given.items()}
+        check_values(self.component, {name: k.mean for name, k in known.items() if k.sigma == 0})
+        return self
+
+    @property
+    def _given(self) -> dict[str, Distribution]:
+        """What is said of each parameter of which something is."""
+        return {p.name: d for p in self.component.parameters if (d := getattr(self, p.name)) is not None}
+
     def member(self, tied: Mapping[str, str] | None = None, held: Mapping[str, float] | None = None) -> Member:
         """Return the member.
 
@@ -40,7 +52,7 @@ class MemberSettings(Declared):
             tied: where parameters are whose values it takes over, unless they are given: own name -> other's.
             held: values of others, unless they are given.
         """
-        given = {p.name: d for p in self.component.parameters if (d := getattr(self, p.name)) is not None}
+        given = self._given
         component = self._fitted(given)
         own = {p.name for p in component.parameters} - set(given)
         tied = {name: other for name, other in (tied or {}).items() if name in own}

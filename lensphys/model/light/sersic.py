@@ -131,7 +131,8 @@ class Sersic(LightProfile):
     parameters = (
         Parameter("amp", "flux / arcsec^2", Peaks(1e-4), Peaks(1e3), logarithmic=True),
         Parameter("R_sersic", "arcsec", 0.01, HalfWidths(1.0), 0.25, 1.0, logarithmic=True),
-        Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True),
+        # beyond it exp(b) at the centre leaves float32
+        Parameter("n_sersic", "", 0.3, 8.0, 1.5, 0.7, logarithmic=True, domain=(0.0, 40.0)),
         Parameter("e1", "", -0.6, 0.6, 0.0, 0.3),
         Parameter("e2", "", -0.6, 0.6, 0.0, 0.3),
         *SOURCE_CENTRE,

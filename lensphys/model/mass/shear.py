@@ -73,8 +73,8 @@ class Shear(ScaleFree):
     at_origin = True
     about_lens = True
     parameters = (
-        Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1),
-        Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1),
+        Parameter("gamma1", "", -0.4, 0.4, 0.0, 0.1, domain=(-1.0, 1.0)),  # of 1 or more it mirrors the whole sky
+        Parameter("gamma2", "", -0.4, 0.4, 0.0, 0.1, domain=(-1.0, 1.0)),
         *GALAXY_CENTRE,
     )
 
