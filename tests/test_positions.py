@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from astropy import units
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.lens_model_extensions import LensModelExtensions
 
@@ -20,6 +20,7 @@ from lensphys.model.mass.multipole import MultipoleWaves
 from lensphys.model.points import quadrature
 from lensphys.tracing.grid import PixelGrid
 
+MASKED = np.ma.masked_array([1.0, 2.0], [False, True])
 PLACE = {"center_x": 0.07, "center_y": -0.04}
 PROFILES: dict[str, MassProfile] = {
     "sis": lp.SIS(theta_E=1.2, **PLACE),
@@ -318,6 +319,8 @@ def test_positions_are_quantities(unit):
     "do, message",
     [
         (lambda: PROFILES["sie"].deflection(1.0 * units.kpc, 0.0), "positions are angles: got the unit 'kpc'"),
+        (lambda: PROFILES["sie"].potential(MASKED, 0.0), "positions: 1 of 2 are masked: give the others"),
+        (lambda: PROFILES["sie"].shear(0.0, MaskedColumn(MASKED, unit="deg")), "positions: 1 of 2 are masked"),
         (lambda: PROFILES["sie"].deflection(1.0, 1j), "positions are two numbers or arrays"),
         (lambda: PROFILES["sie"].deflection(torch.tensor(1j), 0.0), "positions are two numbers or arrays"),
         (lambda: lp.SIE(theta_E=[1.0, 2.0], e1=[0.1, 0.2, 0.3]), "SIE has values of 2 of theta_E and 3 of e1: give"),

@@ -37,7 +37,7 @@ class Points:
         Quantities of astropy are turned into arcsec.
 
         Raises:
-            LensphysError: if they are no real numbers or no angles, or do not broadcast.
+            LensphysError: if they are no real numbers or no angles, do not broadcast, or some of them are masked.
 
         Example:
             >>> Points.from_xy([0.0, 1.0], 2.0).position.shape
@@ -73,6 +73,8 @@ def _told(value: Any) -> str:
 
 def _in_arcsec(value: Any) -> Any:
     """A quantity, or a column of a table with a unit, as numbers in arcsec; what has no unit as it is."""
+    if masked := np.count_nonzero(np.ma.getmask(value)):
+        raise LensphysError(f"positions: {masked} of {np.size(value)} are masked: give the others, x[~x.mask]")
     if getattr(value, "unit", None) is None:
         return value
     from astropy import units
