@@ -369,8 +369,8 @@ BAD_ARRAYS = {
     "negative": (-np.abs(stack(1)) - 1, "a.npy has no positive pixel: there is nothing to super-resolve"),
     "constant": (np.ones((1, H, W)), "a.npy is 1 everywhere: there is nothing to super-resolve"),
     "bad": (np.where(np.arange(H * W).reshape(H, W) < 97, np.nan, stack(1)), "has 97 NaN or infinite pixels of 192"),
-    "too faint": (stack() * 1e-19, "the first one has values up to 3.*e-19, out of reach of float32"),
-    "too bright": (stack() * 1e20, "has values up to 3.*e[+]20, out of reach of float32: use another flux unit"),
+    "too faint": (stack() * 1e-19, r"values up to 3.*e-19, and their squares .* float32: divide it .* by 1e-19"),
+    "too bright": (stack() * 1e20, "up to 3.*e[+]20, and their squares .* write 1e20 before its unit"),
     "overflowing": (np.full((1, H, W), 1e300), "192 NaN or infinite pixels of 192, more than half"),
 }
 

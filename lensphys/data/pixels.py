@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any, Self
@@ -104,7 +105,11 @@ def fault(image: Array) -> str:
     if peak == 0:
         return "is zero everywhere: there is nothing to super-resolve"
     if not _SINGLE_PRECISION[0] <= peak <= _SINGLE_PRECISION[1]:
-        return f"has values up to {peak:.1e}, out of reach of float32: use another flux unit"
+        unit = f"1e{math.floor(math.log10(peak))}"
+        return (
+            f"has values up to {peak:.1e}, and their squares are out of reach of float32: divide it and its noise by "
+            f"{unit}, a variance by its square, and write {unit} before its unit (BUNIT)"
+        )
     if float(image[good].min()) == float(image[good].max()):
         return f"is {peak:.3g} everywhere: there is nothing to super-resolve"
     if float(image[good].max()) <= 0:
