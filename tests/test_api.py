@@ -528,6 +528,20 @@ def test_simulated_lenses_have_images_and_truth(data):
 
 
 @pytest.mark.slow
+def test_what_an_image_does_not_say_is_that_of_the_training_however_the_network_is_named(data, tmp_path):
+    image, told = data.images[0].image, []
+    np.save(tmp_path / "a.npy", image)
+    for given, weights in ((image, "model_3"), (image, lp.load("model_3")), (tmp_path / "a.npy", lp.load("model_3"))):
+        result = lp.super_resolve(given, weights=weights, refine=0)
+        told.append(result.images.set.psf)
+        assert result.images.noise == pytest.approx(data.images[0].noise, rel=1e-6)
+    done = CliRunner().invoke(
+        app, ["super-resolve", f"{tmp_path}/a.npy", "-o", f"{tmp_path}/a.npz", "--weights", "model_3", "--refine", "0"]
+    )
+    assert f"PSF: that of the instrument of the training ({told[0]})" in done.output
+    assert told == ["HST WFC3 F160W, legacy Model 3"] * 3
+
+
 def test_shipped_weights_by_name_by_folder_and_as_they_were_loaded(data):
     network = lp.load("model_3")
     folder = ROOT / "lensphys" / "weights" / "model_3"

@@ -27,6 +27,7 @@ class Chosen:
         folder: of its run or weights; None where it has neither.
         scale: by how much pixels become smaller where nobody says.
         record: for the provenance.
+        instrument: that its weights were trained on, if it has any.
     """
 
     method: Method
@@ -34,13 +35,7 @@ class Chosen:
     folder: Path | None = None
     scale: int = 2
     record: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def instrument(self) -> Instrument | None:
-        """The instrument that its weights were trained on, if it has any."""
-        from lensphys.training.experiment import run_instrument
-
-        return None if self.folder is None else run_instrument(self.folder)
+    instrument: Instrument | None = None
 
     @property
     def identity(self) -> str:
@@ -145,17 +140,17 @@ def _refined(method: Method, name: str, refine: int | None, folder: Path | None 
     """A method, refined where it can be and ``refine`` is not 0."""
     from lensphys.methods import Refinable
 
-    scale = int(getattr(method, "scale", 2))
+    scale, instrument = int(getattr(method, "scale", 2)), getattr(method, "instrument", None)
     if not isinstance(method, Refinable):
         if refine is not None:
             raise LensphysError(
                 f"--refine starts from an amortised network's answer, and {folder or name} holds another one"
             )
-        return Chosen(method, name, folder, scale)
+        return Chosen(method, name, folder, scale, instrument=instrument)
     if refine == 0:
-        return Chosen(method, f"{name}, one pass", folder, scale)
+        return Chosen(method, f"{name}, one pass", folder, scale, instrument=instrument)
     how = "refined" if refine is None else f"refined {refine} x"
-    return Chosen(method.refined(refine), f"{name}, {how}", folder, scale)
+    return Chosen(method.refined(refine), f"{name}, {how}", folder, scale, instrument=instrument)
 
 
 def run_of(weights: str | Path) -> Path:

@@ -162,9 +162,19 @@ class Images:
         return array[0] if self.single else array
 
 
-def as_images(given: Images | File | Array) -> Images:
-    """Return images that were read as they are, and others, a file or an array (H, W) or (N, H, W), as `read` does."""
-    return given if isinstance(given, Images) else read(given)
+def as_images(given: Images | File | Array, fallback: Instrument | None = None) -> Images:
+    """Return images that were read as they are, and others, a file or an array (H, W) or (N, H, W), as `read` does.
+
+    Args:
+        given: the images.
+        fallback: the instrument of what neither names one nor says it: that of a training.
+    """
+    if isinstance(given, Images):
+        return given
+    with in_python():
+        found = _given(_as_array(given), None, None)
+        psf = kernel(found.psf, "the PSF given")
+        return _seen(found, psf=psf, pixel_scale=found.pixel_scale, fallback=fallback)
 
 
 def read(
@@ -222,19 +232,15 @@ def read(
         psf, noise, mask = map(_as_array, (psf, noise, mask))
         given = _given(_as_array(path), mask, noise)
         pixel_scale = given.pixel_scale if pixel_scale is None else pixel_scale
-        reading = Reading(
+        return _seen(
+            given,
             instrument=None if instrument is None else telescope(instrument),
             psf=kernel(given.psf if psf is None else psf, "the PSF given", psf_scale),
-            error=_noise_map(given.noise),
-            mask=given.mask,
             pixel_scale=pixel_scale,
             sky=sky,
             bad_pixels=bad_pixels,
             choice=choice_of(None if ext is None else str(ext), band, mask_means),
         )
-        images = read_images(given.contents, reading)
-    tell(images.remarks)
-    return Images(images, given.single or (images.header is not None and len(images.index) == 1), given.name)
 
 
 @dataclass(frozen=True)
@@ -258,6 +264,13 @@ class _Given:
     single: bool = False
     psf: Array | None = None
     pixel_scale: float | None = None
+
+
+def _seen(given: _Given, **reading: Any) -> Images:
+    """Return the images that are given, read with their noise and mask, and so; tell of them."""
+    images = read_images(given.contents, Reading(error=_noise_map(given.noise), mask=given.mask, **reading))
+    tell(images.remarks)
+    return Images(images, given.single or (images.header is not None and len(images.index) == 1), given.name)
 
 
 @singledispatch

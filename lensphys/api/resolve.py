@@ -83,7 +83,8 @@ def super_resolve(
 
     Args:
         images: what `lensphys.read` returned; or a file, or an array (H, W) or (N, H, W), that it reads without further
-            arguments; or a `lensphys.Dataset`: several images of one lens, which are fitted together.
+            arguments, and whose PSF and noise, where none are known, are those of the network's training; or a
+            `lensphys.Dataset`: several images of one lens, which are fitted together.
         scale: factor by which pixels become smaller; None for the network's own, or 2 without a network.
         weights: a network: the name of one that comes with the package (``lensphys list weights``), the run folder of a
             training, or what `lensphys.load` returned. Its answer is refined by a fit where it can be.
@@ -110,10 +111,10 @@ def super_resolve(
         result.plot().savefig("lens.png")
         result.write("lens_sr.fits")
     """
-    given = images if isinstance(images, Dataset) else as_images(images)
     with in_python():
         redshifts, where = Redshifts.given(z_lens, z_source), device_of(device)
         chosen = chosen_for(weights, method, model, refine, where)
+        given = images if isinstance(images, Dataset) else as_images(images, chosen.instrument)
         factor = check_whole("scale", chosen.scale if scale is None else scale, 1, FINEST)
         if isinstance(given, Dataset):
             if target_psf is not None:

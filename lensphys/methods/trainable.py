@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from lensphys.observation import Observation
+from lensphys.observation import Instrument, Observation
 from lensphys.observation.validity import Validity
 from lensphys.prediction import Prediction
 
@@ -85,9 +85,11 @@ class TrainableMethod(Trainable[Batch]):
 
     Attributes:
         validity: what images the weights have learned from; None where nobody says.
+        instrument: whose images these were; None where there were several, or none.
     """
 
     validity: Validity | None = None
+    instrument: Instrument | None = None
 
     @abstractmethod
     def predict(self, observation: Observation, scale: int | None = None) -> Prediction:

@@ -393,7 +393,7 @@ def load_run(run: Path, *, trust: Collection[str] = ()) -> TrainableMethod:
     if not isinstance(method, TrainableMethod):
         raise LensphysError(f"{run} holds a {settings.name}, which serves a training and super-resolves nothing")
     load_weights(method, run)
-    method.validity = run_validity(run)
+    method.validity, method.instrument = run_validity(run), run_instrument(run)
     return method.eval()
 
 
