@@ -310,6 +310,7 @@ def test_a_cut_out_is_read_as_it_was_simulated(tmp_path, recipe, changes):
     assert np.array_equal(observation.noise.sigma[0, 0].numpy(), truth.error)
     assert observation.camera.grid.shape == truth.lr.shape
     assert observation.camera.grid.scale == pytest.approx(truth.camera.grid.scale, rel=1e-9)
+    assert observation.camera.supersampling == truth.camera.supersampling
     expected = psf_kernel(truth.camera)
     if expected is None:
         assert observation.camera.psf.kernel.tolist() == [[1.0]]  # which blurs nothing

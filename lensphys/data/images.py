@@ -214,14 +214,14 @@ def _images(path: Path | InMemory, reading: Reading, rows: Array | None) -> Imag
         instrument = instrument.model_copy(update={"pixel_scale": scale})  # so much sky falls into a pixel
     image, good, seen = _pixels(contents, reading.sky, remarks)
     preset = None if instrument is None else _Preset(instrument, conditions, contents.units, str(path), origin)
-    blur, source = _psf(contents, scale, preset, reading.psf, remarks)
+    blur, source, told = _psf(contents, scale, preset, reading.psf, remarks)
     noise, known = _noise(contents, image, good, preset, reading.error, remarks)
     counts = seen & known
     _check_enough(path, contents.numbers, counts.expand_as(image))
     # a telescope's pixel integrates over its area; an instrument says so of itself
     own_psf = isinstance(blur, PixelPSF) and contents.instrument is None
     points = instrument.points if instrument is not None and not own_psf else _points(blur, scale)
-    observation = Observation(image, Camera(grid, blur, points), noise, None if bool(counts.all()) else counts)
+    observation = Observation(image, Camera(grid, blur, told or points), noise, None if bool(counts.all()) else counts)
     if contents.observed:
         observation = without_bad_pixels(observation, reading.bad_pixels, remarks)
     return ImageSet(observation, contents.header, of_all([remarks]), source, contents.carried, contents.numbers)
@@ -363,8 +363,8 @@ def _pixel_scale(
 
 def _psf(
     contents: Contents, scale: float, preset: _Preset | None, given: str | Path | Kernel | None, remarks: list[str]
-) -> tuple[PSF, str]:
-    """The PSF, and where it comes from."""
+) -> tuple[PSF, str, int | None]:
+    """The PSF, where it comes from, and at how many points to a pixel's side light is taken, where it says so."""
     kernel = contents.kernel if given is None else given
     if isinstance(kernel, str | Path):
         kernel = read_kernel("PSF file", Path(kernel), contents.subject, contents.plane)
@@ -375,12 +375,12 @@ def _psf(
         remarks.append(star.sentence(_with_fwhm(kernel.label, psf), pixel))
         remarks += [*kernel.contradiction(scale), *_other_filter(kernel, contents)]
         _check_kernel_scale(kernel.where, pixel, scale)
-        return psf, kernel.label
+        return psf, kernel.label, kernel.points
     if preset is not None:
         remarks += preset.told("PSF")
-        return preset.psf, preset.instrument.description
+        return preset.psf, preset.instrument.description, None
     remarks.append(NO_PSF)
-    return UnknownPSF(), "none is known"
+    return UnknownPSF(), "none is known", None
 
 
 def _with_fwhm(name: str, psf: PixelPSF) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from lensphys.basics.checks import LensphysError, is_number
+from lensphys.basics.checks import LensphysError, check_whole, is_number
 from lensphys.fits.file import MOST_PIXELS, FitsFile, Hdu
 from lensphys.fits.given import Subject, map_for
 from lensphys.fits.header import filter_of, kernel_scale, same_scale, stated_scale, with_numbers
@@ -19,6 +19,8 @@ from lensphys.fits.names import IMAGE, PSF
 Array = NDArray[Any]
 
 _PSFEX = "PSF_DATA"
+POINTS = "PIXPOINT"  # our card for `Kernel.points`
+_MOST_POINTS = 32
 # STPSF; others; STPSF where nothing else stands
 OVERSAMPLINGS = ("OVERSAMP", "OVERSMPL", "OVRSAMP", "OVSAMP", "SUBSAMP", "OSAMP", "SAMPLING", "DET_SAMP")
 _ASSUMED = "as large as {}, since its header says no other"
@@ -56,6 +58,8 @@ class Kernel:
         where: the file and the extension, for messages.
         remarks: what is to be said of it, in words that follow its name.
         band: of which it is, "" if the file does not say.
+        points: along the side of a pixel of the image, where the light that it blurs is taken; None if the file does
+            not say.
     """
 
     values: Array
@@ -64,6 +68,7 @@ class Kernel:
     where: str = ""
     remarks: tuple[str, ...] = ()
     band: str = ""
+    points: int | None = None
 
     def contradiction(self, pixel: float) -> list[str]:
         """Return what is to be said of a scale that is the image's [arcsec] beside an oversampling that denies it."""
@@ -143,7 +148,12 @@ def kernel_of(hdu: Hdu, file: FitsFile, plane: CubePlane | None = None) -> Kerne
     band = filter_of(hdu.header) or filter_of(file.primary)
     if not is_number(oversampling) or not 0 < oversampling < float("inf"):
         raise LensphysError(f"{hdu.where} has {key} = {repr(oversampling)[:20]}, expected a number above zero")
-    return Kernel(values.astype(np.float64), scale, float(oversampling), hdu.where, tuple(remarks), band)
+    return Kernel(values.astype(np.float64), scale, float(oversampling), hdu.where, tuple(remarks), band, _points(hdu))
+
+
+def _points(hdu: Hdu) -> int | None:
+    points = hdu.header.get(POINTS)
+    return None if points is None else check_whole(f"{POINTS} of {hdu.where}", points, 1, _MOST_POINTS)
 
 
 def _evaluated(hdu: Hdu) -> Kernel:

@@ -142,8 +142,8 @@ def write_cut_out(path: Path, truth: Truth) -> None:
     """Write a sample as a FITS cut-out that `lensphys super-resolve` reads, as a telescope's pipeline would make it.
 
     The primary image is lr; ERR its standard deviation, PSF the kernel (on pixels of its own PIXSCALE, the supersampled
-    ones where the telescope integrates over pixels), TRUTH hr_clean, ALPHA the deflection on the pixels of TRUTH, along
-    columns and rows. Where noise is estimated from the image, so is ERR.
+    ones where the telescope integrates over pixels; PIXPOINT says at how many points to a side), TRUTH hr_clean, ALPHA
+    the deflection on the pixels of TRUTH, along columns and rows. Where noise is estimated from the image, so is ERR.
 
     North is up and East is left, as on the sky: x grows to the West, x = -RA cos Dec. The place on the sky is none,
     (0, 0).
@@ -155,6 +155,7 @@ def write_cut_out(path: Path, truth: Truth) -> None:
     from astropy.io import fits
 
     from lensphys.fits.header import rescaled_header
+    from lensphys.fits.kernel import POINTS
 
     sky, factor = _sky(truth), truth.hr_clean.shape[0] // truth.lr.shape[0]
     fine = rescaled_header(sky, factor)
@@ -169,7 +170,9 @@ def write_cut_out(path: Path, truth: Truth) -> None:
     if kernel is None and truth.camera.psf.known:
         kernel = np.ones((1, 1)), truth.camera.grid.scale  # a file without a PSF says that nobody knows it
     if kernel is not None:
-        planes.append(("PSF", kernel[0], fits.Header([("PIXSCALE", kernel[1], "[arcsec]")]), "", "sum 1"))
+        pixels = fits.Header([("PIXSCALE", kernel[1], "[arcsec]")])
+        pixels[POINTS] = (truth.camera.supersampling, "points of light to an image pixel's side")
+        planes.append(("PSF", kernel[0], pixels, "", "sum 1"))
     for name, plane, header, its_unit, comment in planes:
         hdus.append(fits.ImageHDU(_image(plane), header.copy(), name=name))
         hdus[-1].header["BUNIT"] = (its_unit, comment)
