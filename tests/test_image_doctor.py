@@ -104,6 +104,16 @@ def test_what_is_missing_is_told(tmp_path):
     assert "no noise is known" in told(findings)
 
 
+def test_a_psf_of_an_image_without_pixel_scale_is_told_in_pixels(tmp_path):
+    star = np.exp(-np.log(2) * (np.arange(-6, 7) ** 2)[:, None] - np.log(2) * np.arange(-6, 7) ** 2)
+    psf = fits.ImageHDU(star / star.sum(), name="PSF")
+    fits.HDUList([fits.PrimaryHDU(ring()), psf]).writeto(tmp_path / "a.fits")
+    assert "FWHM 2 pixels" in told(diagnose_images(tmp_path / "a.fits"))
+    psf.header["PIXSCALE"] = 0.05
+    fits.HDUList([fits.PrimaryHDU(ring()), psf]).writeto(tmp_path / "b.fits")
+    assert 'FWHM 0.1"' in told(diagnose_images(tmp_path / "b.fits"))
+
+
 def test_what_cannot_be_used_is_an_error_in_one_sentence(tmp_path):
     fits.writeto(tmp_path / "cube.fits", np.zeros((3, 32, 32), "f4"), fits.Header({"PIXSCALE": 0.05}))
     findings = diagnose_images(tmp_path / "cube.fits")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensphys.basics.checks import LensphysError, check_choice, shortened
+from lensphys.basics.checks import LensphysError, check_choice, check_whole, shortened
 
 if TYPE_CHECKING:
     from lensphys.fitting import FitModel
@@ -68,8 +68,10 @@ def chosen_for(
     """Return what super-resolves: a fit, if nothing is said.
 
     Raises:
-        LensphysError: if two things are asked for, or one is not there.
+        LensphysError: if two things are asked for, one is not there, or ``refine`` is below 0.
     """
+    if refine is not None:
+        check_whole("--refine", refine, 0)
     if model is not None:
         return _fit_of(model, weights=weights, method=method, refine=refine)
     if weights is not None and method is not None:

@@ -195,6 +195,8 @@ class InMemory:
             raise LensphysError(
                 f"{self} must hold real numbers in the shape (H, W) or (N, H, W), got {pixels.dtype} {pixels.shape}"
             )
+        stack = as_stack(self, pixels)
+        check_size(self, stack)
         if is_magnitude(Header({"BUNIT": self.unit})):
             raise LensphysError(f"{self} holds magnitudes or another logarithm ({self.unit}): give fluxes")
         mask = None
@@ -206,7 +208,7 @@ class InMemory:
                     f"the mask of {self} masks the lens: it must be True where a pixel counts, give ~mask"
                 )
         with np.errstate(over="ignore"):
-            stack = np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-2:]), dtype=np.float32)
+            stack = np.ascontiguousarray(stack, dtype=np.float32)
         return Contents(stack, np.arange(len(stack)), len(stack), mask=mask, unit=self.unit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def _scale(path: Path, images: ImageSet, own: float | None) -> Iterator[Finding]
 
 
 def _used(images: ImageSet, *, known: bool) -> Iterator[Finding]:
-    """What is used of the file, and what is assumed; without sizes of pixels where their scale is not known."""
+    """What is used of the file, and what is assumed; in pixels where their scale is not known."""
     seen = images.observation
     height, width = seen.camera.grid.shape
     left = seen.image.numel() - int(seen.n_unmasked.sum())
@@ -135,7 +136,13 @@ def _used(images: ImageSet, *, known: bool) -> Iterator[Finding]:
     for remark in images.remarks:
         severity: Severity = "warning" if remark == NO_PSF else "note"
         remark = remark.replace("(give --", "(give super-resolve --").replace(": give --", ": give super-resolve --")
-        yield Finding("read", severity, remark if known else remark.replace(f' of {_PRETENDED:.4g}"', ""))
+        yield Finding("read", severity, remark if known else _in_pixels(remark))
+
+
+def _in_pixels(remark: str) -> str:
+    """A remark on what has the pretended scale: in its pixels, without their size."""
+    plain = remark.replace(f' of {_PRETENDED:.4g}"', "")
+    return remark if plain == remark else re.sub(r'(?<=\d)"', " pixels", plain)
 
 
 def _odd(images: ImageSet, settings: SymptomSettings) -> Iterator[Finding]:
