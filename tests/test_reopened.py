@@ -11,6 +11,7 @@ import lensphys as lp
 from lensphys.api.result import Result
 from lensphys.data.images import Reading, read_images
 from lensphys.data.joint import JointFile, write_joint
+from lensphys.fits.image import Choice
 from lensphys.viewer.reading import read_results
 
 PLANES = ("image", "sigma", "kappa", "alpha", "constrained", "source", "residual")
@@ -160,5 +161,13 @@ def test_a_result_as_an_input_is_called_one(tmp_path):
     path = fits_result(tmp_path)
     assert any("lens_sr.fits is a result of lensphys" in remark for remark in read_images(path).remarks)
     assert not any("is a result" in remark for remark in read_images(tmp_path / "lens.fits").remarks)
+    with fits.open(path, mode="append") as hdus:  # as of a lens whose galaxy shines
+        hdus.append(fits.ImageHDU(hdus["LR"].data, hdus["LR"].header, name="ARC"))
+    again = read_images(path)
+    assert any("PRIMARY was super-resolved before" in remark for remark in again.remarks)
+    assert again.observation.image.shape[-2:] == fits.getdata(path).shape
+    before = read_images(path, Reading(choice=Choice(extension="LR"))).observation
+    assert before.image[0, 0].numpy() == pytest.approx(fits.getdata(path, "LR"))
+    assert before.noise.sigma[0, 0].numpy() == pytest.approx(fits.getdata(path, "NOISE"))
     remarks = read_images(npz_result(tmp_path, 1), Reading(pixel_scale=PIXEL)).remarks
     assert any("stack.npz is a result of lensphys: IMAGE was super-resolved before" in remark for remark in remarks)

@@ -140,9 +140,10 @@ class _Names:
                 )
         return found
 
-    def order(self, hdu: Hdu, roles: Sequence[str]) -> tuple[bool, bool, int, int, int, int]:
-        """By what the surest of some maps is the first: the band, all noise before a part, the role, the plainest."""
+    def order(self, hdu: Hdu, roles: Sequence[str]) -> tuple[bool, bool, bool, int, int, int, int]:
+        """By what the surest map is the first: the shape, the band, all noise before a part, the role, the plainest."""
         return (
+            PSF not in roles and hdu.shape[-2:] != self.image.shape[-2:],
             self.band(hdu) == "" and self.image.meaning.band != "",
             *of_all_noise(hdu),
             len(self.unknown(hdu)),

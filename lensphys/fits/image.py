@@ -35,6 +35,7 @@ from lensphys.fits.names import (
     plain,
 )
 from lensphys.fits.units import is_magnitude, unit_of
+from lensphys.fits.written import super_resolved
 
 Array = NDArray[Any]
 
@@ -277,7 +278,7 @@ def _chosen(file: FitsFile, choice: Choice) -> tuple[Hdu, int | None, list[str]]
     """The HDU of the image, the plane of a cube, and what to say of the choice."""
     if choice.extension is not None:
         return *_asked_for(file, choice.extension), []
-    images = file.arrays_of(None, IMAGE)
+    images = list(super_resolved(file).values()) or file.arrays_of(None, IMAGE)
     if not images:
         raise LensphysError(
             f"{file.path} has no image (H, W): save the cut-out as the primary image or as SCI (it holds "

@@ -115,16 +115,21 @@ def read_fits_result(path: Path, band: str | None = None) -> FitsResult:
 
 
 def _images_of(file: FitsFile, path: Path) -> dict[str | None, Hdu]:
-    """The super-resolved images: of each band, or the only one, as None."""
-    bands: dict[str | None, Hdu] = {
-        hdu.name[: -len(_IMAGE)].upper(): hdu for hdu in file.arrays if hdu.name.upper().endswith(_IMAGE)
-    }
-    single = bool(file.hdus) and file.hdus[0].number == 0
-    if "LENSPHYS" not in file.primary or not (single or bands):
+    found = super_resolved(file)
+    if not found:
         raise LensphysError(
             f"{path} is an image, not a result: run 'lensphys super-resolve {path.name} -o RESULT.fits'"
         )
-    return {None: file.hdus[0]} if single else bands
+    return found
+
+
+def super_resolved(file: FitsFile) -> dict[str | None, Hdu]:
+    """Return the super-resolved images of a result, of each band, or the only one, as None; of other files nothing."""
+    if "LENSPHYS" not in file.primary:
+        return {}
+    if file.hdus and file.hdus[0].number == 0:
+        return {None: file.hdus[0]}
+    return {hdu.name[: -len(_IMAGE)].upper(): hdu for hdu in file.arrays if hdu.name.upper().endswith(_IMAGE)}
 
 
 def chosen_band(where: str, bands: Collection[str | None], band: str | None) -> str | None:
