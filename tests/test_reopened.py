@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from results import BODY, PIXEL, SCALE, SIDE, Known, covariance, fits_result, h5_result, npz_result
+from typer.testing import CliRunner
 
 import lensphys as lp
 from lensphys.api.result import Result
+from lensphys.cli import app
 from lensphys.data.images import Reading, read_images
 from lensphys.data.joint import JointFile, write_joint
 from lensphys.fits.image import Choice
@@ -142,6 +144,7 @@ def test_a_band_of_several(tmp_path, ending, evidence):
     table = {"name": np.array(["a"]), "value": np.array([1.5]), "error": np.array([0.1]), "unit": np.array(["arcsec"])}
     planes = {name: plane for name, plane in one.planes.items() if name not in ("quality", "reasons")}
     bands = {"VIS": (images, planes), "NIR_H": (images, planes | {"image": 2 * planes["image"]})}
+    assert one.chi2 != 1.1
     numbers, words = {"theta_E": 0.95, "chi2": 1.1, "evidence": evidence}, {"quality": "suspect", "reasons": "a; b"}
     write_joint(tmp_path / f"b.{ending}", JointFile(bands, table, numbers, words, SCALE, {"scale": SCALE}))
     with pytest.raises(lp.LensphysError, match="b.* is a result of several bands: choose the band VIS or NIR_H"):
@@ -151,10 +154,14 @@ def test_a_band_of_several(tmp_path, ending, evidence):
     assert (again.quality, again.reasons, again.theta_E) == ("suspect", ["a", "b"], 0.95)
     assert list(again.table["name"]) == ["a"] and again.table["value"][0] == 1.5
     assert again.plot().axes
-    shown = [lens() for lens in read_results(tmp_path / f"b.{ending}").lenses]
+    done = CliRunner().invoke(app, ["show", f"{tmp_path}/b.{ending}", "--no-open"])
+    assert done.exit_code == 0 and "one lens in 2 bands" in done.output and "catalogue" not in done.output
+    results = read_results(tmp_path / f"b.{ending}")
+    assert results.told == "one lens in 2 bands" and again.chi2 == pytest.approx(one.chi2)
+    shown = [lens() for lens in results.lenses]
     assert [lens.name for lens in shown] == ["b VIS", "b NIR_H"]
     assert shown[1].planes["image"] == pytest.approx(2 * shown[0].planes["image"])
-    assert shown[1].numbers["theta_E"] == 0.95 and shown[1].numbers["chi2"] == 1.1
+    assert shown[1].numbers["theta_E"] == 0.95 and shown[1].numbers["chi2"] == pytest.approx(one.chi2)
 
 
 def test_a_result_as_an_input_is_called_one(tmp_path):

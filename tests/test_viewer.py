@@ -339,7 +339,7 @@ def test_many_small_images_stay_small():
     entry = Entry("a", "a.html", "good", "", dict.fromkeys(("theta_E", "error", "chi2", "subhalos"), 1.0), (
         None, np.random.default_rng(0).normal(size=(72, 72)).astype("f4"),
     ))  # fmt: skip
-    page = catalogue_page("many", [entry] * 1500, Library(("bokeh", "bokeh-widgets", "bokeh-tables")))
+    page = catalogue_page("many", "1500 lenses", [entry] * 1500, Library(("bokeh", "bokeh-widgets", "bokeh-tables")))
     assert len(page.encode()) < 5e6
     assert page.split("</style>")[1].rsplit("<script", 1)[1].count("data:image/png") == 1500
     assert 1500 * len(thumbnail(entry.images[1], 72)) > MOST_BYTES

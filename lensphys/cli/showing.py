@@ -10,7 +10,6 @@ import typer
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.extras import need
-from lensphys.basics.sentences import counted
 from lensphys.basics.terminal import tracked
 from lensphys.cli import options
 from lensphys.cli.base import app, claim, console, errors, note, one_sentence
@@ -98,10 +97,9 @@ def _written(result: Path, out: Path | None, rows: str | None, regions: Path | N
     if regions is not None:
         _write_regions(results, regions, inputs, overwrite)
     several = len(results.lenses) > 1
-    count = write_pages(
-        results, page, (lambda numbers: tracked(numbers, "drawing", console=errors)) if several else iter
-    )
-    console.print(f"wrote {page}" + (f": a catalogue of {counted(count, 'lens', 'lenses')}" if several else ""))
+    write_pages(results, page, (lambda numbers: tracked(numbers, "drawing", console=errors)) if several else iter)
+    what = results.told if results.bands else f"a catalogue of {results.told}"
+    console.print(f"wrote {page}" + (f": {what}" if several else ""))
     return page
 
 

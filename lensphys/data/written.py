@@ -111,7 +111,8 @@ class _OfBand(_Loaded):
 
     def __init__(self, archive: Any, band: str) -> None:
         own = {name.removeprefix(f"{band}_"): name for name in archive.files if name.startswith(f"{band}_")}
-        shared = {name: there for name, there in _SHARED.items() if there in archive.files}
+        of_itself = {name for name in own if name in NUMBERS and NUMBERS[name].own}
+        shared = {n: there for n, there in _SHARED.items() if there in archive.files and n not in of_itself}
         super().__init__(archive, own | shared)
         for name, there in shared.items():
             if name not in _NAMES:

@@ -16,12 +16,14 @@ class Number:
         card: its keyword in a FITS header.
         comment: what it is, in a FITS header, where there is room for little.
         whole: whether it counts something.
+        own: whether each band of a lens has its own, beside that of all together.
     """
 
     name: str
     card: str
     comment: str
     whole: bool = False
+    own: bool = False
 
     def of(self, value: Any) -> int | float:
         """Return a value of it as Python has it."""
@@ -32,7 +34,7 @@ NUMBERS = {
     number.name: number
     for number in (
         Number("theta_E", "THETA_E", "[arcsec] Einstein radius"),
-        Number("chi2", "CHI2", "chi^2 of the LR image per degree of freedom"),
+        Number("chi2", "CHI2", "chi^2 of the LR image per degree of freedom", own=True),
         Number("evidence", "EVIDENCE", "ln Z: of the model, with all that was fitted"),
         Number("noise_scale", "NOISESCL", "noise of the sky / the error map, in the fit"),
         Number("left_out", "LEFTOUT", "pixels of other objects, bad ones: not fitted"),

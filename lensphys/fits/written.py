@@ -96,7 +96,9 @@ def read_fits_result(path: Path, band: str | None = None) -> FitsResult:
         planes = {"image": first.image()} | {key: hdu.image() for key, hdu in own.items() if hdu.shape}
         header = first.header.copy()
         if before:
-            header.update({k: v for k, v in file.primary.items() if k in (*_CARDS.values(), "QUALITY", "REASONS")})
+            own_cards = {number.card for number in NUMBERS.values() if number.own and number.card in header}
+            of_all = {*_CARDS.values(), "QUALITY", "REASONS"} - own_cards
+            header.update({k: v for k, v in file.primary.items() if k in of_all})
         side = header.get("PIXSCALE") or pixel_scale(header, str(path))
         if side is None:
             raise LensphysError(f"{path} has no pixel scale (PIXSCALE or a WCS): super-resolve again")

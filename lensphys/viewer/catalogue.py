@@ -104,11 +104,14 @@ def _thumbnails(entries: Sequence[Entry]) -> dict[str, list[str]]:
     return {name: [""] * len(entries) for name in ("seen", "resolved")}
 
 
-def catalogue_page(title: str, entries: Sequence[Entry], library: Library, remarks: Sequence[str] = ()) -> str:
+def catalogue_page(
+    title: str, count: str, entries: Sequence[Entry], library: Library, remarks: Sequence[str] = ()
+) -> str:
     """Return the page of many lenses.
 
     Args:
         title: of the page.
+        count: how many there are, in words.
         entries: a line each.
         library: the scripts that draw it.
         remarks: sentences at the top.
@@ -141,7 +144,7 @@ def catalogue_page(title: str, entries: Sequence[Entry], library: Library, remar
     dark([switches, search])
     return rendered(
         "catalogue.html", title, library, {"table": table, "switches": switches, "search": search},
-        count=len(entries), remarks=list(remarks),
+        count=count, remarks=list(remarks),
     )  # fmt: skip
 
 

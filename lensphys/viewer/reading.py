@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from lensphys.basics.checks import LensphysError
-from lensphys.data.written import ENDINGS
+from lensphys.basics.sentences import counted
+from lensphys.data.written import ENDINGS, bands_in
 from lensphys.fits.written import bands_of
 from lensphys.viewer.arrays import array_results
 from lensphys.viewer.from_fits import fits_lens
@@ -26,11 +27,19 @@ class Results:
         path: the file or the folder.
         lenses: each reads one lens.
         skipped: sentences on the files of a folder that are no results.
+        bands: whether they are one lens, in several bands.
     """
 
     path: Path
     lenses: Sequence[Callable[[], LensResult]]
     skipped: tuple[str, ...] = ()
+    bands: bool = False
+
+    @property
+    def told(self) -> str:
+        """How many there are."""
+        count = len(self.lenses)
+        return f"one lens in {counted(count, 'band')}" if self.bands else counted(count, "lens", "lenses")
 
 
 def read_results(path: Path) -> Results:
@@ -41,7 +50,8 @@ def read_results(path: Path) -> Results:
     """
     if path.is_dir():
         return _of_folder(path)
-    return Results(path, _of_file(path))
+    lenses = _of_file(path)
+    return Results(path, lenses, bands=_in_bands(path))
 
 
 def _of_file(path: Path) -> list[Callable[[], LensResult]]:
@@ -57,6 +67,10 @@ def _of_file(path: Path) -> list[Callable[[], LensResult]]:
     raise LensphysError(
         f"{path} is no result: expected a name that ends in {', '.join((*_FITS, *ENDINGS))}, or a folder"
     )
+
+
+def _in_bands(path: Path) -> bool:
+    return (bands_of(path) if path.name.lower().endswith(_FITS) else bands_in(path)) != [None]
 
 
 def _of_folder(folder: Path) -> Results:

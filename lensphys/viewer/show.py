@@ -64,7 +64,7 @@ def write_pages(results: Results, page: Path, told: Callable[[range], Iterable[i
             _lens(results.lenses[i](), new, i, quote(home), folder.name) for i in told(range(len(results.lenses)))
         ]
         replace_folder(new, folder)
-    _write(page, catalogue_page(results.path.name, entries, Library(_CATALOGUE), results.skipped))
+    _write(page, catalogue_page(results.path.name, results.told, entries, Library(_CATALOGUE), results.skipped))
     return len(entries)
 
 
