@@ -39,6 +39,7 @@ from lensphys.tracing.deflection import DeflectionField
 
 ROOT = Path(__file__).parents[1]
 HST = ROOT / "examples" / "hst_like_lens.fits"
+FAINT = np.random.default_rng(0).normal(0.0, 0.02, (64, 64)) + np.eye(64)  # [flux per pixel]
 PLAIN = {"source": {"kind": "sersic"}, "subhalos": None, "potential": None}  # SIE + shear + Sersic: fast
 
 
@@ -279,6 +280,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.read(ONE, pixel_scale=0.1, mask=0.5 * ONE), "a mask must hold truth values, or 0 and 1"),
     (lambda: lp.super_resolve(HST, weights="model_1", refine=-1), "refine must be a whole number of 0 or more, got -1"),
     (lambda: lp.super_resolve(HST, weights="model_1", refine=0.5), "refine must be a whole number of 0 or more"),
+    (lambda: lp.read(FAINT, pixel_scale=0.05, noise=4e-4), "like a variance, .*: if so, give its square root"),
     (lambda: lp.read(np.zeros((0, 0)), pixel_scale=0.05), r"must have 8 x 8 pixels or more, got \(1, 0, 0\)"),
     (lambda: lp.super_resolve(HST, method="bicubic", weights="model_1"), "give one of weights and method"),
     (lambda: lp.super_resolve(HST, method="best"), "unknown method 'best'"),

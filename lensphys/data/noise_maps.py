@@ -36,6 +36,11 @@ EXPOSURE, INVERSE_WEIGHT, VARIANCE_WEIGHT = (
 _OF_WEIGHT = {INVERSE_WEIGHT: INVERSE_VARIANCE, VARIANCE_WEIGHT: VARIANCE}
 _POWER = {DEVIATION: 1, VARIANCE: 2, INVERSE_VARIANCE: -2, INVERSE_DEVIATION: -1}  # of the image's unit
 _NAMED = {DEVIATION: "ERR", VARIANCE: "VARIANCE", INVERSE_VARIANCE: "IVAR"}
+_AS_DEVIATION = {
+    DEVIATION: "give it in the unit of the image",
+    VARIANCE: "give its square root",
+    INVERSE_VARIANCE: "give 1 / its square root",
+}
 _UNCERTAINTY = {VARIANCE: VarianceUncertainty, INVERSE_VARIANCE: InverseVariance}
 
 
@@ -229,13 +234,21 @@ def _question(noise: NoiseMap, sigma: Array, image: Tensor, checks: NoiseChecks)
     others = [] if plausible else [kind for kind in _NAMED if kind != noise.kind]
     for kind in others:
         if checks.least / 2 <= _median(_converted(noise.values, kind)) / sky <= checks.largest:
-            name, file = _NAMED[kind], Path(noise.where)
-            own = noise.where.endswith("]")
-            remedy = f"its extension {name}" if own else f"the file {file.stem}_{name.lower()}{file.suffix}"
             raise LensphysError(
-                f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, name {remedy}"
+                f"{noise.where} looks like {_plainly(kind)}, not like {_plainly(noise.kind)}: if so, "
+                f"{_remedy(noise.where, kind)}"
             )
     return f", {off}: are they in the unit of the image?"
+
+
+def _remedy(where: str, kind: str) -> str:
+    """What to do with a map of a kind that its name does not say: a file has a name, an array has none."""
+    file = Path(where)
+    if not file.suffix:
+        return _AS_DEVIATION[kind]
+    if where.endswith("]"):
+        return f"name its extension {_NAMED[kind]}"
+    return f"name the file {file.stem}_{_NAMED[kind].lower()}{file.suffix}"
 
 
 def questioned_law(law: Noise, image: Tensor, checks: NoiseChecks = NoiseChecks()) -> list[str]:
