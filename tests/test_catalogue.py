@@ -166,6 +166,23 @@ def test_pages_of_many_lenses_and_names_of_any_kind(tmp_path):
     assert last.count("<tr>") == 2 and "<b>" not in last and "<i>" not in last and "&lt;b&gt;" in last
 
 
+def test_numbers_have_the_digits_of_their_errors_and_no_rounded_zero_has_a_sign(tmp_path):
+    from lensphys.catalogue.page import write_pages
+
+    row = {"number": 0, "file": "a.fits", "status": "done", "quality": "good", "chi2": 1.0, "subhalos": 0,
+           "theta_E": 0.81251, "theta_E_error": 0.0000449, "e1": -0.0001, "e2": 0.1}  # fmt: skip
+    text = write_pages(tmp_path, "many", [row], 16).read_text()
+    assert ">0.812510 ± 0.000045<" in text and ">0.000, 0.100<" in text
+
+
+def test_the_origin_of_a_sky_is_at_zero():
+    from lensphys.catalogue.rows import _position
+
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 0.0,
+                          "CRVAL2": 0.0, "CD1_1": -2.8055555555555e-05, "CD2_2": 2.8055555555555e-05})  # fmt: skip
+    assert _position(header, (64, 64)) == {"ra": 0.0, "dec": 0.0}
+
+
 def test_pictures_stand_upright_and_keep_their_shape(made):
     from PIL import Image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -46,6 +47,21 @@ def readable(value: float) -> str:
         ('0.98', '6.6e+08')
     """
     return f"{value:.2f}" if abs(value) < 1e4 else f"{value:.2g}"
+
+
+def rounded(value: float, error: float) -> tuple[str, str]:
+    """Return a value and its error, both to two digits of the error; of one without an error the value alone.
+
+    Example:
+        >>> rounded(1.234567, 0.00123), rounded(0.8125, 0.0000449), rounded(1.2, float("nan"))
+        (('1.2346', '0.0012'), ('0.812500', '0.000045'), ('1.2', ''))
+    """
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.6g}", ""
+    digits = 1 - math.floor(math.log10(error))
+    if not -6 < digits <= 8:
+        return f"{value:.6g}", f"{error:.2g}"
+    return f"{value:.{max(digits, 0)}f}", f"{error:.{max(digits, 0)}f}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from lensphys.basics.outputs import whole_file
+from lensphys.basics.sentences import rounded
 from lensphys.catalogue.pictures import SIDE, STEP, WIDTH
 from lensphys.catalogue.rows import Row
 from lensphys.catalogue.work import PICTURES, SHARDS
@@ -20,7 +21,7 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200
 h1 { font-size: 1.5rem; } p { margin: .4rem 0; } nav { margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #8884; text-align: left; vertical-align: middle; }
-td.n { text-align: right; white-space: nowrap; } td.file { max-width: 16rem; overflow-wrap: anywhere; }
+td.n { text-align: right; white-space: nowrap; } td.file { max-width: 16rem; overflow-wrap: break-word; }
 .failed, .bad { color: #c0392b; } .suspect { color: #b9770e; }
 """
 )
@@ -130,13 +131,15 @@ def _file(row: Row) -> str:
 
 def _value(row: Row, name: str, form: str) -> str:
     value, error = row.get(name), row.get(f"{name}_error")
-    told = "" if value is None else form.format(value)
-    return f'<td class="n">{told}{"" if value is None or error is None else " ± " + form.format(error)}</td>'
+    if value is None:
+        return '<td class="n"></td>'
+    told = form.format(value) if error is None else " ± ".join(filter(None, rounded(value, error)))
+    return f'<td class="n">{told}</td>'
 
 
 def _two(row: Row, *names: str) -> str:
     values = [row.get(name) for name in names]
-    return "" if None in values else ", ".join(f"{value:.3f}" for value in values)
+    return "" if None in values else ", ".join(f"{value:z.3f}" for value in values)
 
 
 def _verdict(row: Row) -> str:

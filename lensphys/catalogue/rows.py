@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 Row = dict[str, Any]
+_DIGITS = 10  # of a degree: below it there is but rounding
 
 
 @dataclass(frozen=True)
@@ -125,4 +126,4 @@ def _position(header: Header | None, shape: tuple[int, int]) -> Row:
         sky = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2).icrs
     except Exception:  # wcslib raises errors of any type; what could not be told is not told
         return {}
-    return {"ra": float(sky.ra.deg), "dec": float(sky.dec.deg)}
+    return {"ra": round(float(sky.ra.deg), _DIGITS) % 360, "dec": round(float(sky.dec.deg), _DIGITS) + 0.0}

@@ -11,7 +11,7 @@ from bokeh.embed import components
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from lensphys.basics.sentences import apart
+from lensphys.basics.sentences import apart, rounded
 from lensphys.basics.version import VERSION
 from lensphys.tracing.critical import critical_curves
 from lensphys.viewer.drawing import ASSETS, Drawing
@@ -117,21 +117,12 @@ def measured(quantity: Quantity) -> str:
         >>> measured(Quantity("theta_E", 1.234567, 0.00123, "arcsec"))
         '1.2346 ± 0.0012'
     """
-    value, error = _rounded(quantity.value, quantity.error)
+    value, error = rounded(quantity.value, quantity.error)
     return f"{value} ± {error}" if error else value
 
 
-def _rounded(value: float, error: float) -> tuple[str, str]:
-    if not (math.isfinite(error) and error > 0):
-        return f"{value:.6g}", ""
-    digits = 1 - math.floor(math.log10(error))
-    if not -6 < digits <= 8:
-        return f"{value:.6g}", f"{error:.2g}"
-    return f"{value:.{max(digits, 0)}f}", f"{error:.{max(digits, 0)}f}"
-
-
 def _row(quantity: Quantity) -> dict[str, str]:
-    value, error = _rounded(quantity.value, quantity.error)
+    value, error = rounded(quantity.value, quantity.error)
     return {"name": quantity.name, "value": value, "error": error, "unit": quantity.unit}
 
 
