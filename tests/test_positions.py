@@ -191,6 +191,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: lp.Shear(0.9, 0.9).critical_curves(), "reach farther than 1000 arcsec"),
     (lambda: lp.SIS(1.0).critical_curves(half_width=-2.0), "half_width must be positive"),
     (lambda: lp.SIS(1.0, 0.5, 0.0).critical_curves(half_width=1.2), "leaves the square of half_width 1.2 arcsec: give"),
+    (lambda: lp.SIE(1.2, 0.1).critical_curves(half_width=0.5), "lies around the square of half_width 0.5 arcsec: give"),
     (lambda: lp.SIS(1.0, 0.5, 0.0).caustics(half_width=1.2), "leaves the square of half_width 1.2 arcsec: give a lar"),
 ]
 
@@ -301,6 +302,14 @@ def test_gradients_by_parameters_are_not_lost_where_positions_are_numbers():
     [(edge, _)] = [abs(curve).max(1) for curve in lens.critical_curves()]
     assert edge == pytest.approx(1.2, rel=1e-3)
     assert [c.shape[0] for c in lens.caustics()] == [2]
+
+
+def test_the_curves_of_a_small_perturber_are_as_smooth_as_others():
+    lens = lp.SIE(theta_E=1.0) + lp.PointMass(theta_E=0.02, center_x=2.0)
+    curves = lens.critical_curves()
+    assert len(curves) > 1 and all(curve.shape[1] >= 100 for curve in curves)
+    for curve in curves:
+        assert np.abs(1 / lens.magnification(*curve)).max() < 1e-6 and np.array_equal(curve[:, 0], curve[:, -1])
 
 
 @pytest.mark.parametrize("unit", ["mas", "arcsec", "deg"])

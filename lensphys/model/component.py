@@ -380,7 +380,8 @@ class MassProfile(Component):
             step: curves smaller than this are missed [arcsec]; by default a 200th of ``half_width``.
 
         Raises:
-            LensphysError: if it is more than one lens, a curve leaves the square, or the curves have no end.
+            LensphysError: if it is more than one lens, a curve leaves the square or lies around it, or the curves have
+                no end.
 
         Example:
             >>> from lensphys.model import SIS

@@ -25,6 +25,7 @@ _STEPS = 200  # of the half width: as finely as the curves of a formula are look
 _NEAREST, _FARTHEST = 1e-3, 1e3  # arcsec: how far out the outermost curve is expected
 _SQUARES, _PER_SIDE = 50, 32
 _AT_ONCE = 50_000  # points: memory does not grow with the number of steps
+_FEWEST = 100  # points of a curve; one of fewer is looked at by so many steps from its middle outwards
 _NEWTON = 3  # steps that take a point from its chord onto the curve
 _ON_CURVE = 1e-3  # of det A: where it is larger, a contour only followed the jump at a line of mass
 
@@ -127,28 +128,53 @@ def curves_of_formula(
         step: of the grid [arcsec].
 
     Raises:
-        LensphysError: if half_width or step is not positive, or a curve leaves the square.
+        LensphysError: if half_width or step is not positive, or a curve leaves the square or lies around it.
     """
     half = _beyond(jacobian, reach) if half_width is None else half_width
     step = half / _STEPS if step is None else step
     check_positive("half_width", half)
     check_positive("step", step)
-    side = 2 * max(2, round(half / step))  # even: no point lies on the axes, where lines of mass like to be
-    grid = PixelGrid(side, side, step)
-    folded = _in_parts(lambda p: _folded(jacobian, p), grid.positions(like=torch.zeros((), dtype=torch.float64)))
-    lines = contours(folded[0].reshape(side, side).numpy(), step)
+    side = _side(half, step)
     edge = 0.5 * (side - 1.001) * step  # the outermost pixels, where the edge cuts a curve
     found = []
-    for line in lines:
+    for coarse in _traced(jacobian, np.zeros(2), half, step):
+        line = coarse if len(coarse) >= _FEWEST else _finer(jacobian, coarse, step)
         place, left = _onto(jacobian, torch.from_numpy(line).T, step)
         if left >= _ON_CURVE:
             continue
-        if np.abs(line[0]).max() > edge:
+        if np.abs(coarse[0]).max() > edge:
             raise LensphysError(
                 f"a critical curve leaves the square of half_width {half:g} arcsec: give a larger half_width"
             )
         found.append(place.numpy())
+    if half_width is not None and not bool(_upright(jacobian, _edge(half)).all()):
+        raise LensphysError(
+            f"a critical curve lies around the square of half_width {half:g} arcsec: give a larger half_width"
+        )
     return found
+
+
+def _side(half: float, step: float) -> int:
+    return 2 * max(2, round(half / step))  # even: no point lies on the axes, where lines of mass like to be
+
+
+def _traced(jacobian: Jacobian, middle: Array, half: float, step: float) -> Curves:
+    """The contours det A = 0 in a square about a middle (2,), each (M, 2) [arcsec]."""
+    side, like = _side(half, step), torch.zeros((), dtype=torch.float64)
+    place = PixelGrid(side, side, step).positions(like=like) + torch.from_numpy(middle)[:, None, None]
+    folded = _in_parts(lambda p: _folded(jacobian, p), place)
+    return [line + middle for line in contours(folded[0].reshape(side, side).numpy(), step)]
+
+
+def _finer(jacobian: Jacobian, line: Array, step: float) -> Array:
+    """A small contour (M, 2) once more, on a grid of its own."""
+
+    def middle(points: Array) -> Array:
+        return np.asarray(0.5 * (points.min(0) + points.max(0)))
+
+    half = 0.5 * float(np.ptp(line, axis=0).max()) + 2 * step
+    whole = [new for new in _traced(jacobian, middle(line), half, half / _FEWEST) if np.allclose(new[0], new[-1])]
+    return min(whole, key=lambda new: float(np.abs(middle(new) - middle(line)).max()), default=line)
 
 
 def _folded(jacobian: Jacobian, position: Tensor) -> Tensor:
@@ -173,13 +199,18 @@ def _beyond(jacobian: Jacobian, reach: float) -> float:
     least = 1.5 * max(_NEAREST, reach)
     halves = torch.logspace(math.log10(least), math.log10(_FARTHEST), _SQUARES, dtype=torch.float64)
     edges = torch.cat([_edge(half) for half in halves.tolist()], dim=3)
-    beyond = (stretches(jacobian(edges).detach())[0].reshape(_SQUARES, -1) > 0).all(1).nonzero()
+    beyond = _upright(jacobian, edges).reshape(_SQUARES, -1).all(1).nonzero()
     if len(beyond) == 0:
         raise LensphysError(
             f"the critical curves reach farther than {_FARTHEST:g} arcsec (a shear or a convergence of 1?): give "
             "half_width"
         )
     return 1.1 * float(halves[beyond[0]])
+
+
+def _upright(jacobian: Jacobian, position: Tensor) -> Tensor:
+    """Where no image is turned or mirrored, of positions (1, 2, H, W)."""
+    return stretches(jacobian(position).detach())[0] > 0
 
 
 def _edge(half: float) -> Tensor:
