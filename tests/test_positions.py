@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -310,6 +311,20 @@ def test_the_curves_of_a_small_perturber_are_as_smooth_as_others():
     assert len(curves) > 1 and all(curve.shape[1] >= 100 for curve in curves)
     for curve in curves:
         assert np.abs(1 / lens.magnification(*curve)).max() < 1e-6 and np.array_equal(curve[:, 0], curve[:, -1])
+
+
+@pytest.mark.parametrize("profile", [lp.SIE, partial(lp.EPL, gamma=2.2)])
+def test_the_conventions_are_those_of_the_docs(profile):
+    theta_E, q, phi = 1.2, 0.6, 0.5
+    e = (1 - q) / (1 + q)
+    lens = profile(theta_E=theta_E, e1=e * math.cos(2 * phi), e2=e * math.sin(2 * phi))
+    radius, angle = np.meshgrid((np.arange(2000) + 0.5) / 2000, 2 * np.pi * np.arange(200) / 200)
+    along, across = theta_E / math.sqrt(q) * radius * np.cos(angle), theta_E * math.sqrt(q) * radius * np.sin(angle)
+    turned = (along + 1j * across) * np.exp(1j * phi)
+    kappa = lens.convergence(turned.real, turned.imag)
+    assert np.average(kappa, weights=radius) == pytest.approx(1, abs=1e-3)
+    assert np.ptp(kappa[:, 1000]) == pytest.approx(0, abs=1e-6)  # it is constant on ellipses
+    assert lp.Shear(0.1, 0.05).potential(2.0, 1.0) == pytest.approx(0.1 * (2**2 - 1**2) / 2 + 0.05 * 2 * 1)
 
 
 @pytest.mark.parametrize("unit", ["mas", "arcsec", "deg"])
