@@ -17,6 +17,8 @@ while the default was made: euclid.h5 with `-n 48 --classes no_sub --seed 200`, 
 --seed 201`; and with `source.pixel_scale` of 0.022 to 0.045 (`-n 24 --classes no_sub --seed 202`) and of 0.004 to 0.010
 (`--seed 203`) large and compact galaxies.
 
+With the lens galaxy in the image, Sersic sources, NFW sub-halos: `lensphys simulate roman -n 4 -o roman.h5 --seed 501`.
+
 PSFs that are wrong by a tenth: `judge.py euclid.h5 --psf-width 1.1`, of 12 smooth lenses.
 
 g.npy: images of 22 real galaxies (HST, JWST, ground), which are not ours to give.

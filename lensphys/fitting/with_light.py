@@ -133,11 +133,12 @@ class LitLens:
         return problem.without(self._foreign(problem, x).where)
 
     def _light(self, problem: LensProblem, middle: Tensor | None) -> LensLight:
-        """The light of the galaxy, found on the CPU."""
+        """The light of the galaxy."""
         middle = self.settings.middle_of(problem.observation) if middle is None else middle
         return self._found(problem, self.settings.galaxy, middle)
 
     def _found(self, problem: LensProblem, galaxy: GalaxyLight, middle: Tensor) -> LensLight:
+        """The light about a place (2,) [arcsec], found on the CPU."""
         where = problem.unit.device
         seen, sigma = problem.observation.to("cpu"), problem.inverse_sigma.cpu()
         light = lens_light(seen, sigma, galaxy, middle.cpu())
