@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from lensphys.fitting import Fitted, FreeSourceSettings, LensProblem, Stop, freed, minimised
+from lensphys.fitting.brightness import Brightness
 from lensphys.fitting.source import source_frame
 from lensphys.model import Envelope, Frame, FreeSource, Modes, Sersic, SourcePrior
 from lensphys.tracing.grid import PixelGrid
@@ -113,11 +114,13 @@ def test_the_slope_is_that_of_autograd():
     torch.testing.assert_close(small.gradient(beta()), known, rtol=1e-8, atol=1e-8 * float(known.abs().max()))
 
 
+@pytest.mark.parametrize("moving", [False, True], ids=["still", "moving"])
 @pytest.mark.parametrize("n", [(1.0, 1.6), (6.0, 5.0)])
-def test_the_derivatives_are_those_of_finite_differences(n):
+def test_the_derivatives_are_those_of_finite_differences(n, moving):
     sersic = replace(SERSIC, n_sersic=pair(*n))
     g = 0.3 * draw(2, len(MODES))
     found = source(g, sersic)
+    found = replace(found, frame=found.frame.moving(sersic)) if moving else found
     light, columns = found.derivatives(beta(), NAMES)
     torch.testing.assert_close(light, found(beta()))
     assert columns.shape == (2, 7, 1, *GRID.shape)
@@ -126,13 +129,41 @@ def test_the_derivatives_are_those_of_finite_differences(n):
         ends = []
         for sign in (1, -1):
             moved = replace(sersic, **{name: getattr(sersic, name) + sign * step})
-            ends.append(replace(found, sersic=moved)(beta()))  # the frame stays
+            ends.append(replace(found, sersic=moved, frame=found.frame.about(moved))(beta()))
         known = (ends[0] - ends[1]) / (2 * step)
         edge = (sersic(beta()) / (3 * found.frame.reference.reshape(2, 1, 1, 1)) - 1).abs() < 1e-3
         scale = float(known.abs().max())
         torch.testing.assert_close(columns[:, i][~edge], known[~edge], rtol=1e-4, atol=1e-6 * scale, msg=name)
     two = found.derivatives(beta(), ("e1", "amp"))[1]
     torch.testing.assert_close(two, columns[:, [3, 0]])
+
+
+def test_a_frame_that_moves_takes_all_of_the_source_with_it():
+    """Twice as large and elsewhere it is the same source: no size is likelier than another by the field's prior."""
+    g, moved = 0.3 * draw(2, len(MODES)), replace(SERSIC, R_sersic=2 * SERSIC.R_sersic, center_x=SERSIC.center_x + 0.2)
+    found = source(g)
+    found = replace(found, frame=found.frame.moving(SERSIC))
+    larger = replace(found, sersic=moved, frame=found.frame.about(moved))
+    middle = torch.stack([SERSIC.center_x, SERSIC.center_y], 1)[:, :, None, None]
+    there = middle + 2 * (beta() - middle) + torch.tensor([0.2, 0.0])[None, :, None, None]
+    torch.testing.assert_close(larger(there), found(beta()))
+    assert found.frame.about(SERSIC).half_side.tolist() == pytest.approx(found.frame.half_side.tolist())
+    assert source(g).frame.about(moved) is not None and source(g).frame.about(moved).radii is None
+
+
+def test_derivatives_of_an_image_whose_source_moves_its_frame():
+    problem, x = small_problem(small_lenses(dtype=torch.float64))
+    free, full = freed_problem(problem, x, 4, 0.3 * draw(len(x), len(Modes(4))), half_side=0.6)
+    free = replace(free, free=replace(free.free, frame=free.free.frame.moving(problem.sersic(x))))
+    columns, names, step = torch.cat(list(Brightness(free, full, free.fine).jacobian()), 1), free.model.names, 1e-5
+    for name in ("source.R_sersic", "source.center_x", "lens.theta_E"):
+        by = torch.zeros_like(full)
+        by[:, names.index(name)] = step
+        ends = [(lens := free.lens(full + sign * by)).source(theta - lens.mass(theta)) for sign in (1, -1)
+                for theta in [free.fine.positions(like=full)]]  # fmt: skip
+        known, found = (ends[0] - ends[1])[:, 0] / (2 * step), columns[:, names.index(name)]
+        assert float((found - known).abs().quantile(0.99) / known.abs().max()) < 1e-4, name
+        assert float((found - known).abs().mean() / known.abs().mean()) < 0.02, name
 
 
 @pytest.mark.parametrize("size", [0.3, 5.0])  # 5: far beyond what the field may reach

@@ -3,8 +3,9 @@
     python experiments/any_source/slope.py -o experiments/any_source/slope.json [--lenses 24] [--workers 2]
 
 A power law with shear, whose slope scatters as those of SLACS do (2.08 +- 0.16), and behind it an exponential disc with
-four knots, as Euclid VIS sees them. Each lens is fitted twice: by the default, whose lens is isothermal unless the
-evidence wants more, and by one that is told to free the slope. There is no substructure. A killed run goes on.
+four knots, as Euclid VIS sees them. Each is fitted three times: by the default, whose lens is isothermal unless the
+evidence wants more, by one that is told to free the slope, and by that with a frame of the source that moves and grows
+with it. There is no substructure. A killed run goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import numpy as np
 import torch
 
 import lensphys as lp
-from lensphys.api.chosen import fit_model
 from lensphys.basics.provenance import provenance
 from lensphys.basics.runners import Processes
 from lensphys.methods import RefinedFit
@@ -30,7 +30,12 @@ sys.path.append(str(Path(__file__).parents[1]))
 from resumed import KeptRows
 
 SEED, SIDE = 700, 64
-MODELS: dict[str, dict[str, Any]] = {"default": {}, "free slope": {"lens": {"kind": "epl"}}}
+FREE = {"model": {"lens": {"kind": "epl"}}}
+MODELS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "free slope": FREE,
+    "free slope, moving frame": FREE | {"stages": {"beyond": {"source": {"frame": "moving"}}}},
+}
 ASKED = ("theta_E", "slope", "magnification", "source_flux")
 
 
@@ -75,7 +80,7 @@ def fitted(seed: int) -> dict[str, Any]:
     observation, row = observed(seed, lens, source), {"seed": seed, "truth": truth(lens, source, slope)}
     for name, model in MODELS.items():
         started = time.process_time()
-        found = RefinedFit(model=fit_model(model)).predict(observation, 2)
+        found = RefinedFit.parse(model, name).predict(observation, 2)
         keys = {key: {"slope": "lens.gamma"}.get(key, key) for key in ASKED}
         row[name] = {
             **{key: [float(of[n]) for of in (found.parameters, found.errors)] if n in found.errors else None

@@ -134,8 +134,9 @@ class Brightness:
         free = self.of.free
         if free is None:
             return
-        light = self._free_source.by_field(self._beta)
-        along_x, along_y = free.modes.along(free.frame.inside(self._beta)[0]).unbind(1)
+        source = self._free_source
+        light = source.by_field(self._beta)
+        along_x, along_y = free.modes.along(source.frame.inside(self._beta)[0]).unbind(1)
         lengths, rows = free.modes.rows, list[Tensor]()
         for b, sigma in enumerate(free.sigma[..., None, None].split(lengths, dim=1)):
             rows.append(light * along_y[:, b : b + 1] * along_x[:, : lengths[b]] * sigma)

@@ -278,7 +278,8 @@ class Parametrised:
         """A source or lens light of parameters (B,) each, with its field of coefficients (B, M) where it is free."""
         light = self.model.members[name].made(name, values)
         if self.free is not None and name == next(iter(self.model.source)):
-            light = FreeSource(Sersic(**light.values), g * self.free.sigma, self.free.modes, self.free.frame)
+            sersic = Sersic(**light.values)
+            light = FreeSource(sersic, g * self.free.sigma, self.free.modes, self.free.frame.about(sersic))
         return cast(LightProfile, light)
 
     def _psi(self, psi: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -31,6 +31,8 @@ class FreeSourceSettings(Strict):
         within: share of these pixels that the frame holds.
         margin: by what factor the frame is larger than that.
         largest: half side of a frame, at most [arcsec].
+        frame: whether it stays where it is, or moves and grows with its Sersic: then no size of a source is likelier by
+            the field's length scales, and the slope of the mass and the magnification are not led astray by them.
         envelope: what the field multiplies, and how far.
         fall: of the cost, half of chi^2 and priors, in a step, below which the last level has converged,
         fall_between: and below which the levels before it have.
@@ -42,6 +44,7 @@ class FreeSourceSettings(Strict):
     within: Annotated[float, Field(gt=0, le=1)] = 0.98
     margin: PositiveFloat = 1.1
     largest: PositiveFloat = 2.5
+    frame: Literal["still", "moving"] = "still"
     envelope: Envelope = Envelope()
     fall: PositiveFloat = 0.5
     fall_between: PositiveFloat = 8.0
@@ -180,7 +183,8 @@ def source_frame(problem: LensProblem, x: Tensor, settings: FreeSourceSettings) 
     away = torch.where(light > settings.bright, away, torch.nan)
     half = settings.margin * torch.nanquantile(away, settings.within, dim=1).nan_to_num(settings.largest)
     least = 4 * problem.observation.camera.grid.scale
-    return Frame.from_sersic(sersic, half.clamp(least, settings.largest), settings.envelope)
+    frame = Frame.from_sersic(sersic, half.clamp(least, settings.largest), settings.envelope)
+    return frame.moving(sersic) if settings.frame == "moving" else frame
 
 
 def freed(problem: LensProblem, x: Tensor, settings: FreeSourceSettings, frames: int = 2) -> list[Fitted]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from lensphys.basics.settings import Strict
@@ -76,6 +78,13 @@ class JointRefinedFit(Strict):
 
     fit: RefinedFit = RefinedFit()
     joint: JointSettings = JointSettings()
+
+    @model_validator(mode="after")
+    def _in_one_frame(self) -> Self:
+        source = self.fit.refinement.beyond.source
+        if source is not None and source.frame != "still":
+            raise ValueError("several images of a lens have their sources in one frame: 'frame' must be still")
+        return self
 
     def fitted(self, images: Sequence[Exposure]) -> JointFit:
         """Return the joint fit.

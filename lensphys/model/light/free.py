@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -86,6 +86,7 @@ class Frame(Rows):
         half_side: (B,) [arcsec].
         reference: (B,) [flux / arcsec^2], the Sersic's brightness at 0.3 R_sersic: the unit of cap and floor.
         envelope: of the source there.
+        radii: its half side, where it moves and grows with its Sersic, (B,) [R_sersic]; None where it stays.
     """
 
     center_x: Tensor
@@ -93,10 +94,11 @@ class Frame(Rows):
     half_side: Tensor
     reference: Tensor
     envelope: Envelope = Envelope()
+    radii: Tensor | None = None
 
     @classmethod
     def from_sersic(cls, sersic: Sersic, half_side: Tensor, envelope: Envelope = Envelope()) -> Frame:
-        """Return the frame of some half side (B,) [arcsec] about a Sersic, each of its values (B,)."""
+        """Return the frame of some half side (B,) [arcsec] about a Sersic, each of its values (B,); it stays."""
         n = torch.as_tensor(sersic.n_sersic)
         return cls(
             torch.as_tensor(sersic.center_x),
@@ -105,6 +107,24 @@ class Frame(Rows):
             torch.as_tensor(sersic.amp) * torch.exp(-sersic_b(n) * (0.3 ** (1 / n) - 1)),
             envelope,
         )
+
+    def moving(self, sersic: Sersic) -> Frame:
+        """Return the same, as it moves and grows with the Sersic that it is about."""
+        return replace(self, radii=self.half_side / torch.as_tensor(sersic.R_sersic))
+
+    def about(self, sersic: Sersic) -> Frame:
+        """Return where it is about another Sersic."""
+        if self.radii is None:
+            return self
+        x, y, radius = map(torch.as_tensor, (sersic.center_x, sersic.center_y, sersic.R_sersic))
+        return replace(self, center_x=x, center_y=y, half_side=self.radii * radius)
+
+    def drifts(self, beta: Tensor) -> dict[str, Tensor]:
+        """Return how a place of the frame moves at beta, by the Sersic's parameters, each (B, 2, H, W) [arcsec]."""
+        if self.radii is None:
+            return {}
+        x, y = torch.eye(2).to(beta)[:, None, :, None, None].expand(-1, len(beta), -1, 1, 1)
+        return {"center_x": x, "center_y": y, "R_sersic": self._from_centre(beta) * self.radii[:, None, None, None]}
 
     def inside(self, beta: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions (B, 2, H, W), 0 to 1 in the frame, and its window (B, 1, H, W): 1 there, 0 far from it."""
@@ -173,21 +193,18 @@ class FreeSource(LightProfile):
 
     def derivatives(self, position: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return the brightness (B, 1, H, W) and its derivatives by the Sersic's parameters, (B, P, 1, H, W)."""
-        place, window = self.frame.inside(position)
         sersic, columns = self.sersic.derivatives(position, names)
-        known = sersic, self._unit(position), window, self._field(place)
-        envelope = self.frame.envelope
-        return envelope.light(*known), columns * envelope.by_profile(*known)[:, None]
+        known, steep = self._known(position, sersic, sloping=self.frame.radii is not None)
+        columns = columns * self.frame.envelope.by_profile(*known)[:, None]
+        for name, drift in self.frame.drifts(position).items():
+            if name in names:
+                columns[:, names.index(name)] -= (steep * drift).sum(1, keepdim=True)
+        return self.frame.envelope.light(*known), columns
 
     def gradient(self, beta: Tensor) -> Tensor:
         """Return the gradient of the brightness by beta, (B, 2, H, W) [flux / arcsec^3]."""
-        place, window = self.frame.inside(beta)
-        field, gradient = self.modes.field_and_gradient(self.g, place)
-        steep = gradient / (2 * self.frame.half_side)[:, None, None, None]
-        known = self.sersic(beta), self._unit(beta), window, field
-        envelope = self.frame.envelope
-        inside = self.sersic.gradient(beta) * envelope.by_profile(*known) + steep * envelope.by_field(*known)
-        return inside + self.frame.fading(beta, window) * envelope.by_window(*known)
+        known, steep = self._known(beta, self.sersic(beta), sloping=True)
+        return self.sersic.gradient(beta) * self.frame.envelope.by_profile(*known) + steep
 
     def to_lenstronomy(self) -> list[Named]:
         """Return it in lenstronomy's words: an image of it, of one lens.
@@ -203,6 +220,16 @@ class FreeSource(LightProfile):
         image = self(grid.positions(like=self.g) + at)[0, 0].cpu().numpy()
         place = {name: float(getattr(frame, name)) for name in CENTRE}
         return [("INTERPOL", {"image": image, "amp": 1.0, "phi_G": 0.0, "scale": grid.scale} | place)]
+
+    def _known(self, beta: Tensor, sersic: Tensor, *, sloping: bool) -> tuple[tuple[Tensor, ...], Tensor]:
+        """What an envelope makes light of, and the gradient of the light by beta but for that of the Sersic."""
+        frame, (place, window) = self.frame, self.frame.inside(beta)
+        if not sloping:
+            return (sersic, self._unit(beta), window, self._field(place)), torch.zeros_like(beta)
+        field, gradient = self.modes.field_and_gradient(self.g.to(place), place)
+        known = sersic, self._unit(beta), window, field
+        steep = gradient / (2 * frame.half_side)[:, None, None, None] * frame.envelope.by_field(*known)
+        return known, steep + frame.fading(beta, window) * frame.envelope.by_window(*known)
 
     def _field(self, place: Tensor) -> Tensor:
         return self.modes.field(self.g.to(place), place)
