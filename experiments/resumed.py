@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lensphys.basics.outputs import whole_file, write_json
+from lensphys.basics.runners import Processes
 
 
 class KeptRows(dict[Any, Any]):
@@ -31,6 +33,17 @@ class KeptRows(dict[Any, Any]):
         super().__setitem__(key, row)
         with self._kept.open("a") as file:
             file.write(json.dumps([key, row]) + "\n")
+
+    def made(self, job: Callable[[Any], dict[str, Any]], name: str, keys: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Make the rows that are missing, side by side, and yield each; ``name`` is what a row calls its key."""
+        for row in Processes(workers).run(job, [key for key in keys if key not in self]):
+            self[row[name]] = row
+            yield row
+
+    @property
+    def in_order(self) -> list[Any]:
+        """The rows by their keys."""
+        return [self[key] for key in sorted(self)]
 
     def finish(self, tree: dict[str, Any]) -> None:
         """Write the result, and let go of what was kept."""

@@ -24,7 +24,6 @@ import torch
 
 from lensphys.basics.checks import LensphysError
 from lensphys.basics.provenance import provenance
-from lensphys.basics.runners import Processes
 from lensphys.data.lens_file import LensFile
 from lensphys.evaluation.metrics import normalise_peak, psnr
 from lensphys.methods import READY, Method
@@ -178,15 +177,13 @@ def main() -> None:
         wanted = range(len(lenses.labels)) if arguments.rows is None else map(int, arguments.rows.split(","))
         identity, recipe = lenses.identity, str(arguments.data.name)
     found = KeptRows(arguments.out)
-    missing = sorted(set(wanted) - found.keys())
     job = partial(judged, arguments.data, method=READY[arguments.method], psf_width=arguments.psf_width)
-    for report in Processes(arguments.workers).run(job, missing):
-        found[report["row"]] = report
+    for report in found.made(job, "row", sorted(set(wanted)), arguments.workers):
         claims = len(report.get("claims", []))
         print(f"{report['row']:4d} {report['class']:7s} {report['bicubic']:6.2f} -> {report['psnr']:6.2f} dB, "
               f"theta_E {100 * (report.get('theta_E', math.nan) / report.get('theta_E_true', 1) - 1):+.2f} %, "
               f"{claims} sub-halos, {report.get('quality')}, {report['seconds']:.1f} s", flush=True)  # fmt: skip
-    rows = [found[row] for row in sorted(found)]
+    rows = found.in_order
     origin = provenance(data=recipe, identity=identity, method=arguments.method, psf_width=arguments.psf_width)
     found.finish({"provenance": origin, "table": table(rows), "rows": rows})
     for name, entry in table(rows).items():

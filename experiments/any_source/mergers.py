@@ -19,7 +19,6 @@ import torch
 
 import lensphys as lp
 from lensphys.basics.provenance import provenance
-from lensphys.basics.runners import Processes
 from lensphys.methods import READY
 from lensphys.model import LightSum
 from lensphys.observation import Observation
@@ -86,15 +85,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     rows = KeptRows(arguments.out)
-    missing = [seed for seed in range(SEED, SEED + arguments.lenses) if seed not in rows]
-    for row in Processes(arguments.workers).run(fitted, missing):
-        rows[row["seed"]] = row
+    for row in rows.made(fitted, "seed", range(SEED, SEED + arguments.lenses), arguments.workers):
         off = 100 * (row["theta_E"] / row["theta_E_true"] - 1)
         print(f"{row['seed']}: theta_E {off:+.2f} %, chi^2 {row['chi2']:.2f}, {row['subhalos']} sub-halos, "
               f"{row['quality']}, {row['seconds']:.0f} s", flush=True)  # fmt: skip
-    found = [rows[seed] for seed in sorted(rows)]
-    rows.finish({"provenance": provenance(), "table": table(found), "rows": found})
-    print(table(found))
+    found = table(rows.in_order)
+    rows.finish({"provenance": provenance(), "table": found, "rows": rows.in_order})
+    print(found)
 
 
 if __name__ == "__main__":

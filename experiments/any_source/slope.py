@@ -21,7 +21,6 @@ import torch
 
 import lensphys as lp
 from lensphys.basics.provenance import provenance
-from lensphys.basics.runners import Processes
 from lensphys.methods import RefinedFit
 from lensphys.model import LightSum, MassSum
 from lensphys.observation import Observation
@@ -115,12 +114,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     rows = KeptRows(arguments.out)
-    missing = [seed for seed in range(SEED, SEED + arguments.lenses) if seed not in rows]
-    for row in Processes(arguments.workers).run(fitted, missing):
-        rows[row["seed"]] = row
+    for row in rows.made(fitted, "seed", range(SEED, SEED + arguments.lenses), arguments.workers):
         print(row["seed"], row["truth"], *(f"{name}: {row[name]}" for name in MODELS), sep="\n  ", flush=True)
-    found = [rows[seed] for seed in sorted(rows)]
-    rows.finish({"provenance": provenance(), "table": {name: table(found, name) for name in MODELS}, "rows": found})
+    found = {name: table(rows.in_order, name) for name in MODELS}
+    rows.finish({"provenance": provenance(), "table": found, "rows": rows.in_order})
 
 
 if __name__ == "__main__":
